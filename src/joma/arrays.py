@@ -1,0 +1,98 @@
+"""The one legend of axis letters, the dtype policy of the theory, and the door between NumPy and torch.
+
+Axis letters mean the same in every file:
+
+    theory and simulation               networks
+    M  contextual tokens (n_context)    B  sequences of a batch
+    K  hidden units (n_hidden)          H  heads
+    N  samples                          L  positions, as queries
+    D  embedding dimensions             S  positions, as keys
+    C  classes                          E  dimensions of a head
+    T  times                            V  vocabulary
+    Q  queries
+
+Theory and simulation are float64 throughout: their figures are meant to ten digits. Networks keep the dtype
+they are trained in; measurements raise it where a sum would lose digits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import torch
+
+from joma.errors import InvalidArgument
+
+REAL = torch.float64
+
+Real = torch.Tensor | np.ndarray | Sequence[Any] | float
+"""What a theory function takes: tensors, arrays, nested lists or floats, all of real numbers."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
+    """Read ``value`` as a float64 tensor on its own device.
+
+    Raises:
+        InvalidArgument: complex, boolean, text or integer tensors, or NaN. (Python's own integers are numbers
+            like any other; an integer *tensor* is refused, since gradients would be lost in it without a word.)
+    """
+    arrays = isinstance(value, torch.Tensor | np.ndarray)
+    try:
+        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidArgument(
+            function,
+            parameter,
+            required="real numbers",
+            received=f"of type {type(value).__name__} ({error})",
+            remedy="pass a float tensor, a NumPy array or a list of floats",
+        ) from error
+    if not tensor.is_floating_point() and (arrays or tensor.dtype in (torch.bool, torch.complex64, torch.complex128)):
+        raise InvalidArgument(
+            function,
+            parameter,
+            required="a tensor of real floating-point numbers",
+            received=f"a tensor of dtype {str(tensor.dtype).removeprefix('torch.')}",
+            remedy=f"pass {parameter}.double()" if not tensor.is_complex() else "pass its real part",
+        )
+    tensor = tensor.to(REAL)
+    if torch.isnan(tensor).any():
+        raise InvalidArgument(
+            function,
+            parameter,
+            required="numbers",
+            received=f"NaN in {int(torch.isnan(tensor).sum())} of {tensor.numel()} entries",
+            remedy="drop or fill these entries first",
+        )
+    return tensor
+
+
+def numpy_in_numpy_out(function: Callable[P, R]) -> Callable[P, R]:
+    """Return NumPy arrays where arrays came in and no tensor did; the function itself sees what it was given."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = [*args, *kwargs.values()]
+        result = function(*args, **kwargs)
+        if any(isinstance(value, torch.Tensor) for value in given):
+            return result
+        if any(isinstance(value, np.ndarray) for value in given):
+            return cast(R, _to_numpy(result))
+        return result
+
+    return wrapped
+
+
+def _to_numpy(result: Any) -> Any:
+    if isinstance(result, torch.Tensor):
+        return result.detach().cpu().numpy()
+    if isinstance(result, tuple):
+        converted = [_to_numpy(part) for part in result]
+        return type(result)(*converted) if hasattr(result, "_fields") else tuple(converted)
+    return result

@@ -1,0 +1,84 @@
+"""Pictures as data: a claim says what is to be seen, ``joma.report`` draws it (paper figure and page alike).
+
+A chart knows no library, no colour and no size. It survives a trip through JSON, so that a page can be drawn
+again without running anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["measured", "predicted", "control", "context"]
+"""What a line stands for; the renderers give each role one look, the same in every picture."""
+
+Scale = Literal["linear", "log"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line, with an optional band (the spread over seeds).
+
+    Args:
+        label: what the legend says.
+        x, y: the points, equally long, finite.
+        low, high: the band's edges, each as long as ``x``; both or neither.
+        role: what the line stands for.
+        group: lines of one group share a colour (a variant of a network in several panels).
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    role: Role = "measured"
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.x), len(self.y)} | {len(edge) for edge in (self.low, self.high) if edge is not None}
+        if len(lengths) != 1 or (self.low is None) != (self.high is None):
+            raise ValueError(f"curve {self.label!r}: x, y and both band edges must be equally long, got {lengths}")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place worth seeing: a vertical (``axis='x'``) or horizontal (``axis='y'``) line with a short text."""
+
+    axis: Literal["x", "y"]
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One pair of axes with its lines.
+
+    Args:
+        id: unique within its claim, letters, digits and underscores: it names the files.
+        title: one line.
+        caption: what a reader should see here, in a sentence or two.
+        x_label, y_label: with units.
+        curves: the lines, in legend order.
+        marks: places worth seeing.
+        x_scale, y_scale: linear or log.
+    """
+
+    id: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...] = field(default=())
+    x_scale: Scale = "linear"
+    y_scale: Scale = "linear"
+
+
+def chart_from_json(data: Mapping[str, Any]) -> Chart:
+    """Build the chart that ``dataclasses.asdict`` took apart."""
+    parts: dict[str, Any] = dict(data)
+    parts["curves"] = tuple(Curve(**curve) for curve in data["curves"])
+    parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])
+    return Chart(**parts)

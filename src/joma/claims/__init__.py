@@ -1,0 +1,1 @@
+"""One claim, one file: a prediction held against a measurement, with a control, gives a verdict."""

@@ -1,0 +1,57 @@
+"""Valid ranges, declared once: the check, its message, the line in the documentation, bad values for tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from joma.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of real numbers that a parameter may take.
+
+    Args:
+        required: the range in words, as it stands in messages and docstrings.
+        contains: whether one finite or infinite number (never NaN) lies in it.
+        bad_values: numbers just outside, for tests.
+        remedy: one way out.
+    """
+
+    required: str
+    contains: Callable[[float], bool]
+    bad_values: tuple[float, ...]
+    remedy: str
+
+    def check(self, value: float, function: str, parameter: str) -> None:
+        """Raise ``InvalidArgument`` unless ``value`` lies in the domain. NaN lies in none."""
+        if math.isnan(value) or not self.contains(value):
+            raise InvalidArgument(
+                function, parameter, required=self.required, received=f"{value:g}", remedy=self.remedy
+            )
+
+
+POSITIVE = Domain(
+    "a finite number above 0",
+    lambda value: 0 < value < math.inf,
+    (0.0, -1.0, math.inf, math.nan),
+    "pass a positive number, such as 1.0",
+)
+NON_NEGATIVE = Domain(
+    "a number of at least 0 (infinity is allowed)",
+    lambda value: value >= 0,
+    (-1e-9, math.nan),
+    "pass 0 or more",
+)
+FINITE = Domain("a finite number", math.isfinite, (math.inf, -math.inf, math.nan), "pass a finite number")
+POLARITY = Domain(
+    "a number in [-1, 1]",
+    lambda value: -1 <= value <= 1,
+    (-1.0001, 1.0001, math.nan),
+    "a polarity is a correlation: keep it within [-1, 1]",
+)
+FRACTION = Domain(
+    "a number in [0, 1)", lambda value: 0 <= value < 1, (-0.1, 1.0, math.nan), "pass a fraction, such as 0.2"
+)

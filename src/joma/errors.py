@@ -1,0 +1,65 @@
+"""What goes wrong because of what was asked: each error says what was wrong, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class BadInput(ValueError):
+    """Something a person gave cannot be used. Printed as one line; the command line exits with 2.
+
+    Args:
+        problem: what was wrong, with the value received.
+        expected: what would have been right.
+        remedy: one thing to do next.
+    """
+
+    def __init__(self, problem: str, *, expected: str, remedy: str) -> None:
+        self.problem, self.expected, self.remedy = problem, expected, remedy
+        super().__init__(f"{problem}; expected {expected}; {remedy}")
+
+    def __reduce__(self) -> tuple:
+        """Survive the way back from a worker process."""
+        return _rebuild, (type(self), self.problem, self.expected, self.remedy)
+
+
+class InvalidArgument(BadInput):
+    """An argument of a library function lies outside its domain.
+
+    Args:
+        function: the function that was called.
+        parameter: its parameter.
+        required: the domain, in words.
+        received: the offending value or shape, in words.
+        remedy: one way out.
+    """
+
+    def __init__(self, function: str, parameter: str, *, required: str, received: str, remedy: str) -> None:
+        self.function, self.parameter = function, parameter
+        super().__init__(f"{function}: `{parameter}` is {received}", expected=required, remedy=remedy)
+
+
+class RunFailed(RuntimeError):
+    """A run could not go on (NaN loss, disk full, no whole checkpoint); what it had measured is kept.
+
+    Args:
+        problem: what happened, and at which step.
+        kept: what is still there and where.
+        remedy: one thing to do next.
+    """
+
+    def __init__(self, problem: str, *, kept: str, remedy: str) -> None:
+        self.problem, self.kept, self.remedy = problem, kept, remedy
+        super().__init__(f"{problem}; {kept}; {remedy}")
+
+    def __reduce__(self) -> tuple:
+        """Survive the way back from a worker process."""
+        return _rebuild_failure, (self.problem, self.kept, self.remedy)
+
+
+def _rebuild(kind: type[BadInput], problem: str, expected: str, remedy: str) -> BadInput:
+    error = BadInput.__new__(kind)
+    BadInput.__init__(error, problem, expected=expected, remedy=remedy)
+    return error
+
+
+def _rebuild_failure(problem: str, kept: str, remedy: str) -> RunFailed:
+    return RunFailed(problem, kept=kept, remedy=remedy)

@@ -1,0 +1,1 @@
+"""Numbers read off tensors, modules and checkpoints; nothing here knows the theory."""

@@ -1,0 +1,1 @@
+"""What is studied: a vocabulary, a data law, an activation."""

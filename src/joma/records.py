@@ -1,0 +1,216 @@
+"""What is found, as frozen records. All survive JSON; none is ever pickled into a file.
+
+A measurement is one number of one network at one step. An estimate is one number over seeds. An agreement is a
+claim held against the evidence: measured value, control, criterion, and the verdict that follows from the three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from joma.charts import Chart, chart_from_json
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a numerical method ended: ``ok``, or what failed, why, and what to do about it."""
+
+    name: str = "ok"
+    cause: str = ""
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the result is what was asked for."""
+        return self.name == "ok"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of ``metrics.parquet``.
+
+    Args:
+        run: which network (the run folder's name) or which simulation.
+        step: optimiser steps done when it was taken.
+        layer, head: 0-based; ``None`` where the metric has none.
+        metric: its name, with the unit where there is one (``attention_entropy_nats``).
+        value: the number.
+    """
+
+    run: str
+    step: int
+    layer: int | None
+    head: int | None
+    metric: str
+    value: float
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number, measured once per seed (or per independent repetition).
+
+    The interval is the 95 % Student interval of the mean; with one value it is that value and ``num`` says so.
+    """
+
+    values: tuple[float, ...]
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(math.isfinite(value) for value in self.values):
+            raise ValueError(f"an estimate needs at least one value and all of them finite, got {self.values}")
+
+    @property
+    def num(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return math.fsum(self.values) / self.num
+
+    @property
+    def standard_deviation(self) -> float:
+        """The sample standard deviation over seeds (0 for one value)."""
+        if self.num == 1:
+            return 0.0
+        return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.values) / (self.num - 1))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Student interval of the mean."""
+        if self.num == 1:
+            return self.mean, self.mean
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, self.num - 1)) * self.standard_deviation / math.sqrt(self.num)
+        return self.mean - half, self.mean + half
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """When a measured number counts for the claim: ``value <= threshold`` or ``value >= threshold``.
+
+    Args:
+        quantity: what the number is, in words.
+        relation: which side counts.
+        threshold: the tolerance.
+        reason: why it stands there and not elsewhere.
+    """
+
+    quantity: str
+    relation: Literal["<=", ">="]
+    threshold: float
+    reason: str
+
+    def met_by(self, estimate: Estimate) -> bool | None:
+        """Whether the whole interval lies on the right side; ``None`` where it straddles the threshold."""
+        low, high = estimate.interval
+        if self.relation == ">=":
+            low, high = -high, -low
+        threshold = self.threshold if self.relation == "<=" else -self.threshold
+        if high <= threshold:
+            return True
+        return None if low <= threshold else False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A further number beside the deciding one, shown in the claim's table."""
+
+    name: str
+    estimate: Estimate
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A claim held against the evidence.
+
+    Args:
+        criterion: what decides.
+        measured: the deciding number where the claim should be true.
+        control: the same number where it must be false.
+        control_name: what the control is, in words.
+        conclusion: what this says of the theory: which statement it touches, which assumption fails, what is left.
+        findings: the numbers beside it.
+        charts: what is to be seen; at least one.
+        notes: what a reader must know (a smaller vocabulary than the paper's, a skipped part and why).
+    """
+
+    criterion: Criterion
+    measured: Estimate
+    control: Estimate
+    control_name: str
+    conclusion: str
+    findings: tuple[Finding, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    notes: tuple[str, ...] = ()
+    measurements: tuple[Measurement, ...] = field(default=(), repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What follows: a control that passes the test shows that the test cannot tell, so nothing is decided."""
+        claim, control = self.criterion.met_by(self.measured), self.criterion.met_by(self.control)
+        if control is True:
+            return Verdict.UNDECIDED
+        if claim is False:
+            return Verdict.FAILS
+        return Verdict.HOLDS if claim is True and control is False else Verdict.UNDECIDED
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with what follows from it written beside it for readers of the file."""
+        data = asdict(self)
+        for part, estimate in [("measured", self.measured), ("control", self.control)]:
+            data[part] |= summary(estimate)
+        for entry, finding in zip(data["findings"], self.findings, strict=True):
+            entry["estimate"] |= summary(finding.estimate)
+        return data | {"verdict": self.verdict.value}
+
+
+def summary(estimate: Estimate) -> dict[str, Any]:
+    """Mean, spread and interval of an estimate, as plain data."""
+    low, high = estimate.interval
+    return {
+        "mean": estimate.mean,
+        "standard_deviation": estimate.standard_deviation,
+        "interval": [low, high],
+        "num": estimate.num,
+    }
+
+
+def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
+    """Rebuild what ``Agreement.to_json`` wrote; what follows from the data is computed again, not believed."""
+    return Agreement(
+        criterion=Criterion(**data["criterion"]),
+        measured=_estimate(data["measured"]),
+        control=_estimate(data["control"]),
+        control_name=data["control_name"],
+        conclusion=data["conclusion"],
+        findings=tuple(
+            Finding(entry["name"], _estimate(entry["estimate"]), entry["comment"]) for entry in data["findings"]
+        ),
+        charts=tuple(chart_from_json(chart) for chart in data["charts"]),
+        notes=tuple(data["notes"]),
+        measurements=_measurements(data["measurements"]),
+    )
+
+
+def _estimate(data: Mapping[str, Any]) -> Estimate:
+    return Estimate(tuple(data["values"]), data["unit"])
+
+
+def _measurements(rows: Sequence[Mapping[str, Any]]) -> tuple[Measurement, ...]:
+    return tuple(Measurement(**row) for row in rows)

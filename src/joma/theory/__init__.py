@@ -1,0 +1,1 @@
+"""What the mathematics says: closed forms and exact identities, one result one function."""

@@ -1,0 +1,1 @@
+"""Networks of our own: their data, their loops, their records."""
