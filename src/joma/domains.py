@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from joma.errors import InvalidArgument
+
+Option = TypeVar("Option")
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,21 @@ POLARITY = Domain(
 FRACTION = Domain(
     "a number in [0, 1)", lambda value: 0 <= value < 1, (-0.1, 1.0, math.nan), "pass a fraction, such as 0.2"
 )
+
+
+def choose(name: str, options: Mapping[str, Option], function: str, parameter: str) -> Option:
+    """Look ``name`` up among the named options.
+
+    Raises:
+        InvalidArgument: there is no option of that name; the message gives the nearest one that exists.
+    """
+    if isinstance(name, str) and name in options:
+        return options[name]
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.3)
+    raise InvalidArgument(
+        function,
+        parameter,
+        required=f"one of {', '.join(options)}",
+        received=repr(name),
+        remedy=f"did you mean {near[0]!r}?" if near else f"pass {next(iter(options))!r}, for one",
+    )
