@@ -32,12 +32,14 @@ class Claim:
         reference: the statement, its source, its assumptions.
         test: how it is tested, in a sentence or two.
         control: where the same test must fail, in a sentence.
+        needs_text: whether networks are trained on the text.
         evaluate: does it; may train networks through the workspace and keeps no state of its own.
     """
 
     reference: Reference
     test: str
     control: str
+    needs_text: bool
     evaluate: Callable[[Workspace], Agreement]
 
     @property
@@ -50,14 +52,14 @@ _claims: dict[str, Claim] = {}
 
 
 def claim(
-    id: str, *, test: str, control: str
+    id: str, *, test: str, control: str, needs_text: bool = False
 ) -> Callable[[Callable[[Workspace], Agreement]], Callable[[Workspace], Agreement]]:
     """Register the decorated function as the test of the statement ``id`` of ``joma.theory.references``."""
 
     def register(evaluate: Callable[[Workspace], Agreement]) -> Callable[[Workspace], Agreement]:
         if id in _claims and _claims[id].evaluate.__module__ != evaluate.__module__:
             raise RuntimeError(f"claim {id} is registered twice, in {evaluate.__module__} too")
-        _claims[id] = Claim(REFERENCES[id], test, control, evaluate)
+        _claims[id] = Claim(REFERENCES[id], test, control, needs_text, evaluate)
         return evaluate
 
     return register

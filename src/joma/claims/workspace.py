@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from joma.train.loop import Run
+    from joma.train.recipes import Recipe
+    from joma.train.text import Tokens
 
 
 class Profile(StrEnum):
@@ -28,21 +31,75 @@ def silent(what: str, done: float, total: float) -> None:
 
 
 @dataclass(frozen=True)
+class TextChoice:
+    """Which text networks learn, and cut up how.
+
+    Args:
+        source: a file, a folder, ``wikitext2``, ``wikitext103``; ``None`` is the text that ships with Python.
+        vocabulary_size: the commonest words kept; ``None`` leaves it to the profile.
+        tokenizer: a Hugging Face tokenizer by name or file, in place of words.
+    """
+
+    source: str | None = None
+    vocabulary_size: int | None = None
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Handed to a claim's test.
 
     Args:
-        folder: where trained networks are kept; a network trained for one claim serves the next.
+        folder: where texts and trained networks are kept; what one claim trained serves the next.
         profile: how much work to do.
         num_seeds: how many repetitions; ``None`` leaves it to the claim.
+        text: what networks learn.
         progress: told how far a long step is.
     """
 
     folder: Path
     profile: Profile = Profile.QUICK
     num_seeds: int | None = None
+    text: TextChoice = TextChoice()
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
         """The seeds to use: 0, 1, … as many as were asked for, or ``default``."""
         return range(default if self.num_seeds is None else self.num_seeds)
+
+    def tokens(self) -> Tokens:
+        """The text as a network reads it; read and cut up once per folder."""
+        from joma.train.text import load_tokens, read_text, save_tokens, tokenize
+
+        path = self._tokens_path("text")
+        if path.exists():
+            return load_tokens(path)
+        self.progress("reading the text", 0, 1)
+        size = self.text.vocabulary_size
+        if size is None and self.text.tokenizer is None:
+            size = {Profile.QUICK: 1000, Profile.FULL: 4000}[self.profile]
+        tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer)
+        save_tokens(tokens, path)
+        return tokens
+
+    def train(self, recipes: Sequence[Recipe], *, shuffle_words: bool = False) -> list[Run]:
+        """Train what is not trained yet, as many networks at a time as there are cores.
+
+        Args:
+            recipes: complete descriptions; their names become folder names.
+            shuffle_words: learn the words in random order, another order for every seed.
+        """
+        from joma.train.jobs import train_all
+        from joma.train.text import save_tokens, shuffled
+
+        tokens = self.tokens()
+        jobs = []
+        for recipe in recipes:
+            path = self._tokens_path(f"shuffled_{recipe.seed}" if shuffle_words else "text")
+            if not path.exists():
+                save_tokens(shuffled(tokens, recipe.seed), path)
+            jobs.append((recipe, path, self.folder / "runs" / recipe.name))
+        return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
+
+    def _tokens_path(self, name: str) -> Path:
+        return self.folder / "text" / f"{name}.safetensors"

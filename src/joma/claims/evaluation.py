@@ -1,0 +1,167 @@
+"""Evaluating claims one after the other, keeping each finished one, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import joma
+from joma.claims.registry import Claim
+from joma.claims.workspace import Workspace
+from joma.errors import BadInput, RunFailed
+from joma.files import write_json
+from joma.records import Agreement, Measurement, agreement_from_json
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one claim: an agreement, or the reason why there is none.
+
+    Args:
+        claim: the claim.
+        agreement: the evidence; ``None`` if the claim could not be evaluated.
+        error: why it could not; empty otherwise.
+        seconds: how long it took, including the networks it was the first to train.
+        remembered: whether it was finished by an earlier run in the same folder.
+    """
+
+    claim: Claim
+    agreement: Agreement | None
+    error: str
+    seconds: float
+    remembered: bool = False
+
+
+def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
+    """Make the output folder ours and read the text where a claim needs one, before anything takes time.
+
+    Raises:
+        BadInput: the folder holds something else, or evidence made with other settings; the text cannot be used.
+    """
+    _claim_folder(workspace)
+    if any(claim.needs_text for claim in claims):
+        workspace.tokens()
+
+
+def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]:
+    """Evaluate claims in turn; what an earlier run in the same folder finished is not evaluated again.
+
+    Nothing that goes wrong inside one claim stops the others. Each agreement is on disk before it is yielded.
+    """
+    for claim in claims:
+        known = _remembered(claim, workspace.folder)
+        yield known if known is not None else _evaluate(claim, workspace)
+
+
+def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:
+    """Return the outcomes that ``folder`` already holds for this version of the code."""
+    found = (_remembered(claim, folder) for claim in claims)
+    return [outcome for outcome in found if outcome is not None]
+
+
+def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurement]:
+    """Yield every row of the metrics table: of the networks trained in ``folder``, then of the simulations."""
+    from joma.train.loop import open_run
+
+    for config in sorted((folder / "runs").glob("*/config.json")):
+        yield from open_run(config.parent).measurements()
+    for outcome in outcomes:
+        if outcome.agreement is not None:
+            yield from outcome.agreement.measurements
+
+
+def code_digest() -> str:
+    """Return a digest of the installed package's source: evidence is only as old as the code that made it."""
+    root = Path(joma.__file__).parent
+    digest = hashlib.blake2b(digest_size=12)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers may depend on."""
+    from importlib.metadata import version
+
+    packages = ("torch", "numpy", "scipy", "transformers")
+    return {"joma": joma.__version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
+    start = time.perf_counter()
+    try:
+        agreement = claim.evaluate(workspace)
+    except (BadInput, RunFailed) as error:
+        return Outcome(claim, None, str(error), time.perf_counter() - start)
+    except OSError:
+        raise  # the disk, not the claim: the caller says so and keeps what is finished
+    except Exception as error:  # noqa: BLE001 - one broken claim must not take the others with it
+        trace = _evidence_path(claim, workspace.folder).with_suffix(".error.txt")
+        trace.parent.mkdir(parents=True, exist_ok=True)
+        trace.write_text(traceback.format_exc(), encoding="utf-8")
+        reason = f"{type(error).__name__}: {error} (traceback in {trace.parent.name}/{trace.name})"
+        return Outcome(claim, None, reason, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    record = {"code": code_digest(), "seconds": seconds, "agreement": agreement.to_json()}
+    write_json(_evidence_path(claim, workspace.folder), record)
+    return Outcome(claim, agreement, "", seconds)
+
+
+def _remembered(claim: Claim, folder: Path) -> Outcome | None:
+    path = _evidence_path(claim, folder)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["code"] != code_digest():
+            return None
+        return Outcome(claim, agreement_from_json(record["agreement"]), "", record["seconds"], remembered=True)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):  # damaged: it is evaluated again and written over
+        return None
+
+
+def _evidence_path(claim: Claim, folder: Path) -> Path:
+    return folder / "evidence" / f"{claim.id}.json"
+
+
+def _claim_folder(workspace: Workspace) -> None:
+    """Make the output folder ours, or say why it cannot be."""
+    folder, wanted = workspace.folder, _settings(workspace)
+    path = folder / SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file", expected="an output folder", remedy="name another one with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not path.exists():
+        raise BadInput(
+            f"{folder} holds something else",
+            expected="an empty folder or one that joma reproduce made",
+            remedy="name another one with --out",
+        )
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = {}
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        name = different[0]
+        raise BadInput(
+            f"{folder} holds evidence made with {name} = {found.get(name)!r}",
+            expected=f"{name} = {wanted[name]!r}",
+            remedy="name another folder with --out, or remove this one to start afresh",
+        )
+
+
+def _settings(workspace: Workspace) -> dict[str, Any]:
+    return {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}

@@ -1,0 +1,60 @@
+"""The ``joma`` command: parse, call, write. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import jsonargparse
+
+import joma
+from joma.errors import BadInput, RunFailed
+
+COMMANDS = {"reproduce": "Run claims and say whether they hold."}
+
+
+def parser() -> jsonargparse.ArgumentParser:
+    """Return the parser of the whole command line; each command's module adds its own options."""
+    root = jsonargparse.ArgumentParser(
+        prog="joma",
+        description="An observatory for Transformer training dynamics.",
+        version=f"joma {joma.__version__}",
+        allow_abbrev=False,
+    )
+    commands = root.add_subcommands(required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        sub = jsonargparse.ArgumentParser(description=summary, allow_abbrev=False)
+        sub.add_argument("--config", action="config", help="read options from a YAML file; flags override it")
+        _module(name).add_options(sub)
+        commands.add_subcommand(name, sub, help=summary)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
+    options = parser().parse_args(None if argv is None else list(argv))
+    run: Callable[[Any], int] = _module(options.subcommand).run
+    try:
+        return run(options[options.subcommand])
+    except BadInput as error:
+        return _say(str(error), 2)
+    except RunFailed as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished is kept: run the same command again to go on", 130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _say("the disk is full; what was finished is kept: free some space and run the same again", 1)
+        return _say(f"{error.strerror or error}: {error.filename or ''}; what was finished is kept", 1)
+
+
+def _module(command: str) -> Any:
+    return import_module(f"joma.cli.{command}")
+
+
+def _say(message: str, status: int) -> int:
+    print(f"joma: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,146 @@
+"""``joma reproduce``: run claims from the registry, write what was found, say whether they hold."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+if TYPE_CHECKING:
+    from joma.claims.evaluation import Outcome
+    from joma.claims.registry import Claim
+    from joma.claims.workspace import Workspace
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of ``joma reproduce``."""
+    add = parser.add_argument
+    add("ids", nargs="*", default=[], metavar="ID", help="claims or families of claims (theorem1); all if none is named")
+    add("--profile", choices=["quick", "full"], default="quick", help="quick: minutes; full: the paper's sizes, hours")
+    add("--list", action="store_true", help="list the claims and stop")
+    add("--seeds", type=PositiveInt | None, help="repetitions of whatever is random; each claim has its own default")
+    add(
+        "--text",
+        type=str | None,
+        metavar="FILE|NAME",
+        help="a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
+    )
+    add(
+        "--vocabulary-size",
+        type=PositiveInt | None,
+        metavar="N",
+        help="keep the N commonest words (1000 in quick, 4000 in full)",
+    )
+    add("--tokenizer", type=str | None, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
+    add("--out", type=str, default="joma-out", metavar="DIR", help="where everything goes; a second run goes on there")
+    add("--json", action="store_true", help="print claims.json to standard output, for machines")
+    add("--strict", action="store_true", help="exit with 1 unless every verdict is `holds`")
+
+
+def run(options: Any) -> int:
+    """Evaluate the claims named, write the report, return the exit status."""
+    from joma.claims.registry import select
+
+    claims = select(options.ids)
+    if options.list:
+        return _list(claims, as_json=options.json)
+    workspace = _workspace(options)
+    outcomes: list[Outcome] = []
+    interrupted = False
+    try:
+        _evaluate(claims, workspace, outcomes)
+    except KeyboardInterrupt:
+        interrupted = True
+    record = _write(outcomes, workspace, options)
+    if options.json:
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        _show(outcomes, workspace.folder)
+    if interrupted:
+        raise KeyboardInterrupt
+    if any(outcome.agreement is None for outcome in outcomes):
+        return 1
+    return int(options.strict and any(entry["verdict"] != "holds" for entry in record["claims"]))
+
+
+def _list(claims: Sequence[Claim], *, as_json: bool) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        fields = ("id", "statement", "source", "assumptions", "formula")
+        rows = [{name: getattr(claim.reference, name) for name in fields} for claim in claims]
+        print(
+            json.dumps(
+                [row | {"test": claim.test, "control": claim.control} for row, claim in zip(rows, claims, strict=True)],
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+        return 0
+    table = Table("claim", "what it says", "where it stands", show_lines=True)
+    for claim in claims:
+        table.add_row(claim.id, claim.reference.statement, claim.reference.source)
+    Console().print(table)
+    return 0
+
+
+def _workspace(options: Any) -> Workspace:
+    from joma.claims.workspace import Profile, TextChoice, Workspace
+
+    text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
+    return Workspace(Path(options.out), Profile(options.profile), options.seeds, text)
+
+
+def _evaluate(claims: Sequence[Claim], workspace: Workspace, outcomes: list[Outcome]) -> None:
+    """Fill ``outcomes`` one by one, so that an interruption leaves the finished ones there."""
+    from dataclasses import replace
+
+    from joma.claims.evaluation import evaluate, prepare
+    from joma.cli.progress import shown
+
+    with shown(len(claims)) as display:
+        told = replace(workspace, progress=display.tell)
+        prepare(claims, told)
+        for claim, outcome in zip(claims, evaluate(claims, told), strict=True):
+            outcomes.append(outcome)
+            display.finished(claim.id, outcome)
+
+
+def _write(outcomes: Sequence[Outcome], workspace: Workspace, options: Any) -> dict[str, Any]:
+    """Write everything a person or a machine may want to read into the output folder."""
+    from joma.claims.evaluation import finished
+    from joma.claims.registry import all_claims
+    from joma.report.results import write_results
+
+    here = {outcome.claim.id: outcome for outcome in outcomes}
+    known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
+    everything = [(known | here)[id] for id in all_claims() if id in known | here]
+    return write_results(everything, workspace, rerun_command=lambda id: _command(id, options))
+
+
+def _command(id: str, options: Any) -> str:
+    """The command that evaluates one claim again, as a person would type it."""
+    words = ["joma", "reproduce", id]
+    defaults = {"profile": "quick", "out": "joma-out"}
+    for name in ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "out"):
+        value = getattr(options, name)
+        if value is not None and value != defaults.get(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _show(outcomes: Sequence[Outcome], folder: Path) -> None:
+    from rich.console import Console
+
+    from joma.report.tables import verdict_table
+
+    console = Console(file=sys.stdout)
+    console.print(verdict_table(outcomes))
+    console.print(f"the page: {(folder / 'report.html').absolute().as_uri()}", soft_wrap=True)
