@@ -79,6 +79,9 @@ class Chart:
 def chart_from_json(data: Mapping[str, Any]) -> Chart:
     """Build the chart that ``dataclasses.asdict`` took apart."""
     parts: dict[str, Any] = dict(data)
-    parts["curves"] = tuple(Curve(**curve) for curve in data["curves"])
+    parts["curves"] = tuple(
+        Curve(**{name: tuple(part) if isinstance(part, list) else part for name, part in curve.items()})
+        for curve in data["curves"]
+    )
     parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])
     return Chart(**parts)

@@ -136,14 +136,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Control:
+    """The deciding number, measured where the claim must fail."""
+
+    name: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
 class Agreement:
     """A claim held against the evidence.
 
     Args:
         criterion: what decides.
         measured: the deciding number where the claim should be true.
-        control: the same number where it must be false.
-        control_name: what the control is, in words.
+        controls: the same number where it must be false; at least one.
         conclusion: what this says of the theory: which statement it touches, which assumption fails, what is left.
         findings: the numbers beside it.
         charts: what is to be seen; at least one.
@@ -152,8 +159,7 @@ class Agreement:
 
     criterion: Criterion
     measured: Estimate
-    control: Estimate
-    control_name: str
+    controls: tuple[Control, ...]
     conclusion: str
     findings: tuple[Finding, ...] = ()
     charts: tuple[Chart, ...] = ()
@@ -162,22 +168,36 @@ class Agreement:
 
     @property
     def verdict(self) -> Verdict:
-        """What follows: a control that passes the test shows that the test cannot tell, so nothing is decided."""
-        claim, control = self.criterion.met_by(self.measured), self.criterion.met_by(self.control)
-        if control is True:
+        """What follows from measured value and controls.
+
+        A control that passes the test shows that the test cannot tell: nothing is decided. A control that neither
+        passes nor fails clearly must at least lie clearly apart from the measured value.
+        """
+        claim = self.criterion.met_by(self.measured)
+        controls = [self.criterion.met_by(control.estimate) for control in self.controls]
+        if True in controls or not controls:
             return Verdict.UNDECIDED
         if claim is False:
             return Verdict.FAILS
-        return Verdict.HOLDS if claim is True and control is False else Verdict.UNDECIDED
+        apart = all(
+            met is False or disjoint(self.measured, control.estimate)
+            for met, control in zip(controls, self.controls, strict=True)
+        )
+        return Verdict.HOLDS if claim is True and apart else Verdict.UNDECIDED
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with what follows from it written beside it for readers of the file."""
         data = asdict(self)
-        for part, estimate in [("measured", self.measured), ("control", self.control)]:
-            data[part] |= summary(estimate)
-        for entry, finding in zip(data["findings"], self.findings, strict=True):
-            entry["estimate"] |= summary(finding.estimate)
+        data["measured"] |= summary(self.measured)
+        for part, records in (("controls", self.controls), ("findings", self.findings)):
+            for entry, record in zip(data[part], records, strict=True):
+                entry["estimate"] |= summary(record.estimate)
         return data | {"verdict": self.verdict.value}
+
+
+def disjoint(first: Estimate, second: Estimate) -> bool:
+    """Whether the intervals of two estimates do not touch."""
+    return first.interval[1] < second.interval[0] or second.interval[1] < first.interval[0]
 
 
 def summary(estimate: Estimate) -> dict[str, Any]:
@@ -196,8 +216,7 @@ def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
     return Agreement(
         criterion=Criterion(**data["criterion"]),
         measured=_estimate(data["measured"]),
-        control=_estimate(data["control"]),
-        control_name=data["control_name"],
+        controls=tuple(Control(entry["name"], _estimate(entry["estimate"])) for entry in data["controls"]),
         conclusion=data["conclusion"],
         findings=tuple(
             Finding(entry["name"], _estimate(entry["estimate"]), entry["comment"]) for entry in data["findings"]
