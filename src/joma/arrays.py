@@ -24,6 +24,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 import torch
 
+from joma.domains import Domain
 from joma.errors import InvalidArgument
 
 REAL = torch.float64
@@ -42,9 +43,9 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
         InvalidArgument: complex, boolean, text or integer tensors, or NaN. (Python's own integers are numbers
             like any other; an integer *tensor* is refused, since gradients would be lost in it without a word.)
     """
-    arrays = isinstance(value, torch.Tensor | np.ndarray)
-    try:
-        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+    given_array = isinstance(value, torch.Tensor | np.ndarray)
+    try:  # by way of NumPy, since torch reads Python's floats in single precision
+        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(
             function,
@@ -53,7 +54,7 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
             received=f"of type {type(value).__name__} ({error})",
             remedy="pass a float tensor, a NumPy array or a list of floats",
         ) from error
-    if not tensor.is_floating_point() and (arrays or tensor.dtype in (torch.bool, torch.complex64, torch.complex128)):
+    if not tensor.is_floating_point() and (given_array or tensor.is_complex() or tensor.dtype == torch.bool):
         raise InvalidArgument(
             function,
             parameter,
@@ -70,6 +71,15 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
             received=f"NaN in {int(torch.isnan(tensor).sum())} of {tensor.numel()} entries",
             remedy="drop or fill these entries first",
         )
+    return tensor
+
+
+def as_real_in(domain: Domain, value: Real, function: str, parameter: str) -> torch.Tensor:
+    """Read ``value`` as a float64 tensor, every entry of which lies in ``domain``."""
+    tensor = as_real(value, function, parameter)
+    if tensor.numel():
+        for extreme in torch.aminmax(tensor.detach()):
+            domain.check(float(extreme), function, parameter)
     return tensor
 
 
