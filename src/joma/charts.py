@@ -78,10 +78,11 @@ class Chart:
 
 def chart_from_json(data: Mapping[str, Any]) -> Chart:
     """Build the chart that ``dataclasses.asdict`` took apart."""
-    parts: dict[str, Any] = dict(data)
-    parts["curves"] = tuple(
-        Curve(**{name: tuple(part) if isinstance(part, list) else part for name, part in curve.items()})
-        for curve in data["curves"]
-    )
+    parts = _with_tuples(data)
+    parts["curves"] = tuple(Curve(**_with_tuples(curve)) for curve in data["curves"])
     parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])
     return Chart(**parts)
+
+
+def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(part) if isinstance(part, list) else part for name, part in data.items()}
