@@ -34,7 +34,7 @@ def agreement(measured: Estimate, *controls: Estimate) -> Agreement:
         (STRADDLING, [FAILING], Verdict.UNDECIDED),
         (PASSING, [PASSING], Verdict.UNDECIDED),
         (PASSING, [FAILING, PASSING], Verdict.UNDECIDED),
-        (FAILING, [PASSING], Verdict.UNDECIDED),
+        (FAILING, [PASSING], Verdict.FAILS),
         (PASSING, [STRADDLING], Verdict.UNDECIDED),
         (PASSING, [Estimate((-1.0, 0.0, 2.5))], Verdict.UNDECIDED),
         (Estimate((50.0, 50.1)), [Estimate((0.5, 1.0, 1.5))], Verdict.HOLDS),

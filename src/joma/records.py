@@ -170,20 +170,18 @@ class Agreement:
     def verdict(self) -> Verdict:
         """What follows from measured value and controls.
 
-        A control that passes the test shows that the test cannot tell: nothing is decided. A control that neither
+        A claim that passes where a control passes too is not decided: the test cannot tell. A control that neither
         passes nor fails clearly must at least lie clearly apart from the measured value.
         """
         claim = self.criterion.met_by(self.measured)
-        controls = [self.criterion.met_by(control.estimate) for control in self.controls]
-        if True in controls or not controls:
-            return Verdict.UNDECIDED
         if claim is False:
             return Verdict.FAILS
-        apart = all(
-            met is False or disjoint(self.measured, control.estimate)
-            for met, control in zip(controls, self.controls, strict=True)
-        )
-        return Verdict.HOLDS if claim is True and apart else Verdict.UNDECIDED
+        told_apart = [self._fails_apart(control.estimate) for control in self.controls]
+        return Verdict.HOLDS if claim is True and told_apart and all(told_apart) else Verdict.UNDECIDED
+
+    def _fails_apart(self, control: Estimate) -> bool:
+        met = self.criterion.met_by(control)
+        return met is False or (met is None and disjoint(self.measured, control))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with what follows from it written beside it for readers of the file."""
