@@ -11,4 +11,9 @@ class Tolerance:
     reason: str
 
 
-TOLERANCES: dict[str, Tolerance] = {}
+TOLERANCES: dict[str, Tolerance] = {
+    "rebound.noisy": Tolerance(
+        0.08, "levels are means over three probes of a curve that moves 0.067 a probe, with noise 0.05"
+    ),
+    "rebound.by_chance": Tolerance(0.35, "share of a real rebound that chance may reach with eight seeds of 60 probes"),
+}

@@ -70,10 +70,10 @@ def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:
 
 def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurement]:
     """Yield every row of the metrics table: of the networks trained in ``folder``, then of the simulations."""
-    from joma.train.loop import open_run
+    from joma.train.run import load_run
 
     for config in sorted((folder / "runs").glob("*/config.json")):
-        yield from open_run(config.parent).measurements()
+        yield from load_run(config.parent).measurements()
     for outcome in outcomes:
         if outcome.agreement is not None:
             yield from outcome.agreement.measurements

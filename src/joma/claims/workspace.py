@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from joma.train.loop import Run
     from joma.train.recipes import Recipe
-    from joma.train.text import Tokens
+    from joma.train.run import Run
+    from joma.train.vocabulary import Tokens
 
 
 class Profile(StrEnum):
@@ -69,7 +69,8 @@ class Workspace:
 
     def tokens(self) -> Tokens:
         """The text as a network reads it; read and cut up once per folder."""
-        from joma.train.text import load_tokens, read_text, save_tokens, tokenize
+        from joma.train.text import read_text
+        from joma.train.vocabulary import load_tokens, save_tokens, tokenize
 
         path = self._tokens_path("text")
         if path.exists():
@@ -82,23 +83,23 @@ class Workspace:
         save_tokens(tokens, path)
         return tokens
 
-    def train(self, recipes: Sequence[Recipe], *, shuffle_words: bool = False) -> list[Run]:
+    def train(self, wanted: Sequence[tuple[Recipe, bool]]) -> list[Run]:
         """Train what is not trained yet, as many networks at a time as there are cores.
 
         Args:
-            recipes: complete descriptions; their names become folder names.
-            shuffle_words: learn the words in random order, another order for every seed.
+            wanted: complete descriptions, whose names become folder names, and with each whether it learns the
+                text's words in random order (another order for every seed).
         """
         from joma.train.jobs import train_all
-        from joma.train.text import save_tokens, shuffled
+        from joma.train.vocabulary import save_tokens, shuffled
 
         tokens = self.tokens()
         jobs = []
-        for recipe in recipes:
+        for recipe, shuffle_words in wanted:
             path = self._tokens_path(f"shuffled_{recipe.seed}" if shuffle_words else "text")
             if not path.exists():
                 save_tokens(shuffled(tokens, recipe.seed), path)
-            jobs.append((recipe, path, self.folder / "runs" / recipe.name))
+            jobs.append((recipe, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
         return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
 
     def _tokens_path(self, name: str) -> Path:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
     """Add the options of ``joma reproduce``."""
     add = parser.add_argument
-    add("ids", nargs="*", default=[], metavar="ID", help="claims or families of claims (theorem1); all if none is named")
+    add(
+        "ids", nargs="*", default=[], metavar="ID", help="claims or families of claims (theorem1); all if none is named"
+    )
     add("--profile", choices=["quick", "full"], default="quick", help="quick: minutes; full: the paper's sizes, hours")
     add("--list", action="store_true", help="list the claims and stop")
     add("--seeds", type=PositiveInt | None, help="repetitions of whatever is random; each claim has its own default")
@@ -122,12 +124,12 @@ def _write(outcomes: Sequence[Outcome], workspace: Workspace, options: Any) -> d
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
     everything = [(known | here)[id] for id in all_claims() if id in known | here]
-    return write_results(everything, workspace, rerun_command=lambda id: _command(id, options))
+    return write_results(everything, workspace, _as_typed(options))
 
 
-def _command(id: str, options: Any) -> str:
-    """The command that evaluates one claim again, as a person would type it."""
-    words = ["joma", "reproduce", id]
+def _as_typed(options: Any) -> str:
+    """The options that evidence depends on, as a person would type them; defaults are left out."""
+    words = []
     defaults = {"profile": "quick", "out": "joma-out"}
     for name in ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "out"):
         value = getattr(options, name)
