@@ -1,0 +1,55 @@
+"use strict";
+(() => {
+  const plots = JSON.parse(document.getElementById("plots").textContent);
+  const places = [...document.querySelectorAll(".plot")];
+  const coarse = matchMedia("(pointer: coarse)").matches;
+  const config = { displayModeBar: false, displaylogo: false, responsive: true, showTips: false };
+
+  // Colours travel as names of CSS variables, optionally with an opacity: "series-1/0.16".
+  const colour = (text) => {
+    const [name, opacity] = text.split("/");
+    const value = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+    if (!value) return text;
+    const parts = [1, 3, 5].map((at) => parseInt(value.slice(at, at + 2), 16));
+    return `rgba(${parts.join(",")},${opacity ?? 1})`;
+  };
+  const painted = (part, key = "") => {
+    if (typeof part === "string") return /color$/.test(key) ? colour(part) : part;
+    if (Array.isArray(part)) return typeof part[0] === "number" ? part.slice() : part.map((entry) => painted(entry));
+    if (part === null || typeof part !== "object") return part;
+    return Object.fromEntries(Object.entries(part).map(([name, entry]) => [name, painted(entry, name)]));
+  };
+
+  const hidden = (place) => {
+    const buttons = place.closest("figure").querySelectorAll('.legend button[aria-pressed="false"]');
+    return [...buttons].flatMap((button) => button.dataset.traces.split(" ").map(Number));
+  };
+
+  const draw = (place, width) => {
+    const { data, layout } = painted(plots[place.dataset.plot]);
+    for (const number of hidden(place)) data[number].visible = false;
+    layout.font.family = getComputedStyle(document.body).fontFamily;
+    layout.uirevision = "kept"; // a change of theme does not undo a zoom
+    layout.dragmode = coarse ? false : "zoom"; // a finger on a chart scrolls the page
+    if (width) layout.width = width;
+    return Plotly.react(place, data, layout, config);
+  };
+  const drawAll = (width) => places.forEach((place) => draw(place, width));
+
+  drawAll();
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".legend button");
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+    draw(button.closest("figure").querySelector(".plot"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
+  addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("printing");
+    drawAll(640);
+  });
+  addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
+    drawAll();
+  });
+})();

@@ -1,0 +1,237 @@
+"""Charts as figures for a paper: SVG and PNG, the same bytes every time."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from joma.charts import Chart, Curve
+from joma.files import replacing
+from joma.report.looks import (
+    BAND_OPACITY,
+    LIGHT,
+    STROKES,
+    Drawing,
+    curve_colours,
+    drawing,
+    flags,
+    fraction,
+    group_colours,
+    num_rows,
+    shortened,
+)
+from joma.report.words import format_number, superscript
+
+WIDTH_INCHES = 5.6
+"""Narrow on purpose: on a phone's 390 pixels the smallest text is still about 9 pixels high."""
+
+PLOT_INCHES = 3.1
+ROW_POINTS = 12.0
+DPI = 200
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "joma",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.color": LIGHT["ink"],
+    "axes.edgecolor": LIGHT["edge"],
+    "axes.labelcolor": LIGHT["quiet"],
+    "xtick.color": LIGHT["edge"],
+    "ytick.color": LIGHT["edge"],
+    "xtick.labelcolor": LIGHT["quiet"],
+    "ytick.labelcolor": LIGHT["quiet"],
+    "path.simplify": True,
+}
+
+
+_TITLE: dict[str, Any] = {"x": 0.0, "fontsize": 11.5, "fontweight": "bold"}
+
+
+def write_figure(chart: Chart, folder: Path, *, beside: Iterable[Chart] = ()) -> tuple[Path, Path]:
+    """Draw ``chart`` and write ``<id>.svg`` and ``<id>.png``.
+
+    Args:
+        chart: what is to be seen.
+        folder: where the two files go; made if need be.
+        beside: the charts that stand with it, itself included: their groups keep one colour in all of them.
+
+    Returns:
+        The paths of the SVG and of the PNG.
+
+    Raises:
+        OSError: a file cannot be written; what stood there before is unchanged.
+    """
+    drawn = drawing(chart)
+    colours = curve_colours(drawn.chart, group_colours([*beside, chart]))
+    about = {"Title": chart.title, "Description": chart.caption}
+    paths = folder / f"{chart.id}.svg", folder / f"{chart.id}.png"
+    with matplotlib.rc_context(_SETTINGS):  # put back on the way out: the caller's settings stay as they are
+        figure = _figure(drawn, colours)
+        with replacing(paths[0]) as path:
+            figure.savefig(path, format="svg", metadata=about | {"Date": None, "Creator": "joma"})
+        with replacing(paths[1]) as path:
+            figure.savefig(path, format="png", dpi=DPI, metadata=about | {"Software": "joma"})
+    return paths
+
+
+def _figure(drawn: Drawing, colours: Sequence[str]) -> Figure:
+    chart = drawn.chart
+    title = textwrap.wrap(chart.title, 48)
+    labels = [textwrap.fill(curve.label, 66) for curve in chart.curves]
+    num_columns = _num_legend_columns(labels)
+    head = ROW_POINTS * num_rows(drawn)
+    legend_rows = -(-sum(1 + label.count("\n") for label in labels) // num_columns)
+    inches = PLOT_INCHES + (len(title) * 17 + head + legend_rows * 15 + 58) / 72
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(WIDTH_INCHES, inches), layout=layout, facecolor=LIGHT["paper"])
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title("\n".join(title), pad=head + 24, loc="left", linespacing=1.25, parse_math=False, **_TITLE)
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    label = shortened(chart.y_label, 60)
+    axes.annotate(label, (0, 1), (0, head + 8), **place, color=LIGHT["quiet"], parse_math=False)
+    axes.set_xlabel(textwrap.fill(chart.x_label, 60), parse_math=False)
+    _draw_axes(axes, drawn)
+    for curve, colour in zip(chart.curves, colours, strict=True):
+        _draw_curve(axes, curve, LIGHT[colour])
+    _draw_flags(axes, drawn)
+    _draw_levels(axes, drawn)
+    _draw_legend(figure, axes, labels, num_columns)
+    return figure
+
+
+def _num_legend_columns(labels: Sequence[str]) -> int:
+    if any(len(label) > 26 for label in labels):
+        return 1
+    return 2 if len(labels) in (2, 4) else 3
+
+
+def _draw_legend(figure: Figure, axes: Axes, labels: Sequence[str], num_columns: int) -> None:
+    handles = [line for line in axes.get_lines() if line.get_gid() == "curve"]
+    if not handles:
+        return
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=num_columns,
+        frameon=False,
+        fontsize=9.5,
+        handlelength=2.6,
+        borderaxespad=0.2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _draw_axes(axes: Axes, drawn: Drawing) -> None:
+    axes.set_xscale(drawn.chart.x_scale)
+    axes.set_yscale(drawn.chart.y_scale)
+    axes.set_xlim(*drawn.x_range)
+    axes.set_ylim(*drawn.y_range)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(visible=True, color=LIGHT["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    for axis, scale in ((axes.xaxis, drawn.chart.x_scale), (axes.yaxis, drawn.chart.y_scale)):
+        if scale == "log":
+            axis.set_major_locator(LogLocator(numticks=7))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(_log_label))
+            axis.set_minor_formatter(NullFormatter())
+        else:
+            axis.set_major_locator(MaxNLocator(6))
+            axis.set_major_formatter(_EvenDecimals())
+
+
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
+    stroke = STROKES[curve.role]
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=BAND_OPACITY, linewidth=0)
+    (line,) = axes.plot(
+        curve.x,
+        curve.y,
+        color=colour,
+        linewidth=stroke.width * 0.8,
+        linestyle=(0, stroke.dashes) if stroke.dashes else "solid",
+        solid_capstyle="round",
+        marker="o" if len(curve.x) == 1 else None,
+        zorder=2 if curve.role == "context" else 3,
+    )
+    line.set_gid("curve")
+
+
+def _draw_flags(axes: Axes, drawn: Drawing) -> None:
+    for flag in flags(drawn):
+        axes.axvline(flag.mark.at, color=LIGHT["quiet"], linewidth=0.7, zorder=1)
+        side = -3 if flag.leans_left else 3
+        axes.annotate(
+            "",
+            (flag.mark.at, 1),
+            (0, flag.row * ROW_POINTS + 11),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": LIGHT["quiet"], "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+        )
+        axes.annotate(
+            flag.text,
+            (flag.mark.at, 1),
+            (side, flag.row * ROW_POINTS + 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="right" if flag.leans_left else "left",
+            fontsize=8.5,
+            color=LIGHT["quiet"],
+            parse_math=False,
+        )
+
+
+def _draw_levels(axes: Axes, drawn: Drawing) -> None:
+    levels = sorted((mark for mark in drawn.chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
+    for index, mark in enumerate(levels):
+        axes.axhline(mark.at, color=LIGHT["quiet"], linewidth=0.7, zorder=1)
+        high = fraction(mark.at, drawn.y_range, drawn.chart.y_scale) > 0.9
+        axes.annotate(
+            shortened(mark.text, 48),
+            (index % 2, mark.at),
+            (0, -3 if high else 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right" if index % 2 else "left",
+            va="top" if high else "bottom",
+            fontsize=8.5,
+            color=LIGHT["quiet"],
+            parse_math=False,
+            zorder=4,
+            bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+        )
+
+
+def _log_label(value: float, _: int | None) -> str:
+    power = round(math.log10(value)) if value > 0 else 0  # ticks of this axis are powers of ten
+    return f"{value:g}" if -3 <= power <= 4 else f"10{superscript(power)}"
+
+
+class _EvenDecimals(Formatter):
+    """Labels of one axis with equally many decimals, as few as tell its ticks apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self.format_ticks([x])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        largest = max((abs(value) for value in values), default=0.0)
+        if largest and not 1e-3 <= largest < 1e6:
+            return [format_number(value, 3) for value in values]
+        decimals = next((d for d in range(6) if all(abs(v - round(v, d)) < 1e-6 * largest for v in values)), 6)
+        return [f"{value:.{decimals}f}".replace("-", "−") for value in values]

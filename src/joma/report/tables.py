@@ -1,0 +1,95 @@
+"""Tables: the verdicts for a terminal, the measurements for whoever goes on from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from joma.claims.evaluation import Outcome
+from joma.files import replacing
+from joma.records import Estimate, Measurement, Verdict
+from joma.report.words import format_criterion, format_estimate, format_num, format_seconds, verdict_text
+
+_STYLES = {
+    Verdict.HOLDS.value: "bold green",
+    Verdict.FAILS.value: "bold red",
+    Verdict.UNDECIDED.value: "bold yellow",
+}
+
+
+def verdict_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row per claim, for a terminal. Every text from outside is taken literally, markup or not.
+
+    Args:
+        outcomes: what became of the claims, in the order of the rows.
+    """
+    failures = [f"{outcome.claim.id}: {outcome.error}" for outcome in outcomes if outcome.error]
+    table = Table(
+        title="Claims held against the evidence",
+        title_justify="left",
+        caption=Text("\n".join(failures)) if failures else None,
+        caption_justify="left",
+    )
+    table.add_column("claim", overflow="fold")
+    for name in ("measured", "counts if", "controls"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("verdict")
+    table.add_column("time", justify="right", no_wrap=True)
+    for outcome in outcomes:
+        verdict = verdict_text(outcome)
+        table.add_row(
+            Text(outcome.claim.id),
+            *(Text(cell) for cell in _evidence(outcome)),
+            Text(verdict, style=_STYLES.get(verdict, "bold")),
+            Text(format_seconds(outcome.seconds)),
+        )
+    return table
+
+
+def _evidence(outcome: Outcome) -> tuple[str, str, str]:
+    if outcome.agreement is None:
+        return "–", "–", "–"
+    agreement = outcome.agreement
+    controls = "\n".join(_cell(control.estimate) for control in agreement.controls)
+    return _cell(agreement.measured), format_criterion(agreement.criterion), controls
+
+
+def _cell(estimate: Estimate) -> str:
+    return format_estimate(estimate) + (f" ({format_num(estimate)})" if estimate.num > 1 else "")
+
+
+def write_metrics(measurements: Iterable[Measurement], path: Path) -> Path:
+    """Write ``metrics.parquet``: one row per number, columns run, step, layer, head, metric, value.
+
+    Args:
+        measurements: the rows; a layer or head of ``None`` becomes a null.
+        path: the file, replaced whole.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: the file cannot be written; what stood there before is unchanged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("run", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
+            pyarrow.field("step", pyarrow.int64(), nullable=False),
+            pyarrow.field("layer", pyarrow.int32()),
+            pyarrow.field("head", pyarrow.int32()),
+            pyarrow.field("metric", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
+            pyarrow.field("value", pyarrow.float64(), nullable=False),
+        ]
+    )
+    rows = list(measurements)
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    table = pyarrow.table(columns, schema=schema)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
+    return path
