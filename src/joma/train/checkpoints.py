@@ -1,0 +1,148 @@
+"""Checkpoints of a run: one safetensors file each, written whole or not at all, trusted only if its digest fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from joma.files import replacing
+
+NUM_KEPT = 2
+"""How many checkpoints of a run are kept: the newest, and one to fall back to."""
+
+_NAME = re.compile(r"step_(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two steps.
+
+    Args:
+        step: optimiser steps done.
+        model: the network's parameters by name.
+        optimizer: Adam's moments and counters by parameter name and kind (``blocks.0.value.weight/exp_avg``).
+        loss_sum, num_losses: training losses since the last probe.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    loss_sum: float = 0.0
+    num_losses: int = 0
+
+
+def checkpoint_of(
+    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, loss_sum: float, num_losses: int
+) -> Checkpoint:
+    """Take down the state of a network and its optimiser; the tensors are theirs, not copies."""
+    moments = {
+        f"{name}/{kind}": value
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }
+    return Checkpoint(step, dict(model.state_dict()), moments, loss_sum, num_losses)
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a network and its optimiser back into the state of a checkpoint."""
+    model.load_state_dict(checkpoint.model)
+    for name, parameter in model.named_parameters():
+        state = {
+            key.rpartition("/")[2]: value.to(parameter.device)
+            for key, value in checkpoint.optimizer.items()
+            if key.rpartition("/")[0] == name
+        }
+        if state:
+            optimizer.state[parameter] = state
+
+
+def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write ``step_000500.safetensors`` and remove the checkpoints that are no longer needed.
+
+    Args:
+        checkpoint: what to write.
+        folder: created if it is not there.
+    """
+    facts = {"step": checkpoint.step, "loss_sum": checkpoint.loss_sum, "num_losses": checkpoint.num_losses}
+    parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer}
+    tensors = {f"{part}/{name}": tensor.cpu() for part, named in parts.items() for name, tensor in named.items()}
+    # One metadata entry only: safetensors writes several in an order that changes from process to process.
+    metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, tensors)})}
+    with replacing(folder / f"step_{checkpoint.step:06d}.safetensors") as temporary:
+        temporary.write_bytes(save(tensors, metadata))  # Python writes, so that a full disk is an OSError
+    for old in checkpoint_paths(folder)[NUM_KEPT:]:
+        old.unlink()
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first."""
+    found = [path for path in folder.glob("step_*.safetensors") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's file name."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, path
+    return int(match[1])
+
+
+def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
+    """The newest whole checkpoint, or ``None``; one that is damaged is named in a warning and removed.
+
+    Args:
+        folder: where checkpoints are.
+        before: the next step to be measured; a checkpoint of that step or a later one is of no use and removed,
+            since the run comes this way again.
+    """
+    for path in checkpoint_paths(folder):
+        if step_of(path) >= before:
+            path.unlink()
+            continue
+        try:
+            return read_checkpoint(path)
+        except ValueError as error:
+            warnings.warn(f"{path} is damaged ({error}); falling back to the one before", stacklevel=2)
+            path.unlink()
+    return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read what ``write_checkpoint`` wrote.
+
+    Raises:
+        ValueError: truncated, altered, or never a checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["joma"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    if facts.pop("digest", None) != _digest(facts, tensors):
+        raise ValueError("its digest does not fit its content")
+    model, optimizer = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("model/", "optimizer/")
+    )
+    return Checkpoint(model=model, optimizer=optimizer, **facts)
+
+
+def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

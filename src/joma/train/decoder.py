@@ -1,0 +1,246 @@
+"""A Transformer that predicts the next token, whole in one file: the network of the paper's Figure 6.
+
+Embedding and sinusoidal positions, then blocks of causal attention and an MLP with LayerNorm after each residual
+sum, then a linear output layer. It is written to be taken apart: the MLP can be linear or absent, LayerNorm
+absent, the value path frozen, and queries and keys can be read without touching what the network computes.
+
+Axes: B sequences, H heads, L positions, E dimensions of a head, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu, scaled_dot_product_attention
+
+from joma.domains import FRACTION
+from joma.errors import InvalidArgument
+
+Observer = Callable[[int, Tensor, Tensor], None]
+"""Told (layer, queries, keys), both (B, H, L, E), as the attention kernel gets them."""
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "identity": lambda hidden: hidden,
+    "tanh": torch.tanh,
+    "gelu": gelu,
+}
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Everything that makes one network different from another.
+
+    Args:
+        vocabulary_size: how many tokens there are.
+        width: dimensions of the residual stream; a multiple of ``num_heads``.
+        num_heads: attention heads per layer.
+        feed_forward: hidden units of each MLP.
+        num_layers: how many blocks.
+        activation: of the MLP; ``identity`` makes it linear.
+        mlp: whether there is one.
+        layer_norm: whether each residual sum is normalised.
+        dropout: on embeddings, attention weights, hidden units and both branches; rounded to 1/65,536.
+        train_value_path: if not, value and attention output projections keep their initial values.
+        output_bias: ``zero`` starts at 0, ``unigram`` at the logarithms of the training tokens' frequencies.
+    """
+
+    vocabulary_size: int
+    width: int = 200
+    num_heads: int = 1
+    feed_forward: int = 200
+    num_layers: int = 1
+    activation: Literal["relu", "identity", "tanh", "gelu"] = "relu"
+    mlp: bool = True
+    layer_norm: bool = True
+    dropout: float = 0.2
+    train_value_path: bool = True
+    output_bias: Literal["zero", "unigram"] = "zero"
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "width", "num_heads", "feed_forward", "num_layers"):
+            least = 2 if name in ("vocabulary_size", "width") else 1
+            if getattr(self, name) < least:
+                raise _bad(name, f"at least {least}", f"{getattr(self, name)}", "take more")
+        FRACTION.check(self.dropout, "DecoderConfig", "dropout")
+        if self.width % self.num_heads or self.width % 2:
+            remedy = "choose a width that both 2 and num_heads divide"
+            raise _bad("width", f"an even multiple of num_heads={self.num_heads}", f"{self.width}", remedy)
+        if self.activation not in ACTIVATIONS:
+            raise _bad("activation", f"one of {', '.join(ACTIVATIONS)}", repr(self.activation), "name one of these")
+        if self.output_bias not in ("zero", "unigram"):
+            raise _bad("output_bias", "zero or unigram", repr(self.output_bias), "name one of these")
+        if not self.mlp and (self.activation, self.feed_forward) != ("relu", 200):
+            raise _bad("activation", "left alone where there is no MLP", "set", "leave it out, or set mlp=True")
+
+
+class Decoder(nn.Module):
+    """The network.
+
+    Args:
+        config: what it is like.
+        seed: of the initial weights. Each weight is drawn by its own name, so two networks with one seed share
+            every weight that both have, whatever else they lack.
+        log_frequencies: (V,) logarithms of the training tokens' frequencies; for ``output_bias="unigram"`` only.
+    """
+
+    def __init__(self, config: DecoderConfig, seed: int = 0, log_frequencies: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary_size, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.output = nn.Linear(config.width, config.vocabulary_size)
+        self.register_buffer("positions", torch.empty(0, config.width), persistent=False)
+        self._initialise(seed)
+        if (log_frequencies is None) != (config.output_bias == "zero"):
+            raise InvalidArgument(
+                "Decoder",
+                "log_frequencies",
+                required="given exactly where output_bias='unigram'",
+                received=f"{'missing' if log_frequencies is None else 'given'} with {config.output_bias!r}",
+                remedy="count the training tokens, or leave both alone",
+            )
+        if log_frequencies is not None:
+            with torch.no_grad():
+                self.output.bias.copy_(log_frequencies)
+
+    def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
+        """Logits of the next token.
+
+        Args:
+            tokens: (B, L) integers below V.
+            observe: told each layer's queries and keys; changes nothing.
+
+        Returns:
+            (B, L, V).
+        """
+        positions = self._positions(tokens.shape[1])
+        x = self._drop(self.embedding(tokens) * math.sqrt(self.config.width) + positions)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, observe and (lambda q, k, layer=layer: observe(layer, q, k)))
+        return self.output(x)
+
+    def lower_weights(self) -> list[Tensor]:
+        """Each layer's lower MLP weights, (feed_forward, D); none where there is no MLP."""
+        if not self.config.mlp:
+            return []
+        return [block.get_parameter("mlp_lower.weight").detach() for block in self.blocks]
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.config.dropout) if self.training else x
+
+    def _positions(self, length: int) -> Tensor:
+        if len(self.positions) < length:
+            self.positions = sinusoids(length, self.config.width).to(self.embedding.weight)
+        return self.positions[:length]
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        """Draw the weights: the paper's word model outside the blocks, torch's own encoder layer inside them."""
+        for name, parameter in self.named_parameters():
+            generator = torch.Generator().manual_seed(seed_of(seed, name))
+            fan_in = parameter.shape[-1]
+            if ".norm" in name:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.endswith("bias") and ".mlp" not in name:
+                parameter.zero_()
+            elif name.startswith(("embedding", "output")):
+                parameter.uniform_(-0.1, 0.1, generator=generator)
+            elif "query_key" in name or "value" in name:  # Xavier for queries, keys and values stacked
+                bound = math.sqrt(6 / (4 * self.config.width))
+                parameter.uniform_(-bound, bound, generator=generator)
+            else:
+                if name.endswith("bias"):
+                    fan_in = self.get_parameter(name.removesuffix("bias") + "weight").shape[1]
+                bound = 1 / math.sqrt(fan_in)
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+class Block(nn.Module):
+    """Causal self-attention and an MLP, LayerNorm after each residual sum."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.query_key = nn.Linear(width, 2 * width)
+        self.value = nn.Linear(width, width)
+        self.attention_output = nn.Linear(width, width)
+        self.norm_attention = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
+        if config.mlp:
+            self.mlp_lower = nn.Linear(width, config.feed_forward)
+            self.mlp_upper = nn.Linear(config.feed_forward, width)
+            self.norm_mlp = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
+        if not config.train_value_path:
+            self.value.requires_grad_(False)
+            self.attention_output.requires_grad_(False)
+
+    def forward(self, x: Tensor, observe: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+        """Map the residual stream (B, L, D) to the next."""
+        config = self.config
+        q, k = (self._heads(part) for part in self.query_key(x).chunk(2, dim=-1))
+        if observe is not None:
+            observe(q, k)
+        attended = scaled_dot_product_attention(
+            q, k, self._heads(self.value(x)), is_causal=True, dropout_p=config.dropout if self.training else 0.0
+        )
+        x = self.norm_attention(x + self._drop(self.attention_output(attended.transpose(1, 2).flatten(2))))
+        if not config.mlp:
+            return x
+        hidden = self._drop(ACTIVATIONS[config.activation](self.mlp_lower(x)))
+        return self.norm_mlp(x + self._drop(self.mlp_upper(hidden)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.config.dropout) if self.training else x
+
+
+def dropout(x: Tensor, probability: float) -> Tensor:
+    """Drop entries at random and scale up the rest: a third of the time of torch's own on a CPU.
+
+    Torch draws one uniform number per entry; here four entries share one 64-bit draw, 16 bits each, so that the
+    probability is rounded to a multiple of 1/65,536.
+
+    Args:
+        x: any shape.
+        probability: of being dropped, in [0, 1).
+    """
+    num_dropped = round(probability * 65536)
+    if num_dropped == 0:
+        return x
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
+    return x * kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Positions as sines and cosines of wavelengths from 2π to 10,000 · 2π.
+
+    Args:
+        length: L.
+        width: D, even.
+
+    Returns:
+        (L, D) in float32.
+    """
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000) / width))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on all parts and is alike on every machine and in every process."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _bad(parameter: str, required: str, received: str, remedy: str) -> InvalidArgument:
+    return InvalidArgument("DecoderConfig", parameter, required=required, received=received, remedy=remedy)
