@@ -17,3 +17,13 @@ def tolerance():
     from tolerances import TOLERANCES
 
     return lambda name: TOLERANCES[name].bound
+
+
+@pytest.fixture(scope="session")
+def wikitext_folder() -> Path:
+    """What ``JOMA_DATA`` has to name for the real WikiText-2: itself, or ``../shared/data`` beside the repository."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("JOMA_DATA", beside))
+    if not (folder / "wikitext-2").is_dir():
+        pytest.skip("WikiText-2 is not here: set JOMA_DATA to a folder that holds wikitext-2/train.txt.xz")
+    return folder

@@ -55,6 +55,11 @@ class RunFailed(RuntimeError):
         return _rebuild_failure, (self.problem, self.kept, self.remedy)
 
 
+def cause_of(error: Exception) -> str:
+    """What a foreign exception says in its first line, to be quoted in brackets."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
 def _rebuild(kind: type[BadInput], problem: str, expected: str, remedy: str) -> BadInput:
     error = BadInput.__new__(kind)
     BadInput.__init__(error, problem, expected=expected, remedy=remedy)

@@ -19,6 +19,7 @@ BUILT_IN = "python-docs"
 _HOLD_OUT_EVERY = 10
 _WORDS_PER_BLOCK = 1000
 _CHARACTERS_PER_WORD = 6
+_FEWEST_CHARACTERS = 600
 _BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
@@ -64,7 +65,7 @@ def read_text(source: str | None = None) -> Text:
     path = Path(source).expanduser()
     if not path.exists():
         raise missing(path, known=(*NAMES, BUILT_IN))
-    if path.is_file():
+    if not path.is_dir():
         return _split(path.name, f"the file {path.name}", read_file(path))
     if split := published_split(path):
         train, held_out = map(read_file, split)
@@ -101,6 +102,12 @@ def hold_out(whole: str) -> tuple[str, str]:
     Raises:
         BadInput: too short to be cut into ten blocks.
     """
+    if len(whole) < _FEWEST_CHARACTERS:
+        raise BadInput(
+            f"the text is only {len(whole)} characters long",
+            expected=f"at least {_FEWEST_CHARACTERS}, to train on nine parts and test on the tenth",
+            remedy="give a longer text",
+        )
     num_blocks = max(1, round(len(whole) / (_HOLD_OUT_EVERY * _WORDS_PER_BLOCK * _CHARACTERS_PER_WORD)))
     num_blocks *= _HOLD_OUT_EVERY
     size = len(whole) / num_blocks
@@ -114,9 +121,9 @@ def hold_out(whole: str) -> tuple[str, str]:
     ]
     if not all(part.strip() for part in parts):
         raise BadInput(
-            f"the text is only {len(whole.split()):,} words long",
-            expected="enough to train on nine parts and test on the tenth",
-            remedy="give a longer text",
+            "what would be held out of the text holds nothing but space",
+            expected="words all through it",
+            remedy="take the long gap out of the text",
         )
     return parts[0], parts[1]
 

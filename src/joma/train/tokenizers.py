@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from joma.errors import BadInput
+from joma.errors import BadInput, cause_of
 from joma.train.textfiles import missing
 
 if TYPE_CHECKING:
@@ -56,9 +56,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(path) if local else name, trust_remote_code=False)
     except Exception as error:
         # The Rust library raises bare Exception for a file it cannot read.
-        cause = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         raise BadInput(
-            f"cannot load the tokenizer {name!r} ({cause})",
+            f"cannot load the tokenizer {name!r} ({cause_of(error)})",
             expected="a tokenizer.json, a folder that holds one, or the name of a model on the hub",
             remedy="check the file" if local else "check the name and the network, or give a local tokenizer.json",
         ) from error

@@ -40,7 +40,7 @@ class Tokens:
         held_out: (T,) int64, likewise.
         vocabulary: the words, by id.
         digest: of all that training depends on, the same in every process and on every machine.
-        share_unknown: which part of the training tokens is ``<unk>``.
+        share_unknown: which part of the training tokens is ``<unk>`` (or what a tokenizer calls it).
     """
 
     name: str
@@ -205,8 +205,7 @@ def _tokens(
     share = 0.0 if unknown is None else float((train == unknown).double().mean())
     return Tokens(
         text.name,
-        f"{text.description}; read as {len(train):,} + {len(held_out):,} tokens in {what},"
-        f" {share:.1%} of them {UNKNOWN}",
+        f"{text.description}; read as {len(train):,} + {len(held_out):,} tokens in {what}, {share:.1%} of them unknown",
         train,
         held_out,
         vocabulary,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from joma.errors import BadInput
-from joma.train.textfiles import missing, published_split, read_file
+from joma.errors import BadInput, cause_of
+from joma.train.textfiles import published_split, read_file
 
 FOLDER_VARIABLE = "JOMA_DATA"
 """Names the folder in which ``wikitext-2/train.txt.xz`` and ``wikitext-2/valid.txt.xz`` lie."""
@@ -25,7 +25,7 @@ def wikitext(name: str) -> tuple[str, str, str]:
     Raises:
         BadInput: ``JOMA_DATA`` names no folder, the hub cannot be reached, or ``datasets`` is not installed.
     """
-    release = NAMES[name]
+    release, searched = NAMES[name], ""
     if given := os.environ.get(FOLDER_VARIABLE):
         folder = Path(given).expanduser()
         if not folder.is_dir():
@@ -33,18 +33,19 @@ def wikitext(name: str) -> tuple[str, str, str]:
                 f"{FOLDER_VARIABLE} is {given!r}, which is no folder",
                 expected=f"a folder that holds {release}/train.txt.xz and {release}/valid.txt.xz",
                 remedy=f"correct {FOLDER_VARIABLE}, or unset it to fetch the text from the hub",
-            ) from missing(folder)
+            )
         if split := published_split(folder / release):
             return read_file(split[0]), read_file(split[1]), f"the folder that {FOLDER_VARIABLE} names"
-    return *_from_hub(release), f"the hub ({_REPOSITORY})"
+        searched = f"; {FOLDER_VARIABLE} names {given}, which does not hold it"
+    return *_from_hub(release, searched), f"the hub ({_REPOSITORY})"
 
 
-def _from_hub(release: str) -> tuple[str, str]:
+def _from_hub(release: str, searched: str) -> tuple[str, str]:
     try:
         import datasets
     except ImportError as error:
         raise BadInput(
-            f"{release} comes from the hub, and the package `datasets` is not installed",
+            f"{release} comes from the hub by the package `datasets`, which is not installed{searched}",
             expected="the extra joma[hub], or the text in a folder",
             remedy=f"`pip install 'joma[hub]'`, or {_folder_remedy(release)}",
         ) from error
@@ -53,7 +54,7 @@ def _from_hub(release: str) -> tuple[str, str]:
     except Exception as error:
         # datasets, huggingface_hub and the HTTP client below them share no base class for "could not fetch".
         raise BadInput(
-            f"cannot fetch {release} from the hub ({_first_line(error)})",
+            f"{release} cannot be fetched from the hub ({cause_of(error)}){searched}",
             expected="a network that reaches the hub, or the text in a folder",
             remedy=_folder_remedy(release),
         ) from error
@@ -63,7 +64,3 @@ def _from_hub(release: str) -> tuple[str, str]:
 
 def _folder_remedy(release: str) -> str:
     return f"set {FOLDER_VARIABLE} to a folder that holds {release}/train.txt.xz and {release}/valid.txt.xz"
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
