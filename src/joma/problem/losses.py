@@ -1,0 +1,50 @@
+"""The usual losses, per sample; wherever a name is taken, any function of (outputs, targets) is too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+
+from joma.domains import choose
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(outputs, targets), both (..., N, O), to the loss of each sample (..., N)."""
+
+
+def cross_entropy(
+    outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
+) -> Float[torch.Tensor, "*batch"]:
+    """Softmax cross-entropy in nats against target probabilities (one-hot for a class)."""
+    return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
+
+
+def squared_error(
+    outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
+) -> Float[torch.Tensor, "*batch"]:
+    """Half the squared distance to the targets."""
+    return 0.5 * (outputs - targets).square().sum(-1)
+
+
+def constant_gradient(
+    outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
+) -> Float[torch.Tensor, "*batch"]:
+    """The loss −⟨targets, outputs⟩, whose gradient, the targets, never changes: the theory's constant Δ or g."""
+    return -(targets * outputs).sum(-1)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+    "constant_gradient": constant_gradient,
+}
+
+
+def as_loss(loss: str | Loss, function: str) -> Loss:
+    """The loss meant by its name, or the callable itself.
+
+    Raises:
+        InvalidArgument: an unknown name, with the nearest one.
+    """
+    return choose(loss, LOSSES, function, "loss") if isinstance(loss, str) else loss

@@ -1,0 +1,256 @@
+"""Gradient flow of the one-layer model, whole or with the attention integrated out, by SciPy's adaptive solvers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import integrate
+
+from joma.arrays import REAL, Real, as_real
+from joma.domains import POSITIVE, Domain, choose
+from joma.errors import InvalidArgument
+from joma.problem.attention import attention_weights
+from joma.problem.one_layer import OneLayer, Parameters, check_parameters, token_weights, velocity
+from joma.records import Status
+from joma.simulate.trajectory import Trajectory, trajectory_of
+from joma.theory.invariants import expected_logits
+
+SolverFactory = Callable[..., integrate.OdeSolver]
+RightHandSide = Callable[[float, np.ndarray], np.ndarray]
+
+METHODS: dict[str, SolverFactory] = {
+    "DOP853": integrate.DOP853,
+    "RK45": integrate.RK45,
+    "LSODA": integrate.LSODA,
+    "Radau": integrate.Radau,
+    "BDF": integrate.BDF,
+}
+
+_TOLERANCE = Domain(
+    "a number from 1e-13 to 0.1",
+    lambda value: 1e-13 <= value <= 0.1,
+    (0.0, 1e-14, 1.0, math.nan),
+    "pass 1e-10, for one; float64 has no digits for less than 1e-13",
+)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """One of SciPy's solvers, which choose their steps.
+
+    Args:
+        method: its name; LSODA, Radau or BDF where the problem is stiff.
+        tolerance: relative and absolute, from 1e-13 to 0.1.
+        max_evaluations: of the right-hand side; past it the flow stops with a status.
+    """
+
+    method: str = "DOP853"
+    tolerance: float = 1e-10
+    max_evaluations: int = 100_000
+
+    def __post_init__(self) -> None:
+        choose(self.method, METHODS, "Adaptive", "method")
+        _TOLERANCE.check(self.tolerance, "Adaptive", "tolerance")
+        POSITIVE.check(self.max_evaluations, "Adaptive", "max_evaluations")
+
+
+@dataclass(frozen=True)
+class FixedStep:
+    """The classical Runge–Kutta method of order 4, for flows with kinks (ReLU): a preactivation that is held at its
+    kink from both sides makes an adaptive solver's steps shrink without end.
+
+    Args:
+        step: the longest step; the time between two snapshots is cut into equal ones.
+    """
+
+    step: float
+
+    def __post_init__(self) -> None:
+        POSITIVE.check(self.step, "FixedStep", "step")
+
+
+DEFAULT_SOLVER = Adaptive()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the parts of the state lie in the solver's vector."""
+
+    shapes: dict[str, torch.Size]
+
+    def pack(self, parts: dict[str, torch.Tensor]) -> np.ndarray:
+        return torch.cat([parts[name].reshape(-1) for name in self.shapes]).numpy()
+
+    def unpack(self, states: np.ndarray) -> dict[str, torch.Tensor]:
+        """The parts of one state (n,) or of several (T, n)."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        pieces = torch.from_numpy(states).split(sizes, -1)
+        front = states.shape[:-1]
+        return {
+            name: piece.reshape(*front, *self.shapes[name]) for name, piece in zip(self.shapes, pieces, strict=True)
+        }
+
+
+def flow(
+    model: OneLayer,
+    start: Parameters,
+    times: Real,
+    *,
+    reduced: bool = False,
+    solver: Adaptive | FixedStep = DEFAULT_SOLVER,
+) -> Trajectory:
+    """Integrate the gradient flow and take snapshots at the given times.
+
+    Problems in the leading axes are integrated together, with common steps: the tolerance is met on average over
+    them, so do not mix problems of very different pace.
+
+    Args:
+        model: the model.
+        start: its parameters at the first time.
+        times: increasing and finite, (T,); the first is that of ``start``.
+        reduced: train the MLP only and take the logits from Theorem 1 (``expected_logits``). Needs orthonormal
+            embeddings, one query, and with linear attention z(0)² > Σₖ vₖ(0)² for every token, without which z would
+            have no sign. With softmax attention b̄ is kept at its starting value, so it is an approximation.
+        solver: how to integrate.
+
+    Returns:
+        The trajectory. Where the solver cannot go on (the flow reaches infinity in finite time, or is too stiff for
+        the method) the status says so and the snapshots before that are kept.
+
+    Raises:
+        InvalidArgument: an argument outside its domain.
+    """
+    start = check_parameters(model, start, "flow")
+    moments = _moments(times)
+    logits_of = _attention_from_theory(model, start) if reduced else None
+    parts = {"weights": start.weights}
+    if logits_of is None:
+        parts["attention_logits"] = start.attention_logits
+        if model.attention == "softmax":
+            parts["recoil"] = torch.zeros_like(start.attention_logits)
+    if model.trains_upper and start.upper is not None:
+        parts["upper"] = start.upper
+    layout = _Layout({name: part.shape for name, part in parts.items()})
+
+    def right_hand_side(_: float, state: np.ndarray) -> np.ndarray:
+        if not np.isfinite(state).all():
+            return np.full_like(state, np.nan)  # the solver rejects the step and tries a shorter one
+        now = layout.unpack(state)
+        logits = now["attention_logits"] if logits_of is None else logits_of(now["weights"])
+        ascent = velocity(model, Parameters(now["weights"], logits, now.get("upper", start.upper)))
+        return layout.pack({name: value for name, value in ascent._asdict().items() if value is not None})
+
+    if isinstance(solver, Adaptive):
+        states, status = _adaptive(solver, right_hand_side, layout.pack(parts), moments)
+    else:
+        states, status = _fixed_step(solver, right_hand_side, layout.pack(parts), moments)
+    seen = layout.unpack(states)
+    weights, upper = seen["weights"], seen.get("upper")
+    if upper is None and start.upper is not None:
+        upper = start.upper.expand(len(states), *start.upper.shape)
+    logits = seen["attention_logits"] if logits_of is None else torch.stack([logits_of(now) for now in weights])
+    snapshots = Parameters(weights, logits, upper)
+    return trajectory_of(model, torch.from_numpy(moments[: len(states)]), snapshots, seen.get("recoil"), status)
+
+
+def _adaptive(
+    settings: Adaptive, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, Status]:
+    """The states (T, n) at as many of the times as were reached, and how it ended."""
+    states, reached, tolerance = [start.copy()], 1, settings.tolerance
+    if len(times) == 1:
+        return np.stack(states), Status()
+    with np.errstate(over="ignore", invalid="ignore"):
+        factory = METHODS[settings.method]
+        solver = factory(right_hand_side, times[0], start, times[-1], rtol=tolerance, atol=tolerance)
+        while solver.status == "running":
+            message = solver.step()
+            if solver.status == "failed" or not np.isfinite(solver.y).all():
+                return np.stack(states), Status(
+                    "stopped",
+                    f"the solver could not step past t = {solver.t:.6g} ({message or 'the state is not finite'})",
+                    "the flow may reach infinity there: ask for earlier times, or try method='LSODA'",
+                )
+            passed = int(np.searchsorted(times, solver.t, side="right"))
+            if passed > reached:
+                between = solver.dense_output()
+                states += [between(time) for time in times[reached:passed]]
+                reached = passed
+            if solver.nfev > settings.max_evaluations and solver.status == "running":
+                return np.stack(states), Status(
+                    "too_many_evaluations",
+                    f"{solver.nfev} evaluations brought it to t = {solver.t:.6g} of {times[-1]:.6g}",
+                    "stiff: try method='LSODA'; kinks: try FixedStep; else a larger tolerance or max_evaluations",
+                )
+    return np.stack(states), Status()
+
+
+def _fixed_step(
+    settings: FixedStep, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, Status]:
+    """As ``_adaptive``."""
+    states, state = [start.copy()], start
+    for before, after in itertools.pairwise(times):
+        num = math.ceil((after - before) / settings.step - 1e-9)
+        step = (after - before) / num
+        for time in before + step * np.arange(num):
+            first = right_hand_side(time, state)
+            second = right_hand_side(time + step / 2, state + step / 2 * first)
+            third = right_hand_side(time + step / 2, state + step / 2 * second)
+            fourth = right_hand_side(time + step, state + step * third)
+            state = state + step / 6 * (first + 2 * second + 2 * third + fourth)
+        if not np.isfinite(state).all():
+            cause = f"the state stopped being finite between t = {before:.6g} and {after:.6g}"
+            return np.stack(states), Status("stopped", cause, "take a smaller step, or ask for earlier times")
+        states.append(state)
+    return np.stack(states), Status()
+
+
+def _moments(times: Real) -> Float[np.ndarray, " T"]:
+    moments = as_real(times, "flow", "times")
+    if moments.ndim != 1 or not len(moments) or moments.isinf().any() or (moments.diff() <= 0).any():
+        raise InvalidArgument(
+            "flow",
+            "times",
+            required="finite and increasing times, (T,) with T of at least 1",
+            received=f"of shape {tuple(moments.shape)}" if moments.ndim != 1 else "empty, infinite or not increasing",
+            remedy="pass torch.linspace(0, 10, 101, dtype=torch.float64), for one",
+        )
+    return moments.detach().cpu().numpy()
+
+
+def _attention_from_theory(model: OneLayer, start: Parameters) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The logits (..., 1, M) as a function of W alone."""
+    first = token_weights(start.weights, model.context_embedding)
+    logits = start.attention_logits[..., 0, :]
+    problem = ""
+    if not model.orthonormal:
+        problem = "a model whose [U_C, u_q] is not orthonormal"
+    elif model.context.shape[-3] != 1:
+        problem = f"a model with {model.context.shape[-3]} queries, of whose logits only the sum is known"
+    elif model.attention == "linear" and (logits.square() <= first.square().sum(-1)).any():
+        problem = "a start with z² of at most Σₖ vₖ² at some token, where the sign of z is not known later"
+    if problem:
+        raise InvalidArgument(
+            "flow",
+            "reduced",
+            required="False, or a problem in which Theorem 1 gives the logits",
+            received=f"True for {problem}",
+            remedy="integrate the full flow with reduced=False",
+        )
+    mean = None
+    if model.attention == "softmax":
+        attention = attention_weights(model.context, start.attention_logits, "softmax", model.temperature)
+        mean = attention.mean(-2)[..., 0, :].to(REAL)
+
+    def logits_of(weights: torch.Tensor) -> torch.Tensor:
+        seen = token_weights(weights, model.context_embedding)
+        return expected_logits(seen, model.attention, model.temperature, mean, (first, logits)).unsqueeze(-2)
+
+    return logits_of

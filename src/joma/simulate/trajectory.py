@@ -1,0 +1,147 @@
+"""What a simulation leaves behind: snapshots of everything trained, and what Theorem 1 says of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from joma.errors import BadInput, InvalidArgument
+from joma.files import replacing
+from joma.problem.attention import AttentionKind, attention_weights
+from joma.problem.one_layer import OneLayer, Parameters, token_weights
+from joma.records import Status
+from joma.theory.invariants import SoftmaxIdentities, invariant, invariant_residual, softmax_identities
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Snapshots along a gradient flow or a descent, the first at its start.
+
+    Args:
+        times: time along a flow; the number of steps done along a descent.
+        weights: W.
+        attention_logits: z of each query.
+        token_weights: V = U_Cᵀ W.
+        mean_attention: b̄ of each query over all its samples.
+        upper: the upper layer, where there is one.
+        recoil_integral: ∫ Σₖ E[gₖ φ′ₖ b bᵀ] vₖ dt; softmax attention along the full flow or plain descent only.
+        attention, temperature: those of the model.
+        status: how it ended; where it failed, the snapshots taken before are here.
+    """
+
+    times: Float[torch.Tensor, " T"]
+    weights: Float[torch.Tensor, "T *batch D K"]
+    attention_logits: Float[torch.Tensor, "T *batch Q M"]
+    token_weights: Float[torch.Tensor, "T *batch M K"]
+    mean_attention: Float[torch.Tensor, "T *batch Q M"]
+    upper: Float[torch.Tensor, "T *batch K O"] | None
+    recoil_integral: Float[torch.Tensor, "T *batch Q M"] | None
+    attention: AttentionKind
+    temperature: float
+    status: Status
+
+    @property
+    def invariant(self) -> Float[torch.Tensor, "T *batch M"]:
+        """Theorem 1's invariant; with softmax attention for the b̄ of the first time."""
+        return invariant(*self._seen(), self._constant_mean())
+
+    @property
+    def residual(self) -> Float[torch.Tensor, "T *batch M"]:
+        """How far the invariant drifted since the first time."""
+        return invariant_residual(*self._seen(), self._constant_mean())
+
+    @property
+    def motion(self) -> Float[torch.Tensor, "T *batch M"]:
+        """How far the attention's side of the invariant moved: z (summed over queries), or z² if linear."""
+        power = 2 if self.attention == "linear" else 1
+        side = self.attention_logits.pow(power).sum(-2)
+        return side - side[:1]
+
+    @property
+    def identities(self) -> SoftmaxIdentities:
+        """The drift of the two exact identities of softmax attention.
+
+        Raises:
+            InvalidArgument: there is no recoil integral.
+        """
+        if self.recoil_integral is None:
+            raise InvalidArgument(
+                "Trajectory.identities",
+                "self",
+                required="a trajectory of softmax attention along the full flow or plain gradient descent",
+                received=f"one of {self.attention} attention without a recoil integral",
+                remedy="integrate the full flow, or descend with optimizer='sgd'",
+            )
+        return softmax_identities(self.token_weights, self.attention_logits, self.recoil_integral, self.temperature)
+
+    def parameters(self, index: int) -> Parameters:
+        """The parameters of one snapshot."""
+        return Parameters(
+            self.weights[index], self.attention_logits[index], None if self.upper is None else self.upper[index]
+        )
+
+    def _seen(self) -> tuple[torch.Tensor, torch.Tensor, AttentionKind, float]:
+        return self.token_weights, self.attention_logits, self.attention, self.temperature
+
+    def _constant_mean(self) -> torch.Tensor | None:
+        return self.mean_attention[:1].squeeze(-2) if self.attention == "softmax" else None
+
+
+def trajectory_of(
+    model: OneLayer,
+    times: Float[torch.Tensor, " T"],
+    snapshots: Parameters,
+    recoil_integral: Float[torch.Tensor, "T *batch Q M"] | None,
+    status: Status,
+) -> Trajectory:
+    """The trajectory with these snapshots (each tensor with time in front), completed by what follows from them."""
+    logits = snapshots.attention_logits
+    means = [attention_weights(model.context, now, model.attention, model.temperature).mean(-2) for now in logits]
+    return Trajectory(
+        times=times,
+        weights=snapshots.weights,
+        attention_logits=logits,
+        token_weights=token_weights(snapshots.weights, model.context_embedding),
+        mean_attention=torch.stack(means),
+        upper=snapshots.upper,
+        recoil_integral=recoil_integral,
+        attention=model.attention,
+        temperature=model.temperature,
+        status=status,
+    )
+
+
+def save_trajectory(trajectory: Trajectory, path: Path) -> None:
+    """Write a trajectory as one safetensors file, whole or not at all."""
+    values = {field.name: getattr(trajectory, field.name) for field in fields(trajectory)}
+    tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
+    settings = {name: values[name] for name in ("attention", "temperature")} | {"status": asdict(trajectory.status)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"joma_trajectory": json.dumps(settings)})
+
+
+def load_trajectory(path: Path) -> Trajectory:
+    """Read what ``save_trajectory`` wrote.
+
+    Raises:
+        BadInput: no such file, or not a whole trajectory.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})["joma_trajectory"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        status = Status(**settings.pop("status"))
+        optional = {"upper": tensors.pop("upper", None), "recoil_integral": tensors.pop("recoil_integral", None)}
+        return Trajectory(**tensors, **optional, **settings, status=status)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read as a trajectory ({error})",
+            expected="a file written by save_trajectory",
+            remedy="simulate it again, or check the name",
+        ) from error
