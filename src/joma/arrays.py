@@ -83,6 +83,12 @@ def as_real_in(domain: Domain, value: Real, function: str, parameter: str) -> to
     return tensor
 
 
+def on_one_device(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Bring all tensors to the accelerator that one of them is on, so that plain numbers may stand beside them."""
+    device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), tensors[0].device)
+    return [tensor.to(device) for tensor in tensors]
+
+
 def numpy_in_numpy_out(function: Callable[P, R]) -> Callable[P, R]:
     """Return NumPy arrays where arrays came in and no tensor did; the function itself sees what it was given."""
 

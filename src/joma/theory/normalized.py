@@ -1,0 +1,225 @@
+"""Softmax attention: components that share one attention move as alone, on another clock.
+
+v̇ = (μ − v)∘exp(α v²)/Z with Z = Σ exp(α v²) is the dynamics of ``joma.theory.nonlinear`` in a time τ with
+dt = Z dτ. Since exp(α v²) = du/dτ, that clock needs no quadrature: t = Σ u, the sum of what all components have
+converged by. Each u grows by the attention its component receives, and attention sums to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.errors import InvalidArgument
+from joma.theory.inversion import late_offset_of
+from joma.theory.nonlinear import converged_by, convergence
+
+_CLOCK_ERROR = 1e-4  # what a Runge–Kutta step finishes to rounding: its error goes with the fifth power
+_MAX_SEARCH = 200  # halvings and Newton steps; bisection alone needs fewer
+_GRID = 512  # times at which entropy is looked at before its lowest is searched between two of them
+_SETTLED = 40.0  # u of a component whose distance from its target is below rounding
+_ROUNDING = 1e-12  # nats; differences of entropy below are not taken for a fall
+
+
+class Sparsest(NamedTuple):
+    """When attention is sparsest, and how sparse it is then.
+
+    Args:
+        time: (...) in units of t; 0 where entropy never falls below its start, ∞ where it never rises from its end.
+        entropy_nats: (...) the lowest entropy.
+    """
+
+    time: torch.Tensor
+    entropy_nats: torch.Tensor
+
+
+@numpy_in_numpy_out
+def normalized_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
+    """Return v(t) of v̇ = (μ − v)∘exp(α v²)/Σ exp(α v²), exact to rounding.
+
+    Claim: nonlinear.sparse_then_dense. Assumes what ``nonlinear_solution`` does, with softmax attention.
+
+    Args:
+        mu: (..., M) μ, finite; the components along the last axis share one attention.
+        t: () or (T,) times, or (..., T) with leading axes that broadcast against those of ``mu``; at least 0, ∞
+            allowed.
+        v0: v(0), finite; broadcasts against ``mu``.
+        gain: α, above 0, one number.
+
+    Returns:
+        (..., T, M) v; (..., M) where t is one number. Where two components compete with exp(α v²) beyond 1e10 at once,
+        how they share the attention between them is known to fewer digits: to exp(α v²) · 1e-16 in u.
+    """
+    problem = _read("normalized_solution", mu, t, v0, gain)
+    return _one_time_less(t, problem.v(_converged(problem)), 2)
+
+
+@numpy_in_numpy_out
+def attention_entropy_over_time(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
+    """Return the entropy of softmax(α v(t)²) in nats, along the exact solution ``normalized_solution``.
+
+    Claim: nonlinear.sparse_then_dense. Arguments as in ``normalized_solution``.
+
+    Returns:
+        (..., T) entropies between 0 and ln M; (...) where t is one number.
+    """
+    problem = _read("attention_entropy_over_time", mu, t, v0, gain)
+    v = problem.v(_converged(problem))
+    return _one_time_less(t, entropy_of_squares(v, problem.gain), 1)
+
+
+@numpy_in_numpy_out
+def sparsest_time(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sparsest:
+    """Return when the attention of ``normalized_solution`` is sparsest, and its entropy then.
+
+    Claim: nonlinear.sparse_then_dense. Arguments as there. The lowest entropy does not depend on the clock: it is
+    that of the dynamics without normalisation too.
+    """
+    problem = _read("sparsest_time", mu, 0.0, v0, gain)
+    time, moving = _lowest(problem.detached())
+    entropy, rate = _entropy_and_rate(problem.at(time[..., None]))
+    if rate.requires_grad:
+        leaf = time.detach()[..., None].requires_grad_()
+        steady = _entropy_and_rate(problem.detached().at(leaf))[1]
+        (curvature,) = torch.autograd.grad(steady.sum(), leaf)
+        step = rate / curvature.clamp(min=torch.finfo(rate.dtype).tiny)
+        time = time - torch.where(moving, (step - step.detach())[..., 0], 0.0)
+    return Sparsest(time, entropy[..., 0])
+
+
+def entropy_of_squares(v: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of softmax(α v²) over the last axis, in nats."""
+    log_attention = torch.log_softmax(gain * v.square(), dim=-1)
+    return (log_attention.exp() * -log_attention).sum(dim=-1)
+
+
+class _Problem(NamedTuple):
+    """A checked problem: mu and v0 are (..., 1, M), t is (..., T, 1), all at the user's own gain."""
+
+    mu: torch.Tensor
+    t: torch.Tensor
+    v0: torch.Tensor
+    gain: torch.Tensor
+
+    def at(self, t: torch.Tensor) -> _Problem:
+        """The same problem at other times (..., T)."""
+        return self._replace(t=t[..., None])
+
+    def detached(self) -> _Problem:
+        """The same numbers without their history."""
+        return _Problem(*(part.detach() for part in self))
+
+    def v(self, u: torch.Tensor) -> torch.Tensor:
+        """Where components are that have converged by u."""
+        return converged_by(u, self.mu, self.v0)
+
+
+def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> _Problem:
+    mu, t, v0, gain = on_one_device(
+        as_real_in(FINITE, mu, function, "mu"),
+        as_real_in(NON_NEGATIVE, t, function, "t"),
+        as_real_in(FINITE, v0, function, "v0"),
+        as_real_in(POSITIVE, gain, function, "gain"),
+    )
+    if mu.ndim == 0 or mu.shape[-1] == 0:
+        raise InvalidArgument(
+            function,
+            "mu",
+            required="at least one component along the last axis",
+            received=f"of shape {tuple(mu.shape)}",
+            remedy="pass a vector of components, such as [2.0, 1.0]",
+        )
+    if gain.ndim:
+        raise InvalidArgument(
+            function,
+            "gain",
+            required="one number, since all components share one attention",
+            received=f"of shape {tuple(gain.shape)}",
+            remedy="call once for every gain",
+        )
+    mu, v0 = torch.broadcast_tensors(mu, v0)
+    return _Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
+
+
+def _one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
+    """Drop the axis of times where one number was given for them."""
+    return result if torch.as_tensor(t).ndim else result.select(-axis, 0)
+
+
+def _converged(problem: _Problem) -> torch.Tensor:
+    """u of all components at the times t = Σ u, (..., T, M)."""
+    scale = torch.sqrt(2 * problem.gain)
+    mu, v0, t = problem.mu * scale, problem.v0 * scale, problem.t
+    with torch.no_grad():
+        clock = _clock(mu, v0, t)
+    u = convergence(mu, clock, v0)
+    remaining = torch.where(torch.isinf(t), 0.0, t - u.sum(dim=-1, keepdim=True))
+    # The clock may be too coarse to tell when fast components move. u is not: attention, its rate, is at most 1.
+    return _runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
+
+
+def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The τ at which Σ u(τ) = t nearly, at gain ½: Newton's method within a bracket."""
+    t, forever = torch.where(torch.isinf(t), 1.0, t), torch.isinf(t)
+    largest = torch.exp(torch.maximum(mu.square(), v0.square()) / 2).sum(dim=-1, keepdim=True)
+    low, high = torch.broadcast_tensors(t / largest, t / mu.shape[-1])
+    tau = high
+    for _ in range(_MAX_SEARCH):
+        u = convergence(mu, tau, v0)
+        ahead = u.sum(dim=-1, keepdim=True) - t
+        low, high = torch.where(ahead < 0, tau, low), torch.where(ahead > 0, tau, high)
+        done = (ahead.abs() <= _CLOCK_ERROR) | (high <= low * (1 + 4 * torch.finfo(t.dtype).eps))
+        if bool(done.all()):
+            break
+        newton = tau - ahead / torch.exp(converged_by(u, mu, v0).square() / 2).sum(dim=-1, keepdim=True)
+        middle = torch.where(low > 0, torch.sqrt(low * high), high / 1024)
+        tau = torch.where(done, tau, torch.where((newton > low) & (newton < high), newton, middle))
+    return torch.where(forever, torch.inf, tau)
+
+
+def _runge_kutta(rate: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """One classical step of fourth order."""
+    first = rate(start)
+    second = rate(start + step / 2 * first)
+    third = rate(start + step / 2 * second)
+    fourth = rate(start + step * third)
+    return start + step / 6 * (first + 2 * second + 2 * third + fourth)
+
+
+def _entropy_and_rate(problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy H and dH/dt = −Σ p (a − ā) ȧ with a = αv², both (..., T)."""
+    v = problem.v(_converged(problem))
+    a = problem.gain * v.square()
+    attention = torch.softmax(a, dim=-1)
+    moving = 2 * problem.gain * v * (problem.mu - v) * attention
+    apart = a - (attention * a).sum(dim=-1, keepdim=True)
+    return entropy_of_squares(v, problem.gain), -(attention * apart * moving).sum(dim=-1)
+
+
+def _lowest(problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """When entropy is lowest, (...), and whether that is strictly between start and end."""
+    scale = torch.sqrt(2 * problem.gain)
+    mu, v0 = problem.mu * scale, problem.v0 * scale
+    offset = late_offset_of(mu.reshape(-1), v0.reshape(-1)).reshape(mu.shape)
+    settled = (offset + _SETTLED * torch.exp(-mu.square() / 2)).amax(dim=-1, keepdim=True)
+    end = convergence(mu, settled, v0).sum(dim=-1)
+    grid = torch.cat([torch.zeros_like(end), end * torch.logspace(-8, 0, _GRID).to(end)], dim=-1)
+    entropy, _ = _entropy_and_rate(problem.at(grid))
+    first, last = entropy[..., 0], entropy[..., -1]
+    lowest, place = entropy.min(dim=-1)
+    moving = (lowest < first - _ROUNDING) & (lowest < last - _ROUNDING)
+    low = grid.gather(-1, (place[..., None] - 1).clamp(min=0))
+    high = grid.gather(-1, (place[..., None] + 1).clamp(max=_GRID))
+    parts = torch.linspace(0, 1, 17).to(grid)
+    for _ in range(13):  # sixteenfold each: to rounding
+        times = low + (high - low) * parts
+        rising = _entropy_and_rate(problem.at(times))[1] > 0
+        rising[..., -1] = True
+        after = rising.to(torch.int8).argmax(dim=-1, keepdim=True).clamp(min=1)
+        low, high = times.gather(-1, after - 1), times.gather(-1, after)
+    at_ends = torch.where(last < first - _ROUNDING, torch.inf, 0.0).to(grid)
+    return torch.where(moving, ((low + high) / 2)[..., 0], at_ends), moving
