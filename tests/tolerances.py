@@ -19,4 +19,16 @@ TOLERANCES: dict[str, Tolerance] = {
     "text.held_out_share": Tolerance(
         0.001, "a cut moves to the end of its paragraph, 35 of the 6,000 characters of a block"
     ),
+    "attention.entropy": Tolerance(1e-5, "nats, issue 2 and 5: float32 sums of scores of order 10 against float64"),
+    "attention.share": Tolerance(5e-6, "softmax weights of float32 scores up to 40, which are given to 2e-6"),
+    "spectrum.stable_rank": Tolerance(1e-12, "relative: float64 sums over 1e4 entries and one symmetric eigenvalue"),
+    "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
+    "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
+    "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
+    "report.colours_apart": Tolerance(
+        0.13, "OKLab distance; 0.02 is just noticeable side by side, thin lines seen apart need several times that"
+    ),
+    "report.line_contrast": Tolerance(3.0, "WCAG 2.2, 1.4.11: graphics against what is next to them"),
+    "report.text_contrast": Tolerance(4.5, "WCAG 2.2, 1.4.3: text against its background"),
+    "report.four_digits": Tolerance(5.1e-4, "relative: half a unit of the fourth significant digit of 1.000"),
 }

@@ -63,7 +63,6 @@ def attention_entropy(
     scores of order 10, growing with the spread of the scores. Source: derived, docs/theory section 6.
     """
     q, k, attn_mask, scale = _checked("attention_entropy", q, k, scale, is_causal, attn_mask)
-    k = k - k.mean(dim=-2, keepdim=True)  # shifts each row's scores by a constant: same p, less cancellation
     attention = attention_with_lse(q, k, k, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
     mean_score = attention.mean_score
     if mean_score is None:
@@ -221,7 +220,7 @@ def _query_block(
 def _checked(
     function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, float]:
-    """Raise queries and keys to full precision, give every query head its keys and the mask four axes."""
+    """Raise queries and keys to full precision, centre the keys, give every query head its own, the mask four axes."""
     if (
         q.dim() != 4
         or k.dim() != 4
@@ -254,6 +253,7 @@ def _checked(
         )
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
+    k = k - k.mean(dim=-2, keepdim=True)  # shifts each row's scores by a constant: same p, less cancellation
     if q.shape[1] != k.shape[1]:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     return q, k, _four_axes(function, q, k, attn_mask), q.shape[-1] ** -0.5 if scale is None else scale

@@ -21,12 +21,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from joma.errors import BadInput
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.spectrum import stable_rank
-from joma.train.decoder import Decoder
+from joma.train.decoder import Decoder, next_token_loss
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.vocabulary import Tokens
 
@@ -56,7 +55,7 @@ class Probe:
             )
         starts = [(len(tokens.held_out) - window) * i // (num - 1) for i in range(num)]
         sequences = torch.stack([tokens.held_out[start : start + window] for start in starts]).to(device)
-        self._inputs, self._targets = sequences[:, :-1].contiguous(), sequences[:, 1:].flatten()
+        self._inputs, self._targets = sequences[:, :-1].contiguous(), sequences[:, 1:].contiguous()
         self._commonest = int(torch.bincount(tokens.train).argmax())
         self._position_groups = torch.arange(1, recipe.length).tensor_split(NUM_GROUPS)
 
@@ -68,7 +67,7 @@ class Probe:
         decoder.eval()
         logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
         decoder.train(was_training)
-        loss = cross_entropy(logits.flatten(0, 1), self._targets).item()
+        loss = next_token_loss(logits, self._targets).item()
         rows.append((None, None, "validation_loss_nats", loss))
         if math.isfinite(loss):
             ranks = (stable_rank(weight).item() for weight in decoder.lower_weights())
