@@ -112,6 +112,38 @@ def _blow_up(delta: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
     return math.sqrt(math.pi / 2) * remaining / delta.abs()
 
 
+def place_on_normal(start: torch.Tensor, moved: torch.Tensor, log_above: torch.Tensor) -> torch.Tensor:
+    """Return the y at which the normal distribution function is that of ``start`` plus ``moved``.
+
+    Along the linear dynamics that function grows linearly in time; it is read from where it has all its digits.
+
+    Args:
+        start: where to start.
+        moved: the probability passed since.
+        log_above: ln of the probability that is left above.
+    """
+    below = torch.special.ndtr(start) + moved
+    centre = torch.erf(start / math.sqrt(2)) + 2 * moved
+    upper = _normal_place_below(log_above)
+    y = torch.where(log_above < -math.log(2), upper, torch.special.ndtri(below.clamp(max=1)))
+    return torch.where(centre.abs() < 0.5, math.sqrt(2) * torch.erfinv(centre.clamp(-0.5, 0.5)), y)
+
+
+def _normal_place_below(log_above: torch.Tensor) -> torch.Tensor:
+    """The y with ln Φ(−y) = ``log_above``, however small that probability is."""
+    y = -torch.special.ndtri(torch.exp(log_above))
+    far = torch.isfinite(log_above) & (log_above < -700)
+    if bool(far.any()):
+        target = log_above[far]
+        guess = torch.sqrt(-2 * target)
+        for _ in range(6):
+            log_tail = torch.special.log_ndtr(-guess)
+            density = torch.exp(-guess.square() / 2 - math.log(2 * math.pi) / 2 - log_tail)
+            guess = guess + (log_tail - target) / density
+        y[far] = guess
+    return y
+
+
 class _LinearFlow(torch.autograd.Function):
     """v(Δ, t, v₀) at gain ½, with its derivatives in closed form."""
 
@@ -120,12 +152,8 @@ class _LinearFlow(torch.autograd.Function):
         still = (delta == 0) | (t == 0)
         side = torch.where(delta < 0, -1.0, 1.0).to(delta.dtype)
         start, moved = side * v0, torch.where(still, 0.0, delta.abs() * t / math.sqrt(2 * math.pi))
-        # The normal distribution function grows linearly in time; read it from the side where it has all its digits.
-        above = (torch.special.erfc(start / math.sqrt(2)) / 2 - moved).clamp(min=0)
-        below = torch.special.erfc(-start / math.sqrt(2)) / 2 + moved
-        centre = torch.erf(start / math.sqrt(2)) + 2 * moved
-        v = torch.where(above < below, -torch.special.ndtri(above), torch.special.ndtri(below.clamp(max=1)))
-        v = torch.where(centre.abs() < 0.5, math.sqrt(2) * torch.erfinv(centre.clamp(-0.5, 0.5)), v)
+        above = torch.special.erfc(start / math.sqrt(2)) / 2 - moved
+        v = place_on_normal(start, moved, torch.log(above.clamp(min=0)))
         v = torch.where(~still & (t >= _blow_up(delta, v0)), math.inf, v)
         return torch.where(still, v0, side * v)
 

@@ -54,8 +54,8 @@ def normalized_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> 
         (..., T, M) v; (..., M) where t is one number. Where two components compete with exp(α v²) beyond 1e10 at once,
         how they share the attention between them is known to fewer digits: to exp(α v²) · 1e-16 in u.
     """
-    problem = _read("normalized_solution", mu, t, v0, gain)
-    return _one_time_less(t, problem.v(_converged(problem)), 2)
+    problem = read_problem("normalized_solution", "mu", mu, t, v0, gain)
+    return one_time_less(t, problem.v(_converged(problem)), 2)
 
 
 @numpy_in_numpy_out
@@ -67,9 +67,9 @@ def attention_entropy_over_time(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 
     Returns:
         (..., T) entropies between 0 and ln M; (...) where t is one number.
     """
-    problem = _read("attention_entropy_over_time", mu, t, v0, gain)
+    problem = read_problem("attention_entropy_over_time", "mu", mu, t, v0, gain)
     v = problem.v(_converged(problem))
-    return _one_time_less(t, entropy_of_squares(v, problem.gain), 1)
+    return one_time_less(t, entropy_of_squares(v, problem.gain), 1)
 
 
 @numpy_in_numpy_out
@@ -79,7 +79,7 @@ def sparsest_time(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sparsest:
     Claim: nonlinear.sparse_then_dense. Arguments as there. The lowest entropy does not depend on the clock: it is
     that of the dynamics without normalisation too.
     """
-    problem = _read("sparsest_time", mu, 0.0, v0, gain)
+    problem = read_problem("sparsest_time", "mu", mu, 0.0, v0, gain)
     time, moving = _lowest(problem.detached())
     entropy, rate = _entropy_and_rate(problem.at(time[..., None]))
     if rate.requires_grad:
@@ -97,7 +97,7 @@ def entropy_of_squares(v: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     return (log_attention.exp() * -log_attention).sum(dim=-1)
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """A checked problem: mu and v0 are (..., 1, M), t is (..., T, 1), all at the user's own gain."""
 
     mu: torch.Tensor
@@ -105,22 +105,23 @@ class _Problem(NamedTuple):
     v0: torch.Tensor
     gain: torch.Tensor
 
-    def at(self, t: torch.Tensor) -> _Problem:
+    def at(self, t: torch.Tensor) -> Problem:
         """The same problem at other times (..., T)."""
         return self._replace(t=t[..., None])
 
-    def detached(self) -> _Problem:
+    def detached(self) -> Problem:
         """The same numbers without their history."""
-        return _Problem(*(part.detach() for part in self))
+        return Problem(*(part.detach() for part in self))
 
     def v(self, u: torch.Tensor) -> torch.Tensor:
         """Where components are that have converged by u."""
         return converged_by(u, self.mu, self.v0)
 
 
-def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> _Problem:
+def read_problem(function: str, parameter: str, mu: Real, t: Real, v0: Real, gain: Real) -> Problem:
+    """Check the arguments of a function whose components share one attention; ``parameter`` is its name for μ."""
     mu, t, v0, gain = on_one_device(
-        as_real_in(FINITE, mu, function, "mu"),
+        as_real_in(FINITE, mu, function, parameter),
         as_real_in(NON_NEGATIVE, t, function, "t"),
         as_real_in(FINITE, v0, function, "v0"),
         as_real_in(POSITIVE, gain, function, "gain"),
@@ -128,7 +129,7 @@ def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> _Problem:
     if mu.ndim == 0 or mu.shape[-1] == 0:
         raise InvalidArgument(
             function,
-            "mu",
+            parameter,
             required="at least one component along the last axis",
             received=f"of shape {tuple(mu.shape)}",
             remedy="pass a vector of components, such as [2.0, 1.0]",
@@ -142,15 +143,15 @@ def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> _Problem:
             remedy="call once for every gain",
         )
     mu, v0 = torch.broadcast_tensors(mu, v0)
-    return _Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
+    return Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
 
 
-def _one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
-    """Drop the axis of times where one number was given for them."""
+def one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return the result without the axis of times where one number was given for them."""
     return result if torch.as_tensor(t).ndim else result.select(-axis, 0)
 
 
-def _converged(problem: _Problem) -> torch.Tensor:
+def _converged(problem: Problem) -> torch.Tensor:
     """u of all components at the times t = Σ u, (..., T, M)."""
     scale = torch.sqrt(2 * problem.gain)
     mu, v0, t = problem.mu * scale, problem.v0 * scale, problem.t
@@ -159,7 +160,7 @@ def _converged(problem: _Problem) -> torch.Tensor:
     u = convergence(mu, clock, v0)
     remaining = torch.where(torch.isinf(t), 0.0, t - u.sum(dim=-1, keepdim=True))
     # The clock may be too coarse to tell when fast components move. u is not: attention, its rate, is at most 1.
-    return _runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
+    return runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
 
 
 def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -181,8 +182,8 @@ def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return torch.where(forever, torch.inf, tau)
 
 
-def _runge_kutta(rate: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """One classical step of fourth order."""
+def runge_kutta(rate: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """Return where one classical step of fourth order leads from ``start``."""
     first = rate(start)
     second = rate(start + step / 2 * first)
     third = rate(start + step / 2 * second)
@@ -190,7 +191,7 @@ def _runge_kutta(rate: Callable[[torch.Tensor], torch.Tensor], start: torch.Tens
     return start + step / 6 * (first + 2 * second + 2 * third + fourth)
 
 
-def _entropy_and_rate(problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
+def _entropy_and_rate(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     """Entropy H and dH/dt = −Σ p (a − ā) ȧ with a = αv², both (..., T)."""
     v = problem.v(_converged(problem))
     a = problem.gain * v.square()
@@ -200,7 +201,7 @@ def _entropy_and_rate(problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
     return entropy_of_squares(v, problem.gain), -(attention * apart * moving).sum(dim=-1)
 
 
-def _lowest(problem: _Problem) -> tuple[torch.Tensor, torch.Tensor]:
+def _lowest(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     """When entropy is lowest, (...), and whether that is strictly between start and end."""
     scale = torch.sqrt(2 * problem.gain)
     mu, v0 = problem.mu * scale, problem.v0 * scale

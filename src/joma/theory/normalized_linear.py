@@ -1,0 +1,132 @@
+"""Softmax attention over a linear MLP: v̇ = Δ∘exp(α v²)/Z. One component takes all attention and grows without end.
+
+It is the dynamics of ``joma.theory.linear`` on another clock, dt = Z dτ. With s = (v − v₀)/Δ the progress of a
+component, ds/dτ = exp(α v²), so that t = Σ s. All of time lies before the first blow-up τ* of the plain dynamics.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from joma.arrays import Real, numpy_in_numpy_out
+from joma.errors import InvalidArgument
+from joma.theory.linear import blow_up_time, place_on_normal
+from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
+
+_CLOCK_ERROR = 1e-5  # what a Runge–Kutta step finishes to rounding
+_MAX_SEARCH = 300  # Newton steps and halvings; halvings alone would need fewer
+
+
+@numpy_in_numpy_out
+def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
+    """Return v(t) of v̇ = Δ∘exp(α v²)/Σ exp(α v²), exactly: the linear dynamics under softmax attention.
+
+    Claims: theorem2, nonlinear.sparse_then_dense. There is no blow-up on this clock.
+
+    Args:
+        delta: (..., M) Δ, finite; the components along the last axis share one attention.
+        t: () or (T,) or (..., T) times, at least 0; ∞ allowed.
+        v0: v(0), finite; broadcasts against ``delta``.
+        gain: α, above 0, one number.
+
+    Returns:
+        (..., T, M) v; (..., M) where t is one number. At t = ∞ the winner (the winners, where several are equal) is
+        infinite. No gradient passes through: arguments that ask for one are refused.
+    """
+    problem = read_problem("normalized_linear_solution", "delta", delta, t, v0, gain)
+    if any(part.requires_grad for part in problem):
+        raise InvalidArgument(
+            "normalized_linear_solution",
+            "delta",
+            required="no argument that requires a gradient",
+            received="part of a graph, or another argument is",
+            remedy="pass tensors after .detach()",
+        )
+    scale = torch.sqrt(2 * problem.gain)
+    race = _race(problem.mu * scale, problem.v0 * scale)
+    return one_time_less(t, _solve(race, problem.t) / scale, 2)
+
+
+@numpy_in_numpy_out
+def linear_attention_entropy_over_time(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
+    """Return the entropy of softmax(α v(t)²) in nats, along the exact solution ``normalized_linear_solution``.
+
+    Claims: nonlinear.sparse_then_dense, text.mechanism. Arguments as there.
+
+    Returns:
+        (..., T) entropies between 0 and ln M; (...) where t is one number.
+    """
+    v = torch.as_tensor(normalized_linear_solution(delta, t, v0, gain))
+    # At infinite time winners share all attention equally; any equal finite values say so.
+    infinite = torch.isinf(v)
+    v = torch.where(infinite.any(dim=-1, keepdim=True), torch.where(infinite, 1e9, 0.0), v)
+    return entropy_of_squares(v, torch.as_tensor(gain).to(v))
+
+
+class _Race(NamedTuple):
+    """Components at gain ½, mirrored so that all move upwards; every part is (..., 1, M) or (..., 1, 1).
+
+    Args:
+        delta: |Δ|.
+        start: where they start.
+        side: the sign that mirrors them back.
+        first: the first blow-up time τ*, 1 where nothing moves.
+        log_lag: ln of how much later than that each one blows up, −∞ for the winner.
+    """
+
+    delta: torch.Tensor
+    start: torch.Tensor
+    side: torch.Tensor
+    first: torch.Tensor
+    log_lag: torch.Tensor
+
+
+def _race(delta: torch.Tensor, v0: torch.Tensor) -> _Race:
+    delta, v0 = torch.broadcast_tensors(delta, v0)
+    side = torch.where(delta < 0, -1.0, 1.0).to(delta)
+    times = torch.as_tensor(blow_up_time(delta, v0))
+    first = times.amin(dim=-1, keepdim=True)
+    moving = torch.isfinite(first)
+    lag = torch.where(moving, times - torch.where(moving, first, 0.0), torch.inf)
+    return _Race(delta.abs(), side * v0, side, torch.where(moving, first, 1.0), torch.log(lag))
+
+
+def _places(race: _Race, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where all are, and their progress, when e⁻ᶻ of the time to the first blow-up is left."""
+    elapsed = -race.first * torch.expm1(-z)
+    rate = race.delta / math.sqrt(2 * math.pi)
+    log_above = torch.log(rate) + torch.logaddexp(race.log_lag, torch.log(race.first) - z)
+    still = race.delta == 0
+    log_above = torch.where(still, torch.special.log_ndtr(-race.start), log_above)
+    y = torch.where(still, race.start, place_on_normal(race.start, rate * elapsed, log_above))
+    progress = torch.where(still, torch.exp(race.start.square() / 2) * elapsed, (y - race.start) / race.delta)
+    return y, progress
+
+
+def _solve(race: _Race, t: torch.Tensor) -> torch.Tensor:
+    """Where all are at the times t = Σ s: Newton's method in z within a bracket, then one Runge–Kutta step."""
+    nothing_moves = (race.delta == 0).all(dim=-1, keepdim=True)
+    forever = torch.isinf(t) & ~nothing_moves
+    t = torch.where(torch.isinf(t) | nothing_moves, 0.0, t)
+    # The winner passes at most t of progress; where it is then bounds z.
+    wins = torch.isneginf(race.log_lag)
+    farthest = torch.special.log_ndtr(-race.start) - torch.special.log_ndtr(-race.start - race.delta * t)
+    high = torch.where(wins, farthest, 0.0).amax(dim=-1, keepdim=True)
+    z, low = high, torch.zeros_like(high)
+    for _ in range(_MAX_SEARCH):
+        y, progress = _places(race, z)
+        ahead = progress.sum(dim=-1, keepdim=True) - t
+        low, high = torch.where(ahead < 0, z, low), torch.where(ahead > 0, z, high)
+        done = (ahead.abs() <= _CLOCK_ERROR) | (high - low <= 4 * torch.finfo(t.dtype).eps * high)
+        if bool(done.all()):
+            break
+        log_slope = torch.logsumexp(y.square() / 2, dim=-1, keepdim=True) + torch.log(race.first) - z
+        newton = z - ahead * torch.exp(-log_slope)
+        z = torch.where(done, z, torch.where((newton > low) & (newton < high), newton, (low + high) / 2))
+    y, progress = _places(race, torch.where(forever, torch.inf, z))
+    remaining = torch.where(forever | nothing_moves, 0.0, t - progress.sum(dim=-1, keepdim=True))
+    ended = runge_kutta(lambda y: race.delta * torch.softmax(y.square() / 2, dim=-1), y, remaining)
+    return race.side * torch.where(forever, y, ended)
