@@ -2,71 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from torch.nn.functional import one_hot
 
 from joma.arrays import REAL
 from joma.domains import POSITIVE
 from joma.problem.one_layer import OneLayer, Parameters
 
 
-def gaussian_classes(n_classes: int, n_context: int, width: float) -> Float[torch.Tensor, "C M"]:
+def gaussian_classes(n_classes: int, n_context: int, width: float, spread: float = 1.0) -> Float[torch.Tensor, "C M"]:
     """The token distribution of each class: a Gaussian bump over the vocabulary, its centre moving with the class.
 
     Args:
         n_classes: C, at least 1.
         n_context: M, at least 1.
-        width: standard deviation in tokens, above 0; the centres divide the vocabulary evenly.
+        width: standard deviation in tokens, above 0.
+        spread: over which share of the vocabulary, about its middle, the centres lie evenly; above 0. With 1 the
+            classes cover it evenly, and the mean attention is nearly uniform.
 
     Returns:
         P(token | class), each row summing to 1.
     """
-    for name, value in [("n_classes", n_classes), ("n_context", n_context), ("width", width)]:
+    for name, value in [("n_classes", n_classes), ("n_context", n_context), ("width", width), ("spread", spread)]:
         POSITIVE.check(value, "gaussian_classes", name)
-    centres = (torch.arange(n_classes, dtype=REAL) + 0.5) * n_context / n_classes - 0.5
+    across = (torch.arange(n_classes, dtype=REAL) + 0.5) / n_classes - 0.5  # from -1/2 to 1/2
+    centres = (0.5 + spread * across) * n_context - 0.5
     distance = torch.arange(n_context, dtype=REAL) - centres.unsqueeze(-1)
     return torch.softmax(-0.5 * (distance / width).square(), -1)
 
 
-def sample_contexts(
-    distributions: Float[torch.Tensor, "C M"], num: int, length: int, generator: torch.Generator
-) -> tuple[Float[torch.Tensor, "N M"], Int[torch.Tensor, " N"]]:
-    """Samples of ``length`` tokens drawn from classes that are equally likely.
+def classification_data(
+    distributions: Float[torch.Tensor, "C M"], num: int, length: int, seeds: Sequence[int], n_queries: int = 1
+) -> tuple[Float[torch.Tensor, "P Q N M"], Float[torch.Tensor, "P Q N C"]]:
+    """Samples of ``length`` tokens drawn from equally likely classes, one problem per seed.
 
     Args:
         distributions: P(token | class).
-        num: N, how many samples.
-        length: tokens in each.
-        generator: the source of chance.
+        num: N, samples of each query.
+        length: tokens in each sample.
+        seeds: a seed gives the same problem whichever others are asked for.
+        n_queries: Q; all draw from the same law.
 
     Returns:
-        How often each token occurs in each sample, as frequencies that sum to 1, and the class of each sample.
+        How often each token occurs in each sample, as frequencies that sum to 1, and the class as one-hot targets.
     """
-    labels = torch.randint(len(distributions), (num,), generator=generator)
-    tokens = torch.multinomial(distributions[labels], length, replacement=True, generator=generator)
-    counts = torch.zeros(num, distributions.shape[-1], dtype=REAL)
-    counts.scatter_add_(-1, tokens, torch.ones_like(tokens, dtype=REAL))
-    return counts / length, labels
+    for name, value in [("num", num), ("length", length), ("n_queries", n_queries)]:
+        POSITIVE.check(value, "classification_data", name)
+    problems = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(len(distributions), (n_queries * num,), generator=generator)
+        tokens = torch.multinomial(distributions[labels], length, replacement=True, generator=generator)
+        problems.append(
+            (one_hot(tokens, distributions.shape[-1]).to(REAL).mean(-2), one_hot(labels, len(distributions)))
+        )
+    context = torch.stack([frequencies for frequencies, _ in problems])
+    targets = torch.stack([classes for _, classes in problems]).to(REAL)
+    return context.unflatten(1, (n_queries, num)), targets.unflatten(1, (n_queries, num))
 
 
 def random_parameters(
-    model: OneLayer, n_hidden: int, scale: float, generator: torch.Generator, *, with_upper: bool = True
+    model: OneLayer, n_hidden: int, seeds: Sequence[int], scale: float = 0.1, logit: float = 0.0
 ) -> Parameters:
-    """Gaussian parameters that fit the model: W and the upper layer with standard deviation ``scale``, z = 0.
+    """Parameters that fit a model with one problem per seed: Gaussian W and upper layer, the same logit everywhere.
 
     Args:
-        model: the model.
+        model: the model; its tensors have one leading axis as long as ``seeds``.
         n_hidden: K.
-        scale: standard deviation, above 0.
-        generator: the source of chance.
-        with_upper: whether there is an upper layer.
+        seeds: a seed gives the same parameters whichever others are asked for.
+        scale: standard deviation of the weights, above 0.
+        logit: every z at the start.
     """
     POSITIVE.check(scale, "random_parameters", "scale")
+    width, outputs = model.context_embedding.shape[-2], model.targets.shape[-1]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    weights = [scale * torch.randn(width, n_hidden, dtype=REAL, generator=source) for source in generators]
+    upper = [scale * torch.randn(n_hidden, outputs, dtype=REAL, generator=source) for source in generators]
     *batch, n_queries, _, n_context = model.context.shape
-
-    def gaussian(*shape: int) -> torch.Tensor:
-        return scale * torch.randn(*batch, *shape, dtype=REAL, generator=generator)
-
-    weights = gaussian(model.context_embedding.shape[-2], n_hidden)
-    upper = gaussian(n_hidden, model.targets.shape[-1]) if with_upper else None
-    return Parameters(weights, torch.zeros(*batch, n_queries, n_context, dtype=REAL), upper)
+    logits = torch.full((*batch, n_queries, n_context), logit, dtype=REAL)
+    return Parameters(torch.stack(weights), logits, torch.stack(upper))

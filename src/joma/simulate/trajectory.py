@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from joma.errors import BadInput, InvalidArgument
+from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.problem.attention import AttentionKind, attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, token_weights
@@ -79,6 +79,17 @@ class Trajectory:
                 remedy="integrate the full flow, or descend with optimizer='sgd'",
             )
         return softmax_identities(self.token_weights, self.attention_logits, self.recoil_integral, self.temperature)
+
+    def complete(self) -> Trajectory:
+        """Itself, if it reached its last time.
+
+        Raises:
+            RunFailed: it stopped before.
+        """
+        if not self.status.ok:
+            kept = f"{len(self.times)} snapshots up to {float(self.times[-1]):g} are there"
+            raise RunFailed(f"the simulation stopped: {self.status.cause}", kept=kept, remedy=self.status.remedy)
+        return self
 
     def parameters(self, index: int) -> Parameters:
         """The parameters of one snapshot."""
