@@ -31,4 +31,14 @@ TOLERANCES: dict[str, Tolerance] = {
     "report.line_contrast": Tolerance(3.0, "WCAG 2.2, 1.4.11: graphics against what is next to them"),
     "report.text_contrast": Tolerance(4.5, "WCAG 2.2, 1.4.3: text against its background"),
     "report.four_digits": Tolerance(5.1e-4, "relative: half a unit of the fourth significant digit of 1.000"),
+    "unigram.smoothing": Tolerance(1e-9, "equal counts stay equal when one is added to each"),
+    "closed_form.relative": Tolerance(1e-10, "issue 3: relative error of v and of 1 − v/μ against 50 digits"),
+    "closed_form.sums": Tolerance(1e-11, "a logarithm of 1 − v/μ near e⁻⁹, read off v in float64"),
+    "closed_form.integrator": Tolerance(1e-9, "an adaptive integrator at relative tolerance 1e-12, some 1e3 steps"),
+    "closed_form.four_decimals": Tolerance(5.1e-5, "half a unit of the last decimal printed"),
+    "closed_form.five_decimals": Tolerance(5.1e-6, "half a unit of the last decimal printed"),
+    "closed_form.tenth_of_a_step": Tolerance(0.051, "half a unit of the last decimal printed"),
+    "closed_form.explicit_steps": Tolerance(
+        0.01, "nats: steps of 0.02 err by 0.02/2 times rates of order 1 while entropy moves by 1.4"
+    ),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -12,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import joma
 from joma.claims.registry import Claim
 from joma.claims.workspace import Workspace
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
+from joma.provenance import code_digest
 from joma.records import Agreement, Measurement, agreement_from_json
 
 SETTINGS = "settings.json"
@@ -77,24 +75,6 @@ def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurem
     for outcome in outcomes:
         if outcome.agreement is not None:
             yield from outcome.agreement.measurements
-
-
-def code_digest() -> str:
-    """Return a digest of the installed package's source: evidence is only as old as the code that made it."""
-    root = Path(joma.__file__).parent
-    digest = hashlib.blake2b(digest_size=12)
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    from importlib.metadata import version
-
-    packages = ("torch", "numpy", "scipy", "transformers")
-    return {"joma": joma.__version__, "python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:

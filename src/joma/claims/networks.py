@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,10 +11,12 @@ import numpy as np
 
 from joma.charts import Curve, Role
 from joma.claims.workspace import Profile, Workspace
+from joma.errors import RunFailed
 from joma.measure.rebound import Curves, Rebound, rebounds, steps_stood_for
 from joma.records import Estimate
 from joma.train.recipes import Recipe, paper_figure6
 from joma.train.run import Run
+from joma.train.vocabulary import Tokens
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Study:
 
 
 STUDIES = {
-    Profile.QUICK: Study(num_steps=1000, learning_rate=3e-4, probe_every=25, num_seeds=4),
+    Profile.QUICK: Study(num_steps=1200, learning_rate=3e-4, probe_every=25, num_seeds=4),
     Profile.FULL: Study(num_steps=8000, learning_rate=1e-4, probe_every=100, num_seeds=5),
 }
 
@@ -48,9 +51,9 @@ class Course:
         """How far each seed's curve falls and comes back, read where the other seeds say the bottom is."""
         return rebounds(self.values, steps_stood_for(self.steps))
 
-    def until(self, step: int) -> Course:
-        """The course up to and including a step."""
-        kept = [idx for idx, at in enumerate(self.steps) if at <= step]
+    def between(self, first: int, last: float = math.inf) -> Course:
+        """The course from one step to another, both included."""
+        kept = [idx for idx, at in enumerate(self.steps) if first <= at <= last]
         return Course(tuple(self.steps[idx] for idx in kept), self.values[:, kept])
 
     def in_random_order(self, repetition: int) -> Course:
@@ -141,6 +144,34 @@ def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
         rows.append(by_step)
     steps = tuple(sorted(rows[0]))
     return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
+
+
+def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
+    """Return the first probed step at which the runs together beat what word frequencies alone can predict.
+
+    Before it a network learns which words are frequent, which needs no context: attention moves then too, on words in
+    random order as on real ones, and that is another phenomenon than the one the theory explains.
+
+    Raises:
+        RunFailed: they never do.
+    """
+    loss, bound = course(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
+    below = np.flatnonzero(loss.values.mean(axis=0) < bound)
+    if not len(below):
+        raise RunFailed(
+            f"after {loss.steps[-1]} steps the network predicts no better than word frequencies do "
+            f"({loss.values[:, -1].mean():.2f} nats against {bound:.2f})",
+            kept="its runs are kept",
+            remedy="give a text with word order to learn, or more of it",
+        )
+    return loss.steps[below[0]]
+
+
+def unigram_loss(tokens: Tokens) -> float:
+    """Return the held-out loss, in nats per token, of predicting every token by its frequency in training."""
+    size = len(tokens.vocabulary)
+    counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # a word never seen must not cost infinitely much
+    return float(-np.log(counts / counts.sum())[tokens.held_out.numpy()].mean())
 
 
 def estimate(found: Sequence[Rebound], read: Callable[[Rebound], float], unit: str) -> Estimate:

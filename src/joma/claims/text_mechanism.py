@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.networks import Course, Variant, course, study, trained
+from joma.claims.networks import Course, Variant, course, frequencies_learned, study, trained
 from joma.claims.registry import claim
 from joma.claims.text_sparse_then_dense import ENTROPY
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.rebound import rebounds
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.nonlinear import attention_entropy_over_time
-from joma.theory.normalized import linear_attention_entropy_over_time
+from joma.theory.normalized import attention_entropy_over_time
+from joma.theory.normalized_linear import linear_attention_entropy_over_time
 
 ABLATIONS = {
     Profile.QUICK: ("linear MLP",),
@@ -39,8 +39,9 @@ def evaluate(workspace: Workspace) -> Agreement:
     """Compare the recovery of attention entropy with and without parts of the network, seed by seed."""
     names = ABLATIONS[workspace.profile]
     full_runs, *ablated_runs = trained(workspace, [Variant(), *(Variant(name) for name in names)])
-    full = course(full_runs, ENTROPY)
-    ablated = {name: course(runs, ENTROPY) for name, runs in zip(names, ablated_runs, strict=True)}
+    onset = frequencies_learned(workspace, full_runs)
+    full = course(full_runs, ENTROPY).between(onset)
+    ablated = {name: course(runs, ENTROPY).between(onset) for name, runs in zip(names, ablated_runs, strict=True)}
     rise = np.array([entry.rise for entry in full.rebounds()])
     without = np.array([entry.rise for entry in ablated["linear MLP"].rebounds()])
     other_seed = np.roll(rise, 1) if len(rise) > 1 else rise

@@ -6,11 +6,11 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import jsonargparse
 
-import joma
 from joma.errors import BadInput, RunFailed
 
 COMMANDS = {"reproduce": "Run claims and say whether they hold."}
@@ -21,7 +21,7 @@ def parser() -> jsonargparse.ArgumentParser:
     root = jsonargparse.ArgumentParser(
         prog="joma",
         description="An observatory for Transformer training dynamics.",
-        version=f"joma {joma.__version__}",
+        version=version("joma"),
         allow_abbrev=False,
     )
     commands = root.add_subcommands(required=True, metavar="COMMAND")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from joma.claims.evaluation import Outcome, measurements, versions
+from joma.claims.evaluation import Outcome, measurements
 from joma.claims.workspace import Workspace
 from joma.files import write_json
+from joma.provenance import versions
 from joma.report.figures import write_figure
 from joma.report.page import Context, write_page
 from joma.report.tables import write_metrics

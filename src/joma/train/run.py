@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 import warnings
@@ -18,6 +17,7 @@ import torch
 
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
+from joma.provenance import versions
 from joma.records import Measurement
 from joma.train.checkpoints import checkpoint_paths, read_checkpoint
 from joma.train.decoder import Decoder
@@ -174,13 +174,11 @@ def locked(folder: Path) -> Generator[None]:
 
 
 def _config(recipe: Recipe, tokens: Tokens, device: torch.device) -> dict[str, Any]:
-    from joma import __version__
-
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "recipe": recipe.to_json(),
         "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description},
-        "versions": {"joma": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "device": name,
     }
 

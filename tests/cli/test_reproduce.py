@@ -1,0 +1,189 @@
+"""The main job from outside: exit statuses, what is left behind, going on, and what bad input is told."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from joma.cli import main
+
+FAST = "nonlinear.sparse_then_dense"
+SLOWER = "theorem1"
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "joma", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_reproduce_writes_everything_and_exits_with_0(tmp_path, capsys):
+    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
+    out = tmp_path / "out"
+    record = json.loads((out / "claims.json").read_text())
+    (claim,) = record["claims"]
+    assert claim["id"] == FAST
+    assert claim["verdict"] in ("holds", "does not hold", "undecided")
+    for part in ("statement", "source", "assumptions", "test", "measured", "criterion", "controls", "seconds"):
+        assert claim[part], part
+    assert claim["controls"][0]["estimate"]["values"]
+    for figure in claim["figures"]:
+        assert (out / f"{figure}.svg").stat().st_size > 1000
+        assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert FAST in (out / "report.html").read_text()
+    assert (out / "metrics.parquet").exists()
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_metrics_are_tidy(tmp_path):
+    import pandas as pd
+
+    assert main(["reproduce", "theorem1.exp", "--out", str(tmp_path / "out"), "--seeds", "1"]) == 0
+    frame = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
+    assert list(frame.columns) == ["run", "step", "layer", "head", "metric", "value"]
+
+
+def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path):
+    done = command("reproduce", FAST, "--json", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "claims.json").read_text())
+
+
+def test_a_finished_claim_is_not_evaluated_again(tmp_path, capsys):
+    arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
+    main(arguments)
+    evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
+    before = evidence.stat().st_mtime_ns
+    main(arguments)
+    assert evidence.stat().st_mtime_ns == before
+    assert "kept from an earlier run" in capsys.readouterr().err
+
+
+def test_damaged_evidence_is_made_again(tmp_path):
+    arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
+    main(arguments)
+    evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
+    evidence.write_text(evidence.read_text()[:100])
+    assert main(arguments) == 0
+    assert json.loads(evidence.read_text())["agreement"]
+
+
+def test_the_report_keeps_what_an_earlier_command_found(tmp_path):
+    out = str(tmp_path / "out")
+    main(["reproduce", FAST, "--out", out])
+    main(["reproduce", "theorem1.exp", "--out", out])
+    record = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert {claim["id"] for claim in record["claims"]} == {FAST, "theorem1.exp"}
+
+
+def test_strict_exits_with_1_unless_all_hold(tmp_path):
+    out = tmp_path / "out"
+    status = main(["reproduce", FAST, "--strict", "--out", str(out)])
+    verdicts = [claim["verdict"] for claim in json.loads((out / "claims.json").read_text())["claims"]]
+    assert status == (0 if verdicts == ["holds"] else 1)
+
+
+def test_a_claim_that_cannot_be_evaluated_exits_with_1_and_the_others_are_kept(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from joma.claims import registry
+
+    def broken(workspace):
+        raise ZeroDivisionError("a bug")
+
+    real = registry.all_claims()
+    monkeypatch.setattr(
+        registry, "all_claims", lambda: real | {"theorem1.exp": replace(real["theorem1.exp"], evaluate=broken)}
+    )
+    out = tmp_path / "out"
+    assert main(["reproduce", "theorem1.exp", FAST, "--out", str(out)]) == 1
+    record = {claim["id"]: claim for claim in json.loads((out / "claims.json").read_text())["claims"]}
+    assert record["theorem1.exp"]["verdict"] is None
+    assert "ZeroDivisionError: a bug" in record["theorem1.exp"]["error"]
+    assert record[FAST]["verdict"]
+    assert "ZeroDivisionError" in (out / "evidence" / "theorem1.exp.error.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reproduce", "theorem1.expo"], "did you mean 'theorem1.exp'"),
+        (["reproduce", "nonsense", "--list"], "there is no claim 'nonsense'"),
+        (["reproduce", "--text", "no/such/file.txt"], "no/such/file.txt"),
+        (["reproduce", "text", "--vocabulary-size", "1"], "vocabulary"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, capsys):
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert "expected" in line
+
+
+@pytest.mark.parametrize("words", [["reproduce", "--prof", "quick"], ["reproduce", "--seeds", "0"], ["reprodce"], []])
+def test_wrong_usage_exits_with_2(words):
+    assert command(*words).returncode == 2
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main(["reproduce", FAST, "--out", str(tmp_path)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert "holds something else" in capsys.readouterr().err
+
+
+def test_a_folder_made_with_other_settings_is_refused(tmp_path, capsys):
+    main(["reproduce", FAST, "--out", str(tmp_path / "out")])
+    assert main(["reproduce", FAST, "--out", str(tmp_path / "out"), "--seeds", "2"]) == 2
+    assert "seeds" in capsys.readouterr().err
+
+
+def test_list_needs_no_output_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert "text.mechanism" in [claim["id"] for claim in listed]
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
+    words = [sys.executable, "-m", "joma", "reproduce", FAST, "text.sparse_then_dense", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
+    runs = tmp_path / "out" / "runs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (evidence.exists() and list(runs.glob("*/metrics.jsonl"))):
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command again" in errors
+    record = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert [claim["id"] for claim in record["claims"]] == [FAST]
+    again = command("reproduce", FAST, "--out", str(tmp_path / "out"))
+    assert again.returncode == 0
+    assert "kept from an earlier run" in again.stderr
+
+
+def test_progress_off_a_terminal_is_plain_lines(tmp_path):
+    done = command("reproduce", FAST, "--out", str(tmp_path / "out"))
+    assert re.search(rf"^{re.escape(FAST)}: ", done.stderr, re.MULTILINE)
+    assert "\x1b" not in done.stderr
+
+
+def test_paths_with_spaces_and_a_relative_out_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", FAST, "--out", "my results/run 1"]) == 0
+    record = json.loads(Path("my results/run 1/claims.json").read_text())
+    assert "--out 'my results/run 1'" in record["claims"][0]["command"]
