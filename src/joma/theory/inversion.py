@@ -23,18 +23,17 @@ _WIDTH = 0.5  # of a piece, in v
 _HALVINGS = 3  # pieces before the pole, each half as wide as the one before
 _FARTHEST = 39.0  # beyond it exp(−v²/2) is 0 in float64, so that passing it takes no time
 _TAIL_CORRECTIONS = 3
-_BLOCK = 32768  # entries worked on at once: what a processor's cache holds
+_BLOCK = 4096  # entries worked on at once: what a processor's cache holds
 
 
 @functools.cache
-def gauss_legendre(num: int) -> list[tuple[float, float]]:
-    """Return the nodes of Gauss–Legendre quadrature on [0, 1], each with its weight."""
+def gauss_legendre(num: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the nodes of Gauss–Legendre quadrature on [0, 1] and their weights, both (num,)."""
     nodes, weights = np.polynomial.legendre.leggauss(num)
-    return [(float(node + 1) / 2, float(weight) / 2) for node, weight in zip(nodes, weights, strict=True)]
+    return torch.as_tensor((nodes + 1) / 2, device=device), torch.as_tensor(weights / 2, device=device)
 
 
-_FINE = gauss_legendre(12)
-_COARSE = gauss_legendre(4)
+_FINE, _COARSE = 12, 4  # nodes of a quadrature
 
 
 class _Pieces(NamedTuple):
@@ -109,24 +108,19 @@ def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
     return _Pieces(v, x, begin, bend)
 
 
-def _passing_time(
-    v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, rule: list[tuple[float, float]]
-) -> torch.Tensor:
+def _passing_time(v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, num_nodes: int) -> torch.Tensor:
     """∫₀^step exp(−(v + y)²/2)/(x − y) dy; 0 where the step is."""
-    total = torch.zeros_like(step)
-    for node, weight in rule:
-        y = node * step
-        total += (weight * torch.exp(-0.5 * (v + y).square())) / (x - y)
-    return torch.where(step > 0, total * step, 0.0)
+    nodes, weights = gauss_legendre(num_nodes, step.device)
+    y = step[..., None] * nodes
+    density = (v[..., None] + y).square_().mul_(-0.5).exp_().div_(x[..., None] - y)
+    return torch.where(step > 0, (density @ weights) * step, 0.0)
 
 
 def _entire(mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """S(x) = ∫₀ˣ (exp(μy − y²/2) − 1)/y dy: what is left of the passing time when its pole at μ is taken out."""
-    total = torch.zeros_like(x)
-    for node, weight in _FINE:
-        y = node * x
-        total += (weight / node) * torch.expm1(y * (mu - 0.5 * y))
-    return total
+    nodes, weights = gauss_legendre(_FINE, x.device)
+    y = x[..., None] * nodes
+    return torch.expm1((mu[..., None] - 0.5 * y).mul_(y)) @ (weights / nodes)
 
 
 def _invert(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces, t: torch.Tensor) -> torch.Tensor:

@@ -208,7 +208,6 @@ def _gauss_between(low: torch.Tensor, high: torch.Tensor, width: torch.Tensor) -
     side = torch.where(low < 0, -1.0, 1.0).to(low.dtype)
     tails = side * (torch.special.erfc(side * low / root) - torch.special.erfc(side * high / root))
     far = torch.where(low * high > 0, tails, torch.erf(high / root) - torch.erf(low / root)) * math.sqrt(math.pi / 2)
-    near = torch.zeros_like(far)
-    for node, weight in gauss_legendre(10):
-        near = near + weight * width * torch.exp(-(low + node * width).square() / 2)
+    nodes, weights = gauss_legendre(10, far.device)
+    near = width * (torch.exp(-(low[..., None] + width[..., None] * nodes).square() / 2) @ weights)
     return torch.where(width.abs() < 0.5, near, far)

@@ -1,0 +1,169 @@
+"""The exact solution of v̇ = (μ − v) exp(αv²): 50 digits, legal corners, gradients, what it refuses."""
+
+import math
+import sys
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+import torch
+
+from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.errors import InvalidArgument
+from joma.theory.nonlinear import (
+    late_offset,
+    log_convergence,
+    nonlinear_solution,
+    speed_ratio,
+    speed_ratio_correction,
+    speed_ratio_limit,
+)
+
+sys.path.insert(0, str(FilePath(__file__).parents[1] / "golden"))
+from fifty_digits import Path, mp
+
+
+def random_points(num, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-8, 8, num), rng.uniform(-8, 8, num), 10 ** rng.uniform(-6, 6, num)
+
+
+def moving_points(num, seed=1):
+    """Points where a component is on its way, which random times rarely meet: t is the time of a random place."""
+    rng = np.random.default_rng(seed)
+    mu, v0 = rng.uniform(-8, 8, num), rng.uniform(-8, 8, num)
+    share = np.where(rng.random(num) < 0.5, rng.random(num), 1 - 10 ** rng.uniform(-9, 0, num))
+    t = [float(Path(m, v).time(-mp.log1p(-mp.mpf(s)))) for m, v, s in zip(mu, v0, share, strict=True)]
+    return mu, v0, np.array(t)
+
+
+@pytest.mark.parametrize("points", [random_points, moving_points])
+def test_agrees_with_fifty_digits(points, tolerance):
+    mu, v0, t = points(60)
+    u, v = log_convergence(mu, t, v0), nonlinear_solution(mu, t, v0)
+    for j in range(len(mu)):
+        path = Path(mu[j], v0[j])
+        exact = path.log_convergence(t[j], u[j])
+        # One rounding of t moves u by this much, whoever computes it.
+        rounding = float(path.speed(exact)) * t[j] * np.finfo(float).eps
+        allowed = tolerance("closed_form.relative") + 8 * rounding
+        assert abs(float(mp.mpf(u[j]) - exact)) <= allowed * max(1, float(exact)), (mu[j], v0[j], t[j])
+        allowed = tolerance("closed_form.relative") * abs(path.v(exact)) + 8 * rounding * abs(mu[j] - path.v(exact))
+        assert abs(mp.mpf(v[j]) - path.v(exact)) <= allowed, (mu[j], v0[j], t[j])
+
+
+@pytest.mark.parametrize(("mu", "expected"), [(3.0, 0.61656), (2.0, 0.85850), (1.0, 0.53425), (0.5, 0.17199)])
+def test_late_offsets_are_those_of_the_theory_page(mu, expected, tolerance):
+    assert float(late_offset(mu)) == pytest.approx(expected, abs=tolerance("closed_form.five_decimals"))
+
+
+def test_late_law_is_reached(tolerance):
+    mu, v0, t = torch.tensor([2.0, -1.5, 0.0, 3.0]).double(), torch.tensor([0.3, 2.0, 1.0, -2.0]).double(), 60.0
+    late = torch.exp(mu**2 / 2) * (t - late_offset(mu, v0))
+    torch.testing.assert_close(log_convergence(mu, t, v0), late, rtol=tolerance("closed_form.relative"), atol=0)
+
+
+@pytest.mark.parametrize(
+    ("mu", "v0", "t", "expected"),
+    [
+        (2.0, 2.0, 3.0, 2.0),
+        (0.0, 0.0, 1e6, 0.0),
+        (-2.0, 1.0, 0.0, 1.0),
+        (-2.0, 1.0, math.inf, -2.0),
+        (0.0, 8.0, math.inf, 0.0),
+        (8.0, 0.0, 1e3, 8.0),
+        (8.0, 8.0, 1e6, 8.0),
+        (40.0, -40.0, math.inf, 40.0),
+    ],
+)
+def test_starts_stays_and_ends_exactly_where_it_must(mu, v0, t, expected):
+    assert float(nonlinear_solution(mu, t, v0)) == expected
+
+
+@pytest.mark.parametrize(("mu", "v0"), [(1e-3, 0.0), (-2.0, 5.0), (3.0, -6.0), (8.0, -8.0), (0.0, 3.0), (20.0, -20.0)])
+def test_moves_steadily_from_start_to_target(mu, v0):
+    t = torch.cat([torch.zeros(1), torch.logspace(-20, 8, 400)]).double()
+    v = nonlinear_solution(mu, t, v0)
+    steps = v.diff() * math.copysign(1.0, mu - v0)
+    assert (steps >= 0).all()
+    assert float(v[0]) == v0
+    assert torch.isfinite(v).all()
+
+
+def test_far_apart_components_share_a_call(tolerance):
+    mu, t = torch.tensor([8.0, 1.0, 0.0, -8.0]).double(), torch.tensor([0.1, 1.0, 10.0])[:, None].double()
+    together = nonlinear_solution(mu, t)
+    alone = torch.stack([torch.stack([nonlinear_solution(m, s[0]) for m in mu]) for s in t])
+    torch.testing.assert_close(together, alone, rtol=tolerance("closed_form.relative"), atol=0)
+
+
+def test_broadcasts_in_every_arrangement(tolerance):
+    rng = np.random.default_rng(2)
+    mu, v0, t = rng.normal(size=(3, 1, 2)), rng.normal(size=(1, 4, 1)), rng.random((5, 3, 1, 1))
+    v = nonlinear_solution(mu, t, v0, gain=np.array([0.3, 0.7]))
+    assert isinstance(v, np.ndarray)
+    assert v.shape == (5, 3, 4, 2)
+    at = (3, 1, 2, 1)
+    alone = nonlinear_solution(mu[1, 0, 1], t[3, 1, 0, 0], v0[0, 2, 0], 0.7)
+    assert v[at] == pytest.approx(float(alone), rel=tolerance("closed_form.relative"))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
+def test_empty_batches_stay_empty(shape):
+    assert nonlinear_solution(torch.zeros(shape), 1.0).shape == shape
+    assert late_offset(torch.zeros(shape)).shape == shape
+
+
+def test_gradients_agree_with_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape, low=-2.0, high=2.0):
+        return (torch.rand(shape, generator=generator).double() * (high - low) + low).requires_grad_()
+
+    mu, v0, t, gain = draw(6), draw(6), draw(5, 1, low=0.05, high=2.0), draw(low=0.3, high=0.6)
+    assert torch.autograd.gradcheck(nonlinear_solution, (mu, t, v0, gain))
+    assert torch.autograd.gradcheck(log_convergence, (mu, t, v0, gain))
+    assert torch.autograd.gradgradcheck(log_convergence, (mu, t, v0, gain))
+    assert torch.autograd.gradcheck(late_offset, (mu, v0, gain))
+    assert torch.autograd.gradcheck(lambda *given: speed_ratio(mu, v0, *given), (t, gain))
+
+
+def test_gradients_are_finite_at_the_corners():
+    mu = torch.tensor([1.0, 0.0, -3.0, 8.0, 2.0]).double().requires_grad_()
+    v0 = torch.tensor([1.0, 0.0, 5.0, -8.0, 0.0]).double().requires_grad_()
+    for t, by_mu in [(math.inf, 1.0), (0.0, 0.0)]:
+        slopes = torch.autograd.grad(nonlinear_solution(mu, t, v0).sum(), (mu, v0))
+        assert slopes[0].tolist() == [by_mu] * 5
+        assert slopes[1].tolist() == [1 - by_mu] * 5
+
+
+def test_speed_ratio_tends_to_its_limit_with_the_late_correction(tolerance):
+    mu_j, mu_k, t = 2.0, 1.0, 1e4
+    correction = (late_offset(mu_k) - late_offset(mu_j)) / (t - late_offset(mu_k))
+    assert float(speed_ratio_limit(mu_j, mu_k)) == pytest.approx(math.exp(1.5), rel=tolerance("closed_form.relative"))
+    assert float(speed_ratio_correction(mu_j, mu_k, t)) == pytest.approx(
+        float(correction), abs=tolerance("closed_form.relative")
+    )
+    assert float(speed_ratio(mu_j, mu_k, 0.0)) == 1.0
+    assert float(speed_ratio(mu_j, mu_k, math.inf)) == float(speed_ratio_limit(mu_j, mu_k))
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"), [("mu", FINITE), ("t", NON_NEGATIVE), ("v0", FINITE), ("gain", POSITIVE)], ids=str
+)
+@pytest.mark.parametrize("function", [nonlinear_solution, log_convergence])
+def test_refuses_what_lies_outside_its_domain(function, name, domain):
+    given = {"mu": 1.0, "t": 1.0, "v0": 0.0, "gain": 0.5}
+    for bad in domain.bad_values:
+        with pytest.raises(InvalidArgument, match=rf"{function.__name__}: `{name}`"):
+            function(**given | {name: bad})
+
+
+@pytest.mark.parametrize("bad", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), "two", [True]])
+def test_refuses_what_is_not_real(bad):
+    with pytest.raises(InvalidArgument, match="real"):
+        nonlinear_solution(bad, 1.0)
+
+
+def test_reads_python_floats_in_full_precision():
+    assert float(nonlinear_solution(0.1, math.inf)) == 0.1
