@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -105,7 +106,6 @@ class _Shared:
 
     steps_done: Any  # multiprocessing's shared arrays have no public type
     stop: Any
-    parent: int
 
 
 _shared: _Shared | None = None  # a worker's own, set once when it starts
@@ -114,7 +114,7 @@ _shared: _Shared | None = None  # a worker's own, set once when it starts
 def _spread(jobs: Sequence[Job], num_workers: int, progress: TotalProgress | None) -> list[Result]:
     """Spawned processes, so that no state of this one (threads, locks, CUDA) leaks into them."""
     context = multiprocessing.get_context("spawn")
-    shared = _Shared(context.RawArray("q", len(jobs)), context.RawValue("b", 0), os.getpid())
+    shared = _Shared(context.RawArray("q", len(jobs)), context.RawValue("b", 0))
     total = sum(recipe.num_steps for recipe, _, _ in jobs)
     with ProcessPoolExecutor(num_workers, context, _start_worker, (shared,)) as pool:
         futures = [pool.submit(_in_worker, job, index) for index, job in enumerate(jobs)]
@@ -146,6 +146,15 @@ def _start_worker(shared: _Shared) -> None:
     global _shared
     _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Die when a parent that was killed leaves its workers behind: a run may end anywhere, and a pool would wait."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _in_worker(job: Job, index: int) -> Result:
@@ -154,7 +163,7 @@ def _in_worker(job: Job, index: int) -> Result:
 
     def report(done: int, _: int) -> None:
         shared.steps_done[index] = done
-        if shared.stop.value or os.getppid() != shared.parent:
+        if shared.stop.value:
             raise KeyboardInterrupt
 
     return _result(job, report)

@@ -1,0 +1,96 @@
+import random
+
+import pytest
+import torch
+
+from joma.train.checkpoints import (
+    checkpoint_of,
+    checkpoint_paths,
+    newest_checkpoint,
+    read_checkpoint,
+    restore,
+    write_checkpoint,
+)
+from joma.train.decoder import Decoder, DecoderConfig, next_token_loss
+
+CONFIG = DecoderConfig(20, width=8, feed_forward=8, dropout=0.0, train_value_path=False)
+
+
+def learner(seed: int) -> tuple[Decoder, torch.optim.Optimizer]:
+    decoder = Decoder(CONFIG, seed)
+    return decoder, torch.optim.Adam([p for p in decoder.parameters() if p.requires_grad], lr=0.01, fused=True)
+
+
+def learn(decoder: Decoder, optimizer: torch.optim.Optimizer) -> None:
+    tokens = torch.arange(12).view(2, 6)
+    optimizer.zero_grad()
+    next_token_loss(decoder(tokens), tokens + 1).backward()
+    optimizer.step()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    decoder, optimizer = learner(0)
+    for step in (1, 2, 3):
+        learn(decoder, optimizer)
+        write_checkpoint(checkpoint_of(step, decoder, optimizer, step / 3, step), tmp_path)
+    return tmp_path
+
+
+def test_a_restored_learner_goes_on_as_the_first_one_did(folder):
+    decoder, optimizer = learner(0)
+    for _ in range(5):
+        learn(decoder, optimizer)
+    other, other_optimizer = learner(99)
+    checkpoint = read_checkpoint(checkpoint_paths(folder)[0])
+    assert (checkpoint.step, checkpoint.loss_sum, checkpoint.num_losses) == (3, 1.0, 3)
+    restore(checkpoint, other, other_optimizer)
+    for _ in range(2):
+        learn(other, other_optimizer)
+    for name, weight in decoder.named_parameters():
+        assert torch.equal(weight, other.get_parameter(name)), name
+
+
+def test_the_two_newest_are_kept_and_nothing_else(folder):
+    assert [path.name for path in checkpoint_paths(folder)] == ["step_000003.safetensors", "step_000002.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step_000002.safetensors", "step_000003.safetensors"]
+
+
+def test_the_same_state_gives_the_same_bytes(folder, tmp_path):
+    path = checkpoint_paths(folder)[0]
+    decoder, optimizer = learner(7)
+    checkpoint = read_checkpoint(path)
+    restore(checkpoint, decoder, optimizer)
+    write_checkpoint(checkpoint_of(3, decoder, optimizer, 1.0, 3), tmp_path / "again")
+    assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_any_damage_is_found_and_the_one_before_is_used(folder):
+    newest, before = checkpoint_paths(folder)
+    content, dice = newest.read_bytes(), random.Random(0)
+    damaged = [content[: dice.randrange(len(content))] for _ in range(10)]
+    for _ in range(60):
+        altered = bytearray(content)
+        altered[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        damaged.append(bytes(altered))
+    for bad in [*damaged, b"", b"something else"]:
+        newest.write_bytes(bad)
+        with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+            found = newest_checkpoint(folder, before=100)
+        assert found is not None
+        assert found.step == 2
+    assert checkpoint_paths(folder) == [before]
+
+
+def test_all_damaged_is_none(folder):
+    for path in checkpoint_paths(folder):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert newest_checkpoint(folder, before=100) is None
+
+
+def test_those_that_run_ahead_of_the_measurements_are_of_no_use(folder):
+    found = newest_checkpoint(folder, before=3)
+    assert found is not None
+    assert found.step == 2
+    assert [path.name for path in checkpoint_paths(folder)] == ["step_000002.safetensors"]

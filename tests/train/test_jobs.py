@@ -1,0 +1,117 @@
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import tiny_recipe, tiny_tokens
+
+from joma.errors import BadInput, RunFailed
+from joma.train.checkpoints import checkpoint_paths
+from joma.train.jobs import train_all
+from joma.train.run import Run
+from joma.train.vocabulary import save_tokens, shuffled
+
+RECIPE = tiny_recipe(num_steps=60)
+ENDLESS = tiny_recipe(num_steps=1_000_000, probe_every=1000)
+
+
+@pytest.fixture
+def tokens_path(tmp_path) -> Path:
+    save_tokens(shuffled(tiny_tokens(), 0), tmp_path / "tokens.safetensors")
+    return tmp_path / "tokens.safetensors"
+
+
+def jobs_in(folder: Path, tokens_path: Path, *recipes):
+    return [(recipe, tokens_path, folder / f"run {number}") for number, recipe in enumerate(recipes)]
+
+
+def numbers_of(run: Run) -> tuple[bytes, bytes]:
+    return run.journal_path.read_bytes(), checkpoint_paths(run.checkpoint_folder)[0].read_bytes()
+
+
+def test_side_by_side_or_one_after_the_other_gives_the_same_numbers(tmp_path, tokens_path):
+    recipes = [RECIPE, replace(RECIPE, seed=1), replace(RECIPE, seed=2)]
+    told = []
+    together = train_all(
+        jobs_in(tmp_path / "together", tokens_path, *recipes),
+        num_workers=2,
+        progress=lambda *call: told.append(call),
+    )
+    apart = train_all(jobs_in(tmp_path / "apart", tokens_path, *recipes), num_workers=1)
+    assert [run.recipe for run in together] == recipes
+    assert [numbers_of(run) for run in together] == [numbers_of(run) for run in apart]
+    assert len({numbers_of(run) for run in together}) == 3
+    assert told[-1] == ("training 3 networks", 180, 180)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_in_one_process_progress_adds_up(tmp_path, tokens_path):
+    told = []
+    jobs = jobs_in(tmp_path, tokens_path, RECIPE, replace(RECIPE, seed=1))
+    train_all(jobs, num_workers=1, progress=lambda *call: told.append(call))
+    assert told[-1] == ("training 2 networks", 120, 120)
+    assert ("training 2 networks", 60, 120) in told
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_one_that_fails_does_not_stop_the_others(tmp_path, tokens_path, num_workers):
+    broken = replace(RECIPE, learning_rate=1e30, decoder=replace(RECIPE.decoder, layer_norm=False))
+    misfit = replace(RECIPE, decoder=replace(RECIPE.decoder, vocabulary_size=7))
+    jobs = jobs_in(tmp_path, tokens_path, broken, misfit, RECIPE)
+    with pytest.raises(RunFailed, match="NaN or infinite") as caught:
+        train_all(jobs, num_workers=num_workers)
+    assert "20 different tokens" in caught.value.__notes__[0]
+    assert Run(jobs[2][2], RECIPE).journal().last_step == RECIPE.num_steps
+
+
+class Stop(Exception):
+    """Raised by a test's progress."""
+
+
+def test_stopped_by_its_progress_every_run_leaves_a_checkpoint_and_goes_on_later(tmp_path, tokens_path):
+    recipe = tiny_recipe(num_steps=500, checkpoint_every=500)
+    jobs = jobs_in(tmp_path, tokens_path, recipe, replace(recipe, seed=1))
+
+    def stop(what: str, done: float, total: float) -> None:
+        if all((folder / "metrics.jsonl").exists() for _, _, folder in jobs):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_all(jobs, num_workers=2, progress=stop)
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    stopped_at = [checkpoint_paths(folder / "checkpoints")[0] for _, _, folder in jobs]
+    assert all(path.name < "step_000500" for path in stopped_at)
+    runs = train_all(jobs, num_workers=1)
+    whole = train_all(jobs_in(tmp_path / "whole", tokens_path, recipe), num_workers=1)
+    assert numbers_of(runs[0]) == numbers_of(whole[0])
+
+
+def go(folder: Path, tokens_path: Path) -> None:
+    train_all(jobs_in(folder, tokens_path, ENDLESS, replace(ENDLESS, seed=1)), num_workers=2)
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path, tokens_path):
+    parent = multiprocessing.get_context("spawn").Process(target=go, args=(tmp_path, tokens_path))
+    parent.start()
+    folders = [tmp_path / "run 0", tmp_path / "run 1"]
+    while parent.is_alive() and not all((folder / "metrics.jsonl").exists() for folder in folders):
+        time.sleep(0.01)
+    workers = psutil.Process(parent.pid).children()
+    assert len(workers) >= 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
+
+
+def test_two_jobs_with_one_folder(tmp_path, tokens_path):
+    with pytest.raises(BadInput, match="two jobs name the folder"):
+        train_all([(RECIPE, tokens_path, tmp_path / "a"), (RECIPE, tokens_path, tmp_path / "b" / ".." / "a")])
+
+
+def test_no_jobs():
+    assert train_all([]) == []

@@ -1,0 +1,61 @@
+import random
+
+import pytest
+
+from joma.train.journal import append_line, line_of, read_journal
+
+STEPS = [0, 3, 6, 10]
+ROWS = {
+    step: ((0, 1, "attention_entropy_nats", 2.5 + step / 7), (None, None, "loss", 1 / (step + 3))) for step in STEPS
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    for step in STEPS:
+        append_line(tmp_path / "metrics.jsonl", line_of(step, ROWS[step]))
+    return tmp_path / "metrics.jsonl"
+
+
+def test_gives_back_what_was_written(path):
+    journal = read_journal(path, STEPS)
+    assert dict(journal.probes) == ROWS
+    assert (journal.last_step, journal.num_bytes, journal.damage) == (10, path.stat().st_size, "")
+
+
+def test_a_file_that_is_not_there_holds_nothing(tmp_path):
+    journal = read_journal(tmp_path / "metrics.jsonl", STEPS)
+    assert (journal.probes, journal.last_step, journal.damage) == ((), -1, "")
+
+
+def test_cut_anywhere_it_keeps_the_whole_lines(path):
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        journal = read_journal(path, STEPS)
+        assert len(journal.probes) == content[:length].count(b"\n")
+        assert journal.damage == ""
+
+
+def test_one_altered_byte_is_found_and_what_stands_before_it_is_kept(path):
+    content, dice = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        at = dice.randrange(len(content))
+        altered = bytearray(content)
+        altered[at] ^= 1 << dice.randrange(8)
+        path.write_bytes(altered)
+        journal = read_journal(path, STEPS)
+        num_before = content[:at].count(b"\n")
+        assert journal.probes == tuple(ROWS.items())[:num_before]
+        assert journal.num_bytes == content.rfind(b"\n", 0, at) + 1
+        last_newline = at == len(content) - 1
+        assert last_newline or f"line {num_before + 1} of {path}" in journal.damage
+
+
+def test_a_missing_or_foreign_line_is_damage(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:1], *lines[2:]]))
+    assert read_journal(path, STEPS).last_step == 0
+    path.write_bytes(b"".join([*lines, line_of(10, ROWS[10]).encode()]))
+    journal = read_journal(path, STEPS)
+    assert (journal.last_step, bool(journal.damage)) == (10, True)

@@ -1,0 +1,234 @@
+import json
+import math
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import NUM_WORDS, tiny_recipe, tiny_tokens
+
+from joma.errors import BadInput, RunFailed
+from joma.train.checkpoints import checkpoint_paths, read_checkpoint
+from joma.train.loop import train
+from joma.train.run import Run, load_run, locked
+
+RECIPE = tiny_recipe()
+
+
+def numbers_of(run: Run) -> tuple[bytes, bytes]:
+    """Every byte of the measurements and of the last checkpoint."""
+    return run.journal_path.read_bytes(), checkpoint_paths(run.checkpoint_folder)[0].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    return train(RECIPE, tiny_tokens(), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+class Stop(Exception):
+    """Raised by a test's progress."""
+
+
+def stop_at(step: int):
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise Stop
+
+    return progress
+
+
+def test_it_learns(finished):
+    losses = {
+        row.step: row.value for row in finished.measurements() if row.metric == "validation_loss_nats"
+    }  # fmt: skip
+    assert losses[0] == pytest.approx(math.log(NUM_WORDS), rel=0.1)
+    share_right = 0.8 + 0.2 / NUM_WORDS
+    entropy = -share_right * math.log(share_right) - 0.19 * math.log(0.2 / NUM_WORDS)
+    assert losses[RECIPE.num_steps] < (losses[0] + entropy) / 2  # half of what there is to learn
+
+
+def test_measurements_are_rows_with_the_runs_name(finished):
+    rows = finished.measurements()
+    assert {row.run for row in rows} == {"tiny"}
+    assert sorted({row.step for row in rows}) == RECIPE.probe_steps()
+    assert {row.step for row in rows if row.metric == "train_loss_nats"} == set(RECIPE.probe_steps()[1:])
+    assert all(math.isfinite(row.value) for row in rows)
+
+
+def test_the_folder_says_what_was_run(finished):
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["device"] == "cpu"
+    assert config["text"]["digest"] == tiny_tokens().digest
+    assert load_run(finished.folder) == finished
+    steps = [read_checkpoint(path).step for path in checkpoint_paths(finished.checkpoint_folder)]
+    assert steps == [120, 100]
+
+
+def test_the_finished_network_is_the_one_that_was_measured(finished):
+    decoder = finished.decoder()
+    assert not decoder.training
+    last = {row.metric: row.value for row in finished.measurements() if row.step == RECIPE.num_steps}
+    from joma.train.probes import Probe
+
+    again = {row[2]: row[3] for row in Probe(RECIPE, tiny_tokens(), torch.device("cpu")).measure(decoder)}
+    assert again["validation_loss_nats"] == last["validation_loss_nats"]
+
+
+def test_repeats_to_the_bit_and_leaves_the_callers_randomness_alone(finished, tmp_path):
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    num_threads = torch.get_num_threads()
+    again = train(RECIPE, tiny_tokens(), tmp_path / "tiny")
+    assert numbers_of(again) == numbers_of(finished)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == num_threads
+
+
+def test_another_seed_gives_other_numbers(finished, tmp_path):
+    other = train(replace(RECIPE, seed=1), tiny_tokens(), tmp_path / "tiny")
+    assert numbers_of(other) != numbers_of(finished)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    before, steps = numbers_of(finished), []
+    train(RECIPE, tiny_tokens(), finished.folder, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(120, 120)]
+    assert numbers_of(finished) == before
+
+
+@pytest.mark.parametrize("step", [0, 1, 24, 25, 26, 70, 119, 120])
+def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step):
+    folder, steps = tmp_path / "tiny", []
+    with pytest.raises(Stop):
+        train(RECIPE, tiny_tokens(), folder, progress=stop_at(step))
+    run = train(RECIPE, tiny_tokens(), folder, progress=lambda done, total: steps.append(done))
+    assert steps[0] == step  # a checkpoint of the very step
+    assert numbers_of(run) == numbers_of(finished)
+
+
+def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(finished, tmp_path):
+    folder = tmp_path / "tiny"
+    handler = signal.getsignal(signal.SIGINT)
+
+    def strike(done: int, total: int) -> None:
+        if done == 33:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, tiny_tokens(), folder, progress=strike)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert read_checkpoint(checkpoint_paths(folder / "checkpoints")[0]).step == 33
+    assert numbers_of(train(RECIPE, tiny_tokens(), folder)) == numbers_of(finished)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, tmp_path):
+    folder, steps = tmp_path / "tiny", []
+    with pytest.raises(Stop):
+        train(RECIPE, tiny_tokens(), folder, progress=stop_at(80))
+    newest = checkpoint_paths(folder / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="step_000080.safetensors is damaged"):
+        run = train(RECIPE, tiny_tokens(), folder, progress=lambda done, total: steps.append(done))
+    assert steps[0] == 75
+    assert numbers_of(run) == numbers_of(finished)
+
+
+def test_damaged_measurements_are_taken_again_and_the_earlier_ones_kept(finished, tmp_path):
+    folder = tmp_path / "tiny"
+    run = train(RECIPE, tiny_tokens(), folder)
+    lines = run.journal_path.read_bytes().splitlines(keepends=True)
+    lines[8] = lines[8].replace(b"0.", b"1.", 1)
+    run.journal_path.write_bytes(b"".join(lines))
+    last_whole = RECIPE.probe_steps()[7]
+    with pytest.raises(RunFailed, match=f"line 9 .* up to step {last_whole} are whole"):
+        run.measurements()
+    kept = []
+
+    def look(done: int, total: int) -> None:
+        if not kept:
+            kept.append(run.journal_path.read_bytes())
+
+    with pytest.warns(UserWarning, match="line 9 of .* is damaged"):
+        train(RECIPE, tiny_tokens(), folder, progress=look)
+    assert kept[0] == b"".join(lines[:8])  # nothing before the damage was thrown away
+    assert numbers_of(run) == numbers_of(finished)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
+    recipe = replace(RECIPE, learning_rate=1e30, decoder=replace(RECIPE.decoder, layer_norm=False))
+    with pytest.raises(RunFailed, match=r"NaN or infinite at step 2\b.*measurements up to step 0.*learning rate"):
+        train(recipe, tiny_tokens(), tmp_path / "run")
+    rows = Run(tmp_path / "run", recipe).measurements()
+    assert {row.step for row in rows} == {0}
+    assert checkpoint_paths(tmp_path / "run" / "checkpoints") == []
+
+
+def test_another_recipe_is_told_what_differs(finished):
+    other = replace(RECIPE, learning_rate=1e-4, decoder=replace(RECIPE.decoder, dropout=0.5))
+    with pytest.raises(BadInput, match=r"decoder.dropout is 0.2 there and 0.5 here; learning_rate is 0.003 there"):
+        train(other, tiny_tokens(), finished.folder)
+
+
+def test_another_text_is_told_apart(finished):
+    with pytest.raises(BadInput, match="digest is 'tiny-3000' there and 'tiny-3001' here"):
+        train(RECIPE, tiny_tokens(3001), finished.folder)
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BadInput, match=r"no run \(thesis.tex\)"):
+        train(RECIPE, tiny_tokens(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_configuration_is_named(finished, tmp_path):
+    (tmp_path / "config.json").write_text((finished.folder / "config.json").read_text()[:50])
+    with pytest.raises(BadInput, match=r"config.json cannot be read"):
+        train(RECIPE, tiny_tokens(), tmp_path)
+
+
+def test_another_version_is_a_seam_and_said(tmp_path):
+    with pytest.raises(Stop):
+        train(RECIPE, tiny_tokens(), tmp_path, progress=stop_at(10))
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace(torch.__version__, "1.0"))
+    with pytest.warns(UserWarning, match=r"torch 1.0 -> "), pytest.raises(Stop):
+        train(RECIPE, tiny_tokens(), tmp_path, progress=stop_at(12))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tokens", "message"),
+    [
+        (RECIPE, tiny_tokens(60), "only 40 tokens to train on; expected at least 44"),
+        (RECIPE, tiny_tokens(200), "only 67 tokens held out; expected at least 88"),
+        (tiny_recipe(decoder=replace(RECIPE.decoder, vocabulary_size=21)), tiny_tokens(), "20 different tokens"),
+    ],
+)
+def test_a_text_that_does_not_fit(recipe, tokens, message, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        train(recipe, tokens, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_text_is_read_round_and_round(tmp_path):
+    """A text of two windows per stream: steps see them in turn, never past the end, and never the held-out part."""
+    recipe = replace(RECIPE, num_steps=5)
+    tokens = tiny_tokens(3000)
+    tokens = replace(tokens, train=tokens.train[: 4 * 21], digest="short")
+    assert train(recipe, tokens, tmp_path / "run").journal().last_step == 5
+
+
+def test_a_folder_is_trained_in_by_one_at_a_time(finished, monkeypatch):
+    monkeypatch.setattr("joma.train.run._PATIENCE_S", 0.1)
+    with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):
+        train(RECIPE, tiny_tokens(), finished.folder)
+
+
+def test_off_the_main_thread(finished, tmp_path):
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(train(RECIPE, tiny_tokens(), tmp_path / "tiny")))
+    thread.start()
+    thread.join()
+    assert numbers_of(runs[0]) == numbers_of(finished)

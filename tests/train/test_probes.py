@@ -1,0 +1,87 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_recipe, tiny_tokens
+
+from joma.errors import BadInput
+from joma.train.decoder import Decoder
+from joma.train.probes import Probe
+
+RECIPE = tiny_recipe(length=11, num_probe_sequences=10)
+CPU = torch.device("cpu")
+
+
+def rows_of(decoder: Decoder) -> dict[tuple[int | None, int | None, str], float]:
+    rows = Probe(RECIPE, tiny_tokens(), CPU).measure(decoder)
+    named = {row[:3]: row[3] for row in rows}
+    assert len(named) == len(rows)
+    return named
+
+
+def test_measures_what_a_full_softmax_gives(tolerance):
+    decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
+    found = rows_of(decoder)
+    held_out = tiny_tokens().held_out
+    starts = [round(i * (len(held_out) - 12) / 9 - 0.5 + 1e-9) for i in range(10)]
+    inputs = torch.stack([held_out[start : start + 11] for start in starts])
+    seen = {}
+    with torch.no_grad():
+        decoder(inputs, observe=lambda layer, q, k: seen.update({layer: (q.double(), k.double())}))
+    q, k = seen[1]
+    hidden = ~torch.ones(11, 11, dtype=torch.bool).tril()
+    weights = (q @ k.mT / math.sqrt(8)).masked_fill(hidden, -math.inf).softmax(-1)
+    entropy = -torch.xlogy(weights, weights).sum(-1)[:, 1]
+    normalized = entropy[:, 1:] / torch.arange(2, 12).log()
+    commonest = inputs == torch.bincount(tiny_tokens().train).argmax()
+    expected = {
+        "attention_entropy_nats": entropy.mean(),
+        "attention_entropy_nats/positions_1_3": entropy[:, 1:4].mean(),
+        "attention_entropy_nats/positions_9_10": entropy[:, 9:].mean(),
+        "attention_entropy_nats/probes_1": entropy[[1, 5, 9]].mean(),
+        "attention_entropy_normalized": normalized.mean(),
+        "attention_entropy_normalized/positions_4_6": normalized[:, 3:6].mean(),
+        "attention_entropy_normalized/probes_3": normalized[[3, 7]].mean(),
+        "attention_first_token_share": weights[:, 1, :, 0].mean(),
+        "attention_commonest_token_share": (weights[:, 1] * commonest[:, None]).sum(-1).mean(),
+    }
+    for metric, value in expected.items():
+        assert found[1, 1, metric] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
+
+
+def test_one_value_per_layer_and_head():
+    found = rows_of(Decoder(replace(RECIPE.decoder, num_layers=2)))
+    per_head = {key[:2] for key in found if key[2].startswith("attention_")}
+    assert per_head == {(layer, head) for layer in (0, 1) for head in (0, 1)}
+    assert [key[:2] for key in found if key[2] == "stable_rank"] == [(0, None), (1, None)]
+    assert (None, None, "validation_loss_nats") in found
+    groups = [key[2] for key in found if key[:2] == (0, 0) and "normalized/" in key[2]]
+    assert [name.split("/")[1] for name in groups] == [
+        *("positions_1_3", "positions_4_6", "positions_7_8", "positions_9_10"),
+        *("probes_0", "probes_1", "probes_2", "probes_3"),
+    ]
+
+
+def test_an_even_guess_costs_the_logarithm_of_the_vocabulary(tolerance):
+    decoder = Decoder(RECIPE.decoder)
+    with torch.no_grad():
+        decoder.output.weight.zero_()
+    loss = rows_of(decoder)[None, None, "validation_loss_nats"]
+    assert loss == pytest.approx(math.log(20), abs=tolerance("decoder.parity"))
+
+
+def test_leaves_the_network_as_it_was():
+    decoder = Decoder(RECIPE.decoder).train()
+    before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    rows_of(decoder)
+    assert decoder.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(weight, before[name]) for name, weight in decoder.state_dict().items())
+
+
+def test_held_out_text_too_short():
+    with pytest.raises(BadInput, match=r"120 .10 probe sequences of 12 tokens"):
+        Probe(RECIPE, tiny_tokens(300), CPU)

@@ -1,0 +1,87 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from joma.errors import BadInput, InvalidArgument
+from joma.train.decoder import DecoderConfig
+from joma.train.recipes import VARIANTS, Recipe, paper_figure6, recipe_from_json
+
+RECIPE = Recipe("run", DecoderConfig(100, num_layers=2, dropout=0.1), 50, learning_rate=3e-4, seed=7)
+
+
+def test_survives_json():
+    assert recipe_from_json(json.loads(json.dumps(RECIPE.to_json()))) == RECIPE
+
+
+@pytest.mark.parametrize("change", [{"speed": 3}, {"decoder": {"depth": 3}}, {"decoder": 3}])
+def test_unknown_settings_are_refused(change):
+    with pytest.raises(BadInput, match="no recipe"):
+        recipe_from_json(RECIPE.to_json() | change)
+
+
+def test_probes_come_often_at_first_then_evenly_and_at_the_end():
+    recipe = replace(RECIPE, num_steps=47, early_probe_every=3, early_until=10, probe_every=8)
+    assert recipe.probe_steps() == [0, 3, 6, 9, 16, 24, 32, 40, 47]
+    assert replace(recipe, early_until=0).probe_steps() == [0, 8, 16, 24, 32, 40, 47]
+    assert replace(recipe, num_steps=5).probe_steps() == [0, 3, 5]
+
+
+def test_the_papers_setting():
+    recipe = paper_figure6(4000)
+    assert recipe.decoder == DecoderConfig(
+        vocabulary_size=4000, width=200, num_heads=1, feed_forward=200, num_layers=1, activation="relu", dropout=0.2
+    )
+    assert (recipe.learning_rate, recipe.batch_size, recipe.length, recipe.gradient_clip) == (1e-4, 20, 35, 0.5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_differ_in_what_their_name_says_only(variant):
+    full, other = paper_figure6(500, seed=3), paper_figure6(500, variant=variant, seed=3)
+    differing = {
+        name
+        for name, value in other.decoder.__dict__.items()
+        if value != getattr(full.decoder, name)
+    }  # fmt: skip
+    assert (
+        differing
+        == {
+            "full network": set(),
+            "linear MLP": {"activation"},
+            "no MLP": {"mlp"},
+            "no LayerNorm": {"layer_norm"},
+            "frozen value path": {"train_value_path"},
+        }[variant]
+    )
+    assert replace(other, name=full.name, decoder=full.decoder) == full
+    assert len({paper_figure6(500, variant=variant, seed=seed).name for seed in range(3)}) == 3
+
+
+def test_settings_reach_recipe_and_decoder():
+    recipe = paper_figure6(500, num_layers=3, learning_rate=3e-4, num_steps=10, name="mine", output_bias="unigram")
+    assert (recipe.decoder.num_layers, recipe.decoder.output_bias) == (3, "unigram")
+    assert (recipe.learning_rate, recipe.num_steps, recipe.name) == (3e-4, 10, "mine")
+    with pytest.raises(InvalidArgument, match="one of full network"):
+        paper_figure6(500, variant="half network")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "a/b"},
+        {"num_steps": 0},
+        {"batch_size": 0},
+        {"length": 4},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"gradient_clip": -1.0},
+        {"num_probe_sequences": 3},
+        {"early_until": -1},
+        {"checkpoint_every": 0},
+        {"device": "tpu"},
+    ],
+)
+def test_refuses_settings_that_make_no_run(change):
+    with pytest.raises(InvalidArgument, match=f"`{next(iter(change))}`"):
+        replace(RECIPE, **change)
