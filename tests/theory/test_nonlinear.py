@@ -46,9 +46,11 @@ def test_agrees_with_fifty_digits(points, tolerance):
         exact = path.log_convergence(t[j], u[j])
         # One rounding of t moves u by this much, whoever computes it.
         rounding = float(path.speed(exact)) * t[j] * np.finfo(float).eps
-        allowed = tolerance("closed_form.relative") + 8 * rounding
+        allowed = tolerance("closed_form.relative") + tolerance("closed_form.roundings") * rounding
         assert abs(float(mp.mpf(u[j]) - exact)) <= allowed * max(1, float(exact)), (mu[j], v0[j], t[j])
-        allowed = tolerance("closed_form.relative") * abs(path.v(exact)) + 8 * rounding * abs(mu[j] - path.v(exact))
+        allowed = tolerance("closed_form.relative") * abs(path.v(exact)) + tolerance(
+            "closed_form.roundings"
+        ) * rounding * abs(mu[j] - path.v(exact))
         assert abs(mp.mpf(v[j]) - path.v(exact)) <= allowed, (mu[j], v0[j], t[j])
 
 

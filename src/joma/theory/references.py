@@ -64,6 +64,30 @@ REFERENCES: dict[str, Reference] = {
             "z − (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄) = const",
         ),
         Reference(
+            "theorem2",
+            "With a linear MLP every component runs away: its gradient and its start fix when it becomes infinite, and "
+            "the first one to do so takes all attention.",
+            f"Theorem 2, {PAPER}; blow-up times derived from it",
+            ("attention integrated out (Theorem 1)", "one hidden unit", "constant upstream gradient", "linear MLP"),
+            "t* = √(π/2) (sign Δ − erf(v₀/√2)) / Δ",
+        ),
+        Reference(
+            "theorem3",
+            "Under uniform attention the MLP's weights follow the centres of the data, weighted by how open the "
+            "nonlinearity is there, plus a term along the weights themselves.",
+            f"Theorem 3, {PAPER}; Gaussian and general forms derived",
+            ("uniform attention", "a mixture of isotropic distributions", "constant gradient on each of them"),
+            "v̇ = Σⱼ aⱼ Δⱼ (θ₁ x̄ⱼ + θ₂ v/‖v‖),  θ₁ = E[φ′(r + ‖v‖s)],  θ₂ = E[s φ′(r + ‖v‖s)]",
+        ),
+        Reference(
+            "theorem4",
+            "With a nonlinear MLP the salient component converges exponentially faster: the ratio of convergence tends "
+            "to exp((μⱼ² − μₖ²)/2), with a correction that dies like 1/t.",
+            f"Theorem 4, {PAPER}; the correction derived",
+            ("attention integrated out (Theorem 1)", "one hidden unit", "constant upstream gradient", "fixed point μ"),
+            "ln(1/δⱼ) / ln(1/δₖ) = exp((μⱼ² − μₖ²)/2) (1 + Λⱼₖ(t))",
+        ),
+        Reference(
             "nonlinear.sparse_then_dense",
             "With a nonlinear activation, attention first becomes sparse and then dense again; with a linear one it "
             "only becomes sparser.",
