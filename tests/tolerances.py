@@ -56,4 +56,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "simulation.order": Tolerance(0.15, "of an order: the next order of the error is a tenth of the leading one"),
     "simulation.moved": Tolerance(0.01, "a motion that the invariant could not hide within its tolerance"),
     "simulation.adam_epsilon": Tolerance(1e-5, "Adam's epsilon of 1e-8 against gradients of 1e-5 and more, times 0.01"),
+    "closed_form.quadrature": Tolerance(1e-10, "nested quadratures of order 1, each good to 1e-12"),
+    "embeddings.trapezoid": Tolerance(1e-6, "trapezoids of 1e-3 in time, second order, with rates of order 1"),
+    "embeddings.order": Tolerance(0.1, "slope over one decade of coherence: second-order terms are 1 % of the first"),
 }

@@ -34,7 +34,7 @@ def text_curves() -> tuple[Curve, ...]:
     return tuple(curves)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def text_chart() -> Chart:
     return Chart(
         "entropy",
@@ -54,7 +54,7 @@ def text_chart() -> Chart:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def residual_chart() -> Chart:
     times = [index / 10 for index in range(120)]
     residual = [1e-13 * (1 + time) for time in times]
@@ -75,7 +75,7 @@ def residual_chart() -> Chart:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile_chart() -> Chart:
     steps = [0.0, 100.0, 200.0, 300.0]
     return Chart(
@@ -92,7 +92,7 @@ def hostile_chart() -> Chart:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def agreements(text_chart, residual_chart, hostile_chart) -> dict[str, Agreement]:
     exact = Agreement(
         Criterion("largest relative change of the invariant", "<=", 1e-8, "a hundred times the integrator's error"),
@@ -154,7 +154,7 @@ def agreements(text_chart, residual_chart, hostile_chart) -> dict[str, Agreement
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def outcomes(agreements) -> list[Outcome]:
     return [
         Outcome(
@@ -174,7 +174,7 @@ def outcomes(agreements) -> list[Outcome]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def context() -> Context:
     return Context(
         title="joma reproduce",

@@ -180,33 +180,45 @@ class Flag:
 
 
 def flags(drawn: Drawing) -> tuple[Flag, ...]:
-    """Rows for the texts of all upright marks, such that no text meets another or another's line."""
+    """Rows for the texts of all upright marks.
+
+    No text meets another. Nor does one cross another's line, unless both reach over each other's lines, where no
+    rows could help; texts are drawn on paper for that case.
+    """
     upright = [mark for mark in drawn.chart.marks if mark.axis == "x"]
     places = {mark: fraction(mark.at, drawn.x_range, drawn.chart.x_scale) for mark in upright}
-    placed: list[tuple[Flag, float, float, float]] = []
+    placed: list[_Place] = []
     for mark in sorted(places, key=lambda mark: abs(places[mark] - 0.5)):
         text = shortened(mark.text, MARK_COLUMNS - 4)
         stem, left = places[mark] * MARK_COLUMNS, places[mark] > 0.5
         start, end = (stem - len(text) - 1, stem) if left else (stem, stem + len(text) + 1)
-        row = 0
-        while any(_meet(row, stem, start, end, other) for other in placed):
-            row += 1
-        placed.append((Flag(mark, text, row, left), stem, start, end))
-    return tuple(flag for flag, *_ in placed)
+        rows = [_Place(Flag(mark, text, row, left), stem, start, end) for row in range(len(placed) + 1)]
+        free = [place for place in rows if not any(place.overlaps(other) for other in placed)]
+        clear = [place for place in free if not any(place.crosses(other) for other in placed)]
+        placed.append((clear or free)[0])
+    return tuple(place.flag for place in placed)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A flag with its line and the ends of its text, in characters."""
+
+    flag: Flag
+    stem: float
+    start: float
+    end: float
+
+    def overlaps(self, other: _Place) -> bool:
+        return self.flag.row == other.flag.row and self.start < other.end and other.start < self.end
+
+    def crosses(self, other: _Place) -> bool:
+        upper, lower = (self, other) if self.flag.row > other.flag.row else (other, self)
+        return lower.flag.row < upper.flag.row and lower.start < upper.stem < lower.end
 
 
 def num_rows(drawn: Drawing) -> int:
     """How many rows of texts stand above the plot."""
     return 1 + max((flag.row for flag in flags(drawn)), default=-1)
-
-
-def _meet(row: int, stem: float, start: float, end: float, other: tuple[Flag, float, float, float]) -> bool:
-    flag, other_stem, other_start, other_end = other
-    if flag.row == row:
-        return start < other_end and other_start < end
-    if flag.row < row:
-        return other_start < stem < other_end
-    return start < other_stem < end
 
 
 def shortened(text: str, length: int) -> str:

@@ -67,15 +67,18 @@ def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Pat
         ``path``.
 
     Raises:
+        ValueError: a chart holds NaN or infinity.
         OSError: the file cannot be written; what stood there before is unchanged.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(page(outcomes, context).encode())
+        # A file's name may hold bytes that are no text; it is shown escaped and does not cost the page.
+        temporary.write_bytes(page(outcomes, context).encode(errors="backslashreplace"))
     return path
 
 
 def page(outcomes: Sequence[Outcome], context: Context) -> str:
     """The whole page as one HTML text."""
+    scripts = _scripts()
     body = element(
         "body",
         element("a", "Skip to the verdicts", href="#verdicts", class_="skip"),
@@ -88,13 +91,13 @@ def page(outcomes: Sequence[Outcome], context: Context) -> str:
         ),
         _footer(outcomes, context),
         data_script(_plots(outcomes), id="plots"),
-        *(element("script", Markup(script)) for script in _scripts()),
+        *(element("script", Markup(script)) for script in scripts),
     )
-    return f"<!doctype html>\n{element('html', _head(context), body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', _head(context, scripts), body, lang='en')}\n"
 
 
-def _head(context: Context) -> Markup:
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in _scripts())
+def _head(context: Context, scripts: Sequence[str]) -> Markup:
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -180,11 +183,12 @@ def _lead(outcomes: Sequence[Outcome]) -> Markup:
         element("h2", "At a glance"),
         element("p", lead.claim.reference.statement, class_="statement"),
         figure(drawing(charts[0]), curve_colours(charts[0], group_colours(charts)), f"{lead.claim.id}/{charts[0].id}"),
-        element("p", badge(verdict_text(lead)), " ", link, class_="more"),
+        element("p", badge(verdict_text(lead)), link, element("small", _HINT), class_="more"),
         class_="lead",
     )
 
 
+_HINT = "In every chart: drag to zoom, double-click to zoom out, click a name to hide its curve."
 _COLUMNS = ("Claim", "Verdict", "Measured", "Counts if", "Controls", "Time")
 
 

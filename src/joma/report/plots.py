@@ -1,8 +1,9 @@
 """Charts as interactive plots: what plotly is told, and the HTML around it.
 
-Titles, axis labels and the legend are HTML, so they wrap, are read aloud and are text whatever they contain. Only
-the texts of marks and of what appears under the pointer go through plotly, which reads a little HTML of its own:
-these are escaped for it (``literal``). Colours travel as names; the page's script looks them up, light or dark.
+Titles, axis labels, the legend and the values under the pointer are HTML, so they wrap, are read aloud, hide nothing
+of the plot and are text whatever they contain. Only the texts of marks go through plotly, which reads a little HTML
+of its own: these are escaped for it (``literal``). Colours travel as names; the page's script looks them up, light
+or dark.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from joma.report.looks import BAND_OPACITY, STROKES, Drawing, flags, fraction, n
 from joma.report.markup import Markup, element, joined
 
 ROW_PIXELS = 15
+_POINTER = {
+    "showspikes": True,
+    "spikemode": "across",
+    "spikesnap": "hovered data",
+    "spikedash": "solid",
+    "spikethickness": 1,
+    "spikecolor": "edge",
+}
 _ROLES: Mapping[Role, str] = {"predicted": "predicted", "control": "control", "context": "for comparison"}
+
+
+_READING = element("output", class_="reading", aria_live="off")
 
 
 def literal(text: str) -> str:
@@ -40,9 +52,9 @@ def plot(drawn: Drawing, colours: Sequence[str]) -> dict[str, Any]:
         "font": {"color": "quiet", "size": 13},
         "margin": {"l": 44, "r": 12, "t": 10 + num_rows(drawn) * ROW_PIXELS, "b": 28},
         "showlegend": False,
-        "hovermode": "x unified",
-        "hoverlabel": {"bgcolor": "paper", "bordercolor": "edge", "font": {"color": "ink"}, "namelength": -1},
-        "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge", "hoverformat": ".4~g"},
+        "hovermode": "x",
+        "hoverdistance": -1,
+        "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge"} | _POINTER,
         "yaxis": _axis(drawn.y_range, chart.y_scale) | {"automargin": True},
         "shapes": _lines(drawn),
         "annotations": [*_upright_texts(drawn), *_level_texts(drawn)],
@@ -58,10 +70,12 @@ def legend(drawn: Drawing, colours: Sequence[str]) -> Markup:
         numbers = " ".join(str(number) for number in range(first, first + num_traces))
         first += num_traces
         role = _ROLES.get(curve.role)
-        note = element("small", role) if role and role not in curve.label else Markup("")
+        note = element("small", f" {role}") if role and role not in curve.label else Markup("")
         sample = _sample(curve, colour)
         buttons.append(
-            element("button", sample, element("span", curve.label), note, aria_pressed="true", data_traces=numbers)
+            element(
+                "button", sample, element("span", curve.label, note), _READING, aria_pressed="true", data_traces=numbers
+            )
         )
     return element("div", *buttons, class_="legend", role="group", aria_label="Curves, each can be hidden")
 
@@ -89,24 +103,21 @@ def _traces(curve: Curve, colour: str) -> list[dict[str, Any]]:
     line: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines" if len(curve.x) > 1 else "markers",
-        "name": literal(shortened(curve.label, 36)),
         "x": list(curve.x),
         "y": list(curve.y),
         "line": {"color": colour, "width": stroke.width, "dash": dash},
         "marker": {"color": colour},
-        "hovertemplate": "%{y:.4~g}",
+        "hoverinfo": "none",  # the script writes what is under the pointer into the legend
     }
     if curve.low is None or curve.high is None:
         return [line]
     edge = {"type": "scatter", "mode": "lines", "x": list(curve.x), "line": {"width": 0}, "hoverinfo": "skip"}
-    line["customdata"] = [list(ends) for ends in zip(curve.low, curve.high, strict=True)]
-    line["hovertemplate"] = "%{y:.4~g} [%{customdata[0]:.3~g}, %{customdata[1]:.3~g}]"
     fill = {"fill": "tonexty", "fillcolor": f"{colour}/{BAND_OPACITY}"}
     return [edge | {"y": list(curve.low)}, edge | {"y": list(curve.high)} | fill, line]
 
 
 def _lines(drawn: Drawing) -> list[dict[str, Any]]:
-    thin = {"type": "line", "layer": "between", "line": {"color": "quiet", "width": 1}}
+    thin = {"type": "line", "layer": "above", "opacity": 0.7, "line": {"color": "quiet", "width": 1}}
     upright = {"yref": "paper", "y0": 0, "y1": 1}
     level = {"xref": "paper", "x0": 0, "x1": 1}
     return [
@@ -122,7 +133,9 @@ def _upright_texts(drawn: Drawing) -> list[dict[str, Any]]:
         place = math.log10(flag.mark.at) if drawn.chart.x_scale == "log" else flag.mark.at
         anchor = {"x": place, "yref": "paper", "y": 1, "xanchor": "right" if flag.leans_left else "left"}
         stem = {"ax": 0, "ay": -ROW_PIXELS * (flag.row + 0.75), "arrowhead": 0, "arrowwidth": 1, "arrowcolor": "quiet"}
-        texts.append(anchor | stem | {"text": literal(flag.text), "font": {"size": 12}, "borderpad": 2})
+        texts.append(
+            anchor | stem | {"text": literal(flag.text), "font": {"size": 12}, "bgcolor": "paper", "borderpad": 1}
+        )
     return texts
 
 
@@ -174,7 +187,7 @@ def figure(drawn: Drawing, colours: Sequence[str], key: str) -> Markup:
         element("h3", chart.title),
         element("div", chart.y_label, class_="axis-label"),
         element("div", class_="plot", data_plot=key, role="img", aria_label=description),
-        element("div", chart.x_label, class_="axis-label x"),
+        element("div", chart.x_label, _READING, class_="axis-label x"),
         legend(drawn, colours),
         element("figcaption", joined(chart.caption, f" {drawn.omission}" if drawn.omission else "")),
         class_="chart",

@@ -157,7 +157,8 @@ class _Axis:
         estimates = [agreement.measured, *(control.estimate for control in agreement.controls)]
         values = [value for estimate in estimates for value in estimate.values] + [agreement.criterion.threshold]
         self._logarithmic = min(values) > 0 and max(values) > 50 * min(values)
-        low, high = self._warped(min(values)), self._warped(max(values))
+        ends = [end for estimate in estimates for end in estimate.interval if end > 0 or not self._logarithmic]
+        low, high = self._warped(min(values + ends)), self._warped(max(values + ends))
         room = 0.08 * (high - low) or 1.0
         self._low, self._high = low - room, high + room
 

@@ -33,7 +33,7 @@ def verdict_table(outcomes: Sequence[Outcome]) -> Table:
         caption=Text("\n".join(failures)) if failures else None,
         caption_justify="left",
     )
-    table.add_column("claim", overflow="fold")
+    table.add_column("claim", no_wrap=True)
     for name in ("measured", "counts if", "controls"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict")

@@ -32,8 +32,9 @@ def format_estimate(estimate: Estimate) -> str:
     One value alone has no spread and is written without one.
     """
     spread = estimate.standard_deviation
-    text = _mantissa_and_power(estimate.mean, spread, 4, with_spread=estimate.num > 1)
-    return f"{text} {estimate.unit}".rstrip()
+    several = estimate.num > 1
+    text = _mantissa_and_power(estimate.mean, spread, 4, with_spread=several)
+    return f"{text if several else _without_zeros(text)} {estimate.unit}".rstrip()
 
 
 def format_interval(estimate: Estimate) -> str:
@@ -52,8 +53,7 @@ def format_num(estimate: Estimate) -> str:
 
 def format_criterion(criterion: Criterion) -> str:
     """The side and the threshold, such as ``≤ 0.05``; a threshold was chosen, so it carries no zeros at its end."""
-    number, times, power = format_number(criterion.threshold).partition("·")
-    return f"{_RELATIONS[criterion.relation]} {_without_zeros(number)}{times}{power}"
+    return f"{_RELATIONS[criterion.relation]} {_without_zeros(format_number(criterion.threshold))}"
 
 
 def format_seconds(seconds: float) -> str:
@@ -100,8 +100,9 @@ def _rounded(value: float, decimals: int) -> str:
     return text.replace("-", "−")
 
 
-def _without_zeros(number: str) -> str:
-    return number.rstrip("0").rstrip(".") if "." in number else number
+def _without_zeros(text: str) -> str:
+    number, times, power = text.partition("·")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{times}{power}"
 
 
 def _digits_to_tell_apart(low: float, high: float) -> int:

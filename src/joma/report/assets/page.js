@@ -36,7 +36,27 @@
   };
   const drawAll = (width) => places.forEach((place) => draw(place, width));
 
+  // What is under the pointer is written into the legend, and its place on the x-axis beside the axis label.
+  const brief = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
+  const clear = (place) => {
+    for (const reading of place.closest("figure").querySelectorAll(".reading")) reading.textContent = "";
+  };
+  const read = (place, points) => {
+    clear(place);
+    const figure = place.closest("figure");
+    for (const { curveNumber, x, y } of points) {
+      const buttons = [...figure.querySelectorAll(".legend button")];
+      const button = buttons.find(({ dataset }) => dataset.traces.split(" ").includes(String(curveNumber)));
+      button.querySelector(".reading").textContent = brief(y);
+      figure.querySelector(".axis-label.x .reading").textContent = brief(x);
+    }
+  };
+
   drawAll();
+  for (const place of places) {
+    place.on("plotly_hover", ({ points }) => read(place, points));
+    place.on("plotly_unhover", () => clear(place));
+  }
   document.addEventListener("click", (event) => {
     const button = event.target.closest(".legend button");
     if (!button) return;

@@ -1,0 +1,49 @@
+"""What plotly is told: words that it knows, and no colour that the page does not."""
+
+import plotly.graph_objects as graph_objects
+import pytest
+
+from joma.report.looks import DARK, LIGHT, curve_colours, drawing, group_colours
+from joma.report.plots import literal, plot
+
+CHARTS = ["text_chart", "residual_chart", "hostile_chart"]
+
+
+def colours_in(part, key=""):
+    if isinstance(part, dict):
+        for name, entry in part.items():
+            yield from colours_in(entry, name)
+    elif isinstance(part, list):
+        for entry in part:
+            yield from colours_in(entry)
+    elif key.endswith("color"):
+        yield part.partition("/")[0]
+
+
+@pytest.fixture(params=CHARTS)
+def spec(request):
+    chart = request.getfixturevalue(request.param)
+    return plot(drawing(chart), curve_colours(chart, group_colours([chart])))
+
+
+def test_every_colour_is_a_name_that_both_palettes_have(spec):
+    names = set(colours_in(spec)) - {"#0000"}
+    assert names <= LIGHT.keys() & DARK.keys()
+    assert {"ink", "grid", "quiet"} & names
+
+
+def test_plotly_knows_every_word(spec):
+    def painted(part, key=""):
+        if isinstance(part, dict):
+            return {name: painted(entry, name) for name, entry in part.items()}
+        if isinstance(part, list):
+            return [painted(entry) for entry in part]
+        return "rgba(0,0,0,0.5)" if key.endswith("color") else part
+
+    graph_objects.Figure(painted(spec))  # raises on a name or value that plotly does not have
+
+
+@pytest.mark.parametrize("text", ["<b>x</b>", "a & b", "&lt;", "<script>"])
+def test_literal_leaves_plotly_nothing_to_obey(text):
+    assert "<" not in literal(text)
+    assert literal(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == text
