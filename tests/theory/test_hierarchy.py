@@ -1,0 +1,116 @@
+"""Theorem 5 and pair marginals, against sums over all states of small trees."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from joma.domains import POLARITY
+from joma.errors import InvalidArgument
+from joma.theory.hierarchy import cooccurrence, pair_marginals
+
+
+def all_states(parents, polarities, label_sign):
+    """Every state of the tree with its probability."""
+    for below in itertools.product((-1, 1), repeat=len(parents) - 1):
+        state = (label_sign, *below)
+        yield (
+            state,
+            np.prod(
+                [
+                    (1 + r * state[n] * state[p]) / 2
+                    for n, (p, r) in enumerate(zip(parents, polarities, strict=True))
+                    if n
+                ]
+            ),
+        )
+
+
+def binary_tree(depth):
+    """Parents of a tree whose label has one child, and every other inner node two."""
+    parents, level = [-1, 0], [1]
+    for _ in range(depth - 1):
+        level = [parents.append(node) or len(parents) - 1 for node in level for _ in range(2)]
+    return parents, level
+
+
+@pytest.mark.parametrize("label_sign", [-1, 1])
+def test_pair_marginals_agree_with_the_sum_over_all_states(label_sign, tolerance):
+    parents = [-1, 0, 0, 1, 1, 2, 3, 3]
+    polarities = np.concatenate([[0.0], np.random.default_rng(0).uniform(-1, 1, len(parents) - 1)])
+    joint = np.zeros((len(parents), len(parents), 2, 2))
+    for state, probability in all_states(parents, polarities, label_sign):
+        which = (np.array(state) + 1) // 2
+        for a, b in itertools.product(range(len(parents)), repeat=2):
+            joint[a, b, which[a], which[b]] += probability
+    np.testing.assert_allclose(
+        pair_marginals(parents, polarities, label_sign), joint, atol=tolerance("closed_form.sums")
+    )
+
+
+@pytest.mark.parametrize("label_sign", [-1, 1])
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_cooccurrence_is_that_of_the_whole_tree(depth, label_sign, tolerance):
+    rho, rho0 = 0.7, 0.6
+    parents, leaves = binary_tree(depth)
+    joint = pair_marginals(parents, [0.0, rho0] + [rho] * (len(parents) - 2), label_sign)
+    for height in range(depth):
+        other = leaves[2**height - 1]  # the first leaf's first partner whose common ancestor is that high
+        conditional = joint[other, leaves[0], 1, 1] / joint[other, leaves[0], :, 1].sum()
+        expected = cooccurrence(rho, rho0, depth, height, label_sign)
+        assert float(conditional) == pytest.approx(float(expected), abs=tolerance("closed_form.sums"))
+
+
+def test_only_the_label_in_common(tolerance):
+    joint = pair_marginals([-1, 0, 0, 1, 2], [0.0, 0.6, 0.6, 0.7, 0.7])
+    conditional = joint[3, 4, 1, 1] / joint[3, 4, :, 1].sum()
+    assert float(cooccurrence(0.7, 0.6, 2, 2)) == pytest.approx(float(conditional), abs=tolerance("closed_form.sums"))
+
+
+def test_near_tokens_come_together_more_often():
+    chances = torch.stack([cooccurrence(0.8, 0.5, 5, height) for height in range(6)])
+    assert (chances.diff() < 0).all()
+    assert chances[0] == 1.0
+
+
+def test_gradients_agree_with_finite_differences():
+    rho, rho0 = torch.tensor([0.3, -0.5]).double().requires_grad_(), torch.tensor(0.4).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda rho, rho0: cooccurrence(rho, rho0, 4, 2), (rho, rho0))
+    edges = torch.tensor([0.0, 0.3, -0.5, 0.8]).double()
+    assert torch.autograd.gradcheck(
+        lambda inner: pair_marginals([-1, 0, 1, 1], torch.cat([edges[:1], inner])),
+        (edges[1:].clone().requires_grad_(),),
+    )
+
+
+@pytest.mark.parametrize("name", ["rho", "rho0"])
+def test_refuses_polarities_outside_their_domain(name):
+    for bad in POLARITY.bad_values:
+        with pytest.raises(InvalidArgument, match=f"`{name}`"):
+            cooccurrence(**{"rho": 0.5, "rho0": 0.5, "depth": 3, "ancestor_height": 1} | {name: bad})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.5, 0.5, 0, 0), "`depth`"),
+        ((0.5, 0.5, 3, 4), "at most 3"),
+        ((0.5, 0.5, 3, 1.0), "whole number"),
+        ((0.5, 0.5, 3, 1, 0), "label_sign"),
+        ((1.0, 1.0, 3, 1), "can be there at all"),
+    ],
+)
+def test_refuses_what_it_cannot_mean(arguments, message):
+    with pytest.raises(InvalidArgument, match=message):
+        cooccurrence(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("parents", "polarities", "message"),
+    [([-1, 2, 1], [0.0, 0.1, 0.1], "parents"), ([-1, 0], [0.0], "polarities"), ([0, 0], [0.0, 0.1], "parents"),
+     ([-1, 0], [0.3, 0.1], "polarities"), ([], [], "polarities")],
+)  # fmt: skip
+def test_refuses_what_is_no_tree(parents, polarities, message):
+    with pytest.raises(InvalidArgument, match=f"`{message}`"):
+        pair_marginals(parents, polarities)
