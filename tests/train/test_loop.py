@@ -220,6 +220,16 @@ def test_the_text_is_read_round_and_round(tmp_path):
     assert train(recipe, tokens, tmp_path / "run").journal().last_step == 5
 
 
+def test_the_output_bias_can_start_at_the_words_frequencies(tmp_path):
+    recipe = replace(RECIPE, num_steps=1, decoder=replace(RECIPE.decoder, output_bias="unigram"))
+    tokens = tiny_tokens()
+    tokens = replace(tokens, train=torch.where(tokens.train < 10, 3, tokens.train), digest="one word in two")
+    bias = train(recipe, tokens, tmp_path / "run").decoder().output.bias.detach()
+    counts = torch.bincount(tokens.train, minlength=NUM_WORDS)
+    expected = ((counts + 1) / (len(tokens.train) + NUM_WORDS)).log()
+    assert (bias - expected).abs().max() <= 1.01 * recipe.learning_rate  # one step of Adam moved it
+
+
 def test_a_folder_is_trained_in_by_one_at_a_time(finished, monkeypatch):
     monkeypatch.setattr("joma.train.run._PATIENCE_S", 0.1)
     with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):

@@ -99,8 +99,8 @@ def key_share(
             received=f"{keys.dtype} of shape {tuple(keys.shape)}",
             remedy="mark the keys that count with True",
         )
-    # The kernel wants values as wide as the keys: one column, seen E times over.
-    values = keys.to(k.dtype).view(-1, 1, k.shape[-2], 1).expand(k.shape[0], k.shape[1], *k.shape[2:])
+    # The kernel wants values as wide as the keys, and is slow to a fault where their strides are 0.
+    values = keys.to(k.dtype).view(-1, 1, k.shape[-2], 1).expand_as(k).contiguous()
     share = attention_with_lse(q, k, values, scale=scale, is_causal=is_causal, attn_mask=attn_mask).output[..., 0]
     num_visible = visible_keys(q, k, is_causal=is_causal, attn_mask=attn_mask)
     return share.clamp(0, 1).where(num_visible > 0, 0)

@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def _spread(jobs: Sequence[Job], num_workers: int, progress: TotalProgress | Non
     shared = _Shared(context.RawArray("q", len(jobs)), context.RawValue("b", 0))
     total = sum(recipe.num_steps for recipe, _, _ in jobs)
     with ProcessPoolExecutor(num_workers, context, _start_worker, (shared,)) as pool:
-        futures = [pool.submit(_in_worker, job, index) for index, job in enumerate(jobs)]
+        with _deaf_to_interrupts():
+            futures = [pool.submit(_in_worker, job, index) for index, job in enumerate(jobs)]
         try:
             pending = set(futures)
             while pending:
@@ -129,6 +131,19 @@ def _spread(jobs: Sequence[Job], num_workers: int, progress: TotalProgress | Non
             pool.shutdown(cancel_futures=True)
             raise
     return [_outcome(future, job) for future, job in zip(futures, jobs, strict=True)]
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Generator[None]:
+    """Processes started here ignore Ctrl-C from birth, so that none dies of it while it is still importing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _outcome(future: Future[Result], job: Job) -> Result:
