@@ -6,6 +6,7 @@ again without running anything again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -40,6 +41,9 @@ class Curve:
         lengths = {len(self.x), len(self.y)} | {len(edge) for edge in (self.low, self.high) if edge is not None}
         if len(lengths) != 1 or (self.low is None) != (self.high is None):
             raise ValueError(f"curve {self.label!r}: x, y and both band edges must be equally long, got {lengths}")
+        for name in ("x", "y", "low", "high"):
+            if not all(map(math.isfinite, () if getattr(self, name) is None else getattr(self, name))):
+                raise ValueError(f"curve {self.label!r}: {name} must be finite throughout, leave out what is not")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Mark:
     axis: Literal["x", "y"]
     at: float
     text: str
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.at):
+            raise ValueError(f"mark {self.text!r}: must stand at a finite place, got {self.at}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 
-from joma.charts import Curve
 from joma.report.page import page, write_page
 
 pytestmark = pytest.mark.browser
@@ -224,10 +223,9 @@ def test_without_any_evidence_there_is_a_page_all_the_same(browser, outcomes, co
 def test_a_page_that_cannot_be_made_leaves_the_old_one(outcomes, context, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("the page of yesterday")
-    good = outcomes[0].agreement
-    broken = replace(good.charts[0], curves=(Curve("broken", [0.0, 1.0], [1.0, float("nan")]),), marks=())
-    with pytest.raises(ValueError, match="JSON"):
-        write_page([replace(outcomes[0], agreement=replace(good, charts=(broken,)))], context, path)
+    nothing = replace(outcomes[0], claim=None)
+    with pytest.raises(AttributeError):
+        write_page([nothing], context, path)
     assert path.read_text() == "the page of yesterday"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 

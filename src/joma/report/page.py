@@ -67,7 +67,6 @@ def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Pat
         ``path``.
 
     Raises:
-        ValueError: a chart holds NaN or infinity.
         OSError: the file cannot be written; what stood there before is unchanged.
     """
     with replacing(path) as temporary:
@@ -252,7 +251,7 @@ def _footer(outcomes: Sequence[Outcome], context: Context) -> Markup:
         element("h2", "This run"),
         *notes,
         element("p", "Run all of it again:"),
-        element("pre", element("code", context.command())),
+        element("pre", element("code", context.command()), tabindex="0"),
         element("dl", *versions, class_="facts"),
         element(
             "noscript",

@@ -53,7 +53,7 @@ def claim_section(outcome: Outcome, command: str) -> Markup:
         element("p", reference.formula, class_="formula", role="math", aria_label=reference.formula),
         _evidence(outcome.agreement, outcome.claim.id) if outcome.agreement else _failure(outcome.error),
         _terms(outcome),
-        element("pre", element("code", command)),
+        element("pre", element("code", command), tabindex="0"),
         id=anchor(outcome),
         aria_labelledby=title,
     )
