@@ -20,7 +20,7 @@ from joma.simulate.trajectory import Trajectory
 from joma.theory.invariants import expected_logits
 
 N_CONTEXT, N_CLASSES, N_HIDDEN, N_SAMPLES, LENGTH = 12, 4, 8, 32, 8
-TIMES = torch.cat([torch.zeros(1, dtype=REAL), torch.logspace(-1, 1.9, 30, dtype=REAL)])
+TIMES = torch.cat([torch.zeros(1, dtype=REAL), torch.logspace(-1, 1.6, 27, dtype=REAL)])
 SMOOTH = ("identity", "tanh", "gelu", "softplus")
 SOLVER = Adaptive(tolerance=1e-10)
 KINK_STEPS = (0.2, 0.05)

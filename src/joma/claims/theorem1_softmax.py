@@ -21,7 +21,7 @@ from joma.simulate.trajectory import Trajectory
 from joma.theory.invariants import expected_logits
 
 N_CONTEXT, N_CLASSES, N_HIDDEN, N_SAMPLES, LENGTH, TEMPERATURE = 40, 4, 16, 1024, 20, 0.5
-LEARNING_RATE, BATCH, NUM_STEPS, EVERY = 0.1, 64, 2500, 100
+LEARNING_RATE, BATCH, NUM_STEPS, EVERY = 0.1, 64, 2000, 100
 LEARNT = 0.9
 CLUSTERED, COVERING = 0.2, 1.0
 Curves = Float[torch.Tensor, "T P"]

@@ -14,6 +14,7 @@ from joma.domains import POSITIVE, choose
 from joma.errors import InvalidArgument
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, velocity
 from joma.records import Status
+from joma.simulate.threads import few_threads
 from joma.simulate.trajectory import Trajectory, trajectory_of
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
@@ -81,15 +82,16 @@ def descent(
     samples = _samples(minibatches, model.context.shape[-2])
     snapshots, status = [_copy(trained | recoils)], Status()
     for before, after in itertools.pairwise(counts):
-        for _ in range(after - before):
-            ascent = velocity(
-                model if samples is None else model.subset(samples()), start._replace(**trained)
-            )._asdict()
-            for name, part in trained.items():
-                part.grad = -ascent[name]
-            stepper.step()
-            for name, total in recoils.items():
-                total += learning_rate * ascent[name]
+        with few_threads(model, start):
+            for _ in range(after - before):
+                ascent = velocity(
+                    model if samples is None else model.subset(samples()), start._replace(**trained)
+                )._asdict()
+                for name, part in trained.items():
+                    part.grad = -ascent[name]
+                stepper.step()
+                for name, total in recoils.items():
+                    total += learning_rate * ascent[name]
         if not all(part.isfinite().all() for part in trained.values()):
             cause = f"the parameters stopped being finite between step {before} and {after}"
             status = Status("diverged", cause, "lower learning_rate")

@@ -18,6 +18,7 @@ from joma.errors import InvalidArgument
 from joma.problem.attention import attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, token_weights, velocity
 from joma.records import Status
+from joma.simulate.threads import few_threads
 from joma.simulate.trajectory import Trajectory, trajectory_of
 from joma.theory.invariants import expected_logits
 
@@ -146,10 +147,11 @@ def flow(
         ascent = velocity(model, Parameters(now["weights"], logits, now.get("upper", start.upper)))
         return layout.pack({name: value for name, value in ascent._asdict().items() if value is not None})
 
-    if isinstance(solver, Adaptive):
-        states, status = _adaptive(solver, right_hand_side, layout.pack(parts), moments)
-    else:
-        states, status = _fixed_step(solver, right_hand_side, layout.pack(parts), moments)
+    with few_threads(model, start):
+        if isinstance(solver, Adaptive):
+            states, status = _adaptive(solver, right_hand_side, layout.pack(parts), moments)
+        else:
+            states, status = _fixed_step(solver, right_hand_side, layout.pack(parts), moments)
     seen = layout.unpack(states)
     weights, upper = seen["weights"], seen.get("upper")
     if upper is None and start.upper is not None:

@@ -66,6 +66,7 @@ def expected_logits(
         return _driven(weights, temperature, mean)
     first = _with_axes(start[0], 2, name, "start[0]")
     logits = _with_axes(start[1], 1, name, "start[1]")
+    _broadcasts(weights[..., 0], first[..., 0], name, "start[0]")
     _broadcasts(first[..., 0], logits, name, "start[1]")
     if attention == "linear":
         square = logits.square() + weights.square().sum(-1) - first.square().sum(-1)
