@@ -181,6 +181,7 @@ def _in_worker(job: Job, index: int) -> Result:
         if shared.stop.value:
             raise KeyboardInterrupt
 
+    report(0, job[0].num_steps)  # stopped while this worker was starting: nothing to load, nothing to save
     return _result(job, report)
 
 
