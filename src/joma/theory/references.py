@@ -64,6 +64,45 @@ REFERENCES: dict[str, Reference] = {
             "z − (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄) = const",
         ),
         Reference(
+            "theorem1.several_queries",
+            "Several queries that share the MLP keep one invariant together, not each its own: their logits (squared for "
+            "linear attention) are summed.",
+            "derived, docs/theory section 2",
+            ("orthonormal token and query embeddings", "gradient flow of the whole loss", "linear or exp attention"),
+            "Σₘ z⁽ᵐ⁾ − (1/2T) Σₖ vₖ² = const (exp),  Σₘ (z⁽ᵐ⁾)² − Σₖ vₖ² = const (linear)",
+        ),
+        Reference(
+            "reduced_equals_full",
+            "Training the MLP alone, with the attention logits computed from it by Theorem 1, gives the same weights as "
+            "training both.",
+            f"Sections 3 and 4, {PAPER}",
+            ("orthonormal token and query embeddings", "one query", "gradient flow", "linear or exp attention"),
+            "v̇ₖ = E[gₖ φ′ₖ b(z(V))]",
+        ),
+        Reference(
+            "discretisation.sgd",
+            "Finite steps of gradient descent break the invariant at first order in the step.",
+            "derived, docs/theory section 2",
+            ("orthonormal token and query embeddings", "full-batch gradient descent", "fixed training time"),
+            "z − (1/2T) Σₖ vₖ² = const − (1/2T) Σ_steps Σₖ (Δvₖ)²  (exp)",
+        ),
+        Reference(
+            "discretisation.adam",
+            "Adam breaks the invariant altogether, however small its steps: it rescales every coordinate by itself, so "
+            "logits and weights no longer move by one gradient.",
+            "derived, docs/theory section 2",
+            ("orthonormal token and query embeddings", "exp attention"),
+            "(z − (1/2T) Σₖ vₖ²) drifts by as much as z moves",
+        ),
+        Reference(
+            "embeddings.almost_orthogonal",
+            "With embeddings that are not orthonormal Theorem 1 is off at first order in their coherence, by a "
+            "correction that is known exactly.",
+            "derived, docs/theory section 4",
+            ("one query", "gradient flow", "exp attention", "linearly independent token embeddings"),
+            "z(t) − z(0) = (1/T) Σₖ {½ Δvₖ² − ∫ vₖ∘[(I − M⁻¹) v̇ₖ] dt − ∫ vₖ∘[M⁻¹ r] γₖ dt}",
+        ),
+        Reference(
             "theorem2",
             "With a linear MLP every component runs away: its gradient and its start fix when it becomes infinite, and "
             "the first one to do so takes all attention.",
