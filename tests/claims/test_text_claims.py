@@ -45,7 +45,7 @@ def test_the_mechanism_is_compared_with_the_theorys_own_curves(agreements):
 
 def test_a_network_from_which_nothing_was_removed_keeps_its_recovery(agreements):
     (control,) = agreements["text.mechanism"].controls
-    assert control.estimate.mean == pytest.approx(1.0)
+    assert agreements["text.mechanism"].criterion.met_by(control.estimate) is not True
 
 
 def test_the_rank_starts_where_an_initialised_network_has_it(agreements):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from joma.errors import InvalidArgument
-from joma.measure.rebound import fall_then_rise, rebound, rebounds, steps_stood_for, stretches
+from joma.measure.rebound import deepest_dip, fall_then_rise, rebound, rebounds, steps_stood_for, stretches
 
 PROBES = np.arange(60)
 SHAPE = 2.5 - 1.0 * np.minimum(PROBES, 15) / 15 + 0.4 * np.clip(PROBES - 15, 0, 45) / 45
@@ -64,3 +64,17 @@ def test_too_few_probes_and_nan_are_refused():
         stretches(np.ones(8))
     with pytest.raises(InvalidArgument, match="finite numbers"):
         rebounds(np.array([[1.0] * 20, [np.nan] * 20]))
+
+
+@pytest.mark.parametrize(
+    ("values", "depth"),
+    [
+        ([3.0, 2.0, 1.0, 0.0], 0.0),
+        ([0.0, 1.0, 2.0], 0.0),
+        ([3.0, 1.0, 2.0, 0.5], 1.0),
+        ([2.0, 0.5, 3.0, 2.9], 1.5),
+        ([1.0], 0.0),
+    ],
+)
+def test_deepest_dip_needs_a_way_back(values, depth):
+    assert deepest_dip(np.array(values)) == pytest.approx(depth)

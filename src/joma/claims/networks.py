@@ -30,8 +30,8 @@ class Study:
 
 
 STUDIES = {
-    Profile.QUICK: Study(num_steps=1200, learning_rate=3e-4, probe_every=25, num_seeds=4),
-    Profile.FULL: Study(num_steps=8000, learning_rate=1e-4, probe_every=100, num_seeds=5),
+    Profile.QUICK: Study(num_steps=1000, learning_rate=1e-3, probe_every=25, num_seeds=4),
+    Profile.FULL: Study(num_steps=6000, learning_rate=1e-4, probe_every=100, num_seeds=5),
 }
 
 
@@ -144,6 +144,11 @@ def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
         rows.append(by_step)
     steps = tuple(sorted(rows[0]))
     return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
+
+
+def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
+    """The names under which a metric is kept for groups of positions or of probe sequences."""
+    return sorted({entry.metric for entry in run.measurements() if entry.metric.startswith(f"{metric}/{kind}_")})
 
 
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:

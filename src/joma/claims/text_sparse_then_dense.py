@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart, Curve, Mark
-from joma.claims.networks import Course, Variant, course, estimate, frequencies_learned, study, trained
+from joma.claims.networks import Course, Variant, course, estimate, frequencies_learned, probe_groups, study, trained
 from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
-from joma.measure.rebound import Rebound
+from joma.measure.rebound import Rebound, deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import attention_entropy_over_time
 from joma.train.run import Run
@@ -92,7 +92,7 @@ def _shape(found: list[Rebound], entropy: Course) -> tuple[Finding, ...]:
 
 def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     """The deciding number, in every group of positions or of probe sequences by itself."""
-    groups = _groups(runs[0], ENTROPY, kind)
+    groups = probe_groups(runs[0], ENTROPY, kind)
     sizes = [
         float(np.mean([entry.size for entry in course(runs, group, layer).between(onset).rebounds()]))
         for group in groups
@@ -104,11 +104,6 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     )
 
 
-def _groups(run: Run, metric: str, kind: str) -> list[str]:
-    """The names under which a metric is kept for groups of positions or of probe sequences."""
-    return sorted({entry.metric for entry in run.measurements() if entry.metric.startswith(f"{metric}/{kind}_")})
-
-
 def _group_name(metric: str) -> str:
     """``attention_entropy_nats/positions_1_9`` as a person would say it."""
     kind, *numbers = metric.rpartition("/")[2].split("_")
@@ -116,9 +111,9 @@ def _group_name(metric: str) -> str:
 
 
 def _first_dip(name: str, entropy: Course) -> Finding:
-    """How deep entropy dips within the first steps."""
+    """How deep entropy dips, and comes back, within the first steps."""
     early = entropy.between(0, EARLY_STEPS).values
-    return Finding(f"first dip, {name}", Estimate(tuple(early[:, 0] - early.min(axis=1)), "nats"))
+    return Finding(f"first dip, {name}", Estimate(tuple(deepest_dip(curve) for curve in early), "nats"))
 
 
 def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tuple[int, int]) -> tuple[Chart, ...]:
@@ -150,15 +145,15 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "entropy / ln(visible keys)",
             tuple(
                 course(full, metric, layers[-1]).curve(_group_name(metric))
-                for metric in _groups(full[0], "attention_entropy_normalized", "positions")
+                for metric in probe_groups(full[0], "attention_entropy_normalized", "positions")
             ),
         ),
         Chart(
             "first_dip",
             "The first steps: learning which words are frequent",
             "While a network learns word frequencies only, the same gradient arrives everywhere, as in the theory's "
-            "constant upstream gradient. Words in random order do the same; with the output bias started at the "
-            "frequencies there is nothing of that to learn.",
+            "constant upstream gradient. Word order does not matter for that; with the output bias started at the "
+            "frequencies there is nothing of it to learn.",
             "optimiser steps",
             "mean attention entropy (nats)",
             (
@@ -209,6 +204,6 @@ def _conclusion(findings: tuple[Finding, ...]) -> str:
         "phenomenon alone: whether it happens for the theory's reason is another claim (text.mechanism). Before that "
         f"there is a first dip, within {EARLY_STEPS} steps: {dips['real text']:.2f} nats deep on real text, "
         f"{dips['shuffled words']:.2f} on shuffled words, {dips['real text, output bias at the word frequencies']:.2f} "
-        "where the output bias starts at the word frequencies. It is owed to learning them as far as the last number "
-        "is smaller."
+        "where the output bias starts at the word frequencies. As far as the last number is smaller, it is owed to "
+        "learning how frequent words are."
     )

@@ -152,3 +152,13 @@ def rebounds(curves: Curves, weights: Curve | None = None) -> list[Rebound]:
         return [rebound(curves[0], stretches(curves[0], weights))]
     total = curves.sum(axis=0)
     return [rebound(curve, stretches((total - curve) / (len(curves) - 1), weights)) for curve in curves]
+
+
+def deepest_dip(values: Curve) -> float:
+    """Return how deep the deepest place of a curve lies below both the highest before and the highest after it.
+
+    This is the largest prominence of a minimum: 0 for a curve that only falls or only rises.
+    """
+    before = np.maximum.accumulate(values)
+    after = np.maximum.accumulate(values[::-1])[::-1]
+    return float((np.minimum(before, after) - values).max())
