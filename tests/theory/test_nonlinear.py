@@ -28,6 +28,14 @@ def random_points(num, seed=0):
     return rng.uniform(-8, 8, num), rng.uniform(-8, 8, num), 10 ** rng.uniform(-6, 6, num)
 
 
+def points_near_zero(num, seed=2):
+    """Targets around 0, starts close to their targets, and both."""
+    rng = np.random.default_rng(seed)
+    mu = rng.choice([-1, 1], num) * 10 ** rng.uniform(-8, 0, num)
+    v0 = np.where(rng.random(num) < 0.5, rng.uniform(-8, 8, num), mu + rng.normal(size=num) * 10 ** rng.uniform(-6, 0))
+    return mu, v0, 10 ** rng.uniform(-3, 2, num)
+
+
 def moving_points(num, seed=1):
     """Points where a component is on its way, which random times rarely meet: t is the time of a random place."""
     rng = np.random.default_rng(seed)
@@ -37,7 +45,7 @@ def moving_points(num, seed=1):
     return mu, v0, np.array(t)
 
 
-@pytest.mark.parametrize("points", [random_points, moving_points])
+@pytest.mark.parametrize("points", [random_points, points_near_zero, moving_points])
 def test_agrees_with_fifty_digits(points, tolerance):
     mu, v0, t = points(60)
     u, v = log_convergence(mu, t, v0), nonlinear_solution(mu, t, v0)

@@ -23,7 +23,8 @@ _WIDTH = 0.5  # of a piece, in v
 _HALVINGS = 3  # pieces before the pole, each half as wide as the one before
 _FARTHEST = 39.0  # beyond it exp(−v²/2) is 0 in float64, so that passing it takes no time
 _TAIL_CORRECTIONS = 3
-_BLOCK = 4096  # entries worked on at once: what a processor's cache holds
+_BLOCK = 16384  # queries worked on at once, which a processor's cache holds
+_ROWS = 1024  # components cut at once
 
 
 @functools.cache
@@ -67,7 +68,7 @@ def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> t
         return u
     side = torch.where(mu < v0, -1.0, 1.0).to(REAL)  # mirrored where needed, so that v only grows
     mu, v0 = side * mu, side * v0
-    rows = max(1, _BLOCK // min(num_times, _BLOCK))
+    rows = max(1, min(_ROWS, _BLOCK // num_times))
     for first in range(0, num, rows):
         part = slice(first, first + rows)
         pieces = _cut(mu[part], v0[part])
@@ -160,14 +161,16 @@ def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> 
     """
     scaled = torch.where(remaining > 0, remaining * torch.exp(mu.square() / 2), 0.0)
     left = _entire(mu, x)
-    # L lies between what the first and what the last slope of the left-hand side give, and the last value is exact
-    # to rounding once exp(−L) is 0.
-    steepest = torch.exp((x * (0.5 * x - mu)).clamp(max=0))
-    low, high = torch.maximum(scaled * steepest, scaled - left.clamp(min=0)), scaled - left.clamp(max=0)
+    # L lies between what the largest and what the smallest slope of the left-hand side, exp(μx − x²/2), give; once
+    # exp(−L) is 0, L = scaled − S(x) is exact to rounding.
+    at_start = x * (mu - 0.5 * x)
+    at_peak = torch.where((mu > 0) & (mu < x), 0.5 * mu.square(), 0.0)
+    low = scaled * torch.exp(-torch.maximum(at_start, at_peak).clamp(min=0))
+    high = scaled * torch.exp(-at_start.clamp(max=0))
     advanced = scaled - left
     (active,) = (advanced < 40).nonzero(as_tuple=True)
     mu, x, scaled, left, low, high = (part[active] for part in (mu, x, scaled, left, low, high))
-    guess = low
+    guess = (scaled - left).clamp(low, high)
     for _ in range(_TAIL_CORRECTIONS):
         near = x * torch.exp(-guess)
         late = scaled - (guess + left - _entire(mu, near))
