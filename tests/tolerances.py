@@ -59,4 +59,6 @@ TOLERANCES: dict[str, Tolerance] = {
     "closed_form.quadrature": Tolerance(1e-10, "nested quadratures of order 1, each good to 1e-12"),
     "embeddings.trapezoid": Tolerance(1e-6, "trapezoids of 1e-3 in time, second order, with rates of order 1"),
     "embeddings.order": Tolerance(0.1, "slope over one decade of coherence: second-order terms are 1 % of the first"),
+    "simulation.issue_slope": Tolerance(0.05, "issue 3: slope 1.00 ± 0.05 over two decades of the step"),
+    "simulation.accumulated": Tolerance(1e-10, "relative: sums over some 100 steps that are equal term by term"),
 }

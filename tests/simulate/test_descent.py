@@ -55,6 +55,18 @@ def test_small_steps_approach_the_flow_at_first_order(tolerance):
     assert abs(math.log2(errors[0] / errors[1]) - 1) < tolerance("simulation.order")
 
 
+@pytest.mark.parametrize("attention", ["linear", "exp"])
+def test_drift_of_the_invariant_is_the_sum_of_squared_steps(attention, tolerance):
+    model, start = classifier(attention, activation="tanh")
+    seen = descent(model, start, range(51), 0.1)
+    squares = seen.token_weights.diff(dim=0).square().sum((0, -1))
+    expected = -squares / 2
+    if attention == "linear":
+        expected = seen.attention_logits.diff(dim=0).square().sum((0, -2)) - squares
+    assert expected.abs().max() > tolerance("simulation.moved") / 10
+    assert (seen.residual[-1] - expected).abs().max() < tolerance("simulation.sums")
+
+
 def test_the_sum_of_softmax_logits_stays_and_the_integral_identity_drifts_with_the_step(tolerance):
     model, start = classifier("softmax", temperature=0.5)
     coarse, fine = (descent(model, start, [0, round(4 / rate)], rate).identities for rate in (0.02, 0.01))

@@ -84,14 +84,15 @@ class _Layout:
     """How the parts of the state lie in the solver's vector."""
 
     shapes: dict[str, torch.Size]
+    device: torch.device
 
     def pack(self, parts: dict[str, torch.Tensor]) -> np.ndarray:
-        return torch.cat([parts[name].reshape(-1) for name in self.shapes]).numpy()
+        return torch.cat([parts[name].reshape(-1) for name in self.shapes]).cpu().numpy()
 
     def unpack(self, states: np.ndarray) -> dict[str, torch.Tensor]:
         """The parts of one state (n,) or of several (T, n)."""
         sizes = [shape.numel() for shape in self.shapes.values()]
-        pieces = torch.from_numpy(states).split(sizes, -1)
+        pieces = torch.from_numpy(states).to(self.device).split(sizes, -1)
         front = states.shape[:-1]
         return {
             name: piece.reshape(*front, *self.shapes[name]) for name, piece in zip(self.shapes, pieces, strict=True)
@@ -137,7 +138,7 @@ def flow(
             parts["recoil"] = torch.zeros_like(start.attention_logits)
     if model.trains_upper and start.upper is not None:
         parts["upper"] = start.upper
-    layout = _Layout({name: part.shape for name, part in parts.items()})
+    layout = _Layout({name: part.shape for name, part in parts.items()}, start.weights.device)
 
     def right_hand_side(_: float, state: np.ndarray) -> np.ndarray:
         if not np.isfinite(state).all():
