@@ -118,6 +118,29 @@ def test_broadcasts_in_every_arrangement(tolerance):
     assert v[at] == pytest.approx(float(alone), rel=tolerance("closed_form.relative"))
 
 
+def test_a_large_batch_is_many_small_ones(tolerance):
+    rng = np.random.default_rng(3)
+    mu, v0, t = rng.uniform(-5, 5, (3, 2500)), rng.uniform(-5, 5, 2500), 10 ** rng.uniform(-3, 3, (20, 1, 1))
+    v, c = nonlinear_solution(mu, t, v0), late_offset(mu, v0)
+    for column in (0, 1023, 1024, 2499):
+        alone = nonlinear_solution(mu[:, column], t[..., 0], v0[column])
+        np.testing.assert_allclose(v[:, :, column], alone, rtol=tolerance("closed_form.relative"))
+        np.testing.assert_allclose(
+            c[:, column], late_offset(mu[:, column], v0[column]), rtol=tolerance("closed_form.relative")
+        )
+
+
+@pytest.mark.gpu
+def test_an_accelerator_gives_the_same_numbers(tolerance):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    mu, v0, t = (torch.from_numpy(part) for part in random_points(2000))
+    for function in (nonlinear_solution, log_convergence):
+        there = function(mu.cuda(), t.cuda(), v0.cuda())
+        assert there.is_cuda
+        torch.testing.assert_close(there.cpu(), function(mu, t, v0), rtol=tolerance("closed_form.relative"), atol=0)
+
+
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
 def test_empty_batches_stay_empty(shape):
     assert nonlinear_solution(torch.zeros(shape), 1.0).shape == shape

@@ -81,14 +81,16 @@ def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> t
 
 def late_offset_of(mu: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
     """The c of the late law u = exp(μ²/2) (t − c), for (C,) components at gain ½."""
-    if mu.numel() == 0:
-        return torch.zeros_like(mu)
     side = torch.where(mu < v0, -1.0, 1.0).to(REAL)
     mu, v0 = side * mu, side * v0
-    pieces = _cut(mu, v0)
-    x = pieces.x[:, -1]
-    u = _log_ratio(mu - v0, x)
-    return pieces.begin[:, -1] + torch.exp(-mu.square() / 2) * (_entire(mu, x) - u)
+    offset = torch.empty_like(mu)
+    for first in range(0, len(mu), _ROWS):
+        part = slice(first, first + _ROWS)
+        pieces = _cut(mu[part], v0[part])
+        x = pieces.x[:, -1]
+        after_cuts = _entire(mu[part], x) - _log_ratio(mu[part] - v0[part], x)
+        offset[part] = pieces.begin[:, -1] + torch.exp(-mu[part].square() / 2) * after_cuts
+    return offset
 
 
 def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
