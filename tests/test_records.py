@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 
 import pytest
 
@@ -16,7 +15,6 @@ from joma.records import (
     Measurement,
     Verdict,
     agreement_from_json,
-    ratio,
 )
 
 PASSING, FAILING, STRADDLING = Estimate((5.0, 5.1, 4.9)), Estimate((0.0, 0.1, -0.1)), Estimate((-3.0, 1.0, 5.0))
@@ -82,13 +80,3 @@ def test_an_agreement_survives_json():
     text = json.dumps(before.to_json(), allow_nan=False)
     after = agreement_from_json(json.loads(text))
     assert after == before
-
-
-def test_a_ratio_of_sums_has_the_spread_of_its_seeds():
-    generator = random.Random(0)
-    below = [generator.gauss(0.1, 0.03) for _ in range(8)]
-    above = [0.5 * value + generator.gauss(0, 0.002) for value in below]
-    low, high = ratio(above, below).interval
-    assert low < 0.5 < high
-    assert high - low < 0.1
-    assert ratio([1.0], [4.0]).values == (0.25,)

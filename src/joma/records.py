@@ -193,21 +193,6 @@ class Agreement:
         return data | {"verdict": self.verdict.value}
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float], unit: str = "") -> Estimate:
-    """Return the ratio of two sums over the same seeds, with its spread by the jackknife.
-
-    The values are the jackknife's pseudo-values, one per seed: a seed whose denominator is near zero does not blow
-    up the ratio as it would in a mean of ratios.
-
-    Source: Tukey's jackknife (Efron and Stein, Annals of Statistics 9, 1981).
-    """
-    num, above, below = len(numerators), math.fsum(numerators), math.fsum(denominators)
-    if num == 1:
-        return Estimate((above / below,), unit)
-    without = [(above - up) / (below - down) for up, down in zip(numerators, denominators, strict=True)]
-    return Estimate(tuple(num * above / below - (num - 1) * part for part in without), unit)
-
-
 def disjoint(first: Estimate, second: Estimate) -> bool:
     """Whether the intervals of two estimates do not touch."""
     return first.interval[1] < second.interval[0] or second.interval[1] < first.interval[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.claims.networks import Course, Variant, course, estimate, frequencies_learned, probe_groups, study, trained
 from joma.claims.registry import claim
@@ -85,7 +87,6 @@ def _shape(found: list[Rebound], entropy: Course) -> tuple[Finding, ...]:
     return (
         Finding("fall", estimate(found, lambda entry: entry.fall, "nats")),
         Finding("rise after it", estimate(found, lambda entry: entry.rise, "nats")),
-        Finding("rise as a share of the fall", estimate(found, lambda entry: entry.rise / entry.fall, "")),
         Finding("step of the bottom", estimate(found, lambda entry: entropy.steps[entry.bottom_idx], "steps")),
     )
 
@@ -178,9 +179,9 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
 
 def _theory(entropy: Course, bottom: int) -> Curve:
     """Figure 4's exact curve with its time stretched so that it is sparsest at ``bottom``, scaled to the same start."""
-    targets = np.linspace(1.0, 4.0, 10)
     times = np.geomspace(1e-3, 3e3, 2000)
-    predicted = attention_entropy_over_time(targets, times, v0=0.05, gain=1 / 3)
+    targets = torch.linspace(1, 4, 10, dtype=REAL)
+    predicted = attention_entropy_over_time(targets, torch.from_numpy(times), v0=0.05, gain=1 / 3).numpy()
     steps = np.asarray(entropy.steps[1:], dtype=float)
     at = np.interp(steps * times[predicted.argmin()] / bottom, times, predicted)
     scaled = at * entropy.values[:, 0].mean() / predicted[0]
