@@ -9,10 +9,10 @@ import torch
 
 from joma.charts import Chart, Curve
 from joma.claims.registry import claim
-from joma.claims.theorem1_flow import N_CONTEXT, N_HIDDEN, model_of
+from joma.claims.theorem1_flow import N_CONTEXT, N_HIDDEN, model_of, per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
-from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.records import Agreement, Control, Criterion, Finding
 from joma.simulate.descent import descent
 from joma.simulate.trajectory import Trajectory
 
@@ -53,17 +53,17 @@ def sgd(workspace: Workspace) -> Agreement:
             0.05,
             "over two decades; the next order of the error bends the largest rate's point by a few percent",
         ),
-        measured=_estimate((slopes - 1).abs()),
-        controls=(Control("Adam", _estimate((adam_slopes - 1).abs())),),
+        measured=per_seed((slopes - 1).abs()),
+        controls=(Control("Adam", per_seed((adam_slopes - 1).abs())),),
         conclusion=f"The drift is proportional to the learning rate (slope {slopes.mean():.3f}): at a hundredth of the "
         "step a hundredth is left of it, and it is what the squared steps of the weights add up to. Adam's slope "
         f"is {adam_slopes.mean():.2f}: smaller steps do not bring the invariant back.",
         findings=(
-            Finding("slope, SGD", _estimate(slopes)),
-            Finding("slope, Adam", _estimate(adam_slopes)),
+            Finding("slope, SGD", per_seed(slopes)),
+            Finding("slope, Adam", per_seed(adam_slopes)),
             Finding(
                 f"drift / −(1/2T) Σ_steps Σₖ (Δvₖ)², learning rate {SGD_RATES[0]:g}",
-                _estimate(predicted),
+                per_seed(predicted),
                 "1 where the drift is what the squared steps of the weights add up to",
             ),
         ),
@@ -100,16 +100,16 @@ def adam(workspace: Workspace) -> Agreement:
             0.1,
             "from a tenth on, the weights no longer tell the logits to one digit; gradient descent is far below",
         ),
-        measured=_estimate(shares[-1]),
+        measured=per_seed(shares[-1]),
         controls=(
-            Control("gradient descent, at the same motion of the logits", _estimate(_share_at(plain, target))),
-            Control("with momentum 0.9, at the same motion of the logits", _estimate(_share_at(momentum, target))),
+            Control("gradient descent, at the same motion of the logits", per_seed(_share_at(plain, target))),
+            Control("with momentum 0.9, at the same motion of the logits", per_seed(_share_at(momentum, target))),
         ),
         conclusion=f"Under Adam the invariant drifts by {shares[-1].mean():.0%} of the logits' motion, and smaller "
         "steps leave that as it is; descent with and without momentum keeps it. What breaks it is that Adam divides "
         "every coordinate by its own gradient's size; so a network trained with Adam is outside Theorem 1.",
         findings=tuple(
-            Finding(f"drift / motion, Adam, learning rate {rate:g}", _estimate(share))
+            Finding(f"drift / motion, Adam, learning rate {rate:g}", per_seed(share))
             for rate, share in zip(ADAM_RATES, shares, strict=True)
         ),
         charts=(_path_chart(ended, plain, momentum),),
@@ -195,7 +195,3 @@ def _path_chart(adam_run: Trajectory, plain: Trajectory, momentum: Trajectory) -
         x_scale="log",
         y_scale="log",
     )
-
-
-def _estimate(values: torch.Tensor) -> Estimate:
-    return Estimate(tuple(values.tolist()))

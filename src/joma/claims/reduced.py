@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from joma.arrays import REAL
 from joma.charts import Chart, Curve
 from joma.claims.registry import claim
-from joma.claims.theorem1_flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of
+from joma.claims.theorem1_flow import N_CONTEXT, N_HIDDEN, SOLVER, TIMES, model_of, on_log_axis, per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.attention import ATTENTION_KINDS, AttentionKind
 from joma.problem.classes import random_parameters
-from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.records import Agreement, Control, Criterion, Finding
 from joma.simulate.flow import flow
 
-TIMES = torch.cat([torch.zeros(1, dtype=REAL), torch.logspace(-1, 1.6, 27, dtype=REAL)])
 CRITERION = Criterion(
     "largest distance between the two ways, relative to how far the weights moved",
     "<=",
@@ -40,13 +38,13 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
     exact = torch.maximum(apart["linear"], apart["exp"]).amax(0)
     return Agreement(
         criterion=CRITERION,
-        measured=_estimate(exact),
-        controls=(Control("softmax attention, b̄ held at its start", _estimate(apart["softmax"].amax(0))),),
+        measured=per_seed(exact),
+        controls=(Control("softmax attention, b̄ held at its start", per_seed(apart["softmax"].amax(0))),),
         conclusion="For linear and exp attention nothing is lost by integrating attention out: the weights take the "
         "same way. For softmax attention the reduced dynamics are an approximation, off by "
         f"{float(apart['softmax'].amax(0).mean()):.1%} of the weights' motion here.",
         findings=tuple(
-            Finding(f"{kind} attention", _estimate(values.amax(0)), "distance / motion")
+            Finding(f"{kind} attention", per_seed(values.amax(0)), "distance / motion")
             for kind, values in apart.items()
         ),
         charts=(
@@ -60,7 +58,7 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
                     Curve(
                         f"{kind} attention",
                         TIMES[1:].tolist(),
-                        values.amax(-1)[1:].clamp_min(1e-17).tolist(),
+                        on_log_axis(values),
                         role="control" if kind == "softmax" else "measured",
                         group=kind,
                     )
@@ -83,7 +81,3 @@ def _distance(kind: AttentionKind, seeds: list[int]) -> torch.Tensor:
     )
     motion = (full.weights - full.weights[:1]).abs().amax((0, -2, -1))
     return (full.weights - reduced.weights).abs().amax((-2, -1)) / motion
-
-
-def _estimate(values: torch.Tensor) -> Estimate:
-    return Estimate(tuple(values.tolist()))

@@ -6,7 +6,18 @@ import torch
 
 from joma.charts import Chart, Curve
 from joma.claims.registry import claim
-from joma.claims.theorem1_flow import N_CONTEXT, N_HIDDEN, N_SAMPLES, SOLVER, TIMES, model_of, relative_drift, run
+from joma.claims.theorem1_flow import (
+    N_CONTEXT,
+    N_HIDDEN,
+    N_SAMPLES,
+    SOLVER,
+    TIMES,
+    model_of,
+    on_log_axis,
+    per_seed,
+    relative_drift,
+    run,
+)
 from joma.claims.workspace import Workspace
 from joma.problem.attention import AttentionKind
 from joma.problem.one_layer import OneLayer, Parameters
@@ -52,7 +63,7 @@ def several_queries(workspace: Workspace) -> Agreement:
         criterion=CRITERION,
         measured=_worst(together),
         controls=tuple(
-            Control(f"one query of {N_QUERIES} by itself, {kind}", _estimate(alone[kind].amax(0))) for kind in KINDS
+            Control(f"one query of {N_QUERIES} by itself, {kind}", per_seed(alone[kind].amax(0))) for kind in KINDS
         ),
         conclusion="What Theorem 1 keeps for one query it keeps for the sum over queries when they share the MLP; a "
         "single query's logits do not follow from the weights, unless every hidden unit takes its gradient from one "
@@ -72,7 +83,7 @@ def several_queries(workspace: Workspace) -> Agreement:
                 "time",
                 "largest drift / largest motion",
                 tuple(
-                    Curve(f"{kind}, {label}", TIMES[1:].tolist(), _line(drift[kind]), role=role, group=kind)
+                    Curve(f"{kind}, {label}", TIMES[1:].tolist(), on_log_axis(drift[kind]), role=role, group=kind)
                     for drift, label, role in (
                         (together, "summed over queries", "measured"),
                         (alone, "one query by itself", "control"),
@@ -118,12 +129,4 @@ def _query_drift(trajectory: Trajectory, token_weights: torch.Tensor, query: int
 
 
 def _worst(drifts: dict[str, torch.Tensor]) -> Estimate:
-    return _estimate(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0))
-
-
-def _estimate(values: torch.Tensor) -> Estimate:
-    return Estimate(tuple(values.tolist()))
-
-
-def _line(drift: torch.Tensor) -> list[float]:
-    return drift.amax(-1)[1:].clamp_min(1e-17).tolist()
+    return per_seed(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0))

@@ -65,16 +65,16 @@ REFERENCES: dict[str, Reference] = {
         ),
         Reference(
             "theorem1.several_queries",
-            "Several queries that share the MLP keep one invariant together, not each its own: their logits (squared for "
-            "linear attention) are summed.",
+            "Several queries that share the MLP keep one invariant together, not each its own: their logits (squared "
+            "for linear attention) are summed.",
             "derived, docs/theory section 2",
             ("orthonormal token and query embeddings", "gradient flow of the whole loss", "linear or exp attention"),
             "Σₘ z⁽ᵐ⁾ − (1/2T) Σₖ vₖ² = const (exp),  Σₘ (z⁽ᵐ⁾)² − Σₖ vₖ² = const (linear)",
         ),
         Reference(
             "reduced_equals_full",
-            "Training the MLP alone, with the attention logits computed from it by Theorem 1, gives the same weights as "
-            "training both.",
+            "Training the MLP alone, with the attention logits computed from it by Theorem 1, gives the same weights "
+            "as training both.",
             f"Sections 3 and 4, {PAPER}",
             ("orthonormal token and query embeddings", "one query", "gradient flow", "linear or exp attention"),
             "v̇ₖ = E[gₖ φ′ₖ b(z(V))]",
