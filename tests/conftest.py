@@ -1,12 +1,9 @@
 """What every test shares."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub by accident; those that mean to say so
 

@@ -1,12 +1,11 @@
 """The exact solution of v̇ = (μ − v) exp(αv²): 50 digits, legal corners, gradients, what it refuses."""
 
 import math
-import sys
-from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
 import torch
+from fifty_digits import Path, mp
 
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
 from joma.errors import InvalidArgument
@@ -18,9 +17,6 @@ from joma.theory.nonlinear import (
     speed_ratio_correction,
     speed_ratio_limit,
 )
-
-sys.path.insert(0, str(FilePath(__file__).parents[1] / "golden"))
-from fifty_digits import Path, mp
 
 
 def random_points(num, seed=0):
