@@ -80,7 +80,7 @@ def sgd(workspace: Workspace) -> Agreement:
 )
 def adam(workspace: Workspace) -> Agreement:
     """Adam's steps are not along one gradient."""
-    seeds = list(workspace.seeds(3))
+    seeds = list(workspace.seeds(5))
     told = len(ADAM_RATES) + 2
     shares = []
     for done, rate in enumerate(ADAM_RATES):

@@ -148,7 +148,9 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
     end = "end of learning"
     return (
         Finding(
-            "residual / motion of the logits while learning", main.while_learning(main.residual), "1 is no relation"
+            "residual / motion of the logits while learning",
+            main.while_learning(main.residual),
+            "1: as large as the motion itself",
         ),
         Finding(
             f"residual / motion at the {end}",
@@ -238,7 +240,7 @@ def _size_chart(main: _Run) -> Chart:
             _curve("residual / motion of the logits", main.residual, "measured"),
             _curve("b̄ moved (total variation)", main.mean_drift, "context"),
         ),
-        marks=(_end_of_learning(main), Mark("y", 1.0, "no relation")),
+        marks=(_end_of_learning(main), Mark("y", 1.0, "as large as the motion")),
     )
 
 
