@@ -83,7 +83,7 @@ def test_it_is_complete_in_one_visit(visit, outcomes, context):
 def test_every_chart_is_drawn_with_every_curve(visit, outcomes):
     with visit() as tab:
         plots = tab.locator(".plot")
-        assert plots.count() == shown_charts(outcomes) + 1  # the lead chart stands above as well
+        assert plots.count() == shown_charts(outcomes) + 1  # the lead chart stands by the verdicts as well
         for plot in plots.all():
             lines = plot.locator(".scatterlayer .js-line").count()
             buttons = plot.locator("xpath=..").locator(".legend button").count()
@@ -98,7 +98,8 @@ def test_the_lead_chart_is_the_phenomenon(visit):
     with visit() as tab:
         assert tab.locator(".lead .plot").get_attribute("data-plot") == "text.sparse_then_dense/entropy"
         lead, table = (tab.locator(name).first.bounding_box()["y"] for name in (".lead", "table.verdicts"))
-        assert lead < table
+        claims = tab.locator("article").first.bounding_box()["y"]
+        assert table < lead < claims
 
 
 def test_hostile_texts_stay_texts(visit, hostile_chart):

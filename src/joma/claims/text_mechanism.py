@@ -41,7 +41,7 @@ CRITERION = Criterion(
     "responsible, from the same initial weights. If the theory's reason is the reason, entropy falls but does not "
     "come back.",
     control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
-    "sequences as a share of that on the other half.",
+    "sequences against that on the other half.",
     needs_text=True,
 )
 def evaluate(workspace: Workspace) -> Agreement:

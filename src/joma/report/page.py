@@ -21,7 +21,7 @@ from joma.report.sections import anchor, badge, claim_section
 from joma.report.words import format_criterion, format_estimate, format_num, format_seconds, verdict_text
 
 LEAD_CLAIM = "text.sparse_then_dense"
-"""Its first chart opens the page: what somebody who has just found the project should see."""
+"""Its first chart comes right after the verdicts: what somebody who has just found the project should see."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Context:
 
 
 def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Path:
-    """Write ``report.html``: summary, lead chart, verdict table, then every claim with its evidence.
+    """Write ``report.html``: summary, verdict table, lead chart, then every claim with its evidence.
 
     Args:
         outcomes: what became of the claims, in the order they are shown.
@@ -84,8 +84,8 @@ def page(outcomes: Sequence[Outcome], context: Context) -> str:
         _header(outcomes, context),
         element(
             "main",
-            _lead(outcomes),
             _verdicts(outcomes),
+            _lead(outcomes),
             *(claim_section(outcome, context.command(outcome.claim.id)) for outcome in outcomes),
         ),
         _footer(outcomes, context),
