@@ -46,6 +46,14 @@ def test_agrees_with_fifty_digits(tolerance):
             assert abs(exact - mp.mpf(place)) <= allowed, (d, start, s)
 
 
+def test_a_start_far_on_the_other_side_keeps_its_digits(tolerance):
+    v0, t = -13.0, 1e-40
+    with mp.workdps(50):
+        goal = mp.ncdf(v0) + mp.mpf(t) / mp.sqrt(2 * mp.pi)
+        exact = mp.findroot(lambda v: mp.ncdf(v) / goal - 1, v0)
+    assert float(linear_solution(1.0, t, v0)) == pytest.approx(float(exact), rel=tolerance("closed_form.relative"))
+
+
 def test_is_infinite_from_the_blow_up_on_and_says_so():
     delta, v0 = torch.tensor([1.0, -2.0, 0.0]).double(), torch.tensor([0.0, 0.5, 1.0]).double()
     times = blow_up_time(delta, v0)

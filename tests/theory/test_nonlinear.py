@@ -116,7 +116,7 @@ def test_broadcasts_in_every_arrangement(tolerance):
 
 def test_a_large_batch_is_many_small_ones(tolerance):
     rng = np.random.default_rng(3)
-    mu, v0, t = rng.uniform(-5, 5, (3, 2500)), rng.uniform(-5, 5, 2500), 10 ** rng.uniform(-3, 3, (20, 1, 1))
+    mu, v0, t = rng.uniform(-5, 5, (2, 2500)), rng.uniform(-5, 5, 2500), 10 ** rng.uniform(-3, 3, (5, 1, 1))
     v, c = nonlinear_solution(mu, t, v0), late_offset(mu, v0)
     for column in (0, 1023, 1024, 2499):
         alone = nonlinear_solution(mu[:, column], t[..., 0], v0[column])
@@ -186,6 +186,21 @@ def test_refuses_what_lies_outside_its_domain(function, name, domain):
     for bad in domain.bad_values:
         with pytest.raises(InvalidArgument, match=rf"{function.__name__}: `{name}`"):
             function(**given | {name: bad})
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-10, 1.0, 39.0, 500.0])
+def test_is_a_number_between_start_and_target_at_every_scale(size):
+    rng = np.random.default_rng(4)
+    mu, v0 = size * rng.uniform(-1, 1, (2, 200))
+    t = np.concatenate([[0.0], 10 ** rng.uniform(-300, 300, 30), [math.inf]])[:, None]
+    v = nonlinear_solution(mu, t, v0)
+    assert ((np.minimum(mu, v0) <= v) & (v <= np.maximum(mu, v0))).all()
+
+
+def test_refuses_places_where_nothing_can_be_told_apart():
+    with pytest.raises(InvalidArgument, match="`v0` is as large as 2000"):
+        nonlinear_solution(1.0, 1.0, [0.0, 2000.0])
+    assert float(nonlinear_solution(2000.0, math.inf, 0.0, 1e-3)) == 2000.0
 
 
 @pytest.mark.parametrize("bad", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), "two", [True]])

@@ -75,14 +75,29 @@ def test_starts_and_ends_exactly_where_it_must():
     assert v[1].tolist() == [[0.0] * 3] * 2
 
 
+@pytest.mark.parametrize("size", [1e-10, 1.0, 8.0, 30.0])
+def test_is_a_number_at_every_scale_and_time(size):
+    rng = np.random.default_rng(5)
+    mu, v0 = size * rng.uniform(-1, 1, (2, 4, 5))
+    t = np.concatenate([[0.0], 10 ** rng.uniform(-30, 30, 8), [math.inf]])
+    v = normalized_solution(mu, t, v0)
+    assert ((np.minimum(mu, v0)[:, None] <= v) & (v <= np.maximum(mu, v0)[:, None])).all()
+    assert not np.isnan(normalized_linear_solution(mu, t, v0)).any()
+
+
 def test_gradients_agree_with_finite_differences():
-    mu = torch.tensor([[3.0, 2.0, 1.0], [1.0, -2.0, 0.0]]).double().requires_grad_()
+    mu = torch.tensor([3.0, -2.0, 1.0]).double().requires_grad_()
     v0 = torch.tensor([0.1, 0.2, 0.15]).double().requires_grad_()
-    t, gain = torch.tensor([0.3, 2.0, 9.0]).double().requires_grad_(), torch.tensor(0.4).double().requires_grad_()
+    t, gain = torch.tensor([0.3, 9.0]).double().requires_grad_(), torch.tensor(0.4).double().requires_grad_()
     assert torch.autograd.gradcheck(normalized_solution, (mu, t, v0, gain))
-    assert torch.autograd.gradcheck(attention_entropy_over_time, (mu, t, v0, gain))
-    assert torch.autograd.gradcheck(lambda *given: sparsest_time(mu[0], *given), (v0, gain))
-    assert torch.autograd.gradcheck(lambda mu: sparsest_time(mu, 0.1, 0.4), (mu[0].detach().requires_grad_(),))
+
+
+@pytest.mark.slow
+def test_gradients_of_entropy_and_its_lowest_agree_with_finite_differences():
+    mu = torch.tensor([3.0, 2.0, 1.0]).double().requires_grad_()
+    t, gain = torch.tensor([0.3, 9.0]).double().requires_grad_(), torch.tensor(0.4).double().requires_grad_()
+    assert torch.autograd.gradcheck(attention_entropy_over_time, (mu, t, torch.tensor(0.1).double(), gain))
+    assert torch.autograd.gradcheck(lambda mu, gain: sparsest_time(mu, 0.1, gain), (mu, gain))
 
 
 def test_linear_counterpart_refuses_gradients_instead_of_losing_them():

@@ -23,6 +23,7 @@ _WIDTH = 0.5  # of a piece, in v
 _HALVINGS = 3  # pieces before the pole, each half as wide as the one before
 _FARTHEST = 39.0  # beyond it exp(−v²/2) is 0 in float64, so that passing it takes no time
 _TAIL_CORRECTIONS = 3
+_LARGEST_EXPONENT = 700.0  # beyond it places are passed within 1e-300 of time, and no correction is needed
 _BLOCK = 16384  # queries worked on at once, which a processor's cache holds
 _ROWS = 1024  # components cut at once
 
@@ -183,7 +184,7 @@ def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> 
 
 def _advance(late: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """How far u moves in a short time, from (v, x): four terms of its Taylor series."""
-    rho = late * torch.exp(0.5 * v.square())
+    rho = late * torch.exp((0.5 * v.square()).clamp(max=_LARGEST_EXPONENT))
     q, q1 = v * x, x * (x - v)
     fourth = q * (6 * q.square() + 7 * q1) + q - 3 * x.square()
     return rho * (1 + rho * (q / 2 + rho * ((2 * q.square() + q1) / 6 + rho * fourth / 24)))

@@ -148,7 +148,7 @@ def _relu_gains(projection: torch.Tensor, norm: torch.Tensor, noise: torch.Tenso
     ratio = projection / torch.where(still, 1.0, noise * norm)
     ratio = torch.where(still, torch.sign(projection) * torch.inf, ratio).nan_to_num(0.0)  # φ′(0) = ½ at v = 0
     density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-    return NoiseGains(torch.special.ndtr(ratio), torch.where(still, 0.0, noise * density))
+    return NoiseGains(torch.special.erfc(-ratio / math.sqrt(2)) / 2, torch.where(still, 0.0, noise * density))
 
 
 def _gains_by_quadrature(

@@ -122,7 +122,7 @@ def place_on_normal(start: torch.Tensor, moved: torch.Tensor, log_above: torch.T
         moved: the probability passed since.
         log_above: ln of the probability that is left above.
     """
-    below = torch.special.ndtr(start) + moved
+    below = torch.special.erfc(-start / math.sqrt(2)) / 2 + moved  # torch's ndtr has no digits below −8
     centre = torch.erf(start / math.sqrt(2)) + 2 * moved
     upper = _normal_place_below(log_above)
     y = torch.where(log_above < -math.log(2), upper, torch.special.ndtri(below.clamp(max=1)))
@@ -136,10 +136,8 @@ def _normal_place_below(log_above: torch.Tensor) -> torch.Tensor:
     if bool(far.any()):
         target = log_above[far]
         guess = torch.sqrt(-2 * target)
-        for _ in range(6):
-            log_tail = torch.special.log_ndtr(-guess)
-            density = torch.exp(-guess.square() / 2 - math.log(2 * math.pi) / 2 - log_tail)
-            guess = guess + (log_tail - target) / density
+        for _ in range(6):  # Newton's method; so far out the tail's logarithm falls with slope y + 1/y
+            guess = guess + (torch.special.log_ndtr(-guess) - target) / (guess + 1 / guess)
         y[far] = guess
     return y
 

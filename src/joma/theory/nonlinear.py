@@ -12,8 +12,10 @@ import torch
 
 from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.errors import InvalidArgument
 from joma.theory.inversion import gauss_legendre, late_offset_of, log_convergence_at
 
+_FARTHEST = 1000.0  # in units in which the gain is ½
 _CONVERGED = 750.0  # e⁻ᵘ is 0 in float64 from here on
 
 
@@ -29,7 +31,7 @@ def nonlinear_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> t
             ``t[:, None]`` of shape (T, 1) and ``mu`` of shape (M,). Axes along which only t varies cost least.
         t: times, at least 0; ∞ allowed.
         v0: v(0), finite.
-        gain: α, above 0. All digits hold up to about |v| √(2α) = 20.
+        gain: α, above 0. All digits hold up to about |v| √(2α) = 20; beyond 1000 places are refused.
 
     Returns:
         v, of the common shape, always between v0 and μ.
@@ -86,6 +88,7 @@ def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tens
     """
     mu_j, t, _, scale = _read("speed_ratio", mu_j, t, 0.0, gain)
     mu_k, t = on_one_device(as_real_in(FINITE, mu_k, "speed_ratio", "mu_k"), t)
+    within_reach("speed_ratio", "mu_k", mu_k, scale)
     start, end = t == 0, torch.isinf(t)
     inner = torch.where(start | end, 1.0, t)
     zero = torch.zeros((), dtype=t.dtype, device=t.device)
@@ -128,12 +131,32 @@ def converged_by(u: torch.Tensor, mu: torch.Tensor, v0: torch.Tensor) -> torch.T
 
 def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> list[torch.Tensor]:
     """Check the four arguments; √(2α) v and √(2α) μ obey the dynamics at gain ½, on the same clock."""
-    return on_one_device(
-        as_real_in(FINITE, mu, function, "mu_j" if function.startswith("speed") else "mu"),
+    first = "mu_j" if function.startswith("speed") else "mu"
+    second = "mu_k" if function == "speed_ratio_limit" else "v0"
+    mu, t, v0, scale = on_one_device(
+        as_real_in(FINITE, mu, function, first),
         as_real_in(NON_NEGATIVE, t, function, "t"),
-        as_real_in(FINITE, v0, function, "mu_k" if function == "speed_ratio_limit" else "v0"),
+        as_real_in(FINITE, v0, function, second),
         torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
     )
+    within_reach(function, first, mu, scale)
+    within_reach(function, second, v0, scale)
+    return [mu, t, v0, scale]
+
+
+def within_reach(
+    function: str, parameter: str, place: torch.Tensor, scale: torch.Tensor, farthest: float = _FARTHEST
+) -> None:
+    """Raise ``InvalidArgument`` where a place is so far out that float64 cannot tell its neighbourhood apart."""
+    size = (place * scale).detach().abs()
+    if size.numel() and float(size.max()) > farthest:
+        raise InvalidArgument(
+            function,
+            parameter,
+            required=f"at most {farthest:g}/√(2·gain) in size (beyond 39 every speed is infinite in float64)",
+            received=f"as large as {float(place.detach().abs().max()):g}",
+            remedy="check its unit",
+        )
 
 
 class _LogConvergence(torch.autograd.Function):

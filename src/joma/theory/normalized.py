@@ -16,7 +16,7 @@ from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
 from joma.errors import InvalidArgument
 from joma.theory.inversion import late_offset_of
-from joma.theory.nonlinear import converged_by, convergence
+from joma.theory.nonlinear import converged_by, convergence, within_reach
 
 _CLOCK_ERROR = 1e-4  # what a Runge–Kutta step finishes to rounding: its error goes with the fifth power
 _MAX_SEARCH = 200  # halvings and Newton steps; bisection alone needs fewer
@@ -142,6 +142,9 @@ def read_problem(function: str, parameter: str, mu: Real, t: Real, v0: Real, gai
             received=f"of shape {tuple(gain.shape)}",
             remedy="call once for every gain",
         )
+    if parameter == "mu":
+        within_reach(function, parameter, mu, torch.sqrt(2 * gain))
+        within_reach(function, "v0", v0, torch.sqrt(2 * gain))
     mu, v0 = torch.broadcast_tensors(mu, v0)
     return Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
 
@@ -158,9 +161,11 @@ def _converged(problem: Problem) -> torch.Tensor:
     with torch.no_grad():
         clock = _clock(mu, v0, t)
     u = convergence(mu, clock, v0)
-    remaining = torch.where(torch.isinf(t), 0.0, t - u.sum(dim=-1, keepdim=True))
-    # The clock may be too coarse to tell when fast components move. u is not: attention, its rate, is at most 1.
-    return runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
+    remaining = torch.where(torch.isinf(t), 0.0, t - u.sum(dim=-1, keepdim=True)).clamp(-1.0, 1.0)
+    # The clock may be too coarse to tell when fast components move. u is not: attention, its rate, is at most 1. (More
+    # than 1 is only left where t itself is that coarse, long after.)
+    ended = runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
+    return ended.clamp(min=0)
 
 
 def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -13,10 +13,12 @@ import torch
 
 from joma.arrays import Real, numpy_in_numpy_out
 from joma.errors import InvalidArgument
-from joma.theory.linear import blow_up_time, place_on_normal
+from joma.theory.linear import place_on_normal
+from joma.theory.nonlinear import within_reach
 from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
 
 _CLOCK_ERROR = 1e-5  # what a Runge–Kutta step finishes to rounding
+_FARTHEST_START = 30.0  # exp(v²/2) is a number there
 _MAX_SEARCH = 300  # Newton steps and halvings; halvings alone would need fewer
 
 
@@ -29,7 +31,7 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
     Args:
         delta: (..., M) Δ, finite; the components along the last axis share one attention.
         t: () or (T,) or (..., T) times, at least 0; ∞ allowed.
-        v0: v(0), finite; broadcasts against ``delta``.
+        v0: v(0), at most 30/√(2α) in size; broadcasts against ``delta``.
         gain: α, above 0, one number.
 
     Returns:
@@ -46,6 +48,7 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
             remedy="pass tensors after .detach()",
         )
     scale = torch.sqrt(2 * problem.gain)
+    within_reach("normalized_linear_solution", "v0", problem.v0, scale, _FARTHEST_START)
     race = _race(problem.mu * scale, problem.v0 * scale)
     return one_time_less(t, _solve(race, problem.t) / scale, 2)
 
@@ -73,32 +76,35 @@ class _Race(NamedTuple):
         delta: |Δ|.
         start: where they start.
         side: the sign that mirrors them back.
-        first: the first blow-up time τ*, 1 where nothing moves.
+        log_first: ln of the first blow-up time τ*, 0 where nothing moves.
         log_lag: ln of how much later than that each one blows up, −∞ for the winner.
     """
 
     delta: torch.Tensor
     start: torch.Tensor
     side: torch.Tensor
-    first: torch.Tensor
+    log_first: torch.Tensor
     log_lag: torch.Tensor
 
 
 def _race(delta: torch.Tensor, v0: torch.Tensor) -> _Race:
     delta, v0 = torch.broadcast_tensors(delta, v0)
     side = torch.where(delta < 0, -1.0, 1.0).to(delta)
-    times = torch.as_tensor(blow_up_time(delta, v0))
+    start = side * v0
+    # Blow-up times in logarithms, since a head start makes them as small as exp(−v₀²/2).
+    times = torch.special.log_ndtr(-start) - torch.log(delta.abs()) + math.log(2 * math.pi) / 2
     first = times.amin(dim=-1, keepdim=True)
     moving = torch.isfinite(first)
-    lag = torch.where(moving, times - torch.where(moving, first, 0.0), torch.inf)
-    return _Race(delta.abs(), side * v0, side, torch.where(moving, first, 1.0), torch.log(lag))
+    ahead = torch.where(moving, first, 0.0) - times
+    lag = torch.where(moving, times + torch.log(-torch.expm1(ahead)), torch.inf)
+    return _Race(delta.abs(), start, side, torch.where(moving, first, 0.0), lag)
 
 
 def _places(race: _Race, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Where all are, and their progress, when e⁻ᶻ of the time to the first blow-up is left."""
-    elapsed = -race.first * torch.expm1(-z)
+    elapsed = -torch.exp(race.log_first) * torch.expm1(-z)
     rate = race.delta / math.sqrt(2 * math.pi)
-    log_above = torch.log(rate) + torch.logaddexp(race.log_lag, torch.log(race.first) - z)
+    log_above = torch.log(rate) + torch.logaddexp(race.log_lag, race.log_first - z)
     still = race.delta == 0
     log_above = torch.where(still, torch.special.log_ndtr(-race.start), log_above)
     y = torch.where(still, race.start, place_on_normal(race.start, rate * elapsed, log_above))
@@ -123,7 +129,7 @@ def _solve(race: _Race, t: torch.Tensor) -> torch.Tensor:
         done = (ahead.abs() <= _CLOCK_ERROR) | (high - low <= 4 * torch.finfo(t.dtype).eps * high)
         if bool(done.all()):
             break
-        log_slope = torch.logsumexp(y.square() / 2, dim=-1, keepdim=True) + torch.log(race.first) - z
+        log_slope = torch.logsumexp(y.square() / 2, dim=-1, keepdim=True) + race.log_first - z
         newton = z - ahead * torch.exp(-log_slope)
         z = torch.where(done, z, torch.where((newton > low) & (newton < high), newton, (low + high) / 2))
     y, progress = _places(race, torch.where(forever, torch.inf, z))
