@@ -188,7 +188,7 @@ def test_refuses_what_lies_outside_its_domain(function, name, domain):
             function(**given | {name: bad})
 
 
-@pytest.mark.parametrize("size", [1e-300, 1e-10, 1.0, 39.0, 500.0])
+@pytest.mark.parametrize("size", [1e-308, 1e-300, 1e-10, 1.0, 39.0, 500.0])
 def test_is_a_number_between_start_and_target_at_every_scale(size):
     rng = np.random.default_rng(4)
     mu, v0 = size * rng.uniform(-1, 1, (2, 200))

@@ -116,8 +116,8 @@ def _passing_time(v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, num_node
     """∫₀^step exp(−(v + y)²/2)/(x − y) dy; 0 where the step is."""
     nodes, weights = gauss_legendre(num_nodes, step.device)
     y = step[..., None] * nodes
-    density = (v[..., None] + y).square_().mul_(-0.5).exp_().div_(x[..., None] - y)
-    return torch.where(step > 0, (density @ weights) * step, 0.0)
+    share = step[..., None] / (x[..., None] - y)  # at most 1, however small both are
+    return torch.where(step > 0, (v[..., None] + y).square_().mul_(-0.5).exp_().mul_(share) @ weights, 0.0)
 
 
 def _entire(mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
