@@ -13,7 +13,10 @@ import jsonargparse
 
 from joma.errors import BadInput, RunFailed
 
-COMMANDS = {"reproduce": "Run claims and say whether they hold."}
+COMMANDS = {
+    "reproduce": "Run claims and say whether they hold.",
+    "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
+}
 
 
 def parser() -> jsonargparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -77,7 +77,7 @@ def write_figure(chart: Chart, folder: Path, *, beside: Iterable[Chart] = ()) ->
     about = {"Title": chart.title, "Description": chart.caption}
     paths = folder / f"{chart.id}.svg", folder / f"{chart.id}.png"
     with matplotlib.rc_context(_SETTINGS):  # put back on the way out: the caller's settings stay as they are
-        figure = _figure(drawn, colours)
+        figure = _figure([drawn], [colours])
         with replacing(paths[0]) as path:
             figure.savefig(path, format="svg", metadata=about | {"Date": None, "Creator": "joma"})
         with replacing(paths[1]) as path:
@@ -85,17 +85,60 @@ def write_figure(chart: Chart, folder: Path, *, beside: Iterable[Chart] = ()) ->
     return paths
 
 
-def _figure(drawn: Drawing, colours: Sequence[str]) -> Figure:
+def write_stack(charts: Sequence[Chart], path: Path) -> Path:
+    """Draw charts below one another into one file, SVG or PNG by its ending.
+
+    Args:
+        charts: what is to be seen, from top to bottom, at least one.
+        path: the file; its ending is ``.svg`` or ``.png``.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: the file cannot be written; what stood there before is unchanged.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    about: dict[str, Any] = {"Title": charts[0].title, "Description": " ".join(chart.caption for chart in charts)}
+    about |= {"Date": None, "Creator": "joma"} if kind == "svg" else {"Software": "joma"}
+    drawings = [drawing(chart) for chart in charts]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = _figure(drawings, [curve_colours(drawn.chart, group_colours(charts)) for drawn in drawings])
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=DPI, metadata=about)
+    return path
+
+
+def _figure(drawings: Sequence[Drawing], colours: Sequence[Sequence[str]]) -> Figure:
+    heights = [_inches(drawn) for drawn in drawings]
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout=layout, facecolor=LIGHT["paper"])
+    FigureCanvasAgg(figure)
+    parts = (
+        figure.subfigures(len(drawings), 1, squeeze=False, height_ratios=heights)[:, 0] if drawings[1:] else [figure]
+    )
+    for part, drawn, named in zip(parts, drawings, colours, strict=True):
+        _draw_chart(part, drawn, named)
+    return figure
+
+
+def _inches(drawn: Drawing) -> float:
+    """How high a chart is with its title, flags and legend."""
+    labels = _legend_labels(drawn.chart)
+    legend_rows = -(-sum(1 + label.count("\n") for label in labels) // _num_legend_columns(labels))
+    title_rows = len(textwrap.wrap(drawn.chart.title, 48))
+    return PLOT_INCHES + (title_rows * 17 + ROW_POINTS * num_rows(drawn) + legend_rows * 15 + 58) / 72
+
+
+def _legend_labels(chart: Chart) -> list[str]:
+    return [textwrap.fill(curve.label, 66) for curve in chart.curves]
+
+
+def _draw_chart(figure: FigureBase, drawn: Drawing, colours: Sequence[str]) -> None:
     chart = drawn.chart
     title = textwrap.wrap(chart.title, 48)
-    labels = [textwrap.fill(curve.label, 66) for curve in chart.curves]
-    num_columns = _num_legend_columns(labels)
+    labels = _legend_labels(chart)
     head = ROW_POINTS * num_rows(drawn)
-    legend_rows = -(-sum(1 + label.count("\n") for label in labels) // num_columns)
-    inches = PLOT_INCHES + (len(title) * 17 + head + legend_rows * 15 + 58) / 72
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(WIDTH_INCHES, inches), layout=layout, facecolor=LIGHT["paper"])
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title("\n".join(title), pad=head + 24, loc="left", linespacing=1.25, parse_math=False, **_TITLE)
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
@@ -107,8 +150,7 @@ def _figure(drawn: Drawing, colours: Sequence[str]) -> Figure:
         _draw_curve(axes, curve, LIGHT[colour])
     _draw_flags(axes, drawn)
     _draw_levels(axes, drawn)
-    _draw_legend(figure, axes, labels, num_columns)
-    return figure
+    _draw_legend(figure, axes, labels)
 
 
 def _num_legend_columns(labels: Sequence[str]) -> int:
@@ -117,7 +159,7 @@ def _num_legend_columns(labels: Sequence[str]) -> int:
     return 2 if len(labels) in (2, 4) else 3
 
 
-def _draw_legend(figure: Figure, axes: Axes, labels: Sequence[str], num_columns: int) -> None:
+def _draw_legend(figure: FigureBase, axes: Axes, labels: Sequence[str]) -> None:
     handles = [line for line in axes.get_lines() if line.get_gid() == "curve"]
     if not handles:
         return
@@ -125,7 +167,7 @@ def _draw_legend(figure: Figure, axes: Axes, labels: Sequence[str], num_columns:
         handles,
         labels,
         loc="outside lower left",
-        ncols=num_columns,
+        ncols=_num_legend_columns(labels),
         frameon=False,
         fontsize=9.5,
         handlelength=2.6,
