@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BadInput(ValueError):
     """Something a person gave cannot be used. Printed as one line; the command line exits with 2.
@@ -18,7 +20,7 @@ class BadInput(ValueError):
 
     def __reduce__(self) -> tuple:
         """Survive the way back from a worker process."""
-        return _rebuild, (type(self), self.problem, self.expected, self.remedy)
+        return _rebuild, (type(self), str(self), vars(self))
 
 
 class InvalidArgument(BadInput):
@@ -52,7 +54,7 @@ class RunFailed(RuntimeError):
 
     def __reduce__(self) -> tuple:
         """Survive the way back from a worker process."""
-        return _rebuild_failure, (self.problem, self.kept, self.remedy)
+        return _rebuild, (type(self), str(self), vars(self))
 
 
 def cause_of(error: Exception) -> str:
@@ -60,11 +62,7 @@ def cause_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 
 
-def _rebuild(kind: type[BadInput], problem: str, expected: str, remedy: str) -> BadInput:
-    error = BadInput.__new__(kind)
-    BadInput.__init__(error, problem, expected=expected, remedy=remedy)
+def _rebuild(kind: type[Exception], message: str, parts: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, message)
+    vars(error).update(parts)
     return error
-
-
-def _rebuild_failure(problem: str, kept: str, remedy: str) -> RunFailed:
-    return RunFailed(problem, kept=kept, remedy=remedy)

@@ -1,0 +1,128 @@
+"""The door between NumPy and torch: what comes in keeps its digits, what cannot be meant is refused."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from joma.arrays import as_real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.domains import POSITIVE
+from joma.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.1, [0.1], (0.1,), [[0.1]], np.float64(0.1), np.array(0.1), torch.tensor(0.1, dtype=torch.float64)],
+    ids=lambda value: type(value).__name__,
+)
+def test_doubles_keep_every_digit(value):
+    assert as_real(value, "f", "x").dtype is torch.float64
+    assert as_real(value, "f", "x").flatten().tolist() == [0.1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_lower_precision_is_raised_without_changing_the_number(dtype):
+    value = torch.tensor([0.1, 3.0], dtype=dtype)
+    assert as_real(value, "f", "x").tolist() == value.tolist()
+
+
+def test_pythons_integers_are_numbers():
+    assert as_real([1, 2], "f", "x").tolist() == [1.0, 2.0]
+    assert as_real(3, "f", "x").item() == 3.0
+
+
+def test_a_gradient_finds_its_way_through():
+    leaf = torch.tensor([1.0, 2.0], dtype=torch.float32, requires_grad=True)
+    as_real(leaf, "f", "x").square().sum().backward()
+    assert leaf.grad.tolist() == [2.0, 4.0]
+
+
+def test_a_double_is_not_copied():
+    tensor = torch.zeros(3, dtype=torch.float64)
+    assert as_real(tensor, "f", "x") is tensor
+
+
+@pytest.mark.parametrize(
+    ("value", "received"),
+    [
+        (torch.tensor([1, 2]), "a tensor of dtype int64"),
+        (np.array([1, 2]), "a tensor of dtype int64"),
+        (torch.tensor([True]), "a tensor of dtype bool"),
+        (True, "a tensor of dtype bool"),
+        (torch.tensor([1j]), "a tensor of dtype complex64"),
+        ([1j], "a tensor of dtype complex128"),
+        ("1.0", "of type str"),
+        (["a"], "of type list"),
+        (None, "of type NoneType"),
+        ([[1.0], [1.0, 2.0]], "of type list"),
+        ({"x": 1.0}, "of type dict"),
+    ],
+)
+def test_what_is_not_real_numbers_is_refused(value, received):
+    with pytest.raises(InvalidArgument, match=f"f: `x` is {received}"):
+        as_real(value, "f", "x")
+
+
+def test_nan_is_refused_with_its_number():
+    with pytest.raises(InvalidArgument, match="NaN in 2 of 3 entries"):
+        as_real([np.nan, 1.0, np.nan], "f", "x")
+
+
+def test_infinity_is_left_to_the_domain():
+    assert as_real([np.inf], "f", "x").tolist() == [np.inf]
+    with pytest.raises(InvalidArgument, match="is inf; expected a finite number above 0"):
+        as_real_in(POSITIVE, [1.0, np.inf], "f", "x")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_one_entry_outside_the_domain_is_enough_wherever_it_stands(place):
+    values = [1.0, 2.0, 3.0]
+    values[place] = -4.0
+    with pytest.raises(InvalidArgument, match="`x` is -4"):
+        as_real_in(POSITIVE, values, "f", "x")
+
+
+def test_no_entries_lie_in_every_domain():
+    assert as_real_in(POSITIVE, [], "f", "x").shape == (0,)
+
+
+class Pair(NamedTuple):
+    total: torch.Tensor
+    rest: tuple[torch.Tensor, str]
+
+
+@numpy_in_numpy_out
+def summed(x, scale=1.0):
+    """Sum."""
+    total = as_real(x, "summed", "x").sum() * as_real(scale, "summed", "scale")
+    return Pair(total, (total, "word"))
+
+
+def test_arrays_in_arrays_out_through_nested_results():
+    for result in (summed(np.array([1.0, 2.0])), summed([1.0, 2.0], scale=np.array(1.0))):
+        assert isinstance(result, Pair)
+        assert isinstance(result.total, np.ndarray)
+        assert isinstance(result.rest[0], np.ndarray)
+        assert result.total == 3.0
+        assert result.rest[1] == "word"
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], torch.tensor([1.0, 2.0])], ids=["list", "tensor"])
+def test_without_arrays_tensors_come_out(given):
+    assert isinstance(summed(given).total, torch.Tensor)
+
+
+def test_a_tensor_beside_an_array_decides():
+    result = summed(np.array([1.0]), scale=torch.tensor(2.0, dtype=torch.float64, requires_grad=True)).total
+    assert result.requires_grad
+
+
+def test_the_wrapped_function_keeps_its_name_and_text():
+    assert (summed.__name__, summed.__doc__) == ("summed", "Sum.")
+
+
+def test_plain_numbers_follow_to_the_device_that_one_tensor_is_on():
+    here, there = torch.zeros(2), torch.zeros(2, device="meta")
+    assert [tensor.device.type for tensor in on_one_device(here, there)] == ["meta", "meta"]
+    assert [tensor.device.type for tensor in on_one_device(here, here)] == ["cpu", "cpu"]

@@ -1,0 +1,72 @@
+"""Domains hold what they say, refuse what they list as bad, and name the nearest option that exists."""
+
+import math
+
+import pytest
+
+from joma import domains
+from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, Domain, choose
+from joma.errors import InvalidArgument
+
+ALL = {name: value for name, value in vars(domains).items() if isinstance(value, Domain)}
+INSIDE = {
+    POSITIVE: (5e-324, 1.0, 1.7e308),
+    NON_NEGATIVE: (0.0, -0.0, 1.0, math.inf),
+    FINITE: (-1.7e308, 0.0, 1.7e308),
+    POLARITY: (-1.0, 0.0, 1.0),
+    FRACTION: (0.0, 0.5, math.nextafter(1.0, 0.0)),
+}
+
+
+def test_every_domain_is_tested():
+    assert set(INSIDE) == set(ALL.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_lies_inside_passes(name):
+    for value in INSIDE[ALL[name]]:
+        ALL[name].check(value, "f", "x")
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name, domain in ALL.items() for bad in domain.bad_values])
+def test_what_is_listed_as_bad_is_refused_with_all_that_helps(name, bad):
+    domain = ALL[name]
+    with pytest.raises(InvalidArgument) as refused:
+        domain.check(bad, "blow_up_time", "gap")
+    message = str(refused.value)
+    assert message.startswith(f"blow_up_time: `gap` is {bad:g}")
+    assert domain.required in message
+    assert domain.remedy in message
+    assert (refused.value.function, refused.value.parameter) == ("blow_up_time", "gap")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nan_lies_in_no_domain_and_every_list_of_bad_values_says_so(name):
+    assert any(map(math.isnan, ALL[name].bad_values))
+    with pytest.raises(InvalidArgument, match="is nan"):
+        ALL[name].check(math.nan, "f", "x")
+
+
+OPTIONS = {"relu": 1, "tanh": 2, "linear": 3}
+
+
+def test_an_option_is_found_by_its_name():
+    assert choose("tanh", OPTIONS, "f", "activation") == 2
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("Tanh", "tanh"), ("relu ", "relu"), ("liner", "linear")])
+def test_a_wrong_option_is_told_the_nearest(wrong, near):
+    with pytest.raises(InvalidArgument, match=f"did you mean '{near}'"):
+        choose(wrong, OPTIONS, "f", "activation")
+
+
+@pytest.mark.parametrize("wrong", ["", "qqqq", 7])
+def test_what_is_near_nothing_is_told_all_there_is(wrong):
+    with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear; pass 'relu', for one"):
+        choose(wrong, OPTIONS, "f", "activation")
+
+
+@pytest.mark.parametrize("wrong", [None, ["relu"], {"relu": 1}])
+def test_what_is_no_name_at_all_is_refused(wrong):
+    with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear"):
+        choose(wrong, OPTIONS, "f", "activation")

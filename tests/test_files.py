@@ -1,0 +1,100 @@
+"""A file appears whole or not at all, whatever happens while it is written."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from joma.files import replacing, write_json
+
+
+def test_the_new_content_appears_at_the_end_of_the_block_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "made" / "on the way" / "record.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+    with replacing(path) as temporary:
+        temporary.write_text("second")
+        assert path.read_text() == "first"
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_block_left_early_changes_nothing(tmp_path, error):
+    path = tmp_path / "record.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_wrote_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "record.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "record.txt"
+    path.write_text("old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from joma.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('ne'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    write_json(path, "new")
+    assert json.loads(path.read_text()) == "new"
+
+
+def test_a_reader_beside_two_writers_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "record.json"
+    code = (
+        "import sys; from pathlib import Path; from joma.files import write_json\n"
+        "for turn in range(30): write_json(Path(sys.argv[1]), [int(sys.argv[2])] * 20_000)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), number]) for number in "12"]
+    seen = set()
+    deadline = time.monotonic() + 60
+    while any(writer.poll() is None for writer in writers) and time.monotonic() < deadline:
+        if path.exists():
+            content = json.loads(path.read_text())
+            assert len(content) == 20_000
+            assert len(set(content)) == 1
+            seen.add(content[0])
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert seen
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, {1, 2}])
+def test_json_refuses_what_is_not_json_before_it_touches_the_file(tmp_path, bad):
+    path = tmp_path / "record.json"
+    write_json(path, {"loss": 1.0})
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, {"loss": bad})
+    assert json.loads(path.read_text()) == {"loss": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_keeps_letters_as_they_are_whatever_the_locale(tmp_path):
+    path = tmp_path / "Ergebnis μ.json"
+    write_json(path, {"v̇": "(μ − v) exp(v²/2)"})
+    assert "(μ − v) exp(v²/2)" in path.read_bytes().decode("utf-8")
+    assert path.read_bytes().endswith(b"}\n")

@@ -1,0 +1,61 @@
+"""What evidence depends on is named in full, and a changed line of code changes the digest."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import joma
+from joma.provenance import code_digest, versions
+
+
+def test_versions_name_what_computes():
+    found = versions()
+    assert found["joma"] == joma.__version__
+    assert found["torch"] == str(torch.__version__)
+    assert found["python"] == sys.version.split()[0]
+    assert {"numpy", "scipy", "transformers"} < set(found)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package with nothing but its source."""
+    source = Path(joma.__file__).parent
+    shutil.copytree(source, tmp_path / "joma", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "joma"
+
+
+def digest(package: Path) -> str:
+    # -I keeps this folder's own joma out; -B leaves no compiled files behind
+    code = (
+        f"import sys; sys.path.insert(0, {str(package.parent)!r}); from joma.provenance import *; print(code_digest())"
+    )
+    done = subprocess.run([sys.executable, "-IBc", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_digest_is_the_same_wherever_the_package_lies(package):
+    assert digest(package) == code_digest()
+
+
+def test_a_changed_moved_or_added_module_changes_the_digest(package):
+    seen = {digest(package)}
+    module = package / "measure" / "spectrum.py"
+    module.write_text(module.read_text() + "\n# changed\n")
+    seen.add(digest(package))
+    module.rename(module.with_name("spectra.py"))
+    seen.add(digest(package))
+    (package / "measure" / "new.py").touch()
+    seen.add(digest(package))
+    assert len(seen) == 4
+
+
+def test_what_python_leaves_behind_does_not_change_the_digest(package):
+    before = digest(package)
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"compiled")
+    (package / "notes.txt").write_text("nothing that computes")
+    assert digest(package) == before
