@@ -12,8 +12,10 @@ from pathlib import Path
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python, and of the libraries that compute."""
-    packages = ("joma", "torch", "numpy", "scipy", "transformers")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    import torch  # says which build it is (2.13.0+cu130); its package's metadata may leave that out
+
+    found = {name: version(name) for name in ("joma", "torch", "numpy", "scipy", "transformers")}
+    return {"python": platform.python_version()} | found | {"torch": str(torch.__version__)}
 
 
 @functools.cache
