@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -187,3 +188,74 @@ def test_paths_with_spaces_and_a_relative_out_work(tmp_path, monkeypatch):
     assert main(["reproduce", FAST, "--out", "my results/run 1"]) == 0
     record = json.loads(Path("my results/run 1/claims.json").read_text())
     assert "--out 'my results/run 1'" in record["claims"][0]["command"]
+
+
+def test_a_text_too_short_is_refused_before_anything_starts(tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("to be or not to be that is the question " * 100)
+    assert main(["reproduce", "--text", str(tmp_path / "short.txt"), "--out", str(tmp_path / "out")]) == 2
+    assert "give a longer text" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "evidence").exists()
+
+
+def test_a_damaged_text_file_is_made_again(tmp_path):
+    from joma.claims.workspace import TextChoice, Workspace
+
+    (tmp_path / "long.txt").write_text("to be or not to be that is the question " * 4000)
+    workspace = Workspace(tmp_path / "out", text=TextChoice(str(tmp_path / "long.txt"), 6))
+    before = workspace.tokens()
+    path = tmp_path / "out" / "text" / "text.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.warns(UserWarning, match="read again"):
+        after = workspace.tokens()
+    assert after.digest == before.digest
+    assert workspace.tokens().digest == before.digest
+
+
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path):
+    words = ["reproduce", FAST, "--out", str(tmp_path / "out")]
+    code = (
+        "import resource, sys; from joma.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("joma: the disk is full")
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert main(words) == 0
+    assert json.loads((tmp_path / "out" / "claims.json").read_text())["claims"][0]["verdict"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_random_and_continued_it_ends_with_the_same_numbers(tmp_path):
+    options = ["reproduce", "text.rank_drop", "--seeds", "1", "--vocabulary-size", "100"]
+    assert command(*options, "--out", str(tmp_path / "undisturbed")).returncode == 0
+    words = [sys.executable, "-m", "joma", *options, "--out", str(tmp_path / "killed")]
+    generator = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(generator.uniform(5, 20))
+        process.kill()
+        process.wait()
+    assert command(*options, "--out", str(tmp_path / "killed")).returncode == 0
+    undisturbed, killed = (
+        json.loads((tmp_path / name / "evidence" / "text.rank_drop.json").read_text())["agreement"]
+        for name in ("undisturbed", "killed")
+    )
+    assert killed == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_quick_evaluates_every_claim_within_five_minutes(tmp_path):
+    from joma.claims.registry import all_claims
+
+    start = time.monotonic()
+    done = command("reproduce", "--out", str(tmp_path / "out"))
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert {claim["id"] for claim in record["claims"]} == set(all_claims())
+    assert all(claim["verdict"] for claim in record["claims"])
+    if os.cpu_count() == 2:
+        assert seconds < 300

@@ -5,7 +5,6 @@ import pytest
 import torch
 from tiny import tiny_recipe, tiny_tokens
 
-from joma.errors import BadInput
 from joma.train.decoder import Decoder
 from joma.train.probes import Probe
 
@@ -80,8 +79,3 @@ def test_leaves_the_network_as_it_was():
     assert decoder.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(weight, before[name]) for name, weight in decoder.state_dict().items())
-
-
-def test_held_out_text_too_short():
-    with pytest.raises(BadInput, match=r"120 .10 probe sequences of 12 tokens"):
-        Probe(RECIPE, tiny_tokens(300), CPU)

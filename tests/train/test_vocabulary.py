@@ -112,11 +112,11 @@ def test_a_vocabulary_of_no_word_is_refused(size):
 def test_a_text_too_short_for_a_batch_is_refused():
     tokens = tokenize(plain("word " * 100, "word " * 20))
     assert (len(tokens.train), len(tokens.held_out)) == (101, 21)
-    require_tokens(tokens, batch_size=10, sequence_length=10)
-    with pytest.raises(BadInput, match=r"only 101 tokens to train on; expected at least 111 \(11 × 10"):
-        require_tokens(tokens, batch_size=11, sequence_length=10)
+    require_tokens(tokens, batch_size=9, length=10, num_probe_sequences=1)
+    with pytest.raises(BadInput, match=r"only 101 tokens to train on; expected at least 110 \(10 sequences of 10 "):
+        require_tokens(tokens, batch_size=10, length=10, num_probe_sequences=1)
     with pytest.raises(BadInput, match=r"only 21 tokens held out; expected at least 22 "):
-        require_tokens(tokens, batch_size=2, sequence_length=21)
+        require_tokens(tokens, batch_size=2, length=10, num_probe_sequences=2)
 
 
 # --- the control

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from joma.errors import BadInput
 
 if TYPE_CHECKING:
     from joma.train.recipes import Recipe
@@ -21,6 +24,8 @@ class Profile(StrEnum):
     QUICK = "quick"  # all claims within five minutes on two cores
     FULL = "full"  # the paper's sizes; hours
 
+
+VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
 
 Progress = Callable[[str, float, float], None]
 """Told (what is being done, how much is done, out of how much), as often as one likes."""
@@ -68,18 +73,27 @@ class Workspace:
         return range(default if self.num_seeds is None else self.num_seeds)
 
     def tokens(self) -> Tokens:
-        """The text as a network reads it; read and cut up once per folder."""
+        """The text as a network reads it; read and cut up once per folder, and again if the file is damaged.
+
+        Raises:
+            BadInput: the text cannot be read, or is too short for the networks of the paper's Figure 6.
+        """
+        from joma.train.recipes import Recipe
         from joma.train.text import read_text
-        from joma.train.vocabulary import load_tokens, save_tokens, tokenize
+        from joma.train.vocabulary import load_tokens, require_tokens, save_tokens, tokenize
 
         path = self._tokens_path("text")
         if path.exists():
-            return load_tokens(path)
+            try:
+                return load_tokens(path)
+            except BadInput as damage:
+                warnings.warn(f"{damage.problem}: the text is read again", stacklevel=2)
         self.progress("reading the text", 0, 1)
         size = self.text.vocabulary_size
         if size is None and self.text.tokenizer is None:
-            size = {Profile.QUICK: 1000, Profile.FULL: 4000}[self.profile]
+            size = VOCABULARY_SIZES[self.profile]
         tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer)
+        require_tokens(tokens, Recipe.batch_size, Recipe.length, Recipe.num_probe_sequences)
         save_tokens(tokens, path)
         return tokens
 

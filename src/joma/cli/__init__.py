@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from joma.errors import BadInput, RunFailed
 COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
+    "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
 }
 
 
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(None if argv is None else list(argv))
     run: Callable[[Any], int] = _module(options.subcommand).run
     try:
-        return run(options[options.subcommand])
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"joma: {message}", file=sys.stderr)
+            return run(options[options.subcommand])
     except BadInput as error:
         return _say(str(error), 2)
     except RunFailed as error:

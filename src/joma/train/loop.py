@@ -26,7 +26,7 @@ from joma.train.journal import append_line, line_of
 from joma.train.probes import Probe
 from joma.train.recipes import Recipe
 from joma.train.run import Run, claim_folder, locked
-from joma.train.vocabulary import Tokens
+from joma.train.vocabulary import Tokens, require_tokens
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps in all) between any two steps; what it raises stops the run after a checkpoint."""
@@ -205,14 +205,8 @@ def _streams(recipe: Recipe, tokens: Tokens) -> Tensor:
             expected=f"the {recipe.decoder.vocabulary_size:,} of the recipe {recipe.name!r}",
             remedy="make the recipe with `vocabulary_size=len(tokens.vocabulary)`",
         )
+    require_tokens(tokens, recipe.batch_size, recipe.length, recipe.num_probe_sequences)
     num_per_stream = len(tokens.train) // recipe.batch_size
-    if num_per_stream <= recipe.length:
-        raise BadInput(
-            f"the text {tokens.name} has only {len(tokens.train):,} tokens to train on",
-            expected=f"at least {recipe.batch_size * (recipe.length + 1):,} ({recipe.batch_size} streams of "
-            f"{recipe.length} and the one after)",
-            remedy="give a longer text, or a smaller batch or length",
-        )
     return tokens.train[: num_per_stream * recipe.batch_size].view(recipe.batch_size, num_per_stream)
 
 

@@ -22,7 +22,6 @@ import math
 import torch
 from torch import Tensor
 
-from joma.errors import BadInput
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.spectrum import stable_rank
 from joma.train.decoder import Decoder, next_token_loss
@@ -38,21 +37,12 @@ class Probe:
 
     Args:
         recipe: how many sequences, how long.
-        tokens: the text.
+        tokens: the text, long enough for them (``require_tokens``).
         device: where the network is.
-
-    Raises:
-        BadInput: held-out text too short for that many sequences without overlap.
     """
 
     def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
         window, num = recipe.length + 1, recipe.num_probe_sequences
-        if len(tokens.held_out) < num * window:
-            raise BadInput(
-                f"the text {tokens.name} has only {len(tokens.held_out):,} tokens held out",
-                expected=f"at least {num * window:,} ({num} probe sequences of {window} tokens)",
-                remedy="give a longer text, or fewer or shorter probe sequences",
-            )
         starts = [(len(tokens.held_out) - window) * i // (num - 1) for i in range(num)]
         sequences = torch.stack([tokens.held_out[start : start + window] for start in starts]).to(device)
         self._inputs, self._targets = sequences[:, :-1].contiguous(), sequences[:, 1:].contiguous()

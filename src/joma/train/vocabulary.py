@@ -119,20 +119,20 @@ def shuffled(tokens: Tokens, seed: int) -> Tokens:
     )
 
 
-def require_tokens(tokens: Tokens, batch_size: int, sequence_length: int) -> None:
-    """Refuse a text too short for one batch to train on and one sequence to test on, each with its next words.
+def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_sequences: int) -> None:
+    """Refuse a text too short for one batch to train on and the held-out sequences, each with its next word.
 
     Raises:
         BadInput: naming how many tokens there are and how many are needed.
     """
-    needs = [("to train on", tokens.train, batch_size), ("held out", tokens.held_out, 1)]
+    needs = [("to train on", tokens.train, batch_size), ("held out", tokens.held_out, num_probe_sequences)]
     for what, part, num_sequences in needs:
-        needed = num_sequences * sequence_length + 1
+        needed = num_sequences * (length + 1)
         if len(part) < needed:
             raise BadInput(
                 f"the text {tokens.name} has only {len(part):,} tokens {what}",
-                expected=f"at least {needed:,} ({num_sequences} × {sequence_length} and the one after)",
-                remedy="give a longer text, or a smaller batch or sequence length",
+                expected=f"at least {needed:,} ({num_sequences} sequences of {length} and the one after)",
+                remedy="give a longer text, or fewer or shorter sequences",
             )
 
 
