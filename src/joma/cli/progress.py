@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from joma.claims.evaluation import Outcome
+
+SLOW_SECONDS = 2.0
+"""What is over sooner needs no progress."""
 
 QUIET_SECONDS = 10.0
 """Without a terminal, a step says something at most this often."""
@@ -58,3 +62,30 @@ def shown(num_claims: int) -> Generator[Display]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield Display(console, progress, num_claims)
+
+
+@contextmanager
+def shown_if_slow(what: str) -> Generator[Callable[[float, float], None]]:
+    """Give a function to be told (done, all) while the block runs; it shows them once that takes over two seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    started = said = time.monotonic()
+
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None, visible=False)
+
+        def tell(done: float, total: float) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - started < SLOW_SECONDS:
+                return
+            progress.update(task, completed=done, total=total, visible=True)
+            if not console.is_terminal and (said == started or now - said > QUIET_SECONDS):
+                said = now
+                left = (now - started) / done * (total - done) if done else math.inf
+                console.print(f"{what}: {done / total:.0%}, about {left:.0f} s left", markup=False)
+
+        yield tell

@@ -154,9 +154,10 @@ def _draw_chart(figure: FigureBase, drawn: Drawing, colours: Sequence[str]) -> N
 
 
 def _num_legend_columns(labels: Sequence[str]) -> int:
-    if any(len(label) > 26 for label in labels):
+    longest = max(map(len, labels), default=0)
+    if longest > 26:
         return 1
-    return 2 if len(labels) in (2, 4) else 3
+    return 2 if longest > 14 or len(labels) in (2, 4) else 3
 
 
 def _draw_legend(figure: FigureBase, axes: Axes, labels: Sequence[str]) -> None:

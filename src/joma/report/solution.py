@@ -14,7 +14,7 @@ from rich.text import Text
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.records import Status
-from joma.report.words import format_number
+from joma.report.words import format_extended, format_number
 from joma.theory.linear import blow_up_time, linear_solution, linear_status
 from joma.theory.nonlinear import log_convergence, nonlinear_solution
 from joma.theory.normalized import entropy_of_squares, normalized_solution, sparsest_time
@@ -138,15 +138,15 @@ def solution_record(solution: Solution) -> dict[str, Any]:
         "gain": dynamics.gain,
         "attention": dynamics.attention,
         "t": solution.times.tolist(),
-        "v": [_finite_or_none(row) for row in solution.v.tolist()],
-        "entropy_nats": _finite_or_none(solution.entropy.tolist()),
+        "v": finite_or_none(solution.v.tolist()),
+        "entropy_nats": finite_or_none(solution.entropy.tolist()),
         "status": {"name": solution.status.name, "cause": solution.status.cause, "remedy": solution.status.remedy},
     }
     if solution.sparsest is None:
         blow_ups = dynamics.blow_ups.tolist()
         return record | {
             "winners": dynamics.winners,
-            "blow_up_times": _finite_or_none(blow_ups) if dynamics.attention == "exp" else [None] * len(blow_ups),
+            "blow_up_times": finite_or_none(blow_ups) if dynamics.attention == "exp" else [None] * len(blow_ups),
         }
     time, entropy = solution.sparsest
     inner = _is_inner(solution)
@@ -176,7 +176,7 @@ def solution_table(solution: Solution, width: int) -> Table:
         table.add_column(Text(name.replace(", ", "\n")), justify="right", no_wrap=True)
     table.add_column("entropy\nin nats", justify="right", no_wrap=True)
     for time, v, entropy, is_sparsest in _rows(solution):
-        cells = [f"{time:.6g}", *map(_cell, (*v[:num], entropy))]
+        cells = [f"{time:.6g}", *map(format_extended, (*v[:num], entropy))]
         table.add_row(*cells, *["sparsest"][:is_sparsest], style="bold" if is_sparsest else None)
     return table
 
@@ -284,11 +284,6 @@ def _rest(num: int) -> str:
     return f"and {num} more component{'s' * (num > 1)}: --json gives all"
 
 
-def _cell(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return ("∞" if value > 0 else "−∞") if math.isinf(value) else format_number(value)
-
-
-def _finite_or_none(values: Sequence[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
+def finite_or_none(values: Sequence[Any]) -> list[Any]:
+    """Nested lists of numbers with null in place of what JSON has no word for."""
+    return [finite_or_none(v) if isinstance(v, list) else v if math.isfinite(v) else None for v in values]

@@ -26,6 +26,13 @@ def format_number(value: float, digits: int = 4) -> str:
     return _mantissa_and_power(value, 0.0, digits)
 
 
+def format_extended(value: float) -> str:
+    """``value`` as by ``format_number``, ∞ where it is infinite, a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    return ("∞" if value > 0 else "−∞") if math.isinf(value) else format_number(value)
+
+
 def format_estimate(estimate: Estimate) -> str:
     """Mean ± standard deviation over seeds, rounded where the spread begins, with the unit.
 

@@ -15,7 +15,7 @@ from joma.errors import InvalidArgument
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, velocity
 from joma.records import Status
 from joma.simulate.threads import few_threads
-from joma.simulate.trajectory import Trajectory, trajectory_of
+from joma.simulate.trajectory import Progress, Trajectory, silent, trajectory_of
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 """Called with the parameters and ``lr``."""
@@ -47,6 +47,8 @@ def descent(
     learning_rate: float,
     optimizer: str | OptimizerFactory = "sgd",
     minibatches: Minibatches | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Trajectory:
     """Descend the loss in finite steps and take snapshots at the given ones.
 
@@ -58,6 +60,7 @@ def descent(
         optimizer: a name of ``OPTIMIZERS``, or anything that is called with (parameters, lr=...) to build a
             ``torch.optim.Optimizer``.
         minibatches: the samples of each step; all of them without it.
+        progress: told at every snapshot how many steps are done, as (done, all).
 
     Returns:
         The trajectory, its times the step counts. Where the parameters stop being finite the status says so and the
@@ -97,6 +100,7 @@ def descent(
             status = Status("diverged", cause, "lower learning_rate")
             break
         snapshots.append(_copy(trained | recoils))
+        progress(after, counts[-1])
     seen = {name: torch.stack([snapshot[name] for snapshot in snapshots]) for name in snapshots[0]}
     recoil = seen.pop("recoil", None)
     if start.upper is not None and "upper" not in seen:

@@ -19,7 +19,7 @@ from joma.problem.attention import attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, token_weights, velocity
 from joma.records import Status
 from joma.simulate.threads import few_threads
-from joma.simulate.trajectory import Trajectory, trajectory_of
+from joma.simulate.trajectory import Progress, Trajectory, silent, trajectory_of
 from joma.theory.invariants import expected_logits
 
 SolverFactory = Callable[..., integrate.OdeSolver]
@@ -106,6 +106,7 @@ def flow(
     *,
     reduced: bool = False,
     solver: Adaptive | FixedStep = DEFAULT_SOLVER,
+    progress: Progress = silent,
 ) -> Trajectory:
     """Integrate the gradient flow and take snapshots at the given times.
 
@@ -120,6 +121,7 @@ def flow(
             embeddings, one query, and with linear attention z(0)² > Σₖ vₖ(0)² for every token, without which z would
             have no sign. With softmax attention b̄ is kept at its starting value, so it is an approximation.
         solver: how to integrate.
+        progress: told now and then how much of the time is done, as (done, all).
 
     Returns:
         The trajectory. Where the solver cannot go on (the flow reaches infinity in finite time, or is too stiff for
@@ -150,9 +152,9 @@ def flow(
 
     with few_threads(model, start):
         if isinstance(solver, Adaptive):
-            states, status = _adaptive(solver, right_hand_side, layout.pack(parts), moments)
+            states, status = _adaptive(solver, right_hand_side, layout.pack(parts), moments, progress)
         else:
-            states, status = _fixed_step(solver, right_hand_side, layout.pack(parts), moments)
+            states, status = _fixed_step(solver, right_hand_side, layout.pack(parts), moments, progress)
     seen = layout.unpack(states)
     weights, upper = seen["weights"], seen.get("upper")
     if upper is None and start.upper is not None:
@@ -163,7 +165,7 @@ def flow(
 
 
 def _adaptive(
-    settings: Adaptive, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray
+    settings: Adaptive, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, Status]:
     """The states (T, n) at as many of the times as were reached, and how it ended."""
     states, reached, tolerance = [start.copy()], 1, settings.tolerance
@@ -180,6 +182,7 @@ def _adaptive(
                     f"the solver could not step past t = {solver.t:.6g} ({message or 'the state is not finite'})",
                     "the flow may reach infinity there: ask for earlier times, or try method='LSODA'",
                 )
+            progress(float(solver.t - times[0]), float(times[-1] - times[0]))
             passed = int(np.searchsorted(times, solver.t, side="right"))
             if passed > reached:
                 between = solver.dense_output()
@@ -195,7 +198,7 @@ def _adaptive(
 
 
 def _fixed_step(
-    settings: FixedStep, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray
+    settings: FixedStep, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, Status]:
     """As ``_adaptive``."""
     states, state = [start.copy()], start
@@ -212,6 +215,7 @@ def _fixed_step(
             cause = f"the state stopped being finite between t = {before:.6g} and {after:.6g}"
             return np.stack(states), Status("stopped", cause, "take a smaller step, or ask for earlier times")
         states.append(state)
+        progress(float(after - times[0]), float(times[-1] - times[0]))
     return np.stack(states), Status()
 
 

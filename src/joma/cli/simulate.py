@@ -1,0 +1,230 @@
+"""``joma simulate``: train the one-layer model and say what became of Theorem 1's invariant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+from joma.cli.numbers import Given, times
+from joma.errors import BadInput, RunFailed
+
+if TYPE_CHECKING:
+    import torch
+
+    from joma.problem.one_layer import OneLayer, Parameters
+    from joma.report.simulation import Course
+    from joma.simulate.trajectory import Trajectory
+
+FLOW_ONLY = ("t", "method", "tolerance", "runge_kutta")
+DESCENT_ONLY = ("learning_rate", "steps", "batch_size")
+DEFAULT_TIMES = "0:20:41"
+SNAPSHOTS = 100
+"""How many snapshots a descent leaves behind, about."""
+
+LARGEST_MOVE = 3.0
+"""How far embeddings are moved at most, in units of a Gaussian per coordinate: they are random from there on."""
+
+REMEDIES = {
+    "stopped": "ask for earlier times with --t, try --method LSODA, or take a smaller step with --runge-kutta",
+    "too_many_evaluations": "stiff: try --method LSODA; kinks, as relu has: try --runge-kutta 0.05",
+    "diverged": "lower --learning-rate",
+}
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of ``joma simulate``."""
+    add = parser.add_argument
+    add("--attention", type=str, default="softmax", help="linear, exp or softmax")
+    add("--temperature", type=float, default=1.0, help="T of exp and softmax attention")
+    add("--activation", type=str, default="tanh", help="φ: identity, tanh, relu, gelu, softplus, sigmoid or silu")
+    add("--loss", type=str, default="cross_entropy", help="cross_entropy, squared_error or constant_gradient")
+    add("--fixed-upper", action="store_true", help="leave the upper layer as it starts")
+    add("--coherence", type=float, default=0.0, help="max |UᵀU − I| of the token embeddings; 0: orthonormal")
+    add("--seeds", type=PositiveInt, default=1, metavar="N", help="problems at once, each with its own data and start")
+    add("--tokens", type=PositiveInt, default=12, help="contextual tokens")
+    add("--classes", type=PositiveInt, default=4, help="classes of samples, which differ in their tokens")
+    add("--hidden", type=PositiveInt, default=8, help="hidden units of the MLP")
+    add("--samples", type=PositiveInt, default=32, help="samples of each query")
+    add("--length", type=PositiveInt, default=8, help="tokens of each sample")
+    add("--queries", type=PositiveInt, default=1, help="queries, each with its own attention logits")
+    add("--scale", type=float, default=0.3, help="standard deviation of the weights at the start")
+    add("--logit", type=float, default=1.0, help="every attention logit at the start")
+    add("--t", type=Given | None, metavar="NUMBERS", help=f"times of the gradient flow (default {DEFAULT_TIMES})")
+    add("--method", type=str | None, help="solver of the flow: DOP853 (default), RK45, LSODA, Radau, BDF")
+    add("--tolerance", type=float | None, help="of the solver, relative and absolute (default 1e-10)")
+    add(
+        "--runge-kutta",
+        type=float | None,
+        metavar="STEP",
+        help="fixed steps of the flow in place of a solver, for relu",
+    )
+    add("--optimizer", type=str | None, help="finite steps in place of the flow: sgd, momentum or adam")
+    add("--learning-rate", type=float | None, help="of the optimizer")
+    add("--steps", type=PositiveInt | None, help="how many steps of the optimizer")
+    add("--batch-size", type=PositiveInt | None, help="samples of each query in a step (default: all)")
+    add("--json", action="store_true", help="print JSON in place of the table")
+    add("--out", type=str | None, metavar="DIR", help="write the trajectory, simulation.json and pictures there")
+
+
+def run(options: Any) -> int:
+    """Simulate, print, write, return the exit status."""
+    _check_together(options)
+    folder = None if options.out is None else Path(options.out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
+    at = times(DEFAULT_TIMES if options.t is None else options.t)
+
+    from joma.report.simulation import course_of, simulation_record
+
+    model, start = _problem(options)
+    trajectory = _trajectory(options, model, start, at)
+    course = course_of(model, trajectory, "t" if options.optimizer is None else "step")
+    record = simulation_record(model, trajectory, course, _settings(options))
+    if folder is not None:
+        _write(folder, trajectory, course, record)
+    if options.json:
+        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        _show(course)
+    if not trajectory.status.ok:
+        kept = f"{len(trajectory.times)} snapshots up to {float(trajectory.times[-1]):g} are kept"
+        remedy = REMEDIES.get(trajectory.status.name, trajectory.status.remedy)
+        raise RunFailed(f"the simulation stopped: {trajectory.status.cause}", kept=kept, remedy=remedy)
+    return 0
+
+
+def _check_together(options: Any) -> None:
+    """Refuse options that would be ignored beside the others."""
+    descends = options.optimizer is not None
+    for name in FLOW_ONLY if descends else DESCENT_ONLY:
+        if getattr(options, name) is not None:
+            raise BadInput(
+                f"{_flag(name)} has no effect {'with' if descends else 'without'} --optimizer",
+                expected=f"options of {'finite steps' if descends else 'the gradient flow'}",
+                remedy=f"leave it out, or {'leave out' if descends else 'give'} --optimizer",
+            )
+    for name in ("learning_rate", "steps"):
+        if descends and getattr(options, name) is None:
+            raise BadInput("--optimizer alone", expected=f"{_flag(name)} with it", remedy="give both")
+    for name in ("method", "tolerance"):
+        if options.runge_kutta is not None and getattr(options, name) is not None:
+            raise BadInput(f"{_flag(name)} has no effect with --runge-kutta", expected="one of them", remedy="choose")
+    if options.attention == "softmax" and options.queries > 1 and options.optimizer not in (None, "sgd"):
+        raise BadInput(
+            f"softmax attention over {options.queries} queries with --optimizer {options.optimizer}",
+            expected="the flow or sgd, along which the exact identity can be followed (Theorem 1 says nothing here)",
+            remedy="take --queries 1, --attention exp or --optimizer sgd",
+        )
+
+
+def _problem(options: Any) -> tuple[OneLayer, Parameters]:
+    from joma.domains import FINITE
+    from joma.problem.classes import classification_data, gaussian_classes, random_parameters
+    from joma.problem.one_layer import OneLayer
+
+    FINITE.check(options.logit, "joma simulate", "--logit")
+    seeds = range(options.seeds)
+    law = gaussian_classes(options.classes, options.tokens, width=options.tokens / 6)
+    model = OneLayer(
+        *classification_data(law, options.samples, options.length, seeds, options.queries),
+        *_embeddings(options.tokens, options.queries, options.coherence, seeds),
+        attention=options.attention,
+        temperature=options.temperature,
+        activation=options.activation,
+        loss=options.loss,
+        trains_upper=not options.fixed_upper,
+    )
+    return model, random_parameters(model, options.hidden, seeds, options.scale, options.logit)
+
+
+def _embeddings(
+    n_context: int, n_queries: int, wanted: float, seeds: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors, orthonormal or moved at random just as far as gives the token embeddings the coherence wanted."""
+    import torch
+    from scipy.optimize import brentq
+
+    from joma.domains import FRACTION
+    from joma.problem.one_layer import orthonormal_embeddings
+    from joma.theory.embeddings import coherence
+
+    FRACTION.check(wanted, "joma simulate", "--coherence")
+    tokens, queries = orthonormal_embeddings(n_context, n_queries)
+    if wanted == 0.0:
+        return tokens, queries
+    exact, moved = torch.cat([tokens, queries], -1), []
+    for seed in seeds:
+        noise = torch.randn(exact.shape, dtype=exact.dtype, generator=torch.Generator().manual_seed(seed))
+
+        def at(size: float, noise: torch.Tensor = noise) -> torch.Tensor:
+            return torch.nn.functional.normalize(exact + size * noise, dim=-2)
+
+        def above(size: float, at: Callable[[float], torch.Tensor] = at) -> float:
+            return float(coherence(at(size)[:, :n_context])) - wanted
+
+        most = wanted + above(LARGEST_MOVE)
+        if most < wanted:
+            raise BadInput(
+                f"--coherence is {wanted:g}",
+                expected=f"at most {most:.2g}, which {n_context} random vectors reach (seed {seed})",
+                remedy="lower it, or take more --tokens",
+            )
+        moved.append(at(brentq(above, 0.0, LARGEST_MOVE)))
+    together = torch.stack(moved)
+    return together[..., :n_context], together[..., n_context:]
+
+
+def _trajectory(options: Any, model: OneLayer, start: Parameters, at: list[float]) -> Trajectory:
+    from joma.cli.progress import shown_if_slow
+    from joma.simulate.descent import Minibatches, descent
+    from joma.simulate.flow import Adaptive, FixedStep, flow
+
+    if options.optimizer is not None:
+        steps = [*range(0, options.steps, max(1, options.steps // SNAPSHOTS)), options.steps]
+        batches = None if options.batch_size is None else Minibatches(options.batch_size)
+        with shown_if_slow(options.optimizer) as tell:
+            return descent(model, start, steps, options.learning_rate, options.optimizer, batches, progress=tell)
+    if len(at) < 2:
+        raise BadInput("--t holds one time", expected="at least two", remedy="give a start and an end, such as 0,10")
+    if options.runge_kutta is not None:
+        solver = FixedStep(options.runge_kutta)
+    else:
+        chosen = {name: getattr(options, name) for name in ("method", "tolerance")}
+        solver = Adaptive(**{name: value for name, value in chosen.items() if value is not None})
+    with shown_if_slow("gradient flow") as tell:
+        return flow(model, start, at, solver=solver, progress=tell)
+
+
+def _settings(options: Any) -> dict[str, Any]:
+    """The options that the numbers depend on."""
+    given = vars(options)
+    return {name: value for name, value in given.items() if name not in ("config", "json", "out")}
+
+
+def _write(folder: Path, trajectory: Trajectory, course: Course, record: dict[str, Any]) -> None:
+    from joma.files import write_json
+    from joma.report.figures import write_figure
+    from joma.report.simulation import simulation_charts
+    from joma.simulate.trajectory import save_trajectory
+
+    save_trajectory(trajectory, folder / "trajectory.safetensors")
+    write_json(folder / "simulation.json", record)
+    for chart in simulation_charts(course):
+        write_figure(chart, folder)
+
+
+def _show(course: Course) -> None:
+    from rich.console import Console
+
+    from joma.report.simulation import simulation_table
+
+    Console().print(simulation_table(course))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
