@@ -48,8 +48,9 @@ class Course:
     closed: Float[torch.Tensor, "T P"] | None
 
     def relative(self, drift: Float[torch.Tensor, "T P"]) -> Float[torch.Tensor, "T P"]:
-        """A drift relative to the largest motion of the whole run; 0 where nothing moved."""
-        return drift / self.motion.abs().amax((0, -1)).clamp_min(torch.finfo(drift.dtype).tiny)
+        """A drift relative to the largest motion of the whole run: 0 where nothing moved, NaN where that overflowed."""
+        moved = self.motion.abs().amax((0, -1)).clamp_min(torch.finfo(drift.dtype).tiny)
+        return torch.where(moved.isfinite(), drift / moved, torch.nan)
 
     @property
     def drift(self) -> Float[torch.Tensor, "T P"]:
