@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from joma.errors import InvalidArgument
@@ -25,7 +25,7 @@ class Domain:
     """
 
     required: str
-    contains: Callable[[float], bool]
+    contains: Callable[[float], bool] = field(repr=False)
     bad_values: tuple[float, ...]
     remedy: str
 
