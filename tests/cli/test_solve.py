@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -216,6 +218,13 @@ def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_numbers_beyond_float64_are_a_failure_and_not_a_hole_in_the_table(capsys):
+    assert main(["solve", "--delta", "1e200,1", "--t", "0,1", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert "leaves the range of float64 at t = 1" in err
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -235,6 +244,16 @@ def test_files_without_one_list_of_numbers_are_refused_in_one_line(name, content
     assert main(["solve", "--mu", str(tmp_path / name)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "--mu" in line
+
+
+def test_the_page_shows_what_its_commands_print(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (Path(__file__).parents[2] / "docs" / "solve.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```\n\$ joma (.*)\n((?:.*\n)+?)```", page)
+    assert len(shown) == 3
+    for words, printed in shown:
+        assert main(words.split()) == 0
+        assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed.splitlines()
 
 
 def test_the_command_of_the_issue_prints_json_and_nothing_else():

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
+from joma.errors import RunFailed
 from joma.records import Status
 from joma.report.words import format_extended, format_number
 from joma.theory.linear import blow_up_time, linear_solution, linear_status
@@ -122,9 +123,20 @@ class Solution:
 
 
 def solve(dynamics: Dynamics, times: Sequence[float]) -> Solution:
-    """Solve the dynamics at these times (at least 0, increasing)."""
+    """Solve the dynamics at these times (at least 0, increasing).
+
+    Raises:
+        RunFailed: the numbers leave float64.
+    """
     at = torch.tensor(times, dtype=REAL)
     v = dynamics.v(at)
+    if bool(v.isnan().any()):
+        first = float(at[v.isnan().any(-1)][0])
+        raise RunFailed(
+            f"v leaves the range of float64 at t = {first:g}",
+            kept="nothing was written",
+            remedy=f"ask for earlier times, or for {dynamics.symbol} of smaller size",
+        )
     sparsest = dynamics.sparsest() if dynamics.symbol == "μ" else None
     return Solution(dynamics, at, v, dynamics.entropy(at, v), sparsest, dynamics.status(at))
 
@@ -213,7 +225,6 @@ def solution_charts(solution: Solution) -> tuple[Chart, Chart]:
     v = dynamics.v(grid)
     entropy = dynamics.entropy(grid, v)
     marks = _marks(solution, float(grid[-1]))
-    uniform = Mark("y", math.log(len(dynamics.rates)), "uniform attention")
     components = tuple(_curve(name, grid, v[:, index]) for index, name in enumerate(_names(dynamics)))
     kind = "softmax attention" if dynamics.attention == "softmax" else "attention exp(αv²)"
     what = f"{'Nonlinear' if dynamics.symbol == 'μ' else 'Linear'} MLP, {kind}, α = {dynamics.gain:.4g}"
@@ -226,7 +237,7 @@ def solution_charts(solution: Solution) -> tuple[Chart, Chart]:
             "t",
             "entropy of softmax(αv²), nats",
             (_curve("entropy", grid, entropy),),
-            (*marks, uniform) if len(dynamics.rates) > 1 else marks,
+            marks,
         ),
     )
 
