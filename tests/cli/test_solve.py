@@ -171,7 +171,13 @@ def test_options_come_from_a_configuration(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--mu", "3,2,1"], ["--delta", "-1,2", "--attention", "exp", "--t", "0:2:5"], ["--mu", "2", "--t", "0"]]
+    "words",
+    [
+        ["--mu", "3,2,1"],
+        ["--mu", "1:4:40"],
+        ["--delta", "-1,2", "--attention", "exp", "--t", "0:2:5"],
+        ["--mu", "2", "--t", "0"],
+    ],
 )
 def test_pictures_are_drawn_with_every_curve(words, tmp_path, capsys):
     for name in ("picture.png", "picture.svg"):

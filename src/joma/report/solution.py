@@ -22,6 +22,7 @@ from joma.theory.normalized import entropy_of_squares, normalized_solution, spar
 from joma.theory.normalized_linear import linear_attention_entropy_over_time, normalized_linear_solution
 
 _POINTS = 400
+_OWN_COLOURS = 6
 _REACH = 10.0
 """A picture runs on to the sparsest time where that lies at most so many times as late as the last time asked for."""
 
@@ -225,11 +226,10 @@ def solution_charts(solution: Solution) -> tuple[Chart, Chart]:
     v = dynamics.v(grid)
     entropy = dynamics.entropy(grid, v)
     marks = _marks(solution, float(grid[-1]))
-    components = tuple(_curve(name, grid, v[:, index]) for index, name in enumerate(_names(dynamics)))
     kind = "softmax attention" if dynamics.attention == "softmax" else "attention exp(αv²)"
     what = f"{'Nonlinear' if dynamics.symbol == 'μ' else 'Linear'} MLP, {kind}, α = {dynamics.gain:.4g}"
     return (
-        Chart("v", what, "Each component of v over time.", "t", "v(t)", components, marks),
+        Chart("v", what, "Each component of v over time.", "t", "v(t)", _components(dynamics, grid, v), marks),
         Chart(
             "entropy",
             "Attention entropy",
@@ -275,6 +275,22 @@ def _grid(solution: Solution) -> torch.Tensor:
 def _curve(name: str, times: torch.Tensor, values: torch.Tensor) -> Curve:
     there = values.isfinite()
     return Curve(name, times[there].tolist(), values[there].tolist())
+
+
+def _components(dynamics: Dynamics, times: torch.Tensor, v: torch.Tensor) -> tuple[Curve, ...]:
+    """One curve each, as far as colours go; those of smaller rates are then put together."""
+    order = dynamics.rates.abs().argsort(descending=True, stable=True).tolist()
+    own = order if len(order) <= _OWN_COLOURS else order[: _OWN_COLOURS - 1]
+    names = _names(dynamics)
+    curves = [_curve(names[index], times, v[:, index]) for index in sorted(own)]
+    rest = v[:, order[len(own) :]]
+    if rest.shape[-1]:
+        there = rest.isfinite().all(-1)
+        parts = (rest.median(-1).values, rest.amin(-1), rest.amax(-1))
+        middle, low, high = (part[there].tolist() for part in parts)
+        name = f"{rest.shape[-1]} others: median, range"
+        curves.append(Curve(name, times[there].tolist(), middle, low, high, role="context"))
+    return tuple(curves)
 
 
 def _marks(solution: Solution, end: float) -> tuple[Mark, ...]:
