@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TextIO
 
 import jsonargparse
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[Any], int] = _module(options.subcommand).run
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"joma: {message}", file=sys.stderr)
+            warnings.showwarning = _say_warning
             return run(options[options.subcommand])
     except BadInput as error:
         return _say(str(error), 2)
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(error), 1)
     except KeyboardInterrupt:
         return _say("interrupted; what was finished is kept: run the same command again to go on", 130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return _say("the disk is full; what was finished is kept: free some space and run the same again", 1)
@@ -60,6 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _module(command: str) -> Any:
     return import_module(f"joma.cli.{command}")
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as a sentence for people, without a line of our source."""
+    print(f"joma: {message}", file=sys.stderr)
 
 
 def _say(message: str, status: int) -> int:
