@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, TextIO
+from typing import Any
 
 import jsonargparse
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[Any], int] = _module(options.subcommand).run
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
+            warnings.showwarning = _say_warning  # ty: ignore[invalid-assignment] (it wants that very function)
             return run(options[options.subcommand])
     except BadInput as error:
         return _say(str(error), 2)
@@ -66,14 +66,7 @@ def _module(command: str) -> Any:
     return import_module(f"joma.cli.{command}")
 
 
-def _say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _say_warning(message: Warning | str, *_: object) -> None:
     """Show a warning as a sentence for people, without a line of our source."""
     print(f"joma: {message}", file=sys.stderr)
 
