@@ -135,3 +135,8 @@ def test_linear_attention_only_gets_sparser():
 def test_refuses_what_it_cannot_mean(function, given, message):
     with pytest.raises(InvalidArgument, match=message):
         function(*given)
+
+
+def test_a_winner_beyond_double_precision_is_refused():
+    with pytest.raises(InvalidArgument, match="`delta` is as large as 1e\\+200"):
+        normalized_linear_solution([1e200, 1.0], [0.0, 1.0])

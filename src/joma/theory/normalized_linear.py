@@ -50,7 +50,17 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
     scale = torch.sqrt(2 * problem.gain)
     within_reach("normalized_linear_solution", "v0", problem.v0, scale, _FARTHEST_START)
     race = _race(problem.mu * scale, problem.v0 * scale)
-    return one_time_less(t, _solve(race, problem.t) / scale, 2)
+    v = _solve(race, problem.t) / scale
+    if torch.isnan(v).any():
+        longest = problem.t[problem.t.isfinite()].max()
+        raise InvalidArgument(
+            "normalized_linear_solution",
+            "delta",
+            required="Δ and t whose product, the way of the winner, can be squared in double precision",
+            received=f"as large as {problem.mu.abs().max():.3g} for a time of {longest:.3g}",
+            remedy="scale Δ down and t up by the same factor, or ask for t = ∞",
+        )
+    return one_time_less(t, v, 2)
 
 
 @numpy_in_numpy_out
