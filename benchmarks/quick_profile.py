@@ -1,9 +1,8 @@
 """Where the time of `joma reproduce` goes: each claim, and training, evaluating and reporting, against five minutes.
 
 The command runs in a folder of its own, from outside, as a person would run it. When it trains is read off the run
-folders: from the first settings written to the last measurement, where at least one network was training; starting the
-workers counts as evaluating. A claim's
-seconds hold the networks that it was the first to need.
+folders: from the first settings written to the last measurement, where at least one network was training. Starting
+the workers counts as evaluating. A claim's seconds hold the networks that it was the first to need.
 
     python benchmarks/quick_profile.py [--json] [what else goes to joma reproduce: CLAIM ... --seeds 1 ...]
 """
