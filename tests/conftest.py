@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers' threads must not spin on each other's cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub by accident; those that mean to say so
 # A shell makes what it starts in the background ignore Ctrl-C; the tests that send one mean it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

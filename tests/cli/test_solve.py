@@ -224,11 +224,11 @@ def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_numbers_beyond_float64_are_a_failure_and_not_a_hole_in_the_table(capsys):
-    assert main(["solve", "--delta", "1e200,1", "--t", "0,1", "--json"]) == 1
+def test_numbers_beyond_float64_are_refused_and_not_a_hole_in_the_table(capsys):
+    assert main(["solve", "--delta", "1e200,1", "--t", "0,1", "--json"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert "leaves the range of float64 at t = 1" in err
+    assert "`delta` is as large as 1e+200" in err
 
 
 @pytest.mark.parametrize(

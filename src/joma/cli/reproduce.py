@@ -143,6 +143,7 @@ def _show(outcomes: Sequence[Outcome], folder: Path) -> None:
 
     from joma.report.tables import verdict_table
 
-    console = Console(file=sys.stdout)
+    # Off a terminal there is no width to fit into, and a narrow table is hard to read.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     console.print(verdict_table(outcomes))
     console.print(f"the page: {(folder / 'report.html').absolute().as_uri()}", soft_wrap=True)

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from joma.claims.evaluation import Outcome
 from joma.files import replacing
-from joma.records import Estimate, Measurement, Verdict
-from joma.report.words import format_criterion, format_estimate, format_num, format_seconds, verdict_text
+from joma.records import Measurement, Verdict
+from joma.report.words import format_criterion, format_estimate, format_seconds, verdict_text
 
 _STYLES = {
     Verdict.HOLDS.value: "bold green",
@@ -53,12 +53,8 @@ def _evidence(outcome: Outcome) -> tuple[str, str, str]:
     if outcome.agreement is None:
         return "–", "–", "–"
     agreement = outcome.agreement
-    controls = "\n".join(_cell(control.estimate) for control in agreement.controls)
-    return _cell(agreement.measured), format_criterion(agreement.criterion), controls
-
-
-def _cell(estimate: Estimate) -> str:
-    return format_estimate(estimate) + (f" ({format_num(estimate)})" if estimate.num > 1 else "")
+    controls = "\n".join(format_estimate(control.estimate) for control in agreement.controls)
+    return format_estimate(agreement.measured), format_criterion(agreement.criterion), controls
 
 
 def write_metrics(measurements: Iterable[Measurement], path: Path) -> Path:
