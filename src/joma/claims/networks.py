@@ -147,8 +147,10 @@ def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
 
 
 def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
-    """The names under which a metric is kept for groups of positions or of probe sequences."""
-    return sorted({entry.metric for entry in run.measurements() if entry.metric.startswith(f"{metric}/{kind}_")})
+    """The names under which a metric is kept for groups of ``positions`` or of ``probes``, the lowest first."""
+    prefix = f"{metric}/{kind}_"
+    names = {entry.metric for entry in run.measurements() if entry.metric.startswith(prefix)}
+    return sorted(names, key=lambda name: int(name.removeprefix(prefix).split("_")[0]))
 
 
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
