@@ -70,13 +70,26 @@ def test_a_finished_claim_is_not_evaluated_again(tmp_path, capsys):
     assert "kept from an earlier run" in capsys.readouterr().err
 
 
-def test_damaged_evidence_is_made_again(tmp_path):
+def test_damaged_evidence_is_made_again(tmp_path, capsys):
     arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
     main(arguments)
     evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
     evidence.write_text(evidence.read_text()[:100])
+    capsys.readouterr()
     assert main(arguments) == 0
     assert json.loads(evidence.read_text())["agreement"]
+    assert f"{evidence.name} is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_run_does_not_cost_the_report(tmp_path, capsys):
+    run = tmp_path / "out" / "runs" / "some-run"
+    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{")
+    (tmp_path / "out" / "report.html").unlink()
+    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
+    assert "left out of the metrics table" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_the_report_keeps_what_an_earlier_command_found(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,7 +72,10 @@ def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurem
     from joma.train.run import load_run
 
     for config in sorted((folder / "runs").glob("*/config.json")):
-        yield from load_run(config.parent).measurements()
+        try:
+            yield from load_run(config.parent).measurements()
+        except (BadInput, RunFailed) as damage:  # one damaged run must not cost the report of all others
+            warnings.warn(f"left out of the metrics table: {damage}", stacklevel=2)
     for outcome in outcomes:
         if outcome.agreement is not None:
             yield from outcome.agreement.measurements
@@ -106,7 +110,9 @@ def _remembered(claim: Claim, folder: Path) -> Outcome | None:
         return Outcome(claim, agreement_from_json(record["agreement"]), "", record["seconds"], remembered=True)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):  # damaged: it is evaluated again and written over
+    except (ValueError, KeyError, TypeError) as damage:
+        reason = f"{type(damage).__name__}: {damage}"
+        warnings.warn(f"{path} is damaged ({reason}): {claim.id} is evaluated again", stacklevel=2)
         return None
 
 
