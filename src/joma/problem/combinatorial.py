@@ -1,0 +1,417 @@
+"""The combinatorial hierarchy of the paper's Table 1, and its random extension with many inputs for every class.
+
+A latent is a set of members of the level below, tokens at the bottom; a class is a latent at the top. A sample is
+the sorted union of all tokens under its class. In the extension a latent shows each of its members with a given
+probability, and may have alternative sets of members, of which it draws one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from joma.errors import InvalidArgument
+from joma.problem.draws import (
+    check_count,
+    checked_probabilities,
+    labels_of,
+    left_padded,
+    random_words,
+    shuffled_tokens,
+    threshold_of,
+)
+from joma.problem.tree import Samples
+
+Members = tuple[int, ...]
+Level = tuple[tuple[Members, ...], ...]
+
+
+@dataclass(frozen=True)
+class Combinatorial:
+    """A combinatorial hierarchy.
+
+    Args:
+        members: ``members[level][latent][alternative]`` is a rising tuple of indices into the level below (of tokens
+            for level 0); the last level holds the classes.
+        num_tokens: how many tokens there are.
+        length: of every sequence, with its padding.
+        show_probability: with which a latent or class that is there shows each of its members, in (0, 1].
+        label_probabilities: of each class, all above 0; ``None`` for even ones.
+    """
+
+    members: tuple[Level, ...]
+    num_tokens: int
+    length: int = 30
+    show_probability: float = 1.0
+    label_probabilities: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        members = tuple(tuple(tuple(tuple(chosen) for chosen in latent) for latent in level) for level in self.members)
+        object.__setattr__(self, "members", members)
+        check_count(self.num_tokens, "Combinatorial", "num_tokens")
+        check_count(self.length, "Combinatorial", "length")
+        _check_show_probability(self.show_probability, "Combinatorial")
+        _check_members(members, self.num_tokens)
+        longest = max(_most_tokens(members))
+        if longest > self.length:
+            raise InvalidArgument(
+                "Combinatorial",
+                "length",
+                required=f"at least {longest}, the most tokens that a class may show",
+                received=str(self.length),
+                remedy=f"pass length={longest}, or give latents fewer members",
+            )
+        probabilities = checked_probabilities(self.label_probabilities, self.num_labels, "Combinatorial")
+        object.__setattr__(self, "label_probabilities", probabilities)
+
+    @property
+    def num_labels(self) -> int:
+        """How many classes there are."""
+        return len(self.members[-1])
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """How many latents each level has, the level just above the tokens first; classes are no level."""
+        return tuple(len(level) for level in self.members[:-1])
+
+    @property
+    def padding(self) -> int:
+        """The token that fills sequences in front."""
+        return self.num_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are with the padding."""
+        return self.num_tokens + 1
+
+    @property
+    def is_table(self) -> bool:
+        """Whether every class has one input only, as in the paper: everything is shown, nothing is chosen."""
+        return self.show_probability == 1 and all(len(latent) == 1 for level in self.members for latent in level)
+
+    def sample(
+        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
+    ) -> Samples:
+        """Draw samples; the same generator state gives the same ones for the same ``num``.
+
+        A latent draws what it shows once in each sample, however many parents show it. Nothing may be left to show,
+        and then a sequence is all padding.
+
+        Args:
+            num: B, how many.
+            generator: where randomness comes from; samples live on its device.
+            labels: (B,) the classes to draw for, instead of random ones.
+            shuffled: whether the tokens of a sequence stand in random order instead of rising.
+
+        Returns:
+            Samples. A latent is present where it is shown, seen from the class downwards; every member's probability
+            is met to 2⁻³³.
+        """
+        chosen = labels_of("Combinatorial", num, self.num_labels, self.label_probabilities, generator, labels)
+        if self.is_table:
+            table = _table(self, generator.device)
+            tokens = table.tokens.index_select(0, chosen)
+            presence = tuple(level.index_select(0, chosen) for level in table.presence)
+        else:
+            tokens, presence = _drawn(self, chosen, generator)
+        if shuffled:
+            tokens = shuffled_tokens(tokens, self.padding, generator)
+        return Samples(tokens, chosen, presence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which ``law_from_json`` builds the hierarchy again."""
+        return {
+            "kind": "combinatorial",
+            "members": [[[list(chosen) for chosen in latent] for latent in level] for level in self.members],
+            "num_tokens": self.num_tokens,
+            "length": self.length,
+            "show_probability": float(self.show_probability),
+            "label_probabilities": None if self.label_probabilities is None else list(self.label_probabilities),
+        }
+
+
+def random_hierarchy(
+    num_classes: int,
+    level_sizes: Sequence[int] = (10, 20),
+    set_size: int | Sequence[int] = 2,
+    num_tokens: int = 100,
+    length: int = 30,
+    num_alternatives: int = 1,
+    show_probability: float = 1.0,
+    distinct_inputs: bool = False,
+    seed: int = 0,
+) -> Combinatorial:
+    """Draw a hierarchy: every latent and class has its own random sets of members of the level below.
+
+    Args:
+        num_classes: C, how many classes.
+        level_sizes: latents of each level, the level just above the tokens first.
+        set_size: members of every set, or one number for each level, the classes' last.
+        num_tokens: how many tokens there are.
+        length: of every sequence.
+        num_alternatives: sets of each latent and class, no two of a level alike.
+        show_probability: with which each member is shown, in (0, 1].
+        distinct_inputs: draw a class's sets again until it can show other tokens than every class before it.
+        seed: of the sets.
+    """
+    function = "random_hierarchy"
+    sizes = [*level_sizes, num_classes]
+    for name, values in [("level_sizes", level_sizes), ("num_classes", [num_classes]), ("num_tokens", [num_tokens])]:
+        for value in values:
+            check_count(value, function, name)
+    check_count(num_alternatives, function, "num_alternatives")
+    set_sizes = [set_size] * len(sizes) if isinstance(set_size, int) else list(set_size)
+    for value in set_sizes:
+        check_count(value, function, "set_size")
+    if len(set_sizes) != len(sizes):
+        raise InvalidArgument(
+            function,
+            "set_size",
+            required=f"one number, or {len(sizes)}: one for each level and one for the classes",
+            received=f"of length {len(set_sizes)}",
+            remedy="add the size of the classes' sets at the end",
+        )
+    chance = random.Random(seed)
+    members: list[Level] = []
+    below = num_tokens
+    for level, (size, num_members) in enumerate(zip(sizes, set_sizes, strict=True)):
+        what = "classes" if level == len(level_sizes) else f"level {level}"
+        _check_enough_sets(size * num_alternatives, below, num_members, what)
+        if distinct_inputs and level == len(level_sizes):
+            members.append(_distinct_classes(members, size, num_alternatives, (below, num_members), chance))
+        else:
+            sets = _different_sets(size * num_alternatives, below, num_members, chance)
+            members.append(_grouped(sets, num_alternatives))
+        below = size
+    return Combinatorial(tuple(members), num_tokens, length, show_probability)
+
+
+def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
+    """Return the groups of classes that share an input, which nothing can tell apart; of a table only."""
+    if not law.is_table:
+        raise InvalidArgument(
+            "ambiguous_labels",
+            "law",
+            required="a table: one input for each class",
+            received="a law with random inputs",
+            remedy="pass a law with show_probability 1 and one set for each latent",
+        )
+    groups: dict[frozenset[int], list[int]] = {}
+    for label, tokens in enumerate(_reach(law.members)[-1]):
+        groups.setdefault(tokens, []).append(label)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+class _Step(NamedTuple):
+    """One level of edges, seen from each class: only what lies below it takes part.
+
+    Args:
+        parents: (C, W) latents below the class; the level's size where there are fewer.
+        num_alternatives: (C, W) of each, or ``None`` where all have one.
+        children: (C·W·A, c) columns of the step below, for each parent and alternative; its width where there are none.
+        num_children: the width of the step below.
+    """
+
+    parents: Tensor
+    num_alternatives: Tensor | None
+    children: Tensor
+    num_children: int
+
+
+@lru_cache(maxsize=32)
+def _steps(law: Combinatorial, device: torch.device) -> tuple[list[_Step], Tensor]:
+    """The steps from the classes down to the tokens, and the tokens (C, W) of each class's columns at the end."""
+    above = [[label] for label in range(law.num_labels)]
+    steps = []
+    for number in reversed(range(len(law.members))):
+        level = law.members[number]
+        below = [sorted({child for latent in row for chosen in level[latent] for child in chosen}) for row in above]
+        width, num_children = max(map(len, above)), max(map(len, below))
+        most = max(len(latent) for latent in level)
+        longest = max(len(chosen) for latent in level for chosen in latent)
+        parents = torch.full((law.num_labels, width), len(level))
+        counts = torch.ones(law.num_labels, width, dtype=torch.int64)
+        children = torch.full((law.num_labels, width, most, longest), num_children)
+        for label, (row, found) in enumerate(zip(above, below, strict=True)):
+            place = {child: idx for idx, child in enumerate(found)}
+            for column, latent in enumerate(row):
+                parents[label, column] = latent
+                counts[label, column] = len(level[latent])
+                for alternative, chosen in enumerate(level[latent]):
+                    places = torch.tensor([place[child] for child in chosen])
+                    children[label, column, alternative, : len(chosen)] = places
+        steps.append(
+            _Step(
+                parents.to(device),
+                counts.to(device) if most > 1 else None,
+                children.flatten(0, 2).to(device),
+                num_children,
+            )
+        )
+        above = below
+    tokens = torch.full((law.num_labels, max(map(len, above))), law.padding)
+    for label, row in enumerate(above):
+        tokens[label, : len(row)] = torch.tensor(row)
+    return steps, tokens.to(device)
+
+
+@lru_cache(maxsize=32)
+def _table(law: Combinatorial, device: torch.device) -> Samples:
+    """What each class gives, where nothing is random."""
+    labels = torch.arange(law.num_labels, device=device)
+    tokens, presence = _drawn(law, labels, torch.Generator(device))
+    return Samples(tokens, labels, presence)
+
+
+def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Walk from the classes down, and return tokens and the presence of every level of latents."""
+    steps, token_ids = _steps(law, generator.device)
+    num = len(labels)
+    present = torch.ones(num, 1, dtype=torch.bool, device=labels.device)
+    presence = []
+    for number, step in zip(reversed(range(len(steps))), steps, strict=True):
+        if number < len(steps) - 1:
+            everywhere = present.new_zeros(num, law.level_sizes[number] + 1)
+            everywhere.scatter_(1, step.parents[labels], present)
+            presence.append(everywhere[:, :-1].contiguous())
+        children = step.children[_rows(step, labels, generator)]
+        shown = present[:, :, None].expand(children.shape)
+        if law.show_probability < 1:
+            words = random_words(num, children[0].numel(), generator).view(children.shape)
+            shown = shown & (words < threshold_of(law.show_probability))
+        columns = children.masked_fill(~shown, step.num_children).flatten(1)
+        present = present.new_zeros(num, step.num_children + 1).scatter_(1, columns, True)[:, :-1]
+    tokens = left_padded(present, token_ids[labels], law.length, law.padding)
+    return tokens, tuple(reversed(presence))
+
+
+def _rows(step: _Step, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The row of ``step.children`` for every sample and parent, (B, W), with an alternative drawn for each."""
+    width = step.parents.shape[1]
+    rows = labels[:, None] * width + torch.arange(width, device=labels.device)
+    if step.num_alternatives is None:
+        return rows
+    counts = step.num_alternatives[labels]
+    most = len(step.children) // step.parents.numel()
+    places = torch.rand(counts.shape, dtype=torch.float64, generator=generator, device=generator.device)
+    return rows * most + (places * counts).long()
+
+
+def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:
+    return tuple(tuple(sets[idx : idx + num_alternatives]) for idx in range(0, len(sets), num_alternatives))
+
+
+def _different_sets(num: int, below: int, num_members: int, chance: random.Random) -> list[Members]:
+    if 2 * num > math.comb(below, num_members):  # so many that drawing again and again would take long
+        return chance.sample(list(itertools.combinations(range(below), num_members)), num)
+    sets: dict[Members, None] = {}
+    while len(sets) < num:
+        sets[tuple(sorted(chance.sample(range(below), num_members)))] = None
+    return list(sets)
+
+
+def _distinct_classes(
+    members: Sequence[Level], num: int, num_alternatives: int, choice: tuple[int, int], chance: random.Random
+) -> Level:
+    below, num_members = choice
+    reach = _reach(members)[-1] if members else [frozenset({token}) for token in range(below)]
+    seen: set[frozenset[int]] = set()
+    used: set[Members] = set()
+    classes: list[tuple[Members, ...]] = []
+    for _ in range(1000 * num):
+        if len(classes) == num:
+            break
+        sets = _different_sets(num_alternatives, below, num_members, chance)
+        shown = frozenset().union(*(reach[child] for chosen in sets for child in chosen))
+        if shown not in seen and used.isdisjoint(sets):
+            seen.add(shown)
+            used.update(sets)
+            classes.append(tuple(sets))
+    if len(classes) < num:
+        raise InvalidArgument(
+            "random_hierarchy",
+            "distinct_inputs",
+            required=f"such that {num} classes can show different tokens",
+            received=f"True, but after {1000 * num} draws only {len(classes)} did",
+            remedy="take fewer classes, more latents, another seed, or distinct_inputs=False",
+        )
+    return tuple(classes)
+
+
+def _reach(members: Sequence[Level]) -> list[list[frozenset[int]]]:
+    """For every level and latent, all tokens that it can show."""
+    reach: list[list[frozenset[int]]] = []
+    for level in members:
+        reach.append(
+            [
+                frozenset().union(*(reach[-1][child] if reach else {child} for chosen in latent for child in chosen))
+                for latent in level
+            ]
+        )
+    return reach
+
+
+def _most_tokens(members: Sequence[Level]) -> list[int]:
+    """For every class, a bound on how many tokens it can show at once: exact where latents have one set."""
+    most: list[int] | None = None
+    for level, reach in zip(members, _reach(members), strict=True):
+        below = most
+        most = [
+            min(len(tokens), max(sum(below[child] if below else 1 for child in chosen) for chosen in latent))
+            for tokens, latent in zip(reach, level, strict=True)
+        ]
+    return most or [0]
+
+
+def _check_show_probability(value: float, function: str) -> None:
+    if not 0 < value <= 1:
+        raise InvalidArgument(
+            function,
+            "show_probability",
+            required="a number in (0, 1]",
+            received=f"{value:g}",
+            remedy="pass 1.0 to show every member always",
+        )
+
+
+def _check_enough_sets(num: int, below: int, num_members: int, what: str) -> None:
+    available = math.comb(below, num_members)
+    if num > available:
+        raise InvalidArgument(
+            "random_hierarchy",
+            "set_size",
+            required=f"such that {num} different sets exist for {what}",
+            received=f"{num_members} of {below} below, of which there are only {available} sets",
+            remedy="take fewer latents, classes or alternatives, or a larger level below",
+        )
+
+
+def _check_members(members: Sequence[Level], num_tokens: int) -> None:
+    def refuse(required: str, received: str, remedy: str) -> InvalidArgument:
+        return InvalidArgument("Combinatorial", "members", required=required, received=received, remedy=remedy)
+
+    if not members or not all(members):
+        raise refuse("at least one level, none of them empty", "empty", "pass at least the classes' members")
+    below = num_tokens
+    for number, level in enumerate(members):
+        for latent, alternatives in enumerate(level):
+            where = f"latent {latent} of level {number}"
+            if not alternatives or not all(alternatives):
+                raise refuse("at least one member of every latent", f"empty for {where}", "leave that latent out")
+            for chosen in alternatives:
+                whole = all(isinstance(child, int) and not isinstance(child, bool) for child in chosen)
+                if not whole or not all(0 <= child < below for child in chosen):
+                    raise refuse(f"whole numbers from 0 to {below - 1}", f"{chosen} for {where}", "number from 0")
+                if any(a >= b for a, b in itertools.pairwise(chosen)):
+                    raise refuse("rising members, none twice", f"{chosen} for {where}", "sort them")
+            if len(set(alternatives)) < len(alternatives):
+                raise refuse("different alternatives", f"{alternatives} for {where}", "name every set once")
+        below = len(level)

@@ -1,0 +1,53 @@
+"""Read the law of a hierarchy back from plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from joma.errors import BadInput, cause_of
+from joma.problem.combinatorial import Combinatorial
+from joma.problem.tree import LatentTree
+
+KINDS: Mapping[str, type[LatentTree] | type[Combinatorial]] = {
+    "latent_tree": LatentTree,
+    "combinatorial": Combinatorial,
+}
+
+
+def law_from_json(data: Any) -> LatentTree | Combinatorial:
+    """Rebuild what a law's ``to_json`` wrote.
+
+    Raises:
+        BadInput: the data is not a law, or one that cannot be.
+    """
+    if not isinstance(data, Mapping) or data.get("kind") not in KINDS:
+        found = data.get("kind") if isinstance(data, Mapping) else type(data).__name__
+        raise _unreadable(f"the kind is {found!r}", f"a mapping whose kind is one of {', '.join(KINDS)}")
+    kind = KINDS[data["kind"]]
+    wanted = {field.name for field in fields(kind)}
+    given = set(data) - {"kind"}
+    if given != wanted:
+        what = [f"no {name}" for name in sorted(wanted - given)] + [
+            f"unknown {name}" for name in sorted(given - wanted)
+        ]
+        raise _unreadable(", ".join(what), f"the entries {', '.join(sorted(wanted))}")
+    try:
+        return kind(**{name: _frozen(data[name]) for name in wanted})
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise _unreadable(cause_of(error), "numbers where numbers stand, and lists where lists stand") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+def _unreadable(problem: str, expected: str) -> BadInput:
+    return BadInput(
+        f"this is no law of a hierarchy: {problem}",
+        expected=expected,
+        remedy="write the file again with the law's to_json",
+    )

@@ -1,0 +1,374 @@
+"""The hierarchical binary latent tree of Theorem 5: a label, binary latents below it, and tokens for leaves.
+
+Every edge keeps its parent's sign with probability (1 + ρ)/2, with its own polarity ρ. A latent is present, and a
+token in the sequence, where its sign is +1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from joma.domains import NON_NEGATIVE, POLARITY
+from joma.errors import InvalidArgument
+from joma.problem.draws import (
+    check_count,
+    checked_probabilities,
+    labels_of,
+    left_padded,
+    random_words,
+    shuffled_tokens,
+    threshold_of,
+)
+
+
+class Samples(NamedTuple):
+    """What a law gives: sequences, their labels, and which latents were there.
+
+    Args:
+        tokens: int64, rising along a sequence (unless shuffled), with padding in front.
+        labels: int64.
+        presence: one for each level of latents, the level just above the tokens first.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    labels: Int[Tensor, " B"]
+    presence: tuple[Bool[Tensor, "B n"], ...]
+
+
+class Law(Protocol):
+    """What a latent tree and a combinatorial hierarchy have in common."""
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens there are, without the padding."""
+        ...
+
+    @property
+    def num_labels(self) -> int:
+        """How many values the label has."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Of every sequence, with its padding."""
+        ...
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """How many latents each level has, the level just above the tokens first."""
+        ...
+
+    @property
+    def padding(self) -> int:
+        """The token that fills sequences in front."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are with the padding."""
+        ...
+
+    def sample(
+        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
+    ) -> Samples:
+        """Draw samples on the generator's device."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which ``law_from_json`` builds the law again."""
+        ...
+
+
+def digest(law: Law) -> str:
+    """What a law is known by: equal for equal laws, in every process and on every machine."""
+    canonical = json.dumps(law.to_json(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LatentTree:
+    """A hierarchical binary latent tree.
+
+    Args:
+        parents: the parent of each node, by index; the label is node 0 and its own entry is −1. Parents come first,
+            and every leaf lies equally deep. Leaves are tokens, numbered in the order of the nodes.
+        polarities: of the edge above each node, in [−1, 1]; the label's own entry must be 0.
+        label_signs: for each label, one sign for each node below the label: P(node j has sign s_j) = (1 + ρ_j)/2.
+        label_probabilities: of each label, all above 0; ``None`` for even ones.
+    """
+
+    parents: tuple[int, ...]
+    polarities: tuple[float, ...]
+    label_signs: tuple[tuple[int, ...], ...]
+    label_probabilities: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_parents(self.parents)
+        _check_polarities(self.polarities, len(self.parents))
+        object.__setattr__(self, "parents", tuple(self.parents))
+        object.__setattr__(self, "polarities", tuple(float(value) for value in self.polarities))
+        object.__setattr__(self, "label_signs", tuple(tuple(row) for row in self.label_signs))
+        _check_depths(self.levels, self.parents)
+        _check_signs(self.label_signs, len(self.levels[1]))
+        probabilities = checked_probabilities(self.label_probabilities, self.num_labels, "LatentTree")
+        object.__setattr__(self, "label_probabilities", probabilities)
+
+    @cached_property
+    def levels(self) -> tuple[tuple[int, ...], ...]:
+        """The nodes of every depth, the label's first and the leaves last."""
+        depths = [0]
+        for parent in self.parents[1:]:
+            depths.append(depths[parent] + 1)
+        nodes = range(len(depths))
+        return tuple(tuple(node for node in nodes if depths[node] == depth) for depth in range(max(depths) + 1))
+
+    @property
+    def leaves(self) -> tuple[int, ...]:
+        """The node of every token."""
+        return self.levels[-1]
+
+    @property
+    def num_tokens(self) -> int:
+        """How many leaves there are."""
+        return len(self.leaves)
+
+    @property
+    def num_labels(self) -> int:
+        """How many values the label has."""
+        return len(self.label_signs)
+
+    @property
+    def length(self) -> int:
+        """Of every sequence: as many as there are leaves."""
+        return self.num_tokens
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """How many latents each level has, the level just above the tokens first."""
+        return tuple(len(level) for level in reversed(self.levels[1:-1]))
+
+    @property
+    def padding(self) -> int:
+        """The token that fills sequences in front."""
+        return self.num_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are with the padding."""
+        return self.num_tokens + 1
+
+    def sample(
+        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
+    ) -> Samples:
+        """Draw samples; the same generator state gives the same ones for the same ``num``.
+
+        Args:
+            num: B, how many.
+            generator: where randomness comes from; samples live on its device.
+            labels: (B,) the labels to draw for, instead of random ones.
+            shuffled: whether the tokens of a sequence stand in random order instead of rising.
+
+        Returns:
+            Samples. Every edge's probability is met to 2⁻³³.
+        """
+        chosen = labels_of("LatentTree", num, self.num_labels, self.label_probabilities, generator, labels)
+        signs, edges = _tables(self, generator.device)
+        above, found = signs[chosen], []
+        for parents, thresholds, inverted in edges:
+            kept = random_words(num, len(parents), generator) >= thresholds
+            above = above.index_select(1, parents) == (kept ^ inverted)
+            found.append(above)
+        ids = torch.arange(self.num_tokens, device=generator.device)
+        tokens = left_padded(found[-1], ids, self.length, self.padding)
+        if shuffled:
+            tokens = shuffled_tokens(tokens, self.padding, generator)
+        return Samples(tokens, chosen, tuple(reversed(found[:-1])))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which ``law_from_json`` builds the tree again."""
+        return {
+            "kind": "latent_tree",
+            "parents": list(self.parents),
+            "polarities": list(self.polarities),
+            "label_signs": [list(row) for row in self.label_signs],
+            "label_probabilities": None if self.label_probabilities is None else list(self.label_probabilities),
+        }
+
+
+def balanced_tree(
+    branching: Sequence[int],
+    polarities: Sequence[float] | float,
+    num_labels: int = 2,
+    seed: int = 0,
+    jitter: float = 0.0,
+) -> LatentTree:
+    """Build a tree in which all nodes of a level have the same number of children.
+
+    Args:
+        branching: children of each node, from the label's down; the last are tokens.
+        polarities: of the edges of each level, from the label's down; one number stands for all levels.
+        num_labels: two labels have only −1 and only +1; any other number has different random rows of signs.
+        seed: of signs and jitter.
+        jitter: every edge's polarity is moved by an even draw from ± this.
+    """
+    function = "balanced_tree"
+    if not branching:
+        raise InvalidArgument(
+            function, "branching", required="at least one level", received="empty", remedy="pass (2, 2, 2), for one"
+        )
+    for count in branching:
+        check_count(count, function, "branching")
+    check_count(num_labels, function, "num_labels")
+    NON_NEGATIVE.check(jitter, function, "jitter")
+    levels = [float(polarities)] * len(branching) if isinstance(polarities, int | float) else list(polarities)
+    if len(levels) != len(branching):
+        raise InvalidArgument(
+            function,
+            "polarities",
+            required=f"one number, or one for each of the {len(branching)} levels of branching",
+            received=f"of length {len(levels)}",
+            remedy="pass as many polarities as branching has entries",
+        )
+    for polarity in levels:
+        POLARITY.check(polarity, function, "polarities")
+        if abs(polarity) + jitter > 1:
+            raise InvalidArgument(
+                function,
+                "jitter",
+                required=f"at most {1 - abs(polarity):g}, so that every polarity stays within [-1, 1]",
+                received=f"{jitter:g} about a polarity of {polarity:g}",
+                remedy="pass a smaller jitter",
+            )
+    chance = random.Random(seed)
+    parents, edges, above = [-1], [0.0], [0]
+    for children, polarity in zip(branching, levels, strict=True):
+        below = range(len(parents), len(parents) + len(above) * children)
+        parents += [parent for parent in above for _ in range(children)]
+        edges += [polarity + (chance.uniform(-jitter, jitter) if jitter else 0.0) for _ in below]
+        above = list(below)
+    return LatentTree(tuple(parents), tuple(edges), _label_signs(branching[0], num_labels, chance))
+
+
+def _label_signs(num_top: int, num_labels: int, chance: random.Random) -> tuple[tuple[int, ...], ...]:
+    if num_labels == 2:
+        return (-1,) * num_top, (1,) * num_top
+    if num_labels > 2**num_top:
+        raise _too_many_labels("balanced_tree", "num_labels", num_labels, num_top)
+    if num_labels > 2 ** (num_top - 1):  # so many that drawing again and again would take long
+        return tuple(chance.sample(list(itertools.product((-1, 1), repeat=num_top)), num_labels))
+    rows: dict[tuple[int, ...], None] = {}
+    while len(rows) < num_labels:
+        rows[tuple(chance.choice((-1, 1)) for _ in range(num_top))] = None
+    return tuple(rows)
+
+
+@lru_cache(maxsize=32)
+def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+    """Signs of the labels as booleans, and for each level of edges: parents, when an edge flips, when it inverts."""
+    signs = torch.tensor(tree.label_signs, device=device) > 0
+    edges = []
+    for depth in range(1, len(tree.levels)):
+        place = {node: idx for idx, node in enumerate(tree.levels[depth - 1])}
+        nodes = tree.levels[depth]
+        # The label's children each have their own column of signs.
+        parents = list(range(len(nodes))) if depth == 1 else [place[tree.parents[node]] for node in nodes]
+        polarities = [tree.polarities[node] for node in nodes]
+        flips = [threshold_of((1 - abs(polarity)) / 2) for polarity in polarities]
+        edges.append(
+            (
+                torch.tensor(parents, device=device),
+                torch.tensor(flips, dtype=torch.int32, device=device),
+                torch.tensor([polarity < 0 for polarity in polarities], device=device),
+            )
+        )
+    return signs, edges
+
+
+def _check_parents(parents: Sequence[int]) -> None:
+    for node, parent in enumerate(parents):
+        whole = isinstance(parent, int) and not isinstance(parent, bool)
+        if not whole or ((parent != -1) if node == 0 else not 0 <= parent < node):
+            raise InvalidArgument(
+                "LatentTree",
+                "parents",
+                required="−1 for node 0, and an earlier node for every other one",
+                received=f"{parent!r} for node {node}",
+                remedy="number the nodes from the label downwards",
+            )
+    if len(parents) < 2:
+        raise InvalidArgument(
+            "LatentTree",
+            "parents",
+            required="a label and at least one node below it",
+            received=f"of length {len(parents)}",
+            remedy="pass (-1, 0) for the smallest tree",
+        )
+
+
+def _check_polarities(polarities: Sequence[float], num: int) -> None:
+    if len(polarities) != num or polarities[0] != 0:
+        raise InvalidArgument(
+            "LatentTree",
+            "polarities",
+            required=f"{num} numbers, one for each node, and 0 for the label",
+            received=f"of length {len(polarities)}"
+            + (f" with {polarities[0]:g} in front" if len(polarities) == num else ""),
+            remedy="put a 0 in front for the label",
+        )
+    for polarity in polarities:
+        POLARITY.check(polarity, "LatentTree", "polarities")
+
+
+def _check_depths(levels: Sequence[Sequence[int]], parents: Sequence[int]) -> None:
+    inner = set(parents)
+    for depth, level in enumerate(levels[:-1]):
+        for node in level:
+            if node not in inner:
+                raise InvalidArgument(
+                    "LatentTree",
+                    "parents",
+                    required="such that all leaves lie equally deep",
+                    received=f"such that the leaf {node} lies {depth} below the label and others {len(levels) - 1}",
+                    remedy="put a node with polarity 1 on top of the leaf for every level it lacks",
+                )
+
+
+def _check_signs(label_signs: Sequence[Sequence[int]], num_top: int) -> None:
+    if len(label_signs) > 2**num_top:
+        raise _too_many_labels("LatentTree", "label_signs", len(label_signs), num_top)
+    rows = set()
+    for label, row in enumerate(label_signs):
+        if len(row) != num_top or not all(sign in (-1, 1) for sign in row) or row in rows:
+            raise InvalidArgument(
+                "LatentTree",
+                "label_signs",
+                required=f"a row of {num_top} signs, −1 or 1, for each label, no two rows alike",
+                received=f"{row} for label {label}",
+                remedy=f"give every label a row of its own; there are {2**num_top}",
+            )
+        rows.add(row)
+    if not rows:
+        raise InvalidArgument(
+            "LatentTree", "label_signs", required="at least one row", received="empty", remedy="pass a row a label"
+        )
+
+
+def _too_many_labels(function: str, parameter: str, num_labels: int, num_top: int) -> InvalidArgument:
+    return InvalidArgument(
+        function,
+        parameter,
+        required=f"at most {2**num_top} labels: there are no more patterns of {num_top} signs",
+        received=f"such that there are {num_labels}",
+        remedy="take fewer labels, or more nodes below the label",
+    )
