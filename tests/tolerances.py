@@ -61,4 +61,14 @@ TOLERANCES: dict[str, Tolerance] = {
     "embeddings.order": Tolerance(0.1, "slope over one decade of coherence: second-order terms are 1 % of the first"),
     "simulation.issue_slope": Tolerance(0.05, "issue 3: slope 1.00 ± 0.05 over two decades of the step"),
     "simulation.accumulated": Tolerance(1e-10, "relative: sums over some 100 steps that are equal term by term"),
+    "alignment.correlation": Tolerance(1e-10, "float64 sums, of columns offset by up to 1e4 times their spread"),
+    "alignment.by_luck": Tolerance(0.1, "two standard errors and more of a correlation over 400 to 600 samples"),
+    "alignment.luck_of_a_half": Tolerance(
+        0.16, "three standard errors of a mean of six latents' scores, two folds of 30 samples each"
+    ),
+    "alignment.uniform": Tolerance(
+        0.14, "Kolmogorov: 1.6 / sqrt(200) = 0.115 and 1.6 / sqrt(100) = 0.16 are one in a hundred, on a coarse grid"
+    ),
+    "alignment.corrected_noise": Tolerance(0.02, "three standard errors of a mean over 60 draws of five latents"),
+    "alignment.chance": Tolerance(0.012, "three standard errors of the difference of two means over 300 shuffles"),
 }
