@@ -150,6 +150,7 @@ def _in_sample(study: Study, latents: Tensor, sides: list[Standard], crosses: li
     sizes = first.counts.sum(), second.counts.sum()
     between = (sizes[0] * sizes[1] / (sizes[0] + sizes[1])).sqrt()
     gap = between * (first.mean - second.mean)
+    # Never 0, so that a unit of hardly more than roundings scores 0 and not NaN.
     unit_norm = torch.stack([first.norm, second.norm, gap]).norm(dim=0).clamp_min(torch.finfo(REAL).tiny)
     latent_norm = whole.norm.where(whole.varies, 1)
     total = ((between * (sides[0].mean - sides[1].mean) / latent_norm)[..., None]) * (gap / unit_norm)
