@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from joma.arrays import REAL
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
     check_count,
     checked_probabilities,
     labels_of,
     left_padded,
-    random_words,
+    random_events,
+    random_places,
     shuffled_tokens,
-    threshold_of,
 )
 from joma.problem.tree import Samples
 
@@ -112,8 +113,8 @@ class Combinatorial:
             shuffled: whether the tokens of a sequence stand in random order instead of rising.
 
         Returns:
-            Samples. A latent is present where it is shown, seen from the class downwards; every member's probability
-            is met to 2⁻³³.
+            Samples. A latent is present where it is shown, seen from the class downwards; probabilities
+            are met, see ``random_events``.
         """
         chosen = labels_of("Combinatorial", num, self.num_labels, self.label_probabilities, generator, labels)
         if self.is_table:
@@ -210,57 +211,55 @@ def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-class _Step(NamedTuple):
-    """One level of edges, seen from each class: only what lies below it takes part.
+class _Paths(NamedTuple):
+    """What lies below each class, since nothing else takes part: C classes, at most W latents of each level.
 
     Args:
-        parents: (C, W) latents below the class; the level's size where there are fewer.
-        num_alternatives: (C, W) of each, or ``None`` where all have one.
-        children: (C·W·A, c) columns of the step below, for each parent and alternative; its width where there are none.
-        num_children: the width of the step below.
+        latents: for the classes themselves and each level below, the highest first, (C, W) numbers of latents plus 1;
+            0 where a class has fewer.
+        children: (rows, c) columns of the next level's ``latents`` (of ``tokens`` at the end) plus 1, or 0: a row for
+            each alternative of each latent below each class.
+        first_rows: (C, sum of W) the row of each latent's first alternative.
+        num_alternatives: (C, sum of W).
+        tokens: (C, W).
     """
 
-    parents: Tensor
-    num_alternatives: Tensor | None
+    latents: tuple[Tensor, ...]
     children: Tensor
-    num_children: int
+    first_rows: Tensor
+    num_alternatives: Tensor
+    tokens: Tensor
 
 
 @lru_cache(maxsize=32)
-def _steps(law: Combinatorial, device: torch.device) -> tuple[list[_Step], Tensor]:
-    """The steps from the classes down to the tokens, and the tokens (C, W) of each class's columns at the end."""
+def _paths(law: Combinatorial, device: torch.device) -> _Paths:
     above = [[label] for label in range(law.num_labels)]
-    steps = []
-    for number in reversed(range(len(law.members))):
-        level = law.members[number]
+    latents, first_rows, counts, children = [], [], [], [[0]]
+    for level in reversed(law.members):
         below = [sorted({child for latent in row for chosen in level[latent] for child in chosen}) for row in above]
-        width, num_children = max(map(len, above)), max(map(len, below))
-        most = max(len(latent) for latent in level)
-        longest = max(len(chosen) for latent in level for chosen in latent)
-        parents = torch.full((law.num_labels, width), len(level))
-        counts = torch.ones(law.num_labels, width, dtype=torch.int64)
-        children = torch.full((law.num_labels, width, most, longest), num_children)
+        width = max(map(len, above))
+        firsts = torch.zeros(len(above), width, dtype=torch.int64)  # row 0 has no children
         for label, (row, found) in enumerate(zip(above, below, strict=True)):
-            place = {child: idx for idx, child in enumerate(found)}
+            place = {child: idx for idx, child in enumerate(found, 1)}
             for column, latent in enumerate(row):
-                parents[label, column] = latent
-                counts[label, column] = len(level[latent])
-                for alternative, chosen in enumerate(level[latent]):
-                    places = torch.tensor([place[child] for child in chosen])
-                    children[label, column, alternative, : len(chosen)] = places
-        steps.append(
-            _Step(
-                parents.to(device),
-                counts.to(device) if most > 1 else None,
-                children.flatten(0, 2).to(device),
-                num_children,
-            )
-        )
+                firsts[label, column] = len(children)
+                children += [[place[child] for child in chosen] for chosen in level[latent]]
+        latents.append(_padded([[latent + 1 for latent in row] for row in above], 0).to(device))
+        counts.append(_padded([[len(level[latent]) for latent in row] for row in above], 1))
+        first_rows.append(firsts)
         above = below
-    tokens = torch.full((law.num_labels, max(map(len, above))), law.padding)
-    for label, row in enumerate(above):
-        tokens[label, : len(row)] = torch.tensor(row)
-    return steps, tokens.to(device)
+    return _Paths(
+        tuple(latents),
+        _padded(children, 0).to(device),
+        torch.cat(first_rows, 1).to(device),
+        torch.cat(counts, 1).to(device),
+        _padded(above, law.padding).to(device),
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 
 @lru_cache(maxsize=32)
@@ -273,36 +272,35 @@ def _table(law: Combinatorial, device: torch.device) -> Samples:
 
 def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Walk from the classes down, and return tokens and the presence of every level of latents."""
-    steps, token_ids = _steps(law, generator.device)
+    paths = _paths(law, generator.device)
+    shown = _shown(law, paths, labels, generator)
     num = len(labels)
-    present = torch.ones(num, 1, dtype=torch.bool, device=labels.device)
-    presence = []
-    for number, step in zip(reversed(range(len(steps))), steps, strict=True):
-        if number < len(steps) - 1:
-            everywhere = present.new_zeros(num, law.level_sizes[number] + 1)
-            everywhere.scatter_(1, step.parents[labels], present)
-            presence.append(everywhere[:, :-1].contiguous())
-        children = step.children[_rows(step, labels, generator)]
-        shown = present[:, :, None].expand(children.shape)
-        if law.show_probability < 1:
-            words = random_words(num, children[0].numel(), generator).view(children.shape)
-            shown = shown & (words < threshold_of(law.show_probability))
-        columns = children.masked_fill(~shown, step.num_children).flatten(1)
-        present = present.new_zeros(num, step.num_children + 1).scatter_(1, columns, True)[:, :-1]
-    tokens = left_padded(present, token_ids[labels], law.length, law.padding)
+    presence: list[Tensor] = []
+    # The classes are there. Present is 0 or 1 in int64, as columns are: other kinds would be converted each time.
+    present = torch.ones(num, 1, dtype=torch.int64, device=labels.device)
+    widths = [latents.shape[1] for latents in paths.latents]
+    below = [*paths.latents[1:], paths.tokens]
+    for number, shown_here, under in zip(reversed(range(len(widths))), shown.split(widths, 1), below, strict=True):
+        columns = (shown_here * present[:, :, None]).flatten(1)
+        present = columns.new_zeros(num, under.shape[1] + 1).scatter_(1, columns, 1)[:, 1:]
+        if number:
+            everywhere = torch.zeros(num, law.level_sizes[number - 1] + 1, dtype=torch.bool, device=labels.device)
+            everywhere.scatter_(1, under.index_select(0, labels) * present, True)
+            presence.append(everywhere[:, 1:].contiguous())
+    tokens = left_padded(present, paths.tokens.index_select(0, labels), law.length, law.padding)
     return tokens, tuple(reversed(presence))
 
 
-def _rows(step: _Step, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The row of ``step.children`` for every sample and parent, (B, W), with an alternative drawn for each."""
-    width = step.parents.shape[1]
-    rows = labels[:, None] * width + torch.arange(width, device=labels.device)
-    if step.num_alternatives is None:
-        return rows
-    counts = step.num_alternatives[labels]
-    most = len(step.children) // step.parents.numel()
-    places = torch.rand(counts.shape, dtype=torch.float64, generator=generator, device=generator.device)
-    return rows * most + (places * counts).long()
+def _shown(law: Combinatorial, paths: _Paths, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The columns that each latent shows if it is there itself, (B, sum of W, c); 0 for none."""
+    rows = paths.first_rows.index_select(0, labels)
+    if any(len(latent) > 1 for level in law.members for latent in level):
+        rows += random_places(paths.num_alternatives.index_select(0, labels), generator)
+    columns = paths.children.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    if law.show_probability == 1:
+        return columns
+    probability = torch.tensor(law.show_probability, dtype=REAL, device=generator.device)
+    return columns * random_events(probability, columns.shape, generator).long()
 
 
 def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:

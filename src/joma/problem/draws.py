@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from joma.arrays import REAL
 from joma.errors import InvalidArgument
 
-RESOLUTION = 2**32
-"""Probabilities of single events are met to a multiple of 1/RESOLUTION."""
+RESOLUTION = 2**16
+"""A draw of 16 bits decides an event."""
 
 
-def random_words(num: int, width: int, generator: torch.Generator) -> Int[Tensor, "B n"]:
-    """Evenly distributed int32, two out of each draw of the generator: half the time of one draw for each."""
-    draws = torch.empty((num * width + 1) // 2, dtype=torch.int64, device=generator.device)
+def random_events(
+    probabilities: Float[Tensor, "..."], shape: Sequence[int], generator: torch.Generator
+) -> UInt8[Tensor, "..."]:
+    """Draw independent events, 1 where one happens: a quarter of the time of one uniform number for each.
+
+    Four events share one 64-bit draw. Probabilities that are no multiple of 1/65,536 are rounded up or down to one at
+    random, anew in each call, so that they are met exactly on average over calls.
+
+    Args:
+        probabilities: float64 in [0, 1], broadcasting against ``shape``.
+        shape: of what is returned.
+        generator: where randomness comes from, and on which device.
+    """
+    rounding = torch.rand(probabilities.shape, dtype=REAL, generator=generator, device=generator.device)
+    rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, whose bound fits in 16 bits
+    bounds = ((rarer * RESOLUTION + rounding).floor() - RESOLUTION // 2).to(torch.int16)
+    draws = torch.empty((math.prod(shape) + 3) // 4, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
-    return draws.view(torch.int32)[: num * width].view(num, width)
+    words = draws.view(torch.int16)[: math.prod(shape)].view(shape)
+    return (words < bounds).view(torch.uint8) ^ (probabilities > 0.5).view(torch.uint8)
 
 
-def threshold_of(probability: float) -> int:
-    """Below which of the numbers −2³¹ … 2³¹ − 1 a random word lies with this probability, in [0, 1)."""
-    return min(round(probability * RESOLUTION), RESOLUTION - 1) - RESOLUTION // 2
+def random_places(counts: Int[Tensor, "..."], generator: torch.Generator) -> Int[Tensor, "..."]:
+    """Draw a whole number below each count, evenly (to 2⁻³² times the count), two out of each 64-bit draw."""
+    draws = torch.empty((counts.numel() + 1) // 2, dtype=torch.int64, device=generator.device)
+    draws.random_(-(2**63), None, generator=generator)
+    words = draws.view(torch.int32)[: counts.numel()].view(counts.shape).long()
+    return words.add_(2**31).mul_(counts).bitwise_right_shift_(32)
 
 
 def draw_labels(
@@ -32,8 +52,8 @@ def draw_labels(
     """Draw labels, evenly where there are no probabilities."""
     if probabilities is None:
         return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
-    places = torch.rand(num, dtype=torch.float64, generator=generator, device=generator.device)
-    ends = torch.tensor(probabilities[:-1], dtype=torch.float64).cumsum(0).to(generator.device)
+    places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
+    ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
     return torch.bucketize(places, ends, right=True)
 
 
@@ -62,19 +82,23 @@ def labels_of(
     return labels.to(generator.device, torch.int64)
 
 
-def left_padded(present: Bool[Tensor, "B n"], ids: Int[Tensor, "..."], length: int, padding: int) -> Int[Tensor, "B L"]:
+def left_padded(present: Int[Tensor, "B n"], ids: Int[Tensor, "..."], length: int, padding: int) -> Int[Tensor, "B L"]:
     """Return the ids of what is present, in the order of the columns, with padding in front.
 
     Args:
-        present: at most ``length`` of each row.
+        present: 1 where an id is there, at most ``length`` times in each row.
         ids: what the columns stand for; one for each, or one for each of each row.
         length: L.
         padding: what stands where nothing is left.
     """
-    counts = present.sum(1, dtype=torch.int32)
-    kept = torch.arange(length, 0, -1, device=present.device, dtype=torch.int32) <= counts[:, None]
-    tokens = torch.full(kept.shape, padding, dtype=torch.int64, device=present.device)
-    return tokens.masked_scatter_(kept, ids.expand(present.shape).masked_select(present))
+    small = torch.int16 if max(length, present.shape[1]) < 2**15 else torch.int64
+    there = present.to(small)
+    through = there.cumsum(1, dtype=small)
+    # Each id's column, counted from 1; what is absent goes to column 0, which is dropped. On a CPU this takes a fifth
+    # of the time of selecting and scattering by masks, and a tenth of sorting.
+    target = (through + (length - through[:, -1:])).mul_(there).long()
+    tokens = torch.full((len(present), length + 1), padding, dtype=torch.int64, device=present.device)
+    return tokens.scatter_(1, target, ids.expand(present.shape))[:, 1:].contiguous()
 
 
 def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.Generator) -> Int[Tensor, "B L"]:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from joma.arrays import REAL
 from joma.domains import NON_NEGATIVE, POLARITY
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
@@ -26,9 +27,8 @@ from joma.problem.draws import (
     checked_probabilities,
     labels_of,
     left_padded,
-    random_words,
+    random_events,
     shuffled_tokens,
-    threshold_of,
 )
 
 
@@ -180,20 +180,20 @@ class LatentTree:
             shuffled: whether the tokens of a sequence stand in random order instead of rising.
 
         Returns:
-            Samples. Every edge's probability is met to 2⁻³³.
+            Samples. Every edge's probability is met, see ``random_events``.
         """
         chosen = labels_of("LatentTree", num, self.num_labels, self.label_probabilities, generator, labels)
-        signs, edges = _tables(self, generator.device)
-        above, found = signs[chosen], []
-        for parents, thresholds, inverted in edges:
-            kept = random_words(num, len(parents), generator) >= thresholds
-            above = above.index_select(1, parents) == (kept ^ inverted)
-            found.append(above)
+        signs, flips, parents = _tables(self, generator.device)
+        flipped = random_events(flips, (len(flips), num), generator)  # one row a node, since rows are copied quickly
+        above, found = signs.index_select(1, chosen), []
+        for rows, flipped_here in zip(parents, flipped.split([len(rows) for rows in parents]), strict=True):
+            above = above.index_select(0, rows).bitwise_xor_(flipped_here)
+            found.append(above.t().contiguous())
         ids = torch.arange(self.num_tokens, device=generator.device)
-        tokens = left_padded(found[-1], ids, self.length, self.padding)
+        tokens = left_padded(found.pop(), ids, self.length, self.padding)
         if shuffled:
             tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(reversed(found[:-1])))
+        return Samples(tokens, chosen, tuple(level.view(torch.bool) for level in reversed(found)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``law_from_json`` builds the tree again."""
@@ -274,25 +274,15 @@ def _label_signs(num_top: int, num_labels: int, chance: random.Random) -> tuple[
 
 
 @lru_cache(maxsize=32)
-def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-    """Signs of the labels as booleans, and for each level of edges: parents, when an edge flips, when it inverts."""
-    signs = torch.tensor(tree.label_signs, device=device) > 0
-    edges = []
-    for depth in range(1, len(tree.levels)):
-        place = {node: idx for idx, node in enumerate(tree.levels[depth - 1])}
-        nodes = tree.levels[depth]
-        # The label's children each have their own column of signs.
-        parents = list(range(len(nodes))) if depth == 1 else [place[tree.parents[node]] for node in nodes]
-        polarities = [tree.polarities[node] for node in nodes]
-        flips = [threshold_of((1 - abs(polarity)) / 2) for polarity in polarities]
-        edges.append(
-            (
-                torch.tensor(parents, device=device),
-                torch.tensor(flips, dtype=torch.int32, device=device),
-                torch.tensor([polarity < 0 for polarity in polarities], device=device),
-            )
-        )
-    return signs, edges
+def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Signs (nodes below the label, labels), 1 for +1; P(edge flips), level by level; each level's parents, as rows."""
+    signs = torch.tensor(tree.label_signs, device=device).t() > 0
+    flips = [[(1 - tree.polarities[node]) / 2] for level in tree.levels[1:] for node in level]
+    parents = [torch.arange(len(signs), device=device)]  # the label's children each have their own row of signs
+    for above, level in itertools.pairwise(tree.levels[1:]):
+        row = {node: idx for idx, node in enumerate(above)}
+        parents.append(torch.tensor([row[tree.parents[node]] for node in level], device=device))
+    return signs.to(torch.uint8), torch.tensor(flips, dtype=REAL, device=device), parents
 
 
 def _check_parents(parents: Sequence[int]) -> None:

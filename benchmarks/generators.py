@@ -1,0 +1,147 @@
+"""Samples a second of the hierarchies' generators, each beside a straightforward one that makes one at a time.
+
+The straightforward ones draw with Python's `random`, keep Python sets, and give lists; the package's draw a batch at
+once and give tensors. Both give tokens, labels and the presence of every latent, and run on one thread unless told
+otherwise. The two take turns, and the medians count. Aim: 20 times as many.
+
+    python benchmarks/generators.py [--json] [--batch 2048] [--repeats 15] [--num-threads 1]
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.tree import LatentTree, Law, balanced_tree
+from table import machine, print_json, show
+
+NUM_STRAIGHTFORWARD = 2000
+AIM = 20
+
+
+def presence(levels: list[set[int]], law: Law) -> list[list[bool]]:
+    return [[latent in there for latent in range(size)] for there, size in zip(levels, law.level_sizes, strict=True)]
+
+
+def table_one_by_one(law: Combinatorial, chance: random.Random) -> Callable[[], tuple]:
+    tokens_of, middle, classes = ([set(latent[0]) for latent in level] for level in law.members)
+
+    def sample() -> tuple:
+        label = chance.randrange(len(classes))
+        upper = classes[label]
+        lower = set().union(*[middle[latent] for latent in upper])
+        tokens = sorted(set().union(*[tokens_of[latent] for latent in lower]))
+        return [law.padding] * (law.length - len(tokens)) + tokens, label, presence([lower, upper], law)
+
+    return sample
+
+
+def extension_one_by_one(law: Combinatorial, chance: random.Random) -> Callable[[], tuple]:
+    draw, show_probability = chance.random, law.show_probability
+
+    def shown(alternatives: tuple[tuple[int, ...], ...]) -> list[int]:
+        members = alternatives[0] if len(alternatives) == 1 else chance.choice(alternatives)
+        return [member for member in members if draw() < show_probability]
+
+    def sample() -> tuple:
+        label = chance.randrange(law.num_labels)
+        present, levels = {label}, []
+        for level in reversed(law.members):
+            below = set()
+            for latent in present:
+                below.update(shown(level[latent]))
+            levels.append(below)
+            present = below
+        tokens = sorted(present)
+        return [law.padding] * (law.length - len(tokens)) + tokens, label, presence(levels[-2::-1], law)
+
+    return sample
+
+
+def tree_one_by_one(tree: LatentTree, chance: random.Random) -> Callable[[], tuple]:
+    draw = chance.random
+    keeps = [(1 + polarity) / 2 for polarity in tree.polarities]
+    number = {node: idx for level in tree.levels for idx, node in enumerate(level)}
+    top = [keeps[node] for node in tree.levels[1]]
+    below = [[(number[tree.parents[node]], keeps[node]) for node in level] for level in tree.levels[2:]]
+
+    def sample() -> tuple:
+        label = chance.randrange(tree.num_labels)
+        signs = tree.label_signs[label]
+        levels = [present]
+        for level in below:
+            present = {idx for idx, (parent, keep) in enumerate(level) if (draw() < keep) == (parent in present)}
+            levels.append(present)
+        tokens = sorted(present)
+        return [tree.padding] * (tree.length - len(tokens)) + tokens, label, presence(levels[-2::-1], tree)
+
+    return sample
+
+
+LAWS: dict[str, tuple[Law, Callable]] = {
+    "(a) tree, 64 tokens, branching 2": (balanced_tree((2,) * 6, 0.7), tree_one_by_one),
+    "(a) tree, 100 tokens, branching 4, 5, 5": (balanced_tree((4, 5, 5), 0.7), tree_one_by_one),
+    "(b) the paper's table": (random_hierarchy(20), table_one_by_one),
+    "(c) members shown with 0.8": (random_hierarchy(20, show_probability=0.8), extension_one_by_one),
+    "(c) and two sets a latent": (
+        random_hierarchy(20, show_probability=0.8, num_alternatives=2),
+        extension_one_by_one,
+    ),
+}
+
+
+def rates(law: Law, one_by_one: Callable, batch: int, repeats: int) -> tuple[float, float]:
+    """Samples a second, ours and straightforward."""
+    generator = torch.Generator().manual_seed(0)
+    sample = one_by_one(law, random.Random(0))
+    num_batches = max(1, 65536 // batch)
+    law.sample(batch, generator)  # its tables are built once
+    ours, theirs = [], []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(num_batches):
+            law.sample(batch, generator)
+        ours.append(num_batches * batch / (time.perf_counter() - started))
+        started = time.perf_counter()
+        for _ in range(NUM_STRAIGHTFORWARD):
+            sample()
+        theirs.append(NUM_STRAIGHTFORWARD / (time.perf_counter() - started))
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--num-threads", type=int, default=1, help="of the batched ones")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.num_threads)
+    place = machine()
+    found = {}
+    for name, (law, one_by_one) in LAWS.items():
+        ours, theirs = rates(law, one_by_one, arguments.batch, arguments.repeats)
+        found[name] = {"per_second": ours, "one_by_one_per_second": theirs, "ratio": ours / theirs}
+    if arguments.json:
+        settings = {"batch": arguments.batch, "num_threads": arguments.num_threads, "aim": AIM}
+        print_json(settings | {"laws": found, "machine": place})
+        return
+    rows = [
+        (
+            name,
+            f"{row['per_second']:,.0f}",
+            f"{row['one_by_one_per_second']:,.0f}",
+            f"{row['ratio']:.0f} × (aim {AIM}{'' if row['ratio'] >= AIM else ', missed'})",
+        )
+        for name, row in found.items()
+    ]
+    title = f"Samples a second, batches of {arguments.batch}, {arguments.num_threads} thread(s)"
+    show(title, ("law", "batched", "one by one", "faster"), rows, place)
+
+
+if __name__ == "__main__":
+    main()
