@@ -71,4 +71,10 @@ TOLERANCES: dict[str, Tolerance] = {
     ),
     "alignment.corrected_noise": Tolerance(0.02, "three standard errors of a mean over 60 draws of five latents"),
     "alignment.chance": Tolerance(0.012, "three standard errors of the difference of two means over 300 shuffles"),
+    "theorem5.share": Tolerance(0.0065, "four standard errors of a share near one half among some 100,000 samples"),
+    "theorem5.spread": Tolerance(0.2, "relative: four standard errors of a spread over 200 repetitions"),
+    "expressive.units": Tolerance(
+        2e-5, "float32: values kept to 1e-7 of a sequence length of up to 128, summed over some 10 of them"
+    ),
+    "separable.unit": Tolerance(1e-6, "HiGHS meets each constraint to 1e-7; weights and inputs are few"),
 }

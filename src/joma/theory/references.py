@@ -163,5 +163,30 @@ REFERENCES: dict[str, Reference] = {
             ("the theory's dynamics carry over to a trained decoder",),
             "stable rank = ‖W‖²_F / σ₁²",
         ),
+        Reference(
+            "theorem5",
+            "In a latent tree, how often two tokens come together follows from the height of their common ancestor: "
+            "the nearer it is, the more often.",
+            f"Theorem 5, {PAPER}",
+            (
+                "a hierarchical binary latent tree",
+                "one polarity for all edges below the top latents",
+                "all leaves equally deep",
+                "the label's value is given",
+            ),
+            "P(yₗ = 1 | yₘ = 1) = ½ (1 + ρ²ᴴ + 2s ρᴸ⁻¹ρ₀) / (1 + s ρᴸ⁻¹ρ₀),  s = ±1 the label's sign",
+        ),
+        Reference(
+            "hierarchy.order",
+            "A hierarchy is learned bottom up: of all tokens, a query associates those with a near common ancestor "
+            "first, because they come with it most often.",
+            f"Section 5 and Theorem 5, {PAPER}",
+            (
+                "the theory's dynamics carry over to a trained decoder",
+                "constant upstream gradient",
+                "orthonormal token and query embeddings",
+            ),
+            "z(l | m) rises in the order of P(yₗ = 1 | yₘ = 1), given the query m",
+        ),
     )
 }
