@@ -71,7 +71,7 @@ def tree_one_by_one(tree: LatentTree, chance: random.Random) -> Callable[[], tup
 
     def sample() -> tuple:
         label = chance.randrange(tree.num_labels)
-        signs = tree.label_signs[label]
+        present = {idx for idx, sign in enumerate(tree.label_signs[label]) if (draw() < top[idx]) == (sign > 0)}
         levels = [present]
         for level in below:
             present = {idx for idx, (parent, keep) in enumerate(level) if (draw() < keep) == (parent in present)}

@@ -13,26 +13,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from joma.arrays import REAL
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
     check_count,
     checked_probabilities,
     labels_of,
-    left_padded,
-    random_events,
-    random_places,
     shuffled_tokens,
 )
+from joma.problem.paths import Level, Members, paths_below, walk
 from joma.problem.tree import Samples
-
-Members = tuple[int, ...]
-Level = tuple[tuple[Members, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -211,57 +205,6 @@ def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-class _Paths(NamedTuple):
-    """What lies below each class, since nothing else takes part: C classes, at most W latents of each level.
-
-    Args:
-        latents: for the classes themselves and each level below, the highest first, (C, W) numbers of latents plus 1;
-            0 where a class has fewer.
-        children: (rows, c) columns of the next level's ``latents`` (of ``tokens`` at the end) plus 1, or 0: a row for
-            each alternative of each latent below each class.
-        first_rows: (C, sum of W) the row of each latent's first alternative.
-        num_alternatives: (C, sum of W).
-        tokens: (C, W).
-    """
-
-    latents: tuple[Tensor, ...]
-    children: Tensor
-    first_rows: Tensor
-    num_alternatives: Tensor
-    tokens: Tensor
-
-
-@lru_cache(maxsize=32)
-def _paths(law: Combinatorial, device: torch.device) -> _Paths:
-    above = [[label] for label in range(law.num_labels)]
-    latents, first_rows, counts, children = [], [], [], [[0]]
-    for level in reversed(law.members):
-        below = [sorted({child for latent in row for chosen in level[latent] for child in chosen}) for row in above]
-        width = max(map(len, above))
-        firsts = torch.zeros(len(above), width, dtype=torch.int64)  # row 0 has no children
-        for label, (row, found) in enumerate(zip(above, below, strict=True)):
-            place = {child: idx for idx, child in enumerate(found, 1)}
-            for column, latent in enumerate(row):
-                firsts[label, column] = len(children)
-                children += [[place[child] for child in chosen] for chosen in level[latent]]
-        latents.append(_padded([[latent + 1 for latent in row] for row in above], 0).to(device))
-        counts.append(_padded([[len(level[latent]) for latent in row] for row in above], 1))
-        first_rows.append(firsts)
-        above = below
-    return _Paths(
-        tuple(latents),
-        _padded(children, 0).to(device),
-        torch.cat(first_rows, 1).to(device),
-        torch.cat(counts, 1).to(device),
-        _padded(above, law.padding).to(device),
-    )
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
-
-
 @lru_cache(maxsize=32)
 def _table(law: Combinatorial, device: torch.device) -> Samples:
     """What each class gives, where nothing is random."""
@@ -271,36 +214,8 @@ def _table(law: Combinatorial, device: torch.device) -> Samples:
 
 
 def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Walk from the classes down, and return tokens and the presence of every level of latents."""
-    paths = _paths(law, generator.device)
-    shown = _shown(law, paths, labels, generator)
-    num = len(labels)
-    presence: list[Tensor] = []
-    # The classes are there. Present is 0 or 1 in int64, as columns are: other kinds would be converted each time.
-    present = torch.ones(num, 1, dtype=torch.int64, device=labels.device)
-    widths = [latents.shape[1] for latents in paths.latents]
-    below = [*paths.latents[1:], paths.tokens]
-    for number, shown_here, under in zip(reversed(range(len(widths))), shown.split(widths, 1), below, strict=True):
-        columns = (shown_here * present[:, :, None]).flatten(1)
-        present = columns.new_zeros(num, under.shape[1] + 1).scatter_(1, columns, 1)[:, 1:]
-        if number:
-            everywhere = torch.zeros(num, law.level_sizes[number - 1] + 1, dtype=torch.bool, device=labels.device)
-            everywhere.scatter_(1, under.index_select(0, labels) * present, True)
-            presence.append(everywhere[:, 1:].contiguous())
-    tokens = left_padded(present, paths.tokens.index_select(0, labels), law.length, law.padding)
-    return tokens, tuple(reversed(presence))
-
-
-def _shown(law: Combinatorial, paths: _Paths, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The columns that each latent shows if it is there itself, (B, sum of W, c); 0 for none."""
-    rows = paths.first_rows.index_select(0, labels)
-    if any(len(latent) > 1 for level in law.members for latent in level):
-        rows += random_places(paths.num_alternatives.index_select(0, labels), generator)
-    columns = paths.children.index_select(0, rows.flatten()).view(*rows.shape, -1)
-    if law.show_probability == 1:
-        return columns
-    probability = torch.tensor(law.show_probability, dtype=REAL, device=generator.device)
-    return columns * random_events(probability, columns.shape, generator).long()
+    paths = paths_below(law.members, law.padding, generator.device)
+    return walk(paths, labels, law.length, law.show_probability, generator)
 
 
 def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:
