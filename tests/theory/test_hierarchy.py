@@ -8,7 +8,15 @@ import torch
 
 from joma.domains import POLARITY
 from joma.errors import InvalidArgument
-from joma.theory.hierarchy import cooccurrence, pair_marginals
+from joma.problem.tree import LatentTree, balanced_tree
+from joma.theory.hierarchy import (
+    cooccurrence,
+    label_marginals,
+    pair_marginals,
+    token_cooccurrence,
+    token_marginals,
+    tree_pair_marginals,
+)
 
 
 def all_states(parents, polarities, label_sign):
@@ -114,3 +122,84 @@ def test_refuses_what_it_cannot_mean(arguments, message):
 def test_refuses_what_is_no_tree(parents, polarities, message):
     with pytest.raises(InvalidArgument, match=f"`{message}`"):
         pair_marginals(parents, polarities)
+
+
+def every_node_state(tree, label):
+    """Every state of the nodes below the label with its probability, from the definition of the tree."""
+    signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
+    for below in itertools.product((-1, 1), repeat=len(tree.parents) - 1):
+        state = (None, *below)
+        chance = 1.0
+        for node in range(1, len(tree.parents)):
+            above = signs[node] if tree.parents[node] == 0 else state[tree.parents[node]]
+            keep = (1 + tree.polarities[node]) / 2
+            chance *= keep if state[node] == above else 1 - keep
+        yield np.array(below), chance
+
+
+UNEVEN = LatentTree(
+    (-1, 0, 0, 1, 2, 1, 3, 4, 4, 5),
+    (0.0, 0.9, -0.4, 0.3, 0.7, -0.8, 0.6, 0.2, 1.0, 0.5),
+    ((-1, -1), (1, 1), (-1, 1)),
+    (0.2, 0.5, 0.3),
+)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2, None])
+def test_sum_product_is_the_sum_over_all_states(label, tolerance):
+    joint = np.zeros((9, 9, 2, 2))
+    for value, weight in [(label, 1.0)] if label is not None else enumerate(UNEVEN.label_probabilities):
+        for state, chance in every_node_state(UNEVEN, value):
+            which = (state + 1) // 2
+            for a, b in itertools.product(range(9), repeat=2):
+                joint[a, b, which[a], which[b]] += weight * chance
+    found = tree_pair_marginals(UNEVEN, label)
+    np.testing.assert_allclose(found, joint, atol=tolerance("closed_form.sums"))
+    leaves = np.array(UNEVEN.leaves) - 1
+    both = joint[leaves[:, None], leaves, 1, 1]
+    conditional = both / both.diagonal()
+    np.testing.assert_allclose(token_cooccurrence(UNEVEN, label), conditional, atol=tolerance("closed_form.sums"))
+
+
+def test_labels_given_a_token_are_the_sum_over_all_states(tolerance):
+    joint = np.zeros((3, 4))
+    for label, weight in enumerate(UNEVEN.label_probabilities):
+        for state, chance in every_node_state(UNEVEN, label):
+            joint[label] += weight * chance * (state[np.array(UNEVEN.leaves) - 1] > 0)
+    given_label = joint / np.array(UNEVEN.label_probabilities)[:, None]
+    np.testing.assert_allclose(token_marginals(UNEVEN), given_label, atol=tolerance("closed_form.sums"))
+    np.testing.assert_allclose(label_marginals(UNEVEN), joint / joint.sum(0), atol=tolerance("closed_form.sums"))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_sum_product_of_a_balanced_tree_is_the_closed_form(label, tolerance):
+    depth = 4
+    tree = balanced_tree((2, 2, 2, 2), (0.6, 0.7, 0.7, 0.7))
+    found = token_cooccurrence(tree, label)
+    for m, l in itertools.product(range(tree.num_tokens), repeat=2):  # noqa: E741
+        height = max(0, (l ^ m).bit_length())  # tokens in node order: the first bit that differs
+        if height == depth:
+            continue  # only the label in common, with two top latents
+        expected = cooccurrence(0.7, 0.6, depth, height, -1 if label == 0 else 1)
+        assert float(found[l, m]) == pytest.approx(float(expected), abs=tolerance("closed_form.sums"))
+
+
+def test_only_the_label_in_common_of_a_balanced_tree(tolerance):
+    found = token_cooccurrence(balanced_tree((2, 2, 2), (0.6, 0.7, 0.7)), 0)
+    expected = cooccurrence(0.7, 0.6, 3, 3)
+    assert float(found[0, -1]) == pytest.approx(float(expected), abs=tolerance("closed_form.sums"))
+
+
+def test_refuses_to_divide_by_what_never_is_there():
+    certain = balanced_tree((2, 2), 1.0)
+    with pytest.raises(InvalidArgument, match="token 0 never is"):
+        token_cooccurrence(certain, 0)
+    assert token_cooccurrence(certain).min() == 1.0
+    with pytest.raises(InvalidArgument, match="token 0 never is"):
+        label_marginals(LatentTree((-1, 0), (0.0, 1.0), ((-1,),)))
+
+
+@pytest.mark.parametrize("label", [-1, 2, 0.0, True])
+def test_refuses_labels_that_do_not_exist(label):
+    with pytest.raises(InvalidArgument, match="`label`"):
+        tree_pair_marginals(balanced_tree((2, 2), 0.5), label)

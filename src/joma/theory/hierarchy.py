@@ -13,6 +13,7 @@ import torch
 from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
 from joma.domains import POLARITY
 from joma.errors import InvalidArgument
+from joma.problem.tree import LatentTree
 
 
 @numpy_in_numpy_out
@@ -86,15 +87,13 @@ def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -
                 received=f"{parent} for node {node}",
                 remedy="number the nodes from the label downwards",
             )
-    means = [torch.tensor(float(label_sign), dtype=REAL, device=polarities.device)]
-    rows = [torch.ones(1, dtype=REAL, device=polarities.device)]  # E[yₐ y_b] for b up to a
+    mean = torch.full((1,), float(label_sign), dtype=REAL, device=polarities.device)
+    product = torch.ones(1, 1, dtype=REAL, device=polarities.device)  # E[yₐ y_b]
     for node in range(1, num):
         parent, polarity = parents[node], polarities[node]
-        means.append(polarity * means[parent])
-        to_parent = torch.stack([rows[max(parent, other)][min(parent, other)] for other in range(node)])
-        rows.append(torch.cat([polarity * to_parent, torch.ones_like(rows[0])]))
-    mean = torch.stack(means)
-    product = torch.stack([rows[max(a, b)][min(a, b)] for a in range(num) for b in range(num)]).reshape(num, num)
+        mean = torch.cat([mean, polarity * mean[parent : parent + 1]])
+        row = torch.cat([polarity * product[parent], torch.ones_like(product[0, :1])])
+        product = torch.cat([torch.cat([product, row[None, :-1]]), row[:, None]], 1)
     sign = torch.tensor([-1.0, 1.0], dtype=REAL, device=polarities.device)
     first, second = sign[:, None], sign[None, :]
     return (
@@ -105,7 +104,99 @@ def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -
     ) / 4
 
 
-def _check_whole(function: str, parameter: str, value: int, low: int, high: int | None) -> None:
+def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Tensor:
+    """Return the exact joint distribution of every two nodes below the label of a tree, by sum–product.
+
+    Theorem 5's setting without its symmetry: any tree, any polarities, any number of labels.
+
+    Args:
+        tree: with n nodes, the label included.
+        label: given which label; ``None`` for the average over labels.
+
+    Returns:
+        (n − 1, n − 1, 2, 2) P(yₐ, y_b) of nodes 1 to n − 1; index 0 stands for −1 and 1 for +1.
+    """
+    if label is None:
+        given = [tree_pair_marginals(tree, value) for value in range(tree.num_labels)]
+        return torch.einsum("d,dabij->abij", _label_probabilities(tree), torch.stack(given))
+    _check_whole("tree_pair_marginals", "label", label, 0, tree.num_labels - 1, "number labels from 0")
+    # A label that gives node j the sign s is a label of sign +1 with the polarity s ρ above the node.
+    signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
+    polarities = [polarity * signs.get(node, 1) for node, polarity in enumerate(tree.polarities)]
+    return pair_marginals(tree.parents, polarities, label_sign=1)[1:, 1:]
+
+
+def token_marginals(tree: LatentTree) -> torch.Tensor:
+    """Return P(token is there | label), exactly.
+
+    Args:
+        tree: with D labels and V tokens.
+
+    Returns:
+        (D, V).
+    """
+    by_depth = [torch.tensor(tree.label_signs, dtype=REAL)]
+    for depth, level in enumerate(tree.levels[1:]):
+        above = by_depth[-1]
+        if depth:
+            column = {node: idx for idx, node in enumerate(tree.levels[depth])}
+            above = above[:, [column[tree.parents[node]] for node in level]]
+        by_depth.append(above * torch.tensor([tree.polarities[node] for node in level], dtype=REAL))
+    return (1 + by_depth[-1]) / 2
+
+
+def label_marginals(tree: LatentTree) -> torch.Tensor:
+    """Return P(label | token is there), exactly.
+
+    Args:
+        tree: with D labels and V tokens, each of which is there at times.
+
+    Returns:
+        (D, V); every column sums to 1.
+    """
+    joint = _label_probabilities(tree)[:, None] * token_marginals(tree)
+    return joint / _possible(joint.sum(0), "label_marginals")
+
+
+def token_cooccurrence(tree: LatentTree, label: int | None = None) -> torch.Tensor:
+    """Return P(token l is there | token m is there) for all tokens of any tree, by sum–product.
+
+    Where the tree is balanced and its polarities are even, this is ``cooccurrence`` at the height of the common
+    ancestor.
+
+    Args:
+        tree: with V tokens, each of which is there at times.
+        label: given which label; ``None`` for the average over labels.
+
+    Returns:
+        (V, V), l by m.
+    """
+    leaves = torch.tensor(tree.leaves) - 1
+    both = tree_pair_marginals(tree, label)[leaves[:, None], leaves[None, :], 1, 1]
+    return both / _possible(both.diagonal(), "token_cooccurrence")
+
+
+def _label_probabilities(tree: LatentTree) -> torch.Tensor:
+    even = [1 / tree.num_labels] * tree.num_labels
+    return torch.tensor(tree.label_probabilities or even, dtype=REAL)
+
+
+def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:
+    never = (probabilities <= 0).nonzero().flatten().tolist()
+    if never:
+        raise InvalidArgument(
+            function,
+            "tree",
+            required="such that every token is there at times",
+            received=f"such that token {never[0]} never is",
+            remedy="move a polarity away from ±1, or average over labels",
+        )
+    return probabilities
+
+
+def _check_whole(
+    function: str, parameter: str, value: int, low: int, high: int | None, remedy: str = "count levels of edges"
+) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
         upper = "" if high is None else f" and at most {high}"
@@ -114,7 +205,7 @@ def _check_whole(function: str, parameter: str, value: int, low: int, high: int 
             parameter,
             required=f"a whole number of at least {low}{upper}",
             received=f"{value!r}",
-            remedy="count levels of edges",
+            remedy=remedy,
         )
 
 
