@@ -25,6 +25,10 @@ TOLERANCES: dict[str, Tolerance] = {
     "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
+    "hierarchy.sampled": Tolerance(
+        0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
+    ),
+    "learning.accuracy": Tolerance(0.05, "three standard errors, 0.016 each at most, of a share of 512 samples"),
     "report.colours_apart": Tolerance(
         0.13, "OKLab distance; 0.02 is just noticeable side by side, thin lines seen apart need several times that"
     ),
