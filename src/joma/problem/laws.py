@@ -22,10 +22,10 @@ def law_from_json(data: Any) -> LatentTree | Combinatorial:
     Raises:
         BadInput: the data is not a law, or one that cannot be.
     """
-    if not isinstance(data, Mapping) or data.get("kind") not in KINDS:
-        found = data.get("kind") if isinstance(data, Mapping) else type(data).__name__
-        raise _unreadable(f"the kind is {found!r}", f"a mapping whose kind is one of {', '.join(KINDS)}")
-    kind = KINDS[data["kind"]]
+    name = data.get("kind") if isinstance(data, Mapping) else f"{type(data).__name__}, no mapping"
+    if not isinstance(name, str) or name not in KINDS:
+        raise _unreadable(f"the kind is {name!r}", f"a mapping whose kind is one of {', '.join(KINDS)}")
+    kind = KINDS[name]
     wanted = {field.name for field in fields(kind)}
     given = set(data) - {"kind"}
     if given != wanted:
