@@ -6,10 +6,14 @@ import torch
 from joma.train.checkpoints import (
     checkpoint_of,
     checkpoint_paths,
+    is_whole,
     newest_checkpoint,
+    path_of,
     read_checkpoint,
+    read_snapshot,
     restore,
     write_checkpoint,
+    write_snapshot,
 )
 from joma.train.decoder import Decoder, DecoderConfig, next_token_loss
 
@@ -94,3 +98,32 @@ def test_those_that_run_ahead_of_the_measurements_are_of_no_use(folder):
     assert found is not None
     assert found.step == 2
     assert [path.name for path in checkpoint_paths(folder)] == ["step_000002.safetensors"]
+
+
+def test_a_snapshot_gives_the_weights_back_and_is_written_once(tmp_path):
+    decoder, optimizer = learner(0)
+    write_snapshot(7, decoder, tmp_path)
+    before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
+    learn(decoder, optimizer)
+    write_snapshot(7, decoder, tmp_path)  # whole already: the first one stays
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000007.safetensors"]
+    weights = read_snapshot(path_of(7, tmp_path))
+    assert weights.keys() == before.keys()
+    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
+
+
+def test_a_damaged_snapshot_is_found_and_written_again(tmp_path):
+    decoder, _ = learner(0)
+    path = path_of(7, tmp_path)
+    assert not is_whole(path)
+    write_snapshot(7, decoder, tmp_path)
+    content, dice = path.read_bytes(), random.Random(0)
+    for _ in range(30):
+        altered = bytearray(content)
+        altered[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        path.write_bytes(altered)
+        assert not is_whole(path)
+        with pytest.raises(ValueError, match=r"."):
+            read_snapshot(path)
+        write_snapshot(7, decoder, tmp_path)
+        assert path.read_bytes() == content

@@ -86,6 +86,61 @@ def test_observing_changes_nothing_and_gives_what_attention_gets(tolerance):
     assert (seen[0][1] - expected).abs().max() <= tolerance("decoder.parity")
 
 
+def test_the_last_position_alone_gives_its_logits_and_its_gradient(tolerance):
+    whole, last = Decoder(SMALL).train(False), Decoder(SMALL).train(False)
+    expected, found = whole(tokens(3, 10))[:, -1], last(tokens(3, 10), last_only=True)
+    assert found.shape == (3, 50)
+    assert (found - expected).abs().max() <= tolerance("decoder.parity")
+    for logits in (expected, found):
+        next_token_loss(logits, tokens(3)).backward()
+    for name, weight in whole.named_parameters():
+        assert (last.get_parameter(name).grad - weight.grad).abs().max() <= tolerance("decoder.parity"), name
+
+
+def test_with_the_last_position_alone_the_last_layer_has_one_query(tolerance):
+    decoder = Decoder(SMALL).eval()
+    seen = {False: {}, True: {}}
+    with torch.no_grad():
+        for last_only, told in seen.items():
+            decoder(
+                tokens(3, 10),
+                lambda layer, q, k, told=told: told.update({("q", layer): q, ("k", layer): k}),
+                lambda layer, hidden, told=told: told.update({("hidden", layer): hidden}),
+                last_only=last_only,
+            )
+    assert seen[True]["q", 1].shape == (3, 2, 1, 8)
+    assert seen[True]["hidden", 1].shape == (3, 1, 24)
+    for place, full in seen[False].items():
+        found = seen[True][place]
+        axis = 1 if place[0] == "hidden" else 2
+        assert (found - full.narrow(axis, 10 - found.shape[axis], found.shape[axis])).abs().max() <= tolerance(
+            "decoder.parity"
+        )
+
+
+def test_hidden_units_are_seen_after_the_activation_and_nothing_changes(tolerance):
+    decoder = Decoder(SMALL).eval()
+    entered, seen = [], {}
+    for block in decoder.blocks:
+        block.mlp_lower.register_forward_hook(lambda _, given, out: entered.append(out))
+    with torch.no_grad():
+        plain = decoder(tokens(3, 10))
+        watched = decoder(tokens(3, 10), observe_hidden=lambda layer, hidden: seen.update({layer: hidden}))
+        assert torch.equal(watched, plain)
+    assert sorted(seen) == [0, 1]
+    for layer, hidden in seen.items():
+        assert torch.equal(hidden, entered[2 + layer].clamp_min(0))
+    without = Decoder(replace(SMALL, mlp=False, feed_forward=200)).eval()
+    without(tokens(3, 10), observe_hidden=lambda layer, hidden: pytest.fail("there is none"))
+
+
+def test_labels_have_outputs_of_their_own_and_every_other_weight_stays():
+    words, labels = Decoder(SMALL, seed=5), Decoder(replace(SMALL, num_outputs=7), seed=5)
+    assert labels(tokens(3, 10)).shape == (3, 10, 7)
+    for name, weight in labels.named_parameters():
+        assert name.startswith("output") or torch.equal(weight, words.get_parameter(name)), name
+
+
 def test_one_seed_gives_variants_the_same_weights():
     full = Decoder(SMALL, seed=5)
     for change in ({"mlp": False, "feed_forward": 200}, {"layer_norm": False}, {"activation": "identity"}):
@@ -184,6 +239,8 @@ def test_positions_are_sines_and_cosines_of_growing_wavelength(tolerance):
         {"output_bias": "one"},
         {"mlp": False, "activation": "gelu"},
         {"mlp": False, "feed_forward": 32},
+        {"num_outputs": 1},
+        {"num_outputs": 3, "output_bias": "unigram"},
     ],
 )
 def test_refuses_settings_that_make_no_network(change):

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub_server import LocalHub, local_hub
+from tiny import tiny_law
 
 from joma.errors import BadInput
+from joma.train.hierarchies import as_dataset
 from joma.train.text import read_text
 
 LINES = {
@@ -157,8 +159,14 @@ def test_an_unreachable_hub_is_refused(tmp_path):
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.delenv("JOMA_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)  # what import finds where it is not installed
-    with pytest.raises(BadInput, match=r"pip install 'joma\[hub\]'"):
+    with pytest.raises(BadInput, match=r"wikitext-2 comes from the hub .*pip install 'joma\[hub\]'`, or set JOMA_DATA"):
         read_text("wikitext2")
+
+
+def test_samples_become_no_dataset_without_the_client(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(BadInput, match=r"samples become a dataset through it; .*pip install 'joma\[hub\]'`$"):
+        as_dataset(tiny_law(), 5)
 
 
 def test_a_folder_variable_that_names_no_folder_is_refused(monkeypatch, tmp_path):

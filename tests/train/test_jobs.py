@@ -7,10 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import tiny_recipe, tiny_tokens
+from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
 from joma.errors import BadInput, RunFailed
 from joma.train.checkpoints import checkpoint_paths
+from joma.train.hierarchies import save_law
 from joma.train.jobs import train_all
 from joma.train.run import Run
 from joma.train.vocabulary import save_tokens, shuffled
@@ -47,6 +48,30 @@ def test_side_by_side_or_one_after_the_other_gives_the_same_numbers(tmp_path, to
     assert len({numbers_of(run) for run in together}) == 3
     assert told[-1] == ("training 3 networks", 180, 180)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_laws_and_texts_are_learned_side_by_side(tmp_path, tokens_path):
+    law_path = tmp_path / "law.json"
+    save_law(tiny_law(), law_path)
+
+    def jobs(name: str):
+        jobs = jobs_in(tmp_path / name, law_path, tiny_law_recipe(), tiny_law_recipe(seed=1))
+        return [*jobs, (RECIPE, tokens_path, tmp_path / name / "text")]
+
+    together, apart = train_all(jobs("together"), num_workers=2), train_all(jobs("apart"), num_workers=1)
+    assert [numbers_of(run) for run in together] == [numbers_of(run) for run in apart]
+    assert [run.law() for run in together[:2]] == [tiny_law()] * 2
+    assert numbers_of(together[0]) != numbers_of(together[1])
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"kind": "forest"}'])
+def test_a_law_that_cannot_be_read(tmp_path, content):
+    path = tmp_path / "law.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadInput, match=r"law"):
+        train_all([(tiny_law_recipe(), path, tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_in_one_process_progress_adds_up(tmp_path, tokens_path):

@@ -3,10 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import tiny_recipe, tiny_tokens
+from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
-from joma.train.decoder import Decoder
-from joma.train.probes import Probe
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.tree import Law, Samples
+from joma.train.decoder import Decoder, seed_of
+from joma.train.probes import LabelProbe, Probe
 
 RECIPE = tiny_recipe(length=11, num_probe_sequences=10)
 CPU = torch.device("cpu")
@@ -79,3 +81,61 @@ def test_leaves_the_network_as_it_was():
     assert decoder.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(weight, before[name]) for name, weight in decoder.state_dict().items())
+
+
+# --- the labels of a law
+
+
+def held_out(law: Law, num: int) -> Samples:
+    """The samples a probe says it measures."""
+    return law.sample(num, torch.Generator().manual_seed(seed_of("held-out samples")))
+
+
+def label_rows(law: Combinatorial, num: int = 20) -> dict[tuple[int | None, int | None, str], float]:
+    recipe = tiny_law_recipe(num_heads=2, num_probe_sequences=num, num_outputs=law.num_labels)
+    rows = LabelProbe(recipe, law, CPU).measure(Decoder(recipe.decoder, seed=1))
+    named = {row[:3]: row[3] for row in rows}
+    assert len(named) == len(rows)
+    return named
+
+
+def test_labels_are_measured_at_the_last_position(tolerance):
+    law, recipe = tiny_law(), tiny_law_recipe(num_heads=2)
+    found, decoder = label_rows(law), Decoder(recipe.decoder, seed=1).eval()
+    samples, seen = held_out(law, 20), {}
+    with torch.no_grad():
+        logits = decoder(samples.tokens, observe=lambda layer, q, k: seen.update({layer: (q.double(), k.double())}))
+    logits = logits[:, -1].double()
+    loss = torch.nn.functional.cross_entropy(logits, samples.labels).item()
+    assert found[None, None, "validation_loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
+    assert found[None, None, "validation_accuracy"] == (logits.argmax(-1) == samples.labels).double().mean()
+    for layer, (q, k) in seen.items():
+        weights = (q[:, :, -1:] @ k.mT / math.sqrt(8)).softmax(-1)[:, 1, 0]
+        entropy = -(weights * weights.log()).sum(-1).mean().item()
+        padding = (weights * (samples.tokens == law.padding)).sum(-1).mean().item()
+        near = tolerance("attention.entropy")
+        assert found[layer, 1, "attention_entropy_nats"] == pytest.approx(entropy, abs=near)
+        assert found[layer, 1, "attention_padding_share"] == pytest.approx(padding, abs=near)
+    assert [key[:2] for key in found if key[2] == "stable_rank"] == [(0, None), (1, None)]
+
+
+def test_samples_without_a_token_count_for_the_loss_and_not_for_attention():
+    """Of a law that shows its tokens seldom, most samples are all padding; attention there says nothing of tokens."""
+    seldom = random_hierarchy(6, (4, 6), 2, num_tokens=12, length=8, show_probability=0.3, seed=0)
+    samples = held_out(seldom, 40)
+    empty = samples.tokens[:, -1] == seldom.padding
+    assert 0 < empty.sum() < 40
+    found = label_rows(seldom, 40)
+    share = found[0, 0, "attention_padding_share"]
+    assert share < (samples.tokens[~empty] == seldom.padding).double().mean(1).max()  # all-padding ones would have 1
+    never = random_hierarchy(6, (4, 6), 2, num_tokens=12, length=8, show_probability=0.01, seed=0)
+    assert (held_out(never, 20).tokens == never.padding).all()
+    assert {key[2] for key in label_rows(never)} == {"validation_loss_nats", "validation_accuracy", "stable_rank"}
+
+
+def test_all_runs_are_measured_on_the_same_samples_and_trained_on_others():
+    law, decoder = tiny_law(), Decoder(tiny_law_recipe().decoder)
+    one, two = (LabelProbe(tiny_law_recipe(seed=seed), law, CPU).measure(decoder) for seed in (0, 1))
+    assert one == two
+    mixed = LabelProbe(tiny_law_recipe(shuffle_tokens=True), law, CPU).measure(decoder)
+    assert mixed != one

@@ -4,8 +4,10 @@ from dataclasses import replace
 import pytest
 
 from joma.errors import BadInput, InvalidArgument
+from joma.problem.combinatorial import random_hierarchy
+from joma.problem.tree import balanced_tree
 from joma.train.decoder import DecoderConfig
-from joma.train.recipes import VARIANTS, Recipe, paper_figure6, recipe_from_json
+from joma.train.recipes import VARIANTS, Recipe, hierarchy_recipe, paper_figure6, recipe_from_json
 
 RECIPE = Recipe("run", DecoderConfig(100, num_layers=2, dropout=0.1), 50, learning_rate=3e-4, seed=7)
 
@@ -65,6 +67,27 @@ def test_settings_reach_recipe_and_decoder():
         paper_figure6(500, variant="half network")
 
 
+def test_a_law_gets_a_layer_for_each_level_of_latents_and_an_output_for_each_label():
+    tree, table = balanced_tree((2, 2, 2, 2), 0.5, num_labels=3), random_hierarchy(8, (6, 8), 2, num_tokens=24)
+    for law, num_layers in ((tree, 3), (table, 2)):
+        recipe = hierarchy_recipe(law, num_steps=5, seed=4)
+        assert (recipe.decoder.num_layers, recipe.decoder.num_logits) == (num_layers, law.num_labels)
+        assert (recipe.decoder.vocabulary_size, recipe.length) == (law.num_tokens + 1, law.length)
+        assert (recipe.num_steps, recipe.seed, recipe.decoder.dropout) == (5, 4, 0.0)
+        assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    names = {hierarchy_recipe(law, num_steps=5, seed=seed).name for law in (tree, table) for seed in (0, 1)}
+    assert len(names) == 4
+    wide = hierarchy_recipe(tree, num_steps=5, width=1024, feed_forward=4096, learning_rate=1e-4, batch_size=20)
+    assert (wide.decoder.width, wide.decoder.feed_forward) == (1024, 4096)
+    assert (wide.learning_rate, wide.batch_size) == (1e-4, 20)
+
+
+def test_snapshots_include_the_first_and_the_last_step():
+    assert replace(RECIPE, snapshot_every=20).snapshot_steps() == [0, 20, 40, 50]
+    assert replace(RECIPE, snapshot_every=25).snapshot_steps() == [0, 25, 50]
+    assert RECIPE.snapshot_steps() == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -72,7 +95,9 @@ def test_settings_reach_recipe_and_decoder():
         {"name": "a/b"},
         {"num_steps": 0},
         {"batch_size": 0},
-        {"length": 4},
+        {"length": 1},
+        {"snapshot_every": 0},
+        {"weight_decay": -0.1},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"gradient_clip": -1.0},

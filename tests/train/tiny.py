@@ -1,9 +1,10 @@
-"""A language and a recipe so small that a run takes a second: for tests of what surrounds the numbers."""
+"""A language, a law and recipes so small that a run takes a second: for tests of what surrounds the numbers."""
 
 import torch
 
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.train.decoder import DecoderConfig
-from joma.train.recipes import Recipe
+from joma.train.recipes import Recipe, hierarchy_recipe
 from joma.train.vocabulary import Tokens
 
 NUM_WORDS = 20
@@ -35,3 +36,25 @@ def tiny_recipe(**changes) -> Recipe:
         "checkpoint_every": 25,
     }
     return Recipe("tiny", **{"decoder": decoder, **settings, **changes})
+
+
+def tiny_law(seed: int = 0) -> Combinatorial:
+    """Six classes with an input each, seen with gaps, so that inputs are many."""
+    return random_hierarchy(
+        6, (5, 6), 2, num_tokens=12, length=8, show_probability=0.9, distinct_inputs=True, seed=seed
+    )
+
+
+def tiny_law_recipe(**changes) -> Recipe:
+    settings = {
+        "num_steps": 60,
+        "width": 16,
+        "feed_forward": 24,
+        "batch_size": 8,
+        "probe_every": 10,
+        "early_until": 0,
+        "num_probe_sequences": 20,
+        "checkpoint_every": 12,
+        "snapshot_every": 16,
+    }
+    return hierarchy_recipe(tiny_law(), **{**settings, **changes})

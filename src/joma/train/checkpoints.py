@@ -1,4 +1,8 @@
-"""Checkpoints of a run: one safetensors file each, written whole or not at all, trusted only if its digest fits."""
+"""Checkpoints and snapshots of a run: one safetensors file each, whole or not at all, trusted by its digest.
+
+A checkpoint is what a run goes on from, and only the last two are kept. A snapshot is the weights alone, kept for
+good, so that the network of any such step can be looked at when the run is over.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +80,8 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """
     facts = {"step": checkpoint.step, "loss_sum": checkpoint.loss_sum, "num_losses": checkpoint.num_losses}
     parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer}
-    tensors = {f"{part}/{name}": tensor.cpu() for part, named in parts.items() for name, tensor in named.items()}
-    # One metadata entry only: safetensors writes several in an order that changes from process to process.
-    metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, tensors)})}
-    with replacing(folder / f"step_{checkpoint.step:06d}.safetensors") as temporary:
-        temporary.write_bytes(save(tensors, metadata))  # Python writes, so that a full disk is an OSError
+    tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    _write(path_of(checkpoint.step, folder), facts, tensors)
     for old in checkpoint_paths(folder)[NUM_KEPT:]:
         old.unlink()
 
@@ -89,6 +90,11 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
     found = [path for path in folder.glob("step_*.safetensors") if _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of, reverse=True)
+
+
+def path_of(step: int, folder: Path) -> Path:
+    """Where the checkpoint or snapshot of a step is."""
+    return folder / f"step_{step:06d}.safetensors"
 
 
 def step_of(path: Path) -> int:
@@ -124,6 +130,48 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ValueError: truncated, altered, or never a checkpoint.
     """
+    facts, tensors = _read(path)
+    model, optimizer = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("model/", "optimizer/")
+    )
+    return Checkpoint(model=model, optimizer=optimizer, **facts)
+
+
+def write_snapshot(step: int, model: nn.Module, folder: Path) -> None:
+    """Write a network's weights of a step, ``step_000500.safetensors``, unless they are there whole already."""
+    path = path_of(step, folder)
+    if not is_whole(path):
+        _write(path, {"step": step}, model.state_dict())
+
+
+def read_snapshot(path: Path) -> dict[str, Tensor]:
+    """Read the weights that ``write_snapshot`` wrote.
+
+    Raises:
+        ValueError: missing, truncated, altered, or never a snapshot.
+    """
+    return _read(path)[1]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint or snapshot is there and its digest fits."""
+    try:
+        _read(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    kept = {name: tensor.cpu() for name, tensor in tensors.items()}
+    # One metadata entry only: safetensors writes several in an order that changes from process to process.
+    metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, kept)})}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(kept, metadata))  # Python writes, so that a full disk is an OSError
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["joma"])
@@ -132,11 +180,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(str(error)) from error
     if facts.pop("digest", None) != _digest(facts, tensors):
         raise ValueError("its digest does not fit its content")
-    model, optimizer = (
-        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
-        for part in ("model/", "optimizer/")
-    )
-    return Checkpoint(model=model, optimizer=optimizer, **facts)
+    return facts, tensors
 
 
 def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -1,8 +1,9 @@
-"""A Transformer that predicts the next token, whole in one file: the network of the paper's Figure 6.
+"""A Transformer that predicts the next token or a label, whole in one file: the network of the paper's Figure 6.
 
 Embedding and sinusoidal positions, then blocks of causal attention and an MLP with LayerNorm after each residual
 sum, then a linear output layer. It is written to be taken apart: the MLP can be linear or absent, LayerNorm
-absent, the value path frozen, and queries and keys can be read without touching what the network computes.
+absent, the value path frozen, and queries, keys and hidden units can be read without touching what the network
+computes.
 
 Axes: B sequences, H heads, L positions, E dimensions of a head, V vocabulary, D width.
 """
@@ -11,20 +12,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import gelu, relu, scaled_dot_product_attention
+from torch.nn.functional import gelu, linear, relu, scaled_dot_product_attention
 
 from joma.domains import FRACTION
 from joma.errors import InvalidArgument
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Told (layer, queries, keys), both (B, H, L, E), as the attention kernel gets them."""
+
+HiddenObserver = Callable[[int, Tensor], None]
+"""Told (layer, hidden), (B, L, feed_forward): the MLP's hidden units after the activation."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
@@ -50,6 +55,7 @@ class DecoderConfig:
         dropout: on embeddings, attention weights, hidden units and both branches; rounded to 1/65,536.
         train_value_path: if not, value and attention output projections keep their initial values.
         output_bias: ``zero`` starts at 0, ``unigram`` at the logarithms of the training tokens' frequencies.
+        num_outputs: what there is to choose from where that is not the next token (labels); ``None`` for tokens.
     """
 
     vocabulary_size: int
@@ -63,6 +69,7 @@ class DecoderConfig:
     dropout: float = 0.2
     train_value_path: bool = True
     output_bias: Literal["zero", "unigram"] = "zero"
+    num_outputs: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "width", "num_heads", "feed_forward", "num_layers"):
@@ -79,6 +86,16 @@ class DecoderConfig:
             raise _bad("output_bias", "zero or unigram", repr(self.output_bias), "name one of these")
         if not self.mlp and (self.activation, self.feed_forward) != ("relu", 200):
             raise _bad("activation", "left alone where there is no MLP", "set", "leave it out, or set mlp=True")
+        if self.num_outputs is not None:
+            if self.num_outputs < 2:
+                raise _bad("num_outputs", "at least 2, or None", f"{self.num_outputs}", "take one for each label")
+            if self.output_bias == "unigram":
+                raise _bad("output_bias", "zero where num_outputs is set", "'unigram'", "labels are no tokens: drop it")
+
+    @property
+    def num_logits(self) -> int:
+        """Rows of the output layer: ``num_outputs``, or one for each token."""
+        return self.vocabulary_size if self.num_outputs is None else self.num_outputs
 
 
 class Decoder(nn.Module):
@@ -96,7 +113,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.output = nn.Linear(config.width, config.vocabulary_size)
+        self.output = nn.Linear(config.width, config.num_logits)
         self.register_buffer("positions", torch.empty(0, config.width), persistent=False)
         self._initialise(seed)
         if (log_frequencies is None) != (config.output_bias == "zero"):
@@ -111,21 +128,36 @@ class Decoder(nn.Module):
             with torch.no_grad():
                 self.output.bias.copy_(log_frequencies)
 
-    def forward(self, tokens: Tensor, observe: Observer | None = None) -> Tensor:
-        """Logits of the next token.
+    def forward(
+        self,
+        tokens: Tensor,
+        observe: Observer | None = None,
+        observe_hidden: HiddenObserver | None = None,
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits of the next token, or of the label.
 
         Args:
             tokens: (B, L) integers below V.
             observe: told each layer's queries and keys; changes nothing.
+            observe_hidden: told each layer's hidden units; changes nothing, and hears nothing where there is no MLP.
+            last_only: leave out every position but the last as soon as it does not matter any more: in the last
+                layer there is but one query then, and one row of hidden units.
 
         Returns:
-            (B, L, V).
+            (B, L, V), or (B, V) with ``last_only``; ``num_outputs`` in place of V where that is set.
         """
         positions = self._positions(tokens.shape[1])
         x = self._drop(torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width)))
         for layer, block in enumerate(self.blocks):
-            x = block(x, observe and (lambda q, k, layer=layer: observe(layer, q, k)))
-        return self.output(x)
+            x = block(
+                x,
+                observe and partial(observe, layer),
+                observe_hidden and partial(observe_hidden, layer),
+                last_only=last_only and block is self.blocks[-1],
+            )
+        return self.output(x[:, -1] if last_only else x)
 
     def lower_weights(self) -> list[Tensor]:
         """Each layer's lower MLP weights, (feed_forward, D); none where there is no MLP."""
@@ -182,20 +214,40 @@ class Block(nn.Module):
             self.value.requires_grad_(False)
             self.attention_output.requires_grad_(False)
 
-    def forward(self, x: Tensor, observe: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
-        """Map the residual stream (B, L, D) to the next."""
+    def forward(
+        self,
+        x: Tensor,
+        observe: Callable[[Tensor, Tensor], None] | None = None,
+        observe_hidden: Callable[[Tensor], None] | None = None,
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Map the residual stream (B, L, D) to the next, or to its last position, (B, 1, D)."""
         config = self.config
-        q, k = (self._heads(part) for part in self.query_key(x).chunk(2, dim=-1))
+        q, k = (self._heads(part) for part in self._queries_and_keys(x, last_only))
         if observe is not None:
             observe(q, k)
         attended = scaled_dot_product_attention(
-            q, k, self._heads(self.value(x)), is_causal=True, dropout_p=config.dropout if self.training else 0.0
+            q,
+            k,
+            self._heads(self.value(x)),
+            is_causal=not last_only,
+            dropout_p=config.dropout if self.training else 0.0,
         )
+        x = x[:, -1:] if last_only else x
         x = self.norm_attention(x + self._drop(self.attention_output(attended.transpose(1, 2).flatten(2))))
         if not config.mlp:
             return x
-        hidden = self._drop(ACTIVATIONS[config.activation](self.mlp_lower(x)))
-        return self.norm_mlp(x + self._drop(self.mlp_upper(hidden)))
+        hidden = ACTIVATIONS[config.activation](self.mlp_lower(x))
+        if observe_hidden is not None:
+            observe_hidden(hidden)
+        return self.norm_mlp(x + self._drop(self.mlp_upper(self._drop(hidden))))
+
+    def _queries_and_keys(self, x: Tensor, last_only: bool) -> Sequence[Tensor]:
+        if not last_only:
+            return self.query_key(x).chunk(2, dim=-1)
+        weights, biases = self.query_key.weight.chunk(2), self.query_key.bias.chunk(2)
+        return [linear(part, *pair) for part, *pair in zip((x[:, -1:], x), weights, biases, strict=True)]
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
@@ -227,7 +279,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: (..., V).
-        targets: (...) integers below V.
+        targets: (...) integers below V: the next tokens, or labels.
     """
     return _CrossEntropy.apply(logits.flatten(0, -2), targets.flatten())
 

@@ -20,7 +20,7 @@ from joma.train.recipes import Recipe
 from joma.train.run import Run
 
 Job = tuple[Recipe, Path, Path]
-"""What to train, the file its tokens are in (``save_tokens`` wrote it), the folder of the run."""
+"""What to train, the file its tokens or its law are in (``save_tokens``, ``save_law``), the folder of the run."""
 
 TotalProgress = Callable[[str, float, float], None]
 """Told (what is being done, steps done, steps in all), over all runs together."""
@@ -34,7 +34,7 @@ def train_all(
     """Train networks side by side; each goes on where it was stopped, and the finished are not trained again.
 
     Args:
-        jobs: recipe, tokens file and folder of each run.
+        jobs: recipe, data file and folder of each run.
         num_workers: processes at a time; as many as there are cores where ``None``. One job, one worker, or a
             single accelerator that all jobs share need no process of their own.
         progress: told how far they all are together.
@@ -80,11 +80,11 @@ def _here(jobs: Sequence[Job], progress: TotalProgress | None) -> list[Result]:
 
 def _result(job: Job, report: Callable[[int, int], None] | None) -> Result:
     from joma.train.loop import train
-    from joma.train.vocabulary import load_tokens
+    from joma.train.tasks import load_data
 
-    recipe, tokens_path, folder = job
+    recipe, data_path, folder = job
     try:
-        return train(recipe, load_tokens(tokens_path), folder, progress=report)
+        return train(recipe, load_data(data_path), folder, progress=report)
     except (BadInput, RunFailed) as error:
         return error
 

@@ -1,8 +1,8 @@
 """Train a network so that nothing is lost: killed at any moment and started again, it ends with the same numbers.
 
 All randomness follows from the recipe and the step alone: the initial weights from the seed and their names, the
-batch from the step, the dropout masks from seed and step. So a checkpoint needs no state of any generator, and a
-measurement once on disk is never taken again.
+batch from the step (and, drawn from a law, from the seed), the dropout masks from seed and step. So a checkpoint
+needs no state of any generator, and a measurement once on disk is never taken again.
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from joma.errors import BadInput, RunFailed
-from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
-from joma.train.decoder import Decoder, next_token_loss, seed_of
+from joma.errors import RunFailed
+from joma.train.checkpoints import (
+    checkpoint_of,
+    is_whole,
+    newest_checkpoint,
+    path_of,
+    restore,
+    write_checkpoint,
+    write_snapshot,
+)
+from joma.train.decoder import Decoder, seed_of
 from joma.train.journal import append_line, line_of
-from joma.train.probes import Probe
 from joma.train.recipes import Recipe
 from joma.train.run import Run, claim_folder, locked
-from joma.train.vocabulary import Tokens, require_tokens
+from joma.train.tasks import Data, Task, task_of
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps in all) between any two steps; what it raises stops the run after a checkpoint."""
 
 
-def train(recipe: Recipe, tokens: Tokens, folder: Path, *, progress: Progress | None = None) -> Run:
+def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress | None = None) -> Run:
     """Train a network, or go on where an earlier call was stopped; a finished run is not trained again.
 
     Args:
-        recipe: all that the numbers depend on, beside the text.
-        tokens: the text.
+        recipe: all that the numbers depend on, beside the data.
+        data: a text, to predict its next token; or a law, to tell its samples' labels from the last position.
         folder: of this run alone; created if need be.
         progress: told how far it is. Ctrl-C and whatever it raises leave a checkpoint of the very step behind.
 
@@ -46,7 +52,8 @@ def train(recipe: Recipe, tokens: Tokens, folder: Path, *, progress: Progress | 
         of torch (accelerators add in no fixed order).
 
     Raises:
-        BadInput: a text too short or of another vocabulary, a folder that holds something else.
+        BadInput: a text too short or of another vocabulary, a recipe made for other data or with a setting that
+            would change nothing here, a folder that holds something else.
         RunFailed: the loss is no number any more, or the disk refuses; what was measured stays.
     """
     device = torch.device("cuda" if recipe.device == "auto" and torch.cuda.is_available() else "cpu")
@@ -54,43 +61,45 @@ def train(recipe: Recipe, tokens: Tokens, folder: Path, *, progress: Progress | 
     devices = [device] if device.type == "cuda" else []
     with _threads(recipe.num_threads), torch.random.fork_rng(devices), _deferred_interrupt() as interrupted:
         _keep_freed_pages()
-        training = _Training(run, tokens, device)
+        task = task_of(recipe, data, device)
+        training = _Training(run, task, device)
         with training.writing():
             folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             with training.writing():
-                claim_folder(run, tokens, device)
+                claim_folder(run, task.about, device)
                 training.resume()
             training.go(progress, interrupted)
     return run
 
 
 class _Training:
-    """A network, its optimiser and its text, between two steps."""
+    """A network, its optimiser and its task, between two steps."""
 
-    def __init__(self, run: Run, tokens: Tokens, device: torch.device) -> None:
+    def __init__(self, run: Run, task: Task, device: torch.device) -> None:
         recipe = run.recipe
-        self.run, self.recipe, self.device = run, recipe, device
-        self.streams = _streams(recipe, tokens).to(device)
-        self.probe = Probe(recipe, tokens, device)
-        self.decoder = Decoder(recipe.decoder, recipe.seed, _log_frequencies(recipe, tokens)).to(device).train()
+        self.run, self.recipe, self.task, self.device = run, recipe, task, device
+        self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
         self.trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(self.trained, lr=recipe.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
         self.step, self.saved_step, self.measured_step = 0, -1, -1
-        self.probe_steps = frozenset(recipe.probe_steps())
+        self.probe_steps, self.snapshot_steps = frozenset(recipe.probe_steps()), frozenset(recipe.snapshot_steps())
         self.loss_sum, self.num_losses = torch.zeros((), dtype=torch.float64, device=device), 0
         self.first_bad_step = torch.full((), -1, device=device)  # looked at only at probes: no wait in between
 
     def resume(self) -> None:
-        """Pick up what the folder holds: every whole measurement, and the newest checkpoint that they cover."""
+        """Pick up what the folder holds: all that is whole, and the newest checkpoint before what is missing."""
         journal = self.run.journal()
         self.measured_step = journal.last_step
         if journal.damage:
             warnings.warn(f"{journal.damage}; measuring again from step {journal.last_step} on", stacklevel=4)
         if self.run.journal_path.exists():
             os.truncate(self.run.journal_path, journal.num_bytes)
-        next_probe = min((step for step in self.probe_steps if step > journal.last_step), default=math.inf)
-        checkpoint = newest_checkpoint(self.run.checkpoint_folder, before=next_probe)
+        missing = [step for step in self.probe_steps if step > journal.last_step]
+        missing += [step for step in self.snapshot_steps if not is_whole(path_of(step, self.run.snapshot_folder))]
+        checkpoint = newest_checkpoint(self.run.checkpoint_folder, before=min(missing, default=math.inf))
         if checkpoint is not None:
             restore(checkpoint, self.decoder, self.optimizer)
             self.step = self.saved_step = checkpoint.step
@@ -107,10 +116,7 @@ class _Training:
     def advance(self) -> None:
         """Take one step of Adam."""
         _seed_dropout(self.device, seed_of(self.recipe.seed, "dropout", self.step))
-        length = self.recipe.length
-        start = self.step * length % (self.streams.shape[1] - 1 - (self.streams.shape[1] - 1) % length)
-        inputs, targets = (self.streams[:, first : first + length] for first in (start, start + 1))
-        loss = next_token_loss(self.decoder(inputs), targets)
+        loss = self.task.loss(self.decoder, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.gradient_clip)
@@ -126,10 +132,14 @@ class _Training:
         """Do what is due between two steps."""
         is_probe, is_last = self.step in self.probe_steps, self.step == self.recipe.num_steps
         is_checkpoint = is_last or (self.step > 0 and self.step % self.recipe.checkpoint_every == 0)
-        if is_probe or is_checkpoint:
+        is_snapshot = self.step in self.snapshot_steps
+        if is_probe or is_checkpoint or is_snapshot:
             self.require_finite()
         if is_probe:
             self.measure()
+        if is_snapshot:  # before the checkpoint, which must not run ahead of it
+            with self.writing():
+                write_snapshot(self.step, self.decoder, self.run.snapshot_folder)
         try:
             if progress is not None:
                 progress(self.step, self.recipe.num_steps)
@@ -145,7 +155,7 @@ class _Training:
     def measure(self) -> None:
         """Take the measurements of this step, unless they stand in the journal already."""
         if self.step > self.measured_step:
-            rows = self.probe.measure(self.decoder)
+            rows = self.task.measure(self.decoder)
             if self.num_losses:
                 rows.append((None, None, "train_loss_nats", self.loss_sum.item() / self.num_losses))
             if not all(math.isfinite(row[-1]) for row in rows):
@@ -195,26 +205,6 @@ class _Training:
         measured = f"measurements up to step {self.measured_step}" if self.measured_step >= 0 else "no measurement yet"
         saved = f"the checkpoint of step {self.saved_step}" if self.saved_step >= 0 else "no checkpoint yet"
         return RunFailed(problem, kept=f"{self.run.folder} keeps {measured} and {saved}", remedy=remedy)
-
-
-def _streams(recipe: Recipe, tokens: Tokens) -> Tensor:
-    """The training tokens as (batch_size, T) parallel streams; step s reads window s of each, round and round."""
-    if len(tokens.vocabulary) != recipe.decoder.vocabulary_size:
-        raise BadInput(
-            f"the text {tokens.name} has {len(tokens.vocabulary):,} different tokens",
-            expected=f"the {recipe.decoder.vocabulary_size:,} of the recipe {recipe.name!r}",
-            remedy="make the recipe with `vocabulary_size=len(tokens.vocabulary)`",
-        )
-    require_tokens(tokens, recipe.batch_size, recipe.length, recipe.num_probe_sequences)
-    num_per_stream = len(tokens.train) // recipe.batch_size
-    return tokens.train[: num_per_stream * recipe.batch_size].view(recipe.batch_size, num_per_stream)
-
-
-def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor | None:
-    if recipe.decoder.output_bias == "zero":
-        return None
-    counts = torch.bincount(tokens.train, minlength=recipe.decoder.vocabulary_size)
-    return ((counts + 1) / (len(tokens.train) + len(counts))).log()  # + 1: a token may occur in held-out text only
 
 
 def _seed_dropout(device: torch.device, seed: int) -> None:

@@ -1,6 +1,6 @@
 """What is measured in a network while it trains, always on the same held-out sequences.
 
-Metric names, each a mean over queries and probe sequences:
+Metric names for a text, each a mean over queries and probe sequences:
 
     attention_entropy_nats                 per layer and head, over all queries
     attention_entropy_normalized           ... divided by the logarithm of the keys a query sees; the first query
@@ -13,18 +13,31 @@ Metric names, each a mean over queries and probe sequences:
     stable_rank                            of each block's lower MLP layer
     validation_loss_nats                   per token, on the probe sequences
     train_loss_nats                        per token, mean over the steps since the last probe (dropout included)
+
+For the labels of a law, where the last position is the only query that counts, each a mean over held-out samples:
+
+    attention_entropy_nats                 per layer and head, of the last position's attention over all that it sees;
+                                           padding is a key like any other, but a sample without any token is left out
+    attention_padding_share                share of that attention on padding
+    stable_rank, train_loss_nats           as above, the loss per sample
+    validation_loss_nats                   per sample
+    validation_accuracy                    share of samples whose likeliest label is their own
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.spectrum import stable_rank
-from joma.train.decoder import Decoder, next_token_loss
+from joma.problem.tree import Law
+from joma.train.decoder import Decoder, next_token_loss, seed_of
+from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.vocabulary import Tokens
 
@@ -53,16 +66,11 @@ class Probe:
     def measure(self, decoder: Decoder) -> list[Row]:
         """Take every measurement but the training loss; leaves the network as it was, broken ones too."""
         rows: list[Row] = []
-        was_training = decoder.training
-        decoder.eval()
-        logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
-        decoder.train(was_training)
+        with _evaluating(decoder):
+            logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
         loss = next_token_loss(logits, self._targets).item()
         rows.append((None, None, "validation_loss_nats", loss))
-        if math.isfinite(loss):
-            ranks = (stable_rank(weight).item() for weight in decoder.lower_weights())
-            rows.extend((layer, None, "stable_rank", rank) for layer, rank in enumerate(ranks))
-        return rows
+        return rows + _stable_ranks(decoder, loss)
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
         nats = attention_entropy(q, k, is_causal=True).double()
@@ -77,12 +85,77 @@ class Probe:
             "attention_first_token_share": first.mean(dim=(0, 2)),
             "attention_commonest_token_share": commonest.mean(dim=(0, 2)),
         }
-        values = torch.stack(list(per_head.values())).tolist()
-        return [
-            (layer, head, metric, value)
-            for metric, heads in zip(per_head, values, strict=True)
-            for head, value in enumerate(heads)
-        ]
+        return _rows(layer, per_head)
+
+
+class LabelProbe:
+    """Fixed samples of a law, which no training run draws, and what is measured on them.
+
+    Args:
+        recipe: how many samples, and in which order their tokens stand.
+        law: what they are drawn from.
+        device: where the network is.
+    """
+
+    def __init__(self, recipe: Recipe, law: Law, device: torch.device) -> None:
+        seed = seed_of("held-out samples")  # the same for all runs, so that they differ by themselves only
+        samples = seeded_samples(law, recipe.num_probe_sequences, seed, shuffled=recipe.shuffle_tokens)
+        self._tokens, self._labels = samples.tokens.to(device), samples.labels.to(device)
+        self._padding = self._tokens == law.padding
+        self._has_token = ~self._padding[:, -1]
+
+    @torch.no_grad()
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """Take every measurement but the training loss; leaves the network as it was, broken ones too."""
+        rows: list[Row] = []
+        with _evaluating(decoder):
+            logits = decoder(
+                self._tokens,
+                observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)),
+                last_only=True,
+            )
+        loss = next_token_loss(logits, self._labels).item()
+        rows.append((None, None, "validation_loss_nats", loss))
+        right = (logits.argmax(-1) == self._labels).double().mean().item()
+        rows.append((None, None, "validation_accuracy", right))
+        return rows + _stable_ranks(decoder, loss)
+
+    def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
+        if not self._has_token.any():
+            return []
+        q, k = q[self._has_token, :, -1:], k[self._has_token]
+        per_head = {
+            "attention_entropy_nats": attention_entropy(q, k).double().mean(dim=(0, 2)),
+            "attention_padding_share": key_share(q, k, self._padding[self._has_token]).double().mean(dim=(0, 2)),
+        }
+        return _rows(layer, per_head)
+
+
+@contextmanager
+def _evaluating(decoder: Decoder) -> Generator[None]:
+    was_training = decoder.training
+    decoder.eval()
+    try:
+        yield
+    finally:
+        decoder.train(was_training)
+
+
+def _stable_ranks(decoder: Decoder, loss: float) -> list[Row]:
+    """The stable rank of each lower layer, unless the network is broken already."""
+    if not math.isfinite(loss):
+        return []
+    return [(layer, None, "stable_rank", stable_rank(w).item()) for layer, w in enumerate(decoder.lower_weights())]
+
+
+def _rows(layer: int, per_head: Mapping[str, Tensor]) -> list[Row]:
+    """One row for each metric and head."""
+    values = torch.stack(list(per_head.values())).tolist()
+    return [
+        (layer, head, metric, value)
+        for metric, heads in zip(per_head, values, strict=True)
+        for head, value in enumerate(heads)
+    ]
 
 
 def _with_groups(

@@ -17,15 +17,19 @@ import torch
 
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
+from joma.problem.laws import law_from_json
+from joma.problem.tree import Law
 from joma.provenance import versions
 from joma.records import Measurement
-from joma.train.checkpoints import checkpoint_paths, read_checkpoint
+from joma.train.checkpoints import checkpoint_paths, path_of, read_checkpoint, read_snapshot, step_of
 from joma.train.decoder import Decoder
 from joma.train.journal import Journal, read_journal
 from joma.train.recipes import Recipe, recipe_from_json
-from joma.train.vocabulary import Tokens
 
 _PATIENCE_S = 10.0
+
+_DESCRIPTIONS = ("recipe", "text", "law")
+"""The parts of ``config.json`` that make one run different from another; a run has a text or a law."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Run:
     """A training run, finished or not.
 
     Args:
-        folder: holds ``config.json``, ``metrics.jsonl`` and ``checkpoints/``.
+        folder: holds ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and, if asked for, ``snapshots/``.
         recipe: what it is.
     """
 
@@ -49,6 +53,30 @@ class Run:
     def checkpoint_folder(self) -> Path:
         """Where checkpoints are."""
         return self.folder / "checkpoints"
+
+    @property
+    def snapshot_folder(self) -> Path:
+        """Where snapshots are."""
+        return self.folder / "snapshots"
+
+    def snapshots(self) -> list[int]:
+        """The steps whose weights are on disk for good, the first first."""
+        return sorted(step_of(path) for path in checkpoint_paths(self.snapshot_folder))
+
+    def law(self) -> Law:
+        """The law whose labels were learned.
+
+        Raises:
+            BadInput: a text was learned, or the configuration cannot be read.
+        """
+        config = _read_config(self.folder)
+        if "law" not in config:
+            raise BadInput(
+                f"{self.folder} holds a network that learned a text",
+                expected="one that learned the labels of a law",
+                remedy="train one with `hierarchy_recipe`",
+            )
+        return law_from_json(config["law"].get("definition"))
 
     def journal(self) -> Journal:
         """The measurements as they stand on disk."""
@@ -73,25 +101,41 @@ class Run:
             for layer, head, metric, value in rows
         )
 
-    def decoder(self) -> Decoder:
-        """The network as the newest checkpoint has it, ready to be looked at (evaluation mode, on the CPU).
+    def decoder(self, step: int | None = None) -> Decoder:
+        """The network, ready to be looked at (evaluation mode, on the CPU).
+
+        Args:
+            step: one of ``snapshots()``; ``None`` for the newest checkpoint.
 
         Raises:
-            RunFailed: there is no whole checkpoint.
+            BadInput: a step of which no snapshot is there.
+            RunFailed: the snapshot is damaged, or there is no whole checkpoint.
         """
+        if step is not None and step not in self.snapshots():
+            raise BadInput(
+                f"{self.folder} has no snapshot of step {step}",
+                expected=f"one of {', '.join(map(str, self.snapshots())) or 'none'}",
+                remedy="take one of these, or set the recipe's `snapshot_every`",
+            )
         try:
-            checkpoint = read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0])
+            weights = self._weights(step)
         except (IndexError, ValueError) as error:
+            what = "no whole checkpoint" if step is None else f"no whole snapshot of step {step}"
             raise RunFailed(
-                f"{self.checkpoint_folder} holds no whole checkpoint ({error})",
+                f"{self.folder} holds {what} ({error})",
                 kept="the measurements are kept",
                 remedy="train with the same recipe and folder again",
             ) from error
         config = self.recipe.decoder
-        placeholder = torch.zeros(config.vocabulary_size) if config.output_bias == "unigram" else None
+        placeholder = torch.zeros(config.num_logits) if config.output_bias == "unigram" else None
         decoder = Decoder(config, self.recipe.seed, placeholder)
-        decoder.load_state_dict(checkpoint.model)
+        decoder.load_state_dict(weights)
         return decoder.eval()
+
+    def _weights(self, step: int | None) -> dict[str, torch.Tensor]:
+        if step is None:
+            return read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0]).model
+        return read_snapshot(path_of(step, self.snapshot_folder))
 
 
 def load_run(folder: Path) -> Run:
@@ -103,14 +147,19 @@ def load_run(folder: Path) -> Run:
     return Run(folder, recipe_from_json(_read_config(folder)["recipe"]))
 
 
-def claim_folder(run: Run, tokens: Tokens, device: torch.device) -> None:
+def claim_folder(run: Run, about: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
     """Make the run's folder, or make sure that it holds this very run.
+
+    Args:
+        run: which.
+        about: the data that is learned: one entry, named after its kind.
+        device: where.
 
     Raises:
         BadInput: the folder holds another run, or something else.
     """
     path = run.folder / "config.json"
-    config = _config(run.recipe, tokens, device)
+    config = _config(run.recipe, about, device)
     if not path.exists():
         others = [entry.name for entry in run.folder.iterdir() if not entry.name.startswith(".")]
         if others:
@@ -123,14 +172,14 @@ def claim_folder(run: Run, tokens: Tokens, device: torch.device) -> None:
         return
     there = _read_config(run.folder)
     differing = [
-        f"{name} is {old!r} there and {new!r} here"
-        for part in ("recipe", "text")
-        for name, old, new in _differences(there[part], config[part])
+        f"{name} is {_short(old)} there and {_short(new)} here"
+        for part in _DESCRIPTIONS
+        for name, old, new in _differences(there.get(part, {}), config.get(part, {}))
     ]
     if differing:
         raise BadInput(
             f"{run.folder} holds another run: {'; '.join(differing)}",
-            expected="a new folder or one of the same recipe and text",
+            expected="a new folder or one of the same recipe and data",
             remedy="choose another folder, or delete this one",
         )
     seams = list(
@@ -173,11 +222,11 @@ def locked(folder: Path) -> Generator[None]:
         os.close(handle)
 
 
-def _config(recipe: Recipe, tokens: Tokens, device: torch.device) -> dict[str, Any]:
+def _config(recipe: Recipe, about: Mapping[str, Mapping[str, Any]], device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "recipe": recipe.to_json(),
-        "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description},
+        **about,
         "versions": versions(),
         "device": name,
     }
@@ -187,7 +236,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return {part: dict(data[part]) for part in ("recipe", "text", "versions")} | {"device": str(data["device"])}
+        parts = [part for part in (*_DESCRIPTIONS, "versions") if part in data or part in ("recipe", "versions")]
+        return {part: dict(data[part]) for part in parts} | {"device": str(data["device"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} cannot be read ({type(error).__name__}: {error})",
@@ -203,3 +253,8 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
             yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(old, new))
         elif old != new:
             yield name, old, new
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

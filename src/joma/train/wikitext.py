@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from joma.errors import BadInput, cause_of
+from joma.train.hub import datasets_package
 from joma.train.textfiles import published_split, read_file
 
 FOLDER_VARIABLE = "JOMA_DATA"
@@ -41,14 +42,8 @@ def wikitext(name: str) -> tuple[str, str, str]:
 
 
 def _from_hub(release: str, searched: str) -> tuple[str, str]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise BadInput(
-            f"{release} comes from the hub by the package `datasets`, which is not installed{searched}",
-            expected="the extra joma[hub], or the text in a folder",
-            remedy=f"`pip install 'joma[hub]'`, or {_folder_remedy(release)}",
-        ) from error
+    needed_for = f"{release} comes from the hub through it{searched}"
+    datasets = datasets_package(needed_for, otherwise=_folder_remedy(release))
     try:
         parts = datasets.load_dataset(_REPOSITORY, f"{release}-v1", split=["train", "validation"])
     except Exception as error:

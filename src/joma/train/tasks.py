@@ -1,0 +1,171 @@
+"""What a network learns: the next token of a text, or the label of a law's samples.
+
+A task knows the loss of a step, what is measured, and what data it is about; the loop knows nothing else of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from joma.errors import BadInput
+from joma.problem.tree import Law, digest
+from joma.train.decoder import Decoder, next_token_loss
+from joma.train.hierarchies import HierarchyStream, load_law
+from joma.train.probes import LabelProbe, Probe, Row
+from joma.train.recipes import NUM_GROUPS, Recipe
+from joma.train.vocabulary import Tokens, load_tokens, require_tokens
+
+Data = Tokens | Law
+"""What can be learned from."""
+
+
+class Task(Protocol):
+    """What differs between one thing to learn and another.
+
+    Args:
+        about: the data, as it stands in ``config.json``: one entry, whose name says what kind it is.
+        log_frequencies: (V,) for a network whose output bias starts there.
+    """
+
+    about: dict[str, dict[str, Any]]
+    log_frequencies: Tensor | None
+
+    def loss(self, decoder: Decoder, step: int) -> Tensor:
+        """The loss in nats of the batch of a step (0 is the first)."""
+        ...
+
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """Everything measured on held-out data; leaves the network as it was."""
+        ...
+
+
+def task_of(recipe: Recipe, data: Data, device: torch.device) -> Task:
+    """What a recipe has to learn from a text or a law.
+
+    Raises:
+        BadInput: the recipe does not fit the data, or has a setting that would change nothing.
+    """
+    return NextToken(recipe, data, device) if isinstance(data, Tokens) else Label(recipe, data, device)
+
+
+def load_data(path: Path) -> Data:
+    """Read a law from a ``.json`` file (``save_law``), tokens from any other (``save_tokens``).
+
+    Raises:
+        BadInput: the file is not there, or is not whole.
+    """
+    return load_law(path) if path.suffix == ".json" else load_tokens(path)
+
+
+class NextToken:
+    """Predict each next token of a text.
+
+    Args:
+        recipe: how the text is read.
+        tokens: the text.
+        device: where the network is.
+    """
+
+    def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
+        _require_text_recipe(recipe, tokens)
+        require_tokens(tokens, recipe.batch_size, recipe.length, recipe.num_probe_sequences)
+        self.about: dict[str, dict[str, Any]] = {
+            "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description}
+        }
+        self.log_frequencies = _log_frequencies(recipe, tokens)
+        self._probe = Probe(recipe, tokens, device)
+        self._length = recipe.length
+        num_per_stream = len(tokens.train) // recipe.batch_size
+        used = tokens.train[: num_per_stream * recipe.batch_size]
+        self._streams = used.view(recipe.batch_size, num_per_stream).to(device)
+
+    def loss(self, decoder: Decoder, step: int) -> Tensor:
+        """The loss on window ``step`` of each of the parallel streams, which are read round and round."""
+        length, last = self._length, self._streams.shape[1] - 1
+        start = step * length % (last - last % length)
+        inputs, targets = (self._streams[:, first : first + length] for first in (start, start + 1))
+        return next_token_loss(decoder(inputs), targets)
+
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """What ``Probe`` measures."""
+        return self._probe.measure(decoder)
+
+
+class Label:
+    """Tell the label of a law's sample from the last position; every step has fresh samples.
+
+    Args:
+        recipe: how many samples at a time, and in which order their tokens stand.
+        law: what they are drawn from, on the CPU wherever the network is, so that all devices see the same ones.
+        device: where the network is.
+    """
+
+    def __init__(self, recipe: Recipe, law: Law, device: torch.device) -> None:
+        _require_law_recipe(recipe, law)
+        self.about: dict[str, dict[str, Any]] = {"law": {"digest": digest(law), "definition": law.to_json()}}
+        self.log_frequencies: Tensor | None = None
+        self._probe = LabelProbe(recipe, law, device)
+        self._stream = HierarchyStream(law, recipe.batch_size, recipe.seed, shuffled=recipe.shuffle_tokens)
+        self._device = device
+
+    def loss(self, decoder: Decoder, step: int) -> Tensor:
+        """The loss on batch ``step`` of the stream that the recipe's seed gives."""
+        samples = self._stream.batch(step)
+        tokens, labels = samples.tokens.to(self._device), samples.labels.to(self._device)
+        return next_token_loss(decoder(tokens, last_only=True), labels)
+
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """What ``LabelProbe`` measures."""
+        return self._probe.measure(decoder)
+
+
+def _require_text_recipe(recipe: Recipe, tokens: Tokens) -> None:
+    if len(tokens.vocabulary) != recipe.decoder.vocabulary_size:
+        raise BadInput(
+            f"the text {tokens.name} has {len(tokens.vocabulary):,} different tokens",
+            expected=f"the {recipe.decoder.vocabulary_size:,} of the recipe {recipe.name!r}",
+            remedy="make the recipe with `vocabulary_size=len(tokens.vocabulary)`",
+        )
+    if recipe.length <= NUM_GROUPS:
+        raise BadInput(
+            f"the recipe {recipe.name!r} reads a text {recipe.length} tokens at a time",
+            expected=f"a `length` above {NUM_GROUPS}, for the groups of positions that are measured",
+            remedy="take 35",
+        )
+    for name, value, neutral in (
+        ("shuffle_tokens", recipe.shuffle_tokens, False),
+        ("decoder.num_outputs", recipe.decoder.num_outputs, None),
+    ):
+        if value != neutral:
+            raise BadInput(
+                f"the recipe {recipe.name!r} has {name}={value}, which is for laws, and is to learn a text",
+                expected=f"{name}={neutral}",
+                remedy=f"leave {name} out, or pass a law",
+            )
+
+
+def _require_law_recipe(recipe: Recipe, law: Law) -> None:
+    decoder = recipe.decoder
+    for name, value, needed in (
+        ("length", recipe.length, law.length),
+        ("decoder.vocabulary_size", decoder.vocabulary_size, law.vocabulary_size),
+        ("decoder.num_outputs", decoder.num_outputs, law.num_labels),
+        ("decoder.output_bias", decoder.output_bias, "zero"),
+    ):
+        if value != needed:
+            raise BadInput(
+                f"the recipe {recipe.name!r} has {name}={value}",
+                expected=f"{name}={needed}, to learn this law",
+                remedy="make the recipe with `hierarchy_recipe(law, num_steps=…)`",
+            )
+
+
+def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor | None:
+    if recipe.decoder.output_bias == "zero":
+        return None
+    counts = torch.bincount(tokens.train, minlength=recipe.decoder.vocabulary_size)
+    return ((counts + 1) / (len(tokens.train) + len(counts))).log()  # + 1: a token may occur in held-out text only

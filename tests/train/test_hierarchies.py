@@ -1,0 +1,170 @@
+"""Samples as a stream that resumes, with and without workers, and as a Hugging Face dataset."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from tiny import tiny_law
+from torch.utils.data import DataLoader, IterableDataset
+
+from joma.errors import BadInput
+from joma.problem.tree import Law, Samples, balanced_tree
+from joma.train.hierarchies import HierarchyStream, as_dataset, load_law, save_law
+
+LAWS = [tiny_law(), balanced_tree((2, 3), 0.7)]
+
+
+def plain(samples: Samples) -> list:
+    """What is in a batch, to be compared."""
+    return [samples.tokens.tolist(), samples.labels.tolist(), [level.tolist() for level in samples.presence]]
+
+
+def taken(stream: IterableDataset, num: int) -> list:
+    return [plain(samples) for samples in islice(stream, num)]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_saved_stream_goes_on_as_if_it_never_stopped(law, shuffled):
+    whole = taken(HierarchyStream(law, 4, seed=3, shuffled=shuffled), 10)
+    first = HierarchyStream(law, 4, seed=3, shuffled=shuffled)
+    before = taken(first, 5)
+    state = json.loads(json.dumps(first.state_dict()))
+    second = HierarchyStream(law, 4, seed=3, shuffled=shuffled)
+    second.load_state_dict(state)
+    assert before + taken(second, 5) == whole
+    assert taken(first, 5) == whole[5:]  # a second loop over one stream goes on as well
+    assert second.state_dict() == first.state_dict()
+
+
+def test_batches_are_fresh_and_depend_on_the_seed():
+    batches = [json.dumps(batch) for seed in (0, 1) for batch in taken(HierarchyStream(LAWS[1], 16, seed), 20)]
+    assert len(set(batches)) == 40
+    assert taken(HierarchyStream(LAWS[1], 16, first_batch=7), 1)[0] == plain(HierarchyStream(LAWS[1], 16).batch(7))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_give_every_batch_once_and_in_order(num_workers):
+    law, alone = LAWS[0], taken(HierarchyStream(LAWS[0], 4, seed=3), 17)
+    loader = DataLoader(HierarchyStream(law, 4, seed=3), batch_size=None, num_workers=num_workers)
+    assert taken(loader, 11) == alone[:11]
+    later = DataLoader(HierarchyStream(law, 4, seed=3, first_batch=11), batch_size=None, num_workers=num_workers)
+    assert taken(later, 6) == alone[11:]
+
+
+class WithState(IterableDataset):
+    """A stream whose workers tell their own state with each batch, as a loader that saves workers' states asks."""
+
+    def __init__(self, law: Law, states: dict[int, dict] | None = None) -> None:
+        self.stream, self.states = HierarchyStream(law, 4, seed=3), states or {}
+
+    def __iter__(self) -> Iterator[tuple]:
+        worker = torch.utils.data.get_worker_info()
+        assert worker is not None
+        if worker.id in self.states:
+            self.stream.load_state_dict(self.states[worker.id])
+        for samples in self.stream:
+            yield worker.id, self.stream.state_dict(), plain(samples)
+
+
+def test_each_worker_can_be_stopped_and_go_on():
+    states, before = {}, []
+    for worker, state, batch in islice(DataLoader(WithState(LAWS[0]), batch_size=None, num_workers=2), 7):
+        states[worker] = state
+        before.append(batch)
+    later = DataLoader(WithState(LAWS[0], states), batch_size=None, num_workers=2)
+    after = [batch for _, _, batch in islice(later, 6)]
+    alone = taken(HierarchyStream(LAWS[0], 4, seed=3), 20)
+    counts = Counter(json.dumps(batch) for batch in before + after)
+    assert before == alone[:7]
+    assert set(counts.values()) == {1}
+    # worker 0 had given four batches and worker 1 three: the next ones are 8, 7, 10, 9, ...
+    assert after == [alone[number] for number in (8, 7, 10, 9, 12, 11)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HierarchyStream(LAWS[1], 4, seed=3),
+        HierarchyStream(LAWS[0], 5, seed=3),
+        HierarchyStream(LAWS[0], 4, seed=4),
+        HierarchyStream(LAWS[0], 4, seed=3, shuffled=True),
+    ],
+)
+def test_the_state_of_another_stream_is_refused(other):
+    with pytest.raises(BadInput, match="the state of another stream"):
+        HierarchyStream(LAWS[0], 4, seed=3).load_state_dict(other.state_dict())
+    with pytest.raises(BadInput, match="the state of another stream"):
+        other.load_state_dict({"epoch": 3})
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"batch_size": 4, "first_batch": -1}])
+def test_settings_that_make_no_stream(change):
+    with pytest.raises(BadInput, match="HierarchyStream: `"):
+        HierarchyStream(LAWS[0], **change)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")
+def test_on_an_accelerator_a_stream_resumes_as_well():
+    whole = taken(HierarchyStream(LAWS[0], 4, device="cuda"), 6)
+    first = HierarchyStream(LAWS[0], 4, device="cuda")
+    assert next(iter(first)).tokens.is_cuda
+    second = HierarchyStream(LAWS[0], 4, device="cuda")
+    second.load_state_dict(first.state_dict())
+    assert taken(second, 5) == whole[1:]
+
+
+# --- a dataset
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_dataset_comes_back_from_disk_as_it_was(law, tmp_path):
+    dataset = as_dataset(law, 50, seed=1)
+    dataset.save_to_disk(str(tmp_path / "samples"))
+    again = datasets.load_from_disk(str(tmp_path / "samples"))
+    assert again.features == dataset.features
+    assert again[:] == dataset[:]
+    levels = [f"level_{level}" for level in range(len(law.level_sizes))]
+    assert dataset.column_names == ["tokens", "label", *levels]
+    assert dataset.num_rows == 50
+
+
+def test_a_dataset_holds_what_the_law_gives(monkeypatch):
+    law = tiny_law()
+    rows = as_dataset(law, 40, seed=1).with_format("torch")[:]
+    assert rows["tokens"].shape == (40, law.length)
+    assert rows["tokens"].dtype == rows["label"].dtype == torch.int64
+    assert rows["level_1"].dtype == torch.bool
+    reachable = {
+        label: {token for top in law.members[2][label][0] for low in law.members[1][top][0] for token in
+                law.members[0][low][0]}
+        for label in range(law.num_labels)
+    }  # fmt: skip
+    for tokens, label in zip(rows["tokens"].tolist(), rows["label"].tolist(), strict=True):
+        assert set(tokens) - {law.padding} <= reachable[label]
+    assert set(rows["label"].tolist()) == set(range(6))
+    assert as_dataset(law, 40, seed=1)[:] == as_dataset(law, 40, seed=1)[:]
+    assert as_dataset(law, 40, seed=2)["tokens"][:] != rows["tokens"].tolist()
+    monkeypatch.setattr("joma.train.hierarchies._NUM_AT_ONCE", 16)
+    assert as_dataset(law, 40).num_rows == 40
+
+
+def test_a_dataset_of_nothing():
+    with pytest.raises(BadInput, match="`num` is 0"):
+        as_dataset(tiny_law(), 0)
+
+
+# --- files
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_law_comes_back_from_its_file(law, tmp_path: Path):
+    save_law(law, tmp_path / "law.json")
+    assert load_law(tmp_path / "law.json") == law
+    assert [path.name for path in tmp_path.iterdir()] == ["law.json"]
