@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from joma.errors import BadInput
+from joma.errors import BadInput, InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.train.decoder import Decoder
 from joma.train.expressive import check_expressive, expressive_decoder, needs
@@ -31,6 +31,7 @@ UNEVEN = random_hierarchy(10, (6, 8), (1, 3, 2), num_tokens=9, distinct_inputs=T
 LONG = random_hierarchy(10, (6, 8), num_tokens=40, length=128, distinct_inputs=True, seed=4)
 TIGHT = hierarchy([(0, 1), (2, 3), (1, 2)], [(0, 1), (1, 2), (0, 2)], num_tokens=4, length=4)
 UNUSED = hierarchy([(0, 1), (2, 3), (1, 4)], [(0,), (1,)], num_tokens=6)
+MORE_TOKENS = hierarchy([(0, 30), (1, 2)], [(0,), (1,)], [(0,), (1,)], num_tokens=40)
 ONE_CLASS = hierarchy([(0, 1), (2, 3)], [(0, 1)], num_tokens=4)
 GRID = {
     f"{classes} classes, {set_size} of {sizes}": random_hierarchy(
@@ -168,6 +169,20 @@ def test_alternatives_are_refused_and_named():
 def test_a_hierarchy_without_latents_is_refused():
     with pytest.raises(BadInput, match="no latents"):
         needs(hierarchy([(0, 1), (1, 2)], num_tokens=3))
+
+
+@pytest.mark.parametrize(
+    ("other", "lacks"),
+    [
+        (THREE_LEVELS, "num_layers"),
+        (GRID["50 classes, 3 of (20, 30)"], "feed_forward"),
+        (MORE_TOKENS, "vocabulary_size"),
+    ],
+    ids=["layers", "units", "tokens"],
+)
+def test_a_decoder_of_another_hierarchy_is_refused(other, lacks):
+    with pytest.raises(InvalidArgument, match=lacks):
+        check_expressive(expressive_decoder(LEVEL_1_ACCIDENT), other)
 
 
 def test_tables_agree_with_the_law_that_samples():

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from joma.errors import InvalidArgument
 from joma.measure.alignment import correlations, max_pooled
 from joma.problem.combinatorial import Combinatorial
 from joma.train.circuit import Circuit, Units, circuit
@@ -125,7 +126,11 @@ def check_expressive(decoder: Decoder, law: Combinatorial, *, shuffled: bool = F
         law: what it should express.
         shuffled: whether the tokens of a sequence stand in random order.
         seed: of that order.
+
+    Raises:
+        InvalidArgument: the decoder has too few layers, units, tokens or outputs for the hierarchy.
     """
+    _check_fits(decoder.config, law)
     labels = torch.arange(law.num_labels)
     samples = law.sample(law.num_labels, torch.Generator().manual_seed(seed), labels, shuffled=shuffled)
     hidden: dict[int, Tensor] = {}
@@ -143,6 +148,24 @@ def check_expressive(decoder: Decoder, law: Combinatorial, *, shuffled: bool = F
         worst_unit_error=float(torch.stack(errors).max()),
         score=None if math.isnan(score) else score,
     )
+
+
+def _check_fits(config: DecoderConfig, law: Combinatorial) -> None:
+    least = {
+        "num_layers": (config.num_layers if config.mlp else 0, len(law.level_sizes)),
+        "feed_forward": (config.feed_forward, max(law.level_sizes, default=1)),
+        "vocabulary_size": (config.vocabulary_size, law.vocabulary_size),
+        "outputs": (config.num_logits, law.num_labels),
+    }
+    for name, (has, wanted) in least.items():
+        if has < wanted:
+            raise InvalidArgument(
+                "check_expressive",
+                "decoder",
+                required=f"one with {name} of at least {wanted}, as the hierarchy has it",
+                received=f"one with {name} {has}",
+                remedy="pass the decoder that expressive_decoder(law) builds, or the law that it was built for",
+            )
 
 
 class _Stream(NamedTuple):
