@@ -31,7 +31,7 @@ def random_events(
     """
     rounding = torch.rand(probabilities.shape, dtype=REAL, generator=generator, device=generator.device)
     rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, whose bound fits in 16 bits
-    bounds = ((rarer * RESOLUTION + rounding).floor() - RESOLUTION // 2).to(torch.int16)
+    bounds = rounding.add_(rarer * RESOLUTION - RESOLUTION // 2).floor_().to(torch.int16)
     draws = torch.empty((math.prod(shape) + 3) // 4, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
     words = draws.view(torch.int16)[: math.prod(shape)].view(shape)
@@ -91,14 +91,15 @@ def left_padded(present: Int[Tensor, "B n"], ids: Int[Tensor, "..."], length: in
         length: L.
         padding: what stands where nothing is left.
     """
-    small = torch.int16 if max(length, present.shape[1]) < 2**15 else torch.int64
+    small = torch.int16 if max(length, present.shape[1], padding) < 2**15 else torch.int64  # less memory to move
     there = present.to(small)
     through = there.cumsum(1, dtype=small)
     # Each id's column, counted from 1; what is absent goes to column 0, which is dropped. On a CPU this takes a fifth
     # of the time of selecting and scattering by masks, and a tenth of sorting.
     target = (through + (length - through[:, -1:])).mul_(there).long()
-    tokens = torch.full((len(present), length + 1), padding, dtype=torch.int64, device=present.device)
-    return tokens.scatter_(1, target, ids.expand(present.shape))[:, 1:].contiguous()
+    tokens = torch.full((len(present), length + 1), padding, dtype=small, device=present.device)
+    tokens.scatter_(1, target, ids.to(small).expand(present.shape))
+    return tokens[:, 1:].to(torch.int64, memory_format=torch.contiguous_format, copy=True)
 
 
 def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.Generator) -> Int[Tensor, "B L"]:
