@@ -21,7 +21,12 @@ TOLERANCES: dict[str, Tolerance] = {
     ),
     "attention.entropy": Tolerance(1e-5, "nats, issue 2 and 5: float32 sums of scores of order 10 against float64"),
     "attention.share": Tolerance(5e-6, "softmax weights of float32 scores up to 40, which are given to 2e-6"),
+    "attention.sum_of_squares": Tolerance(
+        1e-5, "a float32 log-sum-exp of twice the scores less twice another, each given to 2e-6 for scores up to 40"
+    ),
     "spectrum.stable_rank": Tolerance(1e-12, "relative: float64 sums over 1e4 entries and one symmetric eigenvalue"),
+    "spectrum.certified": Tolerance(1e-6, "issue 5: largest relative distance of a bound on σ₁ or on stable rank"),
+    "spectrum.effective_rank": Tolerance(1e-11, "relative: a sum over some 100 singular values, each to 1e-13 of σ₁"),
     "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
