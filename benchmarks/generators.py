@@ -91,7 +91,7 @@ LAWS: dict[str, tuple[Law, Callable, int]] = {  # and the batch: a tree's sample
     "(c) and two sets a latent": (
         random_hierarchy(20, show_probability=0.8, num_alternatives=2),
         extension_one_by_one,
-        4096,
+        2048,
     ),
 }
 

@@ -112,10 +112,12 @@ def walk(
 
 def _shown(paths: Paths, labels: Tensor, show_probability: float, generator: torch.Generator) -> Int[Tensor, "B W c"]:
     """The columns that each latent shows if it is there itself, drawn once for each; 0 for none."""
-    rows = paths.first_rows.index_select(0, labels)
-    if paths.num_alternatives is not None:
-        rows += random_places(paths.num_alternatives.index_select(0, labels), generator)
-    columns = paths.children.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    if paths.num_alternatives is None:
+        columns = paths.children[paths.first_rows].index_select(0, labels)
+    else:
+        chosen = random_places(paths.num_alternatives.index_select(0, labels), generator)
+        rows = chosen.add_(paths.first_rows.index_select(0, labels))
+        columns = paths.children.index_select(0, rows.flatten()).view(*rows.shape, -1)
     if show_probability == 1:
         return columns
     probability = torch.tensor(show_probability, dtype=REAL, device=generator.device)
