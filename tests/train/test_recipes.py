@@ -80,6 +80,7 @@ def test_a_law_gets_a_layer_for_each_level_of_latents_and_an_output_for_each_lab
     wide = hierarchy_recipe(tree, num_steps=5, width=1024, feed_forward=4096, learning_rate=1e-4, batch_size=20)
     assert (wide.decoder.width, wide.decoder.feed_forward) == (1024, 4096)
     assert (wide.learning_rate, wide.batch_size) == (1e-4, 20)
+    assert not hierarchy_recipe(tree, num_steps=5, mlp=False).decoder.mlp
 
 
 def test_snapshots_include_the_first_and_the_last_step():

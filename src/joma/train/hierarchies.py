@@ -20,6 +20,7 @@ from joma.train.hub import datasets_package
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import Array
 
 _NUM_AT_ONCE = 65_536
 
@@ -148,14 +149,15 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
     }
     for level in range(len(law.level_sizes)):
         columns[f"level_{level}"] = torch.cat([part.presence[level] for part in parts])
-    integer, truth = datasets.Value("int64"), datasets.Value("bool")
-    features = {
-        "tokens": datasets.List(integer, length=law.length),
-        "label": integer,
-        **{f"level_{level}": datasets.List(truth, length=size) for level, size in enumerate(law.level_sizes)},
-    }
-    arrays = {name: column.numpy() for name, column in columns.items()}
-    return datasets.Dataset.from_dict(arrays, features=datasets.Features(features))
+    return datasets.Dataset.from_dict({name: _arrow(column) for name, column in columns.items()})
+
+
+def _arrow(column: Tensor) -> Array:
+    """Numbers, or rows of equally many, in the form a dataset keeps them in: several times faster than row by row."""
+    import pyarrow
+
+    entries = pyarrow.array(column.flatten().numpy())
+    return entries if column.dim() == 1 else pyarrow.FixedSizeListArray.from_arrays(entries, column.shape[1])
 
 
 def save_law(law: Law, path: Path) -> None:

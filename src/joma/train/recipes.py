@@ -170,13 +170,14 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
         1e-3 with weight decay 1e-4. The paper's Table 1 has width 1024 and a learning rate of 1e-4, which takes
         some ten times the steps. Where ``settings`` change what the name does not say, change the name too.
     """
+    wanted = _pop_decoder_settings(settings)
     of_decoder: dict[str, Any] = {
         "width": 128,
-        "feed_forward": 512,
         "num_layers": len(law.level_sizes),
         "dropout": 0.0,
         "num_outputs": law.num_labels,
-    } | _pop_decoder_settings(settings)
+        **({"feed_forward": 512} if wanted.get("mlp", True) else {}),
+    } | wanted
     of_recipe: dict[str, Any] = {
         "name": f"hierarchy-{digest(law)[:8]}_{num_steps}-steps_seed-{seed}",
         "learning_rate": 1e-3,
