@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
+    from joma.problem.tree import Law
     from joma.train.recipes import Recipe
     from joma.train.run import Run
     from joma.train.vocabulary import Tokens
@@ -113,8 +114,28 @@ class Workspace:
             path = self._tokens_path(f"shuffled_{recipe.seed}" if shuffle_words else "text")
             if not path.exists():
                 save_tokens(shuffled(tokens, recipe.seed), path)
-            jobs.append((recipe, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
+            jobs.append((recipe, path, self._run_folder(recipe)))
         return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
+
+    def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
+        """Learn the labels of laws, where a network has not yet, as many at a time as there are cores.
+
+        Args:
+            wanted: complete descriptions, whose names become folder names, and with each what it learns.
+        """
+        from joma.problem.tree import digest
+        from joma.train.hierarchies import save_law
+        from joma.train.jobs import train_all
+
+        jobs = []
+        for recipe, law in wanted:
+            path = self.folder / "laws" / f"{digest(law)[:16]}.json"
+            save_law(law, path)
+            jobs.append((recipe, path, self._run_folder(recipe)))
+        return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
+
+    def _run_folder(self, recipe: Recipe) -> Path:
+        return self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")
 
     def _tokens_path(self, name: str) -> Path:
         return self.folder / "text" / f"{name}.safetensors"
