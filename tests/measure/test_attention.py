@@ -7,28 +7,83 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from joma.errors import InvalidArgument
 from joma.measure.attention import (
+    AttentionStatistics,
     attention_entropy,
-    attention_with_lse,
-    blockwise_attention,
+    attention_statistics,
     first_token_share,
     key_share,
     visible_keys,
 )
 
 
-def materialised(q: Tensor, k: Tensor, scale: float | None, is_causal: bool, mask: Tensor | None) -> Tensor:
-    """The whole matrix of attention weights in float64; rows without a key are 0."""
+def scores_of(
+    q: Tensor,
+    k: Tensor,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    attn_mask: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """The whole matrix of scores in float64, −inf where a key is hidden."""
     q, k = q.double(), k.double().repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    ahead = torch.arange(k.shape[-2]) - torch.arange(q.shape[-2])[:, None]
     if is_causal:
-        scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), -math.inf)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.double()
+        scores = scores.masked_fill(ahead > 0, -math.inf)
+    if window is not None:
+        scores = scores.masked_fill(ahead.abs() >= window, -math.inf)
+    if attn_mask is None:
+        return scores
+    if attn_mask.dtype == torch.bool:
+        return scores.masked_fill(~attn_mask, -math.inf)
+    return scores + attn_mask.double().masked_fill(attn_mask == torch.finfo(attn_mask.dtype).min, -math.inf)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Attention weights; rows without a key are 0."""
     return scores.softmax(-1).nan_to_num(0.0)
+
+
+def materialised(q: Tensor, k: Tensor, **settings) -> Tensor:
+    return softmax(scores_of(q, k, **settings))
 
 
 def entropy_of(weights: Tensor) -> Tensor:
     return -torch.xlogy(weights, weights).sum(-1)
+
+
+def expected_statistics(
+    q: Tensor, k: Tensor, *, share_window: int, sinks: Tensor | None = None, **settings
+) -> AttentionStatistics:
+    scores = scores_of(q, k, **settings)
+    num_queries, num_keys = scores.shape[-2:]
+    if sinks is not None:  # one more key, behind all others
+        scores = torch.cat((scores, sinks.double()[:, None, None].expand(len(q), -1, num_queries, 1)), dim=-1)
+    weights = softmax(scores)
+    near = (torch.arange(num_keys) - torch.arange(num_queries)[:, None]).abs() < share_window
+    entropy, num_visible = entropy_of(weights), (scores > -math.inf).sum(-1)
+    return AttentionStatistics(
+        entropy_nats=entropy,
+        entropy_normalized=entropy / num_visible.clamp_min(2).double().log(),
+        sum_of_squares=weights.square().sum(-1),
+        first_token_share=weights[..., 0],
+        entropy_without_first_nats=entropy_of(softmax(scores[..., 1:])),
+        window_share=(weights[..., :num_keys] * near).sum(-1),
+    )
+
+
+def assert_agree(found: AttentionStatistics, expected: AttentionStatistics, tolerance) -> None:
+    bounds = dict.fromkeys(AttentionStatistics._fields, "attention.entropy")
+    bounds |= {"first_token_share": "attention.share", "window_share": "attention.share"}
+    bounds["sum_of_squares"] = "attention.sum_of_squares"
+    for name, bound in bounds.items():
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.shape == other.shape
+        assert (one.cpu() - other).abs().max() <= tolerance(bound), name
 
 
 def some(*shape: int, seed: int = 0, spread: float = 1.0) -> Tensor:
@@ -53,9 +108,25 @@ CASES = {
     "packed": {"attn_mask": PACKED},
     "sliding window": {"attn_mask": WINDOW},
     "per head": {"attn_mask": some(3, 4, 40, 40, seed=5) > -0.5},
+    "hidden by the lowest number": {
+        "attn_mask": torch.zeros(40, 40, dtype=torch.bfloat16).masked_fill(~PACKED, torch.finfo(torch.bfloat16).min)
+    },
     "additive": {"attn_mask": some(3, 1, 40, 40, seed=6)},
+    "additive per key": {"attn_mask": some(3, 4, 1, 40, seed=7)},
     "ALiBi": {"attn_mask": alibi(4, 40)},
-    "scaled": {"is_causal": True, "scale": 0.7},
+    "scaled": {"is_causal": True, "scale": 0.1},
+}
+
+
+ONLY_STATISTICS = {
+    "causal window": {"is_causal": True, "window": 5},
+    "window on both sides": {"window": 5},
+    "padded window": {"window": 5, "attn_mask": PADDING[:, None, None, :]},
+    "soft-capped": {"is_causal": True, "softcap": 2.0},
+    "soft-capped with window and bias": {"window": 9, "softcap": 2.0, "attn_mask": alibi(4, 40)},
+    "sinks": {"is_causal": True, "sinks": torch.tensor([-1.0, 0.0, 2.0, 9.0])},
+    "sinks, padded": {"attn_mask": PADDING[:, None, None, :], "sinks": torch.tensor([-1.0, 0.0, 2.0, 9.0])},
+    "sinks, soft-capped": {"softcap": 2.0, "sinks": torch.tensor([-1.0, 0.0, 2.0, 9.0])},
 }
 
 
@@ -64,7 +135,7 @@ CASES = {
 def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
     settings = CASES[case]
     q, k = some(3, 4, 40, 16, spread=2.0), some(3, key_heads, 40, 16, seed=1, spread=2.0)
-    weights = materialised(q, k, settings.get("scale"), settings.get("is_causal", False), settings.get("attn_mask"))
+    weights = materialised(q, k, **settings)
     expected = entropy_of(weights)
     found = attention_entropy(q, k, **settings)
     assert found.shape == (3, 4, 40)
@@ -80,43 +151,95 @@ def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
                        num_visible)  # fmt: skip
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 1), (5, 300), (300, 5), (700, 700)])
-def test_fused_and_blockwise_pass_agree(is_causal, num_queries, num_keys, tolerance):
-    q, k, v = some(2, 3, num_queries, 8, spread=2.0), some(2, 3, num_keys, 8, seed=1), some(2, 3, num_keys, 8, seed=2)
-    fused = attention_with_lse(q, k, v, scale=0.5, is_causal=is_causal, attn_mask=None)
-    plain = blockwise_attention(q, k, v, scale=0.5, is_causal=is_causal, attn_mask=None)
-    assert fused.mean_score is None  # else both would have gone the same way
-    assert (fused.lse - plain.lse).abs().max() <= tolerance("attention.entropy")
-    assert (fused.output - plain.output).abs().max() <= tolerance("attention.entropy")
-    weights = materialised(q, k, 0.5, is_causal, None)
-    assert (plain.lse - plain.mean_score - entropy_of(weights)).abs().max() <= tolerance("attention.entropy")
-    assert (plain.output - weights @ v.double()).abs().max() <= tolerance("attention.entropy")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+@pytest.mark.parametrize("case", CASES | ONLY_STATISTICS)
+def test_statistics_agree_with_the_materialised_softmax(case, key_heads, dtype, tolerance):
+    settings = (CASES | ONLY_STATISTICS)[case]
+    q, k = some(3, 4, 40, 16, spread=2.0).to(dtype), some(3, key_heads, 40, 16, seed=1, spread=2.0).to(dtype)
+    found = attention_statistics(q, k, share_window=4, **settings)
+    assert {field.dtype for field in found} == {torch.float64 if dtype == torch.float64 else torch.float32}
+    assert_agree(found, expected_statistics(q, k, share_window=4, **settings), tolerance)
+
+
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 1), (5, 300), (300, 5), (1100, 1100)])
+@pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"window": 70}, {"softcap": 5.0, "is_causal": True}])
+def test_statistics_agree_at_every_size(settings, num_queries, num_keys, tolerance):
+    q, k = some(1, 2, num_queries, 8), some(1, 2, num_keys, 8, seed=1)
+    found = attention_statistics(q, k, share_window=33, **settings)
+    assert_agree(found, expected_statistics(q, k, share_window=33, **settings), tolerance)
+
+
+def test_long_masks_are_cut_into_blocks_and_agree(tolerance):
+    """Two documents and a padded third, longer than one block of queries."""
+    lengths = (500, 200, 400)
+    packed = torch.block_diag(*(torch.ones(n, n) * (n != 400) for n in lengths)).bool().tril()
+    q, k = some(1, 2, 1100, 8), some(1, 1, 1100, 8, seed=1)
+    found = attention_statistics(q, k, attn_mask=packed, share_window=33)
+    assert_agree(found, expected_statistics(q, k, attn_mask=packed, share_window=33), tolerance)
+    assert torch.equal(attention_entropy(q, k, attn_mask=packed)[..., 700:], torch.zeros(1, 2, 400))
+
+
+def test_what_is_left_beside_an_overwhelming_sink_keeps_its_digits(tolerance):
+    """The first key takes all but 1e-12: in float32 its share is 1, and the closed form from H and p₀ says 0/0."""
+    q, k = some(1, 1, 30, 16), some(1, 1, 30, 16, seed=1)
+    q[..., 0], k[..., 0] = 4.0, 0.0
+    k[:, :, 0, 0] = 35.0
+    found = attention_statistics(q, k, is_causal=True)
+    expected = expected_statistics(q, k, is_causal=True, share_window=1)
+    assert found.first_token_share[..., 1:].max() == 1
+    assert expected.entropy_without_first_nats[0, 0, 5:].min() > 0.1
+    assert_agree(found._replace(window_share=expected.window_share), expected, tolerance)
+
+
+def test_rotary_embeddings_need_nothing_but_the_rotated_queries_and_keys(tolerance):
+    q, k = some(1, 2, 50, 16), some(1, 2, 50, 16, seed=1)
+    angles = torch.arange(50).double()[:, None] * 10.0 ** -torch.arange(8).double()
+
+    def turned(x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(x.double().unflatten(-1, (8, 2)))
+        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).float()
+
+    # Scores of the definition: pair by pair Re(q k* e^{i(position of q − position of k)θ}), nothing rotated before.
+    pairs = [torch.view_as_complex(x.double().unflatten(-1, (8, 2))) for x in (q, k)]
+    relative = torch.polar(torch.ones(50, 50, 8).double(), angles[:, None] - angles)
+    scores = torch.einsum("bhie,bhje,ije->bhij", pairs[0], pairs[1].conj(), relative).real / 4
+    scores = scores.masked_fill(~torch.ones(50, 50, dtype=torch.bool).tril(), -math.inf)
+    found = attention_entropy(turned(q), turned(k), is_causal=True)
+    assert (found - entropy_of(softmax(scores))).abs().max() <= tolerance("attention.entropy")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("case", CASES | ONLY_STATISTICS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_agrees_on_an_accelerator(case, dtype, tolerance):
+    settings = (CASES | ONLY_STATISTICS)[case]
+    q, k = some(3, 4, 40, 16).to(dtype), some(3, 2, 40, 16, seed=1).to(dtype)
+    there = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in settings.items()}
+    found = attention_statistics(q.cuda(), k.cuda(), share_window=4, **there)
+    assert found.entropy_nats.is_cuda
+    assert_agree(found, expected_statistics(q, k, share_window=4, **settings), tolerance)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_agrees_on_an_accelerator(is_causal, tolerance):
+def test_tf32_stays_out_on_an_accelerator(is_causal, tolerance):
     q, k = some(2, 4, 300, 64), some(2, 2, 300, 64, seed=1)
-    found = attention_entropy(q.cuda(), k.cuda(), is_causal=is_causal).cpu()
-    assert (found - entropy_of(materialised(q, k, None, is_causal, None))).abs().max() <= tolerance("attention.entropy")
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("case", ["causal", "additive"])
-def test_every_precision_is_raised(dtype, case, tolerance):
-    q, k = some(3, 4, 40, 16, spread=2.0).to(dtype), some(3, 4, 40, 16, seed=1, spread=2.0).to(dtype)
-    found = attention_entropy(q, k, **CASES[case])
-    expected = entropy_of(materialised(q, k, None, CASES[case].get("is_causal", False), CASES[case].get("attn_mask")))
-    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert (found - expected).abs().max() <= tolerance("attention.entropy")
+    torch.set_float32_matmul_precision("high")
+    try:
+        found = attention_statistics(q.cuda(), k.cuda(), is_causal=is_causal, softcap=30.0, share_window=9)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    expected = expected_statistics(q, k, is_causal=is_causal, softcap=30.0, share_window=9)
+    assert_agree(found, expected, tolerance)
 
 
 def test_keys_with_a_large_common_part_lose_no_digits(tolerance):
     """Real models' keys share a large offset: it moves all scores of a query alike and must not reach the entropy."""
     q, k = some(1, 2, 60, 16), (some(1, 2, 60, 16, seed=1) + 1000 * some(1, 2, 1, 16, seed=2)).round()
-    expected = entropy_of(materialised(q, k, None, True, None))
+    expected = entropy_of(materialised(q, k, is_causal=True))
     assert (attention_entropy(q, k, is_causal=True) - expected).abs().max() <= tolerance("attention.entropy")
 
 
@@ -132,6 +255,7 @@ def test_a_query_without_keys_has_entropy_zero(bias):
         assert (entropy[:, :, [0, 3]] == 0).all()
         assert (entropy[:, :, [1, 2, 4, 5]] > 0).all()
     assert (first_token_share(q, k, attn_mask=given)[:, :, 3] == 0).all()
+    assert all((field[:, :, 3] == 0).all() for field in attention_statistics(q, k, attn_mask=given, share_window=2))
 
 
 def test_even_attention_has_normalised_entropy_one(tolerance):
@@ -142,26 +266,68 @@ def test_even_attention_has_normalised_entropy_one(tolerance):
 
 
 class Largest(TorchDispatchMode):
-    """Note how many entries the largest tensor has that any operation returns."""
+    """Note how many bytes the largest memory holds that any operation allocates."""
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Tensor) -> None:
         super().__init__()
-        self.numel = 0
+        self.num_bytes = 0
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for part in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(part, Tensor):
-                self.numel = max(self.numel, part.numel())
+            if isinstance(part, Tensor) and part.untyped_storage().data_ptr() not in self._given:
+                self.num_bytes = max(self.num_bytes, part.untyped_storage().nbytes())
         return result
 
 
-@pytest.mark.parametrize("settings", [{"is_causal": True}, {"attn_mask": torch.zeros(1, 1, 1, 2048)}])
+LONG = 4096
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"is_causal": True},
+        {"attn_mask": torch.zeros(1, 1, 1, LONG)},
+        {"attn_mask": torch.ones(1, 1, LONG, LONG, dtype=torch.bool).tril()},
+        {"attn_mask": torch.ones(1, 1, LONG, LONG, dtype=torch.float16)},
+        {"is_causal": True, "softcap": 5.0},
+        {"is_causal": True, "window": 1000},
+        {"is_causal": True, "sinks": torch.zeros(1)},
+    ],
+    ids=["causal", "bias per key", "mask", "bias", "soft-capped", "window", "sinks"],
+)
 def test_no_matrix_of_queries_by_keys_is_built(settings):
-    q, k = some(1, 1, 2048, 8), some(1, 1, 2048, 8, seed=1)
-    with Largest() as largest:
-        attention_entropy(q, k, **settings)
-    assert 0 < largest.numel <= 2048 * 2048 / 32
+    q, k = some(1, 1, LONG, 8), some(1, 1, LONG, 8, seed=1)
+    with Largest(*(value for value in settings.values() if isinstance(value, Tensor))) as largest:
+        attention_statistics(q, k, **settings, share_window=10)
+    assert 0 < largest.num_bytes <= LONG * LONG * 4 / 8
+
+
+def test_what_training_sets_up_changes_no_digit():
+    """Autocast, bf16 products for float32 and gradient mode, as a training step may have them on."""
+    q, k = some(1, 2, 64, 16), some(1, 2, 64, 16, seed=1)
+    plain = attention_statistics(q, k, is_causal=True, softcap=5.0), attention_entropy(q, k)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = attention_statistics(q.requires_grad_(), k, is_causal=True, softcap=5.0), attention_entropy(q, k)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for one, other in zip(plain[0][:-1] + plain[1:], inside[0][:-1] + inside[1:], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_measuring_leaves_gradients_alone():
+    q, k = some(1, 2, 20, 8).requires_grad_(), some(1, 2, 20, 8, seed=1)
+    loss = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True).square().sum()
+    (plain,) = torch.autograd.grad(loss, q)
+    attended = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True)
+    assert not any(field.requires_grad for field in attention_statistics(q, k, is_causal=True, share_window=2))
+    (measured,) = torch.autograd.grad(attended.square().sum(), q)
+    assert torch.equal(plain, measured)
 
 
 def test_gradients_are_not_recorded():
@@ -183,6 +349,10 @@ GOOD = some(2, 4, 6, 8)
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, is_causal=True, attn_mask=torch.ones(6, 6).bool())),
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=torch.ones(5, 6).bool())),
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=torch.ones(6, 6).long())),
+        ("window", lambda: attention_statistics(GOOD, GOOD, window=0)),
+        ("softcap", lambda: attention_statistics(GOOD, GOOD, softcap=-1.0)),
+        ("share_window", lambda: attention_statistics(GOOD, GOOD, share_window=0)),
+        ("sinks", lambda: attention_statistics(GOOD, GOOD, sinks=torch.zeros(3))),
         ("keys", lambda: key_share(GOOD, GOOD, torch.ones(2, 5).bool())),
         ("keys", lambda: key_share(GOOD, GOOD, torch.ones(2, 6))),
     ],

@@ -5,6 +5,9 @@ E_p[s] = scale · q·(Σ_j p_j k_j) + E_p[bias]. The bracket is attention whose 
 a stock fused kernel that returns its log-sum-exp is all it takes (docs/theory, section 6). Where no such kernel
 serves, a blockwise pass in plain torch gives the same numbers in memory of O(L·E).
 
+Everything here is measured in float32 (float64 for float64 input) whatever the dtype of q and k, without
+gradients, under autocast too. Values are never NaN for finite input.
+
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
 
@@ -17,22 +20,89 @@ import torch
 from torch import Tensor
 
 from joma.errors import InvalidArgument
+from joma.measure.attention_spread import Spread, joined, preceded_by_none, spread_over_keys, spread_over_one
+from joma.measure.attention_visibility import Visibility
 
-_BLOCK = 256  # keys and queries per block of the plain path: a few MB of scores for a dozen heads
 
-
-class Attention(NamedTuple):
-    """What one pass over queries, keys and values leaves behind.
+class AttentionStatistics(NamedTuple):
+    """How each query spreads its attention; all (B, H, L), in float32 (float64 for float64 input).
 
     Args:
-        output: (B, H, L, E) the attended values; 0 where a query sees no key.
-        lse: (B, H, L) log Σ exp(scores); meaningless where a query sees no key.
-        mean_score: (B, H, L) E_p[s] where the pass had to go block by block, else ``None``.
+        entropy_nats: −Σ p log p; 0 where a query sees one key or none.
+        entropy_normalized: the same divided by the logarithm of the number of keys the query sees, so that 1 is
+            uniform; 0 where it sees one key or none, so leave those out of a mean.
+        sum_of_squares: Σ p², its reciprocal the effective number of keys; 0 where a query sees no key.
+        first_token_share: p of the first key (an attention sink); 0 where a query does not see it.
+        entropy_without_first_nats: entropy of the attention to all other keys, as if the first were hidden.
+        window_share: p of the keys less than ``share_window`` positions away; ``None`` where nobody asked.
     """
 
-    output: Tensor
-    lse: Tensor
-    mean_score: Tensor | None = None
+    entropy_nats: Tensor
+    entropy_normalized: Tensor
+    sum_of_squares: Tensor
+    first_token_share: Tensor
+    entropy_without_first_nats: Tensor
+    window_share: Tensor | None = None
+
+
+def attention_statistics(
+    q: Tensor,
+    k: Tensor,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    attn_mask: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    share_window: int | None = None,
+) -> AttentionStatistics:
+    """Everything that is measured about the spread of attention, from two passes.
+
+    Args:
+        q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
+        window: sliding window; keys that many positions away or more are hidden, so that with ``is_causal``
+            query i sees keys i − window + 1 … i, and without it as many on its other side.
+        softcap: scores become c·tanh(score / c) before mask and bias.
+        sinks: (H,) logits that join each head's softmax without a value. A sink counts as one more key that
+            every query sees, at no position: it takes part in every statistic and is in no share.
+        share_window: how near a key must be to count in ``window_share``, by the rule of ``window``.
+
+    Returns:
+        One value per query, head and sequence of each. The spread over all other keys is joined with the first
+        key's, H = p₀ (0) + (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' keeps its digits when p₀ is
+        next to 1.
+
+    Valid for softmax attention; positions count from the first query and the first key. Source: derived,
+    docs/theory section 6.
+    """
+    function = "attention_statistics"
+    for name, value in (("window", window), ("softcap", softcap), ("share_window", share_window)):
+        _require_positive(function, name, value)
+    q, k, visibility, scale = _checked(function, q, k, scale, is_causal, attn_mask)
+    visibility = visibility._replace(window=window)
+    mean_key = k.mean(dim=-2, keepdim=True) if softcap is None else torch.zeros_like(k[:, :, :1])
+    k = k - mean_key
+    first, others = _first_and_others(q, k, visibility, scale=scale, softcap=softcap, squares=True)
+    num_visible = visibility.num_visible(q)
+    num_others = num_visible - (first.lse > -math.inf).long()
+    if sinks is not None:
+        offset = scale * (q * mean_key.repeat_interleave(q.shape[1] // k.shape[1], dim=1)).sum(-1)
+        others = joined(others, spread_over_one(_sinks(function, q, sinks) - offset))
+        num_visible, num_others = num_visible + 1, num_others + 1
+    everything = joined(first, others)
+    entropy = everything.entropy_nats.clamp_min(0).where(num_visible > 1, 0)
+    near = None
+    if share_window is not None:
+        near = spread_over_keys(q, k, visibility.within(share_window), scale=scale, softcap=softcap)
+    return AttentionStatistics(
+        entropy_nats=entropy,
+        entropy_normalized=entropy / num_visible.clamp_min(2).log(),
+        sum_of_squares=_sum_of_squares(everything),
+        first_token_share=_share(first, everything),
+        entropy_without_first_nats=others.entropy_nats.clamp_min(0).where(num_others > 1, 0),
+        window_share=None if near is None else _share(near, everything),
+    )
 
 
 def attention_entropy(
@@ -51,24 +121,22 @@ def attention_entropy(
         k: (B, G, S, E) keys; fewer heads than q mean grouped queries (H a multiple of G).
         scale: factor on q·k; 1/√E where ``None``.
         is_causal: query i sees keys 0 … i, as in ``scaled_dot_product_attention``.
-        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias; not with
-            ``is_causal``.
+        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias, of which −inf
+            or the lowest number of its dtype hides a key; not with ``is_causal``.
         normalized: divide by the logarithm of the number of keys the query sees, so that 1 is uniform.
 
     Returns:
         (B, H, L) in float32 (float64 for float64 input), never NaN for finite input. A query that sees one key
         or none has nothing to spread: 0, normalised or not. Leave those out of a normalised mean.
 
-    Valid while scores are affine in q·k (no soft-capping, no sink logits). float32 sums: about 1e-6 nats for
-    scores of order 10, growing with the spread of the scores. Source: derived, docs/theory section 6.
+    Valid while scores are affine in q·k (no soft-capping, no sink logits: ``attention_statistics``). float32
+    sums: an error of 1e-6 nats where the scores' standard deviation is 1, of 4e-6 at 2 and of 1e-5 at 5. Source: derived,
+    docs/theory section 6.
     """
-    q, k, attn_mask, scale = _checked("attention_entropy", q, k, scale, is_causal, attn_mask)
-    attention = attention_with_lse(q, k, k, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
-    mean_score = attention.mean_score
-    if mean_score is None:
-        mean_score = scale * (q * attention.output).sum(dim=-1)
-    num_visible = visible_keys(q, k, is_causal=is_causal, attn_mask=attn_mask)
-    entropy = (attention.lse - mean_score).clamp_min(0).where(num_visible > 1, 0)
+    q, k, visibility, scale = _checked("attention_entropy", q, k, scale, is_causal, attn_mask)
+    k = _centred(k)
+    num_visible = visibility.num_visible(q)
+    entropy = spread_over_keys(q, k, visibility, scale=scale).entropy_nats.clamp_min(0).where(num_visible > 1, 0)
     return entropy / num_visible.clamp_min(2).log() if normalized else entropy
 
 
@@ -90,8 +158,8 @@ def key_share(
     Returns:
         (B, H, L) in [0, 1]; 0 where a query sees no key.
     """
-    q, k, attn_mask, scale = _checked("key_share", q, k, scale, is_causal, attn_mask)
-    if keys.dtype != torch.bool or keys.shape[-1:] != k.shape[-2:-1] or keys.dim() > 2:
+    q, k, visibility, scale = _checked("key_share", q, k, scale, is_causal, attn_mask)
+    if keys.dtype != torch.bool or keys.shape not in ((k.shape[0], k.shape[-2]), k.shape[-2:-1]):
         raise InvalidArgument(
             "key_share",
             "keys",
@@ -99,11 +167,9 @@ def key_share(
             received=f"{keys.dtype} of shape {tuple(keys.shape)}",
             remedy="mark the keys that count with True",
         )
-    # The kernel wants values as wide as the keys, and is slow to a fault where their strides are 0.
-    values = keys.to(k.dtype).view(-1, 1, k.shape[-2], 1).expand_as(k).contiguous()
-    share = attention_with_lse(q, k, values, scale=scale, is_causal=is_causal, attn_mask=attn_mask).output[..., 0]
-    num_visible = visible_keys(q, k, is_causal=is_causal, attn_mask=attn_mask)
-    return share.clamp(0, 1).where(num_visible > 0, 0)
+    k = _centred(k)
+    counted = visibility._replace(keys=keys.view(-1, 1, 1, k.shape[-2]))
+    return _share(spread_over_keys(q, k, counted, scale=scale), spread_over_keys(q, k, visibility, scale=scale))
 
 
 def first_token_share(
@@ -122,105 +188,79 @@ def first_token_share(
     Returns:
         (B, H, L) in [0, 1]; 0 where a query sees no key.
     """
-    first = torch.arange(k.shape[-2], device=k.device) == 0
-    return key_share(q, k, first, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+    q, k, visibility, scale = _checked("first_token_share", q, k, scale, is_causal, attn_mask)
+    k = _centred(k)
+    first, others = _first_and_others(q, k, visibility, scale=scale)
+    return _share(first, joined(first, others))
 
 
 def visible_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Tensor:
     """Count the keys each query sees.
 
     Args:
-        q, k, is_causal, attn_mask: as in ``attention_entropy``; a bias of −inf hides a key.
+        q, k, is_causal, attn_mask: as in ``attention_entropy``.
 
     Returns:
         Integers, broadcastable to (B, H, L).
     """
-    num_queries, num_keys = q.shape[-2], k.shape[-2]
-    if is_causal:
-        return torch.arange(1, num_queries + 1, device=q.device).clamp_max(num_keys)
-    if attn_mask is None:
-        return torch.tensor(num_keys, device=q.device)
-    seen = attn_mask if attn_mask.dtype == torch.bool else attn_mask > -math.inf
-    return seen.sum(-1) * (num_keys if seen.shape[-1] == 1 else 1)
+    return _checked("visible_keys", q, k, None, is_causal, attn_mask)[2].num_visible(q)
 
 
-def attention_with_lse(
-    q: Tensor, k: Tensor, v: Tensor, *, scale: float, is_causal: bool, attn_mask: Tensor | None
-) -> Attention:
-    """Attend, and keep the log-sum-exp: the one door to torch's private fused kernels.
-
-    Args:
-        q: (B, H, L, E) in float32 or float64.
-        k, v: (B, H, S, E), already one head per query head.
-        scale: factor on q·k.
-        is_causal, attn_mask: as in ``attention_entropy``, the mask four-dimensional.
-    """
-    with torch.no_grad():
-        if q.device.type == "cpu" and (attn_mask is None or attn_mask.dtype == torch.bool):
-            bias = None if attn_mask is None else torch.zeros_like(attn_mask, dtype=q.dtype)
-            if bias is not None:
-                bias.masked_fill_(~attn_mask, -math.inf)  # ty: ignore[unsupported-operator]
-            kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-            return Attention(*kernel(q, k, v, 0.0, is_causal, attn_mask=bias, scale=scale))
-        if q.device.type == "cuda" and attn_mask is None and q.dtype == torch.float32 and q.shape[-1] % 4 == 0:
-            kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-            output, lse, *_ = kernel(q, k, v, None, True, 0.0, is_causal, scale=scale)
-            return Attention(output, lse[..., : q.shape[-2]])  # the kernel pads to a multiple of 32 queries
-        return blockwise_attention(q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+def _first_and_others(
+    q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None, squares: bool = False
+) -> tuple[Spread, Spread]:
+    """Split what each query sees into the first key and the rest, each (B, H, L)."""
+    first = spread_over_keys(q, k[:, :, :1], visibility.of_first_key(), scale=scale, softcap=softcap, squares=squares)
+    rest = visibility.of_other_keys()
+    skipped = visibility.num_queries - rest.num_queries  # the first query, where it sees only the first key
+    others = spread_over_keys(q[:, :, skipped:], k[:, :, 1:], rest, scale=scale, softcap=softcap, squares=squares)
+    return first, preceded_by_none(others, skipped)
 
 
-def blockwise_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, scale: float, is_causal: bool, attn_mask: Tensor | None
-) -> Attention:
-    """Attend block by block with a running log-sum-exp, in plain torch, on any device.
-
-    Args:
-        q, k, v, scale, is_causal, attn_mask: as in ``attention_with_lse``.
-
-    Returns:
-        Output, log-sum-exp and the mean score, which no fused kernel gives under an additive bias.
-    """
-    rows = [
-        _query_block(q, k, v, slice(start, start + _BLOCK), scale=scale, is_causal=is_causal, attn_mask=attn_mask)
-        for start in range(0, q.shape[-2], _BLOCK)
-    ]
-    output, lse, mean_score = (torch.cat(parts, dim=2) for parts in zip(*rows, strict=True))
-    return Attention(output, lse, mean_score)
+def _share(part: Spread, everything: Spread) -> Tensor:
+    nothing = everything.lse == -math.inf
+    return (part.lse - everything.lse).masked_fill(nothing, -math.inf).exp().clamp_max(1)
 
 
-def _query_block(
-    q: Tensor, k: Tensor, v: Tensor, rows: slice, *, scale: float, is_causal: bool, attn_mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    q = q[:, :, rows] * scale
-    positions = torch.arange(rows.start, rows.start + q.shape[-2], device=q.device)
-    peak = torch.full(q.shape[:-1], -math.inf, dtype=q.dtype, device=q.device)
-    total, score, output = torch.zeros_like(peak), torch.zeros_like(peak), torch.zeros_like(q)
-    num_keys = min(k.shape[-2], int(positions[-1]) + 1) if is_causal else k.shape[-2]
-    for start in range(0, num_keys, _BLOCK):
-        columns = slice(start, min(start + _BLOCK, num_keys))
-        scores = q @ k[:, :, columns].transpose(-1, -2)
-        if is_causal:
-            hidden = torch.arange(columns.start, columns.stop, device=q.device) > positions[:, None]
-            scores = scores.masked_fill(hidden, -math.inf)
-        if attn_mask is not None:
-            part = attn_mask if attn_mask.shape[-2] == 1 else attn_mask[:, :, rows]
-            part = part if part.shape[-1] == 1 else part[..., columns]
-            scores = scores.masked_fill(~part, -math.inf) if part.dtype == torch.bool else scores + part
-        new_peak = torch.maximum(peak, scores.amax(-1))
-        shift = new_peak.where(new_peak > -math.inf, 0)  # a row that has seen no key yet
-        decay, weights = (peak - shift).exp(), (scores - shift[..., None]).exp()
-        total = total * decay + weights.sum(-1)
-        score = score * decay + (weights * scores.where(weights > 0, 0)).sum(-1)  # 0 · −inf counts as 0
-        output = output * decay[..., None] + weights @ v[:, :, columns]
-        peak = new_peak
-    some = total.clamp_min(torch.finfo(total.dtype).tiny)
-    return output / some[..., None], peak + some.log(), score / some
+def _sum_of_squares(spread: Spread) -> Tensor:
+    assert spread.lse_doubled is not None
+    nothing = spread.lse == -math.inf
+    return (spread.lse_doubled - 2 * spread.lse).masked_fill(nothing, -math.inf).exp().clamp_max(1)
+
+
+def _centred(k: Tensor) -> Tensor:
+    """Take the mean off the keys, which moves all scores of a query alike: the same p with less cancellation."""
+    return k - k.mean(dim=-2, keepdim=True)
+
+
+def _sinks(function: str, q: Tensor, sinks: Tensor) -> Tensor:
+    """Spread (H,) sink logits over queries."""
+    if sinks.shape != q.shape[1:2] or not sinks.is_floating_point():
+        raise InvalidArgument(
+            function,
+            "sinks",
+            required=f"a float tensor of shape ({q.shape[1]},), one logit per query head",
+            received=f"{str(sinks.dtype).removeprefix('torch.')} of shape {tuple(sinks.shape)}",
+            remedy="pass the sink logits of this layer alone",
+        )
+    return sinks.detach().to(q)[:, None].expand(q.shape[:-1])
+
+
+def _require_positive(function: str, name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise InvalidArgument(
+            function,
+            name,
+            required="positive and finite, or None",
+            received=f"{value}",
+            remedy="pass None where the model has none" if name != "share_window" else "1 counts the query's own key",
+        )
 
 
 def _checked(
     function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, float]:
-    """Raise queries and keys to full precision, centre the keys, give every query head its own, the mask four axes."""
+) -> tuple[Tensor, Tensor, Visibility, float]:
+    """Raise queries and keys to full precision, and put what hides keys together."""
     if (
         q.dim() != 4
         or k.dim() != 4
@@ -253,10 +293,13 @@ def _checked(
         )
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
-    k = k - k.mean(dim=-2, keepdim=True)  # shifts each row's scores by a constant: same p, less cancellation
-    if q.shape[1] != k.shape[1]:
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    return q, k, _four_axes(function, q, k, attn_mask), q.shape[-1] ** -0.5 if scale is None else scale
+    visibility = Visibility(
+        num_queries=q.shape[-2],
+        num_keys=k.shape[-2],
+        is_causal=is_causal,
+        mask=_four_axes(function, q, k, attn_mask),
+    )
+    return q, k, visibility, q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -272,5 +315,4 @@ def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tens
             received=f"{str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}",
             remedy="True (or 0.0) lets a query attend, False (or -inf) hides a key",
         )
-    mask = mask.detach().view(*[1] * (4 - mask.dim()), *mask.shape)
-    return mask if mask.dtype == torch.bool else mask.to(q.dtype)
+    return mask.detach()[(None,) * (4 - mask.dim())]
