@@ -85,5 +85,6 @@ TOLERANCES: dict[str, Tolerance] = {
     "expressive.units": Tolerance(
         2e-5, "float32: values kept to 1e-7 of a sequence length of up to 128, summed over some 10 of them"
     ),
+    "hierarchy.unrelated": Tolerance(0.026, "four standard errors of a share of 0.8 in some 4,000 samples"),
     "separable.unit": Tolerance(1e-6, "HiGHS meets each constraint to 1e-7; weights and inputs are few"),
 }

@@ -8,12 +8,14 @@ from joma.errors import BadInput
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.laws import law_from_json
 from joma.problem.tree import LatentTree, balanced_tree, digest
+from joma.problem.unrelated import UnrelatedLabels
 
 LAWS = [
     balanced_tree((2, 3), 0.4, num_labels=3, jitter=0.1),
     LatentTree((-1, 0, 0), (0.0, 0.3, -0.3), ((1, 1), (-1, 1)), (0.1, 0.9)),
     random_hierarchy(20, num_alternatives=2, show_probability=0.9),
     random_hierarchy(5, set_size=(3, 2, 1)),
+    UnrelatedLabels(random_hierarchy(5)),
 ]
 
 
@@ -54,6 +56,11 @@ TABLE = random_hierarchy(2).to_json()
         (TABLE | {"show_probability": "often"}, "this is no law"),
         (TABLE | {"show_probability": 0}, "`show_probability` is 0"),
         (TABLE | {"length": 2}, "`length` is 2"),
+        ({"kind": "unrelated_labels", "law": 3}, "int, no mapping"),
+        (
+            {"kind": "unrelated_labels", "law": UnrelatedLabels(random_hierarchy(2)).to_json()},
+            "`law` is UnrelatedLabels",
+        ),
     ],
 )
 def test_what_is_no_law_is_refused(data, message):

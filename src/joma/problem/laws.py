@@ -9,14 +9,18 @@ from typing import Any
 from joma.errors import BadInput, cause_of
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree
+from joma.problem.unrelated import UnrelatedLabels
 
-KINDS: Mapping[str, type[LatentTree] | type[Combinatorial]] = {
+AnyLaw = LatentTree | Combinatorial | UnrelatedLabels
+
+KINDS: Mapping[str, type[LatentTree] | type[Combinatorial] | type[UnrelatedLabels]] = {
     "latent_tree": LatentTree,
     "combinatorial": Combinatorial,
+    "unrelated_labels": UnrelatedLabels,
 }
 
 
-def law_from_json(data: Any) -> LatentTree | Combinatorial:
+def law_from_json(data: Any) -> AnyLaw:
     """Rebuild what a law's ``to_json`` wrote.
 
     Raises:
@@ -34,7 +38,10 @@ def law_from_json(data: Any) -> LatentTree | Combinatorial:
         ]
         raise _unreadable(", ".join(what), f"the entries {', '.join(sorted(wanted))}")
     try:
-        return kind(**{name: _frozen(data[name]) for name in wanted})
+        values: dict[str, Any] = {
+            name: law_from_json(data[name]) if name == "law" else _frozen(data[name]) for name in wanted
+        }
+        return kind(**values)
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
             raise
