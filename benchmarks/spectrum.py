@@ -1,0 +1,151 @@
+"""What a certified stable rank costs, beside full singular-value decompositions in the same run; aim: a tenth.
+
+Matrices: the 24 of a Pythia-70m (six GPT-NeoX layers of width 512), as they are initialised and with a falling
+spectrum as training leaves it, and one of 8,192 × 2,048. Peers: torch's singular values alone (``svdvals``, the
+cheapest peer there is), torch's whole decomposition (``svd``), either in the weights' float32 and in float64, and the
+package weightwatcher (``pip install weightwatcher``; skipped where it is not installed): its decomposition alone, as
+``analyze`` calls it on each matrix, and with --analyze all that it does, which is fitting power laws too. One round
+takes every way in turn, once through all matrices; what is printed are medians over rounds. The slowest go once.
+
+    python benchmarks/spectrum.py [--json] [--rounds 5] [--threads 2] [--without-large] [--analyze]
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from joma.measure.spectrum import certified_stable_rank
+from table import machine, print_json, show
+
+NUM_LAYERS, WIDTH = 6, 512
+SMALL_INIT, WANG_INIT = (2 / (5 * WIDTH)) ** 0.5, 2 / (NUM_LAYERS * WIDTH**0.5)
+LAYOUT = {  # GPT-NeoX: shape, and the standard deviation it starts with
+    "query_key_value": (3 * WIDTH, WIDTH, SMALL_INIT),
+    "dense": (WIDTH, WIDTH, WANG_INIT),
+    "dense_h_to_4h": (4 * WIDTH, WIDTH, SMALL_INIT),
+    "dense_4h_to_h": (WIDTH, 4 * WIDTH, WANG_INIT),
+}
+ONCE = ("torch svdvals, float64", "torch svd, float64", "weightwatcher, analyze")
+
+
+def initialised(num_rows: int, num_columns: int, spread: float, seed: int) -> Tensor:
+    return torch.randn(num_rows, num_columns, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def as_trained(weight: Tensor) -> Tensor:
+    """Columns that shrink as a power: singular values that fall as one, with the largest ones apart."""
+    return weight * torch.arange(1, weight.shape[-1] + 1) ** -0.4
+
+
+def matrices(without_large: bool) -> dict[str, list[Tensor]]:
+    start = [initialised(*LAYOUT[name], seed=layer) for layer in range(NUM_LAYERS) for name in LAYOUT]
+    sets = {"Pythia-70m, initialised": start, "Pythia-70m, as trained": [as_trained(weight) for weight in start]}
+    return sets if without_large else sets | {"8,192 × 2,048": [initialised(8192, 2048, 0.02, seed=0)]}
+
+
+def analyzed(weights: list[Tensor]) -> None:
+    """What a user of weightwatcher calls, on a model of these matrices, in silence."""
+    from weightwatcher import WeightWatcher
+
+    layers = nn.Sequential(*(nn.Linear(*weight.T.shape, bias=False) for weight in weights))
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.weight = nn.Parameter(weight)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        WeightWatcher(model=layers, log_level=logging.ERROR).analyze()
+
+
+def ways(with_analyze: bool) -> dict[str, Callable[[list[Tensor]], object]]:
+    def each(measure: Callable[[Tensor], object]) -> Callable[[list[Tensor]], object]:
+        return lambda weights: [measure(weight) for weight in weights]
+
+    found = {
+        "joma, certified": each(certified_stable_rank),
+        "torch svdvals, float32": each(torch.linalg.svdvals),
+        "torch svdvals, float64": each(lambda weight: torch.linalg.svdvals(weight.double())),
+        "torch svd, float32": each(lambda weight: torch.linalg.svd(weight, full_matrices=False)),
+        "torch svd, float64": each(lambda weight: torch.linalg.svd(weight.double(), full_matrices=False)),
+    }
+    if importlib.util.find_spec("weightwatcher") is None:
+        return found
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from weightwatcher.RMT_Util import svd_vals
+    decomposition = each(lambda weight: svd_vals(weight.numpy().astype(float)))
+    found["weightwatcher, decomposition"] = decomposition
+    return found | {"weightwatcher, analyze": analyzed} if with_analyze else found
+
+
+def timed(action: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
+
+
+def accuracy(weights: list[Tensor]) -> dict[str, float]:
+    """Worst distance of a bound, and of the value from a decomposition in float64, both relative."""
+    apart, off = [], []
+    for weight in weights:
+        found = certified_stable_rank(weight)
+        sigma = torch.linalg.svdvals(weight.double())
+        apart.append(float(torch.maximum(found.upper - found.value, found.value - found.lower) / found.value))
+        off.append(abs(float(found.value / ((sigma / sigma[0]) ** 2).sum()) - 1))
+    return {"bound_apart": max(apart), "value_off": max(off)}
+
+
+def measured(weights: list[Tensor], rounds: int, with_analyze: bool) -> dict[str, Any]:
+    takers = ways(with_analyze)
+    takers["joma, certified"](weights[:4])  # warm
+    takers["torch svdvals, float32"](weights[:4])
+    seconds: dict[str, list[float]] = {name: [] for name in takers}
+    for turn in range(rounds):
+        for name, taker in takers.items():
+            if turn == 0 or name not in ONCE:
+                seconds[name].append(timed(lambda take=taker: take(weights)))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ours = medians["joma, certified"]
+    return {
+        "seconds": medians,
+        "times_slower": {name: value / ours for name, value in medians.items()},
+        **accuracy(weights),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without-large", action="store_true", help="leave 8,192 × 2,048 out: a minute less")
+    parser.add_argument("--analyze", action="store_true", help="weightwatcher's whole analyze too: minutes")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    place = machine() | {"threads": arguments.threads}
+    found = {
+        name: measured(weights, arguments.rounds, arguments.analyze)
+        for name, weights in matrices(arguments.without_large).items()
+    }
+    if arguments.json:
+        print_json({"machine": place, "figures": found})
+        return
+    rows: list[list[str] | None] = []
+    for title, entry in found.items():
+        for name, seconds in entry["seconds"].items():
+            rows.append([title, name, f"{seconds:.3f} s", f"{entry['times_slower'][name]:.1f} ×"])
+            title = ""
+        if "weightwatcher, decomposition" not in entry["seconds"]:
+            rows.append(["", "weightwatcher", "skipped: not installed", ""])
+        rows.append(["", f"bounds apart: {entry['bound_apart']:.1e}", f"off by {entry['value_off']:.1e}", ""])
+        rows.append(None)
+    show(f"A certified stable rank, {arguments.threads} threads", ("matrices", "way", "time", "of ours"), rows, place)
+
+
+if __name__ == "__main__":
+    main()
