@@ -62,16 +62,16 @@ def attention_statistics(
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
         window: sliding window; keys that many positions away or more are hidden, so that with ``is_causal``
-            query i sees keys i − window + 1 … i, and without it as many on its other side.
+            query i sees keys i − window + 1 … i, and without it as many on its other side too.
         softcap: scores become c·tanh(score / c) before mask and bias.
         sinks: (H,) logits that join each head's softmax without a value. A sink counts as one more key that
             every query sees, at no position: it takes part in every statistic and is in no share.
         share_window: how near a key must be to count in ``window_share``, by the rule of ``window``.
 
     Returns:
-        One value per query, head and sequence of each. The spread over all other keys is joined with the first
-        key's, H = p₀ (0) + (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' keeps its digits when p₀ is
-        next to 1.
+        One value per query, head and sequence of each. H' without the first key is measured, and joined with the
+        first key's share to H = (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' keeps its digits when
+        p₀ is next to 1.
 
     Valid for softmax attention; positions count from the first query and the first key. Source: derived,
     docs/theory section 6.
@@ -130,8 +130,8 @@ def attention_entropy(
         or none has nothing to spread: 0, normalised or not. Leave those out of a normalised mean.
 
     Valid while scores are affine in q·k (no soft-capping, no sink logits: ``attention_statistics``). float32
-    sums: an error of 1e-6 nats where the scores' standard deviation is 1, of 4e-6 at 2 and of 1e-5 at 5. Source: derived,
-    docs/theory section 6.
+    sums: off by 1e-6 nats where scores have a standard deviation of 1, by 4e-6 at 2, by 1e-5 at 5. Source:
+    derived, docs/theory section 6.
     """
     q, k, visibility, scale = _checked("attention_entropy", q, k, scale, is_causal, attn_mask)
     k = _centred(k)

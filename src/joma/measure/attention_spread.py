@@ -211,12 +211,24 @@ def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor
 def _full_precision(device: torch.device) -> Generator[None]:
     """Keep training's shortcuts out: no gradients, no autocast, no tf32 or bf16 inside float32 products."""
     products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # ty: ignore[missing-attribute]
-    before = [product.fp32_precision for product in products]
+    overall, each = _overall_precision(), [product.fp32_precision for product in products]
     try:
+        if overall is not None:  # both ways to set it must agree: torch's profiler asks, and fails if they do not
+            torch.set_float32_matmul_precision("highest")
         for product in products:
             product.fp32_precision = "ieee"
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for product, precision in zip(products, before, strict=True):
+        if overall is not None:
+            torch.set_float32_matmul_precision(overall)
+        for product, precision in zip(products, each, strict=True):
             product.fp32_precision = precision
+
+
+def _overall_precision() -> str | None:
+    """The one word for all backends, or ``None`` where they were set one by one, for which torch has no word."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
