@@ -15,7 +15,7 @@ from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.hierarchy import cooccurrence, pair_marginals
+from joma.theory.hierarchy import cooccurrence, token_cooccurrence
 
 
 class Setting(NamedTuple):
@@ -125,9 +125,8 @@ def simulated(tree: LatentTree, label_sign: int, num: int, generator: torch.Gene
 
 def sum_product(tree: LatentTree, label_sign: int) -> Float[np.ndarray, " H"]:
     """The exact shares of ``simulated``, whatever the polarities are."""
-    joint = pair_marginals(tree.parents, np.array(tree.polarities), label_sign)[..., 1, 1]
-    leaf, *others = (tree.leaves[idx] for idx in (0, *(2**height for height in range(len(tree.levels) - 1))))
-    return np.asarray(joint[leaf, others] / joint[leaf, leaf])
+    partners = [2**height for height in range(len(tree.levels) - 1)]
+    return token_cooccurrence(tree, SIGNS.index(label_sign))[partners, 0].numpy()
 
 
 def _unequal_polarities(seeds: range, num: int) -> tuple[Finding, Finding]:

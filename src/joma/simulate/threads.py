@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -14,12 +14,17 @@ _WORTH_A_SECOND_THREAD = 10_000_000
 
 
 @contextmanager
-def few_threads(model: OneLayer, start: Parameters) -> Generator[None]:
-    """Compute small problems on one thread: waking others takes longer, and on busy cores ten times longer."""
+def one_thread() -> Generator[None]:
+    """Compute small things on one thread: waking others takes longer, and on busy cores ten times longer."""
     before = torch.get_num_threads()
-    if model.context.numel() * start.weights.shape[-2] < _WORTH_A_SECOND_THREAD:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def few_threads(model: OneLayer, start: Parameters) -> AbstractContextManager[None]:
+    """Compute small problems on one thread, and leave large ones alone."""
+    small = model.context.numel() * start.weights.shape[-2] < _WORTH_A_SECOND_THREAD
+    return one_thread() if small else nullcontext()

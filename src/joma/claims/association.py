@@ -1,0 +1,174 @@
+"""How far each query's attention logit of each other token moves: in trained decoders and in one-layer flows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch.nn.functional import one_hot
+
+from joma.arrays import REAL
+from joma.problem.classes import random_parameters
+from joma.problem.one_layer import OneLayer, activity, orthonormal_embeddings
+from joma.problem.tree import LatentTree, Samples
+from joma.simulate.flow import Adaptive, flow
+from joma.simulate.threads import one_thread
+from joma.train.decoder import Decoder
+from joma.train.hierarchies import seeded_samples
+from joma.train.run import Run
+
+PairTable = Float[np.ndarray, "M M"]
+"""One number for each query (row) and each other token (column); the diagonal is never read."""
+
+
+N_HIDDEN, SCALE = 8, 0.1
+LABEL_TIME, CONSTANT_TIME = 10.0, 1.0  # a constant gradient of 1 blows up at √(π/2) and no earlier (theorem2)
+NUM_MOMENTS = 26
+
+
+class Movement(NamedTuple):
+    """What one network did at several moments, the first before training.
+
+    Args:
+        losses: in nats, on held-out samples for a decoder.
+        logits: each query's logit of each other token.
+    """
+
+    losses: Float[np.ndarray, " T"]
+    logits: Float[np.ndarray, "T M M"]
+
+    @property
+    def half_way(self) -> int:
+        """The first moment at which the loss has come half of its way from its start to its lowest."""
+        return int(np.argmax(self.losses <= (self.losses[0] + self.losses.min()) / 2))
+
+    @property
+    def moved(self) -> Float[np.ndarray, "T M M"]:
+        """How much larger the logits are than before training."""
+        return self.logits - self.logits[0]
+
+
+@one_thread()
+def movement_of(run: Run, law: LatentTree) -> Movement:
+    """Losses and first-layer logits of a trained decoder at each of its snapshots."""
+    steps = run.snapshots()
+    losses = {entry.step: entry.value for entry in run.measurements() if entry.metric == "validation_loss_nats"}
+    held_out = seeded_samples(law, run.recipe.num_probe_sequences, seed=run.recipe.seed, shuffled=True)
+    shares = (held_out.tokens[:, :-1] != law.padding).double().mean(0)
+    logits = [pair_logits(run.decoder(step), law.num_tokens, shares / shares.sum()) for step in steps]
+    return Movement(np.array([losses[step] for step in steps]), np.stack(logits))
+
+
+def pair_logits(decoder: Decoder, num_tokens: int, places: Float[torch.Tensor, " L-1"]) -> PairTable:
+    """The first layer's logit from each token in the last place to each token before it.
+
+    There queries and keys depend on nothing but token and place: one sequence a token, of that token alone, has all.
+
+    Args:
+        decoder: any.
+        num_tokens: M, how many tokens are asked about.
+        places: how often a token stands in each place before the last, adding up to 1; logits are averaged with it.
+    """
+    seen: list[torch.Tensor] = []
+
+    def observe(layer: int, q: torch.Tensor, k: torch.Tensor) -> None:
+        if layer == 0:
+            seen.append(torch.einsum("mhe,lhpe->mlp", q[:, :, -1], k[:, :, :-1]) / q.shape[1] / q.shape[-1] ** 0.5)
+
+    with torch.no_grad():
+        decoder(torch.arange(num_tokens)[:, None].expand(-1, len(places) + 1), observe)
+    return (seen[0].double() @ places).numpy()
+
+
+@one_thread()
+def movement_in_flow(law: LatentTree, num: int, seed: int, *, constant: bool) -> Movement:
+    """Loss and logits of the one-layer flow, one problem per query.
+
+    Args:
+        law: gives contexts (the other tokens, given the query) and labels.
+        num: samples of each query.
+        seed: of samples and starting weights.
+        constant: a constant gradient on one linear hidden unit that starts at 0, as the theory assumes, instead of
+            cross entropy with the label through tanh units and an upper layer.
+    """
+    num_tokens = law.num_tokens
+    context, labels = contexts(law, num, torch.Generator().manual_seed(seed))
+    embeddings = [part.expand(num_tokens, -1, -1) for part in orthonormal_embeddings(num_tokens)]
+    starts = [1000 * seed + query for query in range(num_tokens)]
+    if constant:
+        targets = torch.ones(num_tokens, 1, num, 1, dtype=REAL)
+        model = OneLayer(context, targets, *embeddings, attention="exp", loss="constant_gradient")
+        start = random_parameters(model, 1, starts)
+        start = start._replace(weights=torch.zeros_like(start.weights), upper=None)
+    else:
+        targets = one_hot(labels, law.num_labels).to(REAL)
+        model = OneLayer(context, targets, *embeddings, attention="exp", activation="tanh", trains_upper=True)
+        start = random_parameters(model, N_HIDDEN, starts, scale=SCALE)
+    times = torch.linspace(0, CONSTANT_TIME if constant else LABEL_TIME, NUM_MOMENTS, dtype=REAL)
+    seen = flow(model, start, times, solver=Adaptive(tolerance=1e-5)).complete()
+    losses = [float(activity(model, seen.parameters(moment)).loss.mean()) for moment in range(NUM_MOMENTS)]
+    return Movement(np.array(losses), seen.attention_logits.squeeze(-2).numpy())
+
+
+def contexts(
+    law: LatentTree, num: int, generator: torch.Generator
+) -> tuple[Float[torch.Tensor, "M 1 N M"], Int[torch.Tensor, "M 1 N"]]:
+    """Samples that have each query: which other tokens are there, and the label."""
+    there = torch.empty(0, law.num_tokens, dtype=torch.bool)
+    labels = torch.empty(0, dtype=torch.long)
+    while not len(there) or int(there.sum(0).min()) < num:
+        more = law.sample(3 * num, generator)
+        there, labels = torch.cat([there, presence(more, law)]), torch.cat([labels, more.labels])
+    chosen = torch.stack([there[:, query].nonzero().flatten()[:num] for query in range(law.num_tokens)])
+    others = there[chosen] & ~torch.eye(law.num_tokens, dtype=torch.bool)[:, None]
+    return others.to(REAL).unsqueeze(1), labels[chosen].unsqueeze(1)
+
+
+def presence(samples: Samples, law: LatentTree) -> Bool[torch.Tensor, "B M"]:
+    """Which tokens are in each sample."""
+    there = torch.zeros(len(samples.tokens), law.vocabulary_size, dtype=torch.bool)
+    return there.scatter_(1, samples.tokens, True)[:, : law.num_tokens]
+
+
+def rank_correlation(
+    measured: Float[np.ndarray, "*batch M M"], predicted: PairTable, given: PairTable | None = None
+) -> Float[np.ndarray, "*batch"]:
+    """Spearman's, between the other tokens of each query, averaged over queries.
+
+    Args:
+        measured: one of the two.
+        predicted: the other.
+        given: what both may follow from: its ranks are taken out of theirs first (partial correlation).
+    """
+    first, second = _ranks(measured), _ranks(predicted)
+    if given is not None:
+        third = _ranks(given)
+        first, second = (part - (part * third).sum(-1, keepdims=True) * third for part in (first, second))
+        first, second = (part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (first, second))
+    return (first * second).sum(-1).mean(-1)
+
+
+def _ranks(table: Float[np.ndarray, "*batch M M"]) -> Float[np.ndarray, "*batch M M-1"]:
+    """Ranks of each query's other tokens, centred and of length 1."""
+    from scipy.stats import rankdata
+
+    num = table.shape[-1]
+    others = table[..., ~np.eye(num, dtype=bool)].reshape(*table.shape[:-1], num - 1)
+    ranks = rankdata(others, axis=-1) - num / 2
+    return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
+
+
+def in_random_places(table: PairTable, seed: int) -> PairTable:
+    """The prediction of the same tree with its leaves in other places."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    return table[np.ix_(order, order)]
+
+
+def ancestor_heights(law: LatentTree) -> Int[np.ndarray, "M M"]:
+    """How many levels above the tokens the common ancestor of each two of them is."""
+    paths = [list(law.leaves)]
+    while any(paths[-1]):
+        paths.append([law.parents[node] for node in paths[-1]])
+    return sum((np.not_equal.outer(level, level).astype(int) for level in paths), np.zeros((law.num_tokens,) * 2, int))
