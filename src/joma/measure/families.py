@@ -1,0 +1,403 @@
+"""Where each family of models keeps the projections of its layers, and how to take fused ones apart.
+
+A projection is found by the end of its tensor's name in a state dict, whatever stands before it (``gpt_neox.``,
+``model.``, ``module.``, nothing), so that one tensor of a checkpoint can be read without building the model.
+
+Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden units of the MLP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from joma.errors import BadInput
+
+Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
+"""What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
+
+
+class Heads(NamedTuple):
+    """How many heads a layer has.
+
+    Args:
+        query: H.
+        key: G, which divides H; fewer than H mean grouped queries.
+    """
+
+    query: int
+    key: int
+
+
+Cut = Callable[[Tensor, Heads], Tensor]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One projection of one layer, and how to get it out of its tensor.
+
+    Args:
+        layer: 0-based.
+        role: what it does.
+        tensor: the name, in the state dict, of the tensor that holds it (and, where fused, others).
+        heads: of its layer.
+        cut: takes it out.
+    """
+
+    layer: int
+    role: Role
+    tensor: str
+    heads: Heads
+    cut: Cut
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Take the projection out of its tensor; a view where that is possible.
+
+        Args:
+            tensor: the one that ``self.tensor`` names.
+
+        Returns:
+            query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
+            (K, D) below and for the gate, (D, K) above.
+
+        Raises:
+            BadInput: a shape that does not go with the number of heads.
+        """
+        try:
+            return self.cut(tensor, self.heads)
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"{self.tensor} of shape {tuple(tensor.shape)} does not split into the {self.role} of "
+                f"{self.heads.query} heads ({self.heads.key} for keys)",
+                expected="weights and a configuration of the same model",
+                remedy="check that config.json is the one that was saved beside these weights",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that name and lay out their weights alike.
+
+    Args:
+        name: of the family.
+        model_types: as ``config.json`` has them.
+        layer: what stands before a layer's number in a tensor's name.
+        places: for each role, what stands after it and how to cut; the first that is there counts.
+        fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    layer: str
+    places: Mapping[Role, tuple[str, Cut]]
+    fused: bool = False
+
+    def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
+        """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
+
+        Raises:
+            BadInput: several stacks of layers, or layers that lack a tensor.
+        """
+        path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
+        matches = [match for name in names if (match := path.fullmatch(name))]
+        rests = {place for place, _ in self.places.values()}
+        found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
+        if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
+            raise BadInput(
+                f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
+                expected="one stack, so that a layer's number says which it is",
+                remedy="pass the names of one stack",
+            )
+        layers = sorted({layer for _, layer, _ in found})
+        for layer in layers:
+            if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
+                raise BadInput(
+                    f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
+                    expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
+                    remedy="check that the weights are whole: joma scan --verify",
+                )
+        return tuple(
+            Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
+            for layer in layers
+            for role, (rest, cut) in self.places.items()
+        )
+
+
+def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
+    """Find the projections of a model, one per layer and role, from its configuration and its tensors' names.
+
+    Args:
+        config: a configuration of transformers, or the mapping in its ``config.json``; that of a run of ours too.
+        names: of a state dict.
+
+    Returns:
+        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, unless that
+        family's tensors are fused: then names do not tell how they are laid out.
+
+    Raises:
+        BadInput: no layers that a family describes, or layers that lack a tensor.
+    """
+    model_type, heads = kind_of(config), heads_of(config)
+    described = [family for family in FAMILIES if model_type in family.model_types]
+    for family in described or [family for family in FAMILIES if not family.fused]:
+        if found := family.projections(names, heads):
+            return found
+    known = sorted({kind for family in FAMILIES for kind in family.model_types})
+    near = get_close_matches(model_type, known, n=3, cutoff=0.4)
+    raise BadInput(
+        f"a model of the kind {model_type!r} whose tensors are not named as in any family known here "
+        f"(such as {', '.join(sorted(names)[:3]) or 'none at all'})",
+        expected=f"one of {', '.join(known)}" + (f" (nearest: {', '.join(near)})" if near else ""),
+        remedy="measure attention alone, or a family that is known",
+    )
+
+
+def kind_of(config: Any) -> str:
+    """Name a model's kind as ``config.json`` does (``gpt_neox``); a run of ours is ``joma``.
+
+    Raises:
+        BadInput: a configuration that does not say.
+    """
+    kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
+    if kind:
+        return kind
+    if isinstance(config, Mapping) and "recipe" in config:
+        return "joma"
+    raise BadInput(
+        "a configuration that does not say of which kind the model is",
+        expected="a model_type, as config.json of transformers has it",
+        remedy="keep config.json beside the weights",
+    )
+
+
+def heads_of(config: Any) -> Heads:
+    """Count a model's heads; what the mapping leaves out is as transformers has it for that kind of model.
+
+    Raises:
+        BadInput: a configuration without heads, such as that of a network that is no Transformer.
+    """
+    if isinstance(config, Mapping) and "recipe" in config:
+        num_heads = config["recipe"]["decoder"]["num_heads"]
+        return Heads(num_heads, num_heads)
+    queries = _setting(config, "num_attention_heads", "n_head", "num_heads")
+    keys = _setting(config, "num_key_value_heads")
+    if queries is None or keys is None:
+        config = _completed(config)
+        queries = queries or _setting(config, "num_attention_heads", "num_heads")
+        keys = keys or _setting(config, "num_key_value_heads") or queries
+    if not isinstance(queries, int) or not isinstance(keys, int) or queries < 1 or keys < 1 or queries % keys:
+        raise BadInput(
+            f"a {kind_of(config)!r} configuration with {queries} attention heads and {keys} key heads",
+            expected="a Transformer with one number of heads for all layers",
+            remedy="check config.json",
+        )
+    return Heads(queries, keys)
+
+
+def _setting(config: Any, *names: str) -> Any:
+    values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def _completed(config: Any) -> Any:
+    """Fill in what a ``config.json`` leaves at its default."""
+    if not isinstance(config, Mapping):
+        return config.get_text_config() if hasattr(config, "get_text_config") else config
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if kind_of(config) not in CONFIG_MAPPING:
+        return config
+    settings = {name: value for name, value in config.items() if name != "model_type"}
+    return _completed(AutoConfig.for_model(kind_of(config), **settings))
+
+
+def _query(tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor.unflatten(0, (heads.query, -1))
+
+
+def _key(tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor.unflatten(0, (heads.key, -1))
+
+
+def _output(tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor.unflatten(1, (heads.query, -1)).movedim(1, 0)
+
+
+def _whole(tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor
+
+
+def _transposed(cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+    """GPT-2's layers hold inputs by outputs."""
+    return cut(tensor.T, heads)
+
+
+def _interleaved(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    """Query, key and value of the first head, then those of the second, and so on."""
+    return tensor.unflatten(0, (heads.query, 3, -1))[:, part]
+
+
+def _stacked(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    """All queries, then all keys, then all values."""
+    blocks = tensor.unflatten(0, (heads.query + 2 * heads.key, -1))
+    return blocks.split((heads.query, heads.key, heads.key))[part]
+
+
+def _half(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor.unflatten(0, (2, -1))[part]
+
+
+def _half_heads(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    return _query(_half(part, tensor, heads), heads)
+
+
+_SEPARATE: dict[Role, tuple[str, Cut]] = {
+    "query": ("self_attn.q_proj.weight", _query),
+    "key": ("self_attn.k_proj.weight", _key),
+    "value": ("self_attn.v_proj.weight", _key),
+}
+_GATED: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.up_proj.weight", _whole),
+    "mlp_gate": ("mlp.gate_proj.weight", _whole),
+    "mlp_upper": ("mlp.down_proj.weight", _whole),
+}
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "GPT-NeoX",
+        ("gpt_neox",),
+        "layers",
+        {
+            "query": ("attention.query_key_value.weight", partial(_interleaved, 0)),
+            "key": ("attention.query_key_value.weight", partial(_interleaved, 1)),
+            "value": ("attention.query_key_value.weight", partial(_interleaved, 2)),
+            "output": ("attention.dense.weight", _output),
+            "mlp_lower": ("mlp.dense_h_to_4h.weight", _whole),
+            "mlp_upper": ("mlp.dense_4h_to_h.weight", _whole),
+        },
+        fused=True,
+    ),
+    Family(
+        "GPT-2",
+        ("gpt2",),
+        "h",
+        {
+            "query": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 0))),
+            "key": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 1))),
+            "value": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 2))),
+            "output": ("attn.c_proj.weight", partial(_transposed, _output)),
+            "mlp_lower": ("mlp.c_fc.weight", partial(_transposed, _whole)),
+            "mlp_upper": ("mlp.c_proj.weight", partial(_transposed, _whole)),
+        },
+        fused=True,
+    ),
+    Family(
+        "Llama",
+        (
+            *("llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "olmo3"),
+            *("gemma", "gemma2", "gemma3_text", "smollm3", "granite", "stablelm", "cohere"),
+        ),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", _output), **_GATED},
+    ),
+    Family(
+        "Phi-3",
+        ("phi3",),
+        "layers",
+        {
+            "query": ("self_attn.qkv_proj.weight", partial(_stacked, 0)),
+            "key": ("self_attn.qkv_proj.weight", partial(_stacked, 1)),
+            "value": ("self_attn.qkv_proj.weight", partial(_stacked, 2)),
+            "output": ("self_attn.o_proj.weight", _output),
+            "mlp_lower": ("mlp.gate_up_proj.weight", partial(_half, 1)),
+            "mlp_gate": ("mlp.gate_up_proj.weight", partial(_half, 0)),
+            "mlp_upper": ("mlp.down_proj.weight", _whole),
+        },
+        fused=True,
+    ),
+    Family(
+        "OPT",
+        ("opt",),
+        "layers",
+        {
+            **_SEPARATE,
+            "output": ("self_attn.out_proj.weight", _output),
+            "mlp_lower": ("fc1.weight", _whole),
+            "mlp_upper": ("fc2.weight", _whole),
+        },
+    ),
+    Family(
+        "BERT",
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
+        "encoder.layer",
+        {
+            "query": ("attention.self.query.weight", _query),
+            "key": ("attention.self.key.weight", _key),
+            "value": ("attention.self.value.weight", _key),
+            "output": ("attention.output.dense.weight", _output),
+            "mlp_lower": ("intermediate.dense.weight", _whole),
+            "mlp_upper": ("output.dense.weight", _whole),
+        },
+    ),
+    Family(
+        "ViT",
+        ("vit", "deit"),
+        "layers",
+        {
+            "query": ("attention.q_proj.weight", _query),
+            "key": ("attention.k_proj.weight", _key),
+            "value": ("attention.v_proj.weight", _key),
+            "output": ("attention.o_proj.weight", _output),
+            "mlp_lower": ("mlp.fc1.weight", _whole),
+            "mlp_upper": ("mlp.fc2.weight", _whole),
+        },
+    ),
+    Family(
+        "ViT as stored before transformers 5",
+        ("vit", "deit"),
+        "encoder.layer",
+        {
+            "query": ("attention.attention.query.weight", _query),
+            "key": ("attention.attention.key.weight", _key),
+            "value": ("attention.attention.value.weight", _key),
+            "output": ("attention.output.dense.weight", _output),
+            "mlp_lower": ("intermediate.dense.weight", _whole),
+            "mlp_upper": ("output.dense.weight", _whole),
+        },
+    ),
+    Family(
+        "torch's encoder layers",
+        ("torch",),
+        "layers",
+        {
+            "query": ("self_attn.in_proj_weight", partial(_stacked, 0)),
+            "key": ("self_attn.in_proj_weight", partial(_stacked, 1)),
+            "value": ("self_attn.in_proj_weight", partial(_stacked, 2)),
+            "output": ("self_attn.out_proj.weight", _output),
+            "mlp_lower": ("linear1.weight", _whole),
+            "mlp_upper": ("linear2.weight", _whole),
+        },
+        fused=True,
+    ),
+    Family(
+        "ours",
+        ("joma",),
+        "blocks",
+        {
+            "query": ("query_key.weight", partial(_half_heads, 0)),
+            "key": ("query_key.weight", partial(_half_heads, 1)),
+            "value": ("value.weight", _key),
+            "output": ("attention_output.weight", _output),
+            "mlp_lower": ("mlp_lower.weight", _whole),
+            "mlp_upper": ("mlp_upper.weight", _whole),
+        },
+        fused=True,
+    ),
+)
+"""All families that are known by name."""

@@ -1,0 +1,53 @@
+"""Small random models of every family that is known, for tests that need a real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_TEXT = {"vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_GROUPED = {**_SIZES, **_TEXT, "num_key_value_heads": 2}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gpt_neox": {**_SIZES, **_TEXT},
+    "opt": {
+        **{key: value for key, value in _SIZES.items() if key != "intermediate_size"},
+        **{"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64, **_TEXT},
+    },
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **_TEXT},
+    "llama": _GROUPED,
+    "mistral": {**_GROUPED, "sliding_window": 5},
+    "qwen2": {**_GROUPED, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    "qwen3": {**_GROUPED, "head_dim": 16},
+    "olmo2": _GROUPED,
+    "gemma2": {**_GROUPED, "head_dim": 16, "sliding_window": 5, "attn_logit_softcapping": 0.5},
+    "phi3": _GROUPED,
+    "bert": {**_SIZES, **_TEXT, "max_position_embeddings": 64},
+    "roberta": {**_SIZES, **_TEXT, "max_position_embeddings": 64},
+    "vit": {**_SIZES, "image_size": 32, "patch_size": 8},
+}
+"""By model type. Windows and caps are so tight that ignoring them shows."""
+
+
+def small_model(kind: str, head: str = "AutoModel", **settings: Any) -> Any:
+    """Build one, without dropout, weights large enough that attention is far from uniform."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **{**CONFIGS[kind], "initializer_range": 0.3, **settings})
+    return getattr(transformers, head).from_config(config).eval()
+
+
+def small_batch(kind: str, *, padded: bool = False) -> dict[str, Tensor]:
+    """Draw what such a model reads: two images, or three texts of 12 tokens, the last two of them shorter if asked."""
+    generator = torch.Generator().manual_seed(1)
+    if kind == "vit":
+        return {"pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}
+    batch = {"input_ids": torch.randint(3, 99, (3, 12), generator=generator)}
+    mask = torch.ones(3, 12, dtype=torch.long)
+    if padded:
+        mask[1, 8:] = mask[2, 5:] = 0
+    return {**batch, "attention_mask": mask}
