@@ -41,7 +41,7 @@ from table import machine, print_json, show
 HEADS, WIDTH = 12, 64
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 SLOW_S = 10.0
-MATRICES = {"materialised": 3, "monitor": 4}  # of L×L float32 per head, held at once
+MATRICES = {"materialised": 3, "monitor": 3}  # of L×L float32 per head, held at once
 PEER = "torch_module_monitor"
 Way = Callable[[Tensor, Tensor], Any]
 
