@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Sizes:
 
 
 SIZES = {
-    Profile.QUICK: Sizes((2, 3, 3), 300, 1e-3, 10, 1024, 5),
+    Profile.QUICK: Sizes((2, 3, 3), 200, 1e-3, 10, 512, 5),
     Profile.FULL: Sizes((2, 3, 3, 3), 3000, 1e-4, 25, 4096, 10),
 }
 POLARITY, JITTER = 0.8, 0.15
@@ -110,8 +110,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         conclusion=_conclusion(measured, {finding.name: finding.estimate for finding in findings}),
         findings=findings,
         charts=(
-            _course_chart(decoders, expected, sizes),
-            _height_chart(decoders, laws, sizes),
+            _course_chart(decoders, expected, runs[0].snapshots()),
+            _height_chart(decoders, laws, runs[0].snapshots()),
             _flow_chart(flows, expected),
         ),
         notes=(
@@ -220,30 +220,30 @@ def _findings(
 
 
 def _conclusion(measured: Estimate, found: dict[str, Estimate]) -> str:
+    means = {name: f"{estimate.mean:.2f}" for name, estimate in found.items()}
     figures = (
         "In the one-layer flow with a constant gradient, as the theory assumes, tokens are associated in the order of "
-        f"co-occurrence (rank correlation {found['flow with a constant gradient: co-occurrence'].mean:.2f}). Where a "
-        f"label is learned it is {found['flow for the label, half way: co-occurrence'].mean:.2f} in the flow and "
-        f"{measured.mean:.2f} in the decoder when half of the loss is gone, "
-        f"{found['flow for the label, at the end: co-occurrence'].mean:.2f} and "
-        f"{found['decoder, at the end: co-occurrence'].mean:.2f} at the end. "
+        f"co-occurrence (rank correlation {means['flow with a constant gradient: co-occurrence']}). Where the label is "
+        f"learned it is {measured.mean:.2f} in the decoder when half of the loss is gone and "
+        f"{means['decoder, at the end: co-occurrence']} at the end, and in the flow "
+        f"{means['flow for the label, half way: co-occurrence']} and "
+        f"{means['flow for the label, at the end: co-occurrence']}. "
     )
     if CRITERION.met_by(measured):
         return figures + "So in a decoder too the tokens with a near common ancestor are associated first."
     return figures + (
-        "The theory's constant upstream gradient is the assumption that is not met: samples of the two labels pull in "
-        "opposite directions, and in the pull that is left, P(l, + | m) − P(l, − | m) = (μₗ + μₘ)/2 with μ the product "
-        "of polarities from label to token, the common ancestor cancels. With that pull the order agrees at "
-        f"{found['decoder, half way: pull of the label'].mean:.2f} half way and "
-        f"{found['decoder, at the end: pull of the label'].mean:.2f} at the end, and beyond it "
-        f"{found['decoder, at the end: co-occurrence beyond pull of the label'].mean:.2f} is left of co-occurrence. "
-        "Theorem 5 is not touched. A target that pulls all samples of a query one way, such as a token to be "
-        "predicted, would settle whether decoders learn bottom up where the assumption is met."
+        "Theorem 5 is not touched; the constant upstream gradient is what a label does not give: samples of its two "
+        "values pull in opposite directions, and in the pull that is left, P(l, + | m) − P(l, − | m) = (μₗ + μₘ)/2 "
+        "with μ the product of polarities from label to token, the common ancestor cancels. At the end of training the "
+        f"decoder's order agrees with that pull at {means['decoder, at the end: pull of the label']}; each beyond the "
+        f"other, co-occurrence has {means['decoder, at the end: co-occurrence beyond pull of the label']} and the pull "
+        f"{means['decoder, at the end: pull of the label beyond co-occurrence']}. A target that pulls all samples of a "
+        "query one way, such as a token to be predicted, would settle whether decoders learn bottom up where the "
+        "assumption is met."
     )
 
 
-def _course_chart(decoders: Sequence[Movement], expected: Sequence[Predictions], sizes: Sizes) -> Chart:
-    steps = _steps(sizes)
+def _course_chart(decoders: Sequence[Movement], expected: Sequence[Predictions], steps: list[int]) -> Chart:
     together, pull, _ = (list(tables) for tables in zip(*expected, strict=True))
     elsewhere = [in_random_places(table, order) for order, table in enumerate(together)]
     half_way = float(np.mean([steps[seen.half_way] for seen in decoders]))
@@ -282,11 +282,10 @@ def _flow_chart(flows: dict[bool, list[Movement]], expected: Sequence[Prediction
     )
 
 
-def _height_chart(decoders: Sequence[Movement], laws: Sequence[LatentTree], sizes: Sizes) -> Chart:
+def _height_chart(decoders: Sequence[Movement], laws: Sequence[LatentTree], steps: list[int]) -> Chart:
     """How far logits have moved, by the height of the common ancestor."""
-    steps, heights = _steps(sizes), [ancestor_heights(law) for law in laws]
-    curves = []
-    for height in range(1, len(sizes.branching) + 1):
+    heights, curves = [ancestor_heights(law) for law in laws], []
+    for height in range(1, int(heights[0].max()) + 1):
         means = []
         for seen, table in zip(decoders, heights, strict=True):
             moved = seen.moved
@@ -310,9 +309,5 @@ def _course(seen: Sequence[Movement], predicted: Sequence[PairTable], steps: Seq
     return Course(tuple(steps[1:]), np.stack(rows))
 
 
-def _steps(sizes: Sizes) -> list[int]:
-    return sorted({*range(0, sizes.num_steps, sizes.snapshot_every), sizes.num_steps})
-
-
-def _estimate(values: Sequence[float], unit: str = "") -> Estimate:
+def _estimate(values: Iterable[float | np.ndarray], unit: str = "") -> Estimate:
     return Estimate(tuple(map(float, values)), unit)
