@@ -17,6 +17,9 @@ OPTIONS = [
     if name.startswith("--")
 ]
 
+BELOW = {"tree": ["sample"]}
+"""A command below each command that has some."""
+
 
 def output(*words: str | Path) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -52,7 +55,7 @@ def test_a_mistyped_option_is_refused(command, wrong, capsys):
 def test_a_mistyped_option_in_a_file_is_refused(command, tmp_path, capsys):
     settings = tmp_path / "settings.yaml"
     settings.write_text("ouT: x\n")
-    assert "'ouT'" in refusal([command, "--config", str(settings)], capsys)
+    assert "'ouT'" in refusal([command, "--config", str(settings), *BELOW.get(command, [])], capsys)
 
 
 @pytest.mark.parametrize("words", [[], *([command[:-1]] for command in COMMANDS), ["Reproduce"]], ids=" ".join)
@@ -72,7 +75,7 @@ def test_every_option_says_what_it_is_for(command):
     silent = [
         option.dest
         for place, option in frozen.options_of(parser())
-        if place == f"joma {command}" and option.help in (None, "", argparse.SUPPRESS)
+        if place.split()[1:2] == [command] and option.help in (None, "", argparse.SUPPRESS)
     ]
     assert not silent
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
     "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
+    "tree": "Hierarchies of latents: draw from them, learn their labels, find the latents in the network.",
 }
 
 
@@ -34,8 +35,8 @@ def parser() -> jsonargparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         sub = jsonargparse.ArgumentParser(description=summary, allow_abbrev=False)
         sub.add_argument("--config", action="config", help="read options from a YAML file; flags override it")
-        _module(name).add_options(sub)
         commands.add_subcommand(name, sub, help=summary)
+        _module(name).add_options(sub)  # after: commands below commands must be added from the top down
     return root
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,27 @@ def write_figure(chart: Chart, folder: Path, *, beside: Iterable[Chart] = ()) ->
     """
     drawn = drawing(chart)
     colours = curve_colours(drawn.chart, group_colours([*beside, chart]))
-    about = {"Title": chart.title, "Description": chart.caption}
-    paths = folder / f"{chart.id}.svg", folder / f"{chart.id}.png"
+    return write_pictures(lambda: _figure([drawn], [colours]), folder / chart.id, chart.title, chart.caption)
+
+
+def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: str) -> tuple[Path, Path]:
+    """Write what ``draw`` draws as ``<stem>.svg`` and ``<stem>.png``, in the one look of all pictures.
+
+    Args:
+        draw: makes the figure, on a canvas of its own.
+        stem: the files without their endings; the folder is made if need be.
+        title, caption: kept in the files, for who cannot see them.
+
+    Returns:
+        The paths of the SVG and of the PNG.
+
+    Raises:
+        OSError: a file cannot be written; what stood there before is unchanged.
+    """
+    about = {"Title": title, "Description": caption}
+    paths = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
     with matplotlib.rc_context(_SETTINGS):  # put back on the way out: the caller's settings stay as they are
-        figure = _figure([drawn], [colours])
+        figure = draw()
         with replacing(paths[0]) as path:
             figure.savefig(path, format="svg", metadata=about | {"Date": None, "Creator": "joma"})
         with replacing(paths[1]) as path:
@@ -194,7 +211,8 @@ def _draw_axes(axes: Axes, drawn: Drawing) -> None:
             axis.set_major_formatter(FuncFormatter(_log_label))
             axis.set_minor_formatter(NullFormatter())
         else:
-            axis.set_major_locator(MaxNLocator(6))
+            whole = axis is axes.xaxis and all(float(x).is_integer() for curve in drawn.chart.curves for x in curve.x)
+            axis.set_major_locator(MaxNLocator(6, integer=whole))  # steps and levels have no halves
             axis.set_major_formatter(_EvenDecimals())
 
 

@@ -138,11 +138,7 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
     datasets = datasets_package("samples become a dataset through it")
     if num < 1:
         raise InvalidArgument("as_dataset", "num", required="at least 1", received=f"{num}", remedy="ask for some rows")
-    generator = torch.Generator().manual_seed(seed_of(seed, "dataset"))
-    parts = [
-        law.sample(min(_NUM_AT_ONCE, num - start), generator, shuffled=shuffled)
-        for start in range(0, num, _NUM_AT_ONCE)
-    ]
+    parts = list(dataset_samples(law, num, seed, shuffled=shuffled))
     columns: dict[str, Tensor] = {
         "tokens": torch.cat([part.tokens for part in parts]),
         "label": torch.cat([part.labels for part in parts]),
@@ -150,6 +146,13 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
     for level in range(len(law.level_sizes)):
         columns[f"level_{level}"] = torch.cat([part.presence[level] for part in parts])
     return datasets.Dataset.from_dict({name: _arrow(column) for name, column in columns.items()})
+
+
+def dataset_samples(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> Iterator[Samples]:
+    """The samples of which ``as_dataset`` makes its rows, some ten thousand at a time."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "dataset"))
+    for start in range(0, num, _NUM_AT_ONCE):
+        yield law.sample(min(_NUM_AT_ONCE, num - start), generator, shuffled=shuffled)
 
 
 def _arrow(column: Tensor) -> Array:

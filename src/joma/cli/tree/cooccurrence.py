@@ -1,0 +1,86 @@
+"""``joma tree cooccurrence``: how often two tokens come together, exact, predicted and counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+from joma.cli.tree.laws import add_law_options, law_of
+from joma.cli.tree.output import folder_of, print_json
+from joma.errors import BadInput
+
+if TYPE_CHECKING:
+    from joma.problem.combinatorial import Combinatorial
+    from joma.problem.tree import LatentTree, Law
+
+MOST_LABELS = 4
+"""Up to how many labels each has rows of its own; with more there is only the average, unless one is asked for."""
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of ``joma tree cooccurrence``."""
+    add_law_options(parser)
+    add = parser.add_argument
+    add(
+        "--label",
+        type=int | None,
+        help=f"given this one only (default: each of up to {MOST_LABELS}, and their average)",
+    )
+    add("--samples", type=PositiveInt, default=100_000, help="to count, for each label")
+    add("--seed", type=int, default=0, help="of the samples")
+    add("--json", action="store_true", help="print JSON in place of the table")
+    add("--out", type=str | None, metavar="DIR", help="write cooccurrence.json and the picture there")
+
+
+def run(options: Any) -> int:
+    """Count, print, write, return the exit status."""
+    folder = folder_of(options.out)
+    law = _hierarchy(options)
+    labels = _labels(law, options.label)
+
+    from joma.cli.progress import shown_if_slow
+    from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table, together
+
+    with shown_if_slow("samples") as tell:
+        found = together(law, labels, options.samples, options.seed, tell)
+    record = cooccurrence_record(law, found, options.samples, options.seed)
+    if folder is not None:
+        from joma.files import write_json
+        from joma.report.figures import write_figure
+
+        write_json(folder / "cooccurrence.json", record)
+        write_figure(cooccurrence_chart(law, found), folder)
+    if options.json:
+        print_json(record)
+        return 0
+
+    from rich.console import Console
+
+    Console().print(cooccurrence_table(law, found, options.samples))
+    return 0
+
+
+def _hierarchy(options: Any) -> LatentTree | Combinatorial:
+    from joma.report.rows import hierarchy_of
+
+    law = law_of(options)
+    hierarchy = hierarchy_of(law)
+    if hierarchy is not law:
+        raise BadInput(
+            f"the labels of {options.law} have nothing to do with its tokens",
+            expected="a latent tree or a combinatorial hierarchy",
+            remedy="write the law inside it to a file of its own",
+        )
+    return hierarchy
+
+
+def _labels(law: Law, wanted: int | None) -> list[int | None]:
+    if wanted is None:
+        return [*(range(law.num_labels) if law.num_labels <= MOST_LABELS else ()), None]
+    if not 0 <= wanted < law.num_labels:
+        raise BadInput(
+            f"--label is {wanted}", expected=f"0 to {law.num_labels - 1}", remedy="name one, or leave it out"
+        )
+    return [wanted]

@@ -1,0 +1,129 @@
+"""``joma tree sample``: draw samples, print some, write them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+from joma.cli.tree.laws import add_law_options, law_of
+from joma.cli.tree.output import folder_of, print_json
+from joma.errors import BadInput
+
+if TYPE_CHECKING:
+    from joma.problem.tree import Law, Samples
+
+FORMATS = ("jsonl", "parquet", "dataset")
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of ``joma tree sample``."""
+    add_law_options(parser)
+    add = parser.add_argument
+    add("--num", type=PositiveInt, default=10, help="how many samples")
+    add("--seed", type=int, default=0, help="of the samples")
+    add("--shuffled", action="store_true", help="tokens of a sequence in random order in place of rising")
+    add("--json", action="store_true", help="print JSON with all samples in place of a table of the first ones")
+    add(
+        "--out",
+        type=str | None,
+        metavar="DIR",
+        help="write law.json, all samples, and a picture of the first one there",
+    )
+    add("--format", type=str | None, help="of the samples in --out: jsonl (default), parquet or dataset (Hugging Face)")
+
+
+def run(options: Any) -> int:
+    """Draw, print, write, return the exit status."""
+    folder = folder_of(options.out)
+    if folder is None and options.format is not None:
+        raise BadInput("--format has no effect without --out", expected="both", remedy="give --out, or leave it out")
+    if options.format not in (None, *FORMATS):
+        raise BadInput(f"--format is {options.format!r}", expected=f"one of {', '.join(FORMATS)}", remedy="name one")
+    law = law_of(options)
+
+    from joma.report.samples import sample_record, sample_table
+
+    samples = _drawn(law, options)
+    if folder is not None:
+        _write(law, samples, folder, options)
+    if options.json:
+        print_json(sample_record(law, samples, options.seed))
+        return 0
+
+    from rich.console import Console
+
+    Console().print(sample_table(law, samples))
+    return 0
+
+
+def _drawn(law: Law, options: Any) -> Samples:
+    import torch
+
+    from joma.cli.progress import shown_if_slow
+    from joma.problem.tree import Samples
+    from joma.train.hierarchies import dataset_samples
+
+    parts, done = [], 0
+    with shown_if_slow("samples") as tell:
+        for part in dataset_samples(law, options.num, options.seed, shuffled=options.shuffled):
+            parts.append(part)
+            done += len(part.labels)
+            tell(done, options.num)
+    levels = tuple(torch.cat(level) for level in zip(*(part.presence for part in parts), strict=True))
+    return Samples(torch.cat([part.tokens for part in parts]), torch.cat([part.labels for part in parts]), levels)
+
+
+def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
+    from joma.cli.progress import shown_if_slow
+    from joma.files import replacing
+    from joma.report.rows import rows_of
+    from joma.report.samples import present_rows
+    from joma.report.tree import write_present
+    from joma.train.hierarchies import as_dataset, save_law
+
+    save_law(law, folder / "law.json")
+    if options.format in (None, "jsonl"):
+        with shown_if_slow("writing") as tell, replacing(folder / "samples.jsonl") as path:
+            _write_lines(law, samples, path, tell)
+    else:
+        dataset = as_dataset(law, options.num, options.seed, shuffled=options.shuffled)
+        with _quiet_datasets():
+            if options.format == "parquet":
+                with replacing(folder / "samples.parquet") as path:
+                    dataset.to_parquet(str(path))
+            else:
+                dataset.save_to_disk(str(folder / "dataset"))
+    present = [row.tolist() for row in present_rows(law, samples)]
+    names = [f"{law.num_tokens} tokens", *(f"level {level}" for level in range(len(law.level_sizes)))]
+    top = f"label {int(samples.labels[0])}" if len(present[-1]) == 1 else f"{law.num_labels} classes"
+    write_present(rows_of(law), present, [*names, top], folder / "sample")
+
+
+@contextmanager
+def _quiet_datasets() -> Generator[None]:
+    """Keep bars away that appear for work of a moment."""
+    import datasets
+
+    were_shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_shown:
+            datasets.utils.enable_progress_bars()
+
+
+def _write_lines(law: Law, samples: Samples, path: Path, tell: Callable[[float, float], None]) -> None:
+    from joma.report.samples import sample_row
+
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(len(samples.labels)):
+            file.write(f"{json.dumps(sample_row(law, samples, index))}\n")
+            if index % 1000 == 0:
+                tell(index, len(samples.labels))

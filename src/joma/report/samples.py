@@ -1,0 +1,84 @@
+"""Samples of a hierarchy as people and machines read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from joma.problem.combinatorial import Combinatorial
+from joma.problem.tree import LatentTree, Law, Samples, digest
+from joma.report.rows import hierarchy_of
+
+_ROWS = 10
+
+
+def law_text(law: Law) -> str:
+    """A law in a few words."""
+    hierarchy = hierarchy_of(law)
+    levels = ", ".join(map(str, law.level_sizes)) or "no"
+    kind, labels = "latent tree", f"{law.num_labels} labels"
+    if isinstance(hierarchy, Combinatorial):
+        kind = "table of one input for each class" if hierarchy.is_table else "random hierarchy"
+        labels = f"{law.num_labels} classes"
+    unrelated = "" if hierarchy is law else ", which have nothing to do with the rest"
+    return f"{kind}: {law.num_tokens} tokens, {levels} latents, {labels}{unrelated}"
+
+
+def sample_row(law: Law, samples: Samples, index: int) -> dict[str, Any]:
+    """One sample with the columns that a dataset has."""
+    tokens, label = samples.tokens[index].tolist(), int(samples.labels[index])
+    levels = {f"level_{level}": present[index].tolist() for level, present in enumerate(samples.presence)}
+    return {"tokens": tokens, "label": label, **levels}
+
+
+def sample_record(law: Law, samples: Samples, seed: int) -> dict[str, Any]:
+    """Plain data that survives strict JSON: the law, how often things are there, and every sample."""
+    return {
+        "law": law.to_json(),
+        "digest": digest(law),
+        "seed": seed,
+        "mean_num_tokens": float((samples.tokens != law.padding).sum(-1).double().mean()),
+        "mean_presence": [present.double().mean(0).tolist() for present in samples.presence],
+        "samples": [sample_row(law, samples, index) for index in range(len(samples.labels))],
+    }
+
+
+def sample_table(law: Law, samples: Samples) -> Group:
+    """The first samples: what is there, by number."""
+    num, mean = len(samples.labels), float((samples.tokens != law.padding).sum(-1).double().mean())
+    shares = ", ".join(f"level {s} {float(there.double().mean()):.2f}" for s, there in enumerate(samples.presence))
+    caption = f"{num:,} samples of {mean:.1f} tokens on average" + (f"; latents present: {shares}" if shares else "")
+    table = Table()
+    table.add_column("label", justify="right")
+    for level in reversed(range(len(samples.presence))):
+        table.add_column(f"level {level}", overflow="fold")
+    table.add_column("tokens", overflow="fold")
+    for index in range(min(num, _ROWS)):
+        levels = [_numbers(present[index].nonzero()[:, 0]) for present in reversed(samples.presence)]
+        tokens = samples.tokens[index]
+        table.add_row(str(int(samples.labels[index])), *levels, _numbers(tokens[tokens != law.padding]))
+    return Group(Text(law_text(law)), table, Text(caption))
+
+
+def present_rows(law: Law, samples: Samples, index: int = 0) -> list[Bool[torch.Tensor, " n"]]:
+    """What is there in one sample: tokens, then each level, then the label."""
+    label = torch.arange(law.num_labels) == samples.labels[index]
+    if isinstance(hierarchy_of(law), LatentTree):
+        label = torch.ones(1, dtype=torch.bool)  # one node, whatever its value
+    levels = [present[index] for present in samples.presence]
+    return [token_presence(law, samples.tokens[index : index + 1])[0], *levels, label]
+
+
+def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
+    """Which tokens a sequence has."""
+    there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
+    return there.scatter_(1, tokens, True)[:, : law.num_tokens]
+
+
+def _numbers(values: torch.Tensor) -> str:
+    return " ".join(map(str, values.tolist())) or "–"
