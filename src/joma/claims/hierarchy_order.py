@@ -42,12 +42,13 @@ class Sizes:
 
 
 SIZES = {
-    Profile.QUICK: Sizes((2, 3, 3), 200, 1e-3, 10, 512, 5),
-    Profile.FULL: Sizes((2, 3, 3, 3), 3000, 1e-4, 25, 4096, 10),
+    Profile.QUICK: Sizes((2, 3, 3), 200, 1e-3, 5, 512, 5),
+    Profile.FULL: Sizes((2, 3, 3, 3), 3000, 1e-4, 25, 2048, 10),
 }
 POLARITY, JITTER = 0.8, 0.15
 WIDTH, FEED_FORWARD = 64, 128
-NUM_ORDERS = 20
+NUM_PROBES, NUM_ORDERS = 256, 20
+
 CRITERION = Criterion(
     "rank correlation of attention's first changes with co-occurrence, mean over queries",
     ">=",
@@ -99,7 +100,11 @@ def evaluate(workspace: Workspace) -> Agreement:
         for order in range(NUM_ORDERS)
     ]
     untrained = [rank_correlation(seen.logits[0], table) for seen, table in zip(decoders, together, strict=True)]
-    findings = _findings(decoders, flows, expected)
+    halves = [run.snapshots()[seen.half_way] for run, seen in zip(runs, decoders, strict=True)]
+    findings = (
+        Finding("decoder: when half of the loss is gone", _estimate(halves, "steps")),
+        *_findings(decoders, flows, expected),
+    )
     return Agreement(
         CRITERION,
         measured,
@@ -150,6 +155,7 @@ def recipe(law: LatentTree, sizes: Sizes, seed: int) -> Recipe:
         snapshot_every=sizes.snapshot_every,
         probe_every=sizes.snapshot_every,
         early_until=0,
+        num_probe_sequences=NUM_PROBES,
     )
 
 
