@@ -1,23 +1,46 @@
 """A hub on the loopback interface, for the real clients: it serves repositories that lie in a folder.
 
-Only what a client asks to download is answered: what a repository holds, and its files, whole or in part.
+Only what a client asks to download is answered: what a repository holds, and its files, whole or in part. A
+repository ``name`` (its main branch) may have others beside it, in folders ``name@branch``. The hub fails as real
+ones do when it is told to.
 """
 
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-_REVISION = hashlib.sha1(b"the only revision").hexdigest()
+_REVISION = hashlib.sha1(b"main").hexdigest()
+_LARGE = (".safetensors", ".bin", ".gguf")
 _KINDS = ("datasets", "models")
-_ABOUT = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
+_ABOUT = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?")
 _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next requests that ask for something.
+
+    Args:
+        asked: part of the paths it concerns.
+        times: how many requests fail before all is well again.
+        status: what they are answered with; 200 for the real content.
+        sent: bytes of the content after which the connection breaks; ``None`` for all.
+    """
+
+    asked: str
+    times: int = 1
+    status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE
+    sent: int | None = None
 
 
 class LocalHub(ThreadingHTTPServer):
@@ -29,11 +52,36 @@ class LocalHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.folder = folder
         self.requests: list[str] = []
+        self.faults: list[Fault] = []
+        self.gated: set[str] = set()
+        self.connections: set[socket.socket] = set()
 
     @property
     def endpoint(self) -> str:
         """What ``HF_ENDPOINT`` has to be."""
         return f"http://127.0.0.1:{self.server_port}"
+
+    def place(self, kind: str, name: str, revision: str | None) -> Path | None:
+        """Where a revision lies, by its name or commit; ``None`` if there is no such revision."""
+        repository = self.folder / kind / name
+        places = {"main": repository, _REVISION: repository}
+        for beside in repository.parent.glob(f"{repository.name}@*"):
+            places |= {_branch(beside): beside, _commit(beside): beside}
+        return places.get(revision or "main")
+
+    def hang_up(self) -> None:
+        """Break the connections that clients keep open for what they may ask next."""
+        for connection in list(self.connections):
+            with suppress(OSError):  # the client was faster
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def fault(self, path: str) -> Fault | None:
+        """What is to go wrong with this request."""
+        for fault in self.faults:
+            if fault.asked in path and fault.times > 0:
+                fault.times -= 1
+                return fault
+        return None
 
 
 @contextmanager
@@ -48,11 +96,22 @@ def local_hub(folder: Path) -> Iterator[LocalHub]:
         hub.shutdown()
         thread.join()
         hub.server_close()
+        hub.hang_up()
 
 
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: LocalHub
+    fault: Fault | None = None
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         self._answer()
@@ -69,36 +128,58 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _answer(self, paths: list[str] | None = None) -> None:
         path = unquote(urlsplit(self.path).path)
-        if about := _ABOUT.fullmatch(path):
-            kind, name, question, _, below = about.groups()
-            repository = self.server.folder / kind / name
-            if not repository.is_dir():
-                self._refuse("RepoNotFound", HTTPStatus.UNAUTHORIZED)
-            elif question == "tree" and not (repository / (below or "")).is_dir():
+        self.fault = self.server.fault(path)
+        about, file = _ABOUT.fullmatch(path), _FILE.fullmatch(path)
+        if self.fault is not None and self.fault.status != HTTPStatus.OK:
+            self._refuse("Overloaded", self.fault.status)
+        elif about:
+            kind, name, question, revision, below = about.groups()
+            self._tell(kind, name, question, revision, below or "", paths)
+        elif file:
+            kind, name, revision, inside = file.groups()
+            place = self._place(kind or "models", name, revision)
+            if place is not None and (place / inside).is_file():
+                self._send_file(place, inside)
+            elif place is not None:
                 self._refuse("EntryNotFound")
-            elif question in ("tree", "paths-info"):
-                folder, wanted = repository / (below or ""), "**/*" if "recursive=true" in self.path.lower() else "*"
-                entries = folder.glob(wanted) if paths is None else map(repository.joinpath, paths)
-                self._send_json([_entry(entry, repository) for entry in sorted(entries) if entry.exists()])
-            else:
-                self._send_json(_summary(repository, name))
-        elif file := _FILE.fullmatch(path):
-            kind, name, _, inside = file.groups()
-            repository = self.server.folder / (kind or "models") / name
-            if not repository.is_dir():
-                self._refuse("RepoNotFound", HTTPStatus.UNAUTHORIZED)
-            elif not (repository / inside).is_file():
-                self._refuse("EntryNotFound")
-            else:
-                self._send_file((repository / inside).read_bytes())
         else:
             self._refuse("NotKnownHere")
+
+    def _place(self, kind: str, name: str, revision: str | None) -> Path | None:
+        """Where what is asked for lies; refused if it is not there or not for everybody."""
+        there = self.server.place(kind, name, revision)
+        if not (self.server.folder / kind / name).is_dir():
+            self._refuse("RepoNotFound", HTTPStatus.UNAUTHORIZED)
+        elif name in self.server.gated:
+            self._refuse("GatedRepo", HTTPStatus.FORBIDDEN)
+        elif there is None:
+            self._refuse("RevisionNotFound")
+        else:
+            return there
+        return None
+
+    def _tell(self, kind: str, name: str, question: str, revision: str, below: str, paths: list[str] | None) -> None:
+        place = self._place(kind, name, revision)
+        if place is None:
+            return
+        if question == "refs":
+            self._send_json(_refs(self.server.folder / kind / name))
+        elif question == "tree" and not (place / below).is_dir():
+            self._refuse("EntryNotFound")
+        elif question in ("tree", "paths-info"):
+            folder, wanted = place / below, "**/*" if "recursive=true" in self.path.lower() else "*"
+            entries = folder.glob(wanted) if paths is None else map(place.joinpath, paths)
+            self._send_json([_entry(entry, place) for entry in sorted(entries) if entry.exists()])
+        else:
+            self._send_json(_summary(place, name, with_files="blobs=true" in self.path.lower()))
 
     def _send_json(self, content: object) -> None:
         self._send(HTTPStatus.OK, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def _send_file(self, content: bytes) -> None:
-        headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": _REVISION, "Accept-Ranges": "bytes"}
+    def _send_file(self, place: Path, inside: str) -> None:
+        content = (place / inside).read_bytes()
+        etag = hashlib.sha256(content).hexdigest() if inside.endswith(_LARGE) else _oid(content)
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": _commit(place), "Accept-Ranges": "bytes"}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None:
             self._send(HTTPStatus.OK, content, headers)
@@ -115,31 +196,62 @@ class _Answer(BaseHTTPRequestHandler):
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
+        sent = None if self.fault is None else self.fault.sent
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
+        self.close_connection = self.close_connection or sent is not None
 
 
-def _summary(repository: Path, name: str) -> dict[str, object]:
+def _refs(repository: Path) -> dict[str, object]:
+    places = [repository, *sorted(repository.parent.glob(f"{repository.name}@*"))]
+    branches = [
+        {"name": _branch(place), "ref": f"refs/heads/{_branch(place)}", "targetCommit": _commit(place)}
+        for place in places
+    ]
+    return {"branches": branches, "tags": [], "converts": []}
+
+
+def _branch(place: Path) -> str:
+    return place.name.partition("@")[2] or "main"
+
+
+def _commit(place: Path) -> str:
+    branch = _branch(place)
+    return _REVISION if branch == "main" else hashlib.sha1(branch.encode()).hexdigest()
+
+
+def _summary(repository: Path, name: str, with_files: bool) -> dict[str, object]:
     files = sorted(path for path in repository.rglob("*") if path.is_file())
+    siblings = [{"rfilename": path.relative_to(repository).as_posix()} for path in files]
+    if with_files:
+        for sibling, path in zip(siblings, files, strict=True):
+            entry = _entry(path, repository)
+            sibling |= {"size": entry["size"], "blobId": entry["oid"]}
+            if "lfs" in entry:
+                sibling["lfs"] = {"sha256": entry["lfs"]["oid"], "size": entry["size"], "pointerSize": 134}
     return {
         "id": name,
-        "sha": _REVISION,
+        "sha": _commit(repository),
         "private": False,
         "gated": False,
         "disabled": False,
         "tags": [],
         "downloads": 0,
         "likes": 0,
-        "siblings": [{"rfilename": path.relative_to(repository).as_posix()} for path in files],
+        "siblings": siblings,
     }
 
 
-def _entry(path: Path, repository: Path) -> dict[str, object]:
+def _entry(path: Path, repository: Path) -> dict[str, Any]:
     place = path.relative_to(repository).as_posix()
     if path.is_dir():
         return {"type": "directory", "path": place, "oid": _oid(place.encode()), "size": 0}
     content = path.read_bytes()
-    return {"type": "file", "path": place, "oid": _oid(content), "size": len(content)}
+    entry = {"type": "file", "path": place, "oid": _oid(content), "size": len(content)}
+    if place.endswith(_LARGE):
+        digest = hashlib.sha256(content).hexdigest()
+        entry["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
+    return entry
 
 
 def _oid(content: bytes) -> str:

@@ -111,6 +111,11 @@ class Series:
         found = {kind: tuple(files[name] for name in _weight_names(files, kind)) for kind in _KINDS}
         return {kind: held for kind, held in found.items() if held}
 
+    def weight_files(self, step: int) -> tuple[StoredFile, ...]:
+        """The weight files of a step in the kind that is read; empty if it has none."""
+        kinds = self.kinds(step)
+        return kinds.get(self._weights, ()) if self._weights else next(iter(kinds.values()), ())
+
     def checkpoint(self, step: int) -> CheckpointFiles:
         """What a step holds and where, from its configuration and tables of contents; no tensor is read.
 

@@ -54,12 +54,15 @@ class HubStore:
         """The files of a step by name, with the hashes that the hub knows."""
         if step not in self._listings:
             commit = self._commits[self.names[step]]
-            entries = patiently(
-                lambda: list(self._api.list_repo_tree(self.source, revision=commit)),
+            # Unlike a listing of the tree this asks once: the client adds no patience of its own to ours.
+            info = patiently(
+                lambda: self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S),
                 f"{self.source} at {self.names[step]}",
             )
-            files = [entry for entry in entries if hasattr(entry, "blob_id")]
-            self._listings[step] = {file.path: StoredFile(file.path, file.size, _digest(file)) for file in files}
+            files = [file for file in info.siblings or () if "/" not in file.rfilename]
+            self._listings[step] = {
+                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file)) for file in files
+            }
         return self._listings[step]
 
     def open(self, step: int, name: str) -> RemoteFile:
@@ -225,10 +228,10 @@ def _pattern(names: list[str]) -> str:
     return f"{first.split('step')[0]}step*"
 
 
-def _digest(file: Any) -> str:
+def _digest(file: Any) -> str | None:
     if file.lfs is not None:
         return f"sha256:{file.lfs.sha256}"
-    return f"xet:{file.xet_hash}" if file.xet_hash else f"git:{file.blob_id}"
+    return f"git:{file.blob_id}" if file.blob_id else None
 
 
 def _keep(path: Path, content: bytearray) -> None:

@@ -1,0 +1,18 @@
+"""The real hub client in this process, pointed at a hub on the loopback interface."""
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from joma.measure import hub
+
+
+def point_to(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client ask ``endpoint`` as it would with ``HF_ENDPOINT``, and wait next to nothing between tries."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(hub, "WAITS_S", (0.01,) * 3)
