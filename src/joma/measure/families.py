@@ -1,132 +1,62 @@
-"""Where each family of models keeps the projections of its layers, and how to take fused ones apart.
+"""What each family of models calls the projections of its layers, and how they lie in their tensors.
 
 A projection is found by the end of its tensor's name in a state dict, whatever stands before it (``gpt_neox.``,
 ``model.``, ``module.``, nothing), so that one tensor of a checkpoint can be read without building the model.
-
-Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden units of the MLP.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from functools import partial
-from typing import Any, Literal, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from joma.errors import BadInput
+from joma.measure.projections import (
+    Cut,
+    Family,
+    Heads,
+    Projection,
+    Role,
+    half,
+    interleaved,
+    key_rows,
+    output_columns,
+    query_rows,
+    stacked,
+    transposed,
+    whole,
+)
 
-Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
-"""What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
 
+def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
+    """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
 
-class Heads(NamedTuple):
-    """How many heads a layer has.
-
-    Args:
-        query: H.
-        key: G, which divides H; fewer than H mean grouped queries.
+    Raises:
+        BadInput: several stacks of layers, or layers that lack a tensor.
     """
-
-    query: int
-    key: int
-
-
-Cut = Callable[[Tensor, Heads], Tensor]
-
-
-@dataclass(frozen=True)
-class Projection:
-    """One projection of one layer, and how to get it out of its tensor.
-
-    Args:
-        layer: 0-based.
-        role: what it does.
-        tensor: the name, in the state dict, of the tensor that holds it (and, where fused, others).
-        heads: of its layer.
-        cut: takes it out.
-    """
-
-    layer: int
-    role: Role
-    tensor: str
-    heads: Heads
-    cut: Cut
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """Take the projection out of its tensor; a view where that is possible.
-
-        Args:
-            tensor: the one that ``self.tensor`` names.
-
-        Returns:
-            query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
-            (K, D) below and for the gate, (D, K) above.
-
-        Raises:
-            BadInput: a shape that does not go with the number of heads.
-        """
-        try:
-            return self.cut(tensor, self.heads)
-        except (RuntimeError, ValueError) as error:
-            raise BadInput(
-                f"{self.tensor} of shape {tuple(tensor.shape)} does not split into the {self.role} of "
-                f"{self.heads.query} heads ({self.heads.key} for keys)",
-                expected="weights and a configuration of the same model",
-                remedy="check that config.json is the one that was saved beside these weights",
-            ) from error
-
-
-@dataclass(frozen=True)
-class Family:
-    """Models that name and lay out their weights alike.
-
-    Args:
-        name: of the family.
-        model_types: as ``config.json`` has them.
-        layer: what stands before a layer's number in a tensor's name.
-        places: for each role, what stands after it and how to cut; the first that is there counts.
-        fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
-    layer: str
-    places: Mapping[Role, tuple[str, Cut]]
-    fused: bool = False
-
-    def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
-        """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
-
-        Raises:
-            BadInput: several stacks of layers, or layers that lack a tensor.
-        """
-        path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
-        matches = [match for name in names if (match := path.fullmatch(name))]
-        rests = {place for place, _ in self.places.values()}
-        found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
-        if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
-            raise BadInput(
-                f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
-                expected="one stack, so that a layer's number says which it is",
-                remedy="pass the names of one stack",
-            )
-        layers = sorted({layer for _, layer, _ in found})
-        for layer in layers:
-            if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
-                raise BadInput(
-                    f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
-                    expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
-                    remedy="check that the weights are whole: joma scan --verify",
-                )
-        return tuple(
-            Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
-            for layer in layers
-            for role, (rest, cut) in self.places.items()
+    path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
+    matches = [match for name in names if (match := path.fullmatch(name))]
+    rests = {place for place, _ in self.places.values()}
+    found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
+    if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
+        raise BadInput(
+            f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
+            expected="one stack, so that a layer's number says which it is",
+            remedy="pass the names of one stack",
         )
+    layers = sorted({layer for _, layer, _ in found})
+    for layer in layers:
+        if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
+            raise BadInput(
+                f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
+                expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
+                remedy="check that the weights are whole: joma scan --verify",
+            )
+    return tuple(
+        Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
+        for layer in layers
+        for role, (rest, cut) in self.places.items()
+    )
 
 
 def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
@@ -217,55 +147,15 @@ def _completed(config: Any) -> Any:
     return _completed(AutoConfig.for_model(kind_of(config), **settings))
 
 
-def _query(tensor: Tensor, heads: Heads) -> Tensor:
-    return tensor.unflatten(0, (heads.query, -1))
-
-
-def _key(tensor: Tensor, heads: Heads) -> Tensor:
-    return tensor.unflatten(0, (heads.key, -1))
-
-
-def _output(tensor: Tensor, heads: Heads) -> Tensor:
-    return tensor.unflatten(1, (heads.query, -1)).movedim(1, 0)
-
-
-def _whole(tensor: Tensor, heads: Heads) -> Tensor:
-    return tensor
-
-
-def _transposed(cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
-    """GPT-2's layers hold inputs by outputs."""
-    return cut(tensor.T, heads)
-
-
-def _interleaved(part: int, tensor: Tensor, heads: Heads) -> Tensor:
-    """Query, key and value of the first head, then those of the second, and so on."""
-    return tensor.unflatten(0, (heads.query, 3, -1))[:, part]
-
-
-def _stacked(part: int, tensor: Tensor, heads: Heads) -> Tensor:
-    """All queries, then all keys, then all values."""
-    blocks = tensor.unflatten(0, (heads.query + 2 * heads.key, -1))
-    return blocks.split((heads.query, heads.key, heads.key))[part]
-
-
-def _half(part: int, tensor: Tensor, heads: Heads) -> Tensor:
-    return tensor.unflatten(0, (2, -1))[part]
-
-
-def _half_heads(part: int, tensor: Tensor, heads: Heads) -> Tensor:
-    return _query(_half(part, tensor, heads), heads)
-
-
 _SEPARATE: dict[Role, tuple[str, Cut]] = {
-    "query": ("self_attn.q_proj.weight", _query),
-    "key": ("self_attn.k_proj.weight", _key),
-    "value": ("self_attn.v_proj.weight", _key),
+    "query": ("self_attn.q_proj.weight", query_rows),
+    "key": ("self_attn.k_proj.weight", key_rows),
+    "value": ("self_attn.v_proj.weight", key_rows),
 }
 _GATED: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.up_proj.weight", _whole),
-    "mlp_gate": ("mlp.gate_proj.weight", _whole),
-    "mlp_upper": ("mlp.down_proj.weight", _whole),
+    "mlp_lower": ("mlp.up_proj.weight", whole),
+    "mlp_gate": ("mlp.gate_proj.weight", whole),
+    "mlp_upper": ("mlp.down_proj.weight", whole),
 }
 
 FAMILIES: tuple[Family, ...] = (
@@ -274,12 +164,12 @@ FAMILIES: tuple[Family, ...] = (
         ("gpt_neox",),
         "layers",
         {
-            "query": ("attention.query_key_value.weight", partial(_interleaved, 0)),
-            "key": ("attention.query_key_value.weight", partial(_interleaved, 1)),
-            "value": ("attention.query_key_value.weight", partial(_interleaved, 2)),
-            "output": ("attention.dense.weight", _output),
-            "mlp_lower": ("mlp.dense_h_to_4h.weight", _whole),
-            "mlp_upper": ("mlp.dense_4h_to_h.weight", _whole),
+            "query": ("attention.query_key_value.weight", interleaved(0)),
+            "key": ("attention.query_key_value.weight", interleaved(1)),
+            "value": ("attention.query_key_value.weight", interleaved(2)),
+            "output": ("attention.dense.weight", output_columns),
+            "mlp_lower": ("mlp.dense_h_to_4h.weight", whole),
+            "mlp_upper": ("mlp.dense_4h_to_h.weight", whole),
         },
         fused=True,
     ),
@@ -288,12 +178,12 @@ FAMILIES: tuple[Family, ...] = (
         ("gpt2",),
         "h",
         {
-            "query": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 0))),
-            "key": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 1))),
-            "value": ("attn.c_attn.weight", partial(_transposed, partial(_stacked, 2))),
-            "output": ("attn.c_proj.weight", partial(_transposed, _output)),
-            "mlp_lower": ("mlp.c_fc.weight", partial(_transposed, _whole)),
-            "mlp_upper": ("mlp.c_proj.weight", partial(_transposed, _whole)),
+            "query": ("attn.c_attn.weight", transposed(stacked(0))),
+            "key": ("attn.c_attn.weight", transposed(stacked(1))),
+            "value": ("attn.c_attn.weight", transposed(stacked(2))),
+            "output": ("attn.c_proj.weight", transposed(output_columns)),
+            "mlp_lower": ("mlp.c_fc.weight", transposed(whole)),
+            "mlp_upper": ("mlp.c_proj.weight", transposed(whole)),
         },
         fused=True,
     ),
@@ -304,20 +194,20 @@ FAMILIES: tuple[Family, ...] = (
             *("gemma", "gemma2", "gemma3_text", "smollm3", "granite", "stablelm", "cohere"),
         ),
         "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", _output), **_GATED},
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATED},
     ),
     Family(
         "Phi-3",
         ("phi3",),
         "layers",
         {
-            "query": ("self_attn.qkv_proj.weight", partial(_stacked, 0)),
-            "key": ("self_attn.qkv_proj.weight", partial(_stacked, 1)),
-            "value": ("self_attn.qkv_proj.weight", partial(_stacked, 2)),
-            "output": ("self_attn.o_proj.weight", _output),
-            "mlp_lower": ("mlp.gate_up_proj.weight", partial(_half, 1)),
-            "mlp_gate": ("mlp.gate_up_proj.weight", partial(_half, 0)),
-            "mlp_upper": ("mlp.down_proj.weight", _whole),
+            "query": ("self_attn.qkv_proj.weight", stacked(0)),
+            "key": ("self_attn.qkv_proj.weight", stacked(1)),
+            "value": ("self_attn.qkv_proj.weight", stacked(2)),
+            "output": ("self_attn.o_proj.weight", output_columns),
+            "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
+            "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
+            "mlp_upper": ("mlp.down_proj.weight", whole),
         },
         fused=True,
     ),
@@ -327,9 +217,9 @@ FAMILIES: tuple[Family, ...] = (
         "layers",
         {
             **_SEPARATE,
-            "output": ("self_attn.out_proj.weight", _output),
-            "mlp_lower": ("fc1.weight", _whole),
-            "mlp_upper": ("fc2.weight", _whole),
+            "output": ("self_attn.out_proj.weight", output_columns),
+            "mlp_lower": ("fc1.weight", whole),
+            "mlp_upper": ("fc2.weight", whole),
         },
     ),
     Family(
@@ -337,12 +227,12 @@ FAMILIES: tuple[Family, ...] = (
         ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
         "encoder.layer",
         {
-            "query": ("attention.self.query.weight", _query),
-            "key": ("attention.self.key.weight", _key),
-            "value": ("attention.self.value.weight", _key),
-            "output": ("attention.output.dense.weight", _output),
-            "mlp_lower": ("intermediate.dense.weight", _whole),
-            "mlp_upper": ("output.dense.weight", _whole),
+            "query": ("attention.self.query.weight", query_rows),
+            "key": ("attention.self.key.weight", key_rows),
+            "value": ("attention.self.value.weight", key_rows),
+            "output": ("attention.output.dense.weight", output_columns),
+            "mlp_lower": ("intermediate.dense.weight", whole),
+            "mlp_upper": ("output.dense.weight", whole),
         },
     ),
     Family(
@@ -350,12 +240,12 @@ FAMILIES: tuple[Family, ...] = (
         ("vit", "deit"),
         "layers",
         {
-            "query": ("attention.q_proj.weight", _query),
-            "key": ("attention.k_proj.weight", _key),
-            "value": ("attention.v_proj.weight", _key),
-            "output": ("attention.o_proj.weight", _output),
-            "mlp_lower": ("mlp.fc1.weight", _whole),
-            "mlp_upper": ("mlp.fc2.weight", _whole),
+            "query": ("attention.q_proj.weight", query_rows),
+            "key": ("attention.k_proj.weight", key_rows),
+            "value": ("attention.v_proj.weight", key_rows),
+            "output": ("attention.o_proj.weight", output_columns),
+            "mlp_lower": ("mlp.fc1.weight", whole),
+            "mlp_upper": ("mlp.fc2.weight", whole),
         },
     ),
     Family(
@@ -363,12 +253,12 @@ FAMILIES: tuple[Family, ...] = (
         ("vit", "deit"),
         "encoder.layer",
         {
-            "query": ("attention.attention.query.weight", _query),
-            "key": ("attention.attention.key.weight", _key),
-            "value": ("attention.attention.value.weight", _key),
-            "output": ("attention.output.dense.weight", _output),
-            "mlp_lower": ("intermediate.dense.weight", _whole),
-            "mlp_upper": ("output.dense.weight", _whole),
+            "query": ("attention.attention.query.weight", query_rows),
+            "key": ("attention.attention.key.weight", key_rows),
+            "value": ("attention.attention.value.weight", key_rows),
+            "output": ("attention.output.dense.weight", output_columns),
+            "mlp_lower": ("intermediate.dense.weight", whole),
+            "mlp_upper": ("output.dense.weight", whole),
         },
     ),
     Family(
@@ -376,12 +266,12 @@ FAMILIES: tuple[Family, ...] = (
         ("torch",),
         "layers",
         {
-            "query": ("self_attn.in_proj_weight", partial(_stacked, 0)),
-            "key": ("self_attn.in_proj_weight", partial(_stacked, 1)),
-            "value": ("self_attn.in_proj_weight", partial(_stacked, 2)),
-            "output": ("self_attn.out_proj.weight", _output),
-            "mlp_lower": ("linear1.weight", _whole),
-            "mlp_upper": ("linear2.weight", _whole),
+            "query": ("self_attn.in_proj_weight", stacked(0)),
+            "key": ("self_attn.in_proj_weight", stacked(1)),
+            "value": ("self_attn.in_proj_weight", stacked(2)),
+            "output": ("self_attn.out_proj.weight", output_columns),
+            "mlp_lower": ("linear1.weight", whole),
+            "mlp_upper": ("linear2.weight", whole),
         },
         fused=True,
     ),
@@ -390,12 +280,12 @@ FAMILIES: tuple[Family, ...] = (
         ("joma",),
         "blocks",
         {
-            "query": ("query_key.weight", partial(_half_heads, 0)),
-            "key": ("query_key.weight", partial(_half_heads, 1)),
-            "value": ("value.weight", _key),
-            "output": ("attention_output.weight", _output),
-            "mlp_lower": ("mlp_lower.weight", _whole),
-            "mlp_upper": ("mlp_upper.weight", _whole),
+            "query": ("query_key.weight", half(0, query_rows)),
+            "key": ("query_key.weight", half(1, query_rows)),
+            "value": ("value.weight", key_rows),
+            "output": ("attention_output.weight", output_columns),
+            "mlp_lower": ("mlp_lower.weight", whole),
+            "mlp_upper": ("mlp_upper.weight", whole),
         },
         fused=True,
     ),

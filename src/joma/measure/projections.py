@@ -1,0 +1,152 @@
+"""Projections of a layer: where one lies in a state dict, and how to take it out of its tensor, fused or not.
+
+Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden units of the MLP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from joma.errors import BadInput
+
+Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
+"""What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
+
+
+class Heads(NamedTuple):
+    """How many heads a layer has.
+
+    Args:
+        query: H.
+        key: G, which divides H; fewer than H mean grouped queries.
+    """
+
+    query: int
+    key: int
+
+
+Cut = Callable[[Tensor, Heads], Tensor]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One projection of one layer, and how to get it out of its tensor.
+
+    Args:
+        layer: 0-based.
+        role: what it does.
+        tensor: the name, in the state dict, of the tensor that holds it (and, where fused, others).
+        heads: of its layer.
+        cut: takes it out.
+    """
+
+    layer: int
+    role: Role
+    tensor: str
+    heads: Heads
+    cut: Cut
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Take the projection out of its tensor; a view where that is possible.
+
+        Args:
+            tensor: the one that ``self.tensor`` names.
+
+        Returns:
+            query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
+            (K, D) below and for the gate, (D, K) above.
+
+        Raises:
+            BadInput: a shape that does not go with the number of heads.
+        """
+        try:
+            return self.cut(tensor, self.heads)
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"{self.tensor} of shape {tuple(tensor.shape)} does not split into the {self.role} of "
+                f"{self.heads.query} heads ({self.heads.key} for keys)",
+                expected="weights and a configuration of the same model",
+                remedy="check that config.json is the one that was saved beside these weights",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that name and lay out their weights alike.
+
+    Args:
+        name: of the family.
+        model_types: as ``config.json`` has them.
+        layer: what stands before a layer's number in a tensor's name.
+        places: for each role, what stands after it and how to cut; the first that is there counts.
+        fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    layer: str
+    places: Mapping[Role, tuple[str, Cut]]
+    fused: bool = False
+
+
+def query_rows(tensor: Tensor, heads: Heads) -> Tensor:
+    """Outputs of H heads, one head after the other."""
+    return tensor.unflatten(0, (heads.query, -1))
+
+
+def key_rows(tensor: Tensor, heads: Heads) -> Tensor:
+    """Outputs of G heads, one head after the other."""
+    return tensor.unflatten(0, (heads.key, -1))
+
+
+def output_columns(tensor: Tensor, heads: Heads) -> Tensor:
+    """Inputs of H heads, one head after the other."""
+    return tensor.unflatten(1, (heads.query, -1)).movedim(1, 0)
+
+
+def whole(tensor: Tensor, heads: Heads) -> Tensor:
+    """All of it: no heads."""
+    return tensor
+
+
+def transposed(cut: Cut) -> Cut:
+    """Cut a tensor that holds inputs by outputs, as GPT-2's layers do."""
+    return partial(_transposed, cut)
+
+
+def interleaved(part: int) -> Cut:
+    """Query (0), key (1) or value (2) where those of the first head come first, then those of the second."""
+    return partial(_interleaved, part)
+
+
+def stacked(part: int) -> Cut:
+    """Query (0), key (1) or value (2) where all queries come first, then all keys, then all values."""
+    return partial(_stacked, part)
+
+
+def half(part: int, cut: Cut = whole) -> Cut:
+    """First (0) or second (1) half of the outputs, then ``cut``."""
+    return partial(_half, part, cut)
+
+
+def _transposed(cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+    return cut(tensor.T, heads)
+
+
+def _interleaved(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    return tensor.unflatten(0, (heads.query, 3, -1))[:, part]
+
+
+def _stacked(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+    blocks = tensor.unflatten(0, (heads.query + 2 * heads.key, -1))
+    return blocks.split((heads.query, heads.key, heads.key))[part]
+
+
+def _half(part: int, cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+    return cut(tensor.unflatten(0, (2, -1))[part], heads)
