@@ -94,6 +94,36 @@ class Family:
     places: Mapping[Role, tuple[str, Cut]]
     fused: bool = False
 
+    def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
+    """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
+
+    Raises:
+        BadInput: several stacks of layers, or layers that lack a tensor.
+    """
+    path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
+    matches = [match for name in names if (match := path.fullmatch(name))]
+    rests = {place for place, _ in self.places.values()}
+    found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
+    if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
+        raise BadInput(
+            f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
+            expected="one stack, so that a layer's number says which it is",
+            remedy="pass the names of one stack",
+        )
+    layers = sorted({layer for _, layer, _ in found})
+    for layer in layers:
+        if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
+            raise BadInput(
+                f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
+                expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
+                remedy="check that the weights are whole: joma scan --verify",
+            )
+    return tuple(
+        Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
+        for layer in layers
+        for role, (rest, cut) in self.places.items()
+    )
+
 
 def query_rows(tensor: Tensor, heads: Heads) -> Tensor:
     """Outputs of H heads, one head after the other."""
