@@ -66,7 +66,7 @@ class LocalHub(ThreadingHTTPServer):
         repository = self.folder / kind / name
         places = {"main": repository, _REVISION: repository}
         for beside in repository.parent.glob(f"{repository.name}@*"):
-            places |= {_branch(beside): beside, _commit(beside): beside}
+            places |= {_branch(beside): beside, commit_of(beside): beside}
         return places.get(revision or "main")
 
     def hang_up(self) -> None:
@@ -179,7 +179,7 @@ class _Answer(BaseHTTPRequestHandler):
     def _send_file(self, place: Path, inside: str) -> None:
         content = (place / inside).read_bytes()
         etag = hashlib.sha256(content).hexdigest() if inside.endswith(_LARGE) else _oid(content)
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": _commit(place), "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit_of(place), "Accept-Ranges": "bytes"}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None:
             self._send(HTTPStatus.OK, content, headers)
@@ -205,7 +205,7 @@ class _Answer(BaseHTTPRequestHandler):
 def _refs(repository: Path) -> dict[str, object]:
     places = [repository, *sorted(repository.parent.glob(f"{repository.name}@*"))]
     branches = [
-        {"name": _branch(place), "ref": f"refs/heads/{_branch(place)}", "targetCommit": _commit(place)}
+        {"name": _branch(place), "ref": f"refs/heads/{_branch(place)}", "targetCommit": commit_of(place)}
         for place in places
     ]
     return {"branches": branches, "tags": [], "converts": []}
@@ -215,7 +215,8 @@ def _branch(place: Path) -> str:
     return place.name.partition("@")[2] or "main"
 
 
-def _commit(place: Path) -> str:
+def commit_of(place: Path) -> str:
+    """The commit that a branch in a folder is at."""
     branch = _branch(place)
     return _REVISION if branch == "main" else hashlib.sha1(branch.encode()).hexdigest()
 
@@ -231,7 +232,7 @@ def _summary(repository: Path, name: str, with_files: bool) -> dict[str, object]
                 sibling["lfs"] = {"sha256": entry["lfs"]["oid"], "size": entry["size"], "pointerSize": 134}
     return {
         "id": name,
-        "sha": _commit(repository),
+        "sha": commit_of(repository),
         "private": False,
         "gated": False,
         "disabled": False,

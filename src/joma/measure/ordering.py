@@ -18,6 +18,9 @@ TORN = 10.0
 TORN_APART = 4.0
 """The same where the two ends have hardly anything in common."""
 
+NEARER = 0.8
+"""A step counts as nearer to another one than to its neighbours below this share of their distance."""
+
 STRANGERS = 0.2
 """Cosine of two weight vectors below which they have hardly anything in common."""
 
@@ -68,17 +71,50 @@ class Path:
 
 
 def out_of_line(path: Path) -> Iterator[Outlier]:
-    """Steps without which every other one lies between its neighbours, fewest first taken out."""
+    """Steps that were exchanged, or else those without which every other one lies between its neighbours."""
     order = list(range(len(path.steps)))
-    while len(order) > 2 and _bends(path, order) > 0:
+    while _bends(path, order) > 0:
+        if (pair := _exchanged(path, order)) is not None:
+            for step, other in (pair, pair[::-1]):
+                yield Outlier(
+                    path.steps[step],
+                    f"{_where(path, order, step)}; with steps {path.steps[pair[0]]} and {path.steps[pair[1]]} "
+                    f"exchanged, every step lies between its neighbours (this one is step {path.steps[other]}'s)",
+                )
+            return
         culprit = min(order, key=lambda place: _rank(path, order, place))
-        rest = [place for place in order if place != culprit]
-        yield Outlier(path.steps[culprit], _where(path, order, rest, culprit))
-        order = rest
+        yield Outlier(path.steps[culprit], _where(path, order, culprit))
+        order.remove(culprit)
 
 
-def torn(path: Path) -> Iterator[Outlier]:
-    """Steps right after a jump: much further than the neighbouring intervals reach, at their speed for its length."""
+def _exchanged(path: Path, order: Sequence[int]) -> tuple[int, int] | None:
+    """Two points whose exchange leaves nothing out of line nor torn; those that make the shortest path."""
+    bent = {
+        place
+        for triple in zip(order, order[1:], order[2:], strict=False)
+        if path.seen_from(triple[1], triple[0], triple[2]) > SAME_SIDE
+        for place in triple
+    }
+    found = []
+    for one in sorted(bent):
+        for other in order:
+            swap = {one: other, other: one}
+            swapped = [swap.get(place, place) for place in order]
+            if one != other and _bends(path, swapped) == 0:
+                there = torch.tensor(swapped)
+                steps = tuple(path.steps[place] for place in order)
+                if not any(torn(Path(steps, path.products[there][:, there]), TORN_APART / 2)):
+                    found.append((_length(path, swapped), min(one, other), max(one, other)))
+    return min(found)[1:] if found else None
+
+
+def torn(path: Path, strangers_apart: float = TORN_APART) -> Iterator[Outlier]:
+    """Steps at a jump: much further than the neighbouring intervals reach, at their speed for its length.
+
+    Args:
+        path: in line.
+        strangers_apart: how many times as far, for two ends that have hardly anything in common.
+    """
     steps, last = path.steps, len(path.steps) - 1
     for place in range(last):
         near = [other for other in (place - 1, place + 1) if 0 <= other < last]
@@ -86,7 +122,7 @@ def torn(path: Path) -> Iterator[Outlier]:
         reach = max((_reach(path, other, steps[place + 1] - steps[place]) for other in near), default=length)
         ratio = length / reach if reach > 0 else 1.0
         cosine = path.cosine(place, place + 1)
-        if ratio > TORN or (ratio > TORN_APART and cosine < STRANGERS):
+        if ratio > TORN or (ratio > strangers_apart and cosine < STRANGERS):
             culprit = place if place == 0 and last > 1 else place + 1
             yield Outlier(
                 steps[culprit],
@@ -110,22 +146,24 @@ def _bends(path: Path, order: Sequence[int]) -> float:
 def _rank(path: Path, order: Sequence[int], place: int) -> tuple[float, float]:
     """How bent the path is without a point, and how long."""
     rest = [other for other in order if other != place]
-    return _bends(path, rest), sum(path.distance(one, other) for one, other in pairwise(rest))
+    return _bends(path, rest), _length(path, rest)
 
 
-def _where(path: Path, order: Sequence[int], rest: Sequence[int], culprit: int) -> str:
-    """What speaks against its place, and which place would fit."""
+def _length(path: Path, order: Sequence[int]) -> float:
+    return sum(path.distance(one, other) for one, other in pairwise(order))
+
+
+def _where(path: Path, order: Sequence[int], culprit: int) -> str:
+    """What speaks against a point's place, and which other is near."""
     at = order.index(culprit)
     beside = [order[other] for other in (at - 1, at + 1) if 0 <= other < len(order)]
-    names = " and ".join(str(path.steps[other]) for other in beside)
     if len(beside) == 2:
-        cosine = path.seen_from(culprit, *beside)
-        said = f"it sees steps {names} on the same side (cosine {cosine:.2f}; 0 or less on a path, 0.5 in noise)"
+        names, cosine = " and ".join(str(path.steps[other]) for other in beside), path.seen_from(culprit, *beside)
+        said = f"it sees steps {names} at a cosine of {cosine:.2f} (on one side; 0 or less on a path, 0.5 in noise)"
     else:
-        said = f"with it, step {names} sees its neighbours on the same side"
-    nearest = min(rest, key=lambda other: path.distance(culprit, other))
-    apart = path.distance(culprit, nearest)
-    usual = min(path.distance(culprit, other) for other in beside)
-    if nearest in beside:
-        return f"{said}; it is no nearer to any other step"
-    return f"{said}; nearest is step {path.steps[nearest]}, {apart / usual if usual else 0:.2f} times as far as those"
+        said = f"with it, step {path.steps[beside[0]]} has both neighbours on one side"
+    nearest = min((other for other in order if other != culprit), key=lambda other: path.distance(culprit, other))
+    share = path.distance(culprit, nearest) / max(min(path.distance(culprit, other) for other in beside), 1e-300)
+    if share > NEARER:
+        return f"{said} and is no nearer to any other step"
+    return f"{said} and is nearest to step {path.steps[nearest]}, at {share:.2f} of the distance to those"

@@ -37,7 +37,6 @@ MOST_SPREAD = 1.3
 
 _NORM = re.compile(r"(norm|ln_\w+|layernorm)\w*\.weight$", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|wte|wpe|lm_head|token", re.IGNORECASE)
-_LAYER = re.compile(r"\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -95,17 +94,18 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
         except (BadInput, RunFailed) as error:
             rows.append(_failed(step, error))
     rows += _different_tensors(checkpoints)
-    names = _sampled_names(checkpoints)
+    sampled = _sampled(checkpoints)
     samples: dict[int, Tensor] = {}
     for done, (step, checkpoint) in enumerate(checkpoints.items(), 1):
-        here = [name for name in names if name in checkpoint.tensors]
+        tensors = checkpoint.tensors
+        here = [name for name, shape in sampled.items() if name in tensors and tensors[name].shape == shape]
         try:
             found = series.read(step, here, at_most=NUM_ENTRIES)
         except (BadInput, RunFailed) as error:
             rows.append(_failed(step, error))
         else:
             rows += _not_finite(step, found)
-            if here == names and names and first_not_finite(found) is None:
+            if here and len(here) == len(sampled) and first_not_finite(found) is None:
                 samples[step] = torch.cat([tensor.double().flatten() for tensor in found.values()])
         if progress is not None:
             progress(done, len(checkpoints))
@@ -113,7 +113,7 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
     copied = {row.step for row in rows if row.kind == "identical"}
     rows += _off_the_path({step: sample for step, sample in samples.items() if step not in copied})
     if series.numbered and 0 in samples:
-        rows += _not_initial(series, checkpoints[0], names)
+        rows += _not_initial(series, checkpoints[0], list(sampled))
     ordered = sorted(rows, key=lambda row: row.step)
     return Verification(series.source, series.steps, tuple(ordered), series.bytes_read, series.bytes_stored)
 
@@ -152,18 +152,19 @@ def _different_tensors(checkpoints: Mapping[int, CheckpointFiles]) -> Iterator[S
             yield Suspect(step, "tensors", evidence, "warning", "mind that values are rounded differently there")
 
 
-def _sampled_names(checkpoints: Mapping[int, CheckpointFiles]) -> list[str]:
-    """Matrices that most steps have in the same shape, evenly spread over the network."""
-    shapes = Counter(
+def _sampled(checkpoints: Mapping[int, CheckpointFiles]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of matrices that most steps have in this shape, evenly spread over the network."""
+    counts = Counter(
         (name, place.shape)
         for checkpoint in checkpoints.values()
         for name, place in checkpoint.tensors.items()
         if place.dtype.is_floating_point and len(place.shape) >= 2 and not _EMBEDDING.search(name)
     )
-    names = sorted((name for (name, _), count in shapes.items() if 2 * count > len(checkpoints)), key=_natural)
-    if len(names) <= NUM_SAMPLED:
-        return names
-    return [names[index * (len(names) - 1) // (NUM_SAMPLED - 1)] for index in range(NUM_SAMPLED)]
+    shapes = {name: shape for (name, shape), count in counts.items() if 2 * count > len(checkpoints)}
+    names = sorted(shapes, key=_natural)
+    if len(names) > NUM_SAMPLED:
+        names = [names[index * (len(names) - 1) // (NUM_SAMPLED - 1)] for index in range(NUM_SAMPLED)]
+    return {name: shapes[name] for name in names}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -217,19 +218,24 @@ def _hashes(series: Series) -> Iterator[tuple[str, list[int]]]:
 
 
 def _owner(steps: list[int], samples: Mapping[int, Tensor]) -> int:
-    """Whose weights they are: the step that lies nearest to a neighbour outside the group, or else the last."""
+    """Whose weights they are: the step that lies nearest to a neighbour outside the group, or else the last.
+
+    Where the group's steps follow one another they have the same neighbours, and the weights' distances to the two
+    are compared with the numbers of steps.
+    """
     others = [step for step in samples if step not in steps]
     if not others or steps[0] not in samples:
         return steps[-1]
 
-    def away(step: int) -> float:
-        before, after = (
-            [other for other in others if other < step][-1:],
-            [other for other in others if other > step][:1],
-        )
-        return min(float((samples[step] - samples[other]).norm()) for other in (*before, *after))
+    def misfit(step: int) -> tuple[float, float]:
+        beside = [other for other in others if other < step][-1:] + [other for other in others if other > step][:1]
+        lengths = [float((samples[step] - samples[other]).norm()) for other in beside]
+        if len(beside) < 2:
+            return min(lengths), 0.0
+        share = (step - beside[0]) / (beside[1] - beside[0])
+        return min(lengths), abs(share - lengths[0] / sum(lengths))
 
-    return min(steps, key=away)
+    return min(steps, key=misfit)
 
 
 def _other_kind(series: Series, step: int, owner: int) -> str | None:
