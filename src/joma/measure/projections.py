@@ -84,7 +84,7 @@ class Family:
         name: of the family.
         model_types: as ``config.json`` has them.
         layer: what stands before a layer's number in a tensor's name.
-        places: for each role, what stands after it and how to cut; the first that is there counts.
+        places: for each role, what stands after it and how to cut.
         fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
     """
 
@@ -95,34 +95,34 @@ class Family:
     fused: bool = False
 
     def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
-    """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
+        """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
 
-    Raises:
-        BadInput: several stacks of layers, or layers that lack a tensor.
-    """
-    path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
-    matches = [match for name in names if (match := path.fullmatch(name))]
-    rests = {place for place, _ in self.places.values()}
-    found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
-    if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
-        raise BadInput(
-            f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
-            expected="one stack, so that a layer's number says which it is",
-            remedy="pass the names of one stack",
-        )
-    layers = sorted({layer for _, layer, _ in found})
-    for layer in layers:
-        if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
+        Raises:
+            BadInput: several stacks of layers, or layers that lack a tensor.
+        """
+        path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
+        matches = [match for name in names if (match := path.fullmatch(name))]
+        rests = {rest for rest, _ in self.places.values()}
+        found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
+        if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
             raise BadInput(
-                f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
-                expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
-                remedy="check that the weights are whole: joma scan --verify",
+                f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
+                expected="one stack, so that a layer's number says which it is",
+                remedy="pass the names of one stack",
             )
-    return tuple(
-        Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
-        for layer in layers
-        for role, (rest, cut) in self.places.items()
-    )
+        layers = sorted({layer for _, layer, _ in found})
+        for layer in layers:
+            if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
+                raise BadInput(
+                    f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
+                    expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
+                    remedy="check that the weights are whole: joma scan --verify",
+                )
+        return tuple(
+            Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
+            for layer in layers
+            for role, (rest, cut) in self.places.items()
+        )
 
 
 def query_rows(tensor: Tensor, heads: Heads) -> Tensor:
