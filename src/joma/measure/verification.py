@@ -109,7 +109,8 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
                 samples[step] = torch.cat([tensor.double().flatten() for tensor in found.values()])
         if progress is not None:
             progress(done, len(checkpoints))
-    rows += _copies(series, samples)
+    reached = [step for step in series.steps if not any(row.step == step and row.kind == "unreachable" for row in rows)]
+    rows += _copies(series, reached, samples)
     copied = {row.step for row in rows if row.kind == "identical"}
     rows += _off_the_path({step: sample for step, sample in samples.items() if step not in copied})
     if series.numbered and 0 in samples:
@@ -177,10 +178,9 @@ def _not_finite(step: int, found: Mapping[str, Tensor]) -> Iterator[Suspect]:
         yield Suspect(step, "not_finite", evidence, "error", "leave this step and what came after it out")
 
 
-def _copies(series: Series, samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
+def _copies(series: Series, reached: list[int], samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
     """Steps that carry the very weights of another one, by hash or number for number."""
-    hashes = _hashes(series)
-    groups = [(steps, reason) for reason, steps in hashes]
+    groups = [(steps, reason) for reason, steps in _hashes(series, reached)]
     hashed = {step for steps, _ in groups for step in steps}
     by_sample: dict[bytes, list[int]] = {}
     for step, sample in samples.items():
@@ -199,14 +199,14 @@ def _copies(series: Series, samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
                 yield Suspect(step, "identical", evidence, "warning" if warmup else "error", remedy)
 
 
-def _hashes(series: Series) -> Iterator[tuple[str, list[int]]]:
+def _hashes(series: Series, reached: list[int]) -> Iterator[tuple[str, list[int]]]:
     """Groups of steps whose weight files have the same hashes, in the kind that would be read."""
     groups: dict[tuple[str, ...], list[int]] = {}
     named: dict[tuple[str, ...], str] = {}
-    for step in series.steps:
+    for step in reached:
         try:
             files = series.weight_files(step)
-        except (BadInput, RunFailed):  # a row of its own says so
+        except BadInput:  # which files are the model is unclear, and a row says so already
             continue
         digests = tuple(file.digest for file in files if file.digest is not None)
         if files and len(digests) == len(files):
