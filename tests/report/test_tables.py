@@ -1,14 +1,11 @@
-"""The verdict table in a terminal, and the measurements as Parquet."""
+"""The verdict table in a terminal."""
 
 import io
 from dataclasses import replace
 
-import pyarrow.parquet
-import pytest
 from rich.console import Console
 
-from joma.records import Measurement
-from joma.report.tables import verdict_table, write_metrics
+from joma.report.tables import verdict_table
 
 
 def printed(table, width: int) -> str:
@@ -42,32 +39,3 @@ def test_a_narrow_terminal_breaks_no_id(outcomes):
     lines = printed(verdict_table(outcomes), 80).splitlines()
     for outcome in outcomes:
         assert any(outcome.claim.id in line for line in lines)
-
-
-ROWS = [
-    Measurement("full, seed 0", 0, 0, None, "attention_entropy_nats", 2.54),
-    Measurement("full, seed 0", 100, None, None, "validation_loss_nats", 6.5),
-    Measurement("simulation", 100, 1, 3, "attention_entropy_nats", float("inf")),
-]
-
-
-def test_metrics_come_back_as_they_were_with_nulls(tmp_path):
-    path = write_metrics(iter(ROWS), tmp_path / "new" / "metrics.parquet")
-    table = pyarrow.parquet.read_table(path)
-    assert table.column_names == ["run", "step", "layer", "head", "metric", "value"]
-    assert [Measurement(**row) for row in table.to_pylist()] == ROWS
-    assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(5).compression == "ZSTD"
-
-
-def test_no_measurements_are_a_table_all_the_same(tmp_path):
-    path = write_metrics([], tmp_path / "metrics.parquet")
-    assert pyarrow.parquet.read_table(path).num_rows == 0
-
-
-def test_a_write_that_fails_leaves_the_old_table(tmp_path):
-    path = write_metrics(ROWS, tmp_path / "metrics.parquet")
-    before = path.read_bytes()
-    with pytest.raises(pyarrow.ArrowException):
-        write_metrics([Measurement("run", 1, None, None, "metric", "not a number")], path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.parquet"]

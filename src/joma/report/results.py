@@ -9,10 +9,10 @@ from typing import Any
 from joma.claims.evaluation import Outcome, measurements
 from joma.claims.workspace import Workspace
 from joma.files import write_json
+from joma.journal import write_metrics
 from joma.provenance import versions
 from joma.report.figures import write_figure
 from joma.report.page import Context, write_page
-from joma.report.tables import write_metrics
 
 _QUICK_NOTE = (
     "Profile quick: fewer words, fewer steps and a larger learning rate than the paper's, so that every claim with its "

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from joma.claims.evaluation import Outcome
-from joma.files import replacing
-from joma.records import Measurement, Verdict
+from joma.records import Verdict
 from joma.report.words import format_criterion, format_estimate, format_seconds, verdict_text
 
 _STYLES = {
@@ -55,37 +53,3 @@ def _evidence(outcome: Outcome) -> tuple[str, str, str]:
     agreement = outcome.agreement
     controls = "\n".join(format_estimate(control.estimate) for control in agreement.controls)
     return format_estimate(agreement.measured), format_criterion(agreement.criterion), controls
-
-
-def write_metrics(measurements: Iterable[Measurement], path: Path) -> Path:
-    """Write ``metrics.parquet``: one row per number, columns run, step, layer, head, metric, value.
-
-    Args:
-        measurements: the rows; a layer or head of ``None`` becomes a null.
-        path: the file, replaced whole.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("run", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
-            pyarrow.field("step", pyarrow.int64(), nullable=False),
-            pyarrow.field("layer", pyarrow.int32()),
-            pyarrow.field("head", pyarrow.int32()),
-            pyarrow.field("metric", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
-            pyarrow.field("value", pyarrow.float64(), nullable=False),
-        ]
-    )
-    rows = list(measurements)
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    table = pyarrow.table(columns, schema=schema)
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    return path

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from joma.errors import RunFailed
+from joma.journal import append_line, line_of
 from joma.train.checkpoints import (
     checkpoint_of,
     is_whole,
@@ -29,7 +30,6 @@ from joma.train.checkpoints import (
     write_snapshot,
 )
 from joma.train.decoder import Decoder, seed_of
-from joma.train.journal import append_line, line_of
 from joma.train.recipes import Recipe
 from joma.train.run import Run, claim_folder, locked
 from joma.train.tasks import Data, Task, task_of

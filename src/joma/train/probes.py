@@ -33,6 +33,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from joma.journal import Row
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.spectrum import stable_rank
 from joma.problem.tree import Law
@@ -40,9 +41,6 @@ from joma.train.decoder import Decoder, next_token_loss, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.vocabulary import Tokens
-
-Row = tuple[int | None, int | None, str, float]
-"""Layer, head, metric, value."""
 
 
 class Probe:

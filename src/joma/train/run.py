@@ -17,13 +17,13 @@ import torch
 
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
+from joma.journal import Journal, read_journal
 from joma.problem.laws import law_from_json
 from joma.problem.tree import Law
 from joma.provenance import versions
 from joma.records import Measurement
 from joma.train.checkpoints import checkpoint_paths, path_of, read_checkpoint, read_snapshot, step_of
 from joma.train.decoder import Decoder
-from joma.train.journal import Journal, read_journal
 from joma.train.recipes import Recipe, recipe_from_json
 
 _PATIENCE_S = 10.0

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from joma.errors import BadInput
+from joma.journal import Row
 from joma.problem.tree import Law, digest
 from joma.train.decoder import Decoder, next_token_loss
 from joma.train.hierarchies import HierarchyStream, load_law
-from joma.train.probes import LabelProbe, Probe, Row
+from joma.train.probes import LabelProbe, Probe
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.vocabulary import Tokens, load_tokens, require_tokens
 
