@@ -1,0 +1,288 @@
+"""From a running model to what its attention kernels get: queries, keys, and all that moves or hides their scores.
+
+Three doors are watched while a model runs, whatever it is built of:
+
+    transformers                models that attend through its registered functions (``capture_transformers``)
+    nn.MultiheadAttention       and so nn.TransformerEncoderLayer, whose fused inference path is off meanwhile
+    torch's own kernel          ``scaled_dot_product_attention``, called by anything else: our decoder, yours
+
+What a kernel gets is the definition of what is measured, so no model has to be known by name.
+Axes: B sequences, H heads, G key heads, L queries, S keys, E dimensions of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from joma.errors import BadInput, InvalidArgument
+from joma.measure.attention import AttentionStatistics, attention_statistics
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one attention kernel got in one forward pass.
+
+    Args:
+        layer: 0-based, as the model numbers its attention, otherwise in the order of calls.
+        name: of the module that attends, in the model; empty where the kernel does not say.
+        q: (B, H, L, E), after rotary embedding.
+        k: (B, G, S, E).
+        scale: factor on q·k; 1/√E where ``None``.
+        is_causal: query i sees keys 0 … i.
+        attn_mask: bool (True = attend) or additive, broadcastable to (B, H, L, S); sliding windows, padding and
+            position biases are part of it.
+        softcap: scores become c·tanh(score / c).
+        sinks: (H,) logits that join the softmax without a value.
+    """
+
+    layer: int
+    name: str
+    q: Tensor
+    k: Tensor
+    scale: float | None = None
+    is_causal: bool = False
+    attn_mask: Tensor | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    def statistics(self, share_window: int | None = None) -> AttentionStatistics:
+        """How each query spreads its attention, (B, H, L) each."""
+        return attention_statistics(
+            self.q,
+            self.k,
+            scale=self.scale,
+            is_causal=self.is_causal,
+            attn_mask=self.attn_mask,
+            softcap=self.softcap,
+            sinks=self.sinks,
+            share_window=share_window,
+        )
+
+    def counted(self) -> Tensor | None:
+        """Which queries are no padding: (B or 1, H or 1, L) bool, all where ``None``.
+
+        Padding is a position whose own key is hidden from it.
+        """
+        mask = self.attn_mask
+        if mask is None or self.q.shape[-2] != self.k.shape[-2] or 1 == mask.shape[-1] < self.k.shape[-2]:
+            return None
+        mask = mask[(None,) * (4 - mask.dim())]
+        own = mask[:, :, 0] if mask.shape[-2] == 1 else mask.diagonal(dim1=-2, dim2=-1)
+        return own if own.dtype == torch.bool else own > torch.finfo(own.dtype).min / 2
+
+
+class Told:
+    """Gathers the calls of one forward pass after the other and passes them on.
+
+    Args:
+        model: that is watched.
+        on_call: told each call; never of what gradient checkpointing computes a second time.
+    """
+
+    def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
+        self._on_call = on_call
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._layers: set[int] = set()
+        self.is_inside = False  # another door is telling of this kernel
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a module belongs to the model."""
+        return id(module) in self._names
+
+    def start_pass(self, *_: Any) -> None:
+        """Count layers from the first again."""
+        self._layers.clear()
+
+    def tell(self, module: nn.Module | None, q: Tensor, k: Tensor, **settings: Any) -> None:
+        """Pass on what a kernel got."""
+        if torch._C._current_graph_task_id() != -1:
+            return  # the backward pass: checkpointing runs a layer again
+        layer = getattr(module, "layer_idx", None)
+        if not isinstance(layer, int) or layer in self._layers:
+            layer = max(self._layers, default=-1) + 1
+        self._layers.add(layer)
+        name = "" if module is None else self._names[id(module)]
+        with torch.no_grad():
+            self._on_call(AttentionCall(layer, name, q.detach(), k.detach(), **settings))
+
+
+@contextmanager
+def observing(
+    model: nn.Module, on_call: Callable[[AttentionCall], None], *, substitute: bool = False
+) -> Generator[nn.Module]:
+    """Tell of every attention kernel that ``model`` calls inside the block; outputs and gradients stay bit-identical.
+
+    Args:
+        model: wrappers for data parallelism and compiled ones are looked through.
+        on_call: told in the order of calls, without gradients. It must not change the tensors.
+        substitute: let a transformers model attend by ``sdpa`` meanwhile where its own way of attending hides masks
+            from view (flash, flex). Outputs then differ in the last digits.
+
+    Yields:
+        The module inside the wrappers, to be run; compiled ones run uncompiled meanwhile, in inference torch's fused
+        encoder layers layer by layer.
+
+    Raises:
+        InvalidArgument: ``model`` is no module.
+        BadInput: attention that cannot be looked into, or parameters that are spread over processes.
+    """
+    model = unwrapped(model)
+    told = Told(model, on_call)
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(told.start_pass).remove)
+        for module in model.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                stack.callback(module.register_forward_pre_hook(_teller(told), with_kwargs=True).remove)
+        if any(_is_of_transformers(module) for module in model.modules()):
+            from joma.measure.capture_transformers import telling
+
+            stack.enter_context(telling(model, told, substitute=substitute))
+        stack.enter_context(_fused_layers_apart())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_Kernels(told))
+        yield model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside wrappers for data parallelism and compilation.
+
+    Raises:
+        InvalidArgument: no module.
+        BadInput: parameters spread over processes.
+    """
+    if not isinstance(model, nn.Module):
+        raise InvalidArgument(
+            "watch",
+            "model",
+            required="a torch module",
+            received=f"a {type(model).__name__}",
+            remedy="pass the network itself, such as trainer.model",
+        )
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        inner = model.module if isinstance(model, wrappers) else model._orig_mod
+        assert isinstance(inner, nn.Module)
+        model = inner
+    if any(type(module).__name__.startswith(("FSDP", "FullySharded")) for module in model.modules()):
+        raise BadInput(
+            "the parameters of this model are spread over processes (FSDP), and one process alone cannot run it",
+            expected="a whole model in each process",
+            remedy="save checkpoints and measure those: joma scan",
+        )
+    return model
+
+
+class _Kernels(TorchFunctionMode):
+    """Sees calls of torch's attention kernel that no other door tells of."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__()
+        self._told = told
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention and not self._told.is_inside:
+            self._tell(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _tell(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        if not 3 <= query.dim() <= 4:
+            raise BadInput(
+                f"an attention kernel that is called with queries of shape {tuple(query.shape)}",
+                expected="(batch, heads, queries, head dim), or without heads",
+                remedy="measure it yourself with joma.measure.attention.attention_statistics",
+            )
+        if query.dim() == 3:
+            query, key = query[:, None], key[:, None]
+            attn_mask = attn_mask[:, None] if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
+        self._told.tell(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+
+
+def _teller(told: Told) -> Callable[[nn.MultiheadAttention, tuple, dict[str, Any]], None]:
+    def tell(module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]) -> None:
+        with torch.no_grad():
+            told.tell(module, **_of_multihead(module, *args, **kwargs))
+
+    return tell
+
+
+def _of_multihead(
+    module: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> dict[str, Any]:
+    """What nn.MultiheadAttention makes of its inputs; ``is_causal`` only hints at what the mask says anyway."""
+    if query.dim() == 2:
+        query, key = query.unsqueeze(0), key.unsqueeze(0)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
+    elif not module.batch_first:
+        query, key = query.transpose(0, 1), key.transpose(0, 1)
+    weights: Any = (module.q_proj_weight, module.k_proj_weight)
+    if module.in_proj_weight is not None:
+        weights = module.in_proj_weight.chunk(3)[:2]
+    biases = (None, None) if module.in_proj_bias is None else module.in_proj_bias.chunk(3)[:2]
+    q, k = (linear(x, *of) for x, *of in zip((query, key), weights, biases, strict=True))
+    added = 0
+    if module.bias_k is not None:
+        k, added = torch.cat([k, module.bias_k.expand(len(k), -1, -1)], dim=1), added + 1
+    if module.add_zero_attn:
+        k, added = pad(k, (0, 0, 0, 1)), added + 1
+    q, k = (x.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for x in (q, k))
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.unflatten(0, (len(q), module.num_heads))
+    padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
+    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype)}
+
+
+def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:
+    """Sum of masks in which True hides, as one that is added; the keys that a module adds are never hidden."""
+    total = None
+    for mask in masks:
+        if mask is not None:
+            if mask.dtype == torch.bool:
+                mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
+            total = mask if total is None else total + mask
+    return total if total is None else pad(total, (0, num_added))
+
+
+@contextmanager
+def _fused_layers_apart() -> Generator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _is_of_transformers(module: nn.Module) -> bool:
+    return any(
+        base.__name__ == "PreTrainedModel" and base.__module__ == "transformers.modeling_utils"
+        for base in type(module).__mro__
+    )

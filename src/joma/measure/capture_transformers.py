@@ -1,0 +1,206 @@
+"""The door of transformers' models: their attention goes through functions that are registered by name.
+
+While a model is watched it attends by a name of ours. That function calls the one the model had, with the same
+arguments, and tells of them; the same name stands for the same masks (otherwise they would be dropped without a
+word). What a function makes of its arguments is checked once: a few queries attend again in plain torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from joma.errors import BadInput
+
+if TYPE_CHECKING:
+    from joma.measure.capture import Told
+
+_OURS = "joma_observing_"
+_IN_VIEW = ("sdpa", "eager")  # masks are tensors there, which a query and a key have to themselves
+_WATCHED: list[Told] = []
+
+
+@contextmanager
+def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None]:
+    """Tell of the attention of all transformers models within a module.
+
+    Args:
+        model: holds one or more of them.
+        told: is told.
+        substitute: let a model whose own way of attending is not in view attend by another meanwhile.
+
+    Raises:
+        BadInput: a way of attending that is not in view.
+    """
+    from transformers import PreTrainedModel
+
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    before = [(config, config._attn_implementation_internal) for config in _configurations(parts)]
+    _WATCHED.append(told)
+    try:
+        for part in parts:
+            own = str(part.config._attn_implementation)
+            if own.startswith(_OURS) or not part._can_set_attn_implementation():
+                continue  # a part it lies in has set it, or it attends by itself and torch's kernel may tell of it
+            if own not in _IN_VIEW and not substitute:
+                raise BadInput(
+                    f"{type(part).__name__} attends by {own!r}, which hides its masks from view",
+                    expected=f"a model that attends by {' or '.join(_IN_VIEW)}",
+                    remedy='load it with attn_implementation="sdpa"',
+                )
+            part.set_attn_implementation(_registered(own if own in _IN_VIEW else _stand_in(part.config)))
+        yield
+    finally:
+        _WATCHED.remove(told)
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+def _configurations(parts: list[Any]) -> list[Any]:
+    found: dict[int, Any] = {}
+    waiting = [part.config for part in parts]
+    while waiting:
+        config = waiting.pop()
+        if config is not None and id(config) not in found:
+            found[id(config)] = config
+            waiting += [getattr(config, name, None) for name in config.sub_configs]
+    return list(found.values())
+
+
+def _stand_in(config: Any) -> str:
+    """Soft-capped scores are beyond sdpa."""
+    return "sdpa" if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None else "eager"
+
+
+def _registered(base: str) -> str:
+    """Register our name for one of transformers' ways of attending, with its masks."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    AttentionInterface.register(_OURS + base, partial(_attend, base))
+    AttentionMaskInterface.register(_OURS + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    return _OURS + base
+
+
+def _attend(
+    base: str,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    *args: Any,
+    **settings: Any,
+) -> Any:
+    function = _function(base, module)
+    watching = [told for told in _WATCHED if told.knows(module)]
+    inside = [told.is_inside for told in watching]
+    for told in watching:
+        told.is_inside = True
+    try:
+        result = function(module, query, key, value, attention_mask, *args, **settings)
+    finally:
+        for told, was in zip(watching, inside, strict=True):
+            told.is_inside = was
+    if watching:
+        scores = _scores(base, module, query, key, attention_mask, settings)
+        if settings.get("dropout", 0.0) == 0:
+            _require_explained(module, (query, key, value), scores, result[0], settings)
+        for told in watching:
+            told.tell(module, query, key, **scores)
+    return result
+
+
+def _function(base: str, module: nn.Module) -> Callable[..., Any]:
+    """The registered function, or the eager one that stands beside the attention module's class."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if base in ALL_ATTENTION_FUNCTIONS:
+        return ALL_ATTENTION_FUNCTIONS[base]
+    for kind in type(module).__mro__:
+        function = getattr(sys.modules[kind.__module__], "eager_attention_forward", None)
+        if function is not None:
+            return function
+    raise BadInput(
+        f"{type(module).__name__} attends by {base!r}, and it does not say by which function",
+        expected="an eager_attention_forward beside it, as in transformers",
+        remedy='load the model with attn_implementation="sdpa"',
+    )
+
+
+def _scores(
+    base: str, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """All that makes scores of queries and keys, in our words."""
+    is_causal = settings.get("is_causal")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    is_causal = base == "sdpa" and mask is None and bool(is_causal) and query.shape[2] > 1
+    if (bias := settings.get("position_bias")) is not None:
+        mask, is_causal = _biased(mask, bias, key.shape[2], is_causal), False
+    if mask is not None and mask.shape[-1] > key.shape[2]:
+        mask = mask[..., : key.shape[2]]
+    return {
+        "scale": settings.get("scaling"),
+        "is_causal": is_causal,
+        "attn_mask": mask,
+        "softcap": settings.get("softcap"),
+        "sinks": settings.get("s_aux"),
+    }
+
+
+def _biased(mask: Tensor | None, bias: Tensor, num_keys: int, is_causal: bool) -> Tensor:
+    bias = bias[..., :num_keys]
+    if mask is None and is_causal:
+        mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask
+
+
+@torch.no_grad()
+def _require_explained(
+    module: nn.Module,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    scores: dict[str, Any],
+    given: Tensor,
+    settings: dict[str, Any],
+) -> None:
+    """Let a few queries attend again in plain torch, and refuse attention that comes to something else.
+
+    Whatever a function does beside what its arguments say would be measured wrong otherwise.
+    """
+    rows = torch.linspace(0, qkv[0].shape[2] - 1, 4, device=qkv[0].device).long()
+    q, k, v = (part.detach().float() for part in (qkv[0][:, :, rows], *qkv[1:]))
+    k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
+    with torch.autocast(q.device.type, enabled=False):
+        score = q @ k.mT * (q.shape[-1] ** -0.5 if scores["scale"] is None else scores["scale"])
+        if (cap := scores["softcap"]) is not None:
+            score = cap * (score / cap).tanh()
+        if (mask := scores["attn_mask"]) is not None:
+            mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
+            hidden = ~mask if mask.dtype == torch.bool else mask <= torch.finfo(mask.dtype).min / 2
+            score = (score if mask.dtype == torch.bool else score + mask).masked_fill(hidden, -torch.inf)
+        if scores["is_causal"]:
+            score = score.masked_fill(torch.arange(k.shape[2], device=q.device) > rows[:, None], -torch.inf)
+        seen = (score > -torch.inf).any(-1)
+        if (sinks := scores["sinks"]) is not None:
+            score = torch.cat([score, sinks.float()[:, None, None].expand(*score.shape[:-1], 1)], dim=-1)
+        expected = (score.softmax(-1)[..., : k.shape[2]] @ v).transpose(1, 2)
+    found = given.detach().view(*given.shape[:2], q.shape[1], -1)[:, rows].float()
+    unlike = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
+    allowed = 16 * torch.finfo(given.dtype).eps ** 0.75 * v.abs().amax().clamp_min(1e-6)
+    if unlike.max() > allowed:
+        beside = sorted(name for name, value in settings.items() if value is not None)
+        raise BadInput(
+            f"{type(module).__name__} attends in a way that its arguments ({', '.join(beside)}) do not tell: "
+            f"outputs are off by {unlike.max():.2g}",
+            expected="the softmax of scaled products of queries and keys, with masks, biases, caps or sinks",
+            remedy="leave this model's attention out; its weights can be measured",
+        )
