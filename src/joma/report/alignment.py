@@ -227,7 +227,10 @@ def _number(cell: Alignment | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+    if value is None:
+        return "–"
+    text = f"{value:.3f}".replace("-", "−")
+    return "0.000" if text == "−0.000" else text
 
 
 def _corrected(cell: Alignment | None, size: int) -> list[float | None]:

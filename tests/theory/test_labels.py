@@ -1,0 +1,54 @@
+"""What tokens say of the label, against sums over all states of small trees."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from joma.errors import InvalidArgument
+from joma.problem.tree import LatentTree, balanced_tree
+from joma.theory.labels import label_posterior
+
+
+def joint(tree: LatentTree) -> np.ndarray:
+    """(token sets, labels) by the definition: one factor for each edge, summed over all latents."""
+    num = len(tree.parents)
+    found = np.zeros((2**tree.num_tokens, tree.num_labels))
+    prior = tree.label_probabilities or (1 / tree.num_labels,) * tree.num_labels
+    for label, signs in itertools.product(range(tree.num_labels), itertools.product((-1, 1), repeat=num - 1)):
+        probability, state = prior[label], (0, *signs)
+        for node in range(1, num):
+            parent = tree.parents[node]
+            above = state[parent] if parent else tree.label_signs[label][tree.levels[1].index(node)]
+            probability *= (1 + tree.polarities[node] * above * state[node]) / 2
+        row = int("".join("1" if state[leaf] > 0 else "0" for leaf in tree.leaves), 2)
+        found[row, label] += probability
+    return found
+
+
+UNEVEN = LatentTree((-1, 0, 0, 1, 1, 1, 2), (0, 0.3, -0.9, 0.5, -0.2, 1.0, 0.8), ((-1, 1), (1, 1)), (0.3, 0.7))
+
+
+@pytest.mark.parametrize(
+    "tree", [balanced_tree((2, 2), (0.7, -0.5), num_labels=3, seed=1, jitter=0.2), balanced_tree((3,), 0.4), UNEVEN]
+)
+def test_the_posterior_is_the_sum_over_all_states(tree, tolerance):
+    expected = joint(tree)
+    rows = torch.tensor(list(itertools.product([False, True], repeat=tree.num_tokens)))
+    found = label_posterior(tree, rows).numpy()
+    assert np.abs(found - expected / expected.sum(1, keepdims=True)).max() < tolerance("simulation.sums")
+
+
+def test_a_certain_tree_says_its_label_and_refuses_what_cannot_be():
+    tree = balanced_tree((2, 2), 1.0)
+    everything, nothing = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.bool)
+    assert label_posterior(tree, torch.cat([everything, nothing])).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(InvalidArgument, match="none can"):
+        label_posterior(tree, torch.tensor([[True, False, True, True]]))
+
+
+@pytest.mark.parametrize("present", [torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4)])
+def test_anything_but_the_presence_of_all_tokens_is_refused(present):
+    with pytest.raises(InvalidArgument, match="present"):
+        label_posterior(balanced_tree((2, 2), 0.5), present)

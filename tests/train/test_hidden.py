@@ -1,0 +1,24 @@
+"""Hidden units read off a network: the largest over positions, in evaluation mode, nothing changed."""
+
+import torch
+
+from joma.train.decoder import Decoder, DecoderConfig
+from joma.train.hidden import pooled_hidden
+
+
+def test_units_are_the_largest_over_all_positions_in_every_batch_and_layer():
+    decoder = Decoder(DecoderConfig(9, width=8, feed_forward=5, num_layers=2, dropout=0.5), seed=1).train()
+    tokens = torch.randint(9, (700, 4), generator=torch.Generator().manual_seed(0))
+    found = pooled_hidden(decoder, tokens)
+    assert decoder.training
+    seen = []
+    with torch.no_grad():
+        decoder.eval()(tokens, observe_hidden=lambda layer, hidden: seen.append(hidden))
+    assert [tuple(layer.shape) for layer in found] == [(700, 5), (700, 5)]
+    for layer, hidden in zip(found, seen, strict=True):
+        torch.testing.assert_close(layer, hidden.max(1).values)
+
+
+def test_a_network_without_mlps_has_none():
+    config = DecoderConfig(9, width=8, mlp=False)
+    assert pooled_hidden(Decoder(config), torch.zeros(2, 3, dtype=torch.long)) == []
