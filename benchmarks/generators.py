@@ -83,15 +83,15 @@ def tree_one_by_one(tree: LatentTree, chance: random.Random) -> Callable[[], tup
     return sample
 
 
-LAWS: dict[str, tuple[Law, Callable, int]] = {  # and the batch: a tree's samples take more memory
+LAWS: dict[str, tuple[Law, Callable, int]] = {  # and the batch
     "(a) tree, 64 tokens, branching 2": (balanced_tree((2,) * 6, 0.7), tree_one_by_one, 1024),
-    "(a) tree, 100 tokens, branching 4, 5, 5": (balanced_tree((4, 5, 5), 0.7), tree_one_by_one, 1024),
+    "(a) tree, 100 tokens, branching 4, 5, 5": (balanced_tree((4, 5, 5), 0.7), tree_one_by_one, 2048),
     "(b) the paper's table": (random_hierarchy(20), table_one_by_one, 4096),
     "(c) members shown with 0.8": (random_hierarchy(20, show_probability=0.8), extension_one_by_one, 4096),
     "(c) and two sets a latent": (
         random_hierarchy(20, show_probability=0.8, num_alternatives=2),
         extension_one_by_one,
-        2048,
+        4096,
     ),
 }
 

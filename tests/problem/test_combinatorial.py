@@ -20,6 +20,16 @@ SMALL = Combinatorial(  # two classes share latent 1 of level 1; latents 0 and 1
     length=6,
     show_probability=0.7,
 )
+WIDE = Combinatorial(  # room for more of level 0 than a sample shows, and every token is shown by two latents
+    members=(
+        tuple(((latent % 4,),) for latent in range(8)),
+        (((0, 1, 4),), ((1, 5, 7),), ((2, 3, 6),)),
+        (((0, 1),),),
+    ),
+    num_tokens=4,
+    length=4,
+    show_probability=0.6,
+)
 
 
 def generator(seed=0):
@@ -63,18 +73,21 @@ def shown_by(level, present, show_probability):
     return union
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_the_extension_follows_its_exact_law(label, tolerance):
-    exact = exact_law(SMALL, label)
+@pytest.mark.parametrize(("law", "label"), [(SMALL, 0), (SMALL, 1), (WIDE, 0)])
+def test_the_extension_follows_its_exact_law(law, label, tolerance):
+    exact = exact_law(law, label)
     assert sum(exact.values()) == pytest.approx(1.0, abs=tolerance("closed_form.sums"))
-    samples = SMALL.sample(NUM, generator(), torch.full((NUM,), label))
-    columns = torch.zeros(NUM, 7, dtype=torch.int64).scatter_(1, samples.tokens, 1)[:, :6]
+    samples = law.sample(NUM, generator(), torch.full((NUM,), label))
+    columns = torch.zeros(NUM, law.vocabulary_size, dtype=torch.int64).scatter_(1, samples.tokens, 1)[:, :-1]
     bits = torch.cat([columns, *(level.long() for level in samples.presence)], 1)
     codes = (bits << torch.arange(bits.shape[1])).sum(1)
-    found = torch.bincount(codes, minlength=2**11) / NUM
-    expected = torch.zeros(2**11)
-    for (tokens, lower, upper), chance in exact.items():
-        expected[sum(1 << bit for bit in [*tokens, *(6 + i for i in lower), *(9 + i for i in upper)])] = chance
+    found = torch.bincount(codes, minlength=2 ** bits.shape[1]) / NUM
+    expected = torch.zeros(2 ** bits.shape[1])
+    starts = list(itertools.accumulate((law.num_tokens, *law.level_sizes), initial=0))
+    for levels, chance in exact.items():
+        expected[sum(1 << (start + idx) for start, level in zip(starts, levels, strict=False) for idx in level)] = (
+            chance
+        )
     assert float((found - expected).abs().max()) < tolerance("hierarchy.sampled")
     assert not found[expected == 0].any()
 
@@ -90,13 +103,14 @@ def test_a_latent_draws_once_however_many_parents_name_it(tolerance):
     assert float(shares / there) == pytest.approx(0.5, abs=tolerance("hierarchy.sampled"))
 
 
+@pytest.mark.parametrize("num_tokens", [100, 40_000])
 @pytest.mark.parametrize("set_size", [2, 3, (2, 3, 1)])
-def test_the_papers_table_is_the_union_of_all_below(set_size):
-    law = random_hierarchy(20, set_size=set_size, seed=3)
+def test_the_papers_table_is_the_union_of_all_below(set_size, num_tokens):
+    law = random_hierarchy(20, set_size=set_size, num_tokens=num_tokens, seed=3)
     assert law.is_table
     samples = law.sample(300, generator())
     lower, upper, classes = ([latent[0] for latent in level] for level in law.members)
-    for label, (tokens, first, second) in zip(samples.labels.tolist(), sets_of(samples, 100), strict=True):
+    for label, (tokens, first, second) in zip(samples.labels.tolist(), sets_of(samples, law.padding), strict=True):
         assert second == set(classes[label])
         assert first == {member for latent in second for member in upper[latent]}
         assert tokens == {token for latent in first for token in lower[latent]}
@@ -116,12 +130,22 @@ def test_sequences_are_padded_in_front_and_rise():
         assert ((tokens.diff() > 0) | padded[:, :-1]).all()
 
 
-def test_probability_one_and_one_set_give_the_table_back():
-    table = random_hierarchy(20, seed=5)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"set_size": 1, "level_sizes": (20, 20)},
+        {"set_size": 3},  # more to show than a level has latents
+        {"set_size": 3, "level_sizes": (40, 40)},
+        {"set_size": (2, 3, 1), "num_tokens": 40_000},  # more than 16 bits tell apart
+    ],
+)
+def test_probability_one_and_one_set_give_the_table_back(settings):
+    table = random_hierarchy(20, seed=5, **settings)
     almost = Combinatorial(table.members, table.num_tokens, table.length, show_probability=1 - 1e-12)
-    labels = torch.arange(20).repeat(50)
+    labels = torch.arange(20).repeat(1000)  # so many that they are drawn in parts
     assert not almost.is_table  # so that it takes the random extension's way
-    first, second = table.sample(1000, generator(), labels), almost.sample(1000, generator(), labels)
+    first, second = table.sample(20_000, generator(), labels), almost.sample(20_000, generator(), labels)
     assert torch.equal(first.tokens, second.tokens)
     assert all(torch.equal(*pair) for pair in zip(first.presence, second.presence, strict=True))
 

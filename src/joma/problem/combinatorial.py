@@ -22,10 +22,11 @@ from joma.errors import InvalidArgument
 from joma.problem.draws import (
     check_count,
     checked_probabilities,
+    in_parts,
     labels_of,
     shuffled_tokens,
 )
-from joma.problem.paths import Level, Members, paths_below, walk
+from joma.problem.paths import Level, Members, steps_down, walk
 from joma.problem.tree import Samples
 
 
@@ -114,12 +115,12 @@ class Combinatorial:
         if self.is_table:
             table = _table(self, generator.device)
             tokens = table.tokens.index_select(0, chosen)
-            presence = tuple(level.index_select(0, chosen) for level in table.presence)
+            presence = [level.index_select(0, chosen) for level in table.presence]
         else:
-            tokens, presence = _drawn(self, chosen, generator)
+            tokens, *presence = _drawn(self, chosen, generator)
         if shuffled:
             tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, presence)
+        return Samples(tokens, chosen, tuple(presence))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``law_from_json`` builds the hierarchy again."""
@@ -209,13 +210,15 @@ def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
 def _table(law: Combinatorial, device: torch.device) -> Samples:
     """What each class gives, where nothing is random."""
     labels = torch.arange(law.num_labels, device=device)
-    tokens, presence = _drawn(law, labels, torch.Generator(device))
-    return Samples(tokens, labels, presence)
+    tokens, *presence = _drawn(law, labels, torch.Generator(device))
+    return Samples(tokens, labels, tuple(presence))
 
 
-def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, ...]]:
-    paths = paths_below(law.members, law.padding, generator.device)
-    return walk(paths, labels, law.length, law.show_probability, generator)
+def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+    """Tokens, and the presence of each level of latents, the lowest first."""
+    steps = steps_down(law.members, law.num_tokens, generator.device)
+    numbers = 2 * sum(step.width * len(step.children) for step in steps)
+    return in_parts(labels, numbers, lambda part: walk(steps, part, law.length, law.show_probability, generator))
 
 
 def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:

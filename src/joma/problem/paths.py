@@ -1,17 +1,21 @@
-"""The way down a combinatorial hierarchy, for a batch of samples at once: only what lies below a class takes part."""
+"""The way down a combinatorial hierarchy, for a batch of samples at once: only what a sample shows takes part.
+
+What is there of a level stands in slots: rows of numbers, one column a sample, counted from 1 because 0 is nothing.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from joma.arrays import REAL
-from joma.problem.draws import left_padded, random_events, random_places
+from joma.problem.draws import random_events, random_places
 
 Members = tuple[int, ...]
 """A set of members of the level below, rising."""
@@ -20,110 +24,163 @@ Level = tuple[tuple[Members, ...], ...]
 """For each latent, its alternative sets."""
 
 
-class Paths(NamedTuple):
-    """What lies below each of C classes: at most W latents of each level.
+class Step(NamedTuple):
+    """From one level to the level below; latent 0 is nothing and shows nothing.
 
     Args:
-        latents: for the classes themselves and each level below, the highest first, (C, W) numbers of latents plus 1;
-            0 where a class has fewer.
-        children: (rows, c) columns of the next level's ``latents`` (of ``tokens`` at the end) plus 1, or 0: a row for
-            each alternative of each latent below each class.
-        first_rows: (C, sum of W) the row of each latent's first alternative.
-        num_alternatives: (C, sum of W), or ``None`` where every latent has one.
-        tokens: (C, W), with padding where a class has fewer.
-        level_sizes: of the levels of latents, the highest first.
-        padding: the token that fills sequences in front.
+        children: the first, second, ... member of each alternative of each latent, counted from 1, or 0; (rows,) each.
+        first_rows: (n + 1,) the row of each latent's first alternative, or ``None`` where it is the latent's number.
+        num_alternatives: (n + 1,), or ``None`` where every latent has one.
+        size: how many latents, or tokens, the level below has.
+        width: slots above.
     """
 
-    latents: tuple[Tensor, ...]
-    children: Tensor
-    first_rows: Tensor
+    children: tuple[Tensor, ...]
+    first_rows: Tensor | None
     num_alternatives: Tensor | None
-    tokens: Tensor
-    level_sizes: tuple[int, ...]
-    padding: int
+    size: int
+    width: int
 
 
 @lru_cache(maxsize=32)
-def paths_below(members: tuple[Level, ...], padding: int, device: torch.device) -> Paths:
-    """Return the paths below each class, kept for the next call.
+def steps_down(members: tuple[Level, ...], num_tokens: int, device: torch.device) -> tuple[Step, ...]:
+    """Return the steps from the classes down to the tokens, kept for the next call.
 
     Args:
         members: of each level, that just above the tokens first and the classes last.
-        padding: the token that fills sequences in front.
+        num_tokens: how many tokens there are.
         device: where the tables live.
     """
-    above = [[label] for label in range(len(members[-1]))]
-    latents, first_rows, counts, children = [], [], [], [[0]]
-    for level in reversed(members):
-        below = [sorted({child for latent in row for chosen in level[latent] for child in chosen}) for row in above]
-        firsts = torch.zeros(len(above), max(map(len, above)), dtype=torch.int64)  # row 0 has no children
-        for label, (row, found) in enumerate(zip(above, below, strict=True)):
-            place = {child: idx for idx, child in enumerate(found, 1)}
-            for column, latent in enumerate(row):
-                firsts[label, column] = len(children)
-                children += [[place[child] for child in chosen] for chosen in level[latent]]
-        latents.append(_padded([[latent + 1 for latent in row] for row in above], 0).to(device))
-        counts.append(_padded([[len(level[latent]) for latent in row] for row in above], 1))
-        first_rows.append(firsts)
-        above = below
-    num_alternatives = torch.cat(counts, 1)
-    return Paths(
-        tuple(latents),
-        _padded(children, 0).to(device),
-        torch.cat(first_rows, 1).to(device),
-        num_alternatives.to(device) if int(num_alternatives.max()) > 1 else None,
-        _padded(above, padding).to(device),
-        tuple(len(level) for level in reversed(members[:-1])),
-        padding,
-    )
+    sizes = [num_tokens, *map(len, members)]
+    small = torch.int16 if max(sizes) < 2**15 - 1 else torch.int64  # less memory to move
+    steps, width = [], 1
+    for level, size in zip(reversed(members), reversed(sizes[:-1]), strict=True):
+        counts = [1, *map(len, level)]
+        rows = [(), *itertools.chain.from_iterable(level)]
+        most = max(map(len, rows))
+        columns = [[row[idx] + 1 if idx < len(row) else 0 for row in rows] for idx in range(most)]
+        alone = max(counts) == 1
+        firsts = list(itertools.accumulate(counts[:-1], initial=0))
+        steps.append(
+            Step(
+                tuple(torch.tensor(column, dtype=small, device=device) for column in columns),
+                None if alone else torch.tensor(firsts, device=device),
+                None if alone else torch.tensor(counts, device=device),
+                size,
+                width,
+            )
+        )
+        width = min(width * most, size)
+    return tuple(steps)
 
 
 def walk(
-    paths: Paths, labels: Int[Tensor, " B"], length: int, show_probability: float, generator: torch.Generator
-) -> tuple[Int[Tensor, "B L"], tuple[Bool[Tensor, "B n"], ...]]:
-    """Walk from the classes down, and return tokens and the presence of every level of latents, the lowest first.
+    steps: Sequence[Step], labels: Int[Tensor, " B"], length: int, show_probability: float, generator: torch.Generator
+) -> list[Shaped[Tensor, "B ..."]]:
+    """Walk from the classes down, and return (B, L) tokens, and (B, n) presence of each level, the lowest first.
 
     Args:
-        paths: on the generator's device, like the labels.
+        steps: on the generator's device, like the labels.
         labels: the class of each sample.
         length: L.
         show_probability: with which a latent that is there shows each of its members.
         generator: where randomness comes from.
     """
-    num = len(labels)
-    shown = _shown(paths, labels, show_probability, generator)
+    slots = (labels + 1)[None]
     presence: list[Tensor] = []
-    # The classes are there. Present is 0 or 1 in int64, as columns are: other kinds would be converted each time.
-    present = torch.ones(num, 1, dtype=torch.int64, device=labels.device)
-    below = [*paths.latents[1:], paths.tokens]
-    sizes = [*paths.level_sizes, None]
-    widths = [latents.shape[1] for latents in paths.latents]
-    for shown_here, under, size in zip(shown.split(widths, 1), below, sizes, strict=True):
-        columns = (shown_here * present[:, :, None]).flatten(1)
-        present = columns.new_zeros(num, under.shape[1] + 1).scatter_(1, columns, 1)[:, 1:]  # column 0: nothing
-        if size is not None:
-            everywhere = torch.zeros(num, size + 1, dtype=torch.bool, device=labels.device)
-            everywhere.scatter_(1, under.index_select(0, labels) * present, True)
-            presence.append(everywhere[:, 1:].contiguous())
-    tokens = left_padded(present, paths.tokens.index_select(0, labels), length, paths.padding)
-    return tokens, tuple(reversed(presence))
+    for step, events in zip(steps, _events(steps, len(labels), show_probability, generator), strict=True):
+        slots = _members(step, slots, generator)
+        if events is not None:
+            slots.mul_(events)
+        if step.width > 1:
+            slots = _once(slots)
+        if step is steps[-1] or len(slots) > step.size:
+            slots = _rising(slots)[-step.size :]
+        if step is not steps[-1]:
+            presence.append(_presence(slots, step.size))
+    return [_sequences(slots[-length:], length, steps[-1].size), *reversed(presence)]
 
 
-def _shown(paths: Paths, labels: Tensor, show_probability: float, generator: torch.Generator) -> Int[Tensor, "B W c"]:
-    """The columns that each latent shows if it is there itself, drawn once for each; 0 for none."""
-    if paths.num_alternatives is None:
-        columns = paths.children[paths.first_rows].index_select(0, labels)
-    else:
-        chosen = random_places(paths.num_alternatives.index_select(0, labels), generator)
-        rows = chosen.add_(paths.first_rows.index_select(0, labels))
-        columns = paths.children.index_select(0, rows.flatten()).view(*rows.shape, -1)
+def _events(
+    steps: Sequence[Step], num: int, show_probability: float, generator: torch.Generator
+) -> Sequence[Tensor | None]:
+    """For each step, 1 for each member of each slot that is shown if the slot is not empty; ``None`` where all are."""
     if show_probability == 1:
-        return columns
+        return [None] * len(steps)
     probability = torch.tensor(show_probability, dtype=REAL, device=generator.device)
-    return columns * random_events(probability, columns.shape, generator).long()
+    counts = [step.width * len(step.children) for step in steps]
+    return random_events(probability, (sum(counts), num), generator).split(counts)
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+def _members(step: Step, slots: Int[Tensor, "w B"], generator: torch.Generator) -> Int[Tensor, "cw B"]:
+    """All members of the set that each slot draws."""
+    rows = slots.flatten().long()
+    if step.num_alternatives is not None and step.first_rows is not None:
+        chosen = random_places(step.num_alternatives.index_select(0, rows), generator)
+        rows = chosen.add_(step.first_rows.index_select(0, rows))
+    return torch.cat([column.index_select(0, rows) for column in step.children]).view(-1, slots.shape[1])
+
+
+def _once(slots: Int[Tensor, "w B"]) -> Int[Tensor, "w B"]:
+    """The numbers of each column, each once: a latent draws once, whoever showed it."""
+    slots = _rising(slots)
+    slots[1:].mul_((slots[1:] - slots[:-1]).clamp_(max=1))
+    return slots
+
+
+def _rising(values: Int[Tensor, "w B"]) -> Int[Tensor, "w B"]:
+    """Sort each column by a network that takes rows as a whole: far faster than sorting them."""
+    if len(values) == 1:
+        return values
+    orders = _network(len(values), values.device)
+    num_more = len(orders[0]) - len(values)
+    rows = torch.cat([values, values.new_zeros(num_more, values.shape[1])]).index_select(0, orders[0])
+    ordered = torch.empty_like(rows)
+    (first, second), (lower, higher) = rows.chunk(2), ordered.chunk(2)
+    for order in orders[1:]:
+        torch.minimum(first, second, out=lower)
+        torch.maximum(first, second, out=higher)
+        torch.index_select(ordered, 0, order, out=rows)
+    return rows[num_more:]
+
+
+@lru_cache(maxsize=32)
+def _network(num: int, device: torch.device) -> tuple[Tensor, ...]:
+    """The bitonic network for a power of two of rows, at least ``num``: an order of rows for each round, and the last.
+
+    In each round a row of the first half meets the row as far into the second half, and the lower numbers go first.
+    """
+    size = 1 << (num - 1).bit_length()
+    rounds = []
+    for block in (2**k for k in range(1, size.bit_length())):
+        starts = range(0, size, block)
+        rounds.append([(start + idx, start + block - 1 - idx) for start in starts for idx in range(block // 2)])
+        for half in (2**k for k in reversed(range(block.bit_length() - 2))):
+            starts = range(0, size, 2 * half)
+            rounds.append([(start + idx, start + half + idx) for start in starts for idx in range(half)])
+    orders, now = [], list(range(size))
+    for wanted in [
+        *([*first, *second] for first, second in (zip(*pairs, strict=True) for pairs in rounds)),
+        range(size),
+    ]:
+        orders.append(torch.tensor([now.index(place) for place in wanted], device=device))
+        now = list(wanted)
+    return tuple(orders)
+
+
+def _sequences(ids: Int[Tensor, "w B"], length: int, padding: int) -> Int[Tensor, "B L"]:
+    """Sequences of rising ids, counted from 1 with zeros in front; they are overwritten."""
+    ids.add_(ids.clone().eq_(0).mul_(padding + 1)).sub_(1)
+    tokens = torch.full((ids.shape[1], length), padding, device=ids.device)
+    tokens[:, length - len(ids) :] = ids.t()
+    return tokens
+
+
+def _presence(slots: Int[Tensor, "w B"], size: int) -> Bool[Tensor, "B n"]:
+    """True for each number that stands in a sample's slots."""
+    num = slots.shape[1]
+    everywhere = torch.zeros((num + 1) * size, dtype=torch.bool, device=slots.device)
+    ends = torch.arange(size - 1, num * size + size - 1, size, device=slots.device)
+    places = (slots + ends).mul_(slots.clamp(max=1))  # empty slots go to the first row, which is dropped
+    everywhere.index_fill_(0, places.flatten(), True)
+    return everywhere.view(num + 1, size)[1:]

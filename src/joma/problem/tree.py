@@ -25,6 +25,7 @@ from joma.errors import InvalidArgument
 from joma.problem.draws import (
     check_count,
     checked_probabilities,
+    in_parts,
     labels_of,
     left_padded,
     random_events,
@@ -183,17 +184,22 @@ class LatentTree:
             Samples. Every edge's probability is met, see ``random_events``.
         """
         chosen = labels_of("LatentTree", num, self.num_labels, self.label_probabilities, generator, labels)
+        tokens, *presence = in_parts(chosen, len(self.parents), lambda part: self._draw(part, generator))
+        tokens = tokens.to(torch.int64, memory_format=torch.contiguous_format, copy=True)
+        if shuffled:
+            tokens = shuffled_tokens(tokens, self.padding, generator)
+        return Samples(tokens, chosen, tuple(level.view(torch.bool) for level in presence))
+
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Tokens, and the presence of each level of latents, the lowest first; in bytes where they suffice."""
         signs, flips, parents = _tables(self, generator.device)
-        flipped = random_events(flips, (len(flips), num), generator)  # one row a node, since rows are copied quickly
-        above, found = signs.index_select(1, chosen), []
+        # One row a node, since rows are copied quickly.
+        flipped = random_events(flips, (len(flips), len(labels)), generator).to(torch.uint8)
+        above, found = signs.index_select(1, labels), []
         for rows, flipped_here in zip(parents, flipped.split([len(rows) for rows in parents]), strict=True):
             above = above.index_select(0, rows).bitwise_xor_(flipped_here)
             found.append(above.t().contiguous())
-        ids = torch.arange(self.num_tokens, device=generator.device)
-        tokens = left_padded(found.pop(), ids, self.length, self.padding)
-        if shuffled:
-            tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(level.view(torch.bool) for level in reversed(found)))
+        return [left_padded(found.pop(), self.padding), *reversed(found)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``law_from_json`` builds the tree again."""
