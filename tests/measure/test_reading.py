@@ -220,6 +220,32 @@ def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
         quantised_places(opened(path)[0], path.name)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path, seed):
+    """Bytes altered at random: never another error than one that says so."""
+    tensors = {f"layers.{layer}.weight": torch.randn(4, 5) for layer in range(4)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save(tensors, tmp_path / "a.bin")
+    torch.save(tensors, tmp_path / "b.bin", _use_new_zipfile_serialization=False)
+    write_gguf(tmp_path / "a.gguf")
+    random, refused = np.random.default_rng(seed), 0
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for _ in range(60):
+            spoilt = bytearray(whole)
+            for place in random.integers(0, min(len(whole), 1500), 3):
+                spoilt[place] = random.integers(256)
+            path.write_bytes(spoilt)
+            file, _ = opened(path)
+            find = {".bin": pickled_places, ".safetensors": safetensors_places}.get(path.suffix)
+            try:
+                places = find(file, "m") if find else quantised_places(file, "m").places
+                read_places(file, places)
+            except BadInput:
+                refused += 1
+    assert refused > 60
+
+
 def test_the_first_tensor_that_is_not_finite_is_named():
     tensors = {"fine": torch.ones(2), "counts": torch.arange(2), "bad": torch.tensor([1.0, torch.nan]).half()}
     assert first_not_finite(tensors) == "bad"

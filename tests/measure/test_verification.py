@@ -22,11 +22,13 @@ from faulty_series import (
 from hub_client import point_to
 from hub_server import Fault, LocalHub, commit_of, local_hub
 from safetensors.torch import save_file
+from tiny import tiny_recipe, tiny_tokens
 
 from joma.measure.checkpoints import open_series
 from joma.measure.ordering import Path as Trajectory
 from joma.measure.ordering import out_of_line, torn
 from joma.measure.verification import Suspect, Verification, verify
+from joma.train.loop import train
 
 QKV = "gpt_neox.layers.1.attention.query_key_value.weight"
 
@@ -85,6 +87,13 @@ def test_honest_series_have_no_suspects(tmp_path, family, seed, steps, rate, dty
         state = {name: tensor.to(dtype) for name, tensor in state.items() if "lm_head" not in name}
         save_file(state, at(tmp_path, step) / "model.safetensors")
     assert verify(open_series(tmp_path / "run")).rows == ()
+
+
+def test_a_run_of_our_own_has_no_suspects(tmp_path):
+    train(tiny_recipe(num_steps=100, snapshot_every=20), tiny_tokens(), tmp_path / "run")
+    found = verify(open_series(tmp_path / "run"))
+    assert found.steps == (0, 20, 40, 60, 80, 100)
+    assert found.rows == ()
 
 
 def test_an_honest_hub_series_costs_a_part_of_it(hub: LocalHub):

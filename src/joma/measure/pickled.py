@@ -40,6 +40,8 @@ _LEGACY_PROTOCOL = 1001
 _ALIGNMENT = 64
 _MOST_PICKLE = 1 << 28
 _AT_ONCE = 1 << 14
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError, struct.error, NotImplementedError, MemoryError)
+"""What interpreting random bytes ends in; ``MemoryError`` when they announce more than there is."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
         raise
     except (pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, EOFError, OSError, ImportError) as error:
         raise unreadable(file.name, f"{type(error).__name__}: {error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, struct.error, NotImplementedError) as error:
+    except _SENSELESS as error:
         raise unreadable(file.name, f"its pickle makes no sense ({type(error).__name__}: {error})") from error
     if whole > file.size:
         raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")

@@ -80,16 +80,19 @@ def quantised_places(file: RangedFile, key: str) -> Quantised:
     content = stream(file, _AT_ONCE)
     try:
         facts, entries = _header(content)
-        base = -(-content.tell() // facts.get("general.alignment", 32)) * facts.get("general.alignment", 32)
-    except (struct.error, ValueError, LookupError, TypeError) as error:
+        alignment = facts.get("general.alignment", 32)
+        base = -(-content.tell() // alignment) * alignment
+        places = {name: _place(file, key, base, *entry) for name, entry in entries.items()}
+        config = _config(facts, places)
+        if config["model_type"] == "llama":
+            places = {name: _in_halves(name, place, config) for name, place in places.items()}
+    except BadInput:
+        raise
+    except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         raise unreadable(file.name, f"its beginning is malformed ({type(error).__name__}: {error})") from error
-    places = {name: _place(file, key, base, *entry) for name, entry in entries.items()}
     whole = max((place.stop for place in places.values()), default=0)
     if whole > file.size:
         raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
-    config = _config(facts, places)
-    if config["model_type"] == "llama":
-        places = {name: _in_halves(name, place, config) for name, place in places.items()}
     if config["model_type"] in _ARCHITECTURES:
         places = {_name(name): place for name, place in places.items()}
     return Quantised(config, places)
@@ -213,4 +216,6 @@ def _in_halves(name: str, place: TensorPlace, config: Mapping[str, Any]) -> Tens
         return place
     heads = config["num_attention_heads"]
     heads = heads if rotary[1] == "q" else config.get("num_key_value_heads", heads)
+    if not heads or place.shape[0] % (2 * heads):
+        raise ValueError(f"{name} has {place.shape[0]} rows for {heads} heads")
     return replace(place, quantised=f"{place.quantised}{_HEADS}{heads}")

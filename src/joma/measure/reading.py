@@ -213,12 +213,12 @@ def read_places(file: RangedFile, places: Mapping[str, TensorPlace]) -> dict[str
 
 def tensor_from(content: memoryview, place: TensorPlace) -> Tensor:
     """A tensor from the very bytes that a place stands for; it keeps no more than its own alive."""
+    if not place.num_entries:
+        return torch.empty(place.shape, dtype=place.dtype)
     if place.quantised is not None:
         from joma.measure.quantised import dequantised
 
         return dequantised(content, place)
-    if not place.num_entries:
-        return torch.empty(place.shape, dtype=place.dtype)
     flat = torch.frombuffer(content, dtype=torch.uint8).clone().view(place.dtype)
     if place.stride is None:
         return flat.view(place.shape)
