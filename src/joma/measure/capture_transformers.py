@@ -8,7 +8,7 @@ word). What a function makes of its arguments is checked once: a few queries att
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,41 +40,44 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
     """
     from transformers import PreTrainedModel
 
-    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    before = [(config, config._attn_implementation_internal) for config in _configurations(parts)]
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    before = {
+        id(config): (config, config._attn_implementation_internal)
+        for part in parts
+        if part._can_set_attn_implementation()  # others attend by themselves, and torch's kernel may tell of it
+        for config in _configurations(part.config)
+        if config._attn_implementation_internal is not None
+    }
     _WATCHED.append(told)
     try:
-        for part in parts:
-            own = str(part.config._attn_implementation)
-            if own.startswith(_OURS) or not part._can_set_attn_implementation():
-                continue  # a part it lies in has set it, or it attends by itself and torch's kernel may tell of it
-            if own not in _IN_VIEW and not substitute:
-                raise BadInput(
-                    f"{type(part).__name__} attends by {own!r}, which hides its masks from view",
-                    expected=f"a model that attends by {' or '.join(_IN_VIEW)}",
-                    remedy='load it with attn_implementation="sdpa"',
+        for config, own in before.values():
+            if not own.startswith(_OURS):
+                config._attn_implementation_internal = _registered(
+                    own if own in _IN_VIEW else _stand_in(config, own, substitute)
                 )
-            part.set_attn_implementation(_registered(own if own in _IN_VIEW else _stand_in(part.config)))
         yield
     finally:
         _WATCHED.remove(told)
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
+        for config, own in before.values():
+            config._attn_implementation_internal = own
 
 
-def _configurations(parts: list[Any]) -> list[Any]:
-    found: dict[int, Any] = {}
-    waiting = [part.config for part in parts]
-    while waiting:
-        config = waiting.pop()
-        if config is not None and id(config) not in found:
-            found[id(config)] = config
-            waiting += [getattr(config, name, None) for name in config.sub_configs]
-    return list(found.values())
+def _configurations(config: Any) -> Iterator[Any]:
+    """Walk through a configuration and those within it, each of which has its own way of attending."""
+    yield config
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            yield from _configurations(part)
 
 
-def _stand_in(config: Any) -> str:
-    """Soft-capped scores are beyond sdpa."""
+def _stand_in(config: Any, own: str, substitute: bool) -> str:
+    """Choose a way of attending that is in view; soft-capped scores are beyond sdpa."""
+    if not substitute:
+        raise BadInput(
+            f"a {config.model_type} model that attends by {own!r}, which hides its masks from view",
+            expected=f"one that attends by {' or '.join(_IN_VIEW)}",
+            remedy='load it with attn_implementation="sdpa"',
+        )
     return "sdpa" if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None else "eager"
 
 

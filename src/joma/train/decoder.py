@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,7 @@ class DecoderConfig:
     train_value_path: bool = True
     output_bias: Literal["zero", "unigram"] = "zero"
     num_outputs: int | None = None
+    model_type: ClassVar[str] = "joma"  # tells instruments which family it is
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "width", "num_heads", "feed_forward", "num_layers"):

@@ -1,0 +1,238 @@
+"""One probe of a model: what is measured on a batch, and how the model is left as it was.
+
+Metric names, each a mean over the batch and its queries (padding left out), per layer and head:
+
+    attention_entropy_nats                 entropy of the attention
+    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees; queries that see one
+                                           key alone are left out
+    attention_sum_of_squares               Σp²; its reciprocal is the effective number of keys
+    attention_first_token_share            share of attention on the first key
+    attention_entropy_without_first_nats   entropy of the attention to all other keys
+    attention_window_share                 share of attention on near keys, where a window is asked for
+
+and of weights:
+
+    stable_rank                            of each layer's lower MLP projection
+    stable_rank_query, …_key, …_value, …_output     of each head's part of these projections, per layer and head
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from joma.errors import BadInput, InvalidArgument, cause_of
+from joma.journal import Row
+from joma.measure.attention import visible_keys
+from joma.measure.capture import AttentionCall, observing, unwrapped
+from joma.measure.families import projections
+from joma.measure.projections import Projection
+from joma.measure.spectrum import stable_rank
+
+Measure = Literal["attention", "mlp_rank", "head_rank"]
+"""What a probe looks at: attention, lower MLP projections, each head's projections."""
+
+MEASURES: tuple[Measure, ...] = ("attention", "mlp_rank", "head_rank")
+_HEAD_ROLES = ("query", "key", "value", "output")
+
+
+def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
+    """Measure a model's attention on a batch; nothing that training depends on changes.
+
+    Args:
+        model: any that ``observing`` sees into; wrappers are looked through.
+        batch: what it is called with: a mapping of keyword arguments, a tuple of arguments, or one tensor.
+        share_window: how near a key must be to count in ``attention_window_share``.
+
+    Returns:
+        Rows by layer, metric and head. A layer whose queries or keys are not finite has none, and a warning names it.
+
+    Raises:
+        BadInput: a batch the model cannot read, or a model without attention that can be seen.
+    """
+    rows: list[Row] = []
+    num_calls = 0
+
+    def measure(call: AttentionCall) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        rows.extend(_rows_of(call, share_window))
+
+    with undisturbed(model), observing(model, measure, substitute=True) as inner:
+        run(inner, batch)
+    if not num_calls:
+        raise _without_attention(inner)
+    return rows
+
+
+def weight_rows(model: nn.Module, measures: Collection[Measure]) -> list[Row]:
+    """Measure the spectra of a model's projections.
+
+    Args:
+        model: of a family that ``joma.measure.families`` knows; wrappers are looked through.
+        measures: ``mlp_rank``, ``head_rank`` or both.
+
+    Returns:
+        Rows by layer. A matrix that has no stable rank (NaN, zeros) has none, and a warning names it.
+
+    Raises:
+        BadInput: a model of no known family.
+    """
+    parameters = dict(unwrapped(model).named_parameters())
+    rows: list[Row] = []
+    for part in model_projections(model):
+        if part.role == "mlp_lower" and "mlp_rank" in measures:
+            rows += _ranks(part, parameters[part.tensor], "stable_rank")
+        if part.role in _HEAD_ROLES and "head_rank" in measures:
+            rows += _ranks(part, parameters[part.tensor], f"stable_rank_{part.role}")
+    return rows
+
+
+def model_projections(model: nn.Module) -> tuple[Projection, ...]:
+    """Find the projections of a model in memory, one of transformers, of torch's encoder layers, or ours.
+
+    Raises:
+        BadInput: a model of no known family.
+    """
+    model = unwrapped(model)
+    names = [name for name, _ in model.named_parameters()]
+    return projections(_configuration(model), names)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Generator[None]:
+    """Run a model in evaluation mode, without gradients and on the side of every random number that training draws.
+
+    Each module's mode comes back as it was, also after an exception.
+    """
+    modules = list(unwrapped(model).modules())
+    modes = [module.training for module in modules]
+    devices = {parameter.device for parameter in unwrapped(model).parameters()}
+    try:
+        for module in modules:
+            module.training = False  # not ``eval()``, which some models make do more
+        accelerators = [device for device in devices if device.type == "cuda"]
+        with torch.random.fork_rng(accelerators), torch.no_grad():
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def run(model: nn.Module, batch: Any) -> None:
+    """Call a model with a batch for the sake of what happens inside; its output is as small as the model allows.
+
+    Raises:
+        BadInput: the model cannot read it.
+    """
+    args, kwargs = arguments_of(batch)
+    accepted = signature(type(model).forward).parameters
+    for name, value in (("use_cache", False), ("logits_to_keep", 1)):
+        if name in accepted and name not in kwargs and "labels" not in kwargs:
+            kwargs[name] = value
+    try:
+        model(*args, **kwargs)
+    except BadInput:
+        raise
+    except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
+        raise BadInput(
+            f"the model cannot read the probe batch ({cause_of(error)})",
+            expected="a batch as in training, on the model's device",
+            remedy="call model(**batch), or model(*batch) for a tuple, and see what it misses",
+        ) from error
+
+
+def arguments_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split a batch into what a model is called with: positional and keyword arguments."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch)
+    return tuple(batch) if isinstance(batch, tuple | list) else (batch,), {}
+
+
+def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
+    statistics = call.statistics(share_window)
+    ones = torch.ones_like(statistics.entropy_nats)
+    counted = call.counted()
+    counted = ones if counted is None else ones * counted
+    num_visible = visible_keys(call.q, call.k, is_causal=call.is_causal, attn_mask=call.attn_mask)
+    several = counted * (num_visible + (call.sinks is not None) > 1)
+    means = {
+        f"attention_{name}": _mean(values, several if name == "entropy_normalized" else counted)
+        for name, values in zip(_NAMES, statistics, strict=True)
+        if values is not None
+    }
+    found = torch.stack(list(means.values()))
+    if not torch.isfinite(found).all():
+        warnings.warn(
+            f"joma: layer {call.layer} ({call.name or 'torch attention'}) has queries or keys that are not finite; "
+            "its attention is not measured",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return []
+    return [
+        (call.layer, head, metric, value)
+        for metric, values in zip(means, found.tolist(), strict=True)
+        for head, value in enumerate(values)
+    ]
+
+
+_NAMES = (
+    *("entropy_nats", "entropy_normalized", "sum_of_squares"),
+    *("first_token_share", "entropy_without_first_nats", "window_share"),
+)
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean per head over sequences and queries, in float64; 0 where none counts."""
+    total = (values * weights).sum(dim=(0, 2), dtype=torch.float64)
+    return (total / weights.sum(dim=(0, 2), dtype=torch.float64).clamp_min(1)).cpu()
+
+
+def _ranks(part: Projection, tensor: Tensor, metric: str) -> list[Row]:
+    matrices = part.of(tensor.detach())
+    try:
+        ranks = stable_rank(matrices).flatten().tolist()
+    except InvalidArgument as error:
+        warnings.warn(
+            f"joma: the {part.role} projection of layer {part.layer} ({part.tensor}) has no stable rank: "
+            f"it is {error.problem.split(' is ', 1)[-1]}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return []
+    heads = range(len(matrices)) if matrices.dim() == 3 else [None]
+    return [(part.layer, head, metric, rank) for head, rank in zip(heads, ranks, strict=True)]
+
+
+def _configuration(model: nn.Module) -> Any:
+    """What tells the family: the outermost configuration, or torch's own module."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "model_type", None):
+            return config
+        if isinstance(module, nn.MultiheadAttention):
+            return {
+                "model_type": "torch",
+                "num_attention_heads": module.num_heads,
+                "num_key_value_heads": module.num_heads,
+            }
+    return {}
+
+
+def _without_attention(model: nn.Module) -> BadInput:
+    kind = type(model).__name__
+    own = any(base.__name__ == "PreTrainedModel" for base in type(model).__mro__)
+    return BadInput(
+        f"no attention was seen in {kind}"
+        + (", which attends by code of its own instead of transformers' registered functions" if own else ""),
+        expected="a Transformer that attends by transformers' registered functions, nn.MultiheadAttention, or torch's "
+        "scaled_dot_product_attention",
+        remedy="hand its queries and keys to joma.measure.attention.attention_statistics yourself",
+    )

@@ -1,0 +1,236 @@
+"""Watching a model while it trains: one probe every so many optimiser steps, on a batch of its own.
+
+Between probes nothing of the model is changed: no hook, no other kernel. During one it runs the probe batch once, in
+evaluation mode, without gradients and without touching training's random numbers. So training computes the same
+numbers to the bit, watched or not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.files import replacing
+from joma.journal import Row, append_line, line_of, read_journal, write_metrics
+from joma.measure.capture import unwrapped
+from joma.measure.probing import MEASURES, Measure, arguments_of, attention_rows, model_projections, weight_rows
+from joma.measure.trackers import Track, track_with, tracked_values
+from joma.records import Measurement
+
+
+def watch(
+    model: nn.Module,
+    probe_batch: Any,
+    *,
+    every: int = 100,
+    measures: Collection[Measure] | None = None,
+    share_window: int | None = None,
+    out: str | Path | None = None,
+    tracker: Any = None,
+    start: int = 0,
+) -> Watch:
+    """Watch a model while it trains.
+
+        with joma.watch(model, probe_batch, every=100, out="watched") as probe:
+            for batch in batches:
+                ...  # forward, backward
+                optimizer.step()
+                probe.step()
+
+    Args:
+        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
+            or wrapped for data parallelism. With several processes the first one measures.
+        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
+            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
+        every: optimiser steps between probes; there is one before the first step and one after the last as well.
+        measures: of ``attention``, ``mlp_rank`` and ``head_rank``; by default attention, and the stable rank of the
+            MLPs' lower projections where the family is known.
+        share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
+        out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
+        tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
+        start: optimiser steps done already, where training goes on from a checkpoint. What ``out`` holds from this
+            step on is measured anew.
+
+    Raises:
+        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
+            of the batch is known at the first probe, when the block is entered.
+    """
+    if not isinstance(every, int) or every < 1:
+        raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(every), "take 100")
+    if not isinstance(start, int) or start < 0:
+        raise _bad("start", "the number of optimiser steps done, 0 or more", repr(start), "leave it out")
+    if share_window is not None and share_window < 1:
+        raise _bad("share_window", "1 or more positions, or None", repr(share_window), "take 16")
+    _require_readable(unwrapped(model), probe_batch)
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise _bad("out", "a folder", f"the file {folder}", "name another place")
+    track = None if tracker is None else track_with(tracker)
+    return Watch(model, probe_batch, every, _checked_measures(model, measures), share_window, folder, track, start)
+
+
+class Watch:
+    """A model under observation, as ``watch`` begins it; a context manager."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe_batch: Any,
+        every: int,
+        measures: Collection[Measure],
+        share_window: int | None,
+        folder: Path | None,
+        track: Track | None,
+        start: int,
+    ) -> None:
+        self._model, self._batch, self._every = model, probe_batch, every
+        self._measures, self._share_window = measures, share_window
+        self._folder, self._track = folder, track
+        self._step, self._start = start, start
+        self._probes: dict[int, tuple[Row, ...]] = {}
+        self._is_measuring = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+    def __enter__(self) -> Self:
+        if self._is_measuring:
+            if self._folder is not None:
+                self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
+            self.measure()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._is_measuring:
+            return
+        try:
+            if kind is None and self._step not in self._probes:
+                self.measure()
+        finally:
+            if self._folder is not None:
+                write_metrics(self.measurements(), self._folder / "metrics.parquet")
+
+    def step(self, number: int | None = None) -> None:
+        """Say that an optimiser step is done, and probe if it is time; call it in every process.
+
+        Args:
+            number: how many are done, for loops that count; counted here by default.
+        """
+        self._step = self._step + 1 if number is None else number
+        if self._is_measuring and self._step % self._every == 0 and self._step not in self._probes:
+            self.measure()
+
+    def measure(self) -> dict[str, float]:
+        """Probe now, unless this step was probed already.
+
+        Returns:
+            Values as trackers name them; none in a process that does not measure.
+
+        Raises:
+            RunFailed: nothing can be written.
+        """
+        if not self._is_measuring:
+            return {}
+        if self._step not in self._probes:
+            rows: list[Row] = []
+            if "attention" in self._measures:
+                rows += attention_rows(self._model, self._batch, share_window=self._share_window)
+            if set(self._measures) > {"attention"} or "attention" not in self._measures:
+                rows += weight_rows(self._model, self._measures)
+            self._keep(rows)
+        return tracked_values(self._probes[self._step])
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Everything measured so far, in the order it was taken; in the first process only."""
+        run = "watched" if self._folder is None else self._folder.name
+        for step, rows in self._probes.items():
+            for layer, head, metric, value in rows:
+                yield Measurement(run, step, layer, head, metric, value)
+
+    def _keep(self, rows: list[Row]) -> None:
+        if self._folder is not None:
+            path = self._folder / "metrics.jsonl"
+            try:
+                append_line(path, line_of(self._step, rows))
+            except OSError as error:
+                raise RunFailed(
+                    f"step {self._step} could not be written to {path} ({error.strerror})",
+                    kept=f"{len(self._probes)} earlier probes are there",
+                    remedy="make room, and go on from a checkpoint with start=",
+                ) from error
+        self._probes[self._step] = tuple(rows)
+        if self._track is not None:
+            self._track(tracked_values(rows), self._step)
+
+
+def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
+    """Keep what was measured before ``start``, in the file too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    journal = read_journal(path)
+    if journal.damage:
+        warnings.warn(f"{journal.damage}; what stands after it is left out", RuntimeWarning, stacklevel=3)
+    kept = {step: rows for step, rows in journal.probes if step < start}
+    if journal.probes and not kept:
+        raise BadInput(
+            f"{path} holds measurements of steps {journal.probes[0][0]} to {journal.last_step} already",
+            expected="a new folder, or training that goes on after some of them",
+            remedy="name another folder, or say with start= after how many optimiser steps training goes on",
+        )
+    if len(kept) < len(journal.probes) or journal.damage:
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line_of(step, rows) for step, rows in kept.items()))
+    return kept
+
+
+def _checked_measures(model: nn.Module, measures: Collection[Measure] | None) -> tuple[Measure, ...]:
+    if measures is None:
+        try:
+            model_projections(model)
+        except BadInput:
+            return ("attention",)  # the default is what this model has
+        return ("attention", "mlp_rank")
+    for name in measures:
+        if name not in MEASURES:
+            near = get_close_matches(str(name), MEASURES, n=1, cutoff=0.0)[0]
+            raise _bad("measures", f"some of {', '.join(MEASURES)}", repr(name), f"did you mean {near!r}?")
+    if not measures:
+        raise _bad("measures", f"some of {', '.join(MEASURES)}", "empty", "leave it out for the usual ones")
+    if set(measures) != {"attention"}:
+        model_projections(model)
+    return tuple(measures)
+
+
+def _require_readable(model: nn.Module, batch: Any) -> None:
+    """Refuse what is wrong with a batch before anything runs."""
+    positional, named = arguments_of(batch)
+    tensors = {f"tensor {place}": value for place, value in enumerate(positional)} | named
+    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    if not tensors or any(value.numel() == 0 for value in tensors.values()):
+        what = "without any tensor" if not tensors else "empty"
+        raise _bad("probe_batch", "what the model is called with in training", what, "take the first batch of a loader")
+    devices = {parameter.device for parameter in model.parameters()}
+    for name, value in tensors.items():
+        if devices and value.device not in devices:
+            place = min(map(str, devices))
+            raise _bad(
+                "probe_batch", f"on {place}, as the model", f"on {value.device} ({name})", f"move it: .to({place!r})"
+            )
+    ids = named.get("input_ids")
+    config = getattr(model, "config", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(ids, Tensor) and isinstance(longest, int) and ids.shape[-1] > longest:
+        raise _bad(
+            "probe_batch",
+            f"at most {longest} tokens long, as the model's context",
+            f"{ids.shape[-1]} tokens long",
+            f"cut it to {longest} tokens",
+        )
+
+
+def _bad(parameter: str, required: str, received: str, remedy: str) -> InvalidArgument:
+    return InvalidArgument("watch", parameter, required=required, received=received, remedy=remedy)
