@@ -178,7 +178,7 @@ def found_picture(found: Aligned) -> Found:
         [_grid("After training", found.trained), _grid("Before", found.untrained)],
         "How well hidden units found the latents",
         f"Step {found.step:,}, accuracy {found.accuracy:.3f}. Colour: correlation of each latent with its best unit in "
-        f"the level's own layer,\non other samples than it was chosen on, corrected for chance.\n{conclusion(found)}",
+        f"the level's own layer, on other samples than it was chosen on, corrected for chance.\n{conclusion(found)}",
         _missing(found),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from joma.report.figures import write_pictures
-from joma.report.looks import LIGHT
+from joma.report.looks import LIGHT, shortened
 from joma.report.rows import Rows
 
 SCALE = LinearSegmentedColormap.from_list("found", ["#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b"])
@@ -29,6 +30,7 @@ ROW, SMALL_ROW = 0.82, 0.5
 """Inches between two rows."""
 
 _LARGEST_POINTS = {"latent": 25.0, "token": 9.0, "label": 21.0}
+_COLUMNS, _LINE = 100, 0.17  # characters of small text side by side, inches from line to line
 _DASHED: Any = (0, (2, 1.5))
 _LEAST_SPACING = 14.0
 """Points from node to node from which on tokens and labels are numbered."""
@@ -137,11 +139,12 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
 def _found_figure(found: Found) -> Figure:
     num_gaps = len(found.rows.places) - 1
     small = max(SMALL_ROW * num_gaps, 0.3 * max(len(grid.values) for grid in found.grids)) + 0.42
-    figure, axes = _page(ROW * num_gaps + small + 2.4 + 0.24 * bool(found.missing))
+    head = 0.74 + _LINE * len(_lines(found.subtitle))
+    figure, axes = _page(head + ROW * num_gaps + small + 1.15 + 0.24 * bool(found.missing))
     top = figure.get_figheight()
     _headline(axes, top, found.title, found.subtitle)
-    bottom = top - 1.25 - ROW * num_gaps
-    main = _Panel(axes, found.rows, (NAMES, WIDTH - MARGIN), (bottom, top - 1.25), numbers=True)
+    bottom = top - head - ROW * num_gaps
+    main = _Panel(axes, found.rows, (NAMES, WIDTH - MARGIN), (bottom, top - head), numbers=True)
     main.lines()
     main.ends(found.labels)
     for row, level in enumerate(found.levels, start=1):
@@ -161,7 +164,7 @@ def _found_figure(found: Found) -> Figure:
     side = min(0.46, (WIDTH - MARGIN - left - 0.22 * (len(found.grids) - 1)) / num_columns)
     for grid in found.grids:
         _draw_grid(axes, grid, (left, under), side, is_first=grid is found.grids[0])
-        left += side * len(grid.values[0]) + 0.22
+        left += max(side * len(grid.values[0]) + 0.22, 1.15)
     _draw_scale(axes, found.missing)
     return figure
 
@@ -287,8 +290,12 @@ def _page(height: float) -> tuple[Figure, Axes]:
 
 def _headline(axes: Axes, top: float, title: str, subtitle: str) -> None:
     _text(axes, MARGIN, top - 0.24, title, size=11.5, weight="bold")
-    for line, text in enumerate(subtitle.splitlines()):
-        _text(axes, MARGIN, top - 0.47 - 0.17 * line, text, size=8.5, colour=LIGHT["quiet"])
+    for line, text in enumerate(_lines(subtitle)):
+        _text(axes, MARGIN, top - 0.47 - _LINE * line, text, size=8.5, colour=LIGHT["quiet"])
+
+
+def _lines(text: str) -> list[str]:
+    return [line for paragraph in text.splitlines() for line in textwrap.wrap(paragraph, _COLUMNS)]
 
 
 def _draw_grid(axes: Axes, grid: Grid, corner: tuple[float, float], side: float, *, is_first: bool) -> None:
@@ -325,7 +332,7 @@ def _draw_scale(axes: Axes, missing: str) -> None:
     if missing:
         y = 0.2 + height / 2
         axes.scatter([left + 0.06], [y], s=81, c=LIGHT["grid"], edgecolors=LIGHT["quiet"], linestyles=_DASHED)
-        _text(axes, left + 0.2, y, f"no score: {missing}", size=8.0, colour=LIGHT["quiet"])
+        _text(axes, left + 0.2, y, shortened(f"no score: {missing}", _COLUMNS - 8), size=8.0, colour=LIGHT["quiet"])
 
 
 def _colour(value: float | None) -> str:
@@ -340,7 +347,8 @@ def _short(value: float | None) -> str:
     if value is None:
         return "–"
     rounded = f"{value:.2f}"
-    return "1.0" if rounded == "1.00" else rounded.replace("-0.", "−.").replace("0.", ".", 1)
+    named = {"1.00": "1.0", "-0.00": ".00"}
+    return named.get(rounded) or rounded.replace("-0.", "−.").removeprefix("0")
 
 
 def _text(
