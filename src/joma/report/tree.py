@@ -346,9 +346,10 @@ def _ink(value: float | None) -> str:
 def _short(value: float | None) -> str:
     if value is None:
         return "–"
-    rounded = f"{value:.2f}"
-    named = {"1.00": "1.0", "-0.00": ".00"}
-    return named.get(rounded) or rounded.replace("-0.", "−.").removeprefix("0")
+    rounded = f"{max(0.0, value):.2f}"
+    if value < 0 and f"{value:.2f}" != "-0.00":
+        return "<0"  # below chance: how far says nothing more
+    return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 
 
 def _text(
