@@ -19,6 +19,7 @@ COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
     "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
+    "scan": "Measure attention and weights over a series of saved steps, after looking for suspects.",
     "tree": "Hierarchies of latents: draw from them, learn their labels, find the latents in the network.",
 }
 

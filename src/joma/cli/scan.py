@@ -1,0 +1,291 @@
+"""``joma scan``: measure attention and weights over a series of saved steps, which is looked at first."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+from joma.errors import BadInput, RunFailed
+
+if TYPE_CHECKING:
+    from joma.measure.checkpoints import Series
+    from joma.measure.scanning import Plan
+    from joma.measure.verification import Verification
+    from joma.report.scan import Scan
+
+DEFAULT_LENGTH = 512
+NUM_SEQUENCES = 8
+
+
+def add_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of ``joma scan``."""
+    add = parser.add_argument
+    add("source", metavar="SOURCE", type=str, help="a folder with saved steps, a weight file, or owner/name on the hub")
+    add("--steps", type=str | int | None, metavar="LIST", help="which: 0,512,1000:143000:1000 (first:last:stride)")
+    add("--revisions", type=str | None, metavar="PATTERN", help="on a hub, which revisions: stage1-*")
+    add("--weights", type=str | None, help="safetensors, bin or gguf; default: the first of these that a step has")
+    add(
+        "--measure",
+        type=str,
+        default="attention,stable_rank",
+        metavar="NAMES",
+        help="what, by name or kind (attention, weights, loss, all), with commas between",
+    )
+    add(
+        "--text",
+        type=str | None,
+        metavar="FILE|NAME",
+        help="a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
+    )
+    add("--tokenizer", type=str | None, metavar="NAME|FILE", help="in place of the one beside the weights")
+    add("--length", type=PositiveInt | None, help="tokens of a sequence (default: 512, or the model's context)")
+    add("--sequences", type=PositiveInt | None, help="how many the model reads (default: 8)")
+    add(
+        "--out",
+        type=str | None,
+        metavar="DIR",
+        help="where everything goes (default: joma-scan/NAME); a second run goes on there",
+    )
+    add("--engine", choices=["processes", "ray"], default="processes", help="where steps are measured")
+    add("--workers", type=PositiveInt | None, help="steps at a time (default: as many as there are processors)")
+    add("--keep", action="store_true", help="keep what is fetched from a hub in DIR/downloads")
+    add("--verify", action="store_true", help="only look for suspects, exit with 1 if there are any")
+    add("--json", action="store_true", help="print JSON in place of tables, for machines")
+
+
+def run(options: Any) -> int:
+    """Look at the series, measure it, write, print, return the exit status."""
+    from joma.measure.measures import choose_measures
+
+    started = time.monotonic()
+    measures = choose_measures([name.strip() for name in options.measure.split(",") if name.strip()])
+    folder = Path(options.out) if options.out else Path("joma-scan") / (Path(options.source).resolve().name or "scan")
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
+    _check_together(options)
+    series = _series(options, folder)
+    verification = _verified(series)
+    if options.verify:
+        return _tell_suspects(verification, as_json=options.json)
+    plan, text = _plan(options, series, measures)
+    _warn(verification, as_json=options.json)
+    scan, interrupted = _scanned(options, plan, text, verification, folder, started)
+    record = _write(scan, folder)
+    _show(scan, record, folder, as_json=options.json)
+    if interrupted:
+        raise KeyboardInterrupt
+    if not scan.measured:
+        raise RunFailed(
+            f"none of the {len(scan.steps)} steps could be measured",
+            kept=f"the reasons are in {folder / 'scan.json'}",
+            remedy=scan.failed[0].remedy,
+        )
+    return 0
+
+
+def _check_together(options: Any) -> None:
+    """Refuse options that would be ignored."""
+    if options.verify:
+        given = [
+            name for name in ("text", "tokenizer", "length", "sequences", "out", "workers") if getattr(options, name)
+        ]
+        if given:
+            raise BadInput(f"--{given[0]} has no effect with --verify", expected="one of them", remedy="leave one out")
+    if options.keep and Path(options.source).expanduser().exists():
+        raise BadInput("--keep has no effect on a folder", expected="a repository on a hub", remedy="leave it out")
+
+
+def _series(options: Any, folder: Path) -> Series:
+    from joma.measure.checkpoints import open_series
+
+    open_with = partial(
+        open_series,
+        options.source,
+        revisions=options.revisions,
+        weights=options.weights,
+        cache=folder / "downloads" if options.keep else None,
+    )
+    series = open_with()
+    return series if options.steps is None else open_with(steps=chosen_steps(str(options.steps), series.steps))
+
+
+def chosen_steps(text: str, there: tuple[int, ...]) -> list[int]:
+    """The steps that a selection such as ``0,512,1000:143000:1000`` names: numbers, and ranges with both ends.
+
+    A range without a stride takes every step that is there; one with a stride must find each.
+
+    Raises:
+        BadInput: no such syntax, or nothing in a range.
+    """
+    chosen: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?::(\d+)(?::(\d+))?)?", part)
+        if match is None or match[3] == "0":
+            raise BadInput(
+                f"--steps holds {part!r}",
+                expected="numbers and ranges first:last or first:last:stride, with commas between",
+                remedy="write --steps 0,512,1000:143000:1000",
+            )
+        first, last, stride = (None if value is None else int(value) for value in match.groups())
+        assert first is not None
+        if last is None:
+            chosen.add(first)
+        else:
+            found = range(first, last + 1, stride) if stride else [step for step in there if first <= step <= last]
+            if not found:
+                raise BadInput(
+                    f"--steps {part} names no step",
+                    expected=f"a range within {min(there)} to {max(there)}",
+                    remedy="give the lower end first",
+                )
+            chosen.update(found)
+    return sorted(chosen)
+
+
+def _verified(series: Series) -> Verification:
+    from joma.cli.progress import shown_if_slow
+    from joma.measure.verification import verify
+
+    with shown_if_slow("looking at the steps") as tell:
+        return verify(series, progress=tell)
+
+
+def _tell_suspects(verification: Verification, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from joma.report.scan import suspect_table
+
+    if as_json:
+        print(json.dumps(asdict(verification), indent=1, ensure_ascii=False))
+    elif verification.rows:
+        _console().print(suspect_table(verification))
+    else:
+        num = len(verification.steps)
+        print(f"{verification.source}: nothing suspicious in {num} step{'s' if num > 1 else ''}")
+    return int(bool(verification.rows))
+
+
+def _warn(verification: Verification, *, as_json: bool) -> None:
+    """Say what is suspicious before anything is measured."""
+    if verification.rows and not as_json:
+        num = len({row.step for row in verification.rows})
+        print(f"joma: {num} of {len(verification.steps)} steps are suspect, see the table; going on", file=sys.stderr)
+
+
+def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan, str]:
+    import os
+
+    from joma.measure.measures import kinds_of
+    from joma.measure.scanning import Plan
+
+    # One step alone may use the whole machine; of several, each has one thread, which is faster for all of them.
+    num_threads = 1 if len(series.steps) > 1 else os.cpu_count() or 1
+    if not kinds_of(measures) & {"attention", "loss"}:
+        for name in ("text", "tokenizer", "length", "sequences"):
+            if getattr(options, name) is not None:
+                raise BadInput(
+                    f"--{name} has no effect on weights", expected="a measure that reads text", remedy="leave it out"
+                )
+        return Plan(series, measures, None, num_threads), ""
+    from joma.train.probe_text import probe_sequences, tokenizer_of
+    from joma.train.text import read_text
+
+    length = _length(options, series)
+    text = read_text(options.text)
+    num_sequences = options.sequences or NUM_SEQUENCES
+    probe = probe_sequences(text, tokenizer_of(series, options.tokenizer), num_sequences, length)
+    return Plan(
+        series, measures, probe, num_threads
+    ), f"{num_sequences} sequences of {length} tokens of {text.description}"
+
+
+def _length(options: Any, series: Series) -> int:
+    from joma.measure.building import longest_context
+
+    longest = longest_context(series.checkpoint(_readable(series)).config)
+    if options.length is None:
+        return min(DEFAULT_LENGTH, longest or DEFAULT_LENGTH)
+    if longest is not None and options.length > longest:
+        raise BadInput(
+            f"--length {options.length} is longer than the model's context",
+            expected=f"at most {longest} tokens",
+            remedy=f"give --length {longest}",
+        )
+    return options.length
+
+
+def _readable(series: Series) -> int:
+    """The last step whose table of contents can be read: they are all of one model."""
+    for step in reversed(series.steps):
+        try:
+            series.checkpoint(step)
+        except (BadInput, RunFailed):
+            if step == series.steps[0]:
+                raise
+        else:
+            return step
+    raise AssertionError("a series has at least one step")
+
+
+def _scanned(
+    options: Any, plan: Plan, text: str, verification: Verification, folder: Path, started: float
+) -> tuple[Scan, bool]:
+    """Measure what is not measured yet; an interruption leaves the finished steps there."""
+    from joma.cli.progress import shown_if_slow
+    from joma.measure.engines import measured
+    from joma.measure.scan_store import ScanStore
+    from joma.measure.scanning import is_current
+    from joma.report.scan import Scan
+
+    store = ScanStore(folder, plan.settings)
+    left = [step for step in plan.series.steps if not is_current(plan.series, store.results.get(step))]
+    interrupted = False
+    try:
+        with shown_if_slow(f"measuring {len(left)} steps" if len(left) > 1 else "measuring") as tell:
+            for result in measured(plan, left, engine=options.engine, num_workers=options.workers, progress=tell):
+                store.append(result)
+    except KeyboardInterrupt:
+        interrupted = True
+    results = tuple(store.results[step] for step in plan.series.steps if step in store.results)
+    seconds = time.monotonic() - started
+    series = plan.series
+    return (
+        Scan(series.source, plan.settings, text, series.steps, series.numbered, results, verification, seconds),
+        interrupted,
+    )
+
+
+def _write(scan: Scan, folder: Path) -> dict[str, Any]:
+    from joma.files import write_json
+    from joma.report.scan import scan_record, write_measurements
+
+    record = scan_record(scan)
+    write_json(folder / "scan.json", record)
+    write_measurements(scan.results, folder / "measurements.parquet")
+    return record
+
+
+def _show(scan: Scan, record: dict[str, Any], folder: Path, *, as_json: bool) -> None:
+    from joma.report.scan import scan_table
+
+    if as_json:
+        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    console = _console()
+    console.print(scan_table(scan))
+    console.print(f"everything: {folder.absolute().as_uri()}", soft_wrap=True)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Off a terminal there is no width to fit into, and a narrow table is hard to read.
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)

@@ -1,0 +1,267 @@
+"""What is measured in one saved step of a series, and a whole series of them that survives being killed.
+
+Everything about a step is computed with a fixed number of threads, one sequence after the other, so that its numbers
+are the same to the bit wherever and beside whatever else it is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from joma.errors import BadInput, RunFailed, cause_of
+from joma.measure.attention import visible_keys
+from joma.measure.building import built, needed_names, require_finite
+from joma.measure.capture import AttentionCall, observing
+from joma.measure.checkpoints import CheckpointFiles, Series
+from joma.measure.families import projections
+from joma.measure.measures import MEASURES, kinds_of
+from joma.measure.projections import Projection
+from joma.measure.scan_store import Row, StepResult
+from joma.measure.spectrum import effective_rank, spectral_norm, stable_rank
+
+MOST_GROUPS = 8
+"""Groups of probe sequences that numbers are kept for apart: repetitions, whose spread says how sure a number is."""
+
+NUM_FINGERPRINTED = 1024
+"""Entries of each of a few matrices that tell a step's weights from any other's."""
+
+_STATISTICS = {
+    "attention_entropy_nats": "entropy_nats",
+    "attention_entropy_normalized": "entropy_normalized",
+    "attention_sum_of_squares": "sum_of_squares",
+    "first_token_share": "first_token_share",
+    "attention_entropy_without_first_nats": "entropy_without_first_nats",
+}
+_SPECTRA: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "stable_rank": stable_rank,
+    "spectral_norm": lambda weight: spectral_norm(weight).value,
+    "effective_rank": effective_rank,
+}
+
+Report = Callable[[float], None]
+"""Told which share of a step is done; may raise to stop it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure in each step.
+
+    Args:
+        series: whose steps.
+        measures: names, from ``choose_measures``.
+        probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
+        num_threads: with which a step is measured; the last digits of sums depend on it.
+    """
+
+    series: Series
+    measures: tuple[str, ...]
+    probe: Tensor | None = None
+    num_threads: int = 1
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups of probe sequences there are; sequence i belongs to group i modulo this."""
+        return 0 if self.probe is None else min(MOST_GROUPS, len(self.probe))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a step's numbers depend on, as plain data."""
+        probe = None
+        if self.probe is not None:
+            digest = hashlib.sha256(self.probe.contiguous().numpy().tobytes()).hexdigest()[:16]
+            probe = {"sequences": len(self.probe), "length": self.probe.shape[1], "sha256": digest}
+        return {
+            "source": self.series.source,
+            "measures": list(self.measures),
+            "probe": probe,
+            "num_threads": self.num_threads,
+        }
+
+
+def measure_step(plan: Plan, step: int, report: Report = lambda share: None) -> StepResult:
+    """Measure one step; what goes wrong with it becomes its result.
+
+    Args:
+        plan: what to measure.
+        step: of the plan's series.
+        report: told how far it is.
+    """
+    series, started, before = plan.series, time.monotonic(), plan.series.bytes_read
+    rows: list[Row] = []
+    notes: list[str] = []
+    reason = remedy = fingerprint = ""
+    bytes_stored = 0
+    try:
+        checkpoint = series.checkpoint(step)
+        bytes_stored = sum(file.size for file in checkpoint.files)
+        fingerprint = fingerprint_of(series, step)
+        with _threads(plan.num_threads), torch.no_grad():
+            rows += _rows(plan, checkpoint, report, notes)
+    except (BadInput, RunFailed) as error:
+        rows, reason, remedy = [], error.problem, error.remedy
+    except (MemoryError, RuntimeError) as error:
+        rows, reason, remedy = [], f"it cannot be computed ({cause_of(error)})", "shorten --length, or see the docs"
+    return StepResult(
+        step,
+        tuple(rows),
+        fingerprint,
+        round(time.monotonic() - started, 3),
+        series.bytes_read - before,
+        bytes_stored,
+        reason,
+        remedy,
+        tuple(notes),
+    )
+
+
+def is_current(series: Series, result: StepResult | None) -> bool:
+    """Whether a kept result is of the very weights that the series has now; one that failed is tried again."""
+    if result is None or not result.ok:
+        return False
+    try:
+        return fingerprint_of(series, result.step) == result.fingerprint
+    except (BadInput, RunFailed):  # measuring it will say why
+        return False
+
+
+def fingerprint_of(series: Series, step: int) -> str:
+    """Tell a step's weights from any other's: by the hashes a hub knows, or else by a small sample of them.
+
+    Raises:
+        BadInput, RunFailed: as ``Series.read``.
+    """
+    checkpoint = series.checkpoint(step)
+    told = hashlib.sha256(str([(file.name, file.size, file.digest) for file in checkpoint.files]).encode())
+    if not all(file.digest for file in checkpoint.files):
+        matrices = [
+            name
+            for name, place in checkpoint.tensors.items()
+            if len(place.shape) >= 2 and place.dtype.is_floating_point
+        ]
+        for tensor in series.read(step, matrices[:: max(1, len(matrices) // 4)], at_most=NUM_FINGERPRINTED).values():
+            told.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()[:32]
+
+
+def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[str]) -> Iterator[Row]:
+    kinds = kinds_of(plan.measures)
+    runs = bool(kinds & {"attention", "loss"})
+    parts = float(runs) + float("weights" in kinds)
+    if runs:
+        names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
+        tensors = plan.series.read(checkpoint.step, names)
+        yield from _rows_of_model(plan, checkpoint, tensors, lambda share: report(share / parts))
+    else:
+        tensors = {}
+    if "weights" in kinds:
+        yield from _rows_of_weights(
+            plan, checkpoint, tensors, lambda share: report((share + float(runs)) / parts), notes
+        )
+
+
+def _rows_of_weights(
+    plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], report: Report, notes: list[str]
+) -> Iterator[Row]:
+    """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
+    wanted = [name for name in plan.measures if MEASURES[name].kind == "weights"]
+    by_tensor: dict[str, list[Projection]] = {}
+    for projection in projections(checkpoint.config, checkpoint.tensors):
+        by_tensor.setdefault(projection.tensor, []).append(projection)
+    for done, (name, parts) in enumerate(by_tensor.items()):
+        report(done / len(by_tensor))
+        tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
+        require_finite({name: tensor})
+        for part in parts:
+            matrices = part.of(tensor)
+            if not bool((matrices != 0).flatten(-2).any(-1).all()):
+                notes.append(f"layer {part.layer}, {part.role}: zeros, which have no rank, are left out")
+                continue
+            for measure in wanted:
+                yield from _spectra(measure, part, matrices)
+
+
+def _spectra(measure: str, part: Projection, matrices: Tensor) -> Iterator[Row]:
+    value = _SPECTRA[measure]
+    if matrices.dim() == 3:
+        for head, number in enumerate(value(matrices).tolist()):
+            yield Row(part.layer, head, part.role, None, measure, number)
+        # outputs by inputs: heads lie side by side in the columns of the output projection, below one another elsewhere
+        matrices = matrices.movedim(0, 1).flatten(1) if part.role == "output" else matrices.flatten(0, 1)
+    yield Row(part.layer, None, part.role, None, measure, float(value(matrices)))
+
+
+def _rows_of_model(
+    plan: Plan, checkpoint: CheckpointFiles, tensors: Mapping[str, Tensor], report: Report
+) -> Iterator[Row]:
+    """Attention and loss on the probe, in means over each group of sequences."""
+    assert plan.probe is not None
+    with_head = "loss_nats" in plan.measures
+    model = built(checkpoint.config, tensors, with_head=with_head)
+    groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
+    wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
+    for index, tokens in enumerate(plan.probe):
+        report(index / len(plan.probe))
+        found = groups[index % plan.num_groups]
+
+        def keep(call: AttentionCall, found: dict = found) -> None:
+            for name, value in _means(call, wanted).items():
+                found.setdefault((call.layer, name), []).append(value)
+
+        with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
+            output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
+        if with_head:
+            loss = torch.nn.functional.cross_entropy(output.logits[0, :-1], tokens[1:])
+            found.setdefault((None, "loss_nats"), []).append(loss.double())
+        if index == 0 and wanted and not found:
+            raise BadInput(
+                "no attention was seen while the model ran",
+                expected="a Transformer",
+                remedy="measure its weights alone: --measure weights",
+            )
+    for number, found in enumerate(groups):
+        for (layer, name), values in found.items():
+            mean = torch.stack(values).mean(0)
+            if not bool(mean.isfinite().all()):
+                raise BadInput(
+                    f"{name} of layer {layer} is not finite",
+                    expected="activations that fit into float32",
+                    remedy="leave this step out",
+                )
+            for head, value in enumerate(mean.flatten().tolist()):
+                yield Row(layer, None if layer is None else head, None, number, name, value)
+
+
+def _means(call: AttentionCall, wanted: Sequence[str]) -> dict[str, Tensor]:
+    """Means over the queries that see two keys or more, (H,) each; a query that sees one has nothing to spread."""
+    statistics = call.statistics()
+    spreads = visible_keys(call.q, call.k, is_causal=call.is_causal, attn_mask=call.attn_mask) > 1
+    spreads = spreads.expand(call.q.shape[:-1])
+    if (counted := call.counted()) is not None:
+        spreads = spreads & counted
+    num = spreads.sum((0, 2)).double().clamp_min(1)
+    return {
+        name: getattr(statistics, _STATISTICS[name]).double().masked_fill(~spreads, 0).sum((0, 2)) / num
+        for name in wanted
+    }
+
+
+def _has_cache(model: Any) -> bool:
+    return getattr(getattr(model, "config", None), "use_cache", None) is not None
+
+
+@contextlib.contextmanager
+def _threads(num: int) -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
