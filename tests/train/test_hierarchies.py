@@ -57,6 +57,12 @@ def test_workers_give_every_batch_once_and_in_order(num_workers):
     assert taken(later, 6) == alone[11:]
 
 
+def test_workers_go_on_where_the_stream_itself_has_been():
+    stream, alone = HierarchyStream(LAWS[0], 4, seed=3), taken(HierarchyStream(LAWS[0], 4, seed=3), 9)
+    assert taken(stream, 3) == alone[:3]
+    assert taken(DataLoader(stream, batch_size=None, num_workers=2), 6) == alone[3:]
+
+
 class WithState(IterableDataset):
     """A stream whose workers tell their own state with each batch, as a loader that saves workers' states asks."""
 

@@ -82,18 +82,18 @@ class HierarchyStream(IterableDataset[Samples]):
 
     def __iter__(self) -> Iterator[Samples]:
         worker = get_worker_info()
-        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         while True:
-            number = self._first_batch + self._num_taken * stride + offset
-            self._num_taken += 1  # before the batch is handed out: a state saved then counts it
+            # The place moves before the batch is handed out: a state saved then counts it.
+            if worker is None:
+                number, self._first_batch = self._first_batch, self._first_batch + 1
+            else:
+                number = self._first_batch + self._num_taken * worker.num_workers + worker.id
+                self._num_taken += 1
             yield self.batch(number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as plain data."""
-        first_batch, num_taken = self._first_batch, self._num_taken
-        if get_worker_info() is None:  # a worker's own batches are not the next ones of the whole stream
-            first_batch, num_taken = first_batch + num_taken, 0
-        return {"stream": self._identity(), "first_batch": first_batch, "num_taken": num_taken}
+        """Where the stream is, as plain data; ``num_taken`` counts a worker's own batches, and is 0 elsewhere."""
+        return {"stream": self._identity(), "first_batch": self._first_batch, "num_taken": self._num_taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go where a stream of the same law, seed, batch size, order and kind of device was.
