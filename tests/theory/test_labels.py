@@ -48,7 +48,15 @@ def test_a_certain_tree_says_its_label_and_refuses_what_cannot_be():
         label_posterior(tree, torch.tensor([[True, False, True, True]]))
 
 
-@pytest.mark.parametrize("present", [torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4)])
+@pytest.mark.parametrize(
+    "present",
+    [
+        torch.ones(2, 3, dtype=torch.bool),
+        torch.ones(2, 4),
+        torch.ones(4, dtype=torch.bool),
+        torch.ones(1, 2, 4, dtype=torch.bool),
+    ],
+)
 def test_anything_but_the_presence_of_all_tokens_is_refused(present):
     with pytest.raises(InvalidArgument, match="present"):
         label_posterior(balanced_tree((2, 2), 0.5), present)

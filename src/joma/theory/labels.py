@@ -26,7 +26,7 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
     Raises:
         InvalidArgument: tokens that no label can give.
     """
-    if present.shape[-1] != tree.num_tokens or present.dtype != torch.bool:
+    if present.dim() != 2 or present.shape[1] != tree.num_tokens or present.dtype != torch.bool:
         raise InvalidArgument(
             "label_posterior",
             "present",
