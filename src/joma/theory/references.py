@@ -188,5 +188,32 @@ REFERENCES: dict[str, Reference] = {
             ),
             "z(l | m) rises in the order of P(yₗ = 1 | yₘ = 1), given the query m",
         ),
+        Reference(
+            "hierarchy.alignment",
+            "A Transformer that learns to tell labels finds the latents behind them: each level of the hierarchy in "
+            "hidden units of its own layer.",
+            f"Section 5 and Table 1, {PAPER}; laws with many inputs, held-out scores and controls ours",
+            ("the theory's dynamics carry over to a trained decoder", "as many layers as levels of latents"),
+            "corr(hidden unit of layer s, latent of level s), against the untrained network",
+        ),
+        Reference(
+            "hierarchy.table1",
+            "In trained Transformers the best hidden unit of each latent correlates with it highly, in its own layer: "
+            "evidence that training finds the hierarchy.",
+            f"Table 1, {PAPER}",
+            ("one input for each class", "units chosen and scored on the same inputs", "no control in the paper"),
+            "mean over latents of max over units of corr(max-pooled unit of layer s, latent of level s)",
+        ),
+        Reference(
+            "hierarchy.expressible",
+            "There are weights with which every latent of a hierarchy is exactly one hidden unit of its layer, and the "
+            "class is always right.",
+            "derived, docs/expressiveness",
+            (
+                "each class always shows the same tokens, and no two classes the same ones",
+                "one layer for each level, and one in front where level 0 does not fit the first",
+            ),
+            "unit i of layer s = 1 where latent i of level s is present, 0 elsewhere",
+        ),
     )
 }
