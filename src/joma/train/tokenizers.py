@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from joma.errors import BadInput, cause_of
+from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.train.textfiles import missing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SPECIAL = ("<|endoftext|>", "<|padding|>")
+"""What ends a text and what fills up a batch: tokens 0 and 1 of a tokenizer that is learned here."""
+
 _PIECE = 100_000
 """Characters tokenised at once; pieces end with a line, are cut in parallel, and bound the memory it takes."""
 
 
-def encoded(train: str, held_out: str, name: str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], int | None]:
+def encoded(
+    train: str, held_out: str, name: str, *, keep_ids: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], int | None]:
     """Both parts of a text as ids of a tokenizer, numbered anew so that every id occurs.
 
     Args:
         train, held_out: the text.
         name: a ``tokenizer.json``, a folder, or a name on the hub.
+        keep_ids: number tokens as the tokenizer does instead, those that never occur included.
 
     Returns:
         ids of either part, (T,) int64; the tokens by id, in the tokenizer's order; the id of its unknown token,
@@ -31,6 +37,9 @@ def encoded(train: str, held_out: str, name: str) -> tuple[torch.Tensor, torch.T
     """
     tokenizer = load_tokenizer(name)
     parts = [_ids(tokenizer, part) for part in (train, held_out)]
+    if keep_ids:
+        names = tuple(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))))
+        return parts[0], parts[1], names, tokenizer.unk_token_id
     used, compact = torch.unique(torch.cat(parts), return_inverse=True)
     vocabulary = tuple(str(token) for token in tokenizer.convert_ids_to_tokens(used.tolist()))
     at = (used == tokenizer.unk_token_id).nonzero() if tokenizer.unk_token_id is not None else used[:0]
@@ -66,6 +75,37 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             f"the model {name!r} has no tokenizer", expected="a model that reads text", remedy="give another name"
         )
     return tokenizer
+
+
+def learned_tokenizer(text: str, size: int) -> str:
+    """A byte-level tokenizer of a text (byte pairs), as the content of a ``tokenizer.json``; the same every time.
+
+    Args:
+        text: what it is learned from.
+        size: tokens, the 256 bytes and the two special ones of Pythia's tokenizer (ids 0 and 1) among them.
+
+    Raises:
+        InvalidArgument: too small a size.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if size < len(alphabet) + len(SPECIAL):
+        raise InvalidArgument(
+            "learned_tokenizer",
+            "size",
+            required=f"at least {len(alphabet) + len(SPECIAL)}, for every byte and {len(SPECIAL)} special tokens",
+            received=f"{size}",
+            remedy="take 1,000 or more",
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(_pieces(text), trainer)
+    return tokenizer.to_str()
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, part: str) -> torch.Tensor:

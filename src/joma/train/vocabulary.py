@@ -52,7 +52,9 @@ class Tokens:
     share_unknown: float
 
 
-def tokenize(text: Text, vocabulary_size: int | None = None, tokenizer: str | None = None) -> Tokens:
+def tokenize(
+    text: Text, vocabulary_size: int | None = None, tokenizer: str | None = None, *, keep_ids: bool = False
+) -> Tokens:
     """Turn a text into ids.
 
     Without a tokenizer the vocabulary is ``<unk>`` (id 0) and the commonest words of the training part, the
@@ -65,11 +67,16 @@ def tokenize(text: Text, vocabulary_size: int | None = None, tokenizer: str | No
         vocabulary_size: how many words, ``<unk>`` among them; 2,000 if not given. Not with a tokenizer.
         tokenizer: a ``tokenizer.json``, a folder with one, or the name of a model on the hub. Only the tokens
             that occur in the text are kept, since each of the others would cost a row of the network for nothing.
+        keep_ids: keep all of the tokenizer's tokens under its own numbers, for a network that is saved with it.
 
     Raises:
         BadInput: a size together with a tokenizer, a size below 2, a text without a word, a tokenizer that
-            cannot be had.
+            cannot be had, ``keep_ids`` without a tokenizer.
     """
+    if keep_ids and tokenizer is None:
+        raise InvalidArgument(
+            "tokenize", "keep_ids", required="a tokenizer with it", received="True", remedy="name the tokenizer"
+        )
     if tokenizer is not None:
         if vocabulary_size is not None:
             raise BadInput(
@@ -77,7 +84,7 @@ def tokenize(text: Text, vocabulary_size: int | None = None, tokenizer: str | No
                 expected="one of the two, since a tokenizer brings its own vocabulary",
                 remedy="leave out the vocabulary size",
             )
-        train, held_out, vocabulary, unknown = encoded(text.train, text.held_out, tokenizer)
+        train, held_out, vocabulary, unknown = encoded(text.train, text.held_out, tokenizer, keep_ids=keep_ids)
         what = f"{len(vocabulary):,} tokens of the tokenizer {tokenizer}"
         return _tokens(text, what, train, held_out, vocabulary, unknown)
     size = DEFAULT_VOCABULARY_SIZE if vocabulary_size is None else vocabulary_size

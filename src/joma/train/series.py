@@ -1,0 +1,284 @@
+"""Small models of well-known families that learn real text in seconds, every saved step laid out as on a hub.
+
+A series is a folder with one folder per saved step, ``step0``, ``step1``, ``step2``, ``step4`` …, each complete in
+itself: ``config.json``, ``model.safetensors``, ``tokenizer.json``. It is what the instruments for checkpoint series
+are tried on, and what the claims about them are tested on where no network reaches the published ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from joma.domains import POSITIVE
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.files import replacing, write_json
+from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
+from joma.train.run import locked
+from joma.train.vocabulary import Tokens, require_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+KEEP_EVERY_S = 2.0
+"""How often the state of an unfinished training is kept: so much work a kill may cost."""
+
+WEIGHTS, RECIPE = "model.safetensors", "series.json"
+_UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class SeriesRecipe:
+    """A series' complete description, beside the text: the same recipe and text give the same files.
+
+    Args:
+        family: ``gpt_neox``, laid out as Pythia, or ``opt``.
+        num_steps: optimiser steps (AdamW); the last one is saved.
+        save_every: steps between saved steps, from this one on; before it they double: 0, 1, 2, 4, ….
+        learning_rate: constant throughout, after a rise over the first ``warm_up`` steps.
+        warm_up: steps; 0 for none.
+        batch_size: parallel streams of the text.
+        length: tokens of each per step, and the model's longest context.
+        num_layers, width, num_heads: the model's; its MLP is four times as wide.
+        seed: of the initial weights.
+    """
+
+    family: Literal["gpt_neox", "opt"] = "gpt_neox"
+    num_steps: int = 400
+    save_every: int = 32
+    learning_rate: float = 1e-3
+    warm_up: int = 0
+    batch_size: int = 8
+    length: int = 64
+    num_layers: int = 3
+    width: int = 64
+    num_heads: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in _MODELS:
+            raise _bad("family", f"one of {', '.join(_MODELS)}", repr(self.family), "name one of these")
+        for name in ("num_steps", "save_every", "batch_size", "num_layers", "width", "num_heads"):
+            if getattr(self, name) < 1:
+                raise _bad(name, "at least 1", f"{getattr(self, name)}", "take 1 or more")
+        if self.length < 2:
+            raise _bad("length", "at least 2", f"{self.length}", "take 64")
+        if not 0 <= self.warm_up <= self.num_steps:
+            raise _bad("warm_up", f"from 0 to num_steps ({self.num_steps})", f"{self.warm_up}", "take 0 for none")
+        if self.width % (2 * self.num_heads):
+            remedy = "take a multiple, since every head gets as many dimensions, in pairs"
+            raise _bad("width", f"a multiple of {2 * self.num_heads}", f"{self.width}", remedy)
+        POSITIVE.check(self.learning_rate, "SeriesRecipe", "learning_rate")
+
+    def saved_steps(self) -> tuple[int, ...]:
+        """The steps that are saved: 0, then doubling up to ``save_every``, then evenly, and the last."""
+        doubling = (1 << power for power in range(self.save_every.bit_length()))
+        early = (step for step in doubling if step < min(self.save_every, self.num_steps))
+        return tuple(sorted({0, *early, *range(self.save_every, self.num_steps, self.save_every), self.num_steps}))
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Where a series keeps a step."""
+    return folder / f"step{step}"
+
+
+def train_series(
+    recipe: SeriesRecipe,
+    tokens: Tokens,
+    tokenizer: str,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train a model and save its series, or go on where an earlier call was stopped.
+
+    Args:
+        recipe: all that the files depend on, beside the text.
+        tokens: the text, numbered by the tokenizer (``tokenize`` with ``keep_ids``).
+        tokenizer: the content of its ``tokenizer.json``, which every step carries.
+        folder: of this series alone; created if need be.
+        progress: told (steps done, steps in all); what it raises stops the training, which can be taken up later.
+
+    Returns:
+        the folder; its files are the same to the bit each time, on one machine and one version of torch.
+
+    Raises:
+        BadInput: a text too short, or a folder that holds something else.
+        RunFailed: the loss is no number any more, or the disk refuses; the steps saved so far stay.
+    """
+    require_tokens(tokens, recipe.batch_size, recipe.length, 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order, and several series side by side
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder), torch.random.fork_rng(devices=[]):
+            _claim(folder, recipe, tokens)
+            missing = [step for step in recipe.saved_steps() if not (step_folder(folder, step) / WEIGHTS).exists()]
+            if missing:
+                _Training(recipe, tokens, tokenizer, folder).go(missing[0], progress)
+            shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
+    except OSError as error:
+        raise RunFailed(
+            f"the series cannot be written ({error.strerror or error})",
+            kept=f"{folder} keeps the steps saved so far",
+            remedy="free space on the disk, then run it again",
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+    if progress is not None:
+        progress(recipe.num_steps, recipe.num_steps)
+    return folder
+
+
+class _Training:
+    """A model and its optimiser between two steps."""
+
+    def __init__(self, recipe: SeriesRecipe, tokens: Tokens, tokenizer: str, folder: Path) -> None:
+        self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
+        torch.manual_seed(recipe.seed)
+        self.model = _MODELS[recipe.family](recipe, len(tokens.vocabulary)).train()
+        self.config = f"{self.model.config.to_json_string(use_diff=False)}\n"
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, fused=True
+        )
+        num_per_stream = len(tokens.train) // recipe.batch_size
+        self.streams = tokens.train[: num_per_stream * recipe.batch_size].view(recipe.batch_size, num_per_stream)
+        self.step, self.kept_at = 0, time.monotonic()
+
+    def go(self, first_missing: int, progress: Callable[[int, int], None] | None) -> None:
+        """Train from the newest state that was kept before the first missing step to the last."""
+        self._resume(first_missing)
+        saved = frozenset(self.recipe.saved_steps())
+        while True:
+            if progress is not None:
+                progress(self.step, self.recipe.num_steps)
+            if self.step in saved:
+                self._save()
+            if self.step == self.recipe.num_steps:
+                return
+            self._advance()
+
+    def _resume(self, first_missing: int) -> None:
+        kept = newest_checkpoint(self.folder / _UNFINISHED, before=first_missing + 1)
+        if kept is None:
+            return
+        # A head that is tied to the embedding is kept once, and the model wants it twice.
+        restore(replace(kept, model={**self.model.state_dict(), **kept.model}), self.model, self.optimizer)
+        self.step = kept.step
+
+    def _advance(self) -> None:
+        recipe = self.recipe
+        last = self.streams.shape[1] - 1
+        start = self.step * recipe.length % (last - last % recipe.length)
+        inputs, targets = (self.streams[:, at : at + recipe.length] for at in (start, start + 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, (self.step + 1) / max(1, recipe.warm_up))
+        logits = self.model(inputs, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        if not torch.isfinite(loss):
+            raise RunFailed(
+                f"the loss of step {self.step} is {loss.item()}",
+                kept=f"{self.folder} keeps the steps saved before",
+                remedy="take a smaller learning rate",
+            )
+
+    def _save(self) -> None:
+        """Let the step's folder appear whole, and keep what the training goes on from now and then."""
+        place = step_folder(self.folder, self.step)
+        if not (place / WEIGHTS).exists():
+            with replacing(place / "config.json") as temporary:
+                temporary.write_text(self.config, encoding="utf-8")
+            with replacing(place / "tokenizer.json") as temporary:
+                temporary.write_text(self.tokenizer, encoding="utf-8")
+            with replacing(place / WEIGHTS) as temporary:  # the last: where it is, all is
+                temporary.write_bytes(_safetensors(dict(self.model.named_parameters())))
+        if time.monotonic() - self.kept_at >= KEEP_EVERY_S and self.step < self.recipe.num_steps:
+            state = checkpoint_of(self.step, self.model, self.optimizer, 0.0, 0)
+            write_checkpoint(replace(state, model=dict(self.model.named_parameters())), self.folder / _UNFINISHED)
+            self.kept_at = time.monotonic()
+
+
+def _safetensors(parameters: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: parameter.detach() for name, parameter in parameters.items()}, {"format": "pt"})
+
+
+def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens) -> None:
+    """Make sure that the folder is empty or holds this very series."""
+    wanted = {"recipe": asdict(recipe), "text": {"name": tokens.name, "digest": tokens.digest}}
+    path = folder / RECIPE
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            there = None
+        if there == wanted:
+            return
+        problem = f"{folder} holds the series of another recipe or text"
+    elif others := [entry.name for entry in folder.iterdir()]:
+        problem = f"{folder} holds something that is no series ({others[0]})"
+    else:
+        write_json(path, wanted)
+        return
+    raise BadInput(problem, expected="a new or empty folder, or one of the same series", remedy="choose another folder")
+
+
+def _gpt_neox(recipe: SeriesRecipe, vocabulary_size: int) -> PreTrainedModel:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            **_shared_settings(recipe, vocabulary_size),
+            intermediate_size=4 * recipe.width,
+            use_parallel_residual=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
+        )
+    )
+
+
+def _opt(recipe: SeriesRecipe, vocabulary_size: int) -> PreTrainedModel:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    return OPTForCausalLM(
+        OPTConfig(
+            **_shared_settings(recipe, vocabulary_size),
+            ffn_dim=4 * recipe.width,
+            word_embed_proj_dim=recipe.width,
+            pad_token_id=1,
+            dropout=0.0,
+        )
+    )
+
+
+def _shared_settings(recipe: SeriesRecipe, vocabulary_size: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary_size,
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.num_layers,
+        "num_attention_heads": recipe.num_heads,
+        "max_position_embeddings": recipe.length,
+        "attention_dropout": 0.0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+
+
+_MODELS: dict[str, Callable[[SeriesRecipe, int], PreTrainedModel]] = {"gpt_neox": _gpt_neox, "opt": _opt}
+
+
+def _bad(parameter: str, required: str, received: str, remedy: str) -> InvalidArgument:
+    return InvalidArgument("SeriesRecipe", parameter, required=required, received=received, remedy=remedy)
