@@ -84,6 +84,37 @@ class Chart:
     y_scale: Scale = "linear"
 
 
+@dataclass(frozen=True)
+class Heatmap:
+    """Numbers over two axes of named places, such as steps by layers.
+
+    Args:
+        id: unique among the pictures that stand together, letters, digits and underscores: it names the files.
+        title: one line.
+        caption: what a reader should see here, in a sentence or two.
+        x_label, y_label: what the places are.
+        x, y: names of the places, y from the bottom up.
+        values: one row for each y, one number for each x; ``None`` where there is none.
+        value_label: what the numbers are, with their unit.
+    """
+
+    id: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    x: Sequence[str]
+    y: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    value_label: str
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.y) or any(len(row) != len(self.x) for row in self.values):
+            raise ValueError(f"heatmap {self.title!r}: needs {len(self.y)} rows of {len(self.x)} values")
+        if not all(value is None or math.isfinite(value) for row in self.values for value in row):
+            raise ValueError(f"heatmap {self.title!r}: values must be finite, or None where there is none")
+
+
 def chart_from_json(data: Mapping[str, Any]) -> Chart:
     """Build the chart that ``dataclasses.asdict`` took apart."""
     parts = _with_tuples(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -85,7 +84,9 @@ def shown_if_slow(what: str) -> Generator[Callable[[float, float], None]]:
             progress.update(task, completed=done, total=total, visible=True)
             if not console.is_terminal and (said == started or now - said > QUIET_SECONDS):
                 said = now
-                left = (now - started) / done * (total - done) if done else math.inf
-                console.print(f"{what}: {done / total:.0%}, about {left:.0f} s left", markup=False)
+                left = (
+                    f"{done / total:.0%}, about {(now - started) / done * (total - done):.0f} s left" if done else "0%"
+                )
+                console.print(f"{what}: {left}", markup=False)
 
         yield tell

@@ -264,12 +264,17 @@ def _scanned(
 
 
 def _write(scan: Scan, folder: Path) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
     from joma.files import write_json
+    from joma.provenance import versions
     from joma.report.scan import scan_record, write_measurements
+    from joma.report.scan_page import write_scan
 
     record = scan_record(scan)
     write_json(folder / "scan.json", record)
     write_measurements(scan.results, folder / "measurements.parquet")
+    write_scan(scan, folder, created=datetime.now(UTC), versions=versions())
     return record
 
 
@@ -281,7 +286,7 @@ def _show(scan: Scan, record: dict[str, Any], folder: Path, *, as_json: bool) ->
         return
     console = _console()
     console.print(scan_table(scan))
-    console.print(f"everything: {folder.absolute().as_uri()}", soft_wrap=True)
+    console.print(f"the page: {(folder / 'report.html').absolute().as_uri()}", soft_wrap=True)
 
 
 def _console() -> Any:

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from joma.errors import BadInput
@@ -23,6 +24,8 @@ Progress = Callable[[float, float], None]
 """Told how many steps are done, in fractions, out of how many."""
 
 _POLL_S = 0.2
+_STARTING_S = 15.0  # two processes with torch and transformers, on a busy machine
+_NUM_TRIED = 2
 _OBJECT_STORE_BYTES = 256 << 20  # a plan is small, and Ray would take a third of the memory
 
 
@@ -40,8 +43,8 @@ def measured(
         plan: what to measure.
         steps: of its series.
         engine: where.
-        num_workers: at a time; with processes as many as there are cores, with Ray as many as the cluster has
-            processors, where ``None``.
+        num_workers: at a time. Where ``None``: with Ray as many as the cluster has processors; otherwise as many
+            processes as there are cores, or this one alone where the others would not pay.
         progress: told how far they all are.
 
     Raises:
@@ -52,15 +55,23 @@ def measured(
     if engine == "ray":
         yield from _with_ray(plan, steps, num_workers, progress)
         return
-    num = min(num_workers or os.cpu_count() or 1, len(steps))
-    yield from _here(plan, steps, progress) if num <= 1 else _with_processes(plan, steps, num, progress)
+    num, first = num_workers or os.cpu_count() or 1, 0
+    if num_workers is None and num > 1:
+        # Processes take seconds to start; whether that pays tells the second step (the first one imports).
+        first, took = min(_NUM_TRIED, len(steps)), 0.0
+        for result in _here(plan, steps[:first], progress, 0, len(steps)):
+            took = result.seconds
+            yield result
+        num = num if took * (len(steps) - first) > _STARTING_S else 1
+    num = min(num, len(steps) - first)
+    engine_here = _here if num <= 1 else partial(_with_processes, num_workers=num)
+    yield from engine_here(plan, steps[first:], progress, first, len(steps))
 
 
-def _here(plan: Plan, steps: Sequence[int], progress: Progress) -> Iterator[StepResult]:
-    for index, step in enumerate(steps):
-        progress(index, len(steps))
-        yield measure_step(plan, step, lambda share, index=index: progress(index + share, len(steps)))
-    progress(len(steps), len(steps))
+def _here(plan: Plan, steps: Sequence[int], progress: Progress, before: int, total: int) -> Iterator[StepResult]:
+    for done, step in enumerate(steps, before):
+        yield measure_step(plan, step, lambda share, done=done: progress(done + share, total))
+        progress(done + 1, total)
 
 
 @dataclass(frozen=True)
@@ -81,17 +92,19 @@ class _Worker:
 _worker: _Worker | None = None  # a worker's own, set once when it starts
 
 
-def _with_processes(plan: Plan, steps: Sequence[int], num: int, progress: Progress) -> Iterator[StepResult]:
+def _with_processes(
+    plan: Plan, steps: Sequence[int], progress: Progress, before: int, total: int, *, num_workers: int
+) -> Iterator[StepResult]:
     """Spawned processes, so that no state of this one (threads, locks) leaks into them."""
     context = multiprocessing.get_context("spawn")
     worker = _Worker(plan, context.RawArray("d", len(steps)), context.RawValue("b", 0))
-    with ProcessPoolExecutor(num, context, _start_worker, (worker,)) as pool:
+    with ProcessPoolExecutor(num_workers, context, _start_worker, (worker,)) as pool:
         with _deaf_to_interrupts():
             waiting = {pool.submit(_in_worker, step, index): step for index, step in enumerate(steps)}
         try:
             while waiting:
                 done = wait(waiting, timeout=_POLL_S, return_when=FIRST_COMPLETED).done
-                progress(sum(worker.shares), len(steps))
+                progress(before + sum(worker.shares), total)
                 for future in done:
                     yield _outcome(future, waiting.pop(future))
         except BaseException:

@@ -77,25 +77,42 @@ def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Pat
 
 def page(outcomes: Sequence[Outcome], context: Context) -> str:
     """The whole page as one HTML text."""
+    return document(
+        context.title,
+        (
+            element("a", "Skip to the verdicts", href="#verdicts", class_="skip"),
+            _header(outcomes, context),
+            element(
+                "main",
+                _verdicts(outcomes),
+                _lead(outcomes),
+                *(claim_section(outcome, context.command(outcome.claim.id)) for outcome in outcomes),
+            ),
+            _footer(outcomes, context),
+        ),
+        _plots(outcomes),
+    )
+
+
+def document(title: str, parts: Sequence[Markup], plots: Mapping[str, object]) -> str:
+    """One HTML file with its style, its scripts and its data; it fetches nothing and runs nothing else.
+
+    Args:
+        title: of the window.
+        parts: of the body, from top to bottom.
+        plots: what plotly is told, by the key that a plot's place names.
+    """
     scripts = _scripts()
     body = element(
         "body",
-        element("a", "Skip to the verdicts", href="#verdicts", class_="skip"),
-        _header(outcomes, context),
-        element(
-            "main",
-            _verdicts(outcomes),
-            _lead(outcomes),
-            *(claim_section(outcome, context.command(outcome.claim.id)) for outcome in outcomes),
-        ),
-        _footer(outcomes, context),
-        data_script(_plots(outcomes), id="plots"),
+        *parts,
+        data_script(plots, id="plots"),
         *(element("script", Markup(script)) for script in scripts),
     )
-    return f"<!doctype html>\n{element('html', _head(context, scripts), body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', _head(title, scripts), body, lang='en')}\n"
 
 
-def _head(context: Context, scripts: Sequence[str]) -> Markup:
+def _head(title: str, scripts: Sequence[str]) -> Markup:
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
@@ -108,7 +125,7 @@ def _head(context: Context, scripts: Sequence[str]) -> Markup:
         element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name_="color-scheme", content="light dark"),
         element("meta", name_="referrer", content="no-referrer"),
-        element("title", context.title),
+        element("title", title),
         element("style", Markup(_style())),
     )
 

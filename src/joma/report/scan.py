@@ -143,6 +143,16 @@ def verdicts(results: Sequence[StepResult]) -> list[tuple[Course, Recovery]]:
     return [(course, found) for course in asked if (found := recovery(course.steps, course.values)) is not None]
 
 
+def shown_verdicts(results: Sequence[StepResult]) -> list[tuple[Course, Recovery]]:
+    """Those that people are shown: entropy, and the rank that the theory speaks of; all are in ``scan.json``."""
+    shown = ("attention_entropy_nats", "stable_rank")
+    return [
+        (course, found)
+        for course, found in verdicts(results)
+        if course.measure in shown and course.projection in (None, FIRST_ROLE)
+    ]
+
+
 def why_no_verdict(scan: Scan) -> str:
     """Why nothing is said of recovery; empty where something is."""
     num = len(scan.measured)
@@ -182,7 +192,7 @@ def scan_table(scan: Scan) -> Group:
         parts.append(suspect_table(scan.verification))
     if scan.failed:
         parts.append(_failed_table(scan.failed))
-    if found := [entry for entry in verdicts(scan.measured) if _is_shown(entry[0])]:
+    if found := shown_verdicts(scan.measured):
         parts.append(_verdict_table(found))
         parts.append(Text(interval_note(found), style="dim"))
     elif scan.measured:
@@ -210,10 +220,8 @@ def cost_text(scan: Scan) -> str:
     took = [result.seconds for result in scan.measured]
     share = f" ({read / stored:.1%})" if stored else ""
     each = f"; {format_seconds(float(np.median(took)))} a step" if took else ""
-    return (
-        f"{len(took)} of {len(scan.steps)} steps measured, {format_bytes(read)} read of "
-        f"{format_bytes(stored)} stored{share}{each}"
-    )
+    what = f"{len(took)} of {len(scan.steps)} steps measured, " if scan.numbered else ""
+    return f"{what}{format_bytes(read)} read of {format_bytes(stored)} stored{share}{each}"
 
 
 def format_bytes(num: float) -> str:
@@ -247,10 +255,6 @@ def title_of(course: Course) -> str:
     return words if course.projection is None else f"{words} of {course.projection}"
 
 
-def _is_shown(course: Course) -> bool:
-    return course.measure in ("attention_entropy_nats", "stable_rank") and course.projection in (None, FIRST_ROLE)
-
-
 def _verdict_table(found: Sequence[tuple[Course, Recovery]]) -> Table:
     table = Table()
     table.add_column("layer", justify="right")
@@ -276,19 +280,29 @@ def _verdict_table(found: Sequence[tuple[Course, Recovery]]) -> Table:
     return table
 
 
-def _level_table(scan: Scan) -> Table:
-    """Levels of each layer at the last step: all that one model or a short series has to say."""
+def levels(scan: Scan) -> tuple[list[str], list[list[str]]]:
+    """Each layer at the last measured step, as columns and rows: all that one model or a short series has to say."""
     last = scan.measured[-1].step
-    shown = [course for course in courses(scan.measured) if course.projection in (None, FIRST_ROLE)]
+    shown = [
+        course for course in courses(scan.measured) if course.projection in (None, FIRST_ROLE) and last in course.steps
+    ]
     names = list(dict.fromkeys(title_of(course) for course in shown))
-    values = {(course.layer, title_of(course)): course for course in shown if last in course.steps}
-    table = Table(title=f"Step {last:,}" if scan.numbered else None, title_justify="left")
-    table.add_column("layer", justify="right")
-    for name in names:
+    values = {(course.layer, title_of(course)): format_number(float(course.mean[-1])) for course in shown}
+    rows = [[str(layer), *(values.get((layer, name), "–") for name in names)] for layer in _layers(shown)]
+    return ["layer", *names], rows
+
+
+def _layers(found: Iterable[Course]) -> list[int]:
+    return sorted({course.layer for course in found})
+
+
+def _level_table(scan: Scan) -> Table:
+    head, rows = levels(scan)
+    table = Table(title=f"Step {scan.measured[-1].step:,}" if scan.numbered else None, title_justify="left")
+    for name in head:
         table.add_column(name, justify="right", overflow="fold")
-    for layer in sorted({course.layer for course in shown}):
-        cells = [values.get((layer, name)) for name in names]
-        table.add_row(str(layer), *("–" if cell is None else format_number(float(cell.mean[-1])) for cell in cells))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

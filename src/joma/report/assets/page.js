@@ -44,7 +44,14 @@
   const read = (place, points) => {
     clear(place);
     const figure = place.closest("figure");
-    for (const { curveNumber, x, y } of points) {
+    for (const { curveNumber, x, y, z } of points) {
+      if (z !== undefined) {
+        const { x: columns, y: rows, xNames, yNames } = place.dataset;
+        const [column, row] = [xNames.split("\n")[x], yNames.split("\n")[y]];
+        const where = `${columns} ${column}, ${rows} ${row}`;
+        figure.querySelector(".axis-label.x .reading").textContent = `${where}: ${brief(z)}`;
+        continue;
+      }
       const buttons = [...figure.querySelectorAll(".legend button")];
       const button = buttons.find(({ dataset }) => dataset.traces.split(" ").includes(String(curveNumber)));
       button.querySelector(".reading").textContent = brief(y);

@@ -1,0 +1,152 @@
+"""Heatmaps, as figures for a paper and as interactive plots: one scale from light to dark, the same everywhere.
+
+A step more in value is a step darker throughout, so that a picture survives grey printing and colour-vision
+deficiencies; places without a value are left as paper.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from joma.charts import Heatmap
+from joma.report.figures import WIDTH_INCHES, write_pictures
+from joma.report.looks import LIGHT
+from joma.report.markup import Markup, element
+
+STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
+"""Colours from the lowest value to the highest."""
+
+_SCALE = LinearSegmentedColormap.from_list("light to dark", list(STOPS))
+_MOST_TICKS = 9
+_ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
+
+
+def write_heatmap(heatmap: Heatmap, folder: Path) -> tuple[Path, Path]:
+    """Draw ``heatmap`` and write ``<id>.svg`` and ``<id>.png``.
+
+    Returns:
+        The paths of the SVG and of the PNG.
+
+    Raises:
+        OSError: a file cannot be written; what stood there before is unchanged.
+    """
+    return write_pictures(lambda: _figure(heatmap), folder / heatmap.id, heatmap.title, heatmap.caption)
+
+
+def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
+    """What the page's script hands to plotly: ``data`` and ``layout``, plain data."""
+    trace = {
+        "type": "heatmap",
+        "x": list(range(len(heatmap.x))),
+        "y": list(range(len(heatmap.y))),
+        "z": [list(row) for row in heatmap.values],
+        "colorscale": [[place / (len(STOPS) - 1), stop] for place, stop in enumerate(STOPS)],
+        "colorbar": {"thickness": 12, "outlinewidth": 0, "ticklen": 0, "x": 1.01},
+        "hoverinfo": "none",  # the script writes what is under the pointer below the plot
+        "xgap": 1 if len(heatmap.x) <= 60 else 0,
+        "ygap": 1 if len(heatmap.y) <= 60 else 0,
+    }
+    layout = {
+        "paper_bgcolor": "#0000",
+        "plot_bgcolor": "#0000",
+        "font": {"color": "quiet", "size": 13},
+        "margin": {"l": 36, "r": 8, "t": 10, "b": 32},
+        "hovermode": "closest",
+        "xaxis": _axis(heatmap.x),
+        "yaxis": _axis(heatmap.y) | {"automargin": True},
+    }
+    return {"data": [trace], "layout": layout}
+
+
+def heatmap_figure(heatmap: Heatmap, key: str) -> Markup:
+    """A heatmap's place in the page: title, what the colours are, axis labels, the empty plot and the caption.
+
+    Args:
+        heatmap: what is to be seen.
+        key: where the page's data holds this plot.
+    """
+    description = f"{heatmap.title}. {heatmap.value_label}, {heatmap.y_label} by {heatmap.x_label}. {heatmap.caption}"
+    reading = element("output", class_="reading", aria_live="off")
+    return element(
+        "figure",
+        element("h3", heatmap.title),
+        element("div", f"{heatmap.y_label}; colour: {heatmap.value_label}", class_="axis-label"),
+        element(
+            "div",
+            class_="plot",
+            data_plot=key,
+            data_x=heatmap.x_label,
+            data_y=heatmap.y_label,
+            data_x_names="\n".join(heatmap.x),
+            data_y_names="\n".join(heatmap.y),
+            role="img",
+            aria_label=description,
+        ),
+        element("div", heatmap.x_label, reading, class_="axis-label x"),
+        element("figcaption", heatmap.caption),
+        class_="chart",
+    )
+
+
+def _axis(names: Sequence[str]) -> dict[str, Any]:
+    ticks = _ticks(len(names))
+    return {
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [names[at] for at in ticks],
+        "tickangle": 0,
+        "showgrid": False,
+        "zeroline": False,
+        "ticklen": 3,
+        "tickcolor": "edge",
+        "range": [-0.5, len(names) - 0.5],
+    }
+
+
+def _ticks(num: int) -> list[int]:
+    """Places of at most nine labels, evenly spread, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, num - 1, min(num, _MOST_TICKS)).tolist()})
+
+
+def _figure(heatmap: Heatmap) -> Figure:
+    height = min(_MOST_INCHES, max(_LEAST_INCHES, _ROW_INCHES * len(heatmap.y)))
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    title = textwrap.wrap(heatmap.title, 52)
+    figure = Figure(figsize=(WIDTH_INCHES, height + 1.05 + 0.22 * len(title)), layout=layout, facecolor=LIGHT["paper"])
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
+    image = axes.imshow(values, cmap=_SCALE, aspect="auto", origin="lower", interpolation="nearest")
+    axes.set_title("\n".join(title), x=0.0, loc="left", fontsize=11.5, fontweight="bold", pad=22, parse_math=False)
+    axes.annotate(
+        heatmap.y_label,
+        (0, 1),
+        (0, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=LIGHT["quiet"],
+        parse_math=False,
+    )
+    axes.set_xlabel(heatmap.x_label, parse_math=False)
+    for axis, names in ((axes.xaxis, heatmap.x), (axes.yaxis, heatmap.y)):
+        ticks = _ticks(len(names))
+        axis.set_ticks(ticks, [names[at] for at in ticks])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=2)
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=max(8, 7 * height))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    bar.ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    bar.set_label(textwrap.fill(heatmap.value_label, max(18, round(11 * height))), parse_math=False)
+    return figure
