@@ -15,6 +15,7 @@ from joma.problem.tree import LatentTree, Law, Samples, digest
 from joma.report.rows import hierarchy_of
 
 _ROWS = 10
+_NUMBERS = 200  # in one cell: rich takes minutes to lay out a cell of a million
 
 
 def law_text(law: Law) -> str:
@@ -81,4 +82,5 @@ def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Ten
 
 
 def _numbers(values: torch.Tensor) -> str:
-    return " ".join(map(str, values.tolist())) or "–"
+    text = " ".join(map(str, values[:_NUMBERS].tolist())) or "–"
+    return text if len(values) <= _NUMBERS else f"{text} … ({len(values):,} in all)"
