@@ -185,6 +185,11 @@ def test_a_decoder_of_another_hierarchy_is_refused(other, lacks):
         check_expressive(expressive_decoder(LEVEL_1_ACCIDENT), other)
 
 
+def test_one_draw_of_random_inputs_is_not_taken_for_every_class():
+    with pytest.raises(InvalidArgument, match="random inputs"):
+        check_expressive(expressive_decoder(TIGHT), replace(TIGHT, show_probability=0.5))
+
+
 def test_tables_agree_with_the_law_that_samples():
     for law in LAWS.values():
         samples = law.sample(law.num_labels, torch.Generator(), torch.arange(law.num_labels))

@@ -128,7 +128,8 @@ def check_expressive(decoder: Decoder, law: Combinatorial, *, shuffled: bool = F
         seed: of that order.
 
     Raises:
-        InvalidArgument: the decoder has too few layers, units, tokens or outputs for the hierarchy.
+        InvalidArgument: the decoder has too few layers, units, tokens or outputs for the hierarchy; a class has more
+            than one input.
     """
     _check_fits(decoder.config, law)
     labels = torch.arange(law.num_labels)
@@ -151,6 +152,14 @@ def check_expressive(decoder: Decoder, law: Combinatorial, *, shuffled: bool = F
 
 
 def _check_fits(config: DecoderConfig, law: Combinatorial) -> None:
+    if not law.is_table:
+        raise InvalidArgument(
+            "check_expressive",
+            "law",
+            required="a table, so that one input a class is all there is to check",
+            received="a hierarchy with random inputs",
+            remedy="set show_probability=1 and give every latent one set of members",
+        )
     least = {
         "num_layers": (config.num_layers if config.mlp else 0, len(law.level_sizes)),
         "feed_forward": (config.feed_forward, max(law.level_sizes, default=1)),
