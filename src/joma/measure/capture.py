@@ -92,6 +92,7 @@ class Told:
         self._on_call = on_call
         self._names = {id(module): name for name, module in model.named_modules()}
         self._layers: set[int] = set()
+        self.num_running = 0  # passes through the model that are under way: kernels called elsewhere are not its own
         self.is_inside = False  # another door is telling of this kernel
 
     def knows(self, module: nn.Module) -> bool:
@@ -101,6 +102,11 @@ class Told:
     def start_pass(self, *_: Any) -> None:
         """Count layers from the first again."""
         self._layers.clear()
+        self.num_running += 1
+
+    def end_pass(self, *_: Any) -> None:
+        """Leave the model."""
+        self.num_running -= 1
 
     def tell(self, module: nn.Module | None, q: Tensor, k: Tensor, **settings: Any) -> None:
         """Pass on what a kernel got."""
@@ -123,7 +129,8 @@ def observing(
 
     Args:
         model: wrappers for data parallelism and compiled ones are looked through.
-        on_call: told in the order of calls, without gradients. It must not change the tensors.
+        on_call: told in the order of calls, without gradients, while ``model`` is being called. It must not change
+            the tensors.
         substitute: let a transformers model attend by ``sdpa`` meanwhile where its own way of attending hides masks
             from view (flash, flex). Outputs then differ in the last digits.
 
@@ -139,6 +146,7 @@ def observing(
     told = Told(model, on_call)
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(told.start_pass).remove)
+        stack.callback(model.register_forward_hook(told.end_pass, always_call=True).remove)
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
                 stack.callback(module.register_forward_pre_hook(_teller(told), with_kwargs=True).remove)
@@ -190,7 +198,7 @@ class _Kernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is scaled_dot_product_attention and not self._told.is_inside:
+        if func is scaled_dot_product_attention and self._told.num_running and not self._told.is_inside:
             self._tell(*args, **kwargs)
         return func(*args, **kwargs)
 

@@ -155,6 +155,15 @@ def arguments_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,), {}
 
 
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: moved(value, device) for name, value in batch.items()}
+    return tuple(moved(value, device) for value in batch) if isinstance(batch, tuple | list) else batch
+
+
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
     statistics = call.statistics(share_window)
     ones = torch.ones_like(statistics.entropy_nats)

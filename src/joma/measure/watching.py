@@ -121,8 +121,8 @@ class Watch:
         Args:
             number: how many are done, for loops that count; counted here by default.
         """
-        self._step = self._step + 1 if number is None else number
-        if self._is_measuring and self._step % self._every == 0 and self._step not in self._probes:
+        before, self._step = self._step, self._step + 1 if number is None else number
+        if self._step // self._every > before // self._every:
             self.measure()
 
     def measure(self) -> dict[str, float]:

@@ -1,0 +1,135 @@
+"""Both Trainers, really run."""
+
+import pyarrow.parquet
+import pytest
+import torch
+from small_models import small_batch, small_model
+
+from joma.errors import InvalidArgument
+from joma.journal import read_journal
+
+KIND = "gpt2"
+
+
+def texts():
+    ids = torch.randint(3, 99, (32, 12), generator=torch.Generator().manual_seed(2))
+    return [{"input_ids": row, "labels": row} for row in ids]
+
+
+def under_trainer(folder, *, probe=None, **settings):
+    """Train with accumulation and dropout; the weights at the end, and the trainer."""
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(
+        str(folder),
+        **{"max_steps": 6, "report_to": "none", **settings},
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=2,
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(small_model(KIND, "AutoModelForCausalLM").train(), arguments, train_dataset=texts())
+    if probe is not None:
+        trainer.add_callback(probe(trainer))
+    trainer.train()
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()], trainer
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids=["plain", "bf16", "checkpointing"]
+)
+def test_trainer_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path, settings):
+    from joma.measure.trainer_callback import TrainerWatch
+
+    plain, _ = under_trainer(tmp_path, **settings)
+    watched, _ = under_trainer(
+        tmp_path, probe=lambda _: TrainerWatch(small_batch(KIND), every=4, out=tmp_path / "w"), **settings
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
+    assert pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet").num_rows > 0
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = next(folder.rglob("events.out.tfevents*")).parent
+    events = EventAccumulator(str(path)).Reload()
+    return {name: [event.step for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
+    from joma.measure.trainer_callback import TrainerWatch
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    _, trainer = under_trainer(
+        tmp_path,
+        probe=lambda trainer: TrainerWatch(small_batch(KIND), trainer=trainer, every=4),
+        report_to="tensorboard",
+    )
+    shown = scalars(tmp_path / "board")
+    assert shown["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert shown["train/joma/stable_rank/layer_00"] == [0, 4, 6]
+    assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # nor printed
+
+
+def under_lightning(folder, *, probe=None, fail_at=None):
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Language(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = small_model(KIND, "AutoModelForCausalLM").train()
+
+        def training_step(self, batch, index):
+            if index == fail_at:
+                raise ZeroDivisionError
+            return self.model(**batch).loss
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+    lightning.seed_everything(5, verbose=False)
+    trainer = lightning.Trainer(
+        max_steps=6,
+        accumulate_grad_batches=2,
+        callbacks=[] if probe is None else [probe],
+        logger=TensorBoardLogger(folder / "board"),
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    module = Language()
+    trainer.fit(module, torch.utils.data.DataLoader(texts(), batch_size=2))
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def test_lightning_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path):
+    from joma.measure.lightning_callback import LightningWatch
+
+    plain = under_lightning(tmp_path / "plain")
+    probe = LightningWatch(small_batch(KIND), part="model", every=4, out=tmp_path / "w")
+    watched = under_lightning(tmp_path, probe=probe)
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
+    assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+
+
+def test_lightning_that_fails_leaves_what_was_measured(tmp_path):
+    from joma.measure.lightning_callback import LightningWatch
+
+    probe = LightningWatch(small_batch(KIND), part="model", every=2, out=tmp_path / "w")
+    with pytest.raises(ZeroDivisionError):
+        under_lightning(tmp_path, probe=probe, fail_at=6)
+    steps = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet")["step"].to_pylist()
+    assert sorted(set(steps)) == [0, 2]
+
+
+def test_a_part_that_is_not_there_is_refused(tmp_path):
+    from joma.measure.lightning_callback import LightningWatch
+
+    with pytest.raises(InvalidArgument, match=r"`part` is 'network'.* name one of model"):
+        under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="network"))

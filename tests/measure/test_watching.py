@@ -1,0 +1,367 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pyarrow.parquet
+import pytest
+import torch
+from small_models import small_batch, small_model
+from torch import nn
+
+import joma
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.journal import read_journal
+from joma.measure.probing import attention_rows, undisturbed, weight_rows
+from joma.measure.spectrum import stable_rank
+from joma.measure.watching import Watch
+from joma.train.decoder import Decoder, DecoderConfig
+
+KIND = "gpt2"
+
+
+def language_model(**settings):
+    """A model that drops out, so that random numbers which a probe took would show in its losses."""
+    return small_model(KIND, "AutoModelForCausalLM", **settings).train()
+
+
+def plain_model():
+    """A model of torch's own parts, which a fresh process has sooner than one of transformers."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.2)
+    return nn.Sequential(nn.Embedding(99, 16), nn.TransformerEncoder(layer, 2), nn.Linear(16, 99))
+
+
+def language_loss(model, batch):
+    return model(**batch, labels=batch["input_ids"]).loss
+
+
+def copying_loss(model, batch):
+    return nn.functional.cross_entropy(model(batch["input_ids"]).flatten(0, 1), batch["input_ids"].flatten())
+
+
+def train(model, num_steps=6, *, probe=None, accumulate=1, dtype=None, loss_of=language_loss):
+    """Losses of each batch and the weights at the end, as bits that must not change."""
+    torch.manual_seed(7)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    batch = small_batch(KIND, padded=True)
+    losses = []
+    for _ in range(num_steps):
+        for _ in range(accumulate):
+            with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+                loss = loss_of(model, batch)
+            loss.backward()
+            losses.append(loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+        if probe is not None:
+            probe.step()
+    return losses, [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def steps_of(probe):
+    return sorted({measurement.step for measurement in probe.measurements()})
+
+
+def checkpointed(model):
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("prepare", "settings"),
+    [
+        (lambda model: model, {}),
+        (lambda model: model, {"accumulate": 3}),
+        (lambda model: model, {"dtype": torch.bfloat16}),
+        (lambda model: model.to(torch.bfloat16), {}),
+        (checkpointed, {}),
+    ],
+    ids=["plain", "accumulation", "autocast", "bf16", "checkpointing"],
+)
+def test_training_computes_the_same_bits_watched_or_not(prepare, settings):
+    plain = train(prepare(language_model()), **settings)
+    model = prepare(language_model())
+    with joma.watch(model, small_batch(KIND, padded=True), every=2) as probe:
+        watched = train(model, probe=probe, **settings)
+    assert watched[0] == plain[0]
+    assert all(torch.equal(a, b) for a, b in zip(watched[1], plain[1], strict=True))
+    assert steps_of(probe) == [0, 2, 4, 6]
+    assert len(set(plain[0])) == len(plain[0])
+
+
+def test_compiled_models_train_the_same_bits_and_are_not_compiled_again():
+    from torch._dynamo.testing import CompileCounter
+
+    frames, outcomes = [], []
+    for is_watched in (False, True):
+        counter = CompileCounter()
+        torch._dynamo.reset()
+        compiled = torch.compile(plain_model(), backend=counter)
+        if is_watched:
+            with joma.watch(compiled, small_batch(KIND)["input_ids"], every=2) as probe:
+                outcomes.append(train(compiled, probe=probe, loss_of=copying_loss))
+        else:
+            outcomes.append(train(compiled, loss_of=copying_loss))
+        frames.append(counter.frame_count)
+    assert frames[0] == frames[1] > 0
+    assert outcomes[0][0] == outcomes[1][0]
+    assert all(torch.equal(*pair) for pair in zip(outcomes[0][1], outcomes[1][1], strict=True))
+
+
+def test_a_probe_says_what_attention_and_weights_are():
+    model, batch = language_model(), small_batch(KIND, padded=True)
+    with joma.watch(model, batch, measures=["attention", "mlp_rank", "head_rank"], share_window=3) as probe:
+        values = probe.measure()
+    eager = small_model(KIND, "AutoModelForCausalLM", attn_implementation="eager")
+    eager.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = eager(**batch, output_attentions=True).attentions[1].double()
+    kept = batch["attention_mask"].bool()
+    expected = {
+        "attention_entropy": torch.special.entr(weights).sum(-1),
+        "attention_sum_of_squares": weights.square().sum(-1),
+        "attention_first_token_share": weights[..., 0],
+        "attention_window_share": weights.tril().triu(-2).sum(-1),
+    }
+    for name, per_query in expected.items():
+        for head in range(4):
+            mean = per_query[:, head][kept].mean().item()
+            assert values[f"joma/{name}/layer_01/head_{head:02}"] == pytest.approx(mean, abs=1e-5), name
+    seen = torch.arange(1, 13).expand(3, 12)
+    normalized = (expected["attention_entropy"][:, 2] / seen.log())[kept & (seen > 1)].mean().item()
+    assert values["joma/attention_entropy_normalized/layer_01/head_02"] == pytest.approx(normalized, abs=1e-5)
+    block = model.transformer.h[1]
+    assert values["joma/stable_rank/layer_01"] == stable_rank(block.mlp.c_fc.weight).item()
+    query = block.attn.c_attn.weight.detach()[:, 8:16].T
+    assert values["joma/stable_rank_query/layer_01/head_01"] == stable_rank(query).item()
+
+
+def test_torchs_layers_and_our_decoder_are_watched_with_their_weights():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
+    for model, batch in ((encoder, torch.randn(2, 5, 16)), (decoder, torch.randint(20, (3, 9)))):
+        with joma.watch(model, batch) as probe:
+            names = probe.measure()
+        assert {"joma/attention_entropy/layer_01/head_01", "joma/stable_rank/layer_01"} <= set(names)
+    lower = [stable_rank(weight).item() for weight in decoder.lower_weights()]
+    assert [names["joma/stable_rank/layer_00"], names["joma/stable_rank/layer_01"]] == lower
+
+
+def test_modes_of_modules_and_random_numbers_come_back():
+    model = language_model()
+    model.transformer.h[0].eval()
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    with pytest.raises(InvalidArgument), undisturbed(model):
+        stable_rank(torch.rand(int(not any(module.training for module in model.modules()))))
+    attention_rows(model, small_batch(KIND))
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_values_are_on_disk_as_they_are_taken_and_a_table_at_the_end(tmp_path):
+    model = language_model()
+    told = []
+    with joma.watch(
+        model, small_batch(KIND), every=2, out=tmp_path / "w", tracker=lambda *what: told.append(what)
+    ) as probe:
+        train(model, 3, probe=probe)
+        on_disk = read_journal(tmp_path / "w" / "metrics.jsonl")
+        assert [step for step, _ in on_disk.probes] == [0, 2]
+    table = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet").to_pylist()
+    assert sorted({row["step"] for row in table}) == [0, 2, 3]
+    assert table == [vars(measurement) for measurement in probe.measurements()]
+    assert [step for _, step in told] == [0, 2, 3]
+    assert told[1][0]["joma/stable_rank/layer_00"] in [row["value"] for row in table if row["step"] == 2]
+
+
+def test_a_killed_process_leaves_what_it_had_measured(tmp_path):
+    code = f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_watching import plain_model, small_batch, joma
+        with joma.watch(plain_model(), small_batch("gpt2")["input_ids"], every=1, out={str(tmp_path)!r}) as probe:
+            probe.step()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [step for step, _ in read_journal(tmp_path / "metrics.jsonl").probes] == [0, 1]
+
+
+def test_training_that_failed_leaves_a_table_and_no_probe_of_the_failed_step(tmp_path):
+    with pytest.raises(ZeroDivisionError), joma.watch(language_model(), small_batch(KIND), out=tmp_path) as probe:
+        probe.step(1 // 0 if probe.step() is None else 2)
+    assert {row["step"] for row in pyarrow.parquet.read_table(tmp_path / "metrics.parquet").to_pylist()} == {0}
+
+
+def test_going_on_measures_anew_from_there(tmp_path):
+    def go(start, num_steps):
+        with joma.watch(language_model(), small_batch(KIND), every=2, out=tmp_path, start=start) as probe:
+            for _ in range(num_steps):
+                probe.step()
+        return [step for step, _ in read_journal(tmp_path / "metrics.jsonl").probes]
+
+    assert go(0, 5) == [0, 2, 4, 5]
+    assert go(3, 3) == [0, 2, 3, 4, 6]
+    with pytest.raises(BadInput, match="holds measurements of steps 0 to 6 already"):
+        go(0, 1)
+
+
+def test_steps_may_jump_over_the_time_of_a_probe():
+    with joma.watch(language_model(), small_batch(KIND), every=10) as probe:
+        for number in (4, 4, 8, 13, 13, 19, 41):
+            probe.step(number)
+    assert steps_of(probe) == [0, 13, 41]
+
+
+def test_a_layer_that_is_not_finite_is_named_and_the_others_are_measured():
+    model = language_model()
+    with torch.no_grad():
+        model.transformer.h[1].attn.c_attn.weight[0, 0] = math.nan
+    with pytest.warns(
+        RuntimeWarning, match=r"layer 1 \(transformer.h.1.attn\) has queries or keys that are not finite"
+    ):
+        rows = attention_rows(model, small_batch(KIND))
+    assert {layer for layer, *_ in rows} == {0}
+    assert all(math.isfinite(value) for *_, value in rows)
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.zero_()
+    with pytest.warns(RuntimeWarning, match="mlp_lower projection of layer 0 .* has no stable rank"):
+        assert [layer for layer, *_ in weight_rows(model, ["mlp_rank"])] == [1]
+
+
+def test_the_root_gives_watch_and_nothing_else():
+    assert "watch" in joma.__all__
+    with pytest.raises(AttributeError, match="no attribute 'wtach'"):
+        _ = joma.wtach
+    light = "import sys, joma\nassert 'torch' not in sys.modules\nassert callable(joma.watch)"
+    assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0
+
+
+def meta_batch():
+    return {"input_ids": torch.zeros(1, 4, dtype=torch.long, device="meta")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "gpt2"}, "`model` is a str"),
+        ({"probe_batch": {}}, "`probe_batch` is without any tensor"),
+        ({"probe_batch": {"input_ids": torch.zeros(0, 4, dtype=torch.long)}}, "`probe_batch` is empty"),
+        (
+            {"probe_batch": meta_batch()},
+            r"`probe_batch` is on meta \(input_ids\); expected on cpu.*move it: .to\('cpu'\)",
+        ),
+        (
+            {"probe_batch": {"input_ids": torch.zeros(1, 65, dtype=torch.long)}},
+            "65 tokens long; expected at most 64 tokens",
+        ),
+        ({"every": 0}, "`every` is 0"),
+        ({"every": 2.5}, "`every` is 2.5"),
+        ({"start": -1}, "`start` is -1"),
+        ({"share_window": 0}, "`share_window` is 0"),
+        ({"measures": ["atention"]}, "did you mean 'attention'"),
+        ({"measures": []}, "`measures` is empty"),
+        ({"tracker": 3}, "`tracker` is a int"),
+        ({"out": __file__}, "`out` is the file"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(settings, message):
+    good = {"model": language_model(), "probe_batch": small_batch(KIND)}
+    with pytest.raises(InvalidArgument, match=message):
+        joma.watch(**{**good, **settings})
+
+
+def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 24)
+
+        def forward(self, x):
+            q, k, v = self.inner(x)[:, None].chunk(3, dim=-1)
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    with joma.watch(Own(), torch.randn(2, 5, 8)) as probe:
+        assert not any("rank" in name for name in probe.measure())
+    with pytest.raises(BadInput, match="does not say of which kind"):
+        joma.watch(Own(), torch.randn(2, 5, 8), measures=["mlp_rank"])
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "message"),
+    [
+        (lambda: nn.Linear(4, 4), torch.randn(2, 4), "no attention was seen in Linear"),
+        (lambda: bloom(), {"input_ids": torch.ones(1, 4, dtype=torch.long)}, "attends by code of its own"),
+        (
+            lambda: language_model(),
+            {"tokens": torch.ones(1, 4)},
+            "cannot read the probe batch .*specify either input_ids",
+        ),
+    ],
+    ids=["no Transformer", "own code", "wrong names"],
+)
+def test_what_cannot_be_measured_is_refused_before_the_first_step(model, batch, message):
+    with pytest.raises(BadInput, match=message), joma.watch(model(), batch):
+        pytest.fail("training must not begin")
+
+
+def bloom():
+    import transformers
+
+    return transformers.AutoModel.from_config(
+        transformers.AutoConfig.for_model("bloom", vocab_size=99, hidden_size=32, n_layer=1, n_head=2)
+    )
+
+
+def test_a_file_that_cannot_be_written_says_what_is_kept(tmp_path):
+    with joma.watch(language_model(), small_batch(KIND), out=tmp_path) as probe:
+        kept = (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
+        (tmp_path / "metrics.jsonl").mkdir()
+        with pytest.raises(RunFailed, match=r"step 100 could not be written .* 1 earlier probes are there"):
+            probe.step(100)
+        (tmp_path / "metrics.jsonl").rmdir()
+        kept.rename(tmp_path / "metrics.jsonl")
+    assert steps_of(probe) == [0, 100]
+
+
+def in_two_processes(rank, folder):
+    """What each process of a data-parallel training does; module level, to be found by a spawned process."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    outcomes = [train(nn.parallel.DistributedDataParallel(plain_model()), 3, loss_of=copying_loss)]
+    model = nn.parallel.DistributedDataParallel(plain_model())
+    with joma.watch(model, small_batch(KIND)["input_ids"], every=2, out=f"{folder}/watched") as probe:
+        outcomes.append(train(model, 3, probe=probe, loss_of=copying_loss))
+    assert bool(list(probe.measurements())) == (rank == 0)
+    losses, weights = zip(*outcomes, strict=True)
+    assert losses[0] == losses[1]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    torch.distributed.destroy_process_group()
+
+
+def test_with_two_processes_the_first_one_measures_and_nobody_waits(tmp_path):
+    torch.multiprocessing.spawn(in_two_processes, (str(tmp_path),), nprocs=2)
+    lines = (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 2, 3]
+
+
+def test_parameters_spread_over_processes_are_refused():
+    class FSDPLinear(nn.Linear):
+        """Named as fully_shard names what it has sharded."""
+
+    with pytest.raises(BadInput, match="spread over processes"):
+        joma.watch(nn.Sequential(FSDPLinear(2, 2)), torch.randn(1, 2))
+
+
+def test_a_watch_is_made_by_watch_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(joma.watch(language_model(), small_batch(KIND)), Watch)
