@@ -109,7 +109,17 @@ def test_the_state_of_another_stream_is_refused(other):
         other.load_state_dict({"epoch": 3})
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 0}, {"batch_size": 4, "first_batch": -1}])
+@pytest.mark.parametrize("change", [{"first_batch": -3}, {"first_batch": "7"}, {"num_taken": 1.5}])
+def test_a_damaged_state_is_refused(change):
+    stream = HierarchyStream(LAWS[0], 4)
+    with pytest.raises(BadInput, match=next(iter(change))):
+        stream.load_state_dict({**stream.state_dict(), **change})
+    assert taken(stream, 1) == taken(HierarchyStream(LAWS[0], 4), 1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": True}, {"batch_size": 4, "first_batch": -1}]
+)
 def test_settings_that_make_no_stream(change):
     with pytest.raises(BadInput, match="HierarchyStream: `"):
         HierarchyStream(LAWS[0], **change)

@@ -68,8 +68,8 @@ class HierarchyStream(IterableDataset[Samples]):
         first_batch: int = 0,
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("first_batch", first_batch, 0)):
-            if value < least:
-                required, remedy = f"at least {least}", f"take {least} or more"
+            if not _is_count(value, least):
+                required, remedy = f"a whole number of at least {least}", f"take {least} or more"
                 raise InvalidArgument("HierarchyStream", name, required=required, received=f"{value}", remedy=remedy)
         self.law, self.batch_size, self.seed, self.shuffled = law, batch_size, seed, shuffled
         self.device = torch.device(device)
@@ -99,7 +99,7 @@ class HierarchyStream(IterableDataset[Samples]):
         """Go where a stream of the same law, seed, batch size, order and kind of device was.
 
         Raises:
-            BadInput: the state of another stream, or no state.
+            BadInput: the state of another stream, or no state that a stream can have.
         """
         if set(state) != {"stream", "first_batch", "num_taken"} or state["stream"] != self._identity():
             raise BadInput(
@@ -107,6 +107,13 @@ class HierarchyStream(IterableDataset[Samples]):
                 expected=f"one of {self._identity()}",
                 remedy="make the stream with the law and the settings it had when its state was saved",
             )
+        for name in ("first_batch", "num_taken"):
+            if not _is_count(state[name], 0):
+                raise BadInput(
+                    f"this state of a stream has {name}={state[name]!r}",
+                    expected="a whole number of at least 0",
+                    remedy="save the state again with state_dict",
+                )
         self._first_batch, self._num_taken = state["first_batch"], state["num_taken"]
 
     def _identity(self) -> dict[str, Any]:
@@ -117,6 +124,10 @@ class HierarchyStream(IterableDataset[Samples]):
             "shuffled": self.shuffled,
             "device": self.device.type,
         }
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> Dataset:
