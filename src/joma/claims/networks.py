@@ -30,7 +30,7 @@ class Study:
 
 
 STUDIES = {
-    Profile.QUICK: Study(num_steps=1000, learning_rate=1e-3, probe_every=25, num_seeds=4),
+    Profile.QUICK: Study(num_steps=800, learning_rate=1e-3, probe_every=25, num_seeds=4),
     Profile.FULL: Study(num_steps=6000, learning_rate=1e-4, probe_every=100, num_seeds=5),
 }
 
