@@ -429,6 +429,7 @@ UNITS, LATENTS = normal(0, 10, 3), present(1, 10, 2)
         (UNITS, LATENTS[:, 0], {}, r"`latents` is bool of shape \(10,\)"),
         (UNITS, LATENTS.to(torch.complex64), {}, "`latents` is complex64"),
         (UNITS, LATENTS, {"num_permutations": 0}, "`num_permutations` is 0"),
+        (UNITS, LATENTS, {"num_permutations": 2.5}, "`num_permutations` is 2.5"),
         (UNITS, LATENTS, {"groups": torch.arange(9)}, r"`groups` is int64 of shape \(9,\)"),
         (UNITS, LATENTS, {"groups": torch.arange(10.0)}, "`groups` is float32"),
         (UNITS, LATENTS, {"groups": torch.zeros(10, dtype=torch.int64)}, "that name one group"),

@@ -226,6 +226,7 @@ def test_every_set_that_exists_can_be_asked_for():
         ({"num_classes": 2.0}, "`num_classes` is 2.0"),
         ({"num_classes": 2, "level_sizes": (10, 0)}, "`level_sizes` is 0"),
         ({"num_classes": 2, "set_size": 0}, "`set_size` is 0"),
+        ({"num_classes": 2, "set_size": 2.0}, "`set_size` is 2.0"),
         ({"num_classes": 2, "set_size": (2, 2)}, "one for each level and one for the classes"),
         ({"num_classes": 2, "num_tokens": 0}, "`num_tokens` is 0"),
         ({"num_classes": 2, "num_alternatives": 0}, "`num_alternatives` is 0"),

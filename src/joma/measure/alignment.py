@@ -345,11 +345,11 @@ def _require_enough(num_samples: int, num_permutations: int) -> None:
             received=f"of {num_samples} samples",
             remedy="measure on more samples",
         )
-    if num_permutations < 1:
+    if not isinstance(num_permutations, int) or num_permutations < 1:
         raise InvalidArgument(
             "alignment",
             "num_permutations",
-            required="at least one shuffle",
+            required="a whole number of at least one shuffle",
             received=f"{num_permutations}",
             remedy="pass 200, for p-values down to 0.005",
         )

@@ -164,7 +164,7 @@ def random_hierarchy(
         for value in values:
             check_count(value, function, name)
     check_count(num_alternatives, function, "num_alternatives")
-    set_sizes = [set_size] * len(sizes) if isinstance(set_size, int) else list(set_size)
+    set_sizes = list(set_size) if isinstance(set_size, Sequence) else [set_size] * len(sizes)
     for value in set_sizes:
         check_count(value, function, "set_size")
     if len(set_sizes) != len(sizes):
