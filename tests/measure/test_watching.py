@@ -313,6 +313,22 @@ def test_what_cannot_be_measured_is_refused_before_the_first_step(model, batch, 
         pytest.fail("training must not begin")
 
 
+def test_a_model_that_loses_its_masks_when_seen_is_refused(monkeypatch):
+    """One that asks by name whether it has to hide padding, as no model of transformers does any more."""
+    model = small_model(KIND)
+    attend = type(model).forward
+
+    def forward(self, *args, attention_mask=None, **kwargs):
+        mask = attention_mask if self.config._attn_implementation == "sdpa" else None
+        return attend(self, *args, attention_mask=mask, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    with pytest.raises(BadInput, match="computes something else"), joma.watch(model, small_batch(KIND, padded=True)):
+        pytest.fail("training must not begin")
+    with joma.watch(model, small_batch(KIND)) as probe:
+        assert probe.measure()
+
+
 def bloom():
     import transformers
 

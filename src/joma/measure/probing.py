@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.journal import Row
@@ -125,7 +126,27 @@ def undisturbed(model: nn.Module) -> Generator[None]:
             module.training = mode
 
 
-def run(model: nn.Module, batch: Any) -> None:
+def require_same_when_seen(model: nn.Module, batch: Any) -> None:
+    """Refuse a model that computes something else while it is observed, such as one that then loses its masks.
+
+    Raises:
+        BadInput: its outputs differ by more than other sums of the same terms would.
+    """
+    with undisturbed(model):
+        plain = run(unwrapped(model), batch)
+    with undisturbed(model), observing(model, lambda call: None, substitute=True) as inner:
+        seen = run(inner, batch)
+    for ours, theirs in zip(_numbers(seen), _numbers(plain), strict=True):
+        allowed = 100 * torch.finfo(theirs.dtype).eps ** 0.75 * theirs.abs().nan_to_num(0, 0, 0).amax()
+        if (ours - theirs).abs().nan_to_num(0).amax() > allowed:
+            raise BadInput(
+                f"{type(unwrapped(model)).__name__} computes something else while its attention is observed",
+                expected="a model that asks the registry of transformers how to attend, and nobody else",
+                remedy='load it with attn_implementation="eager", or measure its weights alone',
+            )
+
+
+def run(model: nn.Module, batch: Any) -> Any:
     """Call a model with a batch for the sake of what happens inside; its output is as small as the model allows.
 
     Raises:
@@ -137,7 +158,7 @@ def run(model: nn.Module, batch: Any) -> None:
         if name in accepted and name not in kwargs and "labels" not in kwargs:
             kwargs[name] = value
     try:
-        model(*args, **kwargs)
+        return model(*args, **kwargs)
     except BadInput:
         raise
     except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
@@ -162,6 +183,11 @@ def moved(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Mapping):
         return {name: moved(value, device) for name, value in batch.items()}
     return tuple(moved(value, device) for value in batch) if isinstance(batch, tuple | list) else batch
+
+
+def _numbers(output: Any) -> list[Tensor]:
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
 
 
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:

@@ -21,7 +21,15 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.journal import Row, append_line, line_of, read_journal, write_metrics
 from joma.measure.capture import unwrapped
-from joma.measure.probing import MEASURES, Measure, arguments_of, attention_rows, model_projections, weight_rows
+from joma.measure.probing import (
+    MEASURES,
+    Measure,
+    arguments_of,
+    attention_rows,
+    model_projections,
+    require_same_when_seen,
+    weight_rows,
+)
 from joma.measure.trackers import Track, track_with, tracked_values
 from joma.records import Measurement
 
@@ -100,6 +108,8 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._is_measuring:
+            if "attention" in self._measures:
+                require_same_when_seen(self._model, self._batch)
             if self._folder is not None:
                 self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
             self.measure()
