@@ -425,6 +425,13 @@ def test_what_takes_long_says_how_far_it_is(trained, tmp_path, monkeypatch, caps
         assert re.search(rf"^{what}: .*s left$", capsys.readouterr().err, re.MULTILINE)
 
 
+def test_what_no_memory_can_hold_is_said_in_a_sentence(capsys):
+    assert main(["tree", "sample", "--law", "table", "--length", "1000000000000", "--num", "3"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "not enough memory" in said[0]
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
