@@ -16,6 +16,9 @@ TOLERANCES: dict[str, Tolerance] = {
         0.08, "levels are means over three probes of a curve that moves 0.067 a probe, with noise 0.05"
     ),
     "rebound.by_chance": Tolerance(0.35, "share of a real rebound that chance may reach with eight seeds of 60 probes"),
+    "recovery.share": Tolerance(
+        0.03, "share of a fall of 4: levels are means over three probes of a slope of 0.125 a probe, noise 0.01"
+    ),
     "text.held_out_share": Tolerance(
         0.001, "a cut moves to the end of its paragraph, 35 of the 6,000 characters of a block"
     ),

@@ -1,0 +1,255 @@
+"""`joma scan` from outside: what it writes and prints, that it goes on where it stopped, what bad input is told."""
+
+import json
+import shutil
+
+import pandas
+import pytest
+from faulty_series import HUB, copy_weights, cut_off, set_number, write_series
+from hub_client import point_to
+from hub_server import Fault, local_hub
+from scanned_series import write_scannable, write_tokenizer
+
+from joma.cli import main
+from joma.cli.scan import chosen_steps
+from joma.errors import BadInput
+
+STEPS = (0, 4, 10, 20, 40, 60)
+SMALL = ["--length", "24", "--sequences", "4"]
+MEASURES = "attention_entropy_nats,first_token_share,stable_rank,loss_nats"
+PLAIN = [*SMALL, "--measure", "loss_nats"]  # no pictures to draw
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "series"
+    write_scannable(folder)
+    return folder
+
+
+@pytest.fixture
+def own(series, tmp_path):
+    return shutil.copytree(series, tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def scanned(series):
+    out = series.with_name("out")
+    assert main(["scan", str(series), *SMALL, "--measure", MEASURES, "--out", str(out)]) == 0
+    return out
+
+
+def told(capsys, *words, status=0):
+    assert main(["scan", *map(str, words)]) == status
+    return capsys.readouterr()
+
+
+def refusal(capsys, *words):
+    return told(capsys, *words, status=2).err
+
+
+def test_the_table_is_tidy(scanned):
+    frame = pandas.read_parquet(scanned / "measurements.parquet")
+    columns = ["step", "layer", "head", "projection", "group", "measure", "value", "reason"]
+    assert list(frame.columns) == columns
+    assert set(frame["step"]) == set(STEPS)
+    assert frame["value"].notna().all()
+    assert frame["reason"].isna().all()
+    entropy = frame[frame["measure"] == "attention_entropy_nats"]
+    assert len(entropy) == len(STEPS) * 2 * 4 * 4  # layers, heads, groups
+    assert entropy[["layer", "head", "group"]].notna().all().all()
+    rank = frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "mlp_lower")]
+    assert len(rank) == len(STEPS) * 2
+    assert frame[frame["measure"] == "loss_nats"]["layer"].isna().all()
+
+
+def test_the_record_is_json_and_agrees_with_the_table(scanned):
+    record = json.loads((scanned / "scan.json").read_text())
+    assert record["failed"] == []
+    assert [entry["step"] for entry in record["measured"]] == list(STEPS)
+    assert {entry["layer"] for entry in record["verdicts"]} == {0, 1}
+    frame = pandas.read_parquet(scanned / "measurements.parquet")
+    mean = next(entry for entry in record["means"] if (entry["measure"], entry["layer"]) == ("first_token_share", 1))
+    of_step = frame[(frame["measure"] == "first_token_share") & (frame["layer"] == 1)].groupby("step")["value"].mean()
+    assert mean["value"] == pytest.approx(list(of_step), rel=1e-12)
+    assert record["bytes_read"] > 0
+    assert record["bytes_stored"] > 0
+
+
+def test_pictures_and_page_are_there(scanned):
+    assert (scanned / "report.html").read_text().count('class="plot"') > 10
+    names = {path.stem for path in (scanned / "figures").iterdir()}
+    assert {"attention_entropy_nats_steps_layers", "attention_entropy_nats_layers_heads"} <= names
+    assert {path.suffix for path in (scanned / "figures").iterdir()} == {".svg", ".png"}
+
+
+def test_a_second_run_measures_nothing_again(series, scanned, capsys):
+    before = (scanned / "scan.jsonl").read_bytes()
+    record = json.loads(told(capsys, series, *SMALL, "--measure", MEASURES, "--out", scanned, "--json").out)
+    assert (scanned / "scan.jsonl").read_bytes() == before
+    assert [entry["step"] for entry in record["measured"]] == list(STEPS)
+
+
+def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tmp_path, capsys):
+    whole = (own / "step20" / "model.safetensors").read_bytes()
+    cut_off(own / "step20" / "model.safetensors")
+    words = (own, *PLAIN, "--out", tmp_path / "out")
+    shown = told(capsys, *words)
+    assert "Suspects" in shown.out
+    assert "Steps that could not be measured" in shown.out
+    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    failed = frame[frame["reason"].notna()]
+    assert list(failed["step"]) == [20]
+    assert failed["value"].isna().all()
+    assert set(frame["step"]) == set(STEPS)
+    (own / "step20" / "model.safetensors").write_bytes(whole)
+    lines = len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines())
+    assert "could not be measured" not in told(capsys, *words).out
+    assert len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines()) == lines + 1
+
+
+def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
+    from joma.measure import engines
+
+    measure, done = engines.measure_step, []
+
+    def interrupted(plan, step, report):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(step)
+        return measure(plan, step, report)
+
+    words = (own, *PLAIN, "--out", tmp_path / "out")
+    monkeypatch.setattr(engines, "measure_step", interrupted)
+    assert "what was finished is kept" in told(capsys, *words, status=130).err
+    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == {0, 4}
+    monkeypatch.setattr(engines, "measure_step", measure)
+    told(capsys, *words)
+    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == set(STEPS)
+
+
+def test_verify_alone(series, own, capsys):
+    shown = told(capsys, series, "--verify")
+    assert "nothing suspicious in 6 steps" in shown.out
+    copy_weights(own / "step60", own / "step0")
+    shown = told(capsys, own, "--verify", status=1)
+    assert "identical" in shown.out
+    record = json.loads(told(capsys, own, "--verify", "--json", status=1).out)
+    assert record["rows"][0]["step"] == 0
+
+
+def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
+    shutil.copytree(series / "step60", tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    shown = told(
+        capsys, tmp_path / "model", *SMALL, "--measure", "attention_entropy_nats", "--out", tmp_path / "out"
+    ).out
+    assert "this is one model" in shown
+    record = json.loads((tmp_path / "out" / "scan.json").read_text())
+    assert record["verdicts"] == []
+    assert record["why_no_verdict"]
+    assert record["means"]
+
+
+def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, capsys):
+    shown = told(capsys, series, "--steps", "40", "--measure", "stable_rank", "--out", tmp_path / "out").out
+    assert "no verdict: 1 measured step" in shown
+    assert "Step 40" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--measure", "entrpy"], "there is no measure 'entrpy'"),
+        (["--measure", "stable_rnk"], "did you mean 'stable_rank'?"),
+        (["--length", "33"], "longer than the model's context"),
+        (["--sequences", "100000", "--length", "32"], "give a longer text with --text"),
+        (["--steps", "5"], "ask for one of the nearest"),
+        (["--steps", "4:60:4"], "has no step 8"),
+        (["--steps", "1-2"], "--steps holds '1-2'"),
+        (["--measure", "weights", "--length", "8"], "--length has no effect on weights"),
+        (["--verify", "--length", "8"], "--length has no effect with --verify"),
+        (["--keep"], "--keep has no effect on a folder"),
+        (["--text", "nowhere.txt"], "nowhere.txt"),
+        (["--tokenizer", "nowhere.json"], "nowhere.json"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_told_what_to_do(series, tmp_path, capsys, words, said):
+    assert said in refusal(capsys, series, *words, "--out", tmp_path / "out") if "--verify" not in words else True
+    if "--verify" in words:
+        assert said in refusal(capsys, series, *words)
+
+
+def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
+    (own / "tokenizer.json").unlink()
+    said = refusal(capsys, own, "--out", tmp_path / "out")
+    assert "no tokenizer" in said
+    assert "--tokenizer" in said
+    write_tokenizer(tmp_path)
+    words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")
+    told(capsys, *words)
+
+
+def test_no_model_is_said(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "holds no model" in refusal(capsys, tmp_path / "empty", "--out", tmp_path / "out")
+    assert "is no folder here" in refusal(capsys, tmp_path / "nothing" / "at" / "all", "--out", tmp_path / "out")
+
+
+def test_another_scan_in_the_folder_is_not_mixed_in(series, scanned, capsys):
+    said = refusal(capsys, series, "--measure", "stable_rank", "--out", scanned)
+    assert "holds another scan" in said
+    assert "--out" in said
+
+
+def test_where_nothing_can_be_measured_it_fails(own, tmp_path, capsys):
+    for step in STEPS:
+        name = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
+        set_number(own / f"step{step}", name, float("inf"))
+    shown = told(capsys, own, "--measure", "weights", "--out", tmp_path / "out", status=1)
+    assert "none of the 6 steps could be measured" in shown.err
+    assert "dense_h_to_4h" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [("0,4", [0, 4]), ("4:20", [4, 10, 20]), ("0:60:20,4", [0, 4, 20, 40, 60]), ("40, 4", [4, 40])],
+)
+def test_selections_of_steps(text, steps):
+    assert chosen_steps(text, STEPS) == steps
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:", "5:9", "9:5:1", "0:10:0", "-4"])
+def test_selections_that_name_nothing_are_refused(text):
+    with pytest.raises(BadInput):
+        chosen_steps(text, STEPS)
+
+
+@pytest.fixture
+def hub(series, tmp_path, monkeypatch):
+    folder = tmp_path / "served"
+    for place in write_series(folder, layout=HUB).values():
+        shutil.copy(series / "tokenizer.json", place)
+    with local_hub(folder) as running:
+        point_to(running.endpoint, tmp_path, monkeypatch)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield running
+
+
+def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_path, capsys):
+    shutil.copy(own / "tokenizer.json", own / "step60")  # beside the configuration, as on the hub
+    hub.faults += [Fault("step20", times=2), Fault("model.safetensors", sent=500, times=3)]
+    words = (*SMALL, "--measure", "attention_entropy_nats,loss_nats", "--workers", "1")
+    told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
+    told(capsys, own, *words, "--out", tmp_path / "near")
+    far, near = (pandas.read_parquet(tmp_path / name / "measurements.parquet") for name in ("far", "near"))
+    pandas.testing.assert_frame_equal(far, near)
+    assert not (tmp_path / "far" / "downloads").exists()
+
+
+def test_what_is_fetched_is_kept_where_asked(hub, tmp_path, capsys):
+    words = ("someone/tiny", "--measure", "stable_rank", "--steps", "0:10", "--keep", "--out", tmp_path / "out")
+    told(capsys, *words)
+    kept = sum(path.stat().st_size for path in (tmp_path / "out" / "downloads").rglob("*") if path.is_file())
+    assert kept > 0

@@ -1,0 +1,171 @@
+"""What a scan measures in a step, against the model run eagerly and full decompositions."""
+
+import shutil
+
+import pytest
+import torch
+from faulty_series import cut_off, rename_tensor, set_number
+from scanned_series import plan_for, write_scannable
+from transformers import AutoModelForCausalLM
+
+from joma.measure.checkpoints import open_series
+from joma.measure.measures import choose_measures
+from joma.measure.scanning import Plan, fingerprint_of, is_current, measure_step
+from tolerances import TOLERANCES
+
+ENTROPY = TOLERANCES["attention.entropy"].bound
+
+
+@pytest.fixture(scope="module", params=["gpt_neox", "opt"])
+def series(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp(request.param)
+    write_scannable(place, request.param)
+    return place
+
+
+@pytest.fixture
+def own(series, tmp_path):
+    return shutil.copytree(series, tmp_path / "own")
+
+
+def values(result, measure, projection=None):
+    found = {}
+    for row in result.rows:
+        if (row.measure, row.projection) == (measure, projection):
+            found.setdefault((row.layer, row.head), []).append(row.value)
+    return found
+
+
+def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
+    plan = plan_for(series)
+    result = measure_step(plan, 40)
+    assert result.ok, result.reason
+    model = AutoModelForCausalLM.from_pretrained(series / "step40", attn_implementation="eager").eval()
+    with torch.no_grad():
+        output = model(plan.probe, output_attentions=True, labels=plan.probe)
+    entropies, shares = values(result, "attention_entropy_nats"), values(result, "first_token_share")
+    normalized = values(result, "attention_entropy_normalized")
+    visible = torch.arange(2, plan.probe.shape[1] + 1).double().log()
+    for layer, attention in enumerate(output.attentions):
+        p = attention.double()[:, :, 1:]  # the first query sees one key only
+        entropy = torch.special.entr(p).sum(-1)
+        for head in range(p.shape[1]):
+            for group in range(len(plan.probe)):
+                nats = entropies[layer, head][group]
+                assert nats == pytest.approx(float(entropy[group, head].mean()), abs=ENTROPY)
+                share = float(p[group, head, :, 0].mean())
+                assert shares[layer, head][group] == pytest.approx(share, abs=TOLERANCES["attention.share"].bound)
+                relative = float((entropy[group, head] / visible).mean())
+                assert normalized[layer, head][group] == pytest.approx(relative, abs=2 * ENTROPY)
+    losses = values(result, "loss_nats")[None, None]
+    assert sum(losses) / len(losses) == pytest.approx(float(output.loss), abs=ENTROPY)
+
+
+def test_spectra_are_those_of_full_decompositions_with_projections_taken_apart(series):
+    result = measure_step(plan_for(series, "weights"), 20)
+    model = AutoModelForCausalLM.from_pretrained(series / "step20")
+    state = {
+        name.split("layers.1.")[1]: value.double() for name, value in model.state_dict().items() if "layers.1." in name
+    }
+    if "attention.query_key_value.weight" in state:
+        query = state["attention.query_key_value.weight"].view(4, 3, 8, 32)[:, 0]
+        lower = state["mlp.dense_h_to_4h.weight"]
+    else:
+        query, lower = state["self_attn.q_proj.weight"].view(4, 8, 32), state["fc1.weight"]
+    bound = TOLERANCES["spectrum.certified"].bound
+    for projection, whole in (("query", query.flatten(0, 1)), ("mlp_lower", lower)):
+        sigma = torch.linalg.svdvals(whole)
+        share = sigma / sigma.sum()
+        truth = {
+            "stable_rank": float((sigma**2).sum() / sigma[0] ** 2),
+            "spectral_norm": float(sigma[0]),
+            "effective_rank": float(torch.special.entr(share).sum().exp()),
+        }
+        for measure, number in truth.items():
+            assert values(result, measure, projection)[1, None] == [pytest.approx(number, rel=bound)]
+    for head in range(4):
+        sigma = torch.linalg.svdvals(query[head])
+        number = float((sigma**2).sum() / sigma[0] ** 2)
+        assert values(result, "stable_rank", "query")[1, head] == [pytest.approx(number, rel=bound)]
+
+
+def test_weights_alone_read_only_the_projections(series):
+    plan = Plan(open_series(series), choose_measures(["stable_rank"]))
+    result = measure_step(plan, 10)
+    assert result.ok
+    weights = sum(file.size for file in plan.series.checkpoint(10).files)
+    assert result.bytes_stored == weights
+    assert {row.measure for row in result.rows} == {"stable_rank"}
+    assert not any("embed" in note for note in result.notes)
+
+
+def test_half_precision_is_raised(own):
+    model = AutoModelForCausalLM.from_pretrained(own / "step40")
+    model.bfloat16().save_pretrained(own / "step40")
+    half = measure_step(plan_for(own), 40)
+    assert half.ok, half.reason
+    rounded = AutoModelForCausalLM.from_pretrained(own / "step40", dtype=torch.float32)
+    rounded.save_pretrained(own / "step40")
+    full = measure_step(plan_for(own), 40)
+    assert half.rows == full.rows
+    assert half.fingerprint != full.fingerprint
+
+
+def test_a_nan_weight_is_named(own):
+    name = next(name for name in open_series(own).checkpoint(20).tensors if name.endswith(("4h.weight", "fc1.weight")))
+    set_number(own / "step20", name, float("nan"))
+    for measures in ("attention", "weights"):
+        result = measure_step(plan_for(own, measures), 20)
+        assert not result.ok
+        assert name in result.reason
+        assert "NaN" in result.reason
+        assert result.rows == ()
+
+
+def test_a_renamed_tensor_is_no_random_weight(own):
+    names = open_series(own).checkpoint(20).tensors
+    old = next(name for name in names if name.endswith(("dense.weight", "out_proj.weight")))
+    rename_tensor(own / "step20", old, old.replace("weight", "wait"))
+    result = measure_step(plan_for(own, "attention"), 20)
+    assert "is missing" in result.reason
+    assert "dense" in result.reason or "out_proj" in result.reason
+
+
+def test_a_file_that_was_cut_off_is_a_result_too(own):
+    cut_off(own / "step20" / "model.safetensors")
+    result = measure_step(plan_for(own), 20)
+    assert not result.ok
+    assert result.remedy
+
+
+def test_a_replaced_step_is_not_current(own):
+    series = open_series(own)
+    result = measure_step(plan_for(own, "weights"), 20)
+    assert is_current(series, result)
+    shutil.copy(own / "step40" / "model.safetensors", own / "step20" / "model.safetensors")
+    assert not is_current(open_series(own), result)
+    assert fingerprint_of(open_series(own), 20) != result.fingerprint
+
+
+def test_zeros_are_left_out_and_said(own):
+    series = open_series(own)
+    name = next(name for name in series.checkpoint(20).tensors if name.endswith(("4h_to_h.weight", "fc2.weight")))
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(own / "step20" / "model.safetensors")
+    tensors[name].zero_()
+    save_file(tensors, own / "step20" / "model.safetensors", {"format": "pt"})
+    result = measure_step(plan_for(own, "weights"), 20)
+    assert result.ok
+    assert any("mlp_upper" in note and "zeros" in note for note in result.notes)
+
+
+def test_the_numbers_do_not_depend_on_the_threads_of_the_caller(series):
+    plan, before = plan_for(series), torch.get_num_threads()
+    found = []
+    for num in (1, 2):
+        torch.set_num_threads(num)
+        found.append(measure_step(plan, 40).rows)
+        assert torch.get_num_threads() == num
+    torch.set_num_threads(before)
+    assert found[0] == found[1]

@@ -1,0 +1,191 @@
+"""A scan's tables, pictures and page: made of rows whose course is known, looked at in a real browser."""
+
+import itertools
+import json
+import shutil
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from joma.charts import Heatmap
+from joma.measure.scan_store import Row, StepResult
+from joma.measure.verification import Suspect, Verification
+from joma.report.heatmaps import heatmap_plot, write_heatmap
+from joma.report.scan import Scan, courses, measurements, scan_record, shown_verdicts, verdicts, why_no_verdict
+from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
+from joma.report.scan_page import write_scan
+
+HOSTILE = "<script>alert(1)</script> & 'q' \"q\""
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+LAYERS, HEADS, GROUPS = 3, 4, 5
+
+
+def level(step: int, layer: int) -> float:
+    """Layer 0 falls and comes back, layer 1 falls, layer 2 stays."""
+    fall = 2.0 * min(1.0, np.log2(step + 1) / 4)
+    back = 1.5 * max(0.0, np.log2(step + 1) - 6) / 4
+    return 5.0 - (fall - back, fall, 0.0)[layer]
+
+
+def result(step: int, **changes) -> StepResult:
+    noise = np.random.default_rng(step)
+    rows = [
+        Row(layer, head, None, group, "attention_entropy_nats", level(step, layer) + 0.1 * head + noise.normal(0, 0.01))
+        for layer, head, group in itertools.product(range(LAYERS), range(HEADS), range(GROUPS))
+    ]
+    rows += [Row(layer, None, "mlp_lower", None, "stable_rank", 3 * level(step, layer)) for layer in range(LAYERS)]
+    rows += [Row(layer, 0, "query", None, "stable_rank", 2.0) for layer in range(LAYERS)]
+    changes = {"rows": tuple(rows)} | changes
+    return StepResult(step, fingerprint="x", seconds=1.0, bytes_read=50, bytes_stored=100, **changes)
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    failed = result(2000, rows=(), reason=f"it holds {HOSTILE}", remedy="leave it out")
+    suspect = Suspect(2000, "not_finite", f"{HOSTILE} is NaN", "error", "leave it out")
+    return Scan(
+        f"someone/{HOSTILE}",
+        {"measures": ["attention_entropy_nats", "stable_rank"]},
+        f"8 sequences of {HOSTILE}",
+        (*STEPS, 2000),
+        True,
+        (*map(result, STEPS), failed),
+        Verification("someone", (*STEPS, 2000), (suspect,), 10, 100),
+        12.0,
+    )
+
+
+def test_courses_are_means_over_heads_by_group(scan):
+    found = {(course.measure, course.projection, course.layer): course for course in courses(scan.measured)}
+    assert len(found) == 2 * LAYERS  # a head's own rank is in no course
+    entropy = found["attention_entropy_nats", None, 0]
+    assert entropy.steps == STEPS
+    assert entropy.values.shape == (GROUPS, len(STEPS))
+    frame = measurements(scan.measured)
+    of_layer = frame[(frame["measure"] == "attention_entropy_nats") & (frame["layer"] == 0)]
+    means = of_layer.groupby(["group", "step"])["value"].mean().unstack()
+    assert np.allclose(entropy.values, means.to_numpy(), rtol=1e-12)
+
+
+def test_verdicts_are_those_of_the_courses(scan):
+    found = {(course.measure, course.layer): entry.outcome for course, entry in verdicts(scan.measured)}
+    for measure in ("attention_entropy_nats", "stable_rank"):
+        assert [found[measure, layer] for layer in range(LAYERS)] == [
+            "fell and came back",
+            "fell and stayed low",
+            "did not fall",
+        ]
+    assert why_no_verdict(scan) == ""
+
+
+def test_a_failed_step_is_a_row_with_its_reason(scan):
+    frame = measurements(scan.results)
+    last = frame[frame["step"] == 2000]
+    assert list(last["reason"]) == [f"it holds {HOSTILE}"]
+    assert last["value"].isna().all()
+    record = json.loads(json.dumps(scan_record(scan), allow_nan=False))
+    assert [entry["step"] for entry in record["failed"]] == [2000]
+    assert record["suspects"][0]["kind"] == "not_finite"
+
+
+def test_heatmaps_hold_the_means(scan):
+    steps = step_heatmaps(scan.measured)
+    assert [heatmap.id for heatmap in steps] == [
+        "attention_entropy_nats_steps_layers",
+        "stable_rank_mlp_lower_steps_layers",
+    ]
+    assert steps[0].x == [str(step) for step in STEPS]
+    assert steps[1].values[1][5] == 3 * level(STEPS[5], 1)
+    heads = {heatmap.id: heatmap for heatmap in head_heatmaps(scan.measured)}
+    assert "step 1000" in heads["attention_entropy_nats_layers_heads"].title
+    sparsest = heads["attention_entropy_nats_layers_heads_sparsest"]
+    assert "where it was lowest" in sparsest.title
+    assert heads["stable_rank_query_layers_heads"].values == [[2.0]] * LAYERS
+    assert step_heatmaps(scan.measured[:1]) == []
+    assert head_heatmaps([]) == []
+
+
+def test_bands_are_over_groups(scan):
+    charts = {chart.id: chart for chart in course_charts(scan.measured)}
+    assert charts["attention_entropy_nats"].x_scale == "log"
+    assert all(curve.low is not None for curve in charts["attention_entropy_nats"].curves)
+    assert all(curve.low is None for curve in charts["stable_rank_mlp_lower"].curves)
+
+
+def heatmap(**changes) -> Heatmap:
+    parts = {"x": ["0", "1", "2"], "y": ["a", "b"], "values": [[0.0, 0.5, 1.0], [1.0, None, 0.25]]}
+    return Heatmap("map", "A title " * 12, "caption", "step", "layer", value_label=HOSTILE, **(parts | changes))
+
+
+def test_a_heatmap_is_drawn_the_same_every_time_darker_where_larger(tmp_path):
+    first = [path.read_bytes() for path in write_heatmap(heatmap(), tmp_path / "one")]
+    paths = write_heatmap(heatmap(), tmp_path / "two")
+    assert [path.read_bytes() for path in paths] == first
+    assert ElementTree.parse(paths[0]).getroot().tag.endswith("svg")
+    picture = imread(paths[1])[..., :3].sum(-1)
+    height, width = picture.shape
+    row = picture[int(height * 0.62)]
+    places = [int(width * share) for share in (0.15, 0.4, 0.7)]
+    assert row[places[0]] > row[places[1]] > row[places[2]]
+
+
+def test_a_heatmap_of_another_shape_or_without_numbers_is_refused():
+    with pytest.raises(ValueError, match="2 rows of 3"):
+        heatmap(values=[[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="finite"):
+        heatmap(values=[[1.0, 2.0, float("nan")], [1.0, 2.0, 3.0]])
+
+
+def test_a_plot_leaves_what_is_missing_empty():
+    trace = heatmap_plot(heatmap())["data"][0]
+    assert trace["z"][1][1] is None
+    assert heatmap_plot(heatmap())["layout"]["xaxis"]["ticktext"] == ["0", "1", "2"]
+
+
+@pytest.fixture(scope="module")
+def written(scan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scan")
+    path = write_scan(scan, folder, created=datetime(2026, 11, 23, tzinfo=UTC), versions={"torch": HOSTILE})
+    names = {file.name for file in (folder / "figures").iterdir()}
+    assert {"stable_rank_mlp_lower.svg", "attention_entropy_nats_layers_heads_sparsest.png"} <= names
+    return path
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(scan, written):
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser on this machine")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        tab, complaints = browser.new_page(), []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
+        tab.on("request", lambda request: complaints.append(request.url) if request.url != written.as_uri() else None)
+        tab.goto(written.as_uri())
+        tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.xtick'))")
+        headings = tab.locator("h2").all_inner_texts()
+        assert headings[0] == "Suspects"
+        assert headings.index("What became of each layer") < headings.index("Over the steps")
+        rows = tab.locator("table").nth(2).locator("tbody tr")
+        assert rows.count() == len(shown_verdicts(scan.measured)) == 2 * LAYERS
+        assert "fell and came back" in rows.first.inner_text()
+        assert tab.locator(".heatmaplayer .hm").count() == len(step_heatmaps(scan.measured)) + len(
+            head_heatmaps(scan.measured)
+        )
+        place = tab.locator('.plot[data-plot="map/stable_rank_mlp_lower_steps_layers"]')
+        place.scroll_into_view_if_needed()
+        area = place.locator(".nsewdrag").bounding_box()
+        tab.mouse.move(area["x"] + area["width"] * 0.02, area["y"] + area["height"] * 0.95)
+        reading = place.locator("xpath=..").locator(".axis-label.x .reading")
+        tab.wait_for_function("(node) => node.textContent !== ''", arg=reading.element_handle())
+        assert reading.inner_text() == "step 0, layer 0: 15"
+        assert HOSTILE in tab.locator("body").inner_text()
+        assert tab.locator("script").count() == 3
+        browser.close()
+    assert not complaints
