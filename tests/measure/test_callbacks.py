@@ -74,7 +74,7 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
     assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # nor printed
 
 
-def under_lightning(folder, *, probe=None, fail_at=None):
+def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true"):
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -98,6 +98,7 @@ def under_lightning(folder, *, probe=None, fail_at=None):
         callbacks=[] if probe is None else [probe],
         logger=TensorBoardLogger(folder / "board"),
         accelerator="cpu",
+        precision=precision,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -107,12 +108,13 @@ def under_lightning(folder, *, probe=None, fail_at=None):
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
-def test_lightning_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path):
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_lightning_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path, precision):
     from joma.measure.lightning_callback import LightningWatch
 
-    plain = under_lightning(tmp_path / "plain")
+    plain = under_lightning(tmp_path / "plain", precision=precision)
     probe = LightningWatch(small_batch(KIND), part="model", every=4, out=tmp_path / "w")
-    watched = under_lightning(tmp_path, probe=probe)
+    watched = under_lightning(tmp_path, probe=probe, precision=precision)
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
     assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
     assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]

@@ -70,7 +70,8 @@ class AttentionCall:
     def counted(self) -> Tensor | None:
         """Which queries are no padding: (B or 1, H or 1, L) bool, all where ``None``.
 
-        Padding is a position whose own key is hidden from it.
+        Padding is a position whose own key is hidden from it, which can be told where there are as many keys as
+        queries.
         """
         mask = self.attn_mask
         if mask is None or self.q.shape[-2] != self.k.shape[-2] or 1 == mask.shape[-1] < self.k.shape[-2]:

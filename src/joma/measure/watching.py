@@ -104,7 +104,7 @@ class Watch:
         self._folder, self._track = folder, track
         self._step, self._start = start, start
         self._probes: dict[int, tuple[Row, ...]] = {}
-        self._is_measuring = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        self._is_measuring = _is_first_process()
 
     def __enter__(self) -> Self:
         if self._is_measuring:
@@ -176,6 +176,11 @@ class Watch:
         self._probes[self._step] = tuple(rows)
         if self._track is not None:
             self._track(tracked_values(rows), self._step)
+
+
+def _is_first_process() -> bool:
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
