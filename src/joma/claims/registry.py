@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from joma.claims.workspace import Workspace
     from joma.records import Agreement
 
-_HOUSE = frozenset({"registry", "association", "hierarchies", "workspace", "evaluation", "networks"})
+_HOUSE = frozenset({"registry", "association", "hierarchies", "workspace", "evaluation", "networks", "series"})
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,21 @@ REFERENCES: dict[str, Reference] = {
             "stable rank = ‖W‖²_F / σ₁²",
         ),
         Reference(
+            "series.sparse_then_dense",
+            "In models of known families, attention entropy falls early in a series of saved steps and rises again.",
+            f"Experiments on Pythia and OPT, {PAPER}",
+            ("the theory's dynamics carry over to a trained decoder",),
+            "H(step) / ln(visible keys), mean over held-out queries, by layer",
+        ),
+        Reference(
+            "series.rank_drop_and_rebound",
+            "In models of known families, the MLP's lower layers lose rank early in a series of saved steps and regain "
+            "it.",
+            f"Experiments on Pythia and OPT, {PAPER}",
+            ("the theory's dynamics carry over to a trained decoder",),
+            "stable rank = ‖W‖²_F / σ₁², by layer",
+        ),
+        Reference(
             "theorem5",
             "In a latent tree, how often two tokens come together follows from the height of their common ancestor: "
             "the nearer it is, the more often.",

@@ -1,0 +1,161 @@
+"""Series of saved steps: laid out as on a hub, the same every time, never half there, and read by the real loaders."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM, OPTForCausalLM
+
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.measure.checkpoints import open_series
+from joma.train import series
+from joma.train.series import SeriesRecipe, step_folder, train_series
+from joma.train.text import Text
+from joma.train.tokenizers import learned_tokenizer
+from joma.train.vocabulary import tokenize
+
+RECIPE = SeriesRecipe(num_steps=20, save_every=8, learning_rate=3e-3, batch_size=4, length=16, width=16, num_heads=2)
+WORDS = "the cat saw the dog and the dog saw the cat. who saw whom? nobody knows, said the owl.\n"
+
+
+@pytest.fixture(scope="module")
+def text() -> Text:
+    return Text("owl", "a short story", WORDS * 80, WORDS * 10)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(text) -> str:
+    return learned_tokenizer(text.train, 300)
+
+
+@pytest.fixture(scope="module")
+def tokens(text, tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_text(tokenizer, encoding="utf-8")
+    return tokenize(text, None, str(path), keep_ids=True)
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "save_every", "expected"),
+    [
+        (20, 8, (0, 1, 2, 4, 8, 16, 20)),
+        (3, 8, (0, 1, 2, 3)),
+        (6, 1, tuple(range(7))),
+        (30, 12, (0, 1, 2, 4, 8, 12, 24, 30)),
+    ],
+)
+def test_saved_steps_double_and_then_go_evenly_to_the_last(num_steps, save_every, expected):
+    assert SeriesRecipe(num_steps=num_steps, save_every=save_every).saved_steps() == expected
+
+
+@pytest.mark.parametrize(("family", "kind"), [("gpt_neox", GPTNeoXForCausalLM), ("opt", OPTForCausalLM)])
+def test_every_step_is_a_whole_model_that_learns_and_carries_its_tokenizer(
+    tmp_path, text, tokens, tokenizer, family, kind
+):
+    told = []
+    recipe = replace(RECIPE, family=family)
+    folder = train_series(recipe, tokens, tokenizer, tmp_path / "series", progress=lambda *call: told.append(call))
+    assert open_series(folder).steps == recipe.saved_steps()
+    assert told[0] == (0, 20)
+    assert told[-1] == (20, 20)
+    assert not list(folder.rglob(".*"))
+    losses = []
+    for step in (0, 20):
+        place = step_folder(folder, step)
+        model, loading = AutoModelForCausalLM.from_pretrained(place, output_loading_info=True)
+        assert isinstance(model, kind)
+        assert not loading["missing_keys"]
+        assert not loading["unexpected_keys"]
+        ids = AutoTokenizer.from_pretrained(place)(text.held_out, return_tensors="pt")["input_ids"]
+        assert torch.equal(ids[0], tokens.held_out)
+        with torch.no_grad():
+            losses.append(model(ids[:, :16], labels=ids[:, :16]).loss.item())
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_the_same_recipe_and_text_give_the_same_files(tmp_path, tokens, tokenizer):
+    first, second = (files_of(train_series(RECIPE, tokens, tokenizer, tmp_path / name)) for name in ("a", "b"))
+    other = files_of(train_series(replace(RECIPE, seed=1), tokens, tokenizer, tmp_path / "c"))
+    assert first == second
+    assert first["step0/model.safetensors"] != other["step0/model.safetensors"]
+
+
+class Stop(Exception):
+    """Raised by a test's progress."""
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "opt"])
+@pytest.mark.parametrize("keep_every_s", [0.0, 1e9])
+def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path, tokens, tokenizer, monkeypatch, family, keep_every_s):
+    monkeypatch.setattr(series, "KEEP_EVERY_S", keep_every_s)
+    recipe = replace(RECIPE, family=family)
+    whole = files_of(train_series(recipe, tokens, tokenizer, tmp_path / "whole"))
+    folder, went_through = tmp_path / "stopped", []
+    for last in (11, 17):
+
+        def stop(done: int, num_steps: int, last: int = last) -> None:
+            went_through.append(done)
+            if done == last:
+                raise Stop
+
+        with pytest.raises(Stop):
+            train_series(recipe, tokens, tokenizer, folder, progress=stop)
+    assert went_through[12] == (8 if keep_every_s == 0 else 0)  # from the state of the last saved step, where one is
+    (folder / "step2" / "model.safetensors").unlink()  # a step that went missing is made again
+    assert files_of(train_series(recipe, tokens, tokenizer, folder)) == whole
+
+
+def test_a_finished_series_is_not_trained_again(tmp_path, tokens, tokenizer):
+    folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
+    told = []
+    train_series(RECIPE, tokens, tokenizer, folder, progress=lambda *call: told.append(call))
+    assert told == [(20, 20)]
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path, tokens, tokenizer):
+    folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
+    with pytest.raises(BadInput, match="another recipe"):
+        train_series(replace(RECIPE, seed=5), tokens, tokenizer, folder)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"no series \(notes.txt\)"):
+        train_series(RECIPE, tokens, tokenizer, tmp_path / "else")
+
+
+def test_a_loss_that_is_no_number_is_named_and_what_was_saved_stays(tmp_path, tokens, tokenizer):
+    with pytest.raises(RunFailed, match="the loss of step"):
+        train_series(replace(RECIPE, learning_rate=1e30), tokens, tokenizer, tmp_path / "series")
+    assert load_file(tmp_path / "series" / "step0" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("family", "llama"), ("num_steps", 0), ("length", 1), ("width", 18), ("warm_up", 21), ("learning_rate", 0.0)],
+)
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(InvalidArgument, match=setting):
+        replace(RECIPE, **{setting: value})
+
+
+def test_a_text_too_short_is_refused(tmp_path, tokens, tokenizer):
+    with pytest.raises(BadInput, match="tokens to train on"):
+        train_series(replace(RECIPE, batch_size=4000), tokens, tokenizer, tmp_path / "series")
+
+
+def test_a_learned_tokenizer_reads_back_what_it_cut_up(text, tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer, encoding="utf-8")
+    tokens = tokenize(text, None, str(path), keep_ids=True)
+    assert json.loads(tokenizer)["model"]["vocab"]["<|padding|>"] == 1
+    assert len(tokens.vocabulary) == len(json.loads(tokenizer)["model"]["vocab"])
+    assert tokenizer == learned_tokenizer(text.train, 300)
+    with pytest.raises(InvalidArgument, match="every byte"):
+        learned_tokenizer(text.train, 100)
+    with pytest.raises(InvalidArgument, match="keep_ids"):
+        tokenize(text, 300, keep_ids=True)
