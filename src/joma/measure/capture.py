@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,102 +23,8 @@ from torch.nn.functional import linear, pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
-from joma.measure.attention import AttentionStatistics, attention_statistics
-
-
-@dataclass(frozen=True)
-class AttentionCall:
-    """What one attention kernel got in one forward pass.
-
-    Args:
-        layer: 0-based, as the model numbers its attention, otherwise in the order of calls.
-        name: of the module that attends, in the model; empty where the kernel does not say.
-        q: (B, H, L, E), after rotary embedding.
-        k: (B, G, S, E).
-        scale: factor on q·k; 1/√E where ``None``.
-        is_causal: query i sees keys 0 … i.
-        attn_mask: bool (True = attend) or additive, broadcastable to (B, H, L, S); sliding windows, padding and
-            position biases are part of it.
-        softcap: scores become c·tanh(score / c).
-        sinks: (H,) logits that join the softmax without a value.
-    """
-
-    layer: int
-    name: str
-    q: Tensor
-    k: Tensor
-    scale: float | None = None
-    is_causal: bool = False
-    attn_mask: Tensor | None = None
-    softcap: float | None = None
-    sinks: Tensor | None = None
-
-    def statistics(self, share_window: int | None = None) -> AttentionStatistics:
-        """How each query spreads its attention, (B, H, L) each."""
-        return attention_statistics(
-            self.q,
-            self.k,
-            scale=self.scale,
-            is_causal=self.is_causal,
-            attn_mask=self.attn_mask,
-            softcap=self.softcap,
-            sinks=self.sinks,
-            share_window=share_window,
-        )
-
-    def counted(self) -> Tensor | None:
-        """Which queries are no padding: (B or 1, H or 1, L) bool, all where ``None``.
-
-        Padding is a position whose own key is hidden from it, which can be told where there are as many keys as
-        queries.
-        """
-        mask = self.attn_mask
-        if mask is None or self.q.shape[-2] != self.k.shape[-2] or 1 == mask.shape[-1] < self.k.shape[-2]:
-            return None
-        mask = mask[(None,) * (4 - mask.dim())]
-        own = mask[:, :, 0] if mask.shape[-2] == 1 else mask.diagonal(dim1=-2, dim2=-1)
-        return own if own.dtype == torch.bool else own > torch.finfo(own.dtype).min / 2
-
-
-class Told:
-    """Gathers the calls of one forward pass after the other and passes them on.
-
-    Args:
-        model: that is watched.
-        on_call: told each call; never of what gradient checkpointing computes a second time.
-    """
-
-    def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
-        self._on_call = on_call
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._layers: set[int] = set()
-        self.num_running = 0  # passes through the model that are under way: kernels called elsewhere are not its own
-        self.is_inside = False  # another door is telling of this kernel
-
-    def knows(self, module: nn.Module) -> bool:
-        """Whether a module belongs to the model."""
-        return id(module) in self._names
-
-    def start_pass(self, *_: Any) -> None:
-        """Count layers from the first again."""
-        self._layers.clear()
-        self.num_running += 1
-
-    def end_pass(self, *_: Any) -> None:
-        """Leave the model."""
-        self.num_running -= 1
-
-    def tell(self, module: nn.Module | None, q: Tensor, k: Tensor, **settings: Any) -> None:
-        """Pass on what a kernel got."""
-        if torch._C._current_graph_task_id() != -1:
-            return  # the backward pass: checkpointing runs a layer again
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int) or layer in self._layers:
-            layer = max(self._layers, default=-1) + 1
-        self._layers.add(layer)
-        name = "" if module is None else self._names[id(module)]
-        with torch.no_grad():
-            self._on_call(AttentionCall(layer, name, q.detach(), k.detach(), **settings))
+from joma.measure.calls import AttentionCall, Told
+from joma.measure.capture_transformers import telling
 
 
 @contextmanager
@@ -152,8 +57,6 @@ def observing(
             if isinstance(module, nn.MultiheadAttention):
                 stack.callback(module.register_forward_pre_hook(_teller(told), with_kwargs=True).remove)
         if any(_is_of_transformers(module) for module in model.modules()):
-            from joma.measure.capture_transformers import telling
-
             stack.enter_context(telling(model, told, substitute=substitute))
         stack.enter_context(_fused_layers_apart())
         stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -11,15 +11,13 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput
-
-if TYPE_CHECKING:
-    from joma.measure.capture import Told
+from joma.measure.calls import Told, rounding_of_kernels
 
 _OURS = "joma_observing_"
 _IN_VIEW = ("sdpa", "eager")  # masks are tensors there, which a query and a key have to themselves
@@ -113,7 +111,7 @@ def _attend(
             told.is_inside = was
     if watching:
         scores = _scores(base, module, query, key, attention_mask, settings)
-        if settings.get("dropout", 0.0) == 0:
+        if not module.training and settings.get("dropout", 0.0) == 0:
             _require_explained(module, (query, key, value), scores, result[0], settings)
         for told in watching:
             told.tell(module, query, key, **scores)
@@ -180,7 +178,7 @@ def _require_explained(
     Whatever a function does beside what its arguments say would be measured wrong otherwise.
     """
     rows = torch.linspace(0, qkv[0].shape[2] - 1, 4, device=qkv[0].device).long()
-    q, k, v = (part.detach().float() for part in (qkv[0][:, :, rows], *qkv[1:]))
+    q, k, v = (part.detach().double() for part in (qkv[0][:, :, rows], *qkv[1:]))
     k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
     with torch.autocast(q.device.type, enabled=False):
         score = q @ k.mT * (q.shape[-1] ** -0.5 if scores["scale"] is None else scores["scale"])
@@ -194,11 +192,11 @@ def _require_explained(
             score = score.masked_fill(torch.arange(k.shape[2], device=q.device) > rows[:, None], -torch.inf)
         seen = (score > -torch.inf).any(-1)
         if (sinks := scores["sinks"]) is not None:
-            score = torch.cat([score, sinks.float()[:, None, None].expand(*score.shape[:-1], 1)], dim=-1)
+            score = torch.cat([score, sinks.double()[:, None, None].expand(*score.shape[:-1], 1)], dim=-1)
         expected = (score.softmax(-1)[..., : k.shape[2]] @ v).transpose(1, 2)
-    found = given.detach().view(*given.shape[:2], q.shape[1], -1)[:, rows].float()
+    found = given.detach().reshape(*given.shape[:2], q.shape[1], -1)[:, rows]
     unlike = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
-    allowed = 16 * torch.finfo(given.dtype).eps ** 0.75 * v.abs().amax().clamp_min(1e-6)
+    allowed = 16 * rounding_of_kernels(given) ** 0.75 * v.abs().amax().clamp_min(1e-6)
     if unlike.max() > allowed:
         beside = sorted(name for name, value in settings.items() if value is not None)
         raise BadInput(

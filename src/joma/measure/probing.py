@@ -31,7 +31,8 @@ from torch.utils._pytree import tree_leaves
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.journal import Row
 from joma.measure.attention import visible_keys
-from joma.measure.capture import AttentionCall, observing, unwrapped
+from joma.measure.calls import AttentionCall, rounding_of_kernels
+from joma.measure.capture import observing, unwrapped
 from joma.measure.families import projections
 from joma.measure.projections import Projection
 from joma.measure.spectrum import stable_rank
@@ -130,15 +131,15 @@ def require_same_when_seen(model: nn.Module, batch: Any) -> None:
     """Refuse a model that computes something else while it is observed, such as one that then loses its masks.
 
     Raises:
-        BadInput: its outputs differ by more than other sums of the same terms would.
+        BadInput: its outputs differ by more than the order of sums explains.
     """
     with undisturbed(model):
         plain = run(unwrapped(model), batch)
     with undisturbed(model), observing(model, lambda call: None, substitute=True) as inner:
         seen = run(inner, batch)
     for ours, theirs in zip(_numbers(seen), _numbers(plain), strict=True):
-        allowed = 100 * torch.finfo(theirs.dtype).eps ** 0.75 * theirs.abs().nan_to_num(0, 0, 0).amax()
-        if (ours - theirs).abs().nan_to_num(0).amax() > allowed:
+        difference, size = (part.double().nan_to_num(0, 0, 0).norm() for part in (ours - theirs, theirs))
+        if difference > rounding_of_kernels(theirs) ** 0.5 * size:
             raise BadInput(
                 f"{type(unwrapped(model)).__name__} computes something else while its attention is observed",
                 expected="a model that asks the registry of transformers how to attend, and nobody else",
