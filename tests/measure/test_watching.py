@@ -381,3 +381,18 @@ def test_a_watch_is_made_by_watch_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert isinstance(joma.watch(language_model(), small_batch(KIND)), Watch)
+
+
+def test_a_model_that_attends_by_another_kernel_is_probed_by_one_in_view():
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register("somebodys_kernel", sdpa_attention_forward)
+    AttentionMaskInterface.register("somebodys_kernel", sdpa_mask)
+    model, batch = small_model("llama"), small_batch("llama", padded=True)
+    expected = attention_rows(model, batch)
+    model.set_attn_implementation("somebodys_kernel")
+    with joma.watch(model, batch, measures=["attention"]) as probe:
+        assert [measurement.value for measurement in probe.measurements()] == [value for *_, value in expected]
+    assert model.config._attn_implementation == "somebodys_kernel"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -56,8 +57,7 @@ def observing(
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
                 stack.callback(module.register_forward_pre_hook(_teller(told), with_kwargs=True).remove)
-        if any(_is_of_transformers(module) for module in model.modules()):
-            stack.enter_context(telling(model, told, substitute=substitute))
+        stack.enter_context(telling(model, told, substitute=substitute))
         stack.enter_context(_fused_layers_apart())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_Kernels(told))
@@ -138,18 +138,11 @@ def _teller(told: Told) -> Callable[[nn.MultiheadAttention, tuple, dict[str, Any
     return tell
 
 
-def _of_multihead(
-    module: nn.MultiheadAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> dict[str, Any]:
+def _of_multihead(module: nn.MultiheadAttention, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """What nn.MultiheadAttention makes of its inputs; ``is_causal`` only hints at what the mask says anyway."""
+    given = signature(nn.MultiheadAttention.forward).bind(module, *args, **kwargs).arguments
+    query, key = given["query"], given["key"]
+    attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
     if query.dim() == 2:
         query, key = query.unsqueeze(0), key.unsqueeze(0)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
@@ -191,10 +184,3 @@ def _fused_layers_apart() -> Generator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _is_of_transformers(module: nn.Module) -> bool:
-    return any(
-        base.__name__ == "PreTrainedModel" and base.__module__ == "transformers.modeling_utils"
-        for base in type(module).__mro__
-    )

@@ -36,19 +36,10 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
     Raises:
         BadInput: a way of attending that is not in view.
     """
-    from transformers import PreTrainedModel
-
-    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    before = {
-        id(config): (config, config._attn_implementation_internal)
-        for part in parts
-        if part._can_set_attn_implementation()  # others attend by themselves, and torch's kernel may tell of it
-        for config in _configurations(part.config)
-        if config._attn_implementation_internal is not None
-    }
+    before = _ways(model)
     _WATCHED.append(told)
     try:
-        for config, own in before.values():
+        for config, own in before:
             if not own.startswith(_OURS):
                 config._attn_implementation_internal = _registered(
                     own if own in _IN_VIEW else _stand_in(config, own, substitute)
@@ -56,8 +47,30 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
         yield
     finally:
         _WATCHED.remove(told)
-        for config, own in before.values():
+        for config, own in before:
             config._attn_implementation_internal = own
+
+
+def is_in_view(model: nn.Module) -> bool:
+    """Whether all transformers models within a module attend in a way that can be told of as it is."""
+    return all(own in _IN_VIEW or own.startswith(_OURS) for _, own in _ways(model))
+
+
+def _ways(model: nn.Module) -> list[tuple[Any, str]]:
+    """Each configuration that says how to attend, and how."""
+    if "transformers" not in sys.modules:
+        return []
+    from transformers import PreTrainedModel
+
+    found = {
+        id(config): (config, config._attn_implementation_internal)
+        for part in model.modules()
+        if isinstance(part, PreTrainedModel)
+        if part._can_set_attn_implementation()  # others attend by themselves, and torch's kernel may tell of it
+        for config in _configurations(part.config)
+        if config._attn_implementation_internal is not None
+    }
+    return list(found.values())
 
 
 def _configurations(config: Any) -> Iterator[Any]:

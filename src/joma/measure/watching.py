@@ -82,7 +82,16 @@ def watch(
     if folder is not None and folder.exists() and not folder.is_dir():
         raise _bad("out", "a folder", f"the file {folder}", "name another place")
     track = None if tracker is None else track_with(tracker)
-    return Watch(model, probe_batch, every, _checked_measures(model, measures), share_window, folder, track, start)
+    return Watch(
+        model,
+        probe_batch,
+        every=every,
+        measures=_checked_measures(model, measures),
+        share_window=share_window,
+        folder=folder,
+        track=track,
+        start=start,
+    )
 
 
 class Watch:
@@ -92,6 +101,7 @@ class Watch:
         self,
         model: nn.Module,
         probe_batch: Any,
+        *,
         every: int,
         measures: Collection[Measure],
         share_window: int | None,
