@@ -45,7 +45,7 @@ class Recovery:
     Args:
         outcome: what follows from the intervals of ``fall`` and ``rise``.
         start, bottom, end: levels, in the quantity's own unit.
-        lowest_step: the step in the middle of the bottom.
+        lowest_step: the step at which the mean over groups is lowest within the bottom.
         fall, rise: of the levels.
         share: of the fall that came back; ``None`` where it did not fall for sure.
         num_groups: how many repetitions there are; 1: the interval is that of scatter.
@@ -86,10 +86,10 @@ def recovery(steps: Sequence[int], values: Curves) -> Recovery | None:
         fall, rise = (_over_groups([getattr(one, name) for one in found]) for name in ("fall", "rise"))
     else:
         fall, rise = _by_scatter(mean, where, whole)
-    outcome = _outcome(abs(whole.start) * LEAST, fall, rise)
-    fell = fall.low > 0
+    least = abs(whole.start) * LEAST
+    outcome, fell = _outcome(least, fall, rise), fall.low > 0 and fall.low >= least
     share = Interval(rise.value / fall.value, *_ends_of_ratio(rise, fall)) if fell else None
-    lowest = steps[whole.bottom_idx]
+    lowest = steps[where.bottom.start + int(np.argmin(mean[where.bottom]))]
     return Recovery(outcome, whole.start, whole.bottom, whole.end, lowest, fall, rise, share, len(values))
 
 

@@ -235,7 +235,10 @@ def format_bytes(num: float) -> str:
 
 def format_share(share: Interval | None) -> str:
     """How much came back, with its interval."""
-    return "–" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+    if share is None:
+        return "–"
+    value, low, high = (f"{part:.0%}".replace("-", "−") for part in share)
+    return f"{value} ({low} to {high})"
 
 
 def interval_note(found: Sequence[tuple[Course, Recovery]]) -> str:

@@ -155,7 +155,7 @@ def _section(title: str, caption: str, head: Sequence[str], rows: Sequence[Seque
     body = [
         element(
             "tr",
-            element("th", row[0], scope="row", role="rowheader"),
+            element("th", row[0], scope="row", role="rowheader", data_label=head[0]),
             *(element("td", text, role="cell", data_label=name) for name, text in zip(head[1:], row[1:], strict=True)),
             role="row",
         )

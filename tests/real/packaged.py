@@ -1,0 +1,61 @@
+"""Reads the attention of a packaged model on a text in a process of its own, and says what that took.
+
+    python packaged.py scan|eager SOURCE LENGTH [TEXT]
+
+Both load and build the model alike. ``scan`` measures as ``joma scan`` does, all statistics of attention at once;
+``eager`` materialises attention with ``output_attentions`` and takes the entropy of it. Printed as JSON: mean entropy
+per layer and head, seconds and peak bytes, loading included.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+import torch
+
+from joma.measure.building import built, needed_names
+from joma.measure.checkpoints import open_series
+from joma.measure.scanning import Plan, measure_step
+from joma.train.probe_text import probe_sequences, tokenizer_of
+from joma.train.text import read_text
+
+
+def peak_bytes() -> int:
+    """Most memory this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def entropies_of_scan(plan: Plan) -> list[list[float]]:
+    found: dict[int, list[float]] = {}
+    for row in measure_step(plan, 0).rows:
+        found.setdefault(row.layer, []).append(row.value)
+    return [found[layer] for layer in sorted(found)]
+
+
+def entropies_of_eager(plan: Plan) -> list[list[float]]:
+    checkpoint = plan.series.checkpoint(0)
+    tensors = plan.series.read(0, needed_names(checkpoint.tensors, with_head=False))
+    model = built(checkpoint.config, tensors, with_head=False)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        attentions = model(plan.probe, output_attentions=True).attentions
+        first = int(bool((attentions[0][0, 0, 0, 1:] == 0).all()))  # of a decoder the first query sees one key
+        return [torch.special.entr(layer[0, :, first:]).sum(-1).mean(-1).tolist() for layer in attentions]
+
+
+def main(how: str, source: str, length: int, text: str | None = None) -> None:
+    series = open_series(source)
+    probe = probe_sequences(read_text(text), tokenizer_of(series), 1, length)
+    plan = Plan(series, ("attention_entropy_nats",), probe, num_threads=2)
+    started = time.monotonic()
+    entropies = (entropies_of_scan if how == "scan" else entropies_of_eager)(plan)
+    took = {"how": how, "length": length, "seconds": time.monotonic() - started, "peak_bytes": peak_bytes()}
+    print(json.dumps({**took, "entropies": entropies}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
