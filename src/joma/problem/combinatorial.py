@@ -138,6 +138,7 @@ def random_hierarchy(
     num_classes: int,
     level_sizes: Sequence[int] = (10, 20),
     set_size: int | Sequence[int] = 2,
+    *,
     num_tokens: int = 100,
     length: int = 30,
     num_alternatives: int = 1,
