@@ -359,12 +359,13 @@ def _conclusion(seen: Sequence[Seen], verdict: Verdict) -> str:
         Verdict.UNDECIDED: "Whether learning the label makes hidden units stand for latents is not decided",
     }[verdict]
     gains = ", ".join(f"{part.gains().mean():.0%} in the {part.subject.name}" for part in seen)
+    apart = max(float(part.gains_apart().mean()) for part in seen)
     start = max(float(part.course[:, 0].mean()) for part in seen)
     settle = "" if verdict is Verdict.HOLDS else " More seeds, or longer training (--profile full), would settle it."
     return (
-        f"{opening}: of what the untrained network leaves open, training finds {gains}; it finds nothing where labels "
-        "have nothing to do with tokens. Only the rise counts: units are random functions of tokens before training, "
-        f"and so are latents, which is worth a score of up to {start:.2f} already, far above shuffled latents. At "
+        f"{opening}: of what the untrained network leaves open, training finds {gains}; where labels have "
+        f"nothing to do with tokens it finds {apart:.0%} at most. Only the rise counts: units are random functions of "
+        f"tokens before training, and so are latents, which is worth a score of up to {start:.2f} already, far above shuffled latents. At "
         f"which layer: {'; '.join(_where(part) for part in seen)}. Nothing in these laws forces level s into layer s: "
         "two layers can hold all latents anywhere (hierarchy.expressible), and the theory's step from one layer to "
         f"the next assumes that the layer below has learned first.{settle}"
