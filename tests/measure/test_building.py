@@ -67,6 +67,7 @@ def test_shapes_of_another_model_are_refused():
     [
         ({"model_type": "their_own", "auto_map": {"AutoModel": "evil.Model"}}, "'their_own' cannot be run here"),
         ({"model_type": "resnet", "depths": []}, "resnet"),
+        ({"model_type": "joma", "recipe": {}}, "a run of joma"),
         ({}, "does not say"),
     ],
 )

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from faulty_series import cut_off, rename_tensor, set_number
+from faulty_series import as_bin, cut_off, plant_malicious, rename_tensor, set_number
 from scanned_series import plan_for, write_scannable
 from transformers import AutoModelForCausalLM
 
@@ -169,3 +169,18 @@ def test_the_numbers_do_not_depend_on_the_threads_of_the_caller(series):
         assert torch.get_num_threads() == num
     torch.set_num_threads(before)
     assert found[0] == found[1]
+
+
+def test_a_step_saved_as_a_pickle_gives_the_same_numbers(own):
+    before = measure_step(plan_for(own), 40)
+    as_bin(own / "step40")
+    after = measure_step(plan_for(own), 40)
+    assert after.rows == before.rows
+
+
+def test_a_malicious_pickle_is_a_failed_step_and_runs_nothing(own, tmp_path):
+    (own / "step40" / "model.safetensors").unlink()
+    plant_malicious(own / "step40" / "pytorch_model.bin", tmp_path / "trace")
+    result = measure_step(plan_for(own), 40)
+    assert not result.ok
+    assert not (tmp_path / "trace").exists()

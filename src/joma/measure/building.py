@@ -29,6 +29,12 @@ def configuration(config: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     kind = kind_of(config)
+    if kind == "joma":
+        raise BadInput(
+            "a run of joma is not run again here: its attention was measured while it trained",
+            expected="measures of weights",
+            remedy="read its metrics.jsonl for attention, and give --measure weights",
+        )
     if kind not in CONFIG_MAPPING:
         raise BadInput(
             f"a model of the kind {kind!r} cannot be run here",
