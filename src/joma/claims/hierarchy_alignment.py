@@ -367,8 +367,8 @@ def _conclusion(seen: Sequence[Seen], verdict: Verdict) -> str:
         f"nothing to do with tokens it finds {apart:.0%} at most. Only the rise counts: units are random functions of "
         f"tokens before training, and so are latents, which is worth a score of up to {start:.2f} already, far "
         f"above shuffled latents. At which layer: {'; '.join(_where(part) for part in seen)}. Nothing in these laws "
-        "forces level s into layer s: two layers can hold all latents anywhere (hierarchy.expressible), and the theory's step from one layer to "
-        f"the next assumes that the layer below has learned first.{settle}"
+        "forces level s into layer s: two layers can hold all latents anywhere (hierarchy.expressible), and the "
+        f"theory's step from one layer to the next assumes that the layer below has learned first.{settle}"
     )
 
 
