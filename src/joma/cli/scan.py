@@ -56,6 +56,7 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
     )
     add("--engine", choices=["processes", "ray"], default="processes", help="where steps are measured")
     add("--workers", type=PositiveInt | None, help="steps at a time (default: as many as there are processors)")
+    add("--device", choices=["cpu", "auto"], default="cpu", help="auto: an accelerator where there is one")
     add("--keep", action="store_true", help="keep what is fetched from a hub in DIR/downloads")
     add("--verify", action="store_true", help="only look for suspects, exit with 1 if there are any")
     add("--json", action="store_true", help="print JSON in place of tables, for machines")
@@ -97,6 +98,7 @@ def _check_together(options: Any) -> None:
         given = [
             name for name in ("text", "tokenizer", "length", "sequences", "out", "workers") if getattr(options, name)
         ]
+        given += ["device"] if options.device != "cpu" else []
         if given:
             raise BadInput(f"--{given[0]} has no effect with --verify", expected="one of them", remedy="leave one out")
     if options.keep and Path(options.source).expanduser().exists():
@@ -194,7 +196,7 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
                 raise BadInput(
                     f"--{name} has no effect on weights", expected="a measure that reads text", remedy="leave it out"
                 )
-        return Plan(series, measures, None, num_threads), ""
+        return Plan(series, measures, None, num_threads, options.device), ""
     from joma.train.probe_text import probe_sequences, tokenizer_of
     from joma.train.text import read_text
 
@@ -202,9 +204,8 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
     text = read_text(options.text)
     num_sequences = options.sequences or NUM_SEQUENCES
     probe = probe_sequences(text, tokenizer_of(series, options.tokenizer), num_sequences, length)
-    return Plan(
-        series, measures, probe, num_threads
-    ), f"{num_sequences} sequences of {length} tokens of {text.description}"
+    read = f"{num_sequences} sequences of {length} tokens of {text.description}"
+    return Plan(series, measures, probe, num_threads, options.device), read
 
 
 def _length(options: Any, series: Series) -> int:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,12 +59,19 @@ class Plan:
         measures: names, from ``choose_measures``.
         probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
         num_threads: with which a step is measured; the last digits of sums depend on it.
+        device: ``cpu``, or ``auto`` for an accelerator where there is one.
     """
 
     series: Series
     measures: tuple[str, ...]
     probe: Tensor | None = None
     num_threads: int = 1
+    device: Literal["cpu", "auto"] = "cpu"
+
+    @property
+    def place(self) -> torch.device:
+        """Where models run and spectra are taken."""
+        return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
 
     @property
     def num_groups(self) -> int:
@@ -83,6 +90,7 @@ class Plan:
             "measures": list(self.measures),
             "probe": probe,
             "num_threads": self.num_threads,
+            "device": self.place.type,
         }
 
 
@@ -181,7 +189,7 @@ def _rows_of_weights(
         tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
         require_finite({name: tensor})
         for part in parts:
-            matrices = part.of(tensor)
+            matrices = part.of(tensor).to(plan.place)
             if not bool((matrices != 0).flatten(-2).any(-1).all()):
                 notes.append(f"layer {part.layer}, {part.role}: zeros, which have no rank, are left out")
                 continue
@@ -205,10 +213,10 @@ def _rows_of_model(
     """Attention and loss on the probe, in means over each group of sequences."""
     assert plan.probe is not None
     with_head = "loss_nats" in plan.measures
-    model = built(checkpoint.config, tensors, with_head=with_head)
+    model = built(checkpoint.config, tensors, with_head=with_head).to(plan.place)
     groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
     wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
-    for index, tokens in enumerate(plan.probe):
+    for index, tokens in enumerate(plan.probe.to(plan.place)):
         report(index / len(plan.probe))
         found = groups[index % plan.num_groups]
 
