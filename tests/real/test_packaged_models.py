@@ -77,13 +77,11 @@ def test_the_encoder_is_scanned(minilm, tmp_path, capsys):
     assert len(frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "mlp_lower")]) == 6
 
 
-@pytest.mark.slow
 def test_the_encoder_agrees_with_eager(minilm):
     scan, eager = read("scan", minilm, 512), read("eager", minilm, 512)
     assert max(differences(scan, eager)) < TOLERANCES["attention.entropy"].bound
 
 
-@pytest.mark.slow
 def test_the_decoder_is_scanned_at_2048_tokens(smollm, tmp_path, capsys):
     words = ("--length", "2048", "--sequences", "1", "--measure", "attention,stable_rank")
     record, frame = scanned(smollm, tmp_path, capsys, *words)
