@@ -130,9 +130,8 @@ def _conclusion(full: Course, ablated: Mapping[str, Course]) -> str:
         "without the nonlinearity, the assumptions fail under which they speak of this network: the upstream gradient "
         "is not constant under cross-entropy but shrinks and turns as the loss falls, so that even a linear MLP has a "
         "fixed point; LayerNorm is itself a nonlinearity; Adam is not gradient flow; and the value path is trained "
-        f"too. {_of_frozen_values(frozen)}What the "
-        "nonlinearity does change, seed by seed, are the differences of fall and rise below, and the rank "
-        "(text.rank_drop)."
+        f"too. {_of_frozen_values(frozen)}What the nonlinearity does change, seed by seed, are the "
+        "differences of fall and rise below, and the rank (text.rank_drop)."
     )
 
 
@@ -140,8 +139,8 @@ def _of_frozen_values(frozen: Course | None) -> str:
     if frozen is None:
         return ""
     return (
-        f"With the value path frozen, as the theory has it, entropy comes back by {np.mean(_rises(frozen)):.3f} nats: as "
-        "far as that is less than in the full network, the way back is owed to what the theory leaves out. "
+        f"With the value path frozen, as the theory has it, entropy comes back by {np.mean(_rises(frozen)):.3f} nats: "
+        "as far as that is less than in the full network, the way back is owed to what the theory leaves out. "
     )
 
 
