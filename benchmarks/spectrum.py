@@ -63,12 +63,19 @@ def analyzed(weights: list[Tensor]) -> None:
         WeightWatcher(model=layers, log_level=logging.ERROR).analyze()
 
 
+def stacked(weights: list[Tensor]) -> None:
+    """The same numbers, matrices of one shape in one call."""
+    for shape in {weight.shape for weight in weights}:
+        certified_stable_rank(torch.stack([weight for weight in weights if weight.shape == shape]))
+
+
 def ways(with_analyze: bool) -> dict[str, Callable[[list[Tensor]], object]]:
     def each(measure: Callable[[Tensor], object]) -> Callable[[list[Tensor]], object]:
         return lambda weights: [measure(weight) for weight in weights]
 
     found = {
         "joma, certified": each(certified_stable_rank),
+        "joma, certified, equal shapes together": stacked,
         "torch svdvals, float32": each(torch.linalg.svdvals),
         "torch svdvals, float64": each(lambda weight: torch.linalg.svdvals(weight.double())),
         "torch svd, float32": each(lambda weight: torch.linalg.svd(weight, full_matrices=False)),
