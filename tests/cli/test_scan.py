@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pandas
 import pytest
@@ -253,3 +255,18 @@ def test_what_is_fetched_is_kept_where_asked(hub, tmp_path, capsys):
     told(capsys, *words)
     kept = sum(path.stat().st_size for path in (tmp_path / "out" / "downloads").rglob("*") if path.is_file())
     assert kept > 0
+
+
+def test_a_full_disk_is_one_line_and_what_was_measured_stays(own, tmp_path, capsys):
+    words = ["scan", str(own), "--measure", "stable_rank", "--out", str(tmp_path / "out")]
+    code = (
+        "import resource, sys; from joma.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("joma: the disk is full")
+    assert not list((tmp_path / "out").rglob("*.part"))
+    kept = (tmp_path / "out" / "scan.jsonl").read_bytes()
+    assert main(words) == 0
+    assert (tmp_path / "out" / "scan.jsonl").read_bytes() == kept
