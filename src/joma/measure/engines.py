@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -17,6 +14,7 @@ from typing import Any, Literal
 from joma.errors import BadInput
 from joma.measure.scan_store import StepResult
 from joma.measure.scanning import Plan, measure_step
+from joma.workers import deaf_to_interrupts, obey_parent
 
 Engine = Literal["processes", "ray"]
 
@@ -99,7 +97,7 @@ def _with_processes(
     context = multiprocessing.get_context("spawn")
     worker = _Worker(plan, context.RawArray("d", len(steps)), context.RawValue("b", 0))
     with ProcessPoolExecutor(num_workers, context, _start_worker, (worker,)) as pool:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             waiting = {pool.submit(_in_worker, step, index): step for index, step in enumerate(steps)}
         try:
             while waiting:
@@ -124,16 +122,7 @@ def _outcome(future: Future[StepResult], step: int) -> StepResult:
 def _start_worker(worker: _Worker) -> None:
     global _worker
     _worker = worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Die when a parent that was killed leaves its workers behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    obey_parent()
 
 
 def _in_worker(step: int, index: int) -> StepResult:
@@ -149,19 +138,6 @@ def _in_worker(step: int, index: int) -> StepResult:
     result = measure_step(worker.plan, step, report)
     worker.shares[index] = 1.0
     return result
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Generator[None]:
-    """Processes started here ignore Ctrl-C from birth, so that none dies of it while it is still importing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _with_ray(plan: Plan, steps: Sequence[int], num_workers: int | None, progress: Progress) -> Iterator[StepResult]:

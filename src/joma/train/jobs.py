@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from joma.errors import BadInput, RunFailed
 from joma.train.recipes import Recipe
 from joma.train.run import Run
+from joma.workers import deaf_to_interrupts, obey_parent
 
 Job = tuple[Recipe, Path, Path]
 """What to train, the file its tokens or its law are in (``save_tokens``, ``save_law``), the folder of the run."""
@@ -202,7 +200,7 @@ def _spread(works: Sequence[Work[T]], what: str, num_workers: int, progress: Tot
     shared = _Shared(context.RawArray("q", len(works)), context.RawValue("b", 0))
     total = sum(work.num_steps for work in works)
     with ProcessPoolExecutor(num_workers, context, _start_worker, (shared,)) as pool:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             futures = [pool.submit(_in_worker, work, index) for index, work in enumerate(works)]
         try:
             pending = set(futures)
@@ -215,19 +213,6 @@ def _spread(works: Sequence[Work[T]], what: str, num_workers: int, progress: Tot
             pool.shutdown(cancel_futures=True)
             raise
     return [_outcome(future, work) for future, work in zip(futures, works, strict=True)]
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Generator[None]:
-    """Processes started here ignore Ctrl-C from birth, so that none dies of it while it is still importing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _outcome(future: Future[T | _Failed], work: Work[T]) -> T | _Failed:
@@ -246,16 +231,7 @@ def _outcome(future: Future[T | _Failed], work: Work[T]) -> T | _Failed:
 def _start_worker(shared: _Shared) -> None:
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Die when a parent that was killed leaves its workers behind: a run may end anywhere, and a pool would wait."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    obey_parent()
 
 
 def _in_worker(work: Work[Any], index: int) -> Any:
