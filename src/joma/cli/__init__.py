@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ COMMANDS = {
     "scan": "Measure attention and weights over a series of saved steps, after looking for suspects.",
     "tree": "Hierarchies of latents: draw from them, learn their labels, find the latents in the network.",
 }
+
+_OUT_OF_MEMORY = re.compile(r"allocate memory|out of memory|not enough memory", re.IGNORECASE)
+"""How torch says it; on a CPU it has no error of its own for that."""
 
 
 def parser() -> jsonargparse.ArgumentParser:
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):  # torch has no error of its own for it
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
         return _say("there is not enough memory for this; what was finished is kept: ask for less at a time", 1)
     except OSError as error:
