@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import SupportsFloat
+from typing import Literal, SupportsFloat
 
 import numpy as np
 from jaxtyping import Float
@@ -45,40 +45,20 @@ def level_by_level(
     ]
 
 
-def score_of(matching: Matching) -> float:
-    """The mean score.
+def score_of(matching: Matching, which: Literal["mean", "chance", "corrected", "p_value"] = "mean") -> float:
+    """One number of a matching: its mean score, that of shuffled latents, the score corrected for it, its p-value.
 
     Raises:
         RunFailed: there is none.
     """
-    return _there(matching.mean, matching.reason)
-
-
-def chance_of(matching: Matching) -> float:
-    """The mean score of shuffled latents.
-
-    Raises:
-        RunFailed: there is none.
-    """
-    return _there(matching.chance, matching.reason)
-
-
-def p_value_of(matching: Matching) -> float:
-    """The share of shuffles that score as high.
-
-    Raises:
-        RunFailed: there is none.
-    """
-    return _there(matching.p_value, matching.reason)
-
-
-def corrected_of(matching: Matching) -> float:
-    """The score corrected for chance.
-
-    Raises:
-        RunFailed: there is none.
-    """
-    return _there(matching.corrected, matching.reason)
+    value = getattr(matching, which)
+    if value is None:
+        raise RunFailed(
+            f"no alignment could be measured: {matching.reason}",
+            kept="the networks are kept",
+            remedy="measure on more samples, or on a law in which latents vary",
+        )
+    return value
 
 
 def gain(learned: Scores, untrained: Scores) -> Scores:
@@ -110,13 +90,3 @@ def curve_of(
     """The mean over seeds, with a band from the lowest to the highest."""
     low, mean, high = (part.tolist() for part in (values.min(0), values.mean(0), values.max(0)))
     return Curve(label, tuple(map(float, x)), mean, low, high, role=role, group=group)
-
-
-def _there(value: float | None, reason: str) -> float:
-    if value is None:
-        raise RunFailed(
-            f"no alignment could be measured: {reason}",
-            kept="the networks are kept",
-            remedy="measure on more samples, or on a law in which latents vary",
-        )
-    return value

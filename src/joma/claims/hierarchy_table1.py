@@ -15,11 +15,8 @@ from torch import Tensor
 from joma.charts import Chart, Role
 from joma.claims.hierarchies import (
     accuracy,
-    chance_of,
-    corrected_of,
     curve_of,
     over_seeds,
-    p_value_of,
     score_of,
     untrained,
 )
@@ -200,8 +197,12 @@ def _findings(names: Sequence[Cell], cells: Sequence[Sequence[Scored]]) -> tuple
         "score held-out (chosen on one half, scored on the other)": lambda entry: entry.score(_held_out),
         "score one-to-one": lambda entry: entry.score(lambda found: score_of(found.one_to_one)),
         "score of latents shuffled over classes": lambda entry: entry.score(_shuffled),
-        "score corrected for that chance": lambda entry: entry.score(lambda found: corrected_of(found.in_sample)),
-        "larger p-value of the levels": lambda entry: max(p_value_of(found.in_sample) for found in entry.trained),
+        "score corrected for that chance": lambda entry: entry.score(
+            lambda found: score_of(found.in_sample, "corrected")
+        ),
+        "larger p-value of the levels": lambda entry: max(
+            score_of(found.in_sample, "p_value") for found in entry.trained
+        ),
     }
     comments = {"score held-out (chosen on one half, scored on the other)": "both halves have the same inputs"}
     overall = [
@@ -221,7 +222,7 @@ def _findings(names: Sequence[Cell], cells: Sequence[Sequence[Scored]]) -> tuple
 
 
 def _shuffled(found: Alignment) -> float:
-    return chance_of(found.in_sample)
+    return score_of(found.in_sample, "chance")
 
 
 def _held_out(found: Alignment) -> float:
