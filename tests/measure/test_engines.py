@@ -45,7 +45,7 @@ def here(series):
     return {result.step: result for result in measured(plan, plan.series.steps, num_workers=1)}
 
 
-def same(found, here):
+def assert_same(found, here):
     assert found.keys() == here.keys()
     for step, result in found.items():
         assert (result.rows, result.reason) == (here[step].rows, here[step].reason)
@@ -60,7 +60,7 @@ def test_a_failed_step_costs_no_other(here):
 def test_left_to_itself_it_stays_here_for_what_is_quick(series, here):
     plan, told = plan_for(series), []
     found = measured(plan, plan.series.steps, progress=lambda done, total: told.append(done / total))
-    same({result.step: result for result in found}, here)
+    assert_same({result.step: result for result in found}, here)
     assert told == sorted(told)
     assert told[-1] == 1.0
 
@@ -71,7 +71,7 @@ def test_engines_give_the_same_to_the_bit(series, here, engine):
         pytest.importorskip("ray", reason="the extra ray is not installed")
     plan = plan_for(series)
     found = measured(plan, plan.series.steps, engine=engine, num_workers=2)
-    same({result.step: result for result in found}, here)
+    assert_same({result.step: result for result in found}, here)
 
 
 def test_no_worker_is_refused(series):
@@ -103,7 +103,7 @@ def test_killed_and_continued_gives_equal_results(series, here, tmp_path):
     assert store.results == kept
     for result in measured(plan, [step for step in plan.series.steps if step not in kept], num_workers=1):
         store.append(result)
-    same(ScanStore(tmp_path, plan.settings).results, here)
+    assert_same(ScanStore(tmp_path, plan.settings).results, here)
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ def test_plotly_knows_every_word(spec):
             return [painted(entry) for entry in part]
         return "rgba(0,0,0,0.5)" if key.endswith("color") else part
 
-    graph_objects.Figure(painted(spec))  # raises on a name or value that plotly does not have
+    drawn = graph_objects.Figure(painted(spec))  # raises on a name or value that plotly does not have
+    assert len(drawn.data) == len(spec["data"]) > 0
 
 
 @pytest.mark.parametrize("text", ["<b>x</b>", "a & b", "&lt;", "<script>"])
