@@ -96,6 +96,7 @@ class Heatmap:
         x, y: names of the places, y from the bottom up.
         values: one row for each y, one number for each x; ``None`` where there is none.
         value_label: what the numbers are, with their unit.
+        struck: columns, from 0, whose numbers are not to be trusted.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Heatmap:
     y: Sequence[str]
     values: Sequence[Sequence[float | None]]
     value_label: str
+    struck: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.y) or any(len(row) != len(self.x) for row in self.values):

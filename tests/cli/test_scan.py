@@ -52,11 +52,12 @@ def refusal(capsys, *words):
 
 def test_the_table_is_tidy(scanned):
     frame = pandas.read_parquet(scanned / "measurements.parquet")
-    columns = ["step", "layer", "head", "projection", "group", "measure", "value", "reason"]
+    columns = ["step", "layer", "head", "projection", "group", "measure", "value", "reason", "suspect"]
     assert list(frame.columns) == columns
     assert set(frame["step"]) == set(STEPS)
     assert frame["value"].notna().all()
     assert frame["reason"].isna().all()
+    assert frame["suspect"].isna().all()
     entropy = frame[frame["measure"] == "attention_entropy_nats"]
     assert len(entropy) == len(STEPS) * 2 * 4 * 4  # layers, heads, groups
     assert entropy[["layer", "head", "group"]].notna().all().all()
@@ -140,6 +141,25 @@ def test_verify_alone(series, own, capsys):
     assert record["rows"][0]["step"] == 0
 
 
+def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(own, tmp_path, capsys):
+    copy_weights(own / "step60", own / "step0")
+    words = (own, "--measure", "spectral_norm,stable_rank", "--out", tmp_path / "out")
+    said = told(capsys, *words)
+    assert "Without step 0 (identical, not initialisation), which is suspect." in said.out
+    assert "curves and verdicts go without 1; going on" in said.err
+    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    assert set(frame["step"]) == set(STEPS)
+    assert set(frame["suspect"][frame["step"] == 0]) == {"identical, not_initialisation"}
+    before = json.loads((tmp_path / "out" / "scan.json").read_text())
+    lines = (tmp_path / "out" / "scan.jsonl").read_bytes()
+    after = json.loads(told(capsys, *words, "--with-suspects", "--json").out)
+    assert (tmp_path / "out" / "scan.jsonl").read_bytes() == lines  # measured already
+    starts = [[entry["start"] for entry in record["verdicts"]] for record in (before, after)]
+    assert len(starts[0]) == len(starts[1]) > 0
+    assert starts[0] != starts[1]
+    assert after["suspect_note"].startswith("With step 0")
+
+
 def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
     shutil.copytree(series / "step60", tmp_path / "model")
     write_tokenizer(tmp_path / "model")
@@ -171,6 +191,7 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
         (["--steps", "1-2"], "--steps holds '1-2'"),
         (["--measure", "weights", "--length", "8"], "--length has no effect on weights"),
         (["--verify", "--length", "8"], "--length has no effect with --verify"),
+        (["--verify", "--with-suspects"], "--with-suspects has no effect with --verify"),
         (["--keep"], "--keep has no effect on a folder"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
         (["--tokenizer", "nowhere.json"], "nowhere.json"),

@@ -56,6 +56,34 @@ def hub(spoilt, tmp_path, monkeypatch):
         yield running
 
 
+def verification(*rows: tuple[int, str], steps: tuple[int, ...] = STEPS, severity: str = "error") -> Verification:
+    return Verification("a series", steps, tuple(Suspect(*row, "", severity, "") for row in rows), 0, 0)
+
+
+def test_errors_condemn_a_step_and_warnings_do_not():
+    found = verification((0, "identical"), (0, "not_initialisation"), (20, "out_of_place"))
+    assert found.condemned == {0: "identical, not_initialisation", 20: "out_of_place"}
+    assert verification((4, "identical"), severity="warning").condemned == {}
+    assert verification().condemned == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "condemned"),
+    [
+        ([(0, "jump")], [0]),  # the first is to blame for the jump after it
+        ([(4, "jump")], [0]),
+        ([(20, "jump")], [20, 40, 60]),  # as long as what comes before
+        ([(40, "jump")], [40, 60]),
+        ([(60, "jump")], [60]),
+        ([(10, "jump"), (60, "jump")], [0, 4, 60]),
+        ([(0, "identical"), (4, "jump")], [0, 4]),
+        ([(0, "identical"), (20, "jump")], [0, 4, 10]),
+    ],
+)
+def test_of_two_trainings_only_the_longer_is_kept(rows, condemned):
+    assert sorted(verification(*rows).condemned) == condemned
+
+
 def kinds(found: Verification) -> list[tuple[int, str]]:
     return [(row.step, row.kind) for row in found.rows]
 

@@ -3,18 +3,32 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 
 from joma.charts import Heatmap
 from joma.measure.scan_store import Row, StepResult
 from joma.measure.verification import Suspect, Verification
-from joma.report.heatmaps import heatmap_plot, write_heatmap
-from joma.report.scan import Scan, courses, measurements, scan_record, shown_verdicts, verdicts, why_no_verdict
+from joma.report.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
+from joma.report.scan import (
+    Scan,
+    courses,
+    levels,
+    measurements,
+    scan_record,
+    scan_table,
+    shown_verdicts,
+    suspect_note,
+    verdicts,
+    why_no_verdict,
+)
 from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
 from joma.report.scan_page import write_scan
 
@@ -92,27 +106,91 @@ def test_a_failed_step_is_a_row_with_its_reason(scan):
 
 
 def test_heatmaps_hold_the_means(scan):
-    steps = step_heatmaps(scan.measured)
+    steps = step_heatmaps(scan)
     assert [heatmap.id for heatmap in steps] == [
         "attention_entropy_nats_steps_layers",
         "stable_rank_mlp_lower_steps_layers",
     ]
     assert steps[0].x == [str(step) for step in STEPS]
     assert steps[1].values[1][5] == 3 * level(STEPS[5], 1)
-    heads = {heatmap.id: heatmap for heatmap in head_heatmaps(scan.measured)}
+    heads = {heatmap.id: heatmap for heatmap in head_heatmaps(scan)}
     assert "step 1000" in heads["attention_entropy_nats_layers_heads"].title
     sparsest = heads["attention_entropy_nats_layers_heads_sparsest"]
     assert "where it was lowest" in sparsest.title
     assert heads["stable_rank_query_layers_heads"].values == [[2.0]] * LAYERS
-    assert step_heatmaps(scan.measured[:1]) == []
-    assert head_heatmaps([]) == []
+    assert step_heatmaps(replace(scan, results=scan.results[:1])) == []
+    assert head_heatmaps(replace(scan, results=())) == []
 
 
 def test_bands_are_over_groups(scan):
-    charts = {chart.id: chart for chart in course_charts(scan.measured)}
+    charts = {chart.id: chart for chart in course_charts(scan)}
     assert charts["attention_entropy_nats"].x_scale == "log"
     assert all(curve.low is not None for curve in charts["attention_entropy_nats"].curves)
     assert all(curve.low is None for curve in charts["stable_rank_mlp_lower"].curves)
+
+
+def spoilt(scan: Scan, *suspects: tuple[int, str], **changes) -> Scan:
+    """The scan with wrong numbers at some steps, as verification would have told."""
+    rows = tuple(Suspect(step, kind, "evidence", "error", "leave it out") for step, kind in suspects)
+    wrong = {
+        step: result(step, rows=tuple(row._replace(value=1.0) for row in result(step).rows)) for step, _ in suspects
+    }
+    results = tuple(wrong.get(found.step, found) for found in scan.results)
+    return replace(scan, results=results, verification=replace(scan.verification, rows=rows), **changes)
+
+
+def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
+    suspects = ((0, "not_initialisation"), (64, "identical"))
+    found = spoilt(scan, *suspects)
+    honest = {result.step: result for result in scan.measured}
+    kept = [honest[step] for step in STEPS if step not in (0, 64)]
+    said = "Without steps 0 (not initialisation) and 64 (identical), which are suspect."
+    assert suspect_note(found) == said
+    record = scan_record(found)
+    assert [entry["lowest_step"] for entry in record["verdicts"]] == [entry.lowest_step for _, entry in verdicts(kept)]
+    assert 64 not in {entry["lowest_step"] for entry in record["verdicts"]}
+    assert record["condemned"] == {"0": "not_initialisation", "64": "identical"}
+    assert all(0.0 not in curve.x and 64.0 not in curve.x for chart in course_charts(found) for curve in chart.curves)
+    assert all(chart.caption.endswith(said) for chart in course_charts(found))
+    assert all(list(heatmap.struck) == [0, STEPS.index(64)] for heatmap in step_heatmaps(found))
+    assert all("Struck out" in heatmap.caption for heatmap in step_heatmaps(found))
+    assert not any("step 64" in heatmap.title for heatmap in head_heatmaps(found))
+    assert said in printed(scan_table(found))
+
+
+def test_suspect_steps_come_back_where_asked_for(scan):
+    found = spoilt(scan, (64, "identical"), with_suspects=True)
+    assert "With step 64 (identical)" in suspect_note(found)
+    assert {entry["lowest_step"] for entry in scan_record(found)["verdicts"]} == {64}
+    assert any("step 64, where it was lowest" in heatmap.title for heatmap in head_heatmaps(found))
+    assert all(list(heatmap.struck) == [STEPS.index(64)] for heatmap in step_heatmaps(found))
+
+
+def test_suspect_steps_stay_in_the_table_which_says_so(scan):
+    found = spoilt(scan, (64, "identical"))
+    frame = measurements(found.results, found.verification.condemned)
+    assert set(frame["step"]) == {*STEPS, 2000}
+    assert set(frame["suspect"][frame["step"] == 64]) == {"identical"}
+    assert frame["suspect"][frame["step"] != 64].isna().all()
+
+
+def test_too_few_steps_beside_suspect_ones_have_no_verdict(scan):
+    few = replace(scan, results=tuple(map(result, STEPS[:5])), steps=STEPS[:5])
+    assert why_no_verdict(few) == ""
+    found = spoilt(few, (4, "out_of_place"), (8, "out_of_place"))
+    assert scan_record(found)["verdicts"] == []
+    assert "3 measured steps and not suspect (2 more are)" in why_no_verdict(found)
+    assert "Step 2" in printed(scan_table(found))
+    assert levels(found)[1][0][1] == levels(replace(few, results=few.results[:3]))[1][0][1]
+    alone = spoilt(replace(few, results=few.results[:1]), (0, "not_initialisation"))
+    assert "Step 0 (suspect)" in printed(scan_table(alone))
+    assert "step 0 (suspect)" in head_heatmaps(alone)[0].title
+
+
+def printed(table) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table)
+    return console.export_text()
 
 
 def heatmap(**changes) -> Heatmap:
@@ -137,6 +215,20 @@ def test_a_heatmap_of_another_shape_or_without_numbers_is_refused():
         heatmap(values=[[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="finite"):
         heatmap(values=[[1.0, 2.0, float("nan")], [1.0, 2.0, 3.0]])
+
+
+def test_struck_columns_are_crossed_in_both_renderings(tmp_path):
+    struck, plain = heatmap(struck=[1]), heatmap()
+    shapes = heatmap_plot(struck)["layout"]["shapes"]
+    assert {(shape["x0"], shape["x1"]) for shape in shapes} == {(0.5, 1.5)}
+    assert heatmap_plot(plain)["layout"]["shapes"] == []
+    pictures = [
+        imread(write_heatmap(each, tmp_path / name)[1])[..., :3] for name, each in (("a", struck), ("b", plain))
+    ]
+    changed = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(0, 2)))
+    width = pictures[0].shape[1]
+    assert 0.2 * width < changed.min() < changed.max() < 0.7 * width
+    assert "1 (struck out)\n2" in heatmap_figure(struck, "map/map")
 
 
 def test_a_plot_leaves_what_is_missing_empty():
@@ -175,9 +267,7 @@ def test_the_page_in_a_browser(scan, written):
         rows = tab.locator("table").nth(2).locator("tbody tr")
         assert rows.count() == len(shown_verdicts(scan.measured)) == 2 * LAYERS
         assert "fell and came back" in rows.first.inner_text()
-        assert tab.locator(".heatmaplayer .hm").count() == len(step_heatmaps(scan.measured)) + len(
-            head_heatmaps(scan.measured)
-        )
+        assert tab.locator(".heatmaplayer .hm").count() == len(step_heatmaps(scan)) + len(head_heatmaps(scan))
         place = tab.locator('.plot[data-plot="map/stable_rank_mlp_lower_steps_layers"]')
         place.scroll_into_view_if_needed()
         area = place.locator(".nsewdrag").bounding_box()

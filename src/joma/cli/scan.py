@@ -59,6 +59,7 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
     add("--device", choices=["cpu", "auto"], default="cpu", help="auto: an accelerator where there is one")
     add("--keep", action="store_true", help="keep what is fetched from a hub in DIR/downloads")
     add("--verify", action="store_true", help="only look for suspects, exit with 1 if there are any")
+    add("--with-suspects", action="store_true", help="let curves and verdicts go through steps that are suspect")
     add("--json", action="store_true", help="print JSON in place of tables, for machines")
 
 
@@ -77,7 +78,7 @@ def run(options: Any) -> int:
     if options.verify:
         return _tell_suspects(verification, as_json=options.json)
     plan, text = _plan(options, series, measures)
-    _warn(verification, as_json=options.json)
+    _warn(verification, options)
     scan, interrupted = _scanned(options, plan, text, verification, folder, started)
     record = _write(scan, folder)
     _show(scan, record, folder, as_json=options.json)
@@ -96,7 +97,9 @@ def _check_together(options: Any) -> None:
     """Refuse options that would be ignored."""
     if options.verify:
         given = [
-            name for name in ("text", "tokenizer", "length", "sequences", "out", "workers") if getattr(options, name)
+            name.replace("_", "-")
+            for name in ("text", "tokenizer", "length", "sequences", "out", "workers", "with_suspects")
+            if getattr(options, name)
         ]
         given += ["device"] if options.device != "cpu" else []
         if given:
@@ -175,11 +178,14 @@ def _tell_suspects(verification: Verification, *, as_json: bool) -> int:
     return int(bool(verification.rows))
 
 
-def _warn(verification: Verification, *, as_json: bool) -> None:
+def _warn(verification: Verification, options: Any) -> None:
     """Say what is suspicious before anything is measured."""
-    if verification.rows and not as_json:
+    if verification.rows and not options.json:
         num = len({row.step for row in verification.rows})
-        print(f"joma: {num} of {len(verification.steps)} steps are suspect, see the table; going on", file=sys.stderr)
+        left_out = 0 if options.with_suspects else len(verification.condemned)
+        without = f"; curves and verdicts go without {left_out}" if left_out else ""
+        said = f"{num} of {len(verification.steps)} steps are suspect, see the table{without}"
+        print(f"joma: {said}; going on", file=sys.stderr)
 
 
 def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan, str]:
@@ -258,10 +264,8 @@ def _scanned(
     results = tuple(store.results[step] for step in plan.series.steps if step in store.results)
     seconds = time.monotonic() - started
     series = plan.series
-    return (
-        Scan(series.source, plan.settings, text, series.steps, series.numbered, results, verification, seconds),
-        interrupted,
-    )
+    about = (series.source, plan.settings, text, series.steps, series.numbered)
+    return Scan(*about, results, verification, seconds, options.with_suspects), interrupted
 
 
 def _write(scan: Scan, folder: Path) -> dict[str, Any]:
@@ -274,7 +278,7 @@ def _write(scan: Scan, folder: Path) -> dict[str, Any]:
 
     record = scan_record(scan)
     write_json(folder / "scan.json", record)
-    write_measurements(scan.results, folder / "measurements.parquet")
+    write_measurements(scan, folder / "measurements.parquet")
     write_scan(scan, folder, created=datetime.now(UTC), versions=versions())
     return record
 

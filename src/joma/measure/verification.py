@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -74,6 +75,26 @@ class Verification:
     rows: tuple[Suspect, ...]
     bytes_read: int
     bytes_stored: int
+
+    @property
+    def condemned(self) -> dict[int, str]:
+        """The steps that no curve should go through, with the kinds of what is wrong with them.
+
+        Those are the steps with an error; a warning condemns nothing, since its step is what it says it is. Of two
+        trainings that a jump tears apart only one can be a curve, so all on its shorter side go (of two equal ones the
+        later).
+        """
+        found: dict[int, str] = {}
+        for row in self.rows:
+            if row.severity == "error" and row.kind != "jump":
+                found[row.step] = f"{found[row.step]}, {row.kind}" if row.step in found else row.kind
+        left = [step for step in self.steps if step not in found]
+        torn = {left.index(row.step) for row in self.rows if row.kind == "jump" and row.step in left}
+        # A jump is told of the step after it, of the first step alone because there is none before.
+        cuts = [0, *sorted({place or 1 for place in torn}), len(left)]
+        stretches = [left[start:stop] for start, stop in pairwise(cuts)]
+        longest = max(stretches, key=len)
+        return found | {step: "jump" for stretch in stretches if stretch is not longest for step in stretch}
 
 
 def verify(series: Series, *, progress: Callable[[int, int], None] | None = None) -> Verification:

@@ -1,7 +1,7 @@
 """Heatmaps, as figures for a paper and as interactive plots: one scale from light to dark, the same everywhere.
 
 A step more in value is a step darker throughout, so that a picture survives grey printing and colour-vision
-deficiencies; places without a value are left as paper.
+deficiencies; places without a value are left as paper, and a column that is not to be trusted is struck out.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
 """Colours from the lowest value to the highest."""
 
 _SCALE = LinearSegmentedColormap.from_list("light to dark", list(STOPS))
+_LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, to be seen on light and on dark places
 _MOST_TICKS = 9
 _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
 
@@ -64,6 +65,15 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
         "hovermode": "closest",
         "xaxis": _axis(heatmap.x),
         "yaxis": _axis(heatmap.y) | {"automargin": True},
+        "shapes": [
+            {
+                "type": "line",
+                **dict(zip(("x0", "x1", "y0", "y1"), (*x, *y), strict=True)),
+                "line": {"color": colour, "width": width},
+            }
+            for colour, width in _LINES
+            for x, y in _strokes(heatmap)
+        ],
     }
     return {"data": [trace], "layout": layout}
 
@@ -87,7 +97,9 @@ def heatmap_figure(heatmap: Heatmap, key: str) -> Markup:
             data_plot=key,
             data_x=heatmap.x_label,
             data_y=heatmap.y_label,
-            data_x_names="\n".join(heatmap.x),
+            data_x_names="\n".join(
+                f"{name} (struck out)" if place in heatmap.struck else name for place, name in enumerate(heatmap.x)
+            ),
             data_y_names="\n".join(heatmap.y),
             role="img",
             aria_label=description,
@@ -96,6 +108,12 @@ def heatmap_figure(heatmap: Heatmap, key: str) -> Markup:
         element("figcaption", heatmap.caption),
         class_="chart",
     )
+
+
+def _strokes(heatmap: Heatmap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """The two diagonals of every struck column: from and to where along x, and along y."""
+    bottom, top = -0.5, len(heatmap.y) - 0.5
+    return [((place - 0.5, place + 0.5), ends) for place in heatmap.struck for ends in ((bottom, top), (top, bottom))]
 
 
 def _axis(names: Sequence[str]) -> dict[str, Any]:
@@ -127,6 +145,9 @@ def _figure(heatmap: Heatmap) -> Figure:
     axes = figure.add_subplot()
     values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
     image = axes.imshow(values, cmap=_SCALE, aspect="auto", origin="lower", interpolation="nearest")
+    for colour, width in _LINES:
+        for x, y in _strokes(heatmap):
+            axes.plot(x, y, color=LIGHT[colour], linewidth=0.75 * width, scalex=False, scaley=False)
     axes.set_title("\n".join(title), x=0.0, loc="left", fontsize=11.5, fontweight="bold", pad=22, parse_math=False)
     axes.annotate(
         heatmap.y_label,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from joma.report.words import format_number, format_seconds
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = ("step", *Row._fields, "reason")
+COLUMNS = ("step", *Row._fields, "reason", "suspect")
 RECOVERING = (
     "attention_entropy_nats",
     "attention_entropy_normalized",
@@ -34,6 +35,8 @@ RECOVERING = (
 
 FIRST_ROLE = "mlp_lower"
 """The projection that the theory speaks of: verdicts on rank are shown for it."""
+
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Scan:
         results: of the steps that were looked at, ascending.
         verification: what looking at the series first found.
         seconds: how long the scan took this time.
+        with_suspects: whether curves and verdicts go through steps that verification condemns.
     """
 
     source: str
@@ -59,6 +63,7 @@ class Scan:
     results: tuple[StepResult, ...]
     verification: Verification
     seconds: float
+    with_suspects: bool = False
 
     @property
     def measured(self) -> tuple[StepResult, ...]:
@@ -66,34 +71,54 @@ class Scan:
         return tuple(result for result in self.results if result.ok)
 
     @property
+    def suspect(self) -> dict[int, str]:
+        """Of the measured steps those that verification condemns, with the kinds of what is wrong with them."""
+        condemned = self.verification.condemned
+        return {result.step: condemned[result.step] for result in self.measured if result.step in condemned}
+
+    @property
+    def judged(self) -> tuple[StepResult, ...]:
+        """Measured steps that curves and verdicts go through: without suspect ones, unless they are asked for."""
+        left_out = {} if self.with_suspects else self.suspect
+        return tuple(result for result in self.measured if result.step not in left_out)
+
+    @property
     def failed(self) -> tuple[StepResult, ...]:
         """Steps that have none, each with its reason."""
         return tuple(result for result in self.results if not result.ok)
 
 
-def measurements(results: Iterable[StepResult]) -> pandas.DataFrame:
+def measurements(
+    results: Iterable[StepResult], condemned: Mapping[int, str] = MappingProxyType({})
+) -> pandas.DataFrame:
     """One row per number: step, layer, head, projection, group, measure, value; for a failed step, its reason.
 
     Layers and heads count from 0; what a measure does not have is null. ``group`` numbers groups of probe sequences.
+
+    Args:
+        results: of all steps.
+        condemned: by step, what is wrong with it (``Verification.condemned``): the column ``suspect``.
     """
     import pandas
 
     rows = [
-        (result.step, *row, None)
+        (result.step, *row, None, None)
         for result in results
         for row in (result.rows if result.ok else [(None, None, None, None, None, float("nan"))])
     ]
     frame = pandas.DataFrame(rows, columns=pandas.Index(COLUMNS))
     reasons = {result.step: result.reason for result in results if not result.ok}
-    frame["reason"] = frame["step"].map(reasons).astype("string")
+    for name, said in (("reason", reasons), ("suspect", dict(condemned))):
+        frame[name] = frame["step"].map(said).astype("string")
     kinds = {"step": "int64", **dict.fromkeys(("layer", "head", "group"), "Int32"), "value": "float64"}
     return frame.astype(kinds | dict.fromkeys(("projection", "measure"), "string"))
 
 
-def write_measurements(results: Iterable[StepResult], path: Path) -> Path:
-    """Write ``measurements.parquet``, whole or not at all."""
+def write_measurements(scan: Scan, path: Path) -> Path:
+    """Write ``measurements.parquet``, whole or not at all; suspect steps are in it, and said to be suspect."""
     with replacing(path) as temporary:
-        measurements(list(results)).to_parquet(temporary, index=False, compression="zstd")
+        frame = measurements(scan.results, scan.verification.condemned)
+        frame.to_parquet(temporary, index=False, compression="zstd")
     return path
 
 
@@ -155,12 +180,30 @@ def shown_verdicts(results: Sequence[StepResult]) -> list[tuple[Course, Recovery
 
 def why_no_verdict(scan: Scan) -> str:
     """Why nothing is said of recovery; empty where something is."""
-    num = len(scan.measured)
-    if num >= 4 or not num:
+    num, num_suspect = len(scan.judged), len(scan.measured) - len(scan.judged)
+    if num >= 4 or not scan.measured:
         return ""
     if not scan.numbered:
         return "no verdict: this is one model, and whether attention or rank come back shows only over saved steps"
-    return f"no verdict: {num} measured step{'s' if num > 1 else ''}, and a fall and a rise need at least 4"
+    which = f" and not suspect ({num_suspect} more are)" if num_suspect else ""
+    return f"no verdict: {num} measured step{'' if num == 1 else 's'}{which}, and a fall and a rise need at least 4"
+
+
+def suspect_note(scan: Scan) -> str:
+    """Which suspect steps curves and verdicts go without, or through where that was asked for; empty for none."""
+    suspect = scan.suspect
+    if not suspect:
+        return ""
+    if len(suspect) > _MOST_NAMED:
+        kinds = dict.fromkeys(kind for said in suspect.values() for kind in said.split(", "))
+        named = f"{len(suspect)} steps from {min(suspect):,} to {max(suspect):,} ({', '.join(kinds)})"
+    else:
+        *others, last = (f"{step:,} ({kinds})" for step, kinds in suspect.items())
+        named = f"steps {', '.join(others)} and {last}" if others else f"step {last}"
+    named = named.replace("_", " ")
+    if scan.with_suspects:
+        return f"With {named}, suspect as {'it is' if len(suspect) == 1 else 'they are'} (--with-suspects)."
+    return f"Without {named}, which {'is' if len(suspect) == 1 else 'are'} suspect."
 
 
 def scan_record(scan: Scan) -> dict[str, Any]:
@@ -174,14 +217,17 @@ def scan_record(scan: Scan) -> dict[str, Any]:
         "bytes_read": sum(result.bytes_read for result in scan.results),
         "bytes_stored": sum(result.bytes_stored for result in scan.results),
         "suspects": [asdict(suspect) for suspect in scan.verification.rows],
+        "condemned": {str(step): kinds for step, kinds in scan.verification.condemned.items()},
+        "with_suspects": scan.with_suspects,
         "measured": [_step_record(result) for result in scan.measured],
         "failed": [_step_record(result) for result in scan.failed],
         "means": _means(scan.measured),
         "verdicts": [
             {"measure": course.measure, "layer": course.layer, "projection": course.projection, **asdict(found)}
-            for course, found in verdicts(scan.measured)
+            for course, found in verdicts(scan.judged)
         ],
         "why_no_verdict": why_no_verdict(scan) or None,
+        "suspect_note": suspect_note(scan) or None,
     }
 
 
@@ -192,8 +238,9 @@ def scan_table(scan: Scan) -> Group:
         parts.append(suspect_table(scan.verification))
     if scan.failed:
         parts.append(_failed_table(scan.failed))
-    if found := shown_verdicts(scan.measured):
+    if found := shown_verdicts(scan.judged):
         parts.append(_verdict_table(found))
+        parts += [Text(note, style="yellow") for note in (suspect_note(scan),) if note]
         parts.append(Text(interval_note(found), style="dim"))
     elif scan.measured:
         parts.append(_level_table(scan))
@@ -284,15 +331,23 @@ def _verdict_table(found: Sequence[tuple[Course, Recovery]]) -> Table:
 
 
 def levels(scan: Scan) -> tuple[list[str], list[list[str]]]:
-    """Each layer at the last measured step, as columns and rows: all that one model or a short series has to say."""
-    last = scan.measured[-1].step
-    shown = [
-        course for course in courses(scan.measured) if course.projection in (None, FIRST_ROLE) and last in course.steps
-    ]
+    """Each layer at the step of ``last_result``, as columns and rows: what one model or a short series has to say."""
+    shown = [course for course in courses([last_result(scan)]) if course.projection in (None, FIRST_ROLE)]
     names = list(dict.fromkeys(title_of(course) for course in shown))
     values = {(course.layer, title_of(course)): format_number(float(course.mean[-1])) for course in shown}
     rows = [[str(layer), *(values.get((layer, name), "–") for name in names)] for layer in _layers(shown)]
     return ["layer", *names], rows
+
+
+def last_result(scan: Scan) -> StepResult:
+    """The last measured step, a suspect one only where there is no other."""
+    return (scan.judged or scan.measured)[-1]
+
+
+def level_title(scan: Scan) -> str:
+    """Of which step ``levels`` are."""
+    step = last_result(scan).step
+    return f"Step {step:,}" + (" (suspect)" if step in scan.suspect else "")
 
 
 def _layers(found: Iterable[Course]) -> list[int]:
@@ -301,7 +356,7 @@ def _layers(found: Iterable[Course]) -> list[int]:
 
 def _level_table(scan: Scan) -> Table:
     head, rows = levels(scan)
-    table = Table(title=f"Step {scan.measured[-1].step:,}" if scan.numbered else None, title_justify="left")
+    table = Table(title=level_title(scan) if scan.numbered else None, title_justify="left")
     for name in head:
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -10,44 +10,41 @@ from joma.charts import Chart, Curve, Heatmap
 from joma.measure.measures import MEASURES
 from joma.measure.scan_store import StepResult
 from joma.records import Estimate
-from joma.report.scan import FIRST_ROLE, RECOVERING, Course, courses, title_of
+from joma.report.scan import FIRST_ROLE, RECOVERING, Course, Scan, courses, last_result, suspect_note, title_of
 
 _MOST_CURVES = 6
 _STEPS_SPREAD = 50  # steps that spread over this factor are drawn on a logarithmic axis
 
 
-def course_charts(results: Sequence[StepResult]) -> list[Chart]:
+def course_charts(scan: Scan) -> list[Chart]:
     """Entropy and rank of each layer over the steps, with the interval over groups of sequences as a band."""
     by_name: dict[str, list[Course]] = {}
-    for course in courses(results):
+    for course in courses(scan.judged):
         if course.measure in RECOVERING and course.projection in (None, FIRST_ROLE) and len(course.steps) > 1:
             by_name.setdefault(_id(course), []).append(course)
-    return [_course_chart(id, found) for id, found in by_name.items()]
+    return [_course_chart(id, found, suspect_note(scan)) for id, found in by_name.items()]
 
 
-def step_heatmaps(results: Sequence[StepResult]) -> list[Heatmap]:
-    """Steps by layers, one for each measure and projection; none for a single step."""
-    if len(results) < 2:
+def step_heatmaps(scan: Scan) -> list[Heatmap]:
+    """Steps by layers, one for each measure and projection, suspect steps struck out; none for a single step."""
+    if len(scan.measured) < 2:
         return []
     by_name: dict[str, list[Course]] = {}
-    for course in courses(results):
+    for course in courses(scan.measured):
         by_name.setdefault(_id(course), []).append(course)
-    return [_step_heatmap(id, found) for id, found in by_name.items()]
+    return [_step_heatmap(id, found, scan.suspect) for id, found in by_name.items()]
 
 
-def head_heatmaps(results: Sequence[StepResult], *, numbered: bool = True) -> list[Heatmap]:
-    """Layers by heads at the last step, and for the entropy also where it was lowest over all layers.
-
-    Args:
-        results: of the measured steps.
-        numbered: whether they are steps of a training, or one model alone.
-    """
-    if not results:
+def head_heatmaps(scan: Scan) -> list[Heatmap]:
+    """Layers by heads at the last step, and for the entropy also where it was lowest over all layers."""
+    if not scan.measured:
         return []
-    when = f", step {results[-1].step}" if numbered else ""
-    found = [_head_heatmap(results[-1], *place, when) for place in _per_head(results[-1])]
-    lowest = _sparsest(results)
-    if lowest is not None and lowest.step != results[-1].step:
+    last = last_result(scan)
+    suspect = " (suspect)" if last.step in scan.suspect else ""
+    when = f", step {last.step}{suspect}" if scan.numbered else ""
+    found = [_head_heatmap(last, *place, when) for place in _per_head(last)]
+    lowest = _sparsest(scan.judged)
+    if lowest is not None and lowest.step != last.step:
         at = f", step {lowest.step}, where it was lowest"
         found.insert(1, _head_heatmap(lowest, "attention_entropy_nats", None, at, suffix="_sparsest"))
     return found
@@ -57,7 +54,7 @@ def _id(course: Course) -> str:
     return course.measure if course.projection is None else f"{course.measure}_{course.projection}"
 
 
-def _course_chart(id: str, found: Sequence[Course]) -> Chart:
+def _course_chart(id: str, found: Sequence[Course], note: str) -> Chart:
     chosen = [found[at] for at in _spread(len(found), _MOST_CURVES)]
     groups = max(len(course.values) for course in found)
     left_out = f" {len(chosen)} of {len(found)} layers are shown." if len(chosen) < len(found) else ""
@@ -67,7 +64,7 @@ def _course_chart(id: str, found: Sequence[Course]) -> Chart:
     return Chart(
         id,
         f"{_capital(title_of(found[0]))}, over the steps",
-        f"One line per layer.{band}{left_out}",
+        " ".join(filter(None, (f"One line per layer.{band}{left_out}", note))),
         "step",
         title_of(found[0]),
         tuple(_curve(course) for course in chosen),
@@ -84,7 +81,7 @@ def _curve(course: Course) -> Curve:
     return Curve(label, steps, course.mean.tolist(), list(low), list(high))
 
 
-def _step_heatmap(id: str, found: Sequence[Course]) -> Heatmap:
+def _step_heatmap(id: str, found: Sequence[Course], suspect: Collection[int]) -> Heatmap:
     steps = sorted({step for course in found for step in course.steps})
     rows = []
     for course in found:
@@ -95,13 +92,15 @@ def _step_heatmap(id: str, found: Sequence[Course]) -> Heatmap:
     return Heatmap(
         f"{id}_steps_layers",
         f"{_capital(title_of(found[0]))}: steps by layers",
-        f"Each place is {over}. Saved steps stand side by side, however far apart they are.",
+        f"Each place is {over}. Saved steps stand side by side, however far apart they are."
+        + (" Struck out: steps that are suspect." if suspect else ""),
         "step",
         "layer",
         [f"{step}" for step in steps],
         [str(course.layer) for course in found],
         rows,
         what,
+        struck=[place for place, step in enumerate(steps) if step in suspect],
     )
 
 

@@ -19,8 +19,10 @@ from joma.report.scan import (
     cost_text,
     format_share,
     interval_note,
+    level_title,
     levels,
     shown_verdicts,
+    suspect_note,
     title_of,
     why_no_verdict,
 )
@@ -43,7 +45,7 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
     Raises:
         OSError: a file cannot be written; what stood there before is unchanged.
     """
-    charts, heatmaps = course_charts(scan.measured), _heatmaps(scan)
+    charts, heatmaps = course_charts(scan), _heatmaps(scan)
     for chart in charts:
         write_figure(chart, folder / "figures", beside=charts)
     for heatmap in heatmaps:
@@ -57,7 +59,7 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
 
 def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> str:
     """The whole page as one HTML text."""
-    charts, heatmaps = course_charts(scan.measured), _heatmaps(scan)
+    charts, heatmaps = course_charts(scan), _heatmaps(scan)
     groups = group_colours(charts)
     plots: dict[str, object] = {
         f"course/{chart.id}": plot(drawing(chart), curve_colours(chart, groups)) for chart in charts
@@ -79,7 +81,7 @@ def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> 
 
 
 def _heatmaps(scan: Scan) -> list[Heatmap]:
-    return [*step_heatmaps(scan.measured), *head_heatmaps(scan.measured, numbered=scan.numbered)]
+    return [*step_heatmaps(scan), *head_heatmaps(scan)]
 
 
 def _title(scan: Scan) -> str:
@@ -110,7 +112,12 @@ def _suspects(scan: Scan) -> Markup:
         (f"{row.step:,}", row.kind.replace("_", " ") + f" ({row.severity})", row.evidence, row.remedy)
         for row in scan.verification.rows
     ]
-    caption = "The series was looked at before anything was measured. A curve through these steps may mislead."
+    caption = "The series was looked at before anything was measured. A curve through these steps may mislead: "
+    caption += (
+        "curves and verdicts go through them all the same, as asked for (--with-suspects)."
+        if scan.with_suspects
+        else "curves and verdicts go without steps with an error; their numbers are in measurements.parquet."
+    )
     return _section("Suspects", caption, ("step", "what", "evidence", "what to do"), rows)
 
 
@@ -120,7 +127,7 @@ def _failures(scan: Scan) -> Markup:
 
 
 def _verdicts(scan: Scan) -> Markup:
-    found = shown_verdicts(scan.measured)
+    found, note = shown_verdicts(scan.judged), suspect_note(scan)
     if not found:
         return joined(
             element("section", element("h2", "Verdict"), element("p", why_no_verdict(scan))) if scan.measured else "",
@@ -139,12 +146,16 @@ def _verdicts(scan: Scan) -> Markup:
         for course, entry in found
     ]
     head = ("layer", "measure", "at the start", "lowest", "at the end", "came back", "verdict")
-    return _section("What became of each layer", interval_note(found), head, rows)
+    caption = " ".join(filter(None, (note, interval_note(found))))
+    return _section("What became of each layer", caption, head, rows)
 
 
 def _levels(scan: Scan) -> Markup:
-    caption = "At the last measured step; attention in means over heads and sequences, weights as whole projections."
-    return _section("Levels", caption, *levels(scan)) if scan.measured else Markup("")
+    if not scan.measured:
+        return Markup("")
+    which = f"{level_title(scan)}; attention" if scan.numbered else "Attention"
+    caption = f"{which} in means over heads and sequences, weights as whole projections."
+    return _section("Levels", caption, *levels(scan))
 
 
 def _section(title: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
