@@ -6,14 +6,15 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from joma.errors import BadInput, InvalidArgument, RunFailed, cause_of
+from joma.errors import BadInput, InvalidArgument, RunFailed, Unreachable, cause_of
 
 BAD_INPUT = BadInput("no file 'x.txt'", expected="a text", remedy="name one that exists")
 INVALID = InvalidArgument(
     "entropy", "weights", required="numbers of at least 0", received="-1", remedy="take their absolute values"
 )
 FAILED = RunFailed("the loss is NaN at step 7", kept="step 5 is kept in run/", remedy="lower the learning rate")
-ERRORS = [BAD_INPUT, INVALID, FAILED]
+ABSENT = Unreachable("the hub did not answer 6 times", kept="nothing was read", remedy="check the network")
+ERRORS = [BAD_INPUT, INVALID, FAILED, ABSENT]
 
 
 @pytest.fixture(scope="module")

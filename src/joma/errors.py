@@ -57,6 +57,10 @@ class RunFailed(RuntimeError):
         return _rebuild, (type(self), str(self), vars(self))
 
 
+class Unreachable(RunFailed):
+    """Something outside this machine could not be asked (no network, a hub that is down); nothing is wrong here."""
+
+
 def cause_of(error: Exception) -> str:
     """What a foreign exception says in its first line, to be quoted in brackets."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")

@@ -221,6 +221,26 @@ def test_without_any_evidence_there_is_a_page_all_the_same(browser, outcomes, co
         assert "loss is NaN at step 40" in tab.locator("table.verdicts").inner_text()
 
 
+def test_a_skipped_claim_is_shown_apart_from_failures(browser, outcomes, context, tmp_path):
+    reason = "the hub did not answer; check the network"
+    known, failed = (next(outcome for outcome in outcomes if bool(outcome.error) is wanted) for wanted in (False, True))
+    skipped = replace(known, agreement=None, skipped=reason)
+    path = write_page([skipped, failed], context, tmp_path / "report.html")
+    with browser.new_context() as window:
+        tab = window.new_page()
+        tab.goto(path.as_uri())
+        assert tab.locator(".tally .badge").all_inner_texts() == ["– skipped", "– not evaluated"]
+        row = tab.locator("table.verdicts tbody tr").first
+        assert row.locator(".skipped").inner_text() == reason
+        article = tab.locator(f'[id="claim-{skipped.claim.id}"]')
+        assert article.locator("p.skipped").inner_text() == f"Skipped: {reason}"
+        red, quiet = (
+            tab.locator(f"table.verdicts td.{kind}").evaluate("(node) => getComputedStyle(node).color")
+            for kind in ("error", "skipped")
+        )
+        assert red != quiet
+
+
 def test_a_page_that_cannot_be_made_leaves_the_old_one(outcomes, context, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("the page of yesterday")

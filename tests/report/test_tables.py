@@ -35,6 +35,14 @@ def test_markup_in_texts_is_not_obeyed(outcomes):
     assert "[bold red]loud[/] and [/nonsense]" in printed(verdict_table([named]), 160)
 
 
+def test_a_skipped_claim_says_why_and_is_no_failure(outcomes):
+    skipped = replace(outcomes[1], agreement=None, error="", skipped="the hub did not answer; check the network")
+    text = printed(verdict_table([skipped]), 160)
+    assert "skipped" in text
+    assert f"{skipped.claim.id}: the hub did not answer; check the network" in text
+    assert "not evaluated" not in text
+
+
 def test_a_narrow_terminal_breaks_no_id(outcomes):
     lines = printed(verdict_table(outcomes), 80).splitlines()
     for outcome in outcomes:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -82,3 +83,4 @@ def test_a_claim_without_evidence_has_no_verdict(outcomes):
         "text.mechanism": "does not hold",
         "text.rank_drop": "undecided",
     }
+    assert verdict_text(replace(outcomes[0], agreement=None, skipped="no network")) == "skipped"

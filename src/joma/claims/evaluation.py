@@ -13,7 +13,7 @@ from typing import Any
 
 from joma.claims.registry import Claim
 from joma.claims.workspace import Workspace
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, RunFailed, Unreachable
 from joma.files import write_json
 from joma.provenance import code_digest
 from joma.records import Agreement, Measurement, agreement_from_json
@@ -31,6 +31,7 @@ class Outcome:
         error: why it could not; empty otherwise.
         seconds: how long it took, including the networks it was the first to train.
         remembered: whether it was finished by an earlier run in the same folder.
+        skipped: what outside this machine was out of reach, and what to do; empty otherwise. Nothing went wrong.
     """
 
     claim: Claim
@@ -38,6 +39,12 @@ class Outcome:
     error: str
     seconds: float
     remembered: bool = False
+    skipped: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why there is no agreement; empty where there is one."""
+        return self.error or self.skipped
 
 
 def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
@@ -54,7 +61,8 @@ def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
 def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]:
     """Evaluate claims in turn; what an earlier run in the same folder finished is not evaluated again.
 
-    Nothing that goes wrong inside one claim stops the others. Each agreement is on disk before it is yielded.
+    Nothing that goes wrong inside one claim stops the others. Each agreement is on disk before it is yielded; of a
+    claim that was skipped nothing is kept, so that the next run tries it again.
     """
     for claim in claims:
         known = _remembered(claim, workspace.folder)
@@ -85,6 +93,8 @@ def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
     start = time.perf_counter()
     try:
         agreement = claim.evaluate(workspace)
+    except Unreachable as absence:
+        return Outcome(claim, None, "", time.perf_counter() - start, skipped=str(absence))
     except (BadInput, RunFailed) as error:
         return Outcome(claim, None, str(error), time.perf_counter() - start)
     except OSError:

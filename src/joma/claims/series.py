@@ -34,7 +34,13 @@ TRAINED = SeriesRecipe(num_steps=400, save_every=25, learning_rate=3e-3, num_lay
 """Learning rate by the loss after 300 steps alone (1e-3, 3e-3 and 1e-2 tried on either family, before any entropy or
 rank was looked at); the other sizes by the time there is."""
 
-PUBLISHED = {"Pythia 70m": "EleutherAI/pythia-70m", "OPT 125m": "facebook/opt-125m"}
+PUBLISHED = {
+    "Pythia 70m": ("EleutherAI/pythia-70m", *(f"EleutherAI/pythia-70m-seed{seed}" for seed in range(1, 10))),
+    "OPT 125m": ("facebook/opt-125m",),
+}
+"""Kinds of models, and repositories of the hub with trainings that differ in their seed; as many of these are read as
+there are repetitions (PolyPythias, van der Wal et al., ICLR 2025). Of OPT the hub has the end alone."""
+
 PUBLISHED_STEPS = (
     *(0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 3000, 4000, 6000, 8000, 12_000, 16_000, 24_000, 32_000),
     *(48_000, 64_000, 80_000, 96_000, 112_000, 128_000, 143_000),
@@ -155,7 +161,8 @@ def subjects(workspace: Workspace) -> Subjects:
     """The series of the workspace's profile, measured; what is there already is neither trained nor measured again.
 
     Raises:
-        BadInput, RunFailed: none can be had, such as published ones without a network.
+        Unreachable: there is no network to read published ones.
+        BadInput, RunFailed: they cannot be had for another reason.
     """
     return _trained(workspace) if workspace.profile is Profile.QUICK else _published(workspace)
 
@@ -217,13 +224,20 @@ class SeriesWork:
 
 
 def measured(series: Series, probe: Tensor, folder: Path, report: Callable[[int], None]) -> tuple[StepResult, ...]:
-    """Measure every step of a series that is not measured yet; one that fails is a result too."""
+    """Measure every step of a series that is not measured yet; one that fails is a result too.
+
+    Raises:
+        Unreachable: the hub does not answer any more; the steps before are kept.
+    """
     plan = Plan(series, choose_measures([ENTROPY, RANK, LOSS]), probe)
     store = ScanStore(folder, plan.settings | {"source": Path(series.source).name})
     for done, step in enumerate(series.steps):
         report(done)
         if not is_current(series, store.results.get(step)):
-            store.append(measure_step(plan, step))
+            result = measure_step(plan, step)
+            if not result.ok:
+                open_series(series.source)  # says so where not the step is at fault: a hub that has gone meanwhile
+            store.append(result)
     report(len(series.steps))
     return tuple(store.results[step] for step in series.steps)
 
@@ -300,53 +314,72 @@ def _text(workspace: Workspace) -> tuple[Path, Path]:
 
 
 def _published(workspace: Workspace) -> Subjects:
-    """Those series of the hub that can be had; why the others cannot is a note."""
-    found, notes, errors = [], [], []
-    for name, source in PUBLISHED.items():
-        try:
-            subject, left_out = _published_one(workspace, name, source)
-        except (BadInput, RunFailed) as error:
-            errors.append(error)
-            notes.append(f"{name} ({source}) is left out: {error.problem}.")
-            continue
-        found.append(subject)
-        notes += [f"{source}, step {result.step}, is left out: {result.reason}." for result in left_out]
-    if not found:
-        for other in errors[1:]:
-            errors[0].add_note(f"and: {other}")
-        raise errors[0]
-    notes.append(
-        f"Each is one training: repetitions are groups of the {PUBLISHED_PROBES} probe sequences of "
-        f"{PUBLISHED_LENGTH} tokens, and the rank has none."
-    )
-    return Subjects(tuple(found), tuple(notes))
+    """The published series; a kind of model of which only the end is published is left out with a note.
 
-
-def _published_one(workspace: Workspace, name: str, source: str) -> tuple[Subject, list[StepResult]]:
-    from joma.train.text import read_text
-    from joma.train.vocabulary import tokenize
-
-    workspace.progress(f"asking the hub for {source}", 0, 1)
-    steps = open_series(source).steps
-    wanted = [step for step in PUBLISHED_STEPS if step in steps]
-    if len(wanted) < _FEWEST_STEPS:
-        raise BadInput(
-            f"only {len(wanted)} of the steps that are read are published",
-            expected=f"at least {_FEWEST_STEPS}",
-            remedy="name another series",
-        )
-    series = open_series(source, steps=wanted)
-    tokens = tokenize(read_text(workspace.text.source), None, source, keep_ids=True)
-    probe = tokens.held_out[: PUBLISHED_PROBES * PUBLISHED_LENGTH].view(PUBLISHED_PROBES, -1)
-    folder = workspace.folder / "series" / source.replace("/", "_")
-    results = measured(series, probe, folder, lambda done: workspace.progress(f"reading {source}", done, len(wanted)))
-    whole = tuple(result for result in results if result.ok)
-    failed = [result for result in results if not result.ok]
-    if len(whole) < _FEWEST_STEPS:
+    Raises:
+        Unreachable: the hub cannot be asked. Then there is no verdict on the series that were read before, since the
+            number is that of the kind that shows less.
+        BadInput: a repository is not there, or gated.
+        RunFailed: too few steps are published, or can be measured.
+    """
+    num_seeds = len(workspace.seeds(NUM_SEEDS))
+    opened: dict[str, list[Series]] = {}
+    notes = []
+    for name, sources in PUBLISHED.items():
+        for source in sources[:num_seeds]:
+            workspace.progress(f"asking the hub for {source}", 0, 1)
+            series = open_series(source)
+            steps = [step for step in PUBLISHED_STEPS if step in series.steps]
+            if len(steps) < _FEWEST_STEPS:
+                has = f"{len(steps)} of the {len(PUBLISHED_STEPS)} steps read here" if series.numbered else "one step"
+                notes.append(f"{name} is left out: {source} has {has}, and a curve takes at least {_FEWEST_STEPS}.")
+                continue
+            opened.setdefault(name, []).append(open_series(source, steps=steps))
+    if not opened:
         raise RunFailed(
-            f"only {len(whole)} of {len(wanted)} steps can be measured ({failed[0].reason})",
-            kept="these are kept",
-            remedy=failed[0].remedy,
+            f"no series can be read ({' '.join(notes)})", kept="nothing was read", remedy="take --profile quick"
         )
+    if len(opened) < len(PUBLISHED):
+        notes.append(f"All that is found is of {' and '.join(opened)} alone.")
+    models = []
+    for name, series in opened.items():
+        subject, told = _published_subject(workspace, name, series)
+        models.append(subject)
+        notes += told
+    return Subjects(tuple(models), tuple(notes))
+
+
+def _published_subject(workspace: Workspace, name: str, sources: Sequence[Series]) -> tuple[Subject, list[str]]:
+    """Trainings of one recipe, read on one probe, at the steps that can be read in all of them."""
+    from joma.train.text import read_text
+    from joma.train.vocabulary import require_tokens, tokenize
+
+    tokens = tokenize(read_text(workspace.text.source), None, sources[0].source, keep_ids=True)
+    require_tokens(tokens, 1, PUBLISHED_LENGTH, PUBLISHED_PROBES)
+    probe = tokens.held_out[: PUBLISHED_PROBES * PUBLISHED_LENGTH].view(PUBLISHED_PROBES, -1)
+    scans, failed = [], []
+    for series in sources:
+        folder = workspace.folder / "series" / series.source.replace("/", "_")
+        what, num = f"reading {series.source}", len(series.steps)
+        results = measured(series, probe, folder, lambda done, w=what, n=num: workspace.progress(w, done, n))
+        scans.append({result.step: result for result in results if result.ok})
+        failed += [(series.source, result) for result in results if not result.ok]
+    steps = [step for step in PUBLISHED_STEPS if all(step in scan for scan in scans)]
+    if len(steps) < _FEWEST_STEPS:
+        source, first = failed[0]
+        raise RunFailed(
+            f"only {len(steps)} steps of {name} can be read (step {first.step} of {source}: {first.reason})",
+            kept="what was measured is kept",
+            remedy=first.remedy,
+        )
+    seeds = f"{len(sources)} trainings that differ in their seed"
+    if len(sources) == 1:
+        seeds = "one training; groups of the probe sequences stand for repetitions, of which the rank has none"
+    notes = [
+        f"{name}: {seeds} ({', '.join(series.source for series in sources)}), {len(steps)} saved steps, read on "
+        f"{PUBLISHED_PROBES} held-out sequences of {PUBLISHED_LENGTH} tokens.",
+        *(f"{name}: step {result.step} is left out, in {source} {result.reason}." for source, result in failed),
+    ]
+    whole = tuple(tuple(scan[step] for step in steps) for scan in scans)
     unigram = unigram_nats(tokens.train, probe, len(tokens.vocabulary))
-    return Subject(name, (whole,), (unigram,), (series,)), failed
+    return Subject(name, whole, (unigram,) * len(whole), tuple(sources)), [f"Text: {tokens.description}.", *notes]

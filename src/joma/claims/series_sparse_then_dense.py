@@ -25,8 +25,8 @@ CRITERION = Criterion(
     "series.sparse_then_dense",
     test="A GPT-NeoX (laid out as Pythia) and an OPT model learn real text; their saved steps are read from the files "
     "as any series is. Every layer's fall and rise of attention entropy on held-out text are read off, from the step "
-    "on at which the model beats word frequencies, where the other seeds say the bottom is. With --profile full: the "
-    "published series on the hub.",
+    "on at which the model beats word frequencies, where the other seeds say the bottom is. With --profile full: "
+    "series published on the hub; skipped where there is no network.",
     control="The same curves with their saved steps in random order.",
     needs_text=True,
 )
@@ -120,10 +120,16 @@ def _conclusion(by_name: dict[str, list[Course]]) -> str:
     for name, courses in by_name.items():
         for layer, course in enumerate(courses):
             fall, rise = (np.mean([getattr(one, side) for one in course.rebounds()]) for side in ("fall", "rise"))
-            parts.append(f"{name}, layer {layer}: falls by {fall:.3f}, rises by {rise:.3f}")
+            parts.append(f"{name}, layer {layer}: {_moved(fall, rise)}")
     return (
         "Once a model knows more than word frequencies, attention entropy moves as follows, as a share of uniform "
         f"attention's. {'; '.join(parts)}. Where it does not come back, the statement touched is that attention "
         "becomes dense again within the training that was seen. Whether it happens for the theory's reason is another "
         "claim (text.mechanism)."
     )
+
+
+def _moved(fall: float, rise: float) -> str:
+    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
+    sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
+    return ", ".join(f"{verb}s by {size:.3f}" if size > 0 else f"does not {verb}" for verb, size in sizes.items())

@@ -44,9 +44,11 @@ class Display:
 
     def finished(self, id: str, outcome: Outcome) -> None:
         """Show that a claim is done, with its verdict."""
+        from joma.report.words import verdict_text
+
         self._progress.advance(self._all)
         self._progress.update(self._step, visible=False)
-        verdict = outcome.agreement.verdict.value if outcome.agreement else f"not evaluated: {outcome.error}"
+        verdict = verdict_text(outcome) + (f": {outcome.reason}" if outcome.reason else "")
         when = "kept from an earlier run" if outcome.remembered else f"{outcome.seconds:.1f} s"
         self._console.print(f"{id}: {verdict} ({when})", markup=False)
 

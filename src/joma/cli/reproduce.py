@@ -66,7 +66,7 @@ def run(options: Any) -> int:
         _show(outcomes, workspace.folder)
     if interrupted:
         raise KeyboardInterrupt
-    if any(outcome.agreement is None for outcome in outcomes):
+    if any(outcome.error for outcome in outcomes):
         return 1
     return int(options.strict and any(entry["verdict"] != "holds" for entry in record["claims"]))
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from joma.errors import BadInput, RunFailed, cause_of
+from joma.errors import BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
 from joma.measure.reading import Meter
 from joma.measure.stores import StoredFile, numbered, step_in
@@ -130,8 +130,8 @@ def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = 
         progress: grows when a failed try was not in vain; then patience begins anew.
 
     Raises:
-        BadInput: the hub says no, or may not be asked.
-        RunFailed: it did not answer, try after try.
+        BadInput: the hub says no.
+        Unreachable: it may not be asked, or did not answer, try after try.
     """
     from huggingface_hub import errors
 
@@ -140,9 +140,9 @@ def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = 
         try:
             return call()
         except errors.OfflineModeIsEnabled as error:
-            raise BadInput(
+            raise Unreachable(
                 f"{name} cannot be fetched: HF_HUB_OFFLINE forbids asking the hub",
-                expected="a network, or a series on this machine",
+                kept="what was read before is kept",
                 remedy="unset HF_HUB_OFFLINE, or name a folder that holds the saved steps",
             ) from error
         except _transport_errors() as error:
@@ -151,7 +151,7 @@ def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = 
             if progress() > done:
                 done, waits = progress(), list(WAITS_S)
             if not waits:
-                raise RunFailed(
+                raise Unreachable(
                     f"{name} could not be fetched: the hub did not answer {len(WAITS_S) + 1} times ({cause_of(error)})",
                     kept="what was read before is kept",
                     remedy="check the network and the name, and run the same again",

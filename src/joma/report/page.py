@@ -18,7 +18,15 @@ from joma.report.looks import DARK, LIGHT, curve_colours, drawing, group_colours
 from joma.report.markup import Markup, data_script, element, joined
 from joma.report.plots import figure, plot
 from joma.report.sections import anchor, badge, claim_section
-from joma.report.words import format_criterion, format_estimate, format_num, format_seconds, verdict_text
+from joma.report.words import (
+    NOT_EVALUATED,
+    SKIPPED,
+    format_criterion,
+    format_estimate,
+    format_num,
+    format_seconds,
+    verdict_text,
+)
 
 LEAD_CLAIM = "text.sparse_then_dense"
 """Its first chart comes right after the verdicts: what somebody who has just found the project should see."""
@@ -182,7 +190,7 @@ def _header(outcomes: Sequence[Outcome], context: Context) -> Markup:
 def _tally(outcomes: Sequence[Outcome]) -> Markup:
     """How many claims ended how, as one sentence of badges."""
     counts = Counter(verdict_text(outcome) for outcome in outcomes)
-    order = [*(verdict.value for verdict in Verdict), "not evaluated"]
+    order = [*(verdict.value for verdict in Verdict), SKIPPED, NOT_EVALUATED]
     parts = [element("span", element("b", str(counts[name])), " ", badge(name)) for name in order if counts[name]]
     return joined(f"{len(outcomes)} {'claim' if len(outcomes) == 1 else 'claims'} held against the evidence ", *parts)
 
@@ -235,7 +243,8 @@ def _row(outcome: Outcome) -> Markup:
         _cell("Verdict", badge(verdict_text(outcome))),
     ]
     if agreement is None:
-        cells.append(element("td", outcome.error, colspan="3", role="cell", class_="error", data_label="Why"))
+        kind = "skipped" if outcome.skipped else "error"
+        cells.append(element("td", outcome.reason, colspan="3", role="cell", class_=kind, data_label="Why"))
     else:
         measured, criterion = agreement.measured, agreement.criterion
         controls = [_control(control) for control in agreement.controls]

@@ -82,6 +82,7 @@ def _claim(outcome: Outcome, context: Context) -> dict[str, Any]:
         if outcome.agreement
         else [],
         "error": outcome.error or None,
+        "skipped": outcome.skipped or None,
         "seconds": round(outcome.seconds, 3),
         "command": context.command(claim.id),
     }

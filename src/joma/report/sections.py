@@ -51,7 +51,7 @@ def claim_section(outcome: Outcome, command: str) -> Markup:
         element("h2", element("span", outcome.claim.id), " ", badge(verdict_text(outcome)), id=title),
         element("p", reference.statement, class_="statement"),
         element("p", reference.formula, class_="formula", role="math", aria_label=reference.formula),
-        _evidence(outcome.agreement, outcome.claim.id) if outcome.agreement else _failure(outcome.error),
+        _evidence(outcome.agreement, outcome.claim.id) if outcome.agreement else _absence(outcome),
         _terms(outcome),
         element("pre", element("code", command), tabindex="0"),
         id=anchor(outcome),
@@ -59,8 +59,9 @@ def claim_section(outcome: Outcome, command: str) -> Markup:
     )
 
 
-def _failure(error: str) -> Markup:
-    return element("p", element("strong", "Not evaluated: "), error, class_="error")
+def _absence(outcome: Outcome) -> Markup:
+    title = f"{verdict_text(outcome).capitalize()}: "
+    return element("p", element("strong", title), outcome.reason, class_="skipped" if outcome.skipped else "error")
 
 
 def _terms(outcome: Outcome) -> Markup:

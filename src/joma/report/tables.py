@@ -24,11 +24,11 @@ def verdict_table(outcomes: Sequence[Outcome]) -> Table:
     Args:
         outcomes: what became of the claims, in the order of the rows.
     """
-    failures = [f"{outcome.claim.id}: {outcome.error}" for outcome in outcomes if outcome.error]
+    reasons = [f"{outcome.claim.id}: {outcome.reason}" for outcome in outcomes if outcome.reason]
     table = Table(
         title="Claims held against the evidence",
         title_justify="left",
-        caption=Text("\n".join(failures)) if failures else None,
+        caption=Text("\n".join(reasons)) if reasons else None,
         caption_justify="left",
     )
     table.add_column("claim", no_wrap=True)

@@ -11,9 +11,15 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _RELATIONS = {"<=": "≤", ">=": "≥"}
 
 
+SKIPPED, NOT_EVALUATED = "skipped", "not evaluated"
+"""In place of a verdict: what the claim needs is out of reach; the claim could not be evaluated."""
+
+
 def verdict_text(outcome: Outcome) -> str:
-    """The verdict, or that there is none because the claim could not be evaluated."""
-    return outcome.agreement.verdict.value if outcome.agreement else "not evaluated"
+    """The verdict, or what stands in place of one."""
+    if outcome.agreement:
+        return outcome.agreement.verdict.value
+    return SKIPPED if outcome.skipped else NOT_EVALUATED
 
 
 def superscript(number: int) -> str:
