@@ -1,8 +1,11 @@
 """Both Trainers, really run."""
 
+import math
+
 import pyarrow.parquet
 import pytest
 import torch
+from offline_trackers import local_trackio, offline_wandb, trackio_rows, wandb_rows
 from small_models import small_batch, small_model
 
 from joma.errors import InvalidArgument
@@ -74,7 +77,49 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
     assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # nor printed
 
 
-def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true"):
+def test_a_reporter_made_from_one_of_transformers_is_told_as_well(tmp_path, monkeypatch):
+    from transformers.integrations import TensorBoardCallback
+
+    from joma.measure.trainer_callback import TrainerWatch
+
+    class Board(TensorBoardCallback):
+        """What people write to report a little more."""
+
+    def probe(trainer):
+        trainer.add_callback(Board)
+        return TrainerWatch(small_batch(KIND), trainer=trainer, every=4)
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    under_trainer(tmp_path, probe=probe)
+    assert scalars(tmp_path / "board")["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+
+
+def of_one_head(rows, name, step):
+    """Where a head's entropy stands in a history, and that it is one."""
+    shown = {row[step]: row[name] for row in rows if name in row}
+    assert all(0 < value < math.log(12) for value in shown.values())  # texts of 12 tokens
+    return list(shown)
+
+
+@pytest.mark.parametrize("kind", ["wandb", "trackio"])
+def test_trainer_reports_to_wandb_and_trackio(tmp_path, monkeypatch, kind):
+    from joma.measure.trainer_callback import TrainerWatch
+
+    package = {"wandb": offline_wandb, "trackio": local_trackio}[kind](tmp_path, monkeypatch)
+    under_trainer(
+        tmp_path,
+        probe=lambda trainer: TrainerWatch(small_batch(KIND), trainer=trainer, every=4),
+        report_to=[kind],
+        project="p",
+        logging_steps=1,
+    )
+    rows = wandb_rows(package, tmp_path) if kind == "wandb" else trackio_rows(package, "p")
+    name = "train/joma/attention_entropy/layer_01/head_03"
+    assert of_one_head(rows, name, "train/global_step") == [0, 4, 6]
+    assert [row["train/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", logger=None):
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -96,7 +141,7 @@ def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true"):
         max_steps=6,
         accumulate_grad_batches=2,
         callbacks=[] if probe is None else [probe],
-        logger=TensorBoardLogger(folder / "board"),
+        logger=logger or TensorBoardLogger(folder / "board"),
         accelerator="cpu",
         precision=precision,
         enable_progress_bar=False,
@@ -118,6 +163,18 @@ def test_lightning_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path, 
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
     assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
     assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+
+
+def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
+    from lightning.pytorch.loggers import WandbLogger
+
+    from joma.measure.lightning_callback import LightningWatch
+
+    wandb = offline_wandb(tmp_path, monkeypatch)
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="model", every=4), logger=logger)
+    name = "joma/attention_entropy/layer_01/head_03"
+    assert of_one_head(wandb_rows(wandb, tmp_path), name, "trainer/global_step") == [0, 4, 6]
 
 
 def test_lightning_that_fails_leaves_what_was_measured(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 from joma.errors import InvalidArgument
@@ -21,25 +22,84 @@ def track_with(tracker: Any) -> Track:
     """Find out how a tracker wants to be told.
 
     Args:
-        tracker: TensorBoard's ``SummaryWriter`` (anything with ``add_scalar``); a run of W&B or trackio, either
-            package itself, or an ``Accelerator`` (anything with ``log``); or a function of values and step.
+        tracker: TensorBoard's ``SummaryWriter`` (anything with ``add_scalar``); a run of W&B; an ``Accelerator``; a
+            run of trackio (anything with ``log``); either package itself, once it has begun a run; or a function of
+            values and step.
 
     Raises:
-        InvalidArgument: none of these.
+        InvalidArgument: none of these, or one without a run that has begun.
     """
+    if isinstance(tracker, ModuleType):
+        tracker = _begun_run(tracker)
     if hasattr(tracker, "add_scalar"):
         return lambda values, step: _add_scalars(tracker, values, step)
+    if hasattr(tracker, "trackers"):
+        return _track_with_each(tracker)
+    if hasattr(tracker, "define_metric"):
+        return _track_in_rows(tracker)
     if hasattr(tracker, "log"):
         return lambda values, step: tracker.log(values, step=step)
     if callable(tracker):
         return tracker
-    raise InvalidArgument(
-        "watch",
-        "tracker",
-        required="an Accelerator, a SummaryWriter, a run of W&B or trackio, or a function of values and step",
-        received=f"a {type(tracker).__name__}",
-        remedy="pass a function: lambda values, step: ...",
+    raise _bad(
+        "an Accelerator, a SummaryWriter, a run of W&B or trackio, or a function of values and step",
+        f"a {type(tracker).__name__}",
+        "pass a function: lambda values, step: ...",
     )
+
+
+def _begun_run(package: ModuleType) -> Any:
+    match package.__name__:
+        case "wandb":
+            run = package.run
+        case "trackio":
+            run = package.context_vars.current_run.get()
+        case _:
+            return package
+    if run is None:
+        name = package.__name__
+        raise _bad("a run that has begun", f"{name}, which has begun none", f"call {name}.init(...) first")
+    return run
+
+
+def _track_with_each(accelerator: Any) -> Track:
+    if not accelerator.trackers:
+        raise _bad(
+            "one that has trackers",
+            "an Accelerator without any",
+            "give it log_with= and call its init_trackers first, or leave tracker out",
+        )
+    tracks = [
+        track_with(each.tracker if hasattr(each.tracker, "define_metric") else each) for each in accelerator.trackers
+    ]
+
+    def track(values: dict[str, float], step: int) -> None:
+        for track_one in tracks:
+            track_one(values, step)
+
+    return track
+
+
+def _track_in_rows(run: Any) -> Track:
+    """Tell W&B, which numbers rows, and drops what is told to a row before its last.
+
+    How a loop numbers its rows is not known: by optimiser steps, from 0 or 1, by batches, or by calls. Values stand in
+    the row it is at, so that none of its own is dropped unless it counts slower than probes come, and are drawn over
+    ``joma/step``.
+    """
+    run.define_metric("joma/step", hidden=True)
+    run.define_metric("joma/*", step_metric="joma/step")
+    last_row = -1
+
+    def track(values: dict[str, float], step: int) -> None:
+        nonlocal last_row
+        row = run.step
+        if row == last_row:  # the loop told nothing since; the row would be written over
+            row += 1
+        run.log({**values, "joma/step": step}, step=row)
+        last_row = row
+
+    return track
 
 
 def _add_scalars(writer: Any, values: dict[str, float], step: int) -> None:
@@ -54,3 +114,7 @@ def _name(layer: int | None, head: int | None, metric: str) -> str:
     if head is not None:
         parts.append(f"head_{head:02}")
     return "/".join(parts)
+
+
+def _bad(required: str, received: str, remedy: str) -> InvalidArgument:
+    return InvalidArgument("watch", "tracker", required=required, received=received, remedy=remedy)

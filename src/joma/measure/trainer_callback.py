@@ -64,7 +64,7 @@ class TrainerWatch(TrainerCallback):
         assert self._trainer is not None
         handler = self._trainer.callback_handler
         for callback in handler.callbacks:
-            if type(callback).__module__.startswith("transformers.integrations"):
+            if any(kind.__module__.startswith("transformers.integrations") for kind in type(callback).__mro__):
                 callback.on_log(
                     self._trainer.args,
                     self._trainer.state,

@@ -81,7 +81,7 @@ def watch(
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise _bad("out", "a folder", f"the file {folder}", "name another place")
-    track = None if tracker is None else track_with(tracker)
+    track = track_with(tracker) if tracker is not None and _is_first_process() else None
     return Watch(
         model,
         probe_batch,
