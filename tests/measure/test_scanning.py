@@ -45,18 +45,23 @@ def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
         output = model(plan.probe, output_attentions=True, labels=plan.probe)
     entropies, shares = values(result, "attention_entropy_nats"), values(result, "first_token_share")
     normalized = values(result, "attention_entropy_normalized")
+    without_first = values(result, "attention_entropy_without_first_nats")
     visible = torch.arange(2, plan.probe.shape[1] + 1).double().log()
     for layer, attention in enumerate(output.attentions):
-        p = attention.double()[:, :, 1:]  # the first query sees one key only
+        p = attention.double()
         entropy = torch.special.entr(p).sum(-1)
+        others = p[:, :, 1:, 1:] / p[:, :, 1:, 1:].sum(-1, keepdim=True)  # the first query sees one key only
+        entropy_of_others = torch.special.entr(others).sum(-1)
         for head in range(p.shape[1]):
             for group in range(len(plan.probe)):
                 nats = entropies[layer, head][group]
                 assert nats == pytest.approx(float(entropy[group, head].mean()), abs=ENTROPY)
                 share = float(p[group, head, :, 0].mean())
                 assert shares[layer, head][group] == pytest.approx(share, abs=TOLERANCES["attention.share"].bound)
-                relative = float((entropy[group, head] / visible).mean())
+                relative = float((entropy[group, head, 1:] / visible).mean())
                 assert normalized[layer, head][group] == pytest.approx(relative, abs=2 * ENTROPY)
+                of_others = float(entropy_of_others[group, head].mean())
+                assert without_first[layer, head][group] == pytest.approx(of_others, abs=ENTROPY)
     losses = values(result, "loss_nats")[None, None]
     assert sum(losses) / len(losses) == pytest.approx(float(output.loss), abs=ENTROPY)
 

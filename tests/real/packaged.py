@@ -42,8 +42,7 @@ def entropies_of_eager(plan: Plan) -> list[list[float]]:
     model.set_attn_implementation("eager")
     with torch.no_grad():
         attentions = model(plan.probe, output_attentions=True).attentions
-        first = int(bool((attentions[0][0, 0, 0, 1:] == 0).all()))  # of a decoder the first query sees one key
-        return [torch.special.entr(layer[0, :, first:]).sum(-1).mean(-1).tolist() for layer in attentions]
+        return [torch.special.entr(layer[0]).sum(-1).mean(-1).tolist() for layer in attentions]
 
 
 def main(how: str, source: str, length: int, text: str | None = None) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
+from joma.measure.probing import attention_rows
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, seed_of
@@ -49,6 +50,19 @@ def test_measures_what_a_full_softmax_gives(tolerance):
     }
     for metric, value in expected.items():
         assert found[1, 1, metric] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
+
+
+def test_a_probe_of_training_and_one_of_a_watched_model_say_the_same(tolerance):
+    decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
+    held_out = tiny_tokens().held_out
+    inputs = torch.stack([held_out[(len(held_out) - 12) * i // 9 :][:11] for i in range(10)])
+    watched = {row[:3]: row[3] for row in attention_rows(decoder, inputs)}
+    trained = rows_of(decoder)
+    shared = watched.keys() & trained.keys()
+    metrics = {"attention_entropy_nats", "attention_entropy_normalized", "attention_first_token_share"}
+    assert {key[2] for key in shared} == metrics
+    for key in shared:
+        assert watched[key] == pytest.approx(trained[key], abs=tolerance("attention.entropy")), key
 
 
 def test_one_value_per_layer_and_head():

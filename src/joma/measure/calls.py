@@ -7,12 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from joma.measure.attention import AttentionStatistics, attention_statistics
+from joma.measure.attention import AttentionStatistics, attention_statistics, visible_keys
+
+_OF_A_SECOND_KEY = ("entropy_normalized", "entropy_without_first_nats")
+
+
+class Queries(NamedTuple):
+    """Over which queries a mean of attention is taken, the same wherever joma takes one; (B or 1, H or 1, L) bool.
+
+    A statistic is averaged over all queries for which it is defined. The first query of a causal sequence sees itself
+    alone: its entropy is 0 and counts, but the logarithm that would normalise it is 0 too, and there is nothing left
+    without the first key.
+
+    Args:
+        every: all that are no padding: for entropy, Σp² and shares.
+        spreading: those of them that see two keys or more: for normalised entropy and for that without the first key.
+    """
+
+    every: Tensor
+    spreading: Tensor
+
+    def of(self, statistic: str) -> Tensor:
+        """Those that count for a statistic, named as in ``AttentionStatistics``."""
+        return self.spreading if statistic in _OF_A_SECOND_KEY else self.every
+
+
+def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of each head over sequences and queries, (H,) in float64; 0 where none counts.
+
+    Args:
+        values: (B, H, L).
+        counted: (B or 1, H or 1, L) bool, from ``Queries``.
+    """
+    counted = counted.expand(values.shape)
+    total = values.double().where(counted, 0).sum(dim=(0, 2))
+    return total / counted.sum(dim=(0, 2)).clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -54,6 +88,24 @@ class AttentionCall:
             sinks=self.sinks,
             share_window=share_window,
         )
+
+    def means(self, share_window: int | None = None) -> dict[str, Tensor]:
+        """Mean of each statistic over sequences and queries, (H,) in float64, by its name."""
+        statistics, queries = self.statistics(share_window)._asdict(), self.queries()
+        return {
+            name: mean_over_queries(values, queries.of(name))
+            for name, values in statistics.items()
+            if values is not None
+        }
+
+    def queries(self) -> Queries:
+        """Over which queries means are taken."""
+        num_visible = visible_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
+        spreading = num_visible + (self.sinks is not None) > 1
+        spreading = spreading[(None,) * (3 - spreading.dim())]
+        every = self.counted()
+        every = torch.ones_like(spreading) if every is None else every
+        return Queries(every, spreading & every)
 
     def counted(self) -> Tensor | None:
         """Which queries are no padding: (B or 1, H or 1, L) bool, all where ``None``.

@@ -1,10 +1,9 @@
 """One probe of a model: what is measured on a batch, and how the model is left as it was.
 
-Metric names, each a mean over the batch and its queries (padding left out), per layer and head:
+Metric names, each a mean over the batch and its queries (``joma.measure.calls.Queries``), per layer and head:
 
     attention_entropy_nats                 entropy of the attention
-    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees; queries that see one
-                                           key alone are left out
+    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
     attention_sum_of_squares               Σp²; its reciprocal is the effective number of keys
     attention_first_token_share            share of attention on the first key
     attention_entropy_without_first_nats   entropy of the attention to all other keys
@@ -30,7 +29,6 @@ from torch.utils._pytree import tree_leaves
 
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.journal import Row
-from joma.measure.attention import visible_keys
 from joma.measure.calls import AttentionCall, rounding_of_kernels
 from joma.measure.capture import observing, unwrapped
 from joma.measure.capture_transformers import is_in_view
@@ -195,18 +193,8 @@ def _numbers(output: Any) -> list[Tensor]:
 
 
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
-    statistics = call.statistics(share_window)
-    ones = torch.ones_like(statistics.entropy_nats)
-    counted = call.counted()
-    counted = ones if counted is None else ones * counted
-    num_visible = visible_keys(call.q, call.k, is_causal=call.is_causal, attn_mask=call.attn_mask)
-    several = counted * (num_visible + (call.sinks is not None) > 1)
-    means = {
-        f"attention_{name}": _mean(values, several if name == "entropy_normalized" else counted)
-        for name, values in zip(_NAMES, statistics, strict=True)
-        if values is not None
-    }
-    found = torch.stack(list(means.values()))
+    means = {f"attention_{name}": values for name, values in call.means(share_window).items()}
+    found = torch.stack(list(means.values())).cpu()
     if not torch.isfinite(found).all():
         warnings.warn(
             f"joma: layer {call.layer} ({call.name or 'torch attention'}) has queries or keys that are not finite; "
@@ -220,18 +208,6 @@ def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
         for metric, values in zip(means, found.tolist(), strict=True)
         for head, value in enumerate(values)
     ]
-
-
-_NAMES = (
-    *("entropy_nats", "entropy_normalized", "sum_of_squares"),
-    *("first_token_share", "entropy_without_first_nats", "window_share"),
-)
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean per head over sequences and queries, in float64; 0 where none counts."""
-    total = (values * weights).sum(dim=(0, 2), dtype=torch.float64)
-    return (total / weights.sum(dim=(0, 2), dtype=torch.float64).clamp_min(1)).cpu()
 
 
 def _ranks(part: Projection, tensor: Tensor, metric: str) -> list[Row]:

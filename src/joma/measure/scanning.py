@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from joma.errors import BadInput, RunFailed, cause_of
-from joma.measure.attention import visible_keys
 from joma.measure.building import built, needed_names, require_finite
-from joma.measure.capture import AttentionCall, observing
+from joma.measure.calls import AttentionCall
+from joma.measure.capture import observing
 from joma.measure.checkpoints import CheckpointFiles, Series
 from joma.measure.families import projections
 from joma.measure.measures import MEASURES, kinds_of
@@ -32,6 +32,9 @@ MOST_GROUPS = 8
 
 NUM_FINGERPRINTED = 1024
 """Entries of each of a few matrices that tell a step's weights from any other's."""
+
+_DEFINITION = "means over joma.measure.calls.Queries"
+"""What numbers of a step are, beside its weights; those kept from before it was this are measured again."""
 
 _STATISTICS = {
     "attention_entropy_nats": "entropy_nats",
@@ -147,7 +150,9 @@ def fingerprint_of(series: Series, step: int) -> str:
         BadInput, RunFailed: as ``Series.read``.
     """
     checkpoint = series.checkpoint(step)
-    told = hashlib.sha256(str([(file.name, file.size, file.digest) for file in checkpoint.files]).encode())
+    told = hashlib.sha256(
+        _DEFINITION.encode() + str([(file.name, file.size, file.digest) for file in checkpoint.files]).encode()
+    )
     if not all(file.digest for file in checkpoint.files):
         sizes = {
             name: place.stop - place.start
@@ -221,8 +226,9 @@ def _rows_of_model(
         found = groups[index % plan.num_groups]
 
         def keep(call: AttentionCall, found: dict = found) -> None:
-            for name, value in _means(call, wanted).items():
-                found.setdefault((call.layer, name), []).append(value)
+            means = call.means()
+            for name in wanted:
+                found.setdefault((call.layer, name), []).append(means[_STATISTICS[name]])
 
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
@@ -246,20 +252,6 @@ def _rows_of_model(
                 )
             for head, value in enumerate(mean.flatten().tolist()):
                 yield Row(layer, None if layer is None else head, None, number, name, value)
-
-
-def _means(call: AttentionCall, wanted: Sequence[str]) -> dict[str, Tensor]:
-    """Means over the queries that see two keys or more, (H,) each; a query that sees one has nothing to spread."""
-    statistics = call.statistics()
-    spreads = visible_keys(call.q, call.k, is_causal=call.is_causal, attn_mask=call.attn_mask) > 1
-    spreads = spreads.expand(call.q.shape[:-1])
-    if (counted := call.counted()) is not None:
-        spreads = spreads & counted
-    num = spreads.sum((0, 2)).double().clamp_min(1)
-    return {
-        name: getattr(statistics, _STATISTICS[name]).double().masked_fill(~spreads, 0).sum((0, 2)) / num
-        for name in wanted
-    }
 
 
 def _has_cache(model: Any) -> bool:

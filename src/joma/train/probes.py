@@ -1,10 +1,9 @@
 """What is measured in a network while it trains, always on the same held-out sequences.
 
-Metric names for a text, each a mean over queries and probe sequences:
+Metric names for a text, each a mean over queries (``joma.measure.calls.Queries``) and probe sequences:
 
-    attention_entropy_nats                 per layer and head, over all queries
-    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees; the first query
-                                           sees one key and is left out
+    attention_entropy_nats                 per layer and head
+    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
     …/positions_A_B                        either entropy, over the queries at positions A to B only (0-based,
                                            inclusive; four groups that cover all but the first position)
     …/probes_N                             either entropy, over every fourth probe sequence, from the N-th on
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from joma.journal import Row
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
+from joma.measure.calls import AttentionCall, mean_over_queries
 from joma.measure.spectrum import stable_rank
 from joma.problem.tree import Law
 from joma.train.decoder import Decoder, next_token_loss, seed_of
@@ -73,15 +73,14 @@ class Probe:
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
         nats = attention_entropy(q, k, is_causal=True).double()
         normalized = nats / visible_keys(q, k, is_causal=True).clamp_min(2).log()
-        first = first_token_share(q, k, is_causal=True).double()
-        commonest = key_share(q, k, self._inputs == self._commonest, is_causal=True).double()
+        first = first_token_share(q, k, is_causal=True)
+        commonest = key_share(q, k, self._inputs == self._commonest, is_causal=True)
+        queries = AttentionCall(layer, "", q, k, is_causal=True).queries()
         per_head = {
-            **_with_groups("attention_entropy_nats", nats, nats[:, :, 1:], self._position_groups),
-            **_with_groups(
-                "attention_entropy_normalized", normalized[:, :, 1:], normalized[:, :, 1:], self._position_groups
-            ),
-            "attention_first_token_share": first.mean(dim=(0, 2)),
-            "attention_commonest_token_share": commonest.mean(dim=(0, 2)),
+            **_with_groups("attention_entropy_nats", nats, queries.every, self._position_groups),
+            **_with_groups("attention_entropy_normalized", normalized, queries.spreading, self._position_groups),
+            "attention_first_token_share": mean_over_queries(first, queries.every),
+            "attention_commonest_token_share": mean_over_queries(commonest, queries.every),
         }
         return _rows(layer, per_head)
 
@@ -157,12 +156,12 @@ def _rows(layer: int, per_head: Mapping[str, Tensor]) -> list[Row]:
 
 
 def _with_groups(
-    metric: str, values: Tensor, after_first: Tensor, position_groups: tuple[Tensor, ...]
+    metric: str, values: Tensor, counted: Tensor, position_groups: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
-    """The mean per head of (B, H, L) values, and that of each group of positions and of sequences."""
+    """The mean per head of (B, H, L) values over queries, and that of each group of positions and of sequences."""
     by_position = {
-        f"{metric}/positions_{group[0]}_{group[-1]}": after_first[:, :, group - 1].mean(dim=(0, 2))
+        f"{metric}/positions_{group[0]}_{group[-1]}": mean_over_queries(values[..., group], counted[..., group])
         for group in position_groups
     }
-    by_probe = {f"{metric}/probes_{n}": values[n::NUM_GROUPS].mean(dim=(0, 2)) for n in range(NUM_GROUPS)}
-    return {metric: values.mean(dim=(0, 2)), **by_position, **by_probe}
+    by_probe = {f"{metric}/probes_{n}": mean_over_queries(values[n::NUM_GROUPS], counted) for n in range(NUM_GROUPS)}
+    return {metric: mean_over_queries(values, counted), **by_position, **by_probe}
