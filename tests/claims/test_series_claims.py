@@ -8,7 +8,8 @@ import pytest
 
 from joma.claims import series
 from joma.claims.registry import all_claims
-from joma.claims.series import Subject, in_random_order, smallest, subjects
+from joma.claims.series import subjects
+from joma.claims.series_subject import Subject, in_random_order, smallest
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.errors import RunFailed
 from joma.measure.scan_store import Row, StepResult

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from faulty_series import HUB, STEPS, cut_off, write_series
+from faulty_series import HUB, STEPS, copy_weights, cut_off, write_series
 from hub_client import point_to
 from hub_server import local_hub
 
-from joma.claims.series import measured, subjects
+from joma.claims.series import subjects
+from joma.claims.series_subject import measured
 from joma.claims.workspace import Profile, Workspace
 from joma.cli import main
 from joma.errors import RunFailed, Unreachable
@@ -32,9 +33,10 @@ DAMAGED = 40
 
 REPRODUCE = """
 import sys
-from joma.claims import series
+from joma.claims import series_published
 from joma.cli import main
-series.PUBLISHED_STEPS, series.PUBLISHED_LENGTH, series.PUBLISHED_PROBES = {steps}, {length}, {probes}
+series_published.PUBLISHED_STEPS = {steps}
+series_published.PUBLISHED_LENGTH, series_published.PUBLISHED_PROBES = {length}, {probes}
 sys.exit(main(sys.argv[1:]))
 """
 """The command, at the size of what is served."""
@@ -50,7 +52,7 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(text, tmp_path_factory) -> Path:
-    """What a hub serves: three trainings under Pythia's names, a step of one damaged, and the end of an OPT."""
+    """What a hub serves: three trainings under Pythia's names, a step damaged, another wrong, and the end of an OPT."""
     folder, served = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("published")
     read = read_text(str(text))
     tokenizer = learned_tokenizer(read.train, 300)
@@ -61,7 +63,9 @@ def published(text, tmp_path_factory) -> Path:
         _publish(folder / name, served / "models" / "EleutherAI" / name)
     train_series(replace(TINY, family="opt", num_steps=1), tokens, tokenizer, folder / OPT)
     shutil.copytree(step_folder(folder / OPT, 1), served / "models" / "facebook" / OPT)
-    cut_off(served / "models" / "EleutherAI" / f"{PYTHIA[1]}@step{DAMAGED}" / "model.safetensors")
+    models = served / "models" / "EleutherAI"
+    cut_off(models / f"{PYTHIA[1]}@step{DAMAGED}" / "model.safetensors")
+    copy_weights(models / f"{PYTHIA[2]}@step{TINY.num_steps}", models / f"{PYTHIA[2]}@step0")
     return served
 
 
@@ -116,8 +120,10 @@ def test_without_a_network_full_is_skipped_and_with_one_evaluated(published, tex
         notes = " ".join(claim["notes"])
         assert "OPT 125m is left out: facebook/opt-125m has one step" in notes
         assert "Pythia 70m alone" in notes
-        assert f"Pythia 70m: step {DAMAGED} is left out, in EleutherAI/{PYTHIA[1]} " in notes
-        assert f"{len(TINY.saved_steps()) - 1} saved steps" in notes
+        assert notes.count(" is left out: ") == 1 + 2, notes
+        assert f"EleutherAI/{PYTHIA[1]}, step {DAMAGED}, is left out: " in notes
+        assert f"EleutherAI/{PYTHIA[2]}, step 0, is left out: " in notes
+        assert f"{len(TINY.saved_steps()) - 2} saved steps" in notes
         assert all(f"EleutherAI/{name}" in notes for name in PYTHIA)
         assert all(finding["name"].startswith("Pythia 70m") for finding in claim["findings"])
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from joma.claims.workspace import Workspace
     from joma.records import Agreement
 
-_HOUSE = frozenset({"registry", "association", "hierarchies", "workspace", "evaluation", "networks", "series"})
+_HOUSE = frozenset(
+    {"registry", "association", "hierarchies", "workspace", "evaluation", "networks"}
+    | {"series", "series_subject", "series_published"}
+)
 
 
 @dataclass(frozen=True)

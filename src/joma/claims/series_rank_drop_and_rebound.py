@@ -10,7 +10,8 @@ import torch
 from joma.charts import Chart
 from joma.claims.networks import Course
 from joma.claims.registry import claim
-from joma.claims.series import NUM_ORDERS, RANK, Subject, in_random_order, smallest, subjects
+from joma.claims.series import subjects
+from joma.claims.series_subject import NUM_ORDERS, RANK, Subject, in_random_order, smallest
 from joma.claims.workspace import Workspace
 from joma.measure.families import projections
 from joma.measure.spectrum import stable_rank

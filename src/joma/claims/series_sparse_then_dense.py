@@ -7,7 +7,8 @@ import numpy as np
 from joma.charts import Chart, Mark
 from joma.claims.networks import Course
 from joma.claims.registry import claim
-from joma.claims.series import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, smallest, subjects
+from joma.claims.series import subjects
+from joma.claims.series_subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, smallest
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
