@@ -11,10 +11,12 @@ from faulty_series import HUB, copy_weights, cut_off, set_number, write_series
 from hub_client import point_to
 from hub_server import Fault, local_hub
 from scanned_series import write_scannable, write_tokenizer
+from tiny import tiny_law, tiny_law_recipe
 
 from joma.cli import main
 from joma.cli.scan import chosen_steps
 from joma.errors import BadInput
+from joma.train.loop import train
 
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]
@@ -212,6 +214,19 @@ def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
     write_tokenizer(tmp_path)
     words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")
     told(capsys, *words)
+
+
+def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
+    run = tmp_path / "run"
+    train(tiny_law_recipe(num_steps=8, snapshot_every=2), tiny_law(), run)
+    words = (run, "--measure", "attention_entropy_nats,stable_rank", "--out", tmp_path / "out")
+    shown = told(capsys, *words).out
+    assert "attention entropy" in shown
+    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    assert set(frame["step"][frame["measure"] == "attention_entropy_nats"]) == {0, 2, 4, 6, 8}
+    assert "samples of the run's law" in json.loads((tmp_path / "out" / "scan.json").read_text())["text"]
+    for option, value in (("--tokenizer", "some/model"), ("--text", "wikitext2"), ("--length", "8")):
+        assert f"{option} has no effect on a run" in refusal(capsys, *words, option, value)
 
 
 def test_no_model_is_said(tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,7 @@ def _warn(verification: Verification, options: Any) -> None:
 def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan, str]:
     import os
 
+    from joma.measure.families import kind_of
     from joma.measure.measures import kinds_of
     from joma.measure.scanning import Plan
 
@@ -203,10 +205,13 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
                     f"--{name} has no effect on weights", expected="a measure that reads text", remedy="leave it out"
                 )
         return Plan(series, measures, None, num_threads, options.device), ""
+    config = series.checkpoint(_readable(series)).config
+    if kind_of(config) == "joma":
+        return _plan_of_run(options, series, measures, config, num_threads)
     from joma.train.probe_text import probe_sequences, tokenizer_of
     from joma.train.text import read_text
 
-    length = _length(options, series)
+    length = _length(options, config)
     text = read_text(options.text)
     num_sequences = options.sequences or NUM_SEQUENCES
     probe = probe_sequences(text, tokenizer_of(series, options.tokenizer), num_sequences, length)
@@ -214,10 +219,26 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
     return Plan(series, measures, probe, num_threads, options.device), read
 
 
-def _length(options: Any, series: Series) -> int:
+def _plan_of_run(
+    options: Any, series: Series, measures: tuple[str, ...], config: Mapping[str, Any], num_threads: int
+) -> tuple[Plan, str]:
+    """A network of our own reads what it was measured on while it trained, unless something else is asked for."""
+    from joma.measure.scanning import Plan
+    from joma.train.saved_runs import run_probe, saved_decoder
+
+    if options.tokenizer is not None:
+        raise BadInput(
+            "--tokenizer has no effect on a run of joma", expected="the run's own tokens", remedy="leave it out"
+        )
+    asked = {"text": options.text, "num_sequences": options.sequences, "length": options.length}
+    probe, read = run_probe(config, Path(series.source), **asked)
+    return Plan(series, measures, probe, num_threads, options.device, saved_decoder), read
+
+
+def _length(options: Any, config: Mapping[str, Any]) -> int:
     from joma.measure.building import longest_context
 
-    longest = longest_context(series.checkpoint(_readable(series)).config)
+    longest = longest_context(config)
     if options.length is None:
         return min(DEFAULT_LENGTH, longest or DEFAULT_LENGTH)
     if longest is not None and options.length > longest:

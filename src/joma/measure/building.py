@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,14 @@ _UNUSED = "pooler"
 """Part of a name: attention does not depend on what comes after the last layer."""
 
 
+class Build(Protocol):
+    """Makes a model of a configuration and tensors by name, ready to be read; ``built`` is one."""
+
+    def __call__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head: bool) -> nn.Module:
+        """The model; ``with_head``: one that predicts the next token."""
+        ...
+
+
 def configuration(config: Mapping[str, Any]) -> Any:
     """The configuration that transformers has for what ``config.json`` holds.
 
@@ -31,9 +39,9 @@ def configuration(config: Mapping[str, Any]) -> Any:
     kind = kind_of(config)
     if kind == "joma":
         raise BadInput(
-            "a run of joma is not run again here: its attention was measured while it trained",
-            expected="measures of weights",
-            remedy="read its metrics.jsonl for attention, and give --measure weights",
+            "the network of a run of joma is none of transformers",
+            expected="what builds it: `build=joma.train.saved_runs.saved_decoder` in the plan",
+            remedy="pass that, or measure its weights alone",
         )
     if kind not in CONFIG_MAPPING:
         raise BadInput(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from joma.errors import BadInput, RunFailed, cause_of
-from joma.measure.building import built, needed_names, require_finite
+from joma.measure.building import Build, built, needed_names, require_finite
 from joma.measure.calls import AttentionCall
 from joma.measure.capture import observing
 from joma.measure.checkpoints import CheckpointFiles, Series
@@ -63,6 +63,7 @@ class Plan:
         probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
         num_threads: with which a step is measured; the last digits of sums depend on it.
         device: ``cpu``, or ``auto`` for an accelerator where there is one.
+        build: makes a step's model; survives the way into another process.
     """
 
     series: Series
@@ -70,6 +71,7 @@ class Plan:
     probe: Tensor | None = None
     num_threads: int = 1
     device: Literal["cpu", "auto"] = "cpu"
+    build: Build = built
 
     @property
     def place(self) -> torch.device:
@@ -218,7 +220,7 @@ def _rows_of_model(
     """Attention and loss on the probe, in means over each group of sequences."""
     assert plan.probe is not None
     with_head = "loss_nats" in plan.measures
-    model = built(checkpoint.config, tensors, with_head=with_head).to(plan.place)
+    model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
     groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
     wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
     for index, tokens in enumerate(plan.probe.to(plan.place)):
@@ -233,7 +235,8 @@ def _rows_of_model(
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
         if with_head:
-            loss = torch.nn.functional.cross_entropy(output.logits[0, :-1], tokens[1:])
+            logits = output if isinstance(output, Tensor) else output.logits
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
             found.setdefault((None, "loss_nats"), []).append(loss.double())
         if index == 0 and wanted and not found:
             raise BadInput(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -128,6 +128,18 @@ class Decoder(nn.Module):
         if log_frequencies is not None:
             with torch.no_grad():
                 self.output.bias.copy_(log_frequencies)
+
+    @classmethod
+    def from_weights(cls, config: DecoderConfig, weights: Mapping[str, Tensor]) -> Decoder:
+        """Build a network that has these weights, ready to be looked at (evaluation mode).
+
+        Raises:
+            RuntimeError: they are those of another one.
+        """
+        placeholder = torch.zeros(config.num_logits) if config.output_bias == "unigram" else None
+        decoder = cls(config, log_frequencies=placeholder)
+        decoder.load_state_dict(weights)
+        return decoder.eval()
 
     def forward(
         self,

@@ -36,11 +36,28 @@ from joma.journal import Row
 from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.calls import AttentionCall, mean_over_queries
 from joma.measure.spectrum import stable_rank
-from joma.problem.tree import Law
+from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, next_token_loss, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.vocabulary import Tokens
+
+
+def held_out_windows(tokens: Tokens, num: int, length: int) -> Tensor:
+    """Stretches of a text's held-out part, spread evenly from its beginning to its end, (num, length).
+
+    Args:
+        tokens: the text, long enough for them (``require_tokens``).
+        num: how many.
+        length: tokens of each.
+    """
+    starts = [(len(tokens.held_out) - length) * i // max(1, num - 1) for i in range(num)]
+    return torch.stack([tokens.held_out[start : start + length] for start in starts])
+
+
+def held_out_samples(recipe: Recipe, law: Law, num: int) -> Samples:
+    """Samples of a law that no run is trained on: the same for all runs, so that they differ by themselves only."""
+    return seeded_samples(law, num, seed_of("held-out samples"), shuffled=recipe.shuffle_tokens)
 
 
 class Probe:
@@ -53,9 +70,7 @@ class Probe:
     """
 
     def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
-        window, num = recipe.length + 1, recipe.num_probe_sequences
-        starts = [(len(tokens.held_out) - window) * i // (num - 1) for i in range(num)]
-        sequences = torch.stack([tokens.held_out[start : start + window] for start in starts]).to(device)
+        sequences = held_out_windows(tokens, recipe.num_probe_sequences, recipe.length + 1).to(device)
         self._inputs, self._targets = sequences[:, :-1].contiguous(), sequences[:, 1:].contiguous()
         self._commonest = int(torch.bincount(tokens.train).argmax())
         self._position_groups = torch.arange(1, recipe.length).tensor_split(NUM_GROUPS)
@@ -95,8 +110,7 @@ class LabelProbe:
     """
 
     def __init__(self, recipe: Recipe, law: Law, device: torch.device) -> None:
-        seed = seed_of("held-out samples")  # the same for all runs, so that they differ by themselves only
-        samples = seeded_samples(law, recipe.num_probe_sequences, seed, shuffled=recipe.shuffle_tokens)
+        samples = held_out_samples(recipe, law, recipe.num_probe_sequences)
         self._tokens, self._labels = samples.tokens.to(device), samples.labels.to(device)
         self._padding = self._tokens == law.padding
         self._has_token = ~self._padding[:, -1]

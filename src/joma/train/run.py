@@ -126,11 +126,7 @@ class Run:
                 kept="the measurements are kept",
                 remedy="train with the same recipe and folder again",
             ) from error
-        config = self.recipe.decoder
-        placeholder = torch.zeros(config.num_logits) if config.output_bias == "unigram" else None
-        decoder = Decoder(config, self.recipe.seed, placeholder)
-        decoder.load_state_dict(weights)
-        return decoder.eval()
+        return Decoder.from_weights(self.recipe.decoder, weights)
 
     def _weights(self, step: int | None) -> dict[str, torch.Tensor]:
         if step is None:

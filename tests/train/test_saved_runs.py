@@ -1,0 +1,163 @@
+"""Saved steps of our own networks are run again: what a scan finds is what was measured while they trained."""
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from tiny import tiny_law, tiny_law_recipe, tiny_recipe
+
+from joma.errors import BadInput
+from joma.measure.checkpoints import open_series
+from joma.measure.measures import choose_measures
+from joma.measure.scanning import Plan, measure_step
+from joma.train.loop import train
+from joma.train.run import load_run
+from joma.train.saved_runs import run_probe, saved_decoder
+from joma.train.text import Text
+from joma.train.vocabulary import save_tokens, shuffled, tokenize
+
+SAME_AS_WHILE_TRAINING = {
+    "attention_entropy_nats": "attention_entropy_nats",
+    "attention_entropy_normalized": "attention_entropy_normalized",
+    "attention_first_token_share": "first_token_share",
+    "stable_rank": "stable_rank",
+}
+
+
+def words(num: int, seed: int) -> str:
+    ids = torch.randint(40, (num,), generator=torch.Generator().manual_seed(seed))
+    return " ".join(f"word{id}" for id in ids.tolist())
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return tokenize(Text("tiny", "a tiny text", words(2000, 0), words(1000, 1)))
+
+
+@pytest.fixture(scope="module")
+def of_text(tokens, tmp_path_factory):
+    """The folder of a run as ``joma reproduce`` lays it out, its tokens in a folder beside those of the runs."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    save_tokens(tokens, folder / "text" / "text.safetensors")
+    save_tokens(shuffled(tokens, 0), folder / "text" / "another.safetensors")
+    recipe = tiny_recipe(num_steps=40, snapshot_every=20, probe_every=20, early_until=0)
+    decoder = replace(recipe.decoder, vocabulary_size=len(tokens.vocabulary), num_layers=2, output_bias="unigram")
+    train(replace(recipe, decoder=decoder), tokens, folder / "runs" / "one")
+    return folder / "runs" / "one"
+
+
+@pytest.fixture(scope="module")
+def of_law(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("law")
+    train(tiny_law_recipe(num_steps=20, snapshot_every=10), tiny_law(), folder)
+    return folder
+
+
+@pytest.fixture
+def own(of_text, tmp_path):
+    return shutil.copytree(of_text.parents[1], tmp_path / "own") / "runs" / "one"
+
+
+def config_of(folder):
+    return open_series(folder).checkpoint(0).config
+
+
+def plan_of(folder, measures="attention,stable_rank", **asked) -> Plan:
+    probe = run_probe(config_of(folder), folder, **asked)[0]
+    return Plan(open_series(folder), choose_measures(measures.split(",")), probe, build=saved_decoder)
+
+
+def while_training(folder, step):
+    rows = [found for found in load_run(folder).measurements() if found.step == step]
+    return {(found.layer, found.head, found.metric): found.value for found in rows}
+
+
+def scanned(plan, step):
+    """Means over all sequences, put together from those of groups."""
+    result = measure_step(plan, step)
+    assert result.ok, result.reason
+    values = {}
+    for row in result.rows:
+        if row.projection in (None, "mlp_lower"):
+            size = 1 if row.group is None else len(plan.probe[row.group :: plan.num_groups])
+            values.setdefault((row.layer, row.head, row.measure), []).append((row.value * size, size))
+    return {key: sum(total for total, _ in found) / sum(size for _, size in found) for key, found in values.items()}
+
+
+@pytest.mark.parametrize("step", [0, 20, 40])
+def test_a_scan_finds_what_was_measured_while_a_text_was_learned(of_text, step, tolerance):
+    plan = plan_of(of_text)
+    assert plan.probe is not None
+    assert plan.probe.shape == (8, 10)
+    found, before = scanned(plan, step), while_training(of_text, step)
+    for layer, head, metric in before:
+        if measure := SAME_AS_WHILE_TRAINING.get(metric):
+            near = pytest.approx(before[layer, head, metric], abs=tolerance("attention.entropy"))
+            assert found[layer, head, measure] == near, (layer, head, metric)
+    assert {key[:2] for key in found if key[2] == "first_token_share"} == set(product((0, 1), repeat=2))
+
+
+def test_of_labels_the_last_position_asks_in_the_last_layer(of_law, tolerance):
+    plan = plan_of(of_law, "attention_entropy_nats")
+    found, before = scanned(plan, 20), while_training(of_law, 20)
+    last = max(key[0] for key in found)
+    entropy = before[last, 0, "attention_entropy_nats"]
+    assert found[last, 0, "attention_entropy_nats"] == pytest.approx(entropy, abs=tolerance("attention.entropy"))
+
+
+def test_other_sequences_where_asked_for(of_text):
+    config = config_of(of_text)
+    probe, said = run_probe(config, of_text, num_sequences=3, length=25)
+    assert probe.shape == (3, 25)
+    assert said.startswith("3 held-out sequences of 25 tokens of a tiny text")
+    assert torch.equal(run_probe(config, of_text / "snapshots", num_sequences=3, length=25)[0], probe)
+    given = run_probe(config, of_text, text=str(of_text.parents[1] / "text" / "text.safetensors"), num_sequences=1)
+    assert given[0].shape == (1, 10)
+
+
+def test_the_next_token_is_predicted_and_labels_are_not(of_text, of_law, tolerance):
+    plan = plan_of(of_text, "loss_nats")
+    with torch.no_grad():
+        logits = load_run(of_text).decoder(40)(plan.probe)[:, :-1].double()
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), plan.probe[:, 1:].flatten()).item()
+    assert scanned(plan, 40)[None, None, "loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
+    result = measure_step(plan_of(of_law, "loss_nats"), 20)
+    assert "not the next token" in result.reason
+
+
+def test_a_plan_survives_the_way_into_another_process(of_text):
+    plan = plan_of(of_text, num_sequences=2)
+    assert measure_step(pickle.loads(pickle.dumps(plan)), 20).rows == measure_step(plan, 20).rows
+
+
+def test_tokens_that_are_not_the_runs_own_are_refused(own, tokens):
+    config, texts = config_of(own), own.parents[1] / "text"
+    with pytest.raises(BadInput, match="holds other tokens"):
+        run_probe(config, own, text=str(texts / "another.safetensors"))
+    with pytest.raises(BadInput, match="only 1,0"):
+        run_probe(config, own, num_sequences=500)
+    (texts / "text.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"are not beside it.*--text"):
+        run_probe(config, own)
+    save_tokens(tokens, own / "tokens.safetensors")
+    assert len(run_probe(config, own)[0]) == 8
+
+
+@pytest.mark.parametrize(("name", "value"), [("text", "wikitext2"), ("length", 9)])
+def test_what_a_law_decides_cannot_be_asked_for(of_law, name, value):
+    with pytest.raises(BadInput, match=f"--{name} has no effect"):
+        run_probe(config_of(of_law), of_law, **{name: value})
+
+
+def test_weights_of_another_network_and_broken_ones_are_named(own):
+    config = json.loads((own / "config.json").read_text())
+    tensors = open_series(own).read(20)
+    with pytest.raises(BadInput, match="do not fit the recipe"):
+        saved_decoder(config, {name: value for name, value in tensors.items() if "norm" not in name}, with_head=False)
+    tensors["blocks.1.value.weight"][0, 0] = float("nan")
+    with pytest.raises(BadInput, match=r"blocks\.1\.value\.weight"):
+        saved_decoder(config, tensors, with_head=False)
