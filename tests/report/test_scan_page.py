@@ -231,6 +231,18 @@ def test_struck_columns_are_crossed_in_both_renderings(tmp_path):
     assert "1 (struck out)\n2" in heatmap_figure(struck, "map/map")
 
 
+def test_long_names_of_steps_do_not_run_into_one_another():
+    names = [str(1000 * place) for place in range(154)]
+    shown = heatmap_plot(heatmap(x=names, y=["a"], values=[[0.5] * 154]))["layout"]["xaxis"]["ticktext"]
+    assert shown[0] == "0"
+    assert shown[-1] == "153000"
+    letter, plot = (
+        8,
+        480,
+    )  # CSS pixels of a 13 px digit with some space, and of a plot beside its scale on a small screen
+    assert len("  ".join(shown)) * letter <= plot
+
+
 def test_a_plot_leaves_what_is_missing_empty():
     trace = heatmap_plot(heatmap())["data"][0]
     assert trace["z"][1][1] is None

@@ -28,7 +28,7 @@ STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
 
 _SCALE = LinearSegmentedColormap.from_list("light to dark", list(STOPS))
 _LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, to be seen on light and on dark places
-_MOST_TICKS = 9
+_MOST_TICKS, _CHARACTERS = 9, 54  # of the labels of an axis, and what fits below one in all
 _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
 
 
@@ -117,7 +117,7 @@ def _strokes(heatmap: Heatmap) -> list[tuple[tuple[float, float], tuple[float, f
 
 
 def _axis(names: Sequence[str]) -> dict[str, Any]:
-    ticks = _ticks(len(names))
+    ticks = _ticks(names)
     return {
         "tickmode": "array",
         "tickvals": ticks,
@@ -131,9 +131,11 @@ def _axis(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _ticks(num: int) -> list[int]:
-    """Places of at most nine labels, evenly spread, the first and the last among them."""
-    return sorted({round(place) for place in np.linspace(0, num - 1, min(num, _MOST_TICKS)).tolist()})
+def _ticks(names: Sequence[str]) -> list[int]:
+    """Places of as many labels as fit, evenly spread, the first and the last among them."""
+    fitting = max(2, _CHARACTERS // (max(map(len, names)) + 2))
+    num = min(len(names), _MOST_TICKS, fitting)
+    return sorted({round(place) for place in np.linspace(0, len(names) - 1, num).tolist()})
 
 
 def _figure(heatmap: Heatmap) -> Figure:
@@ -160,7 +162,7 @@ def _figure(heatmap: Heatmap) -> Figure:
     )
     axes.set_xlabel(heatmap.x_label, parse_math=False)
     for axis, names in ((axes.xaxis, heatmap.x), (axes.yaxis, heatmap.y)):
-        ticks = _ticks(len(names))
+        ticks = _ticks(names)
         axis.set_ticks(ticks, [names[at] for at in ticks])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=2)

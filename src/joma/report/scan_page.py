@@ -112,12 +112,11 @@ def _suspects(scan: Scan) -> Markup:
         (f"{row.step:,}", row.kind.replace("_", " ") + f" ({row.severity})", row.evidence, row.remedy)
         for row in scan.verification.rows
     ]
-    caption = "The series was looked at before anything was measured. A curve through these steps may mislead: "
-    caption += (
-        "curves and verdicts go through them all the same, as asked for (--with-suspects)."
-        if scan.with_suspects
-        else "curves and verdicts go without steps with an error; their numbers are in measurements.parquet."
-    )
+    caption = "The series was looked at before anything was measured. A curve through these steps may mislead"
+    if scan.with_suspects:
+        caption += ", and was asked for (--with-suspects)."
+    else:
+        caption += ": where it is an error, curves and verdicts go without; the numbers are in measurements.parquet."
     return _section("Suspects", caption, ("step", "what", "evidence", "what to do"), rows)
 
 
