@@ -20,8 +20,7 @@ def offline_wandb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.setenv(f"WANDB_{name}", str(folder))
     for name, value in {"MODE": "offline", "SILENT": "true", "CONSOLE": "off", "ERROR_REPORTING": "false"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
-    reason = "not installed, for 68 MB are much for a few tests: pip install wandb"
-    wandb = pytest.importorskip("wandb", reason=reason)
+    wandb = pytest.importorskip("wandb", reason="not installed: it comes with joma[dev]")
     wandb.teardown()  # it would keep the settings of an earlier test
     return wandb
 
