@@ -369,12 +369,39 @@ def test_with_two_processes_the_first_one_measures_and_nobody_waits(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [0, 2, 3]
 
 
-def test_parameters_spread_over_processes_are_refused():
-    class FSDPLinear(nn.Linear):
-        """Named as fully_shard names what it has sharded."""
+@pytest.fixture
+def mesh(tmp_path):
+    """This process alone, as a mesh of processes."""
+    from torch.distributed.device_mesh import init_device_mesh
 
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+def in_tensor_parallel(model, mesh):
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    return parallelize_module(model, mesh, {"layers.0.linear1": ColwiseParallel()})
+
+
+def fully_sharded(model, mesh):
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(model, mesh=mesh)
+
+
+def by_deepspeed(model, _):
+    """Mark a parameter as ZeRO-3 marks those that it takes apart."""
+    model.layers[0].linear1.weight.ds_id = 0
+    return model
+
+
+@pytest.mark.parametrize("spread", [in_tensor_parallel, fully_sharded, by_deepspeed])
+def test_parameters_spread_over_processes_are_refused(spread, mesh):
+    model = spread(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1), mesh)
     with pytest.raises(BadInput, match="spread over processes"):
-        joma.watch(nn.Sequential(FSDPLinear(2, 2)), torch.randn(1, 2))
+        joma.watch(model, torch.randn(1, 3, 8))
 
 
 def test_a_watch_is_made_by_watch_alone():

@@ -84,13 +84,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = model.module if isinstance(model, wrappers) else model._orig_mod
         assert isinstance(inner, nn.Module)
         model = inner
-    if any(type(module).__name__.startswith(("FSDP", "FullySharded")) for module in model.modules()):
+    if _is_spread(model):
         raise BadInput(
-            "the parameters of this model are spread over processes (FSDP), and one process alone cannot run it",
+            "the parameters of this model are spread over processes (FSDP, tensor parallelism, ZeRO-3), and one "
+            "process alone cannot run it",
             expected="a whole model in each process",
             remedy="save checkpoints and measure those: joma scan",
         )
     return model
+
+
+def _is_spread(model: nn.Module) -> bool:
+    """Whether FSDP wraps a module, a parameter is a DTensor, or DeepSpeed's ZeRO-3 has numbered it to take it apart."""
+    is_wrapped = any(type(module).__name__.startswith(("FSDP", "FullySharded")) for module in model.modules())
+    return is_wrapped or any(hasattr(part, "device_mesh") or hasattr(part, "ds_id") for part in model.parameters())
 
 
 class _Kernels(TorchFunctionMode):
