@@ -29,11 +29,18 @@ def language_model(**settings):
     return small_model(KIND, "AutoModelForCausalLM", **settings).train()
 
 
+class Plain(nn.Sequential):
+    """What a person wrote, so that compiling in place finds something outside torch."""
+
+    def forward(self, tokens):
+        return super().forward(tokens)
+
+
 def plain_model():
     """A model of torch's own parts, which a fresh process has sooner than one of transformers."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.2)
-    return nn.Sequential(nn.Embedding(99, 16), nn.TransformerEncoder(layer, 2), nn.Linear(16, 99))
+    return Plain(nn.Embedding(99, 16), nn.TransformerEncoder(layer, 2), nn.Linear(16, 99))
 
 
 def language_loss(model, batch):
@@ -94,14 +101,25 @@ def test_training_computes_the_same_bits_watched_or_not(prepare, settings):
     assert len(set(plain[0])) == len(plain[0])
 
 
-def test_compiled_models_train_the_same_bits_and_are_not_compiled_again():
+def compiled_in_place(model, backend):
+    model.compile(backend=backend)
+    return model
+
+
+def compiled_in_parts(model, backend):
+    model[1].layers[1] = torch.compile(model[1].layers[1], backend=backend)
+    return model
+
+
+@pytest.mark.parametrize("compiling", [torch.compile, compiled_in_place, compiled_in_parts])
+def test_compiled_models_train_the_same_bits_and_are_not_compiled_again(compiling):
     from torch._dynamo.testing import CompileCounter
 
     frames, outcomes = [], []
     for is_watched in (False, True):
         counter = CompileCounter()
         torch._dynamo.reset()
-        compiled = torch.compile(plain_model(), backend=counter)
+        compiled = compiling(plain_model(), backend=counter)
         if is_watched:
             with joma.watch(compiled, small_batch(KIND)["input_ids"], every=2) as probe:
                 outcomes.append(train(compiled, probe=probe, loss_of=copying_loss))

@@ -108,7 +108,7 @@ def model_projections(model: nn.Module) -> tuple[Projection, ...]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Generator[None]:
-    """Run a model in evaluation mode, without gradients and on the side of every random number that training draws.
+    """Run a model in evaluation mode, uncompiled, without gradients, and beside every random number training draws.
 
     Each module's mode comes back as it was, also after an exception.
     """
@@ -119,7 +119,7 @@ def undisturbed(model: nn.Module) -> Generator[None]:
         for module in modules:
             module.training = False  # not ``eval()``, which some models make do more
         accelerators = [device for device in devices if device.type == "cuda"]
-        with torch.random.fork_rng(accelerators), torch.no_grad():
+        with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
