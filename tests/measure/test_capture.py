@@ -239,6 +239,22 @@ def test_multihead_attention_shows_the_weights_it_gives(settings, training, tole
         assert worst(calls, entropies([weights])) <= tolerance("attention.entropy")
 
 
+class TowardsItself(nn.MultiheadAttention):
+    """Attends in a way of its own: to what it is given, from twice that."""
+
+    def forward(self, x):
+        self.weights = super().forward(2 * x, x, x, average_attn_weights=False)[1]
+        return x
+
+
+def test_multihead_attention_with_a_forward_of_its_own_shows_the_weights_it_gives(tolerance):
+    module, calls = nn.Sequential(nn.Linear(8, 8), TowardsItself(8, 2, batch_first=True)), []
+    with torch.no_grad(), observing(module, calls.append):
+        module(torch.randn(3, 5, 8))
+    assert [call.name for call in calls] == ["1"]
+    assert worst(calls, entropies([module[1].weights])) <= tolerance("attention.entropy")
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_encoder_layers_are_seen_where_torch_would_fuse_them(norm_first, tolerance):
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.nn.functional import linear, multi_head_attention_forward, pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
@@ -54,13 +54,15 @@ def observing(
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(told.start_pass).remove)
         stack.callback(model.register_forward_hook(told.end_pass, always_call=True).remove)
+        kernels = _Kernels(told)
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
-                stack.callback(module.register_forward_pre_hook(_teller(told), with_kwargs=True).remove)
+                stack.callback(module.register_forward_pre_hook(kernels.enter).remove)
+                stack.callback(module.register_forward_hook(kernels.leave, always_call=True).remove)
         stack.enter_context(telling(model, told, substitute=substitute))
         stack.enter_context(_fused_layers_apart())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_Kernels(told))
+        stack.enter_context(kernels)
         yield model
 
 
@@ -101,16 +103,29 @@ def _is_spread(model: nn.Module) -> bool:
 
 
 class _Kernels(TorchFunctionMode):
-    """Sees calls of torch's attention kernel that no other door tells of."""
+    """Sees calls of torch's own attention that no other door tells of: of the kernel, and of that with projections."""
 
     def __init__(self, told: Told) -> None:
         super().__init__()
         self._told = told
+        self._module: nn.MultiheadAttention | None = None
+
+    def enter(self, module: nn.MultiheadAttention, _: Any) -> None:
+        """Know which module will attend."""
+        self._module = module
+
+    def leave(self, *_: Any) -> None:
+        """Forget it."""
+        self._module = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is scaled_dot_product_attention and self._told.num_running and not self._told.is_inside:
-            self._tell(*args, **kwargs)
+        if self._told.num_running and not self._told.is_inside:
+            if func is scaled_dot_product_attention:
+                self._tell(*args, **kwargs)
+            if func is multi_head_attention_forward:
+                with torch.no_grad():
+                    self._told.tell(self._module, **_projected(*args, **kwargs))
         return func(*args, **kwargs)
 
     def _tell(
@@ -137,37 +152,27 @@ class _Kernels(TorchFunctionMode):
         self._told.tell(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
 
 
-def _teller(told: Told) -> Callable[[nn.MultiheadAttention, tuple, dict[str, Any]], None]:
-    def tell(module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]) -> None:
-        with torch.no_grad():
-            told.tell(module, **_of_multihead(module, *args, **kwargs))
-
-    return tell
-
-
-def _of_multihead(module: nn.MultiheadAttention, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """What nn.MultiheadAttention makes of its inputs; ``is_causal`` only hints at what the mask says anyway."""
-    given = signature(nn.MultiheadAttention.forward).bind(module, *args, **kwargs).arguments
+    given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
     attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
     if query.dim() == 2:
-        query, key = query.unsqueeze(0), key.unsqueeze(0)
+        query, key = query[:, None], key[:, None]
         key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
-    elif not module.batch_first:
-        query, key = query.transpose(0, 1), key.transpose(0, 1)
-    weights: Any = (module.q_proj_weight, module.k_proj_weight)
-    if module.in_proj_weight is not None:
-        weights = module.in_proj_weight.chunk(3)[:2]
-    biases = (None, None) if module.in_proj_bias is None else module.in_proj_bias.chunk(3)[:2]
-    q, k = (linear(x, *of) for x, *of in zip((query, key), weights, biases, strict=True))
+    weights: Any = (given.get("q_proj_weight"), given.get("k_proj_weight"))
+    if not given.get("use_separate_proj_weight"):
+        weights = given["in_proj_weight"].chunk(3)[:2]
+    biases = (None, None) if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)[:2]
+    q, k = (linear(x.transpose(0, 1), *of) for x, *of in zip((query, key), weights, biases, strict=True))
     added = 0
-    if module.bias_k is not None:
-        k, added = torch.cat([k, module.bias_k.expand(len(k), -1, -1)], dim=1), added + 1
-    if module.add_zero_attn:
+    if (bias := given["bias_k"]) is not None:
+        k, added = torch.cat([k, bias.expand(len(k), -1, -1)], dim=1), added + 1
+    if given["add_zero_attn"]:
         k, added = pad(k, (0, 0, 0, 1)), added + 1
-    q, k = (x.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for x in (q, k))
+    q, k = (x.unflatten(-1, (given["num_heads"], -1)).transpose(1, 2) for x in (q, k))
     if attn_mask is not None and attn_mask.dim() == 3:
-        attn_mask = attn_mask.unflatten(0, (len(q), module.num_heads))
+        attn_mask = attn_mask.unflatten(0, (len(q), given["num_heads"]))
     padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
     return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype)}
 
