@@ -14,6 +14,7 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -77,8 +78,9 @@ def attention_statistics(
     docs/theory section 6.
     """
     function = "attention_statistics"
-    for name, value in (("window", window), ("softcap", softcap), ("share_window", share_window)):
-        _require_positive(function, name, value)
+    _require_whole(function, "window", window, remedy="pass None where the model has none")
+    _require_whole(function, "share_window", share_window, remedy="1 counts the query's own key")
+    _require_positive(function, "softcap", softcap)
     q, k, visibility, scale = _checked(function, q, k, scale, is_causal, attn_mask)
     visibility = visibility._replace(window=window)
     mean_key = k.mean(dim=-2, keepdim=True) if softcap is None else torch.zeros_like(k[:, :, :1])
@@ -246,6 +248,12 @@ def _sinks(function: str, q: Tensor, sinks: Tensor) -> Tensor:
     return sinks.detach().to(q)[:, None].expand(q.shape[:-1])
 
 
+def _require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        required = "a whole number of positions, 1 or more, or None"
+        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
+
+
 def _require_positive(function: str, name: str, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
         raise InvalidArgument(
@@ -253,7 +261,7 @@ def _require_positive(function: str, name: str, value: float | None) -> None:
             name,
             required="positive and finite, or None",
             received=f"{value}",
-            remedy="pass None where the model has none" if name != "share_window" else "1 counts the query's own key",
+            remedy="pass None where the model has none",
         )
 
 

@@ -53,6 +53,8 @@ def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
 class AttentionCall:
     """What one attention kernel got in one forward pass.
 
+    Its tensors are the model's own memory: clone what is to outlast the call, and change nothing in place.
+
     Args:
         layer: 0-based, as the model numbers its attention, otherwise in the order of calls.
         name: of the module that attends, in the model; empty where the kernel does not say.
