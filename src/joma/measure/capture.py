@@ -163,7 +163,7 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     weights: Any = (given.get("q_proj_weight"), given.get("k_proj_weight"))
     if not given.get("use_separate_proj_weight"):
         weights = given["in_proj_weight"].chunk(3)[:2]
-    biases = (None, None) if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)[:2]
+    biases: Any = (None, None) if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)[:2]
     q, k = (linear(x.transpose(0, 1), *of) for x, *of in zip((query, key), weights, biases, strict=True))
     added = 0
     if (bias := given["bias_k"]) is not None:
