@@ -159,6 +159,17 @@ def test_a_probe_says_what_attention_and_weights_are():
     assert values["joma/stable_rank_query/layer_01/head_01"] == stable_rank(query).item()
 
 
+def test_one_measure_may_be_named_alone():
+    with joma.watch(language_model(), small_batch(KIND), measures="mlp_rank") as probe:
+        assert set(probe.measure()) == {"joma/stable_rank/layer_00", "joma/stable_rank/layer_01"}
+
+
+def test_a_model_whose_configuration_names_no_longest_text_reads_any():
+    model = small_model(KIND)
+    model.config.max_position_embeddings = -1  # as XLNet's
+    assert joma.watch(model, small_batch(KIND)).measure()
+
+
 def test_torchs_layers_and_our_decoder_are_watched_with_their_weights():
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
     decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
@@ -232,6 +243,20 @@ def test_going_on_measures_anew_from_there(tmp_path):
         go(0, 1)
 
 
+def test_steps_that_go_back_are_refused_and_what_was_measured_stays(tmp_path):
+    with joma.watch(language_model(), small_batch(KIND), every=5, out=tmp_path) as probe:
+        probe.step(6)
+        with pytest.raises(
+            InvalidArgument, match=r"`number` is 3; expected 6 or more.* begin a new watch with start=3"
+        ):
+            probe.step(3)
+        with pytest.raises(InvalidArgument, match=r"`number` is 6\.5"):
+            probe.step(6.5)
+        probe.step(11)
+    journal = read_journal(tmp_path / "metrics.jsonl")
+    assert ([step for step, _ in journal.probes], journal.damage) == ([0, 6, 11], "")
+
+
 def test_steps_may_jump_over_the_time_of_a_probe():
     with joma.watch(language_model(), small_batch(KIND), every=10) as probe:
         for number in (4, 4, 8, 13, 13, 19, 41):
@@ -283,10 +308,13 @@ def meta_batch():
         ),
         ({"every": 0}, "`every` is 0"),
         ({"every": 2.5}, "`every` is 2.5"),
+        ({"every": True}, "`every` is True"),
         ({"start": -1}, "`start` is -1"),
         ({"share_window": 0}, "`share_window` is 0"),
+        ({"share_window": 2.5}, "`share_window` is 2.5"),
         ({"measures": ["atention"]}, "did you mean 'attention'"),
         ({"measures": []}, "`measures` is empty"),
+        ({"measures": "atention"}, "`measures` is 'atention'.* did you mean 'attention'"),
         ({"tracker": 3}, "`tracker` is a int"),
         ({"out": __file__}, "`out` is the file"),
     ],
@@ -323,8 +351,13 @@ def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
             {"tokens": torch.ones(1, 4)},
             "cannot read the probe batch .*specify either input_ids",
         ),
+        (
+            lambda: nn.MultiheadAttention(8, 2),
+            (torch.ones(4, 1, 6),) * 3,
+            "cannot read the probe batch .*expecting embedding dimension of 8",
+        ),
     ],
-    ids=["no Transformer", "own code", "wrong names"],
+    ids=["no Transformer", "own code", "wrong names", "asserts"],
 )
 def test_what_cannot_be_measured_is_refused_before_the_first_step(model, batch, message):
     with pytest.raises(BadInput, match=message), joma.watch(model(), batch):
@@ -364,6 +397,26 @@ def test_a_file_that_cannot_be_written_says_what_is_kept(tmp_path):
         (tmp_path / "metrics.jsonl").rmdir()
         kept.rename(tmp_path / "metrics.jsonl")
     assert steps_of(probe) == [0, 100]
+
+
+@pytest.mark.parametrize("taken", ["", "metrics.jsonl/"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, taken):
+    (tmp_path / "watched" / taken).mkdir(parents=True)
+    folder = tmp_path / "watched"
+    if not taken:
+        folder = folder / "file" / "below"
+        folder.parent.write_text("a file")
+    match = r"`out` is .*, where nothing can be written \((Not|Is) a directory\); .* name another place"
+    with pytest.raises(InvalidArgument, match=match), joma.watch(language_model(), small_batch(KIND), out=folder):
+        pytest.fail("training must not begin")
+
+
+def test_before_its_block_a_watch_with_a_folder_measures_nothing(tmp_path):
+    probe = joma.watch(language_model(), small_batch(KIND), out=tmp_path)
+    with pytest.raises(InvalidArgument, match=r"`out` is .*, which is open inside the block alone"):
+        probe.measure()
+    with probe:
+        assert probe.measure()
 
 
 def in_two_processes(rank, folder):

@@ -163,7 +163,7 @@ def run(model: nn.Module, batch: Any) -> Any:
         return model(*args, **kwargs)
     except BadInput:
         raise
-    except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, AssertionError, RuntimeError) as error:
         raise BadInput(
             f"the model cannot read the probe batch ({cause_of(error)})",
             expected="a batch as in training, on the model's device",

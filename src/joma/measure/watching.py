@@ -39,7 +39,7 @@ def watch(
     probe_batch: Any,
     *,
     every: int = 100,
-    measures: Collection[Measure] | None = None,
+    measures: Measure | Collection[Measure] | None = None,
     share_window: int | None = None,
     out: str | Path | None = None,
     tracker: Any = None,
@@ -59,8 +59,8 @@ def watch(
         probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
             arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
         every: optimiser steps between probes; there is one before the first step and one after the last as well.
-        measures: of ``attention``, ``mlp_rank`` and ``head_rank``; by default attention, and the stable rank of the
-            MLPs' lower projections where the family is known.
+        measures: of ``attention``, ``mlp_rank`` and ``head_rank``, one or several; by default attention, and the
+            stable rank of the MLPs' lower projections where the family is known.
         share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
         tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
@@ -71,12 +71,12 @@ def watch(
         InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
             of the batch is known at the first probe, when the block is entered.
     """
-    if not isinstance(every, int) or every < 1:
+    if not _counts(every, 1):
         raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(every), "take 100")
-    if not isinstance(start, int) or start < 0:
+    if not _counts(start, 0):
         raise _bad("start", "the number of optimiser steps done, 0 or more", repr(start), "leave it out")
-    if share_window is not None and share_window < 1:
-        raise _bad("share_window", "1 or more positions, or None", repr(share_window), "take 16")
+    if share_window is not None and not _counts(share_window, 1):
+        raise _bad("share_window", "a whole number of positions, 1 or more, or None", repr(share_window), "take 16")
     _require_readable(unwrapped(model), probe_batch)
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -115,6 +115,7 @@ class Watch:
         self._step, self._start = start, start
         self._probes: dict[int, tuple[Row, ...]] = {}
         self._is_measuring = _is_first_process()
+        self._is_open = False
 
     def __enter__(self) -> Self:
         if self._is_measuring:
@@ -122,6 +123,7 @@ class Watch:
                 require_same_when_seen(self._model, self._batch)
             if self._folder is not None:
                 self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
+            self._is_open = True
             self.measure()
         return self
 
@@ -132,6 +134,7 @@ class Watch:
             if kind is None and self._step not in self._probes:
                 self.measure()
         finally:
+            self._is_open = False
             if self._folder is not None:
                 write_metrics(self.measurements(), self._folder / "metrics.parquet")
 
@@ -139,8 +142,21 @@ class Watch:
         """Say that an optimiser step is done, and probe if it is time; call it in every process.
 
         Args:
-            number: how many are done, for loops that count; counted here by default.
+            number: how many are done, for loops that count; counted here by default. It goes on from ``start``, over
+                epochs as well.
+
+        Raises:
+            InvalidArgument: a smaller number than before. Where training goes back to a checkpoint, a new watch drops
+                what was measured after it.
         """
+        if number is not None and not _counts(number, self._step):
+            raise InvalidArgument(
+                "Watch.step",
+                "number",
+                required=f"{self._step} or more, as many optimiser steps as are done",
+                received=repr(number),
+                remedy=f"count on over epochs; after a rollback begin a new watch with start={number}",
+            )
         before, self._step = self._step, self._step + 1 if number is None else number
         if self._step // self._every > before // self._every:
             self.measure()
@@ -152,11 +168,15 @@ class Watch:
             Values as trackers name them; none in a process that does not measure.
 
         Raises:
+            InvalidArgument: there is a folder, and this is not inside the block, where it is open.
             RunFailed: nothing can be written.
         """
         if not self._is_measuring:
             return {}
         if self._step not in self._probes:
+            if self._folder is not None and not self._is_open:
+                what = f"{self._folder}, which is open inside the block alone"
+                raise _bad("out", "to measure inside the block", what, "move the call there, or leave `out` out")
             rows: list[Row] = []
             if "attention" in self._measures:
                 rows += attention_rows(self._model, self._batch, share_window=self._share_window)
@@ -195,8 +215,13 @@ def _is_first_process() -> bool:
 
 def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
     """Keep what was measured before ``start``, in the file too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    journal = read_journal(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append_line(path, "")
+        journal = read_journal(path)
+    except OSError as error:
+        what = f"{path.parent}, where nothing can be written ({error.strerror})"
+        raise _bad("out", "a folder to write to", what, "name another place") from error
     if journal.damage:
         warnings.warn(f"{journal.damage}; what stands after it is left out", RuntimeWarning, stacklevel=3)
     kept = {step: rows for step, rows in journal.probes if step < start}
@@ -212,22 +237,27 @@ def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
     return kept
 
 
-def _checked_measures(model: nn.Module, measures: Collection[Measure] | None) -> tuple[Measure, ...]:
+def _counts(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _checked_measures(model: nn.Module, measures: Measure | Collection[Measure] | None) -> tuple[Measure, ...]:
     if measures is None:
         try:
             model_projections(model)
         except BadInput:
             return ("attention",)  # the default is what this model has
         return ("attention", "mlp_rank")
-    for name in measures:
+    wanted: tuple[Any, ...] = (measures,) if isinstance(measures, str) else tuple(measures)
+    for name in wanted:
         if name not in MEASURES:
             near = get_close_matches(str(name), MEASURES, n=1, cutoff=0.0)[0]
             raise _bad("measures", f"some of {', '.join(MEASURES)}", repr(name), f"did you mean {near!r}?")
-    if not measures:
+    if not wanted:
         raise _bad("measures", f"some of {', '.join(MEASURES)}", "empty", "leave it out for the usual ones")
-    if set(measures) != {"attention"}:
+    if set(wanted) != {"attention"}:
         model_projections(model)
-    return tuple(measures)
+    return wanted
 
 
 def _require_readable(model: nn.Module, batch: Any) -> None:
@@ -248,7 +278,7 @@ def _require_readable(model: nn.Module, batch: Any) -> None:
     ids = named.get("input_ids")
     config = getattr(model, "config", None)
     longest = getattr(config, "max_position_embeddings", None)
-    if isinstance(ids, Tensor) and isinstance(longest, int) and ids.shape[-1] > longest:
+    if isinstance(ids, Tensor) and isinstance(longest, int) and 0 < longest < ids.shape[-1]:
         raise _bad(
             "probe_batch",
             f"at most {longest} tokens long, as the model's context",
