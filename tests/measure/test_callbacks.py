@@ -19,23 +19,22 @@ def texts():
     return [{"input_ids": row, "labels": row} for row in ids]
 
 
-def under_trainer(folder, *, probe=None, **settings):
+def under_trainer(folder, *, probe=None, resume=None, **settings):
     """Train with accumulation and dropout; the weights at the end, and the trainer."""
     from transformers import Trainer, TrainingArguments
 
     arguments = TrainingArguments(
         str(folder),
-        **{"max_steps": 6, "report_to": "none", **settings},
+        **{"max_steps": 6, "report_to": "none", "save_strategy": "no", **settings},
         gradient_accumulation_steps=2,
         per_device_train_batch_size=2,
-        save_strategy="no",
         use_cpu=True,
         disable_tqdm=True,
     )
     trainer = Trainer(small_model(KIND, "AutoModelForCausalLM").train(), arguments, train_dataset=texts())
     if probe is not None:
         trainer.add_callback(probe(trainer))
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return [parameter.detach().clone() for parameter in trainer.model.parameters()], trainer
 
 
@@ -119,6 +118,44 @@ def test_trainer_reports_to_wandb_and_trackio(tmp_path, monkeypatch, kind):
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
 
 
+def test_trainer_that_fails_leaves_its_lines_and_going_on_the_table(tmp_path):
+    from transformers import TrainerCallback
+
+    from joma.measure.trainer_callback import TrainerWatch
+
+    class Failing(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 3:
+                raise ZeroDivisionError
+
+    def probe(trainer):
+        return TrainerWatch(small_batch(KIND), every=2, out=tmp_path / "w")
+
+    def failing(trainer):
+        trainer.add_callback(probe(trainer))
+        return Failing()
+
+    saving = {"save_strategy": "steps", "save_steps": 1}
+    with pytest.raises(ZeroDivisionError):
+        under_trainer(tmp_path, probe=failing, **saving)
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 2]
+    assert not (tmp_path / "w" / "metrics.parquet").exists()
+    under_trainer(tmp_path, probe=probe, resume=tmp_path / "checkpoint-2", **saving)
+    steps = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet")["step"].to_pylist()
+    assert sorted(set(steps)) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("setting", ["tracker", "start", "evry"])
+def test_settings_that_a_callback_does_not_take_are_refused(setting):
+    from joma.measure.lightning_callback import LightningWatch
+    from joma.measure.trainer_callback import TrainerWatch
+
+    message = rf"`{setting}` is none of its settings; expected some of every, measures, share_window, out; leave it out"
+    for callback in (LightningWatch, TrainerWatch):
+        with pytest.raises(InvalidArgument, match=message):
+            callback(small_batch(KIND), **{setting: 1})
+
+
 def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", logger=None):
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -192,3 +229,5 @@ def test_a_part_that_is_not_there_is_refused(tmp_path):
 
     with pytest.raises(InvalidArgument, match=r"`part` is 'network'.* name one of model"):
         under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="network"))
+    with pytest.raises(InvalidArgument, match=r"`part` is None; expected .*, as it has no forward; name one of model"):
+        under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND)))

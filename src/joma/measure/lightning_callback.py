@@ -9,7 +9,7 @@ from torch import nn
 
 from joma.errors import BadInput, InvalidArgument
 from joma.measure.probing import moved
-from joma.measure.watching import Watch, watch
+from joma.measure.watching import Watch, callback_settings, watch
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,7 +27,8 @@ class LightningWatch(Callback):
     Args:
         probe_batch: what the model is called with, on any device.
         part: the attribute of the ``LightningModule`` that holds the model; the whole module by default.
-        every, out, **settings: as ``joma.watch`` takes them. Values go to the Trainer's loggers as well.
+        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``; values go to the
+            Trainer's loggers.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class LightningWatch(Callback):
         **settings: Any,
     ) -> None:
         self._batch, self._part = probe_batch, part
-        self._settings: dict[str, Any] = {**settings, "every": every, "out": out}
+        self._settings = callback_settings("LightningWatch", {**settings, "every": every, "out": out})
         self.watch: Watch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,14 +78,15 @@ class LightningWatch(Callback):
             self.watch.__exit__(type(exception), exception, exception.__traceback__)
 
     def _model(self, module: LightningModule) -> nn.Module:
-        if self._part is None:
+        if self._part is None and type(module).forward is not LightningModule.forward:
             return module
-        part = getattr(module, self._part, None)
+        part = None if self._part is None else getattr(module, self._part, None)
         if not isinstance(part, nn.Module):
             raise InvalidArgument(
                 "LightningWatch",
                 "part",
-                required=f"an attribute of {type(module).__name__} that holds the model",
+                required=f"an attribute of {type(module).__name__} that holds the model"
+                + (", as it has no forward" if self._part is None else ""),
                 received=repr(self._part),
                 remedy=f"name one of {', '.join(name for name, _ in module.named_children())}",
             )

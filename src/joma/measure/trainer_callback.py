@@ -9,16 +9,19 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from joma.measure.probing import moved
-from joma.measure.watching import Watch, watch
+from joma.measure.watching import Watch, callback_settings, watch
 
 
 class TrainerWatch(TrainerCallback):
     """Watches the model that a ``Trainer`` trains; a step is an optimiser step, however many batches it takes.
 
+    A Trainer whose training fails tells no callback: then all that was measured is in ``metrics.jsonl``, and
+    ``metrics.parquet`` comes at the end of training that goes on from a checkpoint.
+
     Args:
         probe_batch: what the model is called with, on any device.
         trainer: whose ``report_to`` the values go to as well; without it they go to ``out`` alone.
-        every, out, **settings: as ``joma.watch`` takes them.
+        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class TrainerWatch(TrainerCallback):
         **settings: Any,
     ) -> None:
         self._batch, self._trainer = probe_batch, trainer
-        self._settings: dict[str, Any] = {**settings, "every": every, "out": out}
+        self._settings = callback_settings("TrainerWatch", {**settings, "every": every, "out": out})
         self.watch: Watch | None = None
 
     def on_train_begin(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -92,6 +93,26 @@ def watch(
         track=track,
         start=start,
     )
+
+
+def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a callback, which hands them on to ``watch``.
+
+    Raises:
+        InvalidArgument: one that ``watch`` does not have, or that the callback sets itself.
+    """
+    itself = ("model", "probe_batch", "start", "tracker")
+    known = [name for name in signature(watch).parameters if name not in itself]
+    for name in settings:
+        if name not in known:
+            raise InvalidArgument(
+                callback,
+                name,
+                required=f"some of {', '.join(known)}",
+                received="none of its settings",
+                remedy="leave it out: the callback learns model, start and tracker from its Trainer",
+            )
+    return settings
 
 
 class Watch:
