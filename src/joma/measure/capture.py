@@ -34,6 +34,9 @@ def observing(
 ) -> Generator[nn.Module]:
     """Tell of every attention kernel that ``model`` calls inside the block; outputs and gradients stay bit-identical.
 
+    Copies of the model belong outside: one made inside keeps the hooks, and attends by the name of ours, to the same
+    numbers.
+
     Args:
         model: wrappers for data parallelism and compiled ones are looked through.
         on_call: told in the order of calls, without gradients, while ``model`` is being called. It must not change
