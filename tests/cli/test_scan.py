@@ -189,7 +189,7 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
         (["--length", "33"], "longer than the model's context"),
         (["--sequences", "100000", "--length", "32"], "give a longer text with --text"),
         (["--steps", "5"], "ask for one of the nearest"),
-        (["--steps", "4:60:4"], "has no step 8"),
+        (["--steps", "5:59:50"], "--steps 5:59:50 names no step"),
         (["--steps", "1-2"], "--steps holds '1-2'"),
         (["--measure", "weights", "--length", "8"], "--length has no effect on weights"),
         (["--verify", "--length", "8"], "--length has no effect with --verify"),
@@ -258,7 +258,15 @@ def test_selections_of_steps(text, steps):
     assert chosen_steps(text, STEPS) == steps
 
 
-@pytest.mark.parametrize("text", ["", "a", "1:", "5:9", "9:5:1", "0:10:0", "-4"])
+@pytest.mark.parametrize(("text", "steps"), [("4:60:4", [4, 20, 40, 60]), ("0:99999999999:1", list(STEPS))])
+def test_a_range_takes_what_is_there_and_says_that_it_named_more(text, steps):
+    with pytest.warns(UserWarning, match=f"of which {len(steps)} are there"):
+        assert chosen_steps(text, STEPS) == steps
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:", "5:9", "9:5:1", "5:9:2", "0:10:0", "-4", "9" * 5000], ids=lambda text: text[:9]
+)
 def test_selections_that_name_nothing_are_refused(text):
     with pytest.raises(BadInput):
         chosen_steps(text, STEPS)

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -126,14 +127,14 @@ def _series(options: Any, folder: Path) -> Series:
 def chosen_steps(text: str, there: tuple[int, ...]) -> list[int]:
     """The steps that a selection such as ``0,512,1000:143000:1000`` names: numbers, and ranges with both ends.
 
-    A range without a stride takes every step that is there; one with a stride must find each.
+    A range takes the steps that are there, and warns where one with a stride names more. Numbers are taken as they are.
 
     Raises:
         BadInput: no such syntax, or nothing in a range.
     """
     chosen: set[int] = set()
     for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?::(\d+)(?::(\d+))?)?", part)
+        match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18})(?::(\d{1,18}))?)?", part)
         if match is None or match[3] == "0":
             raise BadInput(
                 f"--steps holds {part!r}",
@@ -145,12 +146,17 @@ def chosen_steps(text: str, there: tuple[int, ...]) -> list[int]:
         if last is None:
             chosen.add(first)
         else:
-            found = range(first, last + 1, stride) if stride else [step for step in there if first <= step <= last]
+            named = range(first, last + 1, stride or 1)
+            found = [step for step in there if step in named]
             if not found:
                 raise BadInput(
                     f"--steps {part} names no step",
-                    expected=f"a range within {min(there)} to {max(there)}",
-                    remedy="give the lower end first",
+                    expected=f"a range that meets one of its steps, {min(there)} to {max(there)}, the lower end first",
+                    remedy=f"ask for {min(there)}:{max(there)} for all of them",
+                )
+            if stride and len(found) < len(named):
+                warnings.warn(
+                    f"--steps {part} names {len(named):,} steps, of which {len(found):,} are there", stacklevel=2
                 )
             chosen.update(found)
     return sorted(chosen)
