@@ -12,6 +12,7 @@ from hub_client import point_to
 from hub_server import Fault, local_hub
 from scanned_series import write_scannable, write_tokenizer
 from tiny import tiny_law, tiny_law_recipe
+from transformers import ResNetConfig, ResNetModel
 
 from joma.cli import main
 from joma.cli.scan import chosen_steps
@@ -111,6 +112,59 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     lines = len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines())
     assert "could not be measured" not in told(capsys, *words).out
     assert len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines()) == lines + 1
+
+
+def without(*names):
+    return lambda place: [(place / name).unlink() for name in names]
+
+
+def cut(name):
+    return lambda place: cut_off(place / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "measured"),
+    [
+        (without("model.safetensors", "tokenizer.json"), STEPS[:-1]),  # killed while it was being saved
+        (without("config.json", "tokenizer.json"), STEPS[:-1]),
+        (cut("config.json"), STEPS[:-1]),
+        (without("tokenizer.json"), STEPS),
+        (cut("tokenizer.json"), STEPS),
+    ],
+    ids=["no weights", "no configuration", "half a configuration", "no tokenizer", "half a tokenizer"],
+)
+def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, tmp_path, capsys, spoil, measured):
+    for step in STEPS:
+        shutil.copy(own / "tokenizer.json", own / f"step{step}")
+    (own / "tokenizer.json").unlink()
+    spoil(own / "step60")
+    told(capsys, own, *SMALL, "--measure", "loss_nats", "--out", tmp_path / "out")
+    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    assert set(frame["step"][frame["reason"].isna()]) == set(measured)
+    assert set(frame["step"]) == set(STEPS)
+
+
+def test_weights_alone_need_no_tokenizer_and_no_whole_last_step(own, tmp_path, capsys):
+    (own / "tokenizer.json").unlink()
+    (own / "step60" / "config.json").unlink()
+    record = json.loads(told(capsys, own, "--measure", "weights", "--json", "--out", tmp_path / "out").out)
+    assert [entry["step"] for entry in record["failed"]] == [60]
+
+
+def test_a_single_step_shares_its_folder_with_the_others(series, tmp_path, capsys):
+    words = (series, *PLAIN, "--out", tmp_path / "out")
+    told(capsys, *words, "--steps", "40")
+    told(capsys, *words, "--steps", "0,40")
+    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == {0, 40}
+
+
+def test_a_source_that_is_one_model_takes_every_core_and_a_step_of_a_series_one(series, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    for place, num_threads in ((series, 1), (series / "step40", 5), (series / "step40" / "model.safetensors", 5)):
+        options = ["--measure", "stable_rank", "--out", str(tmp_path / place.name)]
+        options += ["--steps", "40"] if place == series else []
+        assert main(["scan", str(place), *options]) == 0
+        assert json.loads((tmp_path / place.name / "scan.json").read_text())["settings"]["num_threads"] == num_threads
 
 
 def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
@@ -214,6 +268,13 @@ def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
     write_tokenizer(tmp_path)
     words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")
     told(capsys, *words)
+
+
+def test_what_is_no_transformer_is_not_asked_for_a_tokenizer(tmp_path, capsys):
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])).save_pretrained(tmp_path / "net")
+    said = refusal(capsys, tmp_path / "net", "--out", tmp_path / "out")
+    assert "tokenizer" not in said
+    assert "Transformer" in said
 
 
 def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):

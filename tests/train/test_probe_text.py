@@ -61,6 +61,13 @@ def test_the_tokenizer_is_found_beside_the_weights_or_above_them(tmp_path, besid
     assert len(tokenizer_of(open_series(tmp_path))) > 30
 
 
+def test_a_last_step_without_a_whole_tokenizer_has_that_of_the_step_before(tmp_path):
+    places = write_scannable(tmp_path)
+    (tmp_path / "tokenizer.json").rename(places[40] / "tokenizer.json")
+    (places[60] / "tokenizer.json").write_text('{"version": "1.')
+    assert len(tokenizer_of(open_series(tmp_path))) > 30
+
+
 def test_a_given_tokenizer_goes_first_and_none_is_said(tmp_path):
     write_scannable(tmp_path / "series")
     (tmp_path / "series" / "tokenizer.json").rename(tmp_path / "tokenizer.json")

@@ -202,8 +202,10 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
     from joma.measure.measures import kinds_of
     from joma.measure.scanning import Plan
 
-    # One step alone may use the whole machine; of several, each has one thread, which is faster for all of them.
-    num_threads = 1 if len(series.steps) > 1 else os.cpu_count() or 1
+    # A model alone may use the whole machine. The steps of a series have one thread each, which is faster for all of
+    # them, and so has a single one that is chosen: its numbers are to stand beside theirs.
+    alone = not series.numbered or Path(series.source).name in series.names.values()
+    num_threads = (os.cpu_count() or 1) if alone else 1
     if not kinds_of(measures) & {"attention", "loss"}:
         for name in ("text", "tokenizer", "length", "sequences"):
             if getattr(options, name) is not None:
@@ -211,13 +213,13 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
                     f"--{name} has no effect on weights", expected="a measure that reads text", remedy="leave it out"
                 )
         return Plan(series, measures, None, num_threads, options.device), ""
-    config = series.checkpoint(_readable(series)).config
+    config, longest = series.last(partial(_config_and_context, series))
     if kind_of(config) == "joma":
         return _plan_of_run(options, series, measures, config, num_threads)
     from joma.train.probe_text import probe_sequences, tokenizer_of
     from joma.train.text import read_text
 
-    length = _length(options, config)
+    length = _length(options, longest)
     text = read_text(options.text)
     num_sequences = options.sequences or NUM_SEQUENCES
     probe = probe_sequences(text, tokenizer_of(series, options.tokenizer), num_sequences, length)
@@ -241,10 +243,16 @@ def _plan_of_run(
     return Plan(series, measures, probe, num_threads, options.device, saved_decoder), read
 
 
-def _length(options: Any, config: Mapping[str, Any]) -> int:
+def _config_and_context(series: Series, step: int) -> tuple[Mapping[str, Any], int | None]:
+    """A step's configuration, and how many tokens its model can read at once where that says so."""
     from joma.measure.building import longest_context
+    from joma.measure.families import kind_of
 
-    longest = longest_context(config)
+    config = series.checkpoint(step).config
+    return config, None if kind_of(config) == "joma" else longest_context(config)
+
+
+def _length(options: Any, longest: int | None) -> int:
     if options.length is None:
         return min(DEFAULT_LENGTH, longest or DEFAULT_LENGTH)
     if longest is not None and options.length > longest:
@@ -254,19 +262,6 @@ def _length(options: Any, config: Mapping[str, Any]) -> int:
             remedy=f"give --length {longest}",
         )
     return options.length
-
-
-def _readable(series: Series) -> int:
-    """The last step whose table of contents can be read: they are all of one model."""
-    for step in reversed(series.steps):
-        try:
-            series.checkpoint(step)
-        except (BadInput, RunFailed):
-            if step == series.steps[0]:
-                raise
-        else:
-            return step
-    raise AssertionError("a series has at least one step")
 
 
 def _scanned(

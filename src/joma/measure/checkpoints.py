@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
-from joma.errors import BadInput, InvalidArgument
+from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.measure.hub import HubStore
 from joma.measure.pickled import pickled_places
 from joma.measure.quantised import quantised_places
 from joma.measure.reading import Meter, RangedFile, TensorPlace, beginning, read_places, safetensors_places
 from joma.measure.stores import WEIGHTS, FolderStore, Store, StoredFile
 
+Found = TypeVar("Found")
 WeightKind = Literal["safetensors", "bin", "gguf"]
 """In this order they are preferred."""
 
@@ -155,6 +156,19 @@ class Series:
                 here = {name: beginning(place, at_most) for name, place in here.items()}
             found |= read_places(self._store.open(step, file), here)
         return {name: found[name] for name in wanted}
+
+    def last(self, look: Callable[[int], Found]) -> Found:
+        """What is found at the last step where it can be: a training that was killed leaves one that is not whole.
+
+        Raises:
+            BadInput, RunFailed: why it cannot be found at the first step either.
+        """
+        for step in reversed(self.steps[1:]):
+            try:
+                return look(step)
+            except (BadInput, RunFailed):  # whoever measures this step is told so, and why
+                continue
+        return look(self.steps[0])
 
     def _looked_up(self, step: int) -> CheckpointFiles:
         files, kinds, name = self.files(step), self.kinds(step), self._store.names[step]

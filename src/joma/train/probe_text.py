@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from joma.errors import BadInput, cause_of
 from joma.measure.checkpoints import Series
+from joma.measure.families import heads_of
 from joma.train.text import Text
 from joma.train.tokenizers import load_tokenizer
 
@@ -59,7 +61,7 @@ def probe_sequences(text: Text, tokenizer: PreTrainedTokenizerBase, num_sequence
 
 
 def tokenizer_of(series: Series, given: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a series' model: the one given, or that which lies beside its weights.
+    """The tokenizer of a series' model: the one given, or that which lies beside the weights of its last whole step.
 
     Args:
         series: in a folder, where steps may share a tokenizer above them, or on a hub.
@@ -68,9 +70,11 @@ def tokenizer_of(series: Series, given: str | None = None) -> PreTrainedTokenize
     Raises:
         BadInput: there is none.
     """
-    if given is not None:
-        return load_tokenizer(given)
-    step = series.steps[-1]
+    return series.last(partial(_beside, series)) if given is None else load_tokenizer(given)
+
+
+def _beside(series: Series, step: int) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies with a step's weights, or above them."""
     place = Path(series.source)
     if not place.exists():
         revision = series.names[step]
@@ -84,6 +88,7 @@ def tokenizer_of(series: Series, given: str | None = None) -> PreTrainedTokenize
     if checkpoint.kind == "gguf":
         file = place if place.is_file() else next(iter(place.rglob(checkpoint.files[0].name)))
         return _loaded(str(file.parent), file.name, gguf_file=file.name)
+    heads_of(checkpoint.config)  # without attention, a tokenizer is not what is lacking
     raise BadInput(
         f"{series.source} holds no tokenizer, beside the weights or above them",
         expected=f"one of {', '.join(_FILES)}",
