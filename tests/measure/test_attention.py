@@ -1,8 +1,10 @@
 import math
+import warnings
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.bias import CausalBias, CausalVariant, causal_lower_right
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from joma.errors import InvalidArgument
@@ -40,7 +42,7 @@ def scores_of(
         return scores
     if attn_mask.dtype == torch.bool:
         return scores.masked_fill(~attn_mask, -math.inf)
-    return scores + attn_mask.double().masked_fill(attn_mask == torch.finfo(attn_mask.dtype).min, -math.inf)
+    return scores + attn_mask.double().masked_fill(attn_mask <= -1e4, -math.inf)
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -56,6 +58,21 @@ def entropy_of(weights: Tensor) -> Tensor:
     return -torch.xlogy(weights, weights).sum(-1)
 
 
+def first_keys(visible: Tensor) -> Tensor:
+    """Whether a key is the first of its query's sequence, query by query: (…, L, S) bool of the same.
+
+    It is the first the query sees, unless the query at its position sees one still before it.
+    """
+    result = torch.zeros_like(visible)
+    for *place, i in visible.any(-1).nonzero().tolist():
+        rows = visible[tuple(place)]
+        j = int(rows[i].nonzero()[0])
+        packed = visible.shape[-2] == visible.shape[-1]
+        before = rows[j, :j] if packed else rows[:, :j]
+        result[(*place, i, j)] = not before.any()
+    return result
+
+
 def expected_statistics(
     q: Tensor, k: Tensor, *, share_window: int, sinks: Tensor | None = None, **settings
 ) -> AttentionStatistics:
@@ -64,14 +81,16 @@ def expected_statistics(
     if sinks is not None:  # one more key, behind all others
         scores = torch.cat((scores, sinks.double()[:, None, None].expand(len(q), -1, num_queries, 1)), dim=-1)
     weights = softmax(scores)
+    first = first_keys(scores[..., :num_keys] > -math.inf)
+    first = torch.nn.functional.pad(first, (0, scores.shape[-1] - num_keys))
     near = (torch.arange(num_keys) - torch.arange(num_queries)[:, None]).abs() < share_window
     entropy, num_visible = entropy_of(weights), (scores > -math.inf).sum(-1)
     return AttentionStatistics(
         entropy_nats=entropy,
         entropy_normalized=entropy / num_visible.clamp_min(2).double().log(),
         sum_of_squares=weights.square().sum(-1),
-        first_token_share=weights[..., 0],
-        entropy_without_first_nats=entropy_of(softmax(scores[..., 1:])),
+        first_token_share=(weights * first).sum(-1),
+        entropy_without_first_nats=entropy_of(softmax(scores.masked_fill(first, -math.inf))),
         window_share=(weights[..., :num_keys] * near).sum(-1),
     )
 
@@ -97,6 +116,7 @@ def alibi(num_heads: int, length: int) -> Tensor:
     return bias.masked_fill(distance < 0, -math.inf)[None]
 
 
+LEFT = torch.arange(40) >= torch.tensor([[0], [33], [39]])
 PADDING = torch.arange(40) < torch.tensor([[40], [7], [1]])
 PACKED = torch.block_diag(torch.ones(15, 15), torch.ones(25, 25)).bool().tril()
 WINDOW = torch.ones(40, 40, dtype=torch.bool).tril().triu(-4)
@@ -105,12 +125,18 @@ CASES = {
     "bidirectional": {},
     "causal": {"is_causal": True},
     "padded": {"attn_mask": PADDING[:, None, None, :]},
+    "padded on the left": {"attn_mask": LEFT[:, None, None, :] & torch.ones(40, 40).bool().tril()},
+    "padded on the left, one row": {"attn_mask": LEFT[:, None, None, :]},
     "packed": {"attn_mask": PACKED},
+    "packed, bidirectional": {"attn_mask": PACKED | PACKED.mT},
+    "packed in windows": {"attn_mask": PACKED.triu(-4)},
     "sliding window": {"attn_mask": WINDOW},
     "per head": {"attn_mask": some(3, 4, 40, 40, seed=5) > -0.5},
     "hidden by the lowest number": {
         "attn_mask": torch.zeros(40, 40, dtype=torch.bfloat16).masked_fill(~PACKED, torch.finfo(torch.bfloat16).min)
     },
+    "hidden by hand": {"attn_mask": some(40, 40, seed=8).masked_fill(~PACKED, -1e4)},
+    "hidden by another hand": {"attn_mask": torch.zeros(40, 40, dtype=torch.bfloat16).masked_fill(~WINDOW, -1e9)},
     "additive": {"attn_mask": some(3, 1, 40, 40, seed=6)},
     "additive per key": {"attn_mask": some(3, 4, 1, 40, seed=7)},
     "ALiBi": {"attn_mask": alibi(4, 40)},
@@ -142,8 +168,11 @@ def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
     assert (found - expected).abs().max() <= tolerance("attention.entropy")
     num_visible = (weights > 0).sum(-1)
     normalized = attention_entropy(q, k, **settings, normalized=True)
-    assert (normalized * num_visible.double().log() - expected).abs().max() <= tolerance("attention.entropy")
-    assert (first_token_share(q, k, **settings) - weights[..., 0]).abs().max() <= tolerance("attention.share")
+    assert (normalized * num_visible.double().clamp_min(1).log() - expected).abs().max() <= tolerance(
+        "attention.entropy"
+    )
+    on_first = (weights * first_keys(weights > 0)).sum(-1)
+    assert (first_token_share(q, k, **settings) - on_first).abs().max() <= tolerance("attention.share")
     wanted = some(3, 40, seed=9) > 0
     share = (weights * wanted[:, None, None]).sum(-1)
     assert (key_share(q, k, wanted, **settings) - share).abs().max() <= tolerance("attention.share")
@@ -190,6 +219,73 @@ def test_what_is_left_beside_an_overwhelming_sink_keeps_its_digits(tolerance):
     assert found.first_token_share[..., 1:].max() == 1
     assert expected.entropy_without_first_nats[0, 0, 5:].min() > 0.1
     assert_agree(found._replace(window_share=expected.window_share), expected, tolerance)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_a_sequence_is_measured_alike_alone_padded_and_packed(causal, dtype, tolerance):
+    q, k = some(1, 2, 40, 8), some(1, 1, 40, 8, seed=1)
+    for start, stop in ((12, 40), (0, 12), (12, 30)):
+        inside = (torch.arange(40) >= start) & (torch.arange(40) < stop)
+        alone = attention_statistics(q[:, :, start:stop], k[:, :, start:stop], is_causal=causal, share_window=3)
+        padding = inside.expand(40, 40)
+        packed = inside[:, None] == inside
+        for mask in (padding, packed):
+            mask = mask & torch.ones(40, 40).bool().tril() if causal else mask
+            mask = mask if dtype == torch.bool else torch.zeros(40, 40).masked_fill(~mask, -math.inf)
+            found = attention_statistics(q, k, attn_mask=mask, share_window=3)
+            for name, one, other in zip(alone._fields, alone, found, strict=True):
+                assert (one - other[:, :, start:stop]).abs().max() <= tolerance("attention.entropy"), name
+
+
+def test_the_first_key_is_not_what_a_sliding_window_begins_with():
+    q, k = some(1, 1, 40, 8), some(1, 1, 40, 8, seed=1)
+    share = first_token_share(q, k, attn_mask=WINDOW)
+    assert (share[..., 5:] == 0).all()
+    assert (share[..., :5] > 0).all()
+    packed = first_token_share(q, k, attn_mask=PACKED.triu(-4))
+    assert packed[0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]
+
+
+def test_alibi_hides_nothing_however_far_it_reaches():
+    """Over 16,384 tokens its steepest bias falls to −11,585, below what hands write to hide a key."""
+    q, k = torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 16384, 4)
+    slopes = torch.tensor([2**-0.5, 2**-8])[:, None, None]
+    bias = (-slopes * torch.arange(16384).flip(0))[None]
+    assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16384]
+    for hidden in (-1e9, torch.finfo(torch.float32).min, -math.inf):
+        bias[..., 100:200] = hidden
+        assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16284]
+
+
+@pytest.mark.parametrize("what", [1e6, 1e10, 3e38, math.inf, math.nan])
+def test_a_key_that_nobody_sees_may_hold_anything(what, tolerance):
+    q, k = some(1, 2, 64, 16), some(1, 1, 64, 16, seed=1)
+    broken = k.clone()
+    broken[:, :, 50:] = what
+    hidden = torch.arange(64) < 50
+    for mask in (hidden, hidden.expand(64, 64), torch.zeros(64).masked_fill(~hidden, -1e9)):
+        alone = attention_statistics(q, k[:, :, :50], share_window=64)
+        found = attention_statistics(q, broken, attn_mask=mask, share_window=64)
+        for name, one, other in zip(alone._fields, alone, found, strict=True):
+            assert (one - other).abs().max() <= tolerance("attention.entropy"), name
+    causal = attention_entropy(q[:, :, :50], broken, is_causal=True)
+    whole = attention_entropy(q[:, :, :50], k[:, :, :50], is_causal=True)
+    assert (causal - whole).abs().max() <= tolerance("attention.entropy")
+
+
+@pytest.mark.parametrize("sizes", [(30, 30), (12, 30), (30, 12)])
+def test_a_causal_bias_says_what_its_mask_would_say(sizes, tolerance):
+    """Its memory holds no numbers; read as a mask it gave entropies off by a nat."""
+    q, k = some(1, 2, sizes[0], 8), some(1, 1, sizes[1], 8, seed=1)
+    for variant, lead in ((CausalVariant.UPPER_LEFT, 0), (CausalVariant.LOWER_RIGHT, sizes[1] - sizes[0])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of queries that see nothing, torch says NaN
+            bias = CausalBias(variant, *sizes)
+        found = attention_statistics(q, k, attn_mask=bias)[:5]
+        expected = attention_statistics(q, k, attn_mask=torch.ones(sizes).bool().tril(lead))[:5]
+        for name, one, other in zip(AttentionStatistics._fields, found, expected, strict=False):
+            assert (one - other).abs().max() <= tolerance("attention.entropy"), name
 
 
 def test_rotary_embeddings_need_nothing_but_the_rotated_queries_and_keys(tolerance):
@@ -343,6 +439,10 @@ def test_gradients_are_not_recorded():
     assert not attention_entropy(q, q).requires_grad
 
 
+class Own(Tensor):
+    """A mask of somebody's own kind."""
+
+
 GOOD = some(2, 4, 6, 8)
 
 
@@ -357,6 +457,8 @@ GOOD = some(2, 4, 6, 8)
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, is_causal=True, attn_mask=torch.ones(6, 6).bool())),
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=torch.ones(5, 6).bool())),
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=torch.ones(6, 6).long())),
+        ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=causal_lower_right(5, 6))),
+        ("attn_mask", lambda: attention_entropy(GOOD, GOOD, attn_mask=torch.zeros(6, 6).as_subclass(Own))),
         ("window", lambda: attention_statistics(GOOD, GOOD, window=0)),
         ("window", lambda: attention_statistics(GOOD, GOOD, window=2.5)),
         ("softcap", lambda: attention_statistics(GOOD, GOOD, softcap=-1.0)),

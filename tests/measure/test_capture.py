@@ -32,7 +32,7 @@ def entropies(attentions):
 def worst(calls, references):
     """Largest difference in nats over all queries but padding."""
     differences = [
-        ((call.statistics().entropy_nats - reference).abs() * (1 if (kept := call.counted()) is None else kept)).max()
+        ((call.statistics().entropy_nats - reference).abs() * call.queries().every).max()
         for call, reference in zip(calls, references, strict=True)
     ]
     return max(differences)
@@ -64,7 +64,7 @@ def test_every_family_shows_the_attention_that_eager_computes(kind, padded, tole
     assert [call.layer for call in calls] == [0, 1]
     assert worst(calls, references) <= tolerance("attention.entropy")
     if padded:
-        kept = calls[0].counted()
+        kept = calls[0].queries().every
         assert kept.expand(3, -1, 12)[:, 0].sum(-1).tolist() == [12, 8, 5]
 
 
@@ -151,6 +151,99 @@ def test_attention_that_does_more_than_its_arguments_say_is_refused():
             model(**small_batch("llama"))
     finally:
         capture_transformers._IN_VIEW = capture_transformers._IN_VIEW[:2]
+
+
+def test_padding_is_told_in_self_attention_alone():
+    """Across sequences, as many keys as queries say nothing of which queries are padding."""
+    import transformers
+
+    config = transformers.AutoConfig.for_model("t5", vocab_size=99, **UNNAMED["t5"], decoder_start_token_id=0)
+    model, batch, calls = transformers.AutoModel.from_config(config).eval(), small_batch("t5", padded=True), []
+    with torch.no_grad(), observing(model, calls.append):
+        model(**batch, decoder_input_ids=batch["input_ids"])
+    assert [call.is_cross for call in calls] == [False, False, False, True, False, True]
+    counted = [call.queries().every.expand(3, 4, 12)[:, 0].sum(-1).tolist() for call in calls]
+    assert counted == [[12, 8, 5]] * 2 + [[12, 12, 12]] * 4
+
+    module, x, hidden, calls = nn.MultiheadAttention(8, 2), torch.randn(5, 1, 8), torch.zeros(1, 5).bool(), []
+    hidden[0, 3:] = True
+    with observing(module, calls.append):
+        module(x, x, x, key_padding_mask=hidden)
+        module(x, x + 1, x, key_padding_mask=hidden)
+    assert [int(call.queries().every.sum()) for call in calls] == [3, 5]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_text_is_measured_alike_alone_and_padded_on_either_side(side, tolerance):
+    model = small_model("llama")
+    tokens, none = torch.randint(3, 99, (1, 8)), torch.zeros(1, 4).long()
+    texts = [(tokens, torch.ones_like(tokens), torch.arange(8)[None])]
+    parts = (none, tokens) if side == "left" else (tokens, none)
+    positions = (none, torch.arange(8)[None]) if side == "left" else (torch.arange(8)[None], none)
+    texts.append((torch.cat(parts, 1), torch.cat([(part != 0).long() for part in parts], 1), torch.cat(positions, 1)))
+    means = []
+    for ids, mask, position_ids in texts:
+        calls = []
+        with torch.no_grad(), observing(model, calls.append):
+            model(input_ids=ids, attention_mask=mask, position_ids=position_ids)
+        means.append(calls[-1].means(share_window=3))
+    for name, alone in means[0].items():
+        assert (means[1][name] - alone).abs().max() <= tolerance("attention.entropy"), name
+
+
+@pytest.mark.parametrize("hidden", [-torch.inf, torch.finfo(torch.float32).min, -1e9, -1e4])
+def test_masks_written_by_hand_hide_like_others(hidden, tolerance):
+    seen = torch.ones(12, 12).bool().tril() & (torch.arange(12) >= torch.tensor([0, 3, 7])[:, None, None])
+    model, calls = small_model("gpt2"), []
+    with torch.no_grad(), observing(model, calls.append):
+        for mask in (seen[:, None], torch.zeros(3, 1, 12, 12).masked_fill(~seen[:, None], hidden)):
+            model(input_ids=small_batch("gpt2")["input_ids"], attention_mask=mask)
+    by_rule, by_hand = calls[0].means(), calls[2].means()
+    assert calls[2].queries().every[:, 0].sum(-1).tolist() == [12, 9, 5]
+    for name, expected in by_rule.items():
+        assert (by_hand[name] - expected).abs().max() <= tolerance("attention.entropy"), name
+
+
+class Masked(nn.Module):
+    """Attends by torch's kernel with a mask of its own."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.inner, self.mask = nn.Linear(8, 24), mask
+
+    def forward(self, x):
+        q, k, v = self.inner(x).unflatten(-1, (2, 12)).transpose(1, 2).chunk(3, dim=-1)
+        return scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+
+
+@pytest.mark.parametrize("sees", [~torch.eye(6).bool(), torch.ones(6, 6).bool().tril(-1)], ids=["others", "earlier"])
+def test_a_query_that_does_not_see_its_own_key_is_no_padding(sees, tolerance):
+    model, x, calls = Masked(sees), 3 * torch.randn(2, 6, 8), []
+    with torch.no_grad(), observing(model, calls.append):
+        model(x)
+    scores = (calls[0].q @ calls[0].k.mT / 2).double().masked_fill(~sees, -torch.inf)
+    num_seen = int(sees.any(-1).sum())
+    # The last key that anybody sees is the last but one under the second mask, so its own query counts for padding.
+    counted = sees.any(-1) & sees.any(0)
+    expected = entropies([scores.softmax(-1)])[0][:, :, counted].mean((0, 2))
+    assert num_seen >= 5
+    assert (calls[0].means()["entropy_nats"] - expected).abs().max() <= tolerance("attention.entropy")
+
+
+def test_a_causal_bias_is_read_by_its_rule_and_other_kinds_of_masks_are_refused(tolerance):
+    from torch.nn.attention.bias import causal_lower_right
+
+    class Unknown(torch.Tensor):
+        pass
+
+    model, x, calls = Masked(causal_lower_right(5, 5)), torch.randn(2, 5, 8), []
+    with torch.no_grad(), observing(model, calls.append):
+        model(x)
+    scores = (calls[0].q @ calls[0].k.mT / 2).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    assert worst(calls, entropies([scores.softmax(-1)])) <= tolerance("attention.entropy")
+    model.mask = torch.zeros(5, 5).as_subclass(Unknown)
+    with pytest.raises(InvalidArgument, match="`attn_mask` is a Unknown"), observing(model, lambda call: call.means()):
+        model(x)
 
 
 def test_what_was_changed_comes_back_also_after_an_exception():
@@ -269,7 +362,7 @@ def test_encoder_layers_are_seen_where_torch_would_fuse_them(norm_first, toleran
     assert len(calls) == 2
     kept = ~padding[..., None]
     torch.testing.assert_close(seen * kept, plain * kept, rtol=0, atol=tolerance("capture.outputs"))
-    assert calls[0].counted().expand(3, -1, 5)[:, 0].sum(-1).tolist() == [5, 5, 2]
+    assert calls[0].queries().every.expand(3, -1, 5)[:, 0].sum(-1).tolist() == [5, 5, 2]
 
 
 def test_our_decoder_is_seen_as_it_lets_itself_be_observed():

@@ -14,15 +14,15 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from joma.errors import InvalidArgument
+from joma.measure.attention_arguments import checked, require_positive, require_whole, sinks_over_queries
 from joma.measure.attention_spread import Spread, joined, preceded_by_none, spread_over_keys, spread_over_one
-from joma.measure.attention_visibility import Visibility
+from joma.measure.attention_visibility import Census, Visibility
 
 
 class AttentionStatistics(NamedTuple):
@@ -33,8 +33,9 @@ class AttentionStatistics(NamedTuple):
         entropy_normalized: the same divided by the logarithm of the number of keys the query sees, so that 1 is
             uniform; 0 where it sees one key or none, so leave those out of a mean.
         sum_of_squares: Σ p², its reciprocal the effective number of keys; 0 where a query sees no key.
-        first_token_share: p of the first key (an attention sink); 0 where a query does not see it.
-        entropy_without_first_nats: entropy of the attention to all other keys, as if the first were hidden.
+        first_token_share: p of the first key of the query's own sequence (an attention sink), padding and packed
+            documents told by the mask as in ``first_token_share``; 0 where a query does not see it.
+        entropy_without_first_nats: entropy of the attention to all other keys, as if that one were hidden.
         window_share: p of the keys less than ``share_window`` positions away; ``None`` where nobody asked.
     """
 
@@ -74,26 +75,26 @@ def attention_statistics(
         first key's share to H = (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' keeps its digits when
         p₀ is next to 1.
 
-    Valid for softmax attention; positions count from the first query and the first key. Source: derived,
-    docs/theory section 6.
+    Valid for softmax attention; positions count from the first query and the first key, or back from the last ones
+    where ``attn_mask`` is torch's ``causal_lower_right``. Source: derived, docs/theory section 6.
     """
     function = "attention_statistics"
-    _require_whole(function, "window", window, remedy="pass None where the model has none")
-    _require_whole(function, "share_window", share_window, remedy="1 counts the query's own key")
-    _require_positive(function, "softcap", softcap)
-    q, k, visibility, scale = _checked(function, q, k, scale, is_causal, attn_mask)
+    require_whole(function, "window", window, remedy="pass None where the model has none")
+    require_whole(function, "share_window", share_window, remedy="1 counts the query's own key")
+    require_positive(function, "softcap", softcap)
+    q, k, visibility, scale = checked(function, q, k, scale, is_causal, attn_mask)
     visibility = visibility._replace(window=window)
-    mean_key = k.mean(dim=-2, keepdim=True) if softcap is None else torch.zeros_like(k[:, :, :1])
-    k = k - mean_key
-    first, others = _first_and_others(q, k, visibility, scale=scale, softcap=softcap, squares=True)
-    num_visible = visibility.num_visible(q)
+    census = visibility.census(q)
+    k, mean_key = _centred(k, census, is_affine=softcap is None)
+    first, others = _first_and_others(q, k, visibility, census, scale=scale, softcap=softcap, squares=True)
+    num_visible = census.num_visible
     num_others = num_visible - (first.lse > -math.inf).long()
     if sinks is not None:
         offset = scale * (q * mean_key.repeat_interleave(q.shape[1] // k.shape[1], dim=1)).sum(-1)
-        others = joined(others, spread_over_one(_sinks(function, q, sinks) - offset))
+        others = joined(others, spread_over_one(sinks_over_queries(function, q, sinks) - offset))
         num_visible, num_others = num_visible + 1, num_others + 1
     everything = joined(first, others)
-    entropy = everything.entropy_nats.clamp_min(0).where(num_visible > 1, 0)
+    entropy = _entropy(everything, num_visible)
     near = None
     if share_window is not None:
         near = spread_over_keys(q, k, visibility.within(share_window), scale=scale, softcap=softcap)
@@ -102,7 +103,7 @@ def attention_statistics(
         entropy_normalized=entropy / num_visible.clamp_min(2).log(),
         sum_of_squares=_sum_of_squares(everything),
         first_token_share=_share(first, everything),
-        entropy_without_first_nats=others.entropy_nats.clamp_min(0).where(num_others > 1, 0),
+        entropy_without_first_nats=_entropy(others, num_others),
         window_share=None if near is None else _share(near, everything),
     )
 
@@ -123,8 +124,9 @@ def attention_entropy(
         k: (B, G, S, E) keys; fewer heads than q mean grouped queries (H a multiple of G).
         scale: factor on q·k; 1/√E where ``None``.
         is_causal: query i sees keys 0 … i, as in ``scaled_dot_product_attention``.
-        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias, of which −inf
-            or the lowest number of its dtype hides a key; not with ``is_causal``.
+        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias, of which −inf,
+            the lowest number of its dtype, and −1e4, −1e9 and the like hide a key (anything below −9,000 that no
+            biases grade down to, as ALiBi's may); or torch's ``CausalBias``; not with ``is_causal``.
         normalized: divide by the logarithm of the number of keys the query sees, so that 1 is uniform.
 
     Returns:
@@ -135,11 +137,11 @@ def attention_entropy(
     sums: off by 1e-6 nats where scores have a standard deviation of 1, by 4e-6 at 2, by 1e-5 at 5. Source:
     derived, docs/theory section 6.
     """
-    q, k, visibility, scale = _checked("attention_entropy", q, k, scale, is_causal, attn_mask)
-    k = _centred(k)
-    num_visible = visibility.num_visible(q)
-    entropy = spread_over_keys(q, k, visibility, scale=scale).entropy_nats.clamp_min(0).where(num_visible > 1, 0)
-    return entropy / num_visible.clamp_min(2).log() if normalized else entropy
+    q, k, visibility, scale = checked("attention_entropy", q, k, scale, is_causal, attn_mask)
+    census = visibility.census(q)
+    k, _ = _centred(k, census)
+    entropy = _entropy(spread_over_keys(q, k, visibility, scale=scale), census.num_visible)
+    return entropy / census.num_visible.clamp_min(2).log() if normalized else entropy
 
 
 def key_share(
@@ -160,7 +162,7 @@ def key_share(
     Returns:
         (B, H, L) in [0, 1]; 0 where a query sees no key.
     """
-    q, k, visibility, scale = _checked("key_share", q, k, scale, is_causal, attn_mask)
+    q, k, visibility, scale = checked("key_share", q, k, scale, is_causal, attn_mask)
     if keys.dtype != torch.bool or keys.shape not in ((k.shape[0], k.shape[-2]), k.shape[-2:-1]):
         raise InvalidArgument(
             "key_share",
@@ -169,7 +171,7 @@ def key_share(
             received=f"{keys.dtype} of shape {tuple(keys.shape)}",
             remedy="mark the keys that count with True",
         )
-    k = _centred(k)
+    k, _ = _centred(k, visibility.census(q))
     counted = visibility._replace(keys=keys.view(-1, 1, 1, k.shape[-2]))
     return _share(spread_over_keys(q, k, counted, scale=scale), spread_over_keys(q, k, visibility, scale=scale))
 
@@ -182,17 +184,21 @@ def first_token_share(
     is_causal: bool = False,
     attn_mask: Tensor | None = None,
 ) -> Tensor:
-    """Share of each query's attention that falls on the first key (an attention sink).
+    """Share of each query's attention that falls on the first key of its sequence (an attention sink).
+
+    The first key is the first that is no padding, and of packed documents each has its own, as the mask tells them:
+    a key that a query sees first, while the query at that key's position sees none before it either.
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
 
     Returns:
-        (B, H, L) in [0, 1]; 0 where a query sees no key.
+        (B, H, L) in [0, 1]; 0 where a query does not see that key, such as outside of a sliding window.
     """
-    q, k, visibility, scale = _checked("first_token_share", q, k, scale, is_causal, attn_mask)
-    k = _centred(k)
-    first, others = _first_and_others(q, k, visibility, scale=scale)
+    q, k, visibility, scale = checked("first_token_share", q, k, scale, is_causal, attn_mask)
+    census = visibility.census(q)
+    k, _ = _centred(k, census)
+    first, others = _first_and_others(q, k, visibility, census, scale=scale)
     return _share(first, joined(first, others))
 
 
@@ -205,18 +211,56 @@ def visible_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Te
     Returns:
         Integers, broadcastable to (B, H, L).
     """
-    return _checked("visible_keys", q, k, None, is_causal, attn_mask)[2].num_visible(q)
+    return checked("visible_keys", q, k, None, is_causal, attn_mask)[2].num_visible(q)
+
+
+def census_of_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Census:
+    """Note which keys are seen, and by whom.
+
+    Args:
+        q, k, is_causal, attn_mask: as in ``attention_entropy``.
+    """
+    return checked("census_of_keys", q, k, None, is_causal, attn_mask)[2].census(q)
 
 
 def _first_and_others(
-    q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None, squares: bool = False
+    q: Tensor,
+    k: Tensor,
+    visibility: Visibility,
+    census: Census,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    squares: bool = False,
 ) -> tuple[Spread, Spread]:
-    """Split what each query sees into the first key and the rest, each (B, H, L)."""
+    """Split what each query sees into the first key of its sequence and the rest, each (B, H, L)."""
+    if visibility.mask is not None and bool(((keys := census.first_of_sequence) % k.shape[-2] > 0).any()):
+        first = _spread_over_one_each(q, k, visibility, keys, scale=scale, softcap=softcap)
+        rest = visibility._replace(without=keys)
+        return first, spread_over_keys(q, k, rest, scale=scale, softcap=softcap, squares=squares)
     first = spread_over_keys(q, k[:, :, :1], visibility.of_first_key(), scale=scale, softcap=softcap, squares=squares)
     rest = visibility.of_other_keys()
     skipped = visibility.num_queries - rest.num_queries  # the first query, where it sees only the first key
     others = spread_over_keys(q[:, :, skipped:], k[:, :, 1:], rest, scale=scale, softcap=softcap, squares=squares)
     return first, preceded_by_none(others, skipped)
+
+
+def _spread_over_one_each(
+    q: Tensor, k: Tensor, visibility: Visibility, keys: Tensor, *, scale: float, softcap: float | None
+) -> Spread:
+    """Give the spread of each query over one key of its own, by number (B or 1, H or 1, L or 1); S for none."""
+    is_none = keys == k.shape[-2]
+    keys = keys.masked_fill(is_none, 0)
+    index = keys.expand(q.shape[:-1])[..., None].expand(q.shape)
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).gather(2, index)
+    score = scale * torch.linalg.vecdot(q, k)
+    score = score if softcap is None else softcap * (score / softcap).tanh()
+    return spread_over_one((score + visibility.bias_of_one(keys, q)).masked_fill(is_none, -math.inf))
+
+
+def _entropy(spread: Spread, num_keys: Tensor) -> Tensor:
+    """Entropy within what that many keys allow; nothing spreads over one."""
+    return torch.minimum(spread.entropy_nats.clamp_min(0), num_keys.clamp_min(1).log()).where(num_keys > 1, 0)
 
 
 def _share(part: Spread, everything: Spread) -> Tensor:
@@ -230,97 +274,18 @@ def _sum_of_squares(spread: Spread) -> Tensor:
     return (spread.lse_doubled - 2 * spread.lse).masked_fill(nothing, -math.inf).exp().clamp_max(1)
 
 
-def _centred(k: Tensor) -> Tensor:
-    """Take the mean off the keys, which moves all scores of a query alike: the same p with less cancellation."""
-    return k - k.mean(dim=-2, keepdim=True)
+def _centred(k: Tensor, census: Census, *, is_affine: bool = True) -> tuple[Tensor, Tensor]:
+    """Take the mean off the keys, which moves all scores of a query alike: the same p with less cancellation.
 
+    Keys that nobody sees, such as padding, become 0 first, whatever they hold.
 
-def _sinks(function: str, q: Tensor, sinks: Tensor) -> Tensor:
-    """Spread (H,) sink logits over queries."""
-    if sinks.shape != q.shape[1:2] or not sinks.is_floating_point():
-        raise InvalidArgument(
-            function,
-            "sinks",
-            required=f"a float tensor of shape ({q.shape[1]},), one logit per query head",
-            received=f"{str(sinks.dtype).removeprefix('torch.')} of shape {tuple(sinks.shape)}",
-            remedy="pass the sink logits of this layer alone",
-        )
-    return sinks.detach().to(q)[:, None].expand(q.shape[:-1])
-
-
-def _require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        required = "a whole number of positions, 1 or more, or None"
-        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
-
-
-def _require_positive(function: str, name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise InvalidArgument(
-            function,
-            name,
-            required="positive and finite, or None",
-            received=f"{value}",
-            remedy="pass None where the model has none",
-        )
-
-
-def _checked(
-    function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
-) -> tuple[Tensor, Tensor, Visibility, float]:
-    """Raise queries and keys to full precision, and put what hides keys together."""
-    if (
-        q.dim() != 4
-        or k.dim() != 4
-        or q.shape[0] != k.shape[0]
-        or q.shape[-1] != k.shape[-1]
-        or q.shape[1] % k.shape[1]
-    ):
-        raise InvalidArgument(
-            function,
-            "k",
-            required="of shape (batch, key heads, keys, head dim), the key heads dividing the query heads",
-            received=f"{tuple(k.shape)} beside q of {tuple(q.shape)}",
-            remedy="transpose both to (batch, heads, length, head dim)",
-        )
-    if not q.numel() or not k.numel():
-        raise InvalidArgument(
-            function,
-            "q" if not q.numel() else "k",
-            required="at least one query and one key",
-            received=f"empty, of shape {tuple(q.shape if not q.numel() else k.shape)}",
-            remedy="skip empty batches",
-        )
-    if is_causal and attn_mask is not None:
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required="None where is_causal=True",
-            received="given as well",
-            remedy="fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()",
-        )
-    dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
-    q, k = q.detach().to(dtype), k.detach().to(dtype)
-    visibility = Visibility(
-        num_queries=q.shape[-2],
-        num_keys=k.shape[-2],
-        is_causal=is_causal,
-        mask=_four_axes(function, q, k, attn_mask),
-    )
-    return q, k, visibility, q.shape[-1] ** -0.5 if scale is None else scale
-
-
-def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
-    if mask is None:
-        return None
-    full = (*q.shape[:-1], k.shape[-2])
-    fits = mask.dim() <= 4 and all(a in (1, b) for a, b in zip(mask.shape[::-1], full[::-1], strict=False))
-    if not fits or not (mask.dtype == torch.bool or mask.is_floating_point()):
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required=f"bool or float, broadcastable to {full}",
-            received=f"{str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}",
-            remedy="True (or 0.0) lets a query attend, False (or -inf) hides a key",
-        )
-    return mask.detach()[(None,) * (4 - mask.dim())]
+    Returns:
+        The keys, and the mean (B, G, 1, E), which is 0 where scores are not affine in keys.
+    """
+    seen = census.seen.any(1, keepdim=True)[..., None]
+    if not bool(seen.all()):
+        k = k.where(seen, 0)
+    if not is_affine:
+        return k, torch.zeros_like(k[:, :, :1])
+    mean_key = k.sum(dim=-2, keepdim=True) / seen.sum(dim=-2, keepdim=True).clamp_min(1)
+    return k - mean_key, mean_key

@@ -15,6 +15,39 @@ from torch import Tensor
 
 _MOST_ROWS = 512
 _ENTRIES = 2**22  # of a block's bias: 16 MB in float32
+_HIDES = -9e3  # −1e4 beside a position's bias, and as bfloat16 writes it
+_HIDES_ANYWAY = -1e6
+
+
+class Census(NamedTuple):
+    """Who sees whom.
+
+    Args:
+        num_visible: keys each query sees; integers, broadcastable to (B, H, L).
+        first: the first key each query sees, by number, and S where it sees none; broadcastable to (B, H, L).
+        seen: keys that some query sees; bool, broadcastable to (B, H, S).
+    """
+
+    num_visible: Tensor
+    first: Tensor
+    seen: Tensor
+
+    @property
+    def first_of_sequence(self) -> Tensor:
+        """The first key of each query's own sequence, S where it does not see it; broadcastable to (B, H, L).
+
+        A key that a query sees first begins its sequence unless the query at that key's position sees keys still
+        before it, which is so at the edge of a sliding window. Padding begins no sequence: nobody sees it. Where there
+        are as many queries as keys, sequences may be packed; elsewhere all queries belong to one.
+        """
+        num_queries, num_keys = self.first.shape[-1], self.seen.shape[-1]
+        if num_queries == 1:
+            return self.first
+        if num_queries == num_keys:
+            begins = self.first.gather(-1, self.first.clamp_max(num_keys - 1)) >= self.first
+        else:
+            begins = self.first == self.first.amin(-1, keepdim=True)
+        return self.first.where(begins, num_keys)
 
 
 class Visibility(NamedTuple):
@@ -24,9 +57,10 @@ class Visibility(NamedTuple):
         num_queries, num_keys: L and S.
         is_causal: keys after the query are hidden.
         window: keys that many positions away or more are hidden.
-        mask: four axes, broadcastable to (B, H, L, S); bool (True = attend) or an additive bias. A bias of −inf
-            hides its key, and so does one below half the lowest number of its dtype, as model libraries write it.
+        mask: four axes, broadcastable to (B, H, L, S); bool (True = attend) or an additive bias, which hides keys
+            by ``hides``.
         keys: (B or 1, 1, 1, S) bool; other keys are hidden.
+        without: one key hidden from each query, by number; integers, (B or 1, H or 1, L or 1).
         lead: position of the first query.
     """
 
@@ -36,12 +70,14 @@ class Visibility(NamedTuple):
     window: int | None = None
     mask: Tensor | None = None
     keys: Tensor | None = None
+    without: Tensor | None = None
     lead: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether one rule serves all queries, or causality alone tells them apart, as fused kernels have it."""
         one_row = self.mask is None or self.mask.shape[-2] == 1
+        one_row &= self.without is None or self.without.shape[-1] == 1
         return one_row and self.window is None and not (self.is_causal and self.lead)
 
     @property
@@ -51,18 +87,19 @@ class Visibility(NamedTuple):
 
     def of_group_member(self, member: int, group: int) -> Visibility:
         """Keep the heads member, member + group, …: one query head of each key head."""
-        if self.mask is None or self.mask.shape[1] == 1:
-            return self
-        return self._replace(mask=self.mask[:, member::group])
+        mask, without = (
+            part if part is None or part.shape[1] == 1 else part[:, member::group] for part in (self.mask, self.without)
+        )
+        return self._replace(mask=mask, without=without)
 
     def of_first_key(self) -> Visibility:
         """Keep the first key."""
         return self._of_keys(slice(0, 1))._replace(num_keys=1)
 
     def of_other_keys(self) -> Visibility:
-        """Leave out the first key and, under causality, the first query, so that the rest is causal again."""
+        """Leave out the first key and the first query where it sees no other, so that the rest is causal again."""
         others = self._of_keys(slice(1, None))._replace(num_keys=self.num_keys - 1)
-        if not self.is_causal:
+        if not self.is_causal or self.lead:
             return others._replace(lead=self.lead - 1)
         mask = others.mask if others.mask is None or others.mask.shape[-2] == 1 else others.mask[:, :, 1:]
         return others._replace(num_queries=self.num_queries - 1, mask=mask)
@@ -95,27 +132,65 @@ class Visibility(NamedTuple):
             Broadcastable to (B, H, rows, columns); ``None`` where nothing is added or hidden.
         """
         bias = _bias_of_mask(_part(_part(self.mask, 2, rows), 3, columns), like)
-        for seen in (_part(self.keys, 3, columns), self._in_reach(rows, columns, like.device)):
+        for seen in (
+            _part(self.keys, 3, columns),
+            self._in_reach(rows, columns, like.device),
+            self._kept(rows, columns),
+        ):
             if seen is not None:
                 bias = like.new_zeros(1, 1, 1, 1) if bias is None else bias
                 bias = bias.where(seen, -math.inf)
         return bias
 
+    def bias_of_one(self, keys: Tensor, like: Tensor) -> Tensor:
+        """Give what is added to the scores of one key for each query, which it sees.
+
+        Args:
+            keys: by number; (B or 1, H or 1, L or 1).
+            like: a tensor of the dtype and on the device wanted.
+
+        Returns:
+            Broadcastable to (B, H, L).
+        """
+        if self.mask is None or self.mask.dtype == torch.bool:
+            return like.new_zeros(1)
+        shape = torch.broadcast_shapes(self.mask.shape[:-1], keys.shape)
+        keys = keys.expand(shape) if self.mask.shape[-1] > 1 else keys.new_zeros(1).expand(shape)
+        return self.mask.expand(*shape, -1).gather(-1, keys[..., None])[..., 0].to(like.dtype)
+
     def num_visible(self, like: Tensor) -> Tensor:
         """Count the keys each query sees: integers, broadcastable to (B, H, L)."""
-        if self.mask is None and self.keys is None:
-            positions = torch.arange(self.num_queries, device=like.device) + self.lead
-            last = positions if self.is_causal else positions + self._reach
-            return (last.clamp_max(self.num_keys - 1) - (positions - self._reach).clamp_min(0) + 1).clamp_min(0)
-        if not self.is_causal and self.is_whole:
-            return self._counted(slice(0, 1), like)
-        return torch.cat([self._counted(rows, like) for rows in self.row_blocks()], dim=-1)
+        return self.census(like).num_visible
 
-    def _counted(self, rows: slice, like: Tensor) -> Tensor:
+    def census(self, like: Tensor) -> Census:
+        """Go through queries and keys once and note who sees whom."""
+        if self.mask is None and self.keys is None and self.without is None:
+            return self._census_by_position(like.device)
+        one_row = not self.is_causal and self.is_whole
+        blocks = [self._census_of_rows(rows, like) for rows in ([slice(0, 1)] if one_row else self.row_blocks())]
+        num_visible, first = (torch.cat(parts, dim=-1) for parts in list(zip(*blocks, strict=True))[:2])
+        return Census(num_visible, first, torch.stack([block.seen for block in blocks]).any(0))
+
+    def _census_by_position(self, device: torch.device) -> Census:
+        positions = torch.arange(self.num_queries, device=device) + self.lead
+        stop = (positions if self.is_causal else positions + self._reach).clamp_max(self.num_keys - 1) + 1
+        first = (positions - self._reach).clamp_min(0)
+        num_visible, keys = (stop - first).clamp_min(0), torch.arange(self.num_keys, device=device)
+        all_rows = self.columns(slice(0, self.num_queries))
+        return Census(
+            num_visible,
+            first.where(num_visible > 0, self.num_keys),
+            ((keys >= all_rows.start) & (keys < all_rows.stop))[None, None],
+        )
+
+    def _census_of_rows(self, rows: slice, like: Tensor) -> Census:
         bias = self.bias(rows, slice(0, self.num_keys), like)
         assert bias is not None  # only asked for where something hides keys
-        seen = (bias > -math.inf).sum(-1) * (self.num_keys if bias.shape[-1] == 1 else 1)
-        return seen.expand(*seen.shape[:-1], rows.stop - rows.start)
+        visible = bias > -math.inf
+        visible = visible.expand(*visible.shape[:2], rows.stop - rows.start, self.num_keys)
+        num_visible = visible.sum(-1)
+        first = visible.view(torch.uint8).argmax(-1)
+        return Census(num_visible, first.where(num_visible > 0, self.num_keys), visible.any(-2))
 
     def _in_reach(self, rows: slice, columns: slice, device: torch.device) -> Tensor | None:
         if not self.is_causal and self.window is None:
@@ -125,6 +200,12 @@ class Visibility(NamedTuple):
         seen = back <= self._reach
         seen &= back >= (0 if self.is_causal else -self._reach)
         return seen[None, None]
+
+    def _kept(self, rows: slice, columns: slice) -> Tensor | None:
+        if self.without is None:
+            return None
+        without = self.without if self.without.shape[-1] == 1 else self.without[..., rows]
+        return without[..., None] != torch.arange(columns.start, columns.stop, device=without.device)
 
     def _of_keys(self, columns: slice) -> Visibility:
         return self._replace(mask=_part(self.mask, 3, columns), keys=_part(self.keys, 3, columns))
@@ -136,9 +217,21 @@ def _part(mask: Tensor | None, axis: int, part: slice) -> Tensor | None:
     return mask[:, :, part] if axis == 2 else mask[..., part]
 
 
+def hides(mask: Tensor) -> Tensor:
+    """Where a mask hides its key; bool, of the same shape.
+
+    A bool mask hides by False. A bias hides by −inf, by the lowest number of its dtype, as model libraries write it,
+    and by −1e4, −1e9 and the like, as hands do: by any number below −9,000. Only biases that grade down as far as
+    that, as ALiBi's do over 12,000 tokens and more, mean it as it stands; those hide from −1e6 on.
+    """
+    if mask.dtype == torch.bool:
+        return ~mask
+    graded = ((mask > _HIDES) & (mask < _HIDES / 2)).any(-1, keepdim=True)
+    return (mask <= max(_HIDES_ANYWAY, torch.finfo(mask.dtype).min / 2)) | ((mask <= _HIDES) & ~graded)
+
+
 def _bias_of_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
     if mask is None:
         return None
-    if mask.dtype == torch.bool:
-        return like.new_zeros(mask.shape).masked_fill_(~mask, -math.inf)
-    return torch.threshold(mask, torch.finfo(mask.dtype).min / 2, -math.inf).to(like.dtype)
+    bias = like.new_zeros(mask.shape) if mask.dtype == torch.bool else mask.to(like.dtype)
+    return bias.masked_fill(hides(mask), -math.inf)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from joma.measure.attention import AttentionStatistics, attention_statistics, visible_keys
+from joma.measure.attention import AttentionStatistics, attention_statistics, census_of_keys
 
 _OF_A_SECOND_KEY = ("entropy_normalized", "entropy_without_first_nats")
 
@@ -22,10 +22,10 @@ class Queries(NamedTuple):
 
     A statistic is averaged over all queries for which it is defined. The first query of a causal sequence sees itself
     alone: its entropy is 0 and counts, but the logarithm that would normalise it is 0 too, and there is nothing left
-    without the first key.
+    without the first key. A query that sees no key has no attention.
 
     Args:
-        every: all that are no padding: for entropy, Σp² and shares.
+        every: all that see a key and are no padding: for entropy, Σp² and shares.
         spreading: those of them that see two keys or more: for normalised entropy and for that without the first key.
     """
 
@@ -38,7 +38,7 @@ class Queries(NamedTuple):
 
 
 def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of each head over sequences and queries, (H,) in float64; 0 where none counts.
+    """Mean of each head over sequences and queries, (H,) in float64; NaN where none counts.
 
     Args:
         values: (B, H, L).
@@ -46,7 +46,7 @@ def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
     """
     counted = counted.expand(values.shape)
     total = values.double().where(counted, 0).sum(dim=(0, 2))
-    return total / counted.sum(dim=(0, 2)).clamp_min(1)
+    return total / counted.sum(dim=(0, 2))
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class AttentionCall:
             position biases are part of it.
         softcap: scores become c·tanh(score / c).
         sinks: (H,) logits that join the softmax without a value.
+        is_cross: the keys are known to be of another sequence than the queries.
     """
 
     layer: int
@@ -77,6 +78,7 @@ class AttentionCall:
     attn_mask: Tensor | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
+    is_cross: bool = False
 
     def statistics(self, share_window: int | None = None) -> AttentionStatistics:
         """How each query spreads its attention, (B, H, L) each."""
@@ -92,7 +94,7 @@ class AttentionCall:
         )
 
     def means(self, share_window: int | None = None) -> dict[str, Tensor]:
-        """Mean of each statistic over sequences and queries, (H,) in float64, by its name."""
+        """Mean of each statistic over sequences and queries, (H,) in float64, by its name; NaN where none counts."""
         statistics, queries = self.statistics(share_window)._asdict(), self.queries()
         return {
             name: mean_over_queries(values, queries.of(name))
@@ -101,26 +103,17 @@ class AttentionCall:
         }
 
     def queries(self) -> Queries:
-        """Over which queries means are taken."""
-        num_visible = visible_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
-        spreading = num_visible + (self.sinks is not None) > 1
-        spreading = spreading[(None,) * (3 - spreading.dim())]
-        every = self.counted()
-        every = torch.ones_like(spreading) if every is None else every
-        return Queries(every, spreading & every)
+        """Over which queries means are taken.
 
-    def counted(self) -> Tensor | None:
-        """Which queries are no padding: (B or 1, H or 1, L) bool, all where ``None``.
-
-        Padding is a position whose own key is hidden from it, which can be told where there are as many keys as
-        queries.
+        Padding is told by its key, which is hidden from all queries, where queries and keys are of one sequence: as
+        many of each, and nobody says otherwise (``is_cross``).
         """
-        mask = self.attn_mask
-        if mask is None or self.q.shape[-2] != self.k.shape[-2] or 1 == mask.shape[-1] < self.k.shape[-2]:
-            return None
-        mask = mask[(None,) * (4 - mask.dim())]
-        own = mask[:, :, 0] if mask.shape[-2] == 1 else mask.diagonal(dim1=-2, dim2=-1)
-        return own if own.dtype == torch.bool else own > torch.finfo(own.dtype).min / 2
+        census = census_of_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
+        num_keys = census.num_visible[(None,) * (3 - census.num_visible.dim())] + (self.sinks is not None)
+        every = (num_keys > 0).expand(*num_keys.shape[:2], self.q.shape[-2])
+        if self.q.shape[-2] == self.k.shape[-2] and not self.is_cross:
+            every = every & census.seen.any(1, keepdim=True)
+        return Queries(every, every & (num_keys > 1))
 
 
 class Told:
@@ -136,6 +129,7 @@ class Told:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._layers: set[int] = set()
         self.num_running = 0  # passes through the model that are under way: kernels called elsewhere are not its own
+        self.across: set[int] = set()  # modules, by id, that attend to another sequence
         self.is_inside = False  # another door is telling of this kernel
 
     def knows(self, module: nn.Module) -> bool:

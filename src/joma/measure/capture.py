@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.bias import CausalBias
 from torch.nn.functional import linear, multi_head_attention_forward, pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
@@ -151,7 +152,8 @@ class _Kernels(TorchFunctionMode):
             )
         if query.dim() == 3:
             query, key = query[:, None], key[:, None]
-            attn_mask = attn_mask[:, None] if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
+            is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
+            attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
         self._told.tell(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
 
 
@@ -159,6 +161,7 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """What nn.MultiheadAttention makes of its inputs; ``is_causal`` only hints at what the mask says anyway."""
     given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
+    is_cross = query.data_ptr() != key.data_ptr()
     attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
     if query.dim() == 2:
         query, key = query[:, None], key[:, None]
@@ -177,7 +180,7 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     if attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unflatten(0, (len(q), given["num_heads"]))
     padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
-    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype)}
+    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype), "is_cross": is_cross}
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:

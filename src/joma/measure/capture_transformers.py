@@ -11,16 +11,19 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput
+from joma.measure.attention_visibility import hides
 from joma.measure.calls import Told, rounding_of_kernels
 
 _OURS = "joma_observing_"
 _IN_VIEW = ("sdpa", "eager")  # masks are tensors there, which a query and a key have to themselves
+_OF_OTHERS = ("key_value_states", "encoder_hidden_states", "cross_attention_states")  # as attention modules are given
 _WATCHED: list[Told] = []
 
 
@@ -38,6 +41,11 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
     """
     before = _ways(model)
     _WATCHED.append(told)
+    hooks = [
+        module.register_forward_pre_hook(_noting(told), with_kwargs=True)
+        for module in (model.modules() if before else ())
+        if not signature(type(module).forward).parameters.keys().isdisjoint(_OF_OTHERS)
+    ]
     try:
         for config, own in before:
             if not own.startswith(_OURS):
@@ -47,6 +55,8 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
         yield
     finally:
         _WATCHED.remove(told)
+        for hook in hooks:
+            hook.remove()
         for config, own in before:
             config._attn_implementation_internal = own
 
@@ -54,6 +64,17 @@ def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None
 def is_in_view(model: nn.Module) -> bool:
     """Whether all transformers models within a module attend in a way that can be told of as it is."""
     return all(own in _IN_VIEW or own.startswith(_OURS) for _, own in _ways(model))
+
+
+def _noting(told: Told) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    """Note of a module whether it is given the states of another sequence to attend to."""
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = signature(type(module).forward).bind_partial(module, *args, **kwargs).arguments
+        across = any(given.get(name) is not None for name in _OF_OTHERS)
+        (told.across.add if across else told.across.discard)(id(module))
+
+    return note
 
 
 def _ways(model: nn.Module) -> list[tuple[Any, str]]:
@@ -127,7 +148,7 @@ def _attend(
         if not module.training and settings.get("dropout", 0.0) == 0:
             _require_explained(module, (query, key, value), scores, result[0], settings)
         for told in watching:
-            told.tell(module, query, key, **scores)
+            told.tell(module, query, key, is_cross=id(module) in told.across, **scores)
     return result
 
 
@@ -199,8 +220,7 @@ def _require_explained(
             score = cap * (score / cap).tanh()
         if (mask := scores["attn_mask"]) is not None:
             mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            hidden = ~mask if mask.dtype == torch.bool else mask <= torch.finfo(mask.dtype).min / 2
-            score = (score if mask.dtype == torch.bool else score + mask).masked_fill(hidden, -torch.inf)
+            score = (score if mask.dtype == torch.bool else score + mask).masked_fill(hides(mask), -torch.inf)
         if scores["is_causal"]:
             score = score.masked_fill(torch.arange(k.shape[2], device=q.device) > rows[:, None], -torch.inf)
         seen = (score > -torch.inf).any(-1)
