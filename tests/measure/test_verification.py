@@ -243,7 +243,7 @@ def test_damaged_steps_become_rows_and_the_others_are_looked_at(hub: LocalHub, t
     assert "it was cut off" in said[0]
     assert "was not run" in said[1]
     assert f"{QKV} is missing and {QKV.replace('attention', 'attn')} of the same shape is there instead" in said[2]
-    assert said[3] == f"{QKV} holds 1 numbers that are NaN or infinite"
+    assert said[3] == f"{QKV} is NaN or infinite in 1 of 3,072 sampled places"
     assert not trace.exists()
 
 

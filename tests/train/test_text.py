@@ -114,6 +114,12 @@ def test_a_published_split_is_kept(tmp_path, names):
     assert (text.train, text.held_out) == ("to train on", "to test on")
 
 
+def test_a_link_to_itself_is_not_answered_with_its_own_name(tmp_path):
+    (tmp_path / "turn").symlink_to("turn")
+    with pytest.raises(BadInput, match="it is a link that leads nowhere"):
+        read_text(str(tmp_path / "turn"))
+
+
 def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
     (tmp_path / "chapters.txt").write_text(STORY)
     assert "did you mean 'chapters.txt'?" in refusal(tmp_path / "chapter.txt")

@@ -138,7 +138,7 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     if (name := first_not_finite(tensors)) is not None:
         num = int((~tensors[name].float().isfinite()).sum())
         raise BadInput(
-            f"{name} holds {num:,} numbers that are NaN or infinite",
+            f"{name} is NaN or infinite in {num:,} of {tensors[name].numel():,} places",
             expected="finite weights",
             remedy="leave this step and what came after it out",
         )

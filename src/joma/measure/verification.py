@@ -195,7 +195,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _not_finite(step: int, found: Mapping[str, Tensor]) -> Iterator[Suspect]:
     if (name := first_not_finite(found)) is not None:
-        evidence = f"{name} holds {int((~found[name].float().isfinite()).sum())} numbers that are NaN or infinite"
+        num, sampled = int((~found[name].float().isfinite()).sum()), found[name].numel()
+        evidence = f"{name} is NaN or infinite in {num:,} of {sampled:,} sampled places"
         yield Suspect(step, "not_finite", evidence, "error", "leave this step and what came after it out")
 
 

@@ -69,6 +69,12 @@ def published_split(folder: Path) -> tuple[Path, Path] | None:
 def missing(path: Path, known: Collection[str] = ()) -> BadInput:
     """The error for a file that is not there, with the nearest name that is (or that is ``known``)."""
     folder = path.parent
+    if path.is_symlink():
+        return BadInput(
+            f"cannot read {path}: it is a link that leads nowhere",
+            expected="an existing file or folder",
+            remedy="mend the link, or name what it should lead to",
+        )
     names = [*known, *(sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else ())]
     near = difflib.get_close_matches(path.name, names, n=1)
     place = f"the folder {folder} does not exist either" if not folder.is_dir() else "check the spelling"
