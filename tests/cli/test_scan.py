@@ -1,6 +1,7 @@
 """`joma scan` from outside: what it writes and prints, that it goes on where it stopped, what bad input is told."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -189,10 +190,11 @@ def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
 
 def test_verify_alone(series, own, capsys):
     shown = told(capsys, series, "--verify")
-    assert "nothing suspicious in 6 steps" in shown.out
+    assert re.search(r"nothing suspicious in 6 steps; \S+ kB read of \S+ kB stored", shown.out)
     copy_weights(own / "step60", own / "step0")
     shown = told(capsys, own, "--verify", status=1)
     assert "identical" in shown.out
+    assert re.search(r"\S+ kB read of \S+ kB stored", shown.out)
     record = json.loads(told(capsys, own, "--verify", "--json", status=1).out)
     assert record["rows"][0]["step"] == 0
 
@@ -240,6 +242,8 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
     [
         (["--measure", "entrpy"], "there is no measure 'entrpy'"),
         (["--measure", "stable_rnk"], "did you mean 'stable_rank'?"),
+        (["--measure", "STABLE_RANK"], "did you mean 'stable_rank'?"),
+        (["--measure", "Wieghts"], "did you mean 'weights'?"),
         (["--length", "33"], "longer than the model's context"),
         (["--sequences", "100000", "--length", "32"], "give a longer text with --text"),
         (["--steps", "5"], "ask for one of the nearest"),
@@ -248,6 +252,9 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
         (["--measure", "weights", "--length", "8"], "--length has no effect on weights"),
         (["--verify", "--length", "8"], "--length has no effect with --verify"),
         (["--verify", "--with-suspects"], "--with-suspects has no effect with --verify"),
+        (["--verify", "--measure", "loss"], "--measure has no effect with --verify"),
+        (["--verify", "--engine", "ray"], "--engine has no effect with --verify"),
+        (["--verify", "--device", "auto"], "--device has no effect with --verify"),
         (["--keep"], "--keep has no effect on a folder"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
         (["--tokenizer", "nowhere.json"], "nowhere.json"),

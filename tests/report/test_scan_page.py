@@ -105,6 +105,15 @@ def test_a_failed_step_is_a_row_with_its_reason(scan):
     assert record["suspects"][0]["kind"] == "not_finite"
 
 
+def test_what_stands_below_verdicts_names_steps_that_failed(scan):
+    assert suspect_note(scan) == "Without step 2,000 (not measured)."
+    copied = replace(scan, verification=replace(scan.verification, rows=(Suspect(4, "identical", "", "error", ""),)))
+    assert suspect_note(copied) == "Without step 4 (identical), which is suspect. Without step 2,000 (not measured)."
+    through = suspect_note(replace(copied, with_suspects=True))
+    assert through.startswith("With step 4 (identical), suspect as it is")
+    assert through.endswith("Without step 2,000 (not measured).")
+
+
 def test_heatmaps_hold_the_means(scan):
     steps = step_heatmaps(scan)
     assert [heatmap.id for heatmap in steps] == [

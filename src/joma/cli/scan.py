@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_LENGTH = 512
 NUM_SEQUENCES = 8
 
+_USUAL = {"measure": "attention,stable_rank", "engine": "processes", "device": "cpu"}
+_NO_USE_TO_VERIFY = (*_USUAL, "text", "tokenizer", "length", "sequences", "out", "workers", "with_suspects")
+
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
     """Add the options of ``joma scan``."""
@@ -37,7 +40,7 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
     add(
         "--measure",
         type=str,
-        default="attention,stable_rank",
+        default=_USUAL["measure"],
         metavar="NAMES",
         help="what, by name or kind (attention, weights, loss, all), with commas between",
     )
@@ -56,9 +59,9 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where everything goes (default: joma-scan/NAME); a second run goes on there",
     )
-    add("--engine", choices=["processes", "ray"], default="processes", help="where steps are measured")
+    add("--engine", choices=["processes", "ray"], default=_USUAL["engine"], help="where steps are measured")
     add("--workers", type=PositiveInt | None, help="steps at a time (default: as many as there are processors)")
-    add("--device", choices=["cpu", "auto"], default="cpu", help="auto: an accelerator where there is one")
+    add("--device", choices=["cpu", "auto"], default=_USUAL["device"], help="auto: an accelerator where there is one")
     add("--keep", action="store_true", help="keep what is fetched from a hub in DIR/downloads")
     add("--verify", action="store_true", help="only look for suspects, exit with 1 if there are any")
     add("--with-suspects", action="store_true", help="let curves and verdicts go through steps that are suspect")
@@ -98,14 +101,10 @@ def run(options: Any) -> int:
 def _check_together(options: Any) -> None:
     """Refuse options that would be ignored."""
     if options.verify:
-        given = [
-            name.replace("_", "-")
-            for name in ("text", "tokenizer", "length", "sequences", "out", "workers", "with_suspects")
-            if getattr(options, name)
-        ]
-        given += ["device"] if options.device != "cpu" else []
+        given = [name for name in _NO_USE_TO_VERIFY if getattr(options, name) not in (None, False, _USUAL.get(name))]
         if given:
-            raise BadInput(f"--{given[0]} has no effect with --verify", expected="one of them", remedy="leave one out")
+            name = given[0].replace("_", "-")
+            raise BadInput(f"--{name} has no effect with --verify", expected="one of them", remedy="leave one out")
     if options.keep and Path(options.source).expanduser().exists():
         raise BadInput("--keep has no effect on a folder", expected="a repository on a hub", remedy="leave it out")
 
@@ -173,15 +172,17 @@ def _verified(series: Series) -> Verification:
 def _tell_suspects(verification: Verification, *, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from joma.report.scan import suspect_table
+    from joma.report.scan import bytes_text, suspect_table
 
+    cost = bytes_text(verification.bytes_read, verification.bytes_stored)
     if as_json:
         print(json.dumps(asdict(verification), indent=1, ensure_ascii=False))
     elif verification.rows:
         _console().print(suspect_table(verification))
+        print(cost)
     else:
         num = len(verification.steps)
-        print(f"{verification.source}: nothing suspicious in {num} step{'s' if num > 1 else ''}")
+        print(f"{verification.source}: nothing suspicious in {num} step{'s' if num > 1 else ''}; {cost}")
     return int(bool(verification.rows))
 
 

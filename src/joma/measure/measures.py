@@ -64,7 +64,7 @@ def choose_measures(names: Sequence[str]) -> tuple[str, ...]:
         found = {measure.name for measure in MEASURES.values() if name in (measure.name, measure.kind, "all")}
         if not found:
             known = [*MEASURES, *_KINDS, "all"]
-            near = get_close_matches(name, known, n=1, cutoff=0.3)
+            near = get_close_matches(name.lower(), known, n=1, cutoff=0.3)
             raise BadInput(
                 f"there is no measure {name!r}",
                 expected=f"some of {', '.join(known)}",

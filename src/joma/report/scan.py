@@ -190,20 +190,27 @@ def why_no_verdict(scan: Scan) -> str:
 
 
 def suspect_note(scan: Scan) -> str:
-    """Which suspect steps curves and verdicts go without, or through where that was asked for; empty for none."""
-    suspect = scan.suspect
-    if not suspect:
-        return ""
-    if len(suspect) > _MOST_NAMED:
-        kinds = dict.fromkeys(kind for said in suspect.values() for kind in said.split(", "))
-        named = f"{len(suspect)} steps from {min(suspect):,} to {max(suspect):,} ({', '.join(kinds)})"
+    """Which steps curves and verdicts go without, suspect or not measured, or with if so asked; empty for none."""
+    suspect, said = scan.suspect, []
+    if suspect and scan.with_suspects:
+        are = "it is" if len(suspect) == 1 else "they are"
+        said.append(f"With {_named(suspect)}, suspect as {are} (--with-suspects).")
+    elif suspect:
+        said.append(f"Without {_named(suspect)}, which {'is' if len(suspect) == 1 else 'are'} suspect.")
+    if scan.failed:
+        said.append(f"Without {_named({result.step: 'not measured' for result in scan.failed})}.")
+    return " ".join(said)
+
+
+def _named(steps: Mapping[int, str]) -> str:
+    """Steps with what is wrong with each; many of them by their ends."""
+    if len(steps) > _MOST_NAMED:
+        kinds = dict.fromkeys(kind for said in steps.values() for kind in said.split(", "))
+        named = f"{len(steps)} steps from {min(steps):,} to {max(steps):,} ({', '.join(kinds)})"
     else:
-        *others, last = (f"{step:,} ({kinds})" for step, kinds in suspect.items())
+        *others, last = (f"{step:,} ({kinds})" for step, kinds in steps.items())
         named = f"steps {', '.join(others)} and {last}" if others else f"step {last}"
-    named = named.replace("_", " ")
-    if scan.with_suspects:
-        return f"With {named}, suspect as {'it is' if len(suspect) == 1 else 'they are'} (--with-suspects)."
-    return f"Without {named}, which {'is' if len(suspect) == 1 else 'are'} suspect."
+    return named.replace("_", " ")
 
 
 def scan_record(scan: Scan) -> dict[str, Any]:
@@ -265,10 +272,15 @@ def cost_text(scan: Scan) -> str:
     """Bytes read against bytes stored, and time per step, in a sentence."""
     read, stored = (sum(getattr(result, name) for result in scan.results) for name in ("bytes_read", "bytes_stored"))
     took = [result.seconds for result in scan.measured]
-    share = f" ({read / stored:.1%})" if stored else ""
     each = f"; {format_seconds(float(np.median(took)))} a step" if took else ""
     what = f"{len(took)} of {len(scan.steps)} steps measured, " if scan.numbered else ""
-    return f"{what}{format_bytes(read)} read of {format_bytes(stored)} stored{share}{each}"
+    return f"{what}{bytes_text(read, stored)}{each}"
+
+
+def bytes_text(read: int, stored: int) -> str:
+    """Bytes read against bytes stored, in words."""
+    share = f" ({read / stored:.1%})" if stored else ""
+    return f"{format_bytes(read)} read of {format_bytes(stored)} stored{share}"
 
 
 def format_bytes(num: float) -> str:
