@@ -18,7 +18,7 @@ from joma.measure.measures import MEASURES
 from joma.measure.recovery import Interval, Recovery, recovery
 from joma.measure.scan_store import Row, StepResult
 from joma.measure.verification import Suspect, Verification
-from joma.report.words import format_number, format_seconds
+from joma.report.words import format_bytes, format_number, format_seconds
 
 if TYPE_CHECKING:
     import pandas
@@ -281,15 +281,6 @@ def bytes_text(read: int, stored: int) -> str:
     """Bytes read against bytes stored, in words."""
     share = f" ({read / stored:.1%})" if stored else ""
     return f"{format_bytes(read)} read of {format_bytes(stored)} stored{share}"
-
-
-def format_bytes(num: float) -> str:
-    """A number of bytes as people say it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num < 1000:
-            return f"{num:.3g} {unit}"
-        num /= 1000
-    return f"{num:.3g} TB"
 
 
 def format_share(share: Interval | None) -> str:

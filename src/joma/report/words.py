@@ -69,6 +69,15 @@ def format_criterion(criterion: Criterion) -> str:
     return f"{_RELATIONS[criterion.relation]} {_without_zeros(format_number(criterion.threshold))}"
 
 
+def format_bytes(num: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num < 1000:
+            return f"{num:.3g} {unit}"
+        num /= 1000
+    return f"{num:.3g} TB"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration at the precision that a person cares about."""
     if seconds < 9.95:
