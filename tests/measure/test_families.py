@@ -150,12 +150,62 @@ def test_our_own_decoder_gives_its_queries_and_its_lower_weights():
         torch.testing.assert_close(given, torch.einsum("bld,hed->bhle", x, parts[0, role]))
 
 
+ZEBRA = {"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
+
+
 def test_an_unknown_kind_with_known_names_is_read_by_its_names():
     model = small_model("llama")
-    found = projections({"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 2}, model.state_dict())
+    found = projections(ZEBRA, model.state_dict())
     assert [(part.layer, part.role, part.tensor) for part in found] == [
         (part.layer, part.role, part.tensor) for part in projections(model.config, model.state_dict())
     ]
+
+
+def unknown_model(kind, **settings):
+    import transformers
+
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS["llama"], **settings)
+    return transformers.AutoModel.from_config(config)
+
+
+def test_an_unknown_kind_whose_mlps_are_experts_is_read_without_them():
+    model = unknown_model("mixtral", num_local_experts=2)
+    found = projections(model.config, model.state_dict())
+    assert {part.role for part in found} == {"query", "key", "value", "output"}
+    query = model.layers[1].self_attn.q_proj.weight
+    (part,) = (part for part in found if (part.layer, part.role) == (1, "query"))
+    assert torch.equal(part.of(query)[2], query[16:24])
+
+
+def test_heads_of_an_unknown_kind_that_are_not_alone_in_their_tensor_are_refused():
+    """The query's tensor holds a gate as well, head by head."""
+    model = unknown_model("qwen3_next", num_experts=0, layer_types=["full_attention"] * 2, head_dim=8)
+    parts = {part.role: part for part in projections(model.config, model.state_dict()) if part.layer == 0}
+    tensors = dict(model.named_parameters())
+    with pytest.raises(BadInput, match=r"q_proj.weight has 16 dimensions for each head of .* not the query alone"):
+        parts["query"].of(tensors[parts["query"].tensor])
+    for role, shape in {"key": (2, 8, 32), "output": (4, 32, 8), "mlp_lower": (64, 32)}.items():
+        assert parts[role].of(tensors[parts[role].tensor]).shape == shape
+
+
+@pytest.mark.parametrize("role", ["key", "value", "output"])
+def test_other_sizes_than_the_heads_of_an_unknown_kind_are_refused(role):
+    found = projections({**ZEBRA, "head_dim": 4}, small_model("llama").state_dict())
+    (part,) = (part for part in found if (part.layer, part.role) == (0, role))
+    with pytest.raises(BadInput, match=f"has 8 dimensions for each head of .* whose heads have 4.*the {role} alone"):
+        part.of(small_model("llama").state_dict()[part.tensor])
+
+
+def test_an_unknown_kind_that_tells_no_size_of_heads_is_refused():
+    config = {name: value for name, value in ZEBRA.items() if name != "hidden_size"}
+    with pytest.raises(BadInput, match="'zebra' configuration that tells no size of heads"):
+        projections(config, small_model("llama").state_dict())
+
+
+def test_an_unknown_kind_that_lacks_what_a_family_has_is_not_said_to_be_damaged():
+    names = [name for name in small_model("llama").state_dict() if "v_proj" not in name]
+    with pytest.raises(BadInput, match="'zebra' whose tensors are not named as in any family"):
+        projections(ZEBRA, names)
 
 
 def test_an_unknown_kind_with_fused_weights_is_refused():

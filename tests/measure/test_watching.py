@@ -341,6 +341,20 @@ def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
         joma.watch(Own(), torch.randn(2, 5, 8), measures=["mlp_rank"])
 
 
+def test_experts_are_left_out_unless_asked_for():
+    import transformers
+
+    sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.MixtralConfig(**sizes, num_key_value_heads=2, intermediate_size=64, num_local_experts=2)
+    model, batch = transformers.MixtralModel(config), {"input_ids": torch.ones(1, 4, dtype=torch.long)}
+    with joma.watch(model, batch) as probe:
+        assert not any("rank" in name for name in probe.measure())
+    with joma.watch(model, batch, measures=["head_rank"]) as probe:
+        assert len(probe.measure()) == 4 + 2 + 2 + 4
+    with pytest.raises(BadInput, match=r"MixtralModel, whose MLPs are not named .* leave mlp_rank out"):
+        joma.watch(model, batch, measures=["mlp_rank"])
+
+
 @pytest.mark.parametrize(
     ("model", "batch", "message"),
     [

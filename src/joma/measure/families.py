@@ -36,15 +36,20 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
         names: of a state dict.
 
     Returns:
-        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, unless that
-        family's tensors are fused: then names do not tell how they are laid out.
+        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, without its MLPs
+        where only the rest is named so. A family's fused tensors are not: names do not tell how they are laid out.
 
     Raises:
         BadInput: no layers that a family describes, or layers that lack a tensor.
     """
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
-    for family in described or [family for family in FAMILIES if not family.fused]:
+    if not described:
+        separate = [family for family in FAMILIES if not family.fused]
+        candidates = (*separate, *(family.attention for family in separate))
+        described = [family for family in candidates if family.fits(names)]
+        heads = heads._replace(dim=_head_dim(config, heads) if described else None)
+    for family in described:
         if found := family.projections(names, heads):
             return found
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
@@ -99,6 +104,19 @@ def heads_of(config: Any) -> Heads:
     return Heads(queries, keys)
 
 
+def _head_dim(config: Any, heads: Heads) -> int:
+    """How many dimensions a head has, as the configuration says or as width and heads do."""
+    config = _completed(config)
+    dim, width = _setting(config, "head_dim"), _setting(config, "hidden_size", "n_embd", "d_model")
+    if dim is None and width is None:
+        raise BadInput(
+            f"a {kind_of(config)!r} configuration that tells no size of heads, of a kind that is unknown here",
+            expected="head_dim or hidden_size, by which tensors known by their names alone can be checked",
+            remedy="complete config.json, or measure attention alone",
+        )
+    return width // heads.query if dim is None else dim
+
+
 def _setting(config: Any, *names: str) -> Any:
     values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
     return next((value for value in values if value is not None), None)
@@ -121,10 +139,19 @@ _SEPARATE: dict[Role, tuple[str, Cut]] = {
     "key": ("self_attn.k_proj.weight", key_rows),
     "value": ("self_attn.v_proj.weight", key_rows),
 }
-_GATED: dict[Role, tuple[str, Cut]] = {
+_PLAIN: dict[Role, tuple[str, Cut]] = {
     "mlp_lower": ("mlp.up_proj.weight", whole),
-    "mlp_gate": ("mlp.gate_proj.weight", whole),
     "mlp_upper": ("mlp.down_proj.weight", whole),
+}
+_GATED: dict[Role, tuple[str, Cut]] = {**_PLAIN, "mlp_gate": ("mlp.gate_proj.weight", whole)}
+_GATE_FUSED: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
+    "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
+    "mlp_upper": ("mlp.down_proj.weight", whole),
+}
+_NUMBERED: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.fc1.weight", whole),
+    "mlp_upper": ("mlp.fc2.weight", whole),
 }
 
 FAMILIES: tuple[Family, ...] = (
@@ -174,11 +201,34 @@ FAMILIES: tuple[Family, ...] = (
             "key": ("self_attn.qkv_proj.weight", stacked(1)),
             "value": ("self_attn.qkv_proj.weight", stacked(2)),
             "output": ("self_attn.o_proj.weight", output_columns),
-            "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
-            "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
-            "mlp_upper": ("mlp.down_proj.weight", whole),
+            **_GATE_FUSED,
         },
         fused=True,
+    ),
+    Family(
+        "GLM-4",
+        ("glm", "glm4"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATE_FUSED},
+        fused=True,
+    ),
+    Family(
+        "Nemotron",
+        ("nemotron", "arcee"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_PLAIN},
+    ),
+    Family(
+        "Phi",
+        ("phi",),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.dense.weight", output_columns), **_NUMBERED},
+    ),
+    Family(
+        "CLIP",
+        ("clip_text_model", "clip_vision_model", "siglip_text_model", "siglip_vision_model"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.out_proj.weight", output_columns), **_NUMBERED},
     ),
     Family(
         "OPT",
@@ -213,8 +263,7 @@ FAMILIES: tuple[Family, ...] = (
             "key": ("attention.k_proj.weight", key_rows),
             "value": ("attention.v_proj.weight", key_rows),
             "output": ("attention.o_proj.weight", output_columns),
-            "mlp_lower": ("mlp.fc1.weight", whole),
-            "mlp_upper": ("mlp.fc2.weight", whole),
+            **_NUMBERED,
         },
     ),
     Family(

@@ -33,14 +33,17 @@ from joma.measure.calls import AttentionCall, rounding_of_kernels
 from joma.measure.capture import observing, unwrapped
 from joma.measure.capture_transformers import is_in_view
 from joma.measure.families import projections
-from joma.measure.projections import Projection
+from joma.measure.projections import HEAD_ROLES, Projection, Role
 from joma.measure.spectrum import stable_rank
 
 Measure = Literal["attention", "mlp_rank", "head_rank"]
 """What a probe looks at: attention, lower MLP projections, each head's projections."""
 
 MEASURES: tuple[Measure, ...] = ("attention", "mlp_rank", "head_rank")
-_HEAD_ROLES = ("query", "key", "value", "output")
+_SPECTRA: dict[Measure, dict[Role, str]] = {
+    "mlp_rank": {"mlp_lower": "stable_rank"},
+    "head_rank": {role: f"stable_rank_{role}" for role in HEAD_ROLES},
+}
 
 
 def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
@@ -83,27 +86,38 @@ def weight_rows(model: nn.Module, measures: Collection[Measure]) -> list[Row]:
         Rows by layer. A matrix that has no stable rank (NaN, zeros) has none, and a warning names it.
 
     Raises:
-        BadInput: a model of no known family.
+        BadInput: as ``measured_projections``.
     """
     parameters = dict(unwrapped(model).named_parameters())
     rows: list[Row] = []
-    for part in model_projections(model):
-        if part.role == "mlp_lower" and "mlp_rank" in measures:
-            rows += _ranks(part, parameters[part.tensor], "stable_rank")
-        if part.role in _HEAD_ROLES and "head_rank" in measures:
-            rows += _ranks(part, parameters[part.tensor], f"stable_rank_{part.role}")
+    for part, metric in measured_projections(model, measures):
+        rows += _ranks(part, parameters[part.tensor], metric)
     return rows
 
 
-def model_projections(model: nn.Module) -> tuple[Projection, ...]:
-    """Find the projections of a model in memory, one of transformers, of torch's encoder layers, or ours.
+def measured_projections(model: nn.Module, measures: Collection[Measure]) -> list[tuple[Projection, str]]:
+    """Find what measures of weights look at in a model in memory, and the names of their metrics.
+
+    Args:
+        model: one of transformers, of torch's encoder layers, or ours; wrappers are looked through.
+        measures: ``mlp_rank``, ``head_rank`` or both.
+
+    Returns:
+        Projections by layer, each with its metric.
 
     Raises:
-        BadInput: a model of no known family.
+        BadInput: a model of no known family, or whose MLPs are not known by name where they are to be measured.
     """
     model = unwrapped(model)
-    names = [name for name, _ in model.named_parameters()]
-    return projections(_configuration(model), names)
+    metrics = {role: metric for measure in measures for role, metric in _SPECTRA.get(measure, {}).items()}
+    found = projections(_configuration(model), [name for name, _ in model.named_parameters()])
+    if "mlp_rank" in measures and not any(part.role == "mlp_lower" for part in found):
+        raise BadInput(
+            f"{type(model).__name__}, whose MLPs are not named as in any family known here (they may be experts)",
+            expected="one lower projection in each layer",
+            remedy="leave mlp_rank out; head_rank can be measured",
+        )
+    return [(part, metrics[part.role]) for part in found if part.role in metrics]
 
 
 @contextmanager

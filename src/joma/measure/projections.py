@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,9 @@ from joma.errors import BadInput
 Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
 """What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
 
+HEAD_ROLES: tuple[Role, ...] = ("query", "key", "value", "output")
+"""Those of attention, which have heads."""
+
 
 class Heads(NamedTuple):
     """How many heads a layer has.
@@ -25,10 +28,12 @@ class Heads(NamedTuple):
     Args:
         query: H.
         key: G, which divides H; fewer than H mean grouped queries.
+        dim: E, where tensors are known by their names alone, so that each must have as much as its heads account for.
     """
 
     query: int
     key: int
+    dim: int | None = None
 
 
 Cut = Callable[[Tensor, Heads], Tensor]
@@ -63,10 +68,10 @@ class Projection:
             (K, D) below and for the gate, (D, K) above.
 
         Raises:
-            BadInput: a shape that does not go with the number of heads.
+            BadInput: a shape that does not go with the number of heads, or with their size.
         """
         try:
-            return self.cut(tensor, self.heads)
+            part = self.cut(tensor, self.heads)
         except (RuntimeError, ValueError) as error:
             raise BadInput(
                 f"{self.tensor} of shape {tuple(tensor.shape)} does not split into the {self.role} of "
@@ -74,6 +79,18 @@ class Projection:
                 expected="weights and a configuration of the same model",
                 remedy="check that config.json is the one that was saved beside these weights",
             ) from error
+        if self.heads.dim is not None and self.role in HEAD_ROLES:
+            self._require_dim(self.heads.dim, part.shape[-1 if self.role == "output" else 1])
+        return part
+
+    def _require_dim(self, dim: int, found: int) -> None:
+        if found != dim:
+            raise BadInput(
+                f"{self.tensor} has {found} dimensions for each head of a model whose heads have {dim}, so that it is "
+                f"not the {self.role} alone",
+                expected="a kind of model that is known, or tensors that hold what they are named for",
+                remedy="leave the ranks of heads out",
+            )
 
 
 @dataclass(frozen=True)
@@ -94,16 +111,24 @@ class Family:
     places: Mapping[Role, tuple[str, Cut]]
     fused: bool = False
 
+    @property
+    def attention(self) -> Family:
+        """The same without its MLPs."""
+        return replace(self, places={role: place for role, place in self.places.items() if role in HEAD_ROLES})
+
+    def fits(self, names: Collection[str]) -> bool:
+        """Whether there are layers, and each of them has all the family's tensors."""
+        found = self._found(names)
+        layers = {(stack, layer) for stack, layer, _ in found}
+        return bool(found) and len(found) == len(layers) * len(self._rests)
+
     def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
         """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
 
         Raises:
             BadInput: several stacks of layers, or layers that lack a tensor.
         """
-        path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
-        matches = [match for name in names if (match := path.fullmatch(name))]
-        rests = {rest for rest, _ in self.places.values()}
-        found = {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in rests}
+        found, rests = self._found(names), self._rests
         if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
             raise BadInput(
                 f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
@@ -123,6 +148,16 @@ class Family:
             for layer in layers
             for role, (rest, cut) in self.places.items()
         )
+
+    @property
+    def _rests(self) -> set[str]:
+        return {rest for rest, _ in self.places.values()}
+
+    def _found(self, names: Collection[str]) -> dict[tuple[str, int, str], str]:
+        """Its tensors, by stack, layer, and what stands after the layer's number."""
+        path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
+        matches = [match for name in names if (match := path.fullmatch(name))]
+        return {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in self._rests}
 
 
 def query_rows(tensor: Tensor, heads: Heads) -> Tensor:

@@ -27,7 +27,7 @@ from joma.measure.probing import (
     Measure,
     arguments_of,
     attention_rows,
-    model_projections,
+    measured_projections,
     require_same_when_seen,
     weight_rows,
 )
@@ -265,7 +265,7 @@ def _counts(value: Any, least: int) -> bool:
 def _checked_measures(model: nn.Module, measures: Measure | Collection[Measure] | None) -> tuple[Measure, ...]:
     if measures is None:
         try:
-            model_projections(model)
+            measured_projections(model, ["mlp_rank"])
         except BadInput:
             return ("attention",)  # the default is what this model has
         return ("attention", "mlp_rank")
@@ -277,7 +277,7 @@ def _checked_measures(model: nn.Module, measures: Measure | Collection[Measure] 
     if not wanted:
         raise _bad("measures", f"some of {', '.join(MEASURES)}", "empty", "leave it out for the usual ones")
     if set(wanted) != {"attention"}:
-        model_projections(model)
+        measured_projections(model, wanted)
     return wanted
 
 
