@@ -168,7 +168,13 @@ class Series:
                 return look(step)
             except (BadInput, RunFailed):  # whoever measures this step is told so, and why
                 continue
-        return look(self.steps[0])
+        try:
+            return look(self.steps[0])
+        except BadInput as error:
+            if len(self.steps) == 1:
+                raise
+            problem = f"{error.problem}, and no later step serves either"
+            raise BadInput(problem, expected=error.expected, remedy=error.remedy) from error
 
     def _looked_up(self, step: int) -> CheckpointFiles:
         files, kinds, name = self.files(step), self.kinds(step), self._store.names[step]
