@@ -1,8 +1,8 @@
 """What a certified stable rank costs, beside full singular-value decompositions in the same run; aim: a tenth.
 
-Matrices: the 24 of a Pythia-70m (six GPT-NeoX layers of width 512), as they are initialised and with a falling
-spectrum as training leaves it, and one of 8,192 × 2,048. Peers: torch's singular values alone (``svdvals``, the
-cheapest peer there is), torch's whole decomposition (``svd``), either in the weights' float32 and in float64, and the
+Matrices: the 24 of a Pythia-70m (six GPT-NeoX layers of width 512) and one of 8,192 × 2,048, as they are initialised
+and with a falling spectrum as training leaves it. Peers: torch's full decomposition (``svd``) and its singular values
+alone (``svdvals``), each in float64, which alone is as accurate as asked for, and in the weights' float32; and the
 package weightwatcher (``pip install weightwatcher``; skipped where it is not installed): its decomposition alone, as
 ``analyze`` calls it on each matrix, and with --analyze all that it does, which is fitting power laws too. One round
 takes every way in turn, once through all matrices; what is printed are medians over rounds. The slowest go once.
@@ -34,6 +34,7 @@ LAYOUT = {  # GPT-NeoX: shape, and the standard deviation it starts with
     "dense_h_to_4h": (4 * WIDTH, WIDTH, SMALL_INIT),
     "dense_4h_to_h": (WIDTH, 4 * WIDTH, WANG_INIT),
 }
+REST = 0.3  # seconds before a clock starts: other libraries' threads go on spinning after their last product
 ONCE = ("torch svdvals, float64", "torch svd, float64", "weightwatcher, analyze")
 
 
@@ -48,8 +49,16 @@ def as_trained(weight: Tensor) -> Tensor:
 
 def matrices(without_large: bool) -> dict[str, list[Tensor]]:
     start = [initialised(*LAYOUT[name], seed=layer) for layer in range(NUM_LAYERS) for name in LAYOUT]
-    sets = {"Pythia-70m, initialised": start, "Pythia-70m, as trained": [as_trained(weight) for weight in start]}
-    return sets if without_large else sets | {"8,192 × 2,048": [initialised(8192, 2048, 0.02, seed=0)]}
+    sets = {"Pythia-70m": start} if without_large else {"Pythia-70m": start, "8,192 × 2,048": [large()]}
+    return {
+        f"{name}, {state}": [weight if state == "initialised" else as_trained(weight) for weight in weights]
+        for name, weights in sets.items()
+        for state in ("initialised", "as trained")
+    }
+
+
+def large() -> Tensor:
+    return initialised(8192, 2048, 0.02, seed=0)
 
 
 def analyzed(weights: list[Tensor]) -> None:
@@ -63,19 +72,12 @@ def analyzed(weights: list[Tensor]) -> None:
         WeightWatcher(model=layers, log_level=logging.ERROR).analyze()
 
 
-def stacked(weights: list[Tensor]) -> None:
-    """The same numbers, matrices of one shape in one call."""
-    for shape in {weight.shape for weight in weights}:
-        certified_stable_rank(torch.stack([weight for weight in weights if weight.shape == shape]))
-
-
 def ways(with_analyze: bool) -> dict[str, Callable[[list[Tensor]], object]]:
     def each(measure: Callable[[Tensor], object]) -> Callable[[list[Tensor]], object]:
         return lambda weights: [measure(weight) for weight in weights]
 
     found = {
         "joma, certified": each(certified_stable_rank),
-        "joma, certified, equal shapes together": stacked,
         "torch svdvals, float32": each(torch.linalg.svdvals),
         "torch svdvals, float64": each(lambda weight: torch.linalg.svdvals(weight.double())),
         "torch svd, float32": each(lambda weight: torch.linalg.svd(weight, full_matrices=False)),
@@ -91,6 +93,7 @@ def ways(with_analyze: bool) -> dict[str, Callable[[list[Tensor]], object]]:
 
 
 def timed(action: Callable[[], object]) -> float:
+    time.sleep(REST)
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin

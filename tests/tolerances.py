@@ -29,6 +29,8 @@ TOLERANCES: dict[str, Tolerance] = {
     ),
     "spectrum.stable_rank": Tolerance(1e-12, "relative: float64 sums over 1e4 entries and one symmetric eigenvalue"),
     "spectrum.certified": Tolerance(1e-6, "issue 5: largest relative distance of a bound on σ₁ or on stable rank"),
+    "krylov.single": Tolerance(2e-5, "relative to the largest: float32, some 1e-7 a step over 200 steps"),
+    "krylov.double": Tolerance(1e-9, "relative to the largest: all 200 of 200 steps done, in float64"),
     "spectrum.effective_rank": Tolerance(1e-11, "relative: a sum over some 100 singular values, each to 1e-13 of σ₁"),
     "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),

@@ -74,6 +74,25 @@ def test_zeros_have_norm_zero_beside_others():
     assert found.lower[1] < 1 < found.upper[1]
 
 
+@pytest.fixture
+def in_double_alone(monkeypatch):
+    """Leave out the way through single precision."""
+    monkeypatch.setattr(spectrum, "enclosed", lambda matrix, relative: None)
+
+
+@pytest.mark.parametrize("kind", SPECTRA)
+@pytest.mark.usefixtures("in_double_alone")
+def test_either_way_bounds_the_same(kind, tolerance):
+    weight = SPECTRA[kind]
+    alone = certified_stable_rank(weight)
+    singular = torch.linalg.svdvals(weight.double() / weight.double().abs().amax())
+    exact = singular.square().sum(-1) / singular[..., 0].square()
+    assert (alone.lower <= exact * (1 + tolerance("spectrum.stable_rank"))).all()
+    assert (alone.upper >= exact * (1 - tolerance("spectrum.stable_rank"))).all()
+    assert ((alone.upper - alone.lower) <= 2 * tolerance("spectrum.certified") * alone.value).all()
+
+
+@pytest.mark.usefixtures("in_double_alone")
 def test_a_guess_too_low_is_refused(monkeypatch, tolerance):
     weight = gaussian(300, 200)
     exact = torch.linalg.svdvals(weight.double())[:1]
@@ -85,6 +104,7 @@ def test_a_guess_too_low_is_refused(monkeypatch, tolerance):
         spectral_norm(weight)
 
 
+@pytest.mark.usefixtures("in_double_alone")
 def test_a_guess_too_high_keeps_no_bound(monkeypatch):
     weight = gaussian(300, 200)
     too_high = torch.linalg.svdvals(weight.double())[:1] ** 2 * (1 + 1e-6)
@@ -93,13 +113,38 @@ def test_a_guess_too_high_keeps_no_bound(monkeypatch):
         spectral_norm(weight)
 
 
+@pytest.mark.usefixtures("in_double_alone")
 def test_an_iteration_that_does_not_arrive_ends_in_all_eigenvalues(monkeypatch, tolerance):
-    monkeypatch.setattr(spectrum, "MOST_STEPS", 0)
+    monkeypatch.setattr(spectrum, "largest", lambda gram: iter(()))
     weight = gaussian(300, 200)
     exact = torch.linalg.svdvals(weight.double())[0].item()
     assert spectral_norm(weight).value.item() == pytest.approx(exact, rel=tolerance("spectrum.stable_rank"))
 
 
+@pytest.mark.parametrize("strength", [1.01, 1 + 1e-5])
+def test_finds_a_direction_that_the_start_is_orthogonal_to(strength, tolerance):
+    start = torch.randn(200, generator=torch.Generator().manual_seed(0)).double()
+    hidden = gaussian(200, seed=1).double()
+    hidden -= start * (start @ hidden) / (start @ start)
+    weight = torch.eye(200).double() + (strength - 1) * torch.outer(hidden, hidden) / (hidden @ hidden)
+    found = spectral_norm(weight)
+    assert found.lower < strength < found.upper
+    assert found.value.item() == pytest.approx(strength, rel=tolerance("spectrum.certified"))
+
+
+def test_shortcuts_of_training_change_nothing():
+    weight = gaussian(400, 300)
+    expected = certified_stable_rank(weight)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert certified_stable_rank(weight) == expected
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("in_double_alone")
 def test_a_large_matrix_is_raised_in_parts(monkeypatch, tolerance):
     weight = gaussian(1000, 150)
     expected = stable_rank(weight)

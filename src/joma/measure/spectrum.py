@@ -1,13 +1,15 @@
 """How a weight matrix spreads its strength over directions: σ₁ between bounds, stable and effective rank.
 
-σ₁² is the largest eigenvalue of the Gram matrix M of the smaller side, n × n, formed in float64. Two bounds enclose it:
+σ₁² is the largest eigenvalue of the Gram matrix M of the smaller side, n × n. A large matrix is bounded in single
+precision, after its strongest directions have been taken out (``joma.measure.deflation``). A small one, and one with
+very many directions nearly as strong as the first, by the Gram matrix in float64. Two bounds then enclose σ₁²:
 
     from above   any θ for which a Cholesky factorisation of θI − M runs to its end
     from below   any Rayleigh quotient xᵀMx/xᵀx, of a vector that the same factor turns towards the top
 
-Where θ comes from does not matter: all eigenvalues of a small M, Lanczos' iteration for a large one. Neither bound
-rests on a gap between singular values, which a Gaussian matrix does not have, nor on the iteration having arrived:
-where it had not, θ is refused and the iteration goes on. What rounding may add is part of the bounds, in units of
+Where θ comes from does not matter: all eigenvalues of a small M, Lanczos' iteration for a large one. No bound rests on
+a gap between singular values, which a Gaussian matrix does not have, nor on an iteration having arrived: where it had
+not, the factorisation breaks off and the iteration goes on. What rounding may add is part of the bounds, in units of
 u = 2⁻⁵³:
 
     M                 (m + 5) u tr M               sums of m products, and matrices brought to scale before
@@ -29,11 +31,14 @@ from torch import Tensor
 
 from joma.domains import Domain
 from joma.errors import InvalidArgument, RunFailed
+from joma.measure.deflation import enclosed
+from joma.measure.krylov import largest
+from joma.measure.precision import full_precision
 
 UNIT = 2.0**-53  # largest relative error of one float64 operation
 NUM_EXACT = 128  # up to this smaller side all eigenvalues cost no more than an iteration
-NUM_STEPS = 8  # of Lanczos' iteration between two looks at whether it has arrived
-MOST_STEPS = 400  # then all eigenvalues are computed after all
+MOST_TURNS = 4  # towards the top; one is enough unless the start happens to be orthogonal to it
+IN_RANGE = 2.0**-20, 2.0**20  # largest entries that can be squared in single precision, and their squares summed
 PANEL = 128  # columns of the Gram matrix formed at once: only what lies on and below the diagonal is multiplied
 CHUNK = 2**22  # entries raised to float64 at once, so that a large matrix is not held a second time
 ACCURACY = Domain(
@@ -83,8 +88,8 @@ def stable_rank(weight: Tensor) -> Tensor:
     Returns:
         (...) in float64: the value of ``certified_stable_rank``.
 
-    The relative error is certified to be below 1e-6. Where no other singular value lies within 1e-5 of σ₁, and always
-    up to a smaller side of 128, it is some 1e-14.
+    The relative error is certified to be below 1e-6. Up to a smaller side of 128 it is some 1e-14; beyond, the more the
+    nearer other singular values are to σ₁: some 1e-13 where σ₁ stands apart, up to 1e-7 in a Gaussian matrix.
 
     Raises:
         InvalidArgument: as ``spectral_norm``, and a matrix of zeros.
@@ -147,9 +152,9 @@ def effective_rank(weight: Tensor) -> Tensor:
 def _stable_rank(weight: Tensor, relative: float, function: str) -> Certified:
     matrix, _ = _scaled(weight, function)
     square, trace = _largest_eigenvalue(matrix, relative, function)
-    _require_direction(trace, function)
-    doubt = (sum(matrix.shape[-2:]) + 8) * UNIT  # of a sum of squares: down the columns, then along the diagonal
-    return Certified(trace / square.value, (1 - doubt) * trace / square.upper, (1 + doubt) * trace / square.lower)
+    _require_direction(trace.value, function)
+    lower, upper = trace.lower / square.upper, trace.upper / square.lower
+    return Certified(trace.value / square.value, (1 - 4 * UNIT) * lower, (1 + 4 * UNIT) * upper)
 
 
 def _decomposed(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
@@ -168,17 +173,27 @@ def _scaled(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
     matrix = weight.detach()
     if matrix.element_size() < 4:
         matrix = matrix.to(torch.float32)
-    if not all(extreme.isfinite() for extreme in torch.aminmax(matrix)):
+    peak = _peaks(matrix)
+    if not peak.isfinite().all():
         raise _unusable(
             function,
             f"NaN or infinite in {int((~torch.isfinite(matrix)).sum())} of {matrix.numel()} entries",
             "look for the step where training broke down",
         )
-    unit = torch.ones(matrix.shape[:-2], dtype=torch.float64, device=matrix.device)
-    if matrix.dtype == torch.float64:  # whose entries of 1e-170 would square to 0; those of float32 stay in range
-        unit = torch.where((peak := matrix.abs().amax((-2, -1))) > 0, peak, unit)
-        matrix = matrix / unit[..., None, None]
+    unit = torch.ones_like(peak, dtype=torch.float64)
+    if not all(IN_RANGE[0] < extreme < IN_RANGE[1] for extreme in torch.aminmax(peak)):
+        exponent = torch.frexp(peak).exponent - 1
+        unit = torch.where(peak > 0, torch.ldexp(unit, exponent), unit)
+        matrix = (matrix.to(torch.float64) / unit[..., None, None]).to(matrix.dtype)
     return matrix, unit
+
+
+def _peaks(matrix: Tensor) -> Tensor:
+    """The largest entry in size of every matrix, (...); NaN where one is."""
+    if min(matrix.shape[-2:]) <= NUM_EXACT:
+        return matrix.abs().amax((-2, -1))
+    each = matrix.reshape(-1, *matrix.shape[-2:]).unbind()  # far faster, of one at a time
+    return torch.stack([torch.stack(torch.aminmax(one)).abs().amax() for one in each]).reshape(matrix.shape[:-2])
 
 
 def _require_direction(strength: Tensor, function: str) -> None:
@@ -194,32 +209,58 @@ def _unusable(function: str, received: str, remedy: str) -> InvalidArgument:
     )
 
 
-def _largest_eigenvalue(matrix: Tensor, relative: float, function: str) -> tuple[Certified, Tensor]:
+def _largest_eigenvalue(matrix: Tensor, relative: float, function: str) -> tuple[Certified, Certified]:
     """The largest eigenvalue of the Gram matrix of the smaller side, to ``relative``, and its trace; (...) each."""
     ACCURACY.check(relative, function, "relative")
-    gram = _gram(matrix.reshape(-1, *matrix.shape[-2:]))
-    num, larger = gram.shape[-1], max(matrix.shape[-2:])
+    upright = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mT
+    stack = upright.reshape(-1, *upright.shape[-2:])
+    with full_precision(matrix.device):
+        if stack.shape[-1] <= NUM_EXACT:
+            found = _in_double(stack, relative)
+        else:
+            found = torch.cat([_of_large(one, relative) for one in stack], dim=1)
+    value, lower, upper, *trace = (bound.reshape(matrix.shape[:-2]) for bound in found)
+    return Certified(value, lower, upper), Certified(*trace)
+
+
+def _of_large(matrix: Tensor, relative: float) -> Tensor:
+    """As ``_in_double``, of one matrix (rows, columns)."""
+    found = enclosed(matrix, relative)
+    if found is None:
+        return _in_double(matrix[None], relative)
+    trace, doubt = found.trace, found.trace_doubt
+    bounds = (found.value, found.lower, found.upper, trace, trace - doubt, trace + doubt)
+    return torch.tensor(bounds, dtype=torch.float64, device=matrix.device)[:, None]
+
+
+def _in_double(matrix: Tensor, relative: float) -> Tensor:
+    """Value and bounds of the largest eigenvalue and of the trace, (6, matrices), by the Gram matrix in float64."""
+    gram = _gram(matrix)
+    num, larger = gram.shape[-1], matrix.shape[-2]
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     is_zero = trace == 0
     gram.diagonal(dim1=-2, dim2=-1).add_(is_zero[:, None].to(gram))  # zeros pass as the identity and are put back below
     guess, theta, factor = _accepted(gram, relative)
     top = _start(gram)
-    for _ in range(3):
-        top = torch.cholesky_solve(top / torch.linalg.vector_norm(top, dim=1, keepdim=True), factor)
-    rayleigh = ((top * (gram @ top)).sum(1) / top.square().sum(1)).squeeze(-1)
+    for _ in range(MOST_TURNS):
+        for _ in range(3):
+            top = torch.cholesky_solve(top / torch.linalg.vector_norm(top, dim=1, keepdim=True), factor)
+        rayleigh = ((top * (gram @ top)).sum(1) / top.square().sum(1)).squeeze(-1)
+        if (rayleigh >= (1 - 0.5 * relative) * guess).all():
+            break
     value = torch.maximum(rayleigh, guess)
     lower = rayleigh - (larger + 4 * num + 13) * UNIT * trace
     upper = theta * (1 + num * (num + 4) * UNIT) + (larger + 5) * UNIT * trace
     # from below a little closer, since a stable rank divides by it
     if not ((upper - value <= relative * value) & (value - lower <= 0.9 * relative * value)).all():
         raise _out_of_digits(gram, relative)
-    bounds = (torch.where(is_zero, 0.0, bound).reshape(matrix.shape[:-2]) for bound in (value, lower, upper))
-    return Certified(*bounds), trace.reshape(matrix.shape[:-2])
+    doubt = (larger + num + 8) * UNIT * trace  # of a sum of squares: down the columns, then along the diagonal
+    zeroed = (torch.where(is_zero, 0.0, bound) for bound in (value, lower, upper))
+    return torch.stack([*zeroed, trace, trace - doubt, trace + doubt])
 
 
 def _gram(matrix: Tensor) -> Tensor:
-    """AᵀA in float64, (matrices, columns, columns), of matrices (matrices, rows, columns) that are stood upright."""
-    matrix = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mT
+    """AᵀA in float64, (matrices, columns, columns), of matrices (matrices, rows, columns)."""
     num = matrix.shape[-1]
     gram = torch.zeros(len(matrix), num, num, dtype=torch.float64, device=matrix.device)
     for rows in matrix.split(max(num, CHUNK // (len(matrix) * num)), dim=-2):
@@ -245,28 +286,17 @@ def _accepted(gram: Tensor, relative: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _guesses(gram: Tensor, relative: float) -> Iterator[Tensor]:
-    """Ever better guesses at the largest eigenvalues, (matrices,): what Lanczos arrives at, in the end the exact ones.
+    """Ever better guesses at the largest eigenvalues, (matrices,), in the end the exact ones.
 
-    Lanczos' three-term recursion is left to lose its orthogonality: that repeats eigenvalues and creates none, and only
-    the largest is read.
+    Only small matrices come more than one at a time.
     """
     if gram.shape[-1] > NUM_EXACT:
-        q = _start(gram)
-        before, beta = torch.zeros_like(q), torch.zeros_like(q[:, :1])
-        alphas, betas, last = [], [], torch.zeros_like(q[:, 0, 0])
-        for step in range(1, MOST_STEPS + 1):
-            new = gram @ q - beta * before
-            alphas.append(alpha := (q * new).sum(1, keepdim=True))
-            new -= alpha * q
-            betas.append(beta := torch.linalg.vector_norm(new, dim=1, keepdim=True))
-            before, q = q, new / beta.clamp_min(torch.finfo(new.dtype).tiny)
-            if step % NUM_STEPS == 0:
-                diagonal, below = (torch.cat(entries, 1).squeeze(-1) for entries in (alphas, betas))
-                ritz = torch.diag_embed(diagonal) + torch.diag_embed(below[:, :-1], offset=-1)
-                top = torch.linalg.eigvalsh(ritz)[:, -1]
-                if (top - last <= 0.05 * relative * top).all():
-                    yield top
-                last = top
+        last = 0.0
+        for ritz in largest(gram[0]):
+            top = ritz.values[0]
+            if top - last <= 0.05 * relative * top:
+                yield gram.new_tensor([top])
+            last = top
     yield torch.linalg.eigvalsh(gram)[:, -1]
 
 
