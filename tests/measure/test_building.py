@@ -85,3 +85,41 @@ def test_an_encoder_has_no_loss():
 @pytest.mark.parametrize(("kind", "context"), [("opt", 64), ("gpt2", 64), ("bert", 64), ("vit", None)])
 def test_the_longest_context(kind, context):
     assert longest_context(small_model(kind).config.to_dict()) == context
+
+
+def test_a_configuration_of_fewer_layers_is_not_run_without_the_others():
+    model = small_model("llama")
+    tensors = dict(model.state_dict())
+    with pytest.raises(BadInput, match=r"layers\.1\.\S+ is no part of a 'llama' .*, and so are 8 more"):
+        built(model.config.to_dict() | {"num_hidden_layers": 1}, tensors, with_head=False)
+    with pytest.raises(BadInput, match="is no part of"):
+        built(model.config.to_dict() | {"num_hidden_layers": 0}, tensors, with_head=False)
+
+
+def test_masks_and_angles_that_older_models_saved_are_no_weights():
+    model = small_model("gpt_neox")
+    old = {f"layers.{layer}.attention.{name}": torch.ones(1) for layer in (0, 1) for name in ("bias", "masked_bias")}
+    old |= {f"layers.{layer}.attention.rotary_emb.inv_freq": torch.ones(4) for layer in (0, 1)}
+    assert built(model.config.to_dict(), dict(model.state_dict()) | old, with_head=False)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both():
+    model = small_model("llama")
+    tensors = dict(model.state_dict()) | {"layers.1.mlp.up_proj.weight": torch.zeros(48, 32)}
+    with pytest.raises(BadInput, match=r"layers\.1\.mlp\.up_proj\.weight is \(48, 32\) and not \(64, 32\)") as caught:
+        built(model.config.to_dict(), tensors, with_head=False)
+    assert "ignore_mismatched_sizes" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hidden_size": "wide"}, r"config\.json .* refused \(.*hidden_size"),
+        ({"num_attention_heads": 0}, r"config\.json"),
+        ({"pad_token_id": 10**6}, r"\(AssertionError"),
+    ],
+)
+def test_what_transformers_raises_of_any_kind_is_quoted(settings, said):
+    model = small_model("llama")
+    with pytest.raises(BadInput, match=said):
+        built(model.config.to_dict() | settings, dict(model.state_dict()), with_head=False)

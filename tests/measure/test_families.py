@@ -239,7 +239,7 @@ def test_names_that_do_not_fit_are_refused(change, message):
     ("config", "message"),
     [
         ({}, "does not say of which kind"),
-        ({"model_type": "resnet"}, "None attention heads"),
+        ({"model_type": "resnet"}, "'resnet' is no Transformer"),
         (
             {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 3},
             "4 attention heads and 3 key heads",
@@ -255,3 +255,17 @@ def test_weights_of_another_shape_than_the_configuration_says_are_refused():
     found = projections({"model_type": "gpt_neox", **CONFIGS["gpt_neox"]}, small_model("gpt_neox").state_dict())
     with pytest.raises(BadInput, match=r"shape \(95, 32\) does not split into the query of 4 heads"):
         found[0].of(torch.zeros(95, 32))
+
+
+def test_a_layer_that_is_missing_altogether_is_named():
+    model = small_model("llama", num_hidden_layers=3)
+    names = [name for name in model.state_dict() if not name.startswith("layers.1.")]
+    with pytest.raises(BadInput, match=r"layer 1 has no layers\.1\."):
+        projections(model.config, names)
+
+
+def test_no_recipe_of_ours_is_said_to_be_none():
+    for recipe in ("with eggs", {}, {"decoder": None}):
+        with pytest.raises(BadInput, match="recipe"):
+            heads_of({"recipe": recipe})
+    assert heads_of({"model_type": "llama", "num_attention_heads": 4, "recipe": "with eggs"}).query == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput, cause_of
-from joma.measure.families import kind_of
+from joma.measure.families import kind_of, known_configuration
 from joma.measure.reading import first_not_finite
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
@@ -18,6 +19,9 @@ _HEADS = ("lm_head.weight", "embed_out.weight")
 
 _UNUSED = "pooler"
 """Part of a name: attention does not depend on what comes after the last layer."""
+
+_OF_A_LAYER = re.compile(r"\.\d+\.(?!.*(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids)$)")
+"""Names of weights of numbered parts; what follows are masks, angles and counts that older versions saved with them."""
 
 
 class Build(Protocol):
@@ -34,7 +38,7 @@ def configuration(config: Mapping[str, Any]) -> Any:
     Raises:
         BadInput: a kind of model that transformers does not know itself, or settings that it refuses.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING
 
     kind = kind_of(config)
     if kind == "joma":
@@ -49,15 +53,7 @@ def configuration(config: Mapping[str, Any]) -> Any:
             expected="one that transformers has itself: code from a repository is never run",
             remedy="measure its weights alone: --measure weights",
         )
-    settings = {name: value for name, value in config.items() if name not in ("model_type", "quantization_config")}
-    try:
-        return AutoConfig.for_model(kind, **settings)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise BadInput(
-            f"the configuration of this {kind!r} is refused ({cause_of(error)})",
-            expected="config.json as transformers writes it",
-            remedy="check config.json",
-        ) from error
+    return known_configuration(config)
 
 
 def longest_context(config: Mapping[str, Any]) -> int | None:
@@ -95,7 +91,8 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
         with_head: whether the model is to predict the next token.
 
     Raises:
-        BadInput: NaN weights (named), missing ones, or a model that transformers cannot build.
+        BadInput: NaN weights (named), missing ones, ones of another shape or of layers that the configuration does not
+            tell of, or a model that transformers cannot build.
     """
     import transformers
 
@@ -112,21 +109,41 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
     try:
         with _quiet():
             model, info = mapping[type(config)].from_pretrained(
-                None, config=config, state_dict=raised, dtype=torch.float32, output_loading_info=True
+                None,
+                config=config,
+                state_dict=raised,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name
             )
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError) as error:
+    except Exception as error:
         raise BadInput(
             f"transformers cannot build this {config.model_type!r} ({cause_of(error)})",
             expected="weights and a configuration of the same model",
             remedy="check config.json, or measure weights alone: --measure weights",
         ) from error
-    if missing := sorted(name for name in info["missing_keys"] if _UNUSED not in name):
-        raise BadInput(
-            f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if missing[1:] else ""),
-            expected=f"all weights of a {config.model_type!r}",
-            remedy="check that the step is whole: joma scan --verify",
-        )
+    _require_fit(info, config.model_type)
     return model.eval()
+
+
+def _require_fit(info: Mapping[str, Any], kind: str) -> None:
+    """Refuse a model that is not wholly made of the weights, or not of all of them."""
+    missing = sorted(name for name in info["missing_keys"] if _UNUSED not in name)
+    homeless = sorted(name for name in info["unexpected_keys"] if _OF_A_LAYER.search(name))
+    for names, said in ((missing, "missing"), (homeless, f"no part of a {kind!r} of this configuration")):
+        if names:
+            more = f", and so are {len(names) - 1} more" if names[1:] else ""
+            raise BadInput(
+                f"{names[0]} is {said}{more}",
+                expected=f"all weights of a {kind!r} and the configuration saved with them",
+                remedy="check config.json, and that the step is whole: joma scan --verify",
+            )
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise BadInput(
+            f"{name} is {tuple(found)} and not {tuple(wanted)}",
+            expected="weights and a configuration of the same model",
+            remedy="check config.json, or measure weights alone: --measure weights",
+        )
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:

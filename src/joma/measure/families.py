@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from joma.errors import BadInput
+from joma.errors import BadInput, cause_of
 from joma.measure.projections import (
     Cut,
     Family,
@@ -86,15 +86,20 @@ def heads_of(config: Any) -> Heads:
     Raises:
         BadInput: a configuration without heads, such as that of a network that is no Transformer.
     """
-    if isinstance(config, Mapping) and "recipe" in config:
-        num_heads = config["recipe"]["decoder"]["num_heads"]
-        return Heads(num_heads, num_heads)
+    if isinstance(config, Mapping) and kind_of(config) == "joma":
+        return _heads_of_run(config)
     queries = _setting(config, "num_attention_heads", "n_head", "num_heads")
     keys = _setting(config, "num_key_value_heads")
     if queries is None or keys is None:
         config = _completed(config)
         queries = queries or _setting(config, "num_attention_heads", "num_heads")
         keys = keys or _setting(config, "num_key_value_heads") or queries
+    if queries is None:
+        raise BadInput(
+            f"a {kind_of(config)!r} is no Transformer: its configuration tells of no attention heads",
+            expected="a Transformer",
+            remedy="name a series of one",
+        )
     if not isinstance(queries, int) or not isinstance(keys, int) or queries < 1 or keys < 1 or queries % keys:
         raise BadInput(
             f"a {kind_of(config)!r} configuration with {queries} attention heads and {keys} key heads",
@@ -102,6 +107,18 @@ def heads_of(config: Any) -> Heads:
             remedy="check config.json",
         )
     return Heads(queries, keys)
+
+
+def _heads_of_run(config: Mapping[str, Any]) -> Heads:
+    try:
+        num_heads = config["recipe"]["decoder"]["num_heads"]
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            "a recipe that tells of no decoder's heads",
+            expected="config.json of a run of joma, or one that names a model_type",
+            remedy="check config.json",
+        ) from error
+    return Heads(num_heads, num_heads)
 
 
 def _head_dim(config: Any, heads: Heads) -> int:
@@ -117,6 +134,26 @@ def _head_dim(config: Any, heads: Heads) -> int:
     return width // heads.query if dim is None else dim
 
 
+def known_configuration(config: Mapping[str, Any]) -> Any:
+    """Give what ``config.json`` holds as a configuration of transformers, which knows this kind of model.
+
+    Raises:
+        BadInput: settings that transformers refuses.
+    """
+    from transformers import AutoConfig
+
+    kind = kind_of(config)
+    settings = {name: value for name, value in config.items() if name not in ("model_type", "quantization_config")}
+    try:
+        return AutoConfig.for_model(kind, **settings)
+    except Exception as error:
+        raise BadInput(
+            f"config.json of this {kind!r} is refused ({cause_of(error)})",
+            expected="a configuration as transformers writes it",
+            remedy="check config.json",
+        ) from error
+
+
 def _setting(config: Any, *names: str) -> Any:
     values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
     return next((value for value in values if value is not None), None)
@@ -126,12 +163,9 @@ def _completed(config: Any) -> Any:
     """Fill in what a ``config.json`` leaves at its default."""
     if not isinstance(config, Mapping):
         return config.get_text_config() if hasattr(config, "get_text_config") else config
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING
 
-    if kind_of(config) not in CONFIG_MAPPING:
-        return config
-    settings = {name: value for name, value in config.items() if name != "model_type"}
-    return _completed(AutoConfig.for_model(kind_of(config), **settings))
+    return _completed(known_configuration(config)) if kind_of(config) in CONFIG_MAPPING else config
 
 
 _SEPARATE: dict[Role, tuple[str, Cut]] = {

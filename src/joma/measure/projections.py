@@ -71,6 +71,8 @@ class Projection:
             BadInput: a shape that does not go with the number of heads, or with their size.
         """
         try:
+            if tensor.dim() != 2:
+                raise ValueError("no matrix")
             part = self.cut(tensor, self.heads)
         except (RuntimeError, ValueError) as error:
             raise BadInput(
@@ -136,6 +138,8 @@ class Family:
                 remedy="pass the names of one stack",
             )
         layers = sorted({layer for _, layer, _ in found})
+        if layers and heads.dim is None:  # where names alone tell, layers without attention may lie between
+            layers = list(range(layers[-1] + 1))
         for layer in layers:
             if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
                 raise BadInput(
