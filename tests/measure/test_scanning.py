@@ -1,11 +1,14 @@
 """What a scan measures in a step, against the model run eagerly and full decompositions."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from faulty_series import as_bin, cut_off, plant_malicious, rename_tensor, set_number
+from safetensors.torch import load_file, save_file
 from scanned_series import plan_for, write_scannable
+from small_models import small_model
 from transformers import AutoModelForCausalLM
 
 from joma.measure.checkpoints import open_series
@@ -26,6 +29,25 @@ def series(request, tmp_path_factory):
 @pytest.fixture
 def own(series, tmp_path):
     return shutil.copytree(series, tmp_path / "own")
+
+
+def configure(place, **settings):
+    """Write something else into a step's configuration."""
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | settings))
+
+
+def rewrite(place, change):
+    """Save other tensors: those that ``change`` makes of a name and a tensor."""
+    tensors = load_file(place / "model.safetensors")
+    changed = dict(pair for name, tensor in tensors.items() for pair in change(name, tensor))
+    save_file(changed, place / "model.safetensors", {"format": "pt"})
+
+
+def saved(folder, kind, **settings):
+    """One small model of a kind, as step 1."""
+    small_model(kind, **settings).save_pretrained(folder / "step1")
+    return folder
 
 
 def values(result, measure, projection=None):
@@ -155,8 +177,6 @@ def test_a_replaced_step_is_not_current(own):
 def test_zeros_are_left_out_and_said(own):
     series = open_series(own)
     name = next(name for name in series.checkpoint(20).tensors if name.endswith(("4h_to_h.weight", "fc2.weight")))
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(own / "step20" / "model.safetensors")
     tensors[name].zero_()
     save_file(tensors, own / "step20" / "model.safetensors", {"format": "pt"})
@@ -189,3 +209,126 @@ def test_a_malicious_pickle_is_a_failed_step_and_runs_nothing(own, tmp_path):
     result = measure_step(plan_for(own), 40)
     assert not result.ok
     assert not (tmp_path / "trace").exists()
+
+
+QUANTISED = {"int8": torch.int8, "uint8": torch.uint8, "float8": torch.float8_e4m3fn}
+
+
+@pytest.mark.parametrize("measures", ["attention", "weights"])
+@pytest.mark.parametrize("dtype", QUANTISED)
+def test_quantised_weights_are_not_measured_without_their_scales(own, measures, dtype):
+    def quantise(name, tensor):
+        if ("dense" not in name and "fc" not in name) or tensor.dim() < 2:
+            return [(name, tensor)]
+        scale = tensor.abs().max() / 100
+        return [(name, (tensor / scale).to(QUANTISED[dtype])), (f"{name}_scale_inv", scale)]
+
+    rewrite(own / "step20", quantise)
+    result = measure_step(plan_for(own, measures), 20)
+    assert result.rows == ()
+    assert f"is kept in {dtype}" in result.reason
+
+
+@pytest.mark.parametrize("measures", ["attention", "weights"])
+def test_a_configuration_that_tells_of_quantisation_is_refused(own, measures):
+    configure(own / "step20", quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "quantised (gptq)" in measure_step(plan_for(own, measures), 20).reason
+    configure(own / "step20", quantization_config={})
+    assert measure_step(plan_for(own, measures), 20).ok
+
+
+@pytest.mark.parametrize("measures", ["attention", "attention,loss", "weights"])
+def test_a_configuration_of_fewer_layers_is_refused(own, measures):
+    configure(own / "step20", num_hidden_layers=1)
+    result = measure_step(plan_for(own, *measures.split(",")), 20)
+    assert result.rows == ()
+    assert "layers" in result.reason
+
+
+def test_a_layer_that_is_missing_altogether_is_missed(own):
+    rewrite(own / "step20", lambda name, tensor: [] if "layers.1." in name else [(name, tensor)])
+    result = measure_step(plan_for(own, "weights"), 20)
+    assert result.rows == ()
+    assert "layers with weights is 1, and 2 in config.json" in result.reason
+
+
+@pytest.mark.parametrize("measures", ["attention", "all"])
+def test_a_model_without_attention_that_can_be_seen_is_no_row_of_losses(tmp_path, measures):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)).save_pretrained(tmp_path / "s1")
+    (tmp_path / "s1").rename(tmp_path / "step1")
+    names = ["attention", "loss"] if measures == "all" else [measures]
+    result = measure_step(plan_for(tmp_path, *names), 1)
+    assert result.rows == ()
+    assert "no attention was seen" in result.reason
+
+
+def test_a_changed_configuration_is_measured_again(own):
+    result = measure_step(plan_for(own, "weights"), 20)
+    configure(own / "step20", rope_theta=50.0)
+    assert not is_current(open_series(own), result)
+
+
+def test_what_goes_wrong_in_any_way_is_the_steps_own_row(own):
+    def broken(config, tensors, *, with_head):
+        raise ZeroDivisionError("of nothing")
+
+    plan = plan_for(own, "attention")
+    result = measure_step(Plan(plan.series, plan.measures, plan.probe, build=broken), 20)
+    assert result.reason == "it cannot be computed (ZeroDivisionError: of nothing)"
+    assert result.remedy
+
+    def interrupted(config, tensors, *, with_head):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_step(Plan(plan.series, plan.measures, plan.probe, build=interrupted), 20)
+
+
+def test_a_step_that_knows_fewer_tokens_says_so(tmp_path):
+    saved(tmp_path, "llama", vocab_size=20)
+    result = measure_step(plan_for(tmp_path, "attention"), 1)
+    assert "token 63" in result.reason
+    assert "20 tokens" in result.reason
+
+
+@pytest.mark.parametrize(("kind", "said"), [("vit", "pixel_values"), ("t5", "an encoder and a decoder")])
+def test_models_that_read_no_text_alone_are_refused(tmp_path, kind, said):
+    if kind == "t5":
+        from transformers import T5Config, T5Model
+
+        T5Model(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)).save_pretrained(
+            tmp_path / "step1"
+        )
+    else:
+        saved(tmp_path, kind)
+    assert said in measure_step(plan_for(tmp_path, "attention"), 1).reason
+
+
+def test_weights_that_are_no_matrices_are_named(own):
+    def flatten(name, tensor):
+        return [(name, tensor.flatten() if name.endswith(("4h_to_h.weight", "fc2.weight")) else tensor)]
+
+    rewrite(own / "step20", flatten)
+    result = measure_step(plan_for(own, "weights"), 20)
+    assert "of shape (4096,)" in result.reason
+
+
+def test_a_recipe_that_is_none_of_ours_is_refused(own):
+    (own / "step20" / "config.json").write_text('{"recipe": "with eggs"}')
+    assert "recipe" in measure_step(plan_for(own, "weights"), 20).reason
+
+
+def test_a_configuration_that_transformers_refuses_is_named_with_its_field(own):
+    configure(own / "step20", hidden_size="wide", num_attention_heads=None)
+    for measures in ("attention", "weights"):
+        reason = measure_step(plan_for(own, measures), 20).reason
+        assert "config.json" in reason
+        assert "hidden_size" in reason
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv"])
+def test_what_is_no_transformer_is_called_that(own, kind):
+    (own / "step20" / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert f"a {kind!r} is no Transformer" in measure_step(plan_for(own, "weights"), 20).reason

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,10 @@ NUM_FINGERPRINTED = 1024
 
 _DEFINITION = "means over joma.measure.calls.Queries"
 """What numbers of a step are, beside its weights; those kept from before it was this are measured again."""
+
+_NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+_WEIGHT = re.compile(r"weight[^.]*$")
 
 _STATISTICS = {
     "attention_entropy_nats": "entropy_nats",
@@ -120,8 +126,9 @@ def measure_step(plan: Plan, step: int, report: Report = lambda share: None) -> 
             rows += _rows(plan, checkpoint, report, notes)
     except (BadInput, RunFailed) as error:
         rows, reason, remedy = [], error.problem, error.remedy
-    except (MemoryError, RuntimeError) as error:
-        rows, reason, remedy = [], f"it cannot be computed ({cause_of(error)})", "shorten --length, or see the docs"
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, whose result says so)
+        rows, reason = [], f"it cannot be computed ({cause_of(error)})"
+        remedy = "shorten --length if memory is short, check config.json, or leave this step out"
     return StepResult(
         step,
         tuple(rows),
@@ -146,15 +153,15 @@ def is_current(series: Series, result: StepResult | None) -> bool:
 
 
 def fingerprint_of(series: Series, step: int) -> str:
-    """Tell a step's weights from any other's: by the hashes a hub knows, or else by a small sample of them.
+    """Tell a step's weights and configuration from any other's: by hashes a hub knows, or else by a small sample.
 
     Raises:
         BadInput, RunFailed: as ``Series.read``.
     """
     checkpoint = series.checkpoint(step)
-    told = hashlib.sha256(
-        _DEFINITION.encode() + str([(file.name, file.size, file.digest) for file in checkpoint.files]).encode()
-    )
+    files = str([(file.name, file.size, file.digest) for file in checkpoint.files])
+    config = json.dumps(checkpoint.config, sort_keys=True, default=str)
+    told = hashlib.sha256((_DEFINITION + files + config).encode())
     if not all(file.digest for file in checkpoint.files):
         sizes = {
             name: place.stop - place.start
@@ -171,6 +178,7 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[s
     kinds = kinds_of(plan.measures)
     runs = bool(kinds & {"attention", "loss"})
     parts = float(runs) + float("weights" in kinds)
+    _require_unquantised(checkpoint)
     if runs:
         names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
         tensors = plan.series.read(checkpoint.step, names)
@@ -183,13 +191,43 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[s
         )
 
 
+def _require_unquantised(checkpoint: CheckpointFiles) -> None:
+    """Refuse weights that are numbers only together with scales; those of GGUF are made numbers where they are read."""
+    if checkpoint.kind == "gguf":
+        return
+    remedy = "scan the weights from before they were quantised, or a GGUF file"
+    expected = "weights in float32, float16 or bfloat16"
+    if told := checkpoint.config.get("quantization_config"):
+        how = told.get("quant_method", "it does not say how") if isinstance(told, Mapping) else told
+        raise BadInput(f"config.json says that the weights are quantised ({how})", expected=expected, remedy=remedy)
+    for name, place in checkpoint.tensors.items():
+        whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
+        if _WEIGHT.search(name) and not whole:
+            kept = str(place.dtype).removeprefix("torch.")
+            raise BadInput(f"{name} is kept in {kept}, without its scale", expected=expected, remedy=remedy)
+
+
+def _require_all_layers(checkpoint: CheckpointFiles) -> None:
+    config = checkpoint.config
+    num_found = len({match[1] for name in checkpoint.tensors if (match := _LAYER.search(name))})
+    told = next((config[name] for name in _NUM_LAYERS if isinstance(config.get(name), int)), num_found)
+    if told != num_found:
+        raise BadInput(
+            f"the number of layers with weights is {num_found}, and {told} in config.json",
+            expected="weights and a configuration of the same model",
+            remedy="check config.json, and that the step is whole: joma scan --verify",
+        )
+
+
 def _rows_of_weights(
     plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], report: Report, notes: list[str]
 ) -> Iterator[Row]:
     """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
     wanted = [name for name in plan.measures if MEASURES[name].kind == "weights"]
     by_tensor: dict[str, list[Projection]] = {}
-    for projection in projections(checkpoint.config, checkpoint.tensors):
+    found = projections(checkpoint.config, checkpoint.tensors)
+    _require_all_layers(checkpoint)
+    for projection in found:
         by_tensor.setdefault(projection.tensor, []).append(projection)
     for done, (name, parts) in enumerate(by_tensor.items()):
         report(done / len(by_tensor))
@@ -221,6 +259,7 @@ def _rows_of_model(
     assert plan.probe is not None
     with_head = "loss_nats" in plan.measures
     model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
+    _require_reads(model, checkpoint.config, int(plan.probe.max()))
     groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
     wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
     for index, tokens in enumerate(plan.probe.to(plan.place)):
@@ -234,16 +273,16 @@ def _rows_of_model(
 
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
-        if with_head:
-            logits = output if isinstance(output, Tensor) else output.logits
-            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
-            found.setdefault((None, "loss_nats"), []).append(loss.double())
         if index == 0 and wanted and not found:
             raise BadInput(
                 "no attention was seen while the model ran",
                 expected="a Transformer",
                 remedy="measure its weights alone: --measure weights",
             )
+        if with_head:
+            logits = output if isinstance(output, Tensor) else output.logits
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
+            found.setdefault((None, "loss_nats"), []).append(loss.double())
     for number, found in enumerate(groups):
         for (layer, name), values in found.items():
             mean = torch.stack(values).mean(0)
@@ -255,6 +294,25 @@ def _rows_of_model(
                 )
             for head, value in enumerate(mean.flatten().tolist()):
                 yield Row(layer, None if layer is None else head, None, number, name, value)
+
+
+def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
+    """Refuse a model that does not read one text, or not these tokens."""
+    reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
+    if reads != "input_ids" or getattr(both, "is_encoder_decoder", False):
+        what = f"reads {reads}" if reads != "input_ids" else "is an encoder and a decoder"
+        raise BadInput(
+            f"a {config.get('model_type')!r} {what}",
+            expected="a model that reads one text",
+            remedy="measure its weights alone: --measure weights",
+        )
+    num_known = config.get("vocab_size")
+    if isinstance(num_known, int) and last_token >= num_known:
+        raise BadInput(
+            f"the text has token {last_token}, and the model knows {num_known} tokens",
+            expected="a tokenizer of the model's own",
+            remedy="name another one with --tokenizer, or leave this step out",
+        )
 
 
 def _has_cache(model: Any) -> bool:
