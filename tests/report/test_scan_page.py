@@ -114,6 +114,13 @@ def test_what_stands_below_verdicts_names_steps_that_failed(scan):
     assert through.endswith("Without step 2,000 (not measured).")
 
 
+def test_a_loss_alone_has_no_table_of_layers(scan):
+    loss = tuple(result(step, rows=(Row(None, None, None, 0, "loss_nats", 2.0),)) for step in STEPS[:3])
+    said = printed(scan_table(replace(scan, results=loss)))
+    assert "layer" not in said
+    assert "no verdict: 3 measured steps" in said
+
+
 def test_heatmaps_hold_the_means(scan):
     steps = step_heatmaps(scan)
     assert [heatmap.id for heatmap in steps] == [

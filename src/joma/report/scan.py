@@ -250,7 +250,7 @@ def scan_table(scan: Scan) -> Group:
         parts += [Text(note, style="yellow") for note in (suspect_note(scan),) if note]
         parts.append(Text(interval_note(found), style="dim"))
     elif scan.measured:
-        parts.append(_level_table(scan))
+        parts += [_level_table(scan)] if levels(scan)[1] else []
         parts.append(Text(why_no_verdict(scan)))
     parts += [Text(f"note, step {result.step}: {note}") for result in scan.measured[-1:] for note in result.notes[:3]]
     parts.append(Text(cost_text(scan)))
