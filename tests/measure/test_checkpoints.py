@@ -184,6 +184,60 @@ def test_half_written_folders_are_named_when_they_are_read(tmp_path):
     assert series.read(10, [QKV])
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_model.safetensors", "only an adapter"),
+        ("adapter_model.bin", "only an adapter"),
+        ("optimizer.pt", "only the state of a training"),
+        ("training_args.bin", "only the state of a training"),
+    ],
+)
+def test_what_is_saved_beside_a_model_is_no_model(tmp_path, file, said):
+    places = write_series(tmp_path, TRAINER)
+    (places[40] / "model.safetensors").rename(places[40] / file)
+    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {said},.* \({file}"):
+        open_series(tmp_path / "run").checkpoint(40)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_are_those_of_the_model_without_what_wraps_it(tmp_path, prefix):
+    places = write_series(tmp_path, TRAINER)
+    plain = load_file(places[40] / "model.safetensors")
+    save_file({prefix + name: tensor for name, tensor in plain.items()}, places[40] / "model.safetensors")
+    series = open_series(tmp_path / "run")
+    assert set(series.checkpoint(40).tensors) == set(plain)
+    assert torch.equal(series.read(40, [QKV])[QKV], plain[QKV])
+
+
+def test_parts_that_were_compiled_have_their_own_names_too(tmp_path):
+    save_file({"layers.0._orig_mod.w": torch.ones(2), "module.w": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert set(open_series(tmp_path).read(0)) == {"layers.0.w", "module.w"}
+
+
+def test_the_last_step_that_serves_or_else_which_did_not(tmp_path):
+    write_series(tmp_path, TRAINER)
+
+    def look(step):
+        if step > 20:
+            raise BadInput("it is crooked", expected="a straight one", remedy="bend it")
+        return step
+
+    assert open_series(tmp_path / "run").last(look) == 20
+    for steps, later in (([40], ""), ([40, 60], ", and no later step serves either")):
+        with pytest.raises(
+            BadInput, match=rf"step 40 of .*run \(checkpoint-40\): it is crooked{later}; expected a str"
+        ):
+            open_series(tmp_path / "run", steps=steps).last(look)
+
+
+def test_a_nested_configuration_is_no_end_of_everything(tmp_path):
+    places = write_series(tmp_path, TRAINER)
+    (places[40] / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(BadInput, match=r"checkpoint-40/config\.json cannot be read \(.*recursion"):
+        open_series(tmp_path / "run").checkpoint(40)
+
+
 def test_what_is_not_there_is_said(tmp_path):
     write_series(tmp_path, TRAINER)
     run = tmp_path / "run"

@@ -328,6 +328,13 @@ def test_a_configuration_that_transformers_refuses_is_named_with_its_field(own):
         assert "hidden_size" in reason
 
 
+@pytest.mark.parametrize("measures", ["attention", "weights"])
+def test_where_there_is_no_configuration_it_is_said_which(own, measures):
+    (own / "step20" / "config.json").unlink()
+    reason = measure_step(plan_for(own, measures), 20).reason
+    assert reason == f"step 20 of {own} (step20) has no config.json"
+
+
 @pytest.mark.parametrize("kind", ["mamba", "rwkv"])
 def test_what_is_no_transformer_is_called_that(own, kind):
     (own / "step20" / "config.json").write_text(json.dumps({"model_type": kind}))

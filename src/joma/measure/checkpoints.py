@@ -28,6 +28,9 @@ _USUAL = {"safetensors": ("model.safetensors",), "bin": ("pytorch_model.bin", "p
 _NO_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model", re.IGNORECASE
 )
+_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
+"""What torch.compile and DistributedDataParallel put into names."""
+
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -89,6 +92,10 @@ class Series:
     def bytes_stored(self) -> int:
         """Bytes of the weight files of all steps looked at so far, in the kind that was read."""
         return sum(file.size for checkpoint in self._known.values() for file in checkpoint.files)
+
+    def place(self, step: int) -> str:
+        """Where a step is, as messages name it."""
+        return f"step {step} of {self.source} ({self._store.names[step]})"
 
     def files(self, step: int) -> dict[str, StoredFile]:
         """All files of a step by name, with what is known of them without reading.
@@ -168,21 +175,22 @@ class Series:
                 return look(step)
             except (BadInput, RunFailed):  # whoever measures this step is told so, and why
                 continue
+        first = self.steps[0]
         try:
-            return look(self.steps[0])
+            return look(first)
         except BadInput as error:
-            if len(self.steps) == 1:
-                raise
-            problem = f"{error.problem}, and no later step serves either"
-            raise BadInput(problem, expected=error.expected, remedy=error.remedy) from error
+            named = "" if self.place(first) in error.problem else f"{self.place(first)}: "
+            later = ", and no later step serves either" if self.steps[1:] else ""
+            raise BadInput(f"{named}{error.problem}{later}", expected=error.expected, remedy=error.remedy) from error
 
     def _looked_up(self, step: int) -> CheckpointFiles:
         files, kinds, name = self.files(step), self.kinds(step), self._store.names[step]
         kind = next(iter(kinds), None) if self._weights is None else self._weights
         if kind is None or kind not in kinds:
             there = ", ".join(sorted(files)[:5]) or "empty"
+            held = (kind is None and _beside_a_model(files)) or f"no {kind or 'model'} weights ({there})"
             raise BadInput(
-                f"step {step} of {self.source} ({name}) holds no {kind or 'model'} weights ({there})",
+                f"{self.place(step)} holds {held}",
                 expected=f"files of {' or '.join(WEIGHTS)}" if kind is None else f"one of {', '.join(kinds) or 'any'}",
                 remedy="leave this step out, or wait until it is written whole",
             )
@@ -194,7 +202,7 @@ class Series:
             told, places = self._contents(self._store.open(step, file.name), file.name, kind)
             config, tensors = config or told, tensors | places
         if (index := _index(files, kind)) is not None:
-            _check_index(self._json(step, index), tensors, f"step {step} of {self.source} ({name})")
+            _check_index(self._json(step, index), tensors, self.place(step))
         return CheckpointFiles(step, name, kind, config, kinds[kind], _of_model(tensors))
 
     def _contents(self, file: RangedFile, name: str, kind: WeightKind) -> tuple[dict, dict[str, TensorPlace]]:
@@ -213,7 +221,7 @@ class Series:
             content = json.loads(bytes(file.read(0, file.size)))
             if not isinstance(content, dict):
                 raise TypeError(f"it holds a {type(content).__name__}")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadInput(
                 f"{file.name} cannot be read ({error})",
                 expected="a JSON object",
@@ -317,6 +325,15 @@ def _weight_names(files: Collection[str], kind: WeightKind) -> list[str]:
     return held
 
 
+def _beside_a_model(files: Collection[str]) -> str | None:
+    """What a step without a model holds of those things that are saved beside one."""
+    held = [name for name in sorted(files) if Path(name).suffix in WEIGHTS and _NO_WEIGHTS.search(name)]
+    if not held:
+        return None
+    what = "an adapter" if any("adapter" in name for name in held) else "the state of a training"
+    return f"only {what}, and no model ({', '.join(held[:4])})"
+
+
 def _check_index(index: dict[str, Any], tensors: dict[str, TensorPlace], where: str) -> None:
     wanted = index.get("weight_map", {})
     missing = [name for name in wanted if name not in tensors]
@@ -333,6 +350,9 @@ def _check_index(index: dict[str, Any], tensors: dict[str, TensorPlace], where: 
 
 
 def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """Without the optimiser's part of a joma checkpoint."""
+    """By the model's own names: without the optimiser's part of a joma checkpoint, and without what wraps a model."""
     ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
-    return ours or tensors
+    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
+    while found and all(name.startswith(_DISTRIBUTED) for name in found):
+        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
+    return found

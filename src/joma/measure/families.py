@@ -74,7 +74,7 @@ def kind_of(config: Any) -> str:
     if isinstance(config, Mapping) and "recipe" in config:
         return "joma"
     raise BadInput(
-        "a configuration that does not say of which kind the model is",
+        "no config.json, or one that does not say of which kind the model is",
         expected="a model_type, as config.json of transformers has it",
         remedy="keep config.json beside the weights",
     )

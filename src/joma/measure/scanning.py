@@ -178,6 +178,12 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[s
     kinds = kinds_of(plan.measures)
     runs = bool(kinds & {"attention", "loss"})
     parts = float(runs) + float("weights" in kinds)
+    if not checkpoint.config:
+        raise BadInput(
+            f"{plan.series.place(checkpoint.step)} has no config.json",
+            expected="the configuration that was saved with the weights",
+            remedy="copy it beside them, or into the folder above",
+        )
     _require_unquantised(checkpoint)
     if runs:
         names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
