@@ -1,5 +1,6 @@
 """Planted faults are found and named; honest series are left alone, whatever the model, seed and steps."""
 
+import json
 import shutil
 from http import HTTPStatus
 from pathlib import Path
@@ -149,6 +150,7 @@ def test_final_weights_under_step_0_show_without_hashes(spoilt: Path):
     found = verify(open_series(spoilt / "run"))
     assert kinds(found) == [(0, "identical"), (0, "not_initialisation")]
     assert "step 60: all sampled weights are equal" in found.rows[0].evidence
+    assert [row.severity for row in found.rows] == ["error", "error"]
 
 
 def test_a_first_step_that_was_trained_shows_by_itself(spoilt: Path):
@@ -159,6 +161,98 @@ def test_a_first_step_that_was_trained_shows_by_itself(spoilt: Path):
         found = verify(open_series(spoilt / folder))
         assert kinds(found) == [(0, "not_initialisation")], family
         assert "an initialisation sets them all to one value" in found.rows[0].evidence
+        assert found.rows[0].severity == "warning", "nothing but its number speaks against it"
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "opt"])
+def test_a_training_that_goes_on_from_trained_weights_may_be_a_fine_tuning(tmp_path, family):
+    for step in (20, 25, 30, 40, 50, 60):
+        at(tmp_path, step - 20).mkdir(parents=True)
+        state = _on_disk(trained(family, steps=(0, 20, 25, 30, 40, 50, 60))[step])
+        save_file(state, at(tmp_path, step - 20) / "model.safetensors")
+    found = verify(open_series(tmp_path / "run"))
+    assert [(row.step, row.kind, row.severity) for row in found.rows] == [(0, "not_initialisation", "warning")]
+    assert "as where a trained model is trained further (fine-tuning)" in found.rows[0].evidence
+    assert found.condemned == {}
+
+
+@pytest.mark.parametrize("late", [20, 40, 60])
+@pytest.mark.parametrize("family", ["gpt_neox", "opt"])
+def test_late_weights_under_step_0_are_no_fine_tuning(tmp_path, family, late):
+    """Whether that very step is there or not."""
+    for step, state in trained(family, steps=(0, 4, 10, 20, 30, 40, 50, 60)).items():
+        if step != late:
+            at(tmp_path, step).mkdir(parents=True)
+            there = trained(family, steps=(0, 4, 10, 20, 30, 40, 50, 60))[late] if step == 0 else state
+            save_file(_on_disk(there), at(tmp_path, step) / "model.safetensors")
+    found = verify(open_series(tmp_path / "run"))
+    assert row(found, "not_initialisation").severity == "error"
+    assert 0 in found.condemned
+
+
+def test_trained_weights_of_another_model_under_step_0_are_no_fine_tuning(spoilt: Path):
+    save_file(_on_disk(trained(seed=7)[60]), at(spoilt, 0) / "model.safetensors")
+    found = verify(open_series(spoilt / "run"))
+    assert row(found, "not_initialisation").severity == "error"
+    assert list(found.condemned) == [0]
+
+
+def configure(place: Path, **settings) -> None:
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "said"),
+    [
+        ({"num_attention_heads": 8}, "error", "num_attention_heads is 8 and not 4"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}, "error", "rope_parameters is "),
+        ({"model_type": "gpt_neox_japanese"}, "error", "model_type is 'gpt_neox_japanese' and not 'gpt_neox'"),
+        ({"layer_norm_eps": 0.1}, "error", "layer_norm_eps is 0.1 and not 1e-05"),
+        ({"hidden_dropout": 0.5}, "warning", "hidden_dropout is 0.5 and not 0.0"),
+        ({"bos_token_id": 3, "pad_token_id": 3}, None, ""),
+        ({"torch_dtype": "float16", "transformers_version": "4.1", "_name_or_path": "x", "use_cache": False}, None, ""),
+    ],
+)
+def test_a_step_with_another_configuration_is_found(spoilt: Path, settings, severity, said):
+    configure(at(spoilt, 20), **settings)
+    found = verify(open_series(spoilt / "run"))
+    assert [(row.step, row.kind, row.severity) for row in found.rows] == [(20, "config", severity)] * bool(severity)
+    assert said in "".join(row.evidence for row in found.rows)
+
+
+def test_settings_that_another_version_spells_otherwise_are_the_same(spoilt: Path):
+    for step in (20, 40):
+        config = json.loads((at(spoilt, step) / "config.json").read_text())
+        theta = config.pop("rope_parameters")
+        for name in ("layer_norm_eps", "hidden_act"):
+            config.pop(name)
+        config |= {"rotary_emb_base": theta["rope_theta"], "rotary_pct": theta["partial_rotary_factor"]}
+        (at(spoilt, step) / "config.json").write_text(json.dumps(config))
+    assert verify(open_series(spoilt / "run")).rows == ()
+
+
+def test_a_configuration_that_one_step_lacks_is_missed(spoilt: Path):
+    (at(spoilt, 40) / "config.json").unlink()
+    (only,) = verify(open_series(spoilt / "run")).rows
+    assert (only.step, only.kind, only.severity) == (40, "config", "error")
+    assert only.evidence == "it has no config.json, as the others have"
+
+
+def test_whatever_goes_wrong_with_a_step_is_its_row(spoilt: Path):
+    (at(spoilt, 20) / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    series = open_series(spoilt / "run")
+    read = series.read
+
+    def reading(step, *words, **settings):
+        if step == 40:
+            raise ZeroDivisionError("of nothing")
+        return read(step, *words, **settings)
+
+    series.read = reading
+    found = verify(series)
+    assert kinds(found) == [(20, "unreadable"), (40, "unreadable")]
+    assert found.rows[1].evidence == "it cannot be read (ZeroDivisionError: of nothing)"
 
 
 def test_structure_shows_where_there_are_no_norms(tmp_path):

@@ -149,6 +149,7 @@ def test_weights_of_another_training_under_step_0_are_no_initialisation(family, 
     shutil.rmtree(served[72])
     rows = verified(capsys, 1)
     assert {row["kind"] for row in rows[0]} & {"not_initialisation", "out_of_place"}
+    assert "error" in {row["severity"] for row in rows[0]}
     assert list(rows) == [0]
 
 

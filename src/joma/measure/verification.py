@@ -13,18 +13,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.checkpoints import CheckpointFiles, Series
-from joma.measure.ordering import Path, out_of_line, torn
+from joma.measure.configurations import odd_settings
+from joma.measure.ordering import NEARER, STRANGERS, Path, out_of_line, torn
 from joma.measure.reading import first_not_finite
 
 Kind = Literal[
-    "unreadable", "unreachable", "tensors", "not_finite", "identical", "not_initialisation", "out_of_place", "jump"
+    "unreadable",
+    "unreachable",
+    "tensors",
+    "config",
+    "not_finite",
+    "identical",
+    "not_initialisation",
+    "out_of_place",
+    "jump",
 ]
 
 NUM_SAMPLED = 6
@@ -112,9 +121,10 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
     for step in series.steps:
         try:
             checkpoints[step] = series.checkpoint(step)
-        except (BadInput, RunFailed) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, and its row says so)
             rows.append(_failed(step, error))
     rows += _different_tensors(checkpoints)
+    rows += _different_configurations({step: checkpoint.config for step, checkpoint in checkpoints.items()})
     sampled = _sampled(checkpoints)
     samples: dict[int, Tensor] = {}
     for done, (step, checkpoint) in enumerate(checkpoints.items(), 1):
@@ -122,7 +132,7 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
         here = [name for name, shape in sampled.items() if name in tensors and tensors[name].shape == shape]
         try:
             found = series.read(step, here, at_most=NUM_ENTRIES)
-        except (BadInput, RunFailed) as error:
+        except Exception as error:  # noqa: BLE001 (as above)
             rows.append(_failed(step, error))
         else:
             rows += _not_finite(step, found)
@@ -135,14 +145,33 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
     copied = {row.step for row in rows if row.kind == "identical"}
     rows += _off_the_path({step: sample for step, sample in samples.items() if step not in copied})
     if series.numbered and 0 in samples:
-        rows += _not_initial(series, checkpoints[0], list(sampled))
+        wrong = {row.step for row in rows if row.severity == "error"}
+        path = Path.through({step: sample for step, sample in samples.items() if step not in wrong})
+        rows += _not_initial(series, checkpoints[0], list(sampled), fine_tuned=0 in path.steps and _goes_on(path))
     ordered = sorted(rows, key=lambda row: row.step)
     return Verification(series.source, series.steps, tuple(ordered), series.bytes_read, series.bytes_stored)
 
 
-def _failed(step: int, error: BadInput | RunFailed) -> Suspect:
-    kind: Kind = "unreadable" if isinstance(error, BadInput) else "unreachable"
-    return Suspect(step, kind, error.problem, "error", error.remedy)
+def _failed(step: int, error: Exception) -> Suspect:
+    if isinstance(error, BadInput | RunFailed):
+        kind: Kind = "unreadable" if isinstance(error, BadInput) else "unreachable"
+        return Suspect(step, kind, error.problem, "error", error.remedy)
+    evidence = f"it cannot be read ({cause_of(error)})"
+    return Suspect(step, "unreadable", evidence, "error", "fetch or write it again, or leave this step out")
+
+
+def _different_configurations(configs: Mapping[int, Mapping[str, Any]]) -> Iterator[Suspect]:
+    """Steps whose settings are not those of most steps: an error where their weights compute something else by them."""
+    told = {step: config for step, config in configs.items() if config}
+    for step in configs.keys() - told.keys() if told else ():
+        evidence = "it has no config.json, as the others have"
+        yield Suspect(step, "config", evidence, "error", "copy the configuration that was saved with its weights")
+    for step, odd in odd_settings(told).items():
+        decisive = [setting for setting in odd if setting.decisive]
+        said = [f"{name} is {here!r} and not {usual!r}" for name, here, usual, _ in (decisive or odd)[:2]]
+        more = f"; {len(odd) - len(said)} more settings differ" if odd[len(said) :] else ""
+        remedy = "check which model it is" if decisive else "check whether it matters"
+        yield Suspect(step, "config", "; ".join(said) + more, "error" if decisive else "warning", remedy)
 
 
 def _different_tensors(checkpoints: Mapping[int, CheckpointFiles]) -> Iterator[Suspect]:
@@ -284,13 +313,23 @@ def _off_the_path(samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
         )
 
 
-def _not_initial(series: Series, checkpoint: CheckpointFiles, sampled: list[str]) -> Iterator[Suspect]:
+def _goes_on(path: Path) -> bool:
+    """Whether a path begins where it goes on from: with something in common, and not nearer to where it gets later."""
+    if len(path.steps) < 3:  # nothing tells how far a step leads
+        return False
+    later = min(path.distance(0, place) for place in range(2, len(path.steps)))
+    return path.cosine(0, 1) > STRANGERS and later > NEARER * path.distance(0, 1)
+
+
+def _not_initial(
+    series: Series, checkpoint: CheckpointFiles, sampled: list[str], *, fine_tuned: bool
+) -> Iterator[Suspect]:
     """Signs of training in step 0: scales of norms that are not all alike, singular values beyond chance."""
     norms = [name for name, place in checkpoint.tensors.items() if len(place.shape) == 1 and _NORM.search(name)]
     matrices = [name for name in sampled if len(checkpoint.tensors[name].shape) == 2][:: max(1, len(sampled) // 3)]
     try:
         found = series.read(0, [*norms, *matrices])
-    except (BadInput, RunFailed) as error:
+    except Exception as error:  # noqa: BLE001 (as above)
         yield _failed(0, error)
         return
     varied = [name for name in norms if bool(found[name].min() != found[name].max())]
@@ -310,7 +349,11 @@ def _not_initial(series: Series, checkpoint: CheckpointFiles, sampled: list[str]
             f"the largest singular value of {name} is {spread[name]:.2f} times that of independent entries"
             " (1.0 at initialisation)"
         )
-    if evidence:
+    if evidence and fine_tuned:
+        evidence.append("the next steps go on from it, as where a trained model is trained further (fine-tuning)")
+        remedy = "look for the real initialisation if the model was trained from scratch"
+        yield Suspect(0, "not_initialisation", "; ".join(evidence), "warning", remedy)
+    elif evidence:
         remedy = "start the series at its next step, or look for the real initialisation"
         yield Suspect(0, "not_initialisation", "; ".join(evidence), "error", remedy)
 
