@@ -132,7 +132,8 @@ def _part(columns: int) -> int:
 
 def _panel(columns: int) -> int:
     """Columns that are factored at once; likewise."""
-    return 192 if columns <= 1024 else 128
+    widest = 192 if columns <= 1024 else 128
+    return -(-columns // -(-columns // widest))  # all about as wide
 
 
 def _gram(matrix: Tensor) -> Tensor:

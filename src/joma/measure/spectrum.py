@@ -174,18 +174,17 @@ def _scaled(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
     if matrix.element_size() < 4:
         matrix = matrix.to(torch.float32)
     peak = _peaks(matrix)
+    unit = torch.ones_like(peak, dtype=torch.float64)
+    if all(IN_RANGE[0] < extreme < IN_RANGE[1] for extreme in torch.aminmax(peak)):
+        return matrix, unit
     if not peak.isfinite().all():
         raise _unusable(
             function,
             f"NaN or infinite in {int((~torch.isfinite(matrix)).sum())} of {matrix.numel()} entries",
             "look for the step where training broke down",
         )
-    unit = torch.ones_like(peak, dtype=torch.float64)
-    if not all(IN_RANGE[0] < extreme < IN_RANGE[1] for extreme in torch.aminmax(peak)):
-        exponent = torch.frexp(peak).exponent - 1
-        unit = torch.where(peak > 0, torch.ldexp(unit, exponent), unit)
-        matrix = (matrix.to(torch.float64) / unit[..., None, None]).to(matrix.dtype)
-    return matrix, unit
+    unit = torch.where(peak > 0, torch.ldexp(unit, torch.frexp(peak).exponent - 1), unit)
+    return (matrix.to(torch.float64) / unit[..., None, None]).to(matrix.dtype), unit
 
 
 def _peaks(matrix: Tensor) -> Tensor:
