@@ -274,6 +274,59 @@ def test_a_key_that_nobody_sees_may_hold_anything(what, tolerance):
     assert (causal - whole).abs().max() <= tolerance("attention.entropy")
 
 
+@pytest.mark.parametrize("spread", [3.0, 5.0, 20.0, 300.0])
+@pytest.mark.parametrize("sink", [1.0, 1000.0])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"is_causal": True},
+        {"attn_mask": torch.ones(300, 300).bool().tril()},
+        {"attn_mask": PACKED.repeat_interleave(8, 0).repeat_interleave(8, 1)[:300, :300]},
+        {
+            "attn_mask": 20.0 * torch.arange(300)
+            + torch.zeros(300, 300).masked_fill(torch.ones(300, 300).triu(1) > 0, -1e9)
+        },
+    ],
+    ids=["causal", "mask", "packed", "bias"],
+)
+def test_large_scores_lose_no_digits(spread, sink, settings, tolerance):
+    """In float32, log-sum-exp and mean score cancel: off by 1e-4 nats at a spread of 50, by 1e-3 beside a sink."""
+    q, k = some(2, 2, 300, 64, spread=spread), some(2, 1, 300, 64, seed=1)
+    k[:, :, 0] *= sink
+    found = attention_statistics(q, k, share_window=9, **settings)
+    assert_agree(found, expected_statistics(q, k, share_window=9, **settings), tolerance)
+    entropy = attention_entropy(q, k, **settings)
+    assert (entropy - found.entropy_nats).abs().max() <= tolerance("attention.entropy")
+
+
+@pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"attn_mask": PACKED}, {"softcap": 30.0}])
+def test_products_that_overflow_float32_are_finite(settings):
+    """Their digits are lost, in float64 too; but soft-capped scores have none to lose."""
+    q, k = some(1, 2, 40, 16, spread=1e19), some(1, 1, 40, 16, seed=1, spread=1e19)
+    found = attention_statistics(q, k, share_window=3, **settings)
+    assert all(field.isfinite().all() for field in found)
+    assert found.entropy_normalized.min() >= 0
+    assert found.entropy_normalized.max() <= 1
+
+
+@pytest.mark.parametrize("size", [1e3, 1e4])
+def test_scores_up_to_a_thousand_million_are_as_good(size, tolerance):
+    q, k = some(1, 2, 40, 16, spread=size), some(1, 1, 40, 16, seed=1, spread=size)
+    found = attention_statistics(q, k, is_causal=True, share_window=3)
+    assert_agree(found, expected_statistics(q, k, is_causal=True, share_window=3), tolerance)
+
+
+@pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"attn_mask": PACKED}, {"softcap": 5.0}])
+def test_a_query_that_is_not_a_number_gives_none(settings):
+    q, k = some(1, 2, 40, 8), some(1, 2, 40, 8, seed=1)
+    q[0, 1, 30, 2] = math.nan
+    found = [*attention_statistics(q, k, share_window=40, **settings)]
+    if "softcap" not in settings:
+        found += [attention_entropy(q, k, **settings), first_token_share(q, k, **settings)]
+    for field in found:
+        assert field.isnan().nonzero().tolist() == [[0, 1, 30]]
+
+
 @pytest.mark.parametrize("sizes", [(30, 30), (12, 30), (30, 12)])
 def test_a_causal_bias_says_what_its_mask_would_say(sizes, tolerance):
     """Its memory holds no numbers; read as a mask it gave entropies off by a nat."""

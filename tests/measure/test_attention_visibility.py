@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from joma.measure.attention_visibility import Visibility
+from joma.measure.attention_visibility import Visibility, hides
 
 LIKE = torch.zeros(())
 BAND = torch.ones(1, 1, 7, 9, dtype=torch.bool).tril(2).triu(-3)
@@ -71,6 +71,29 @@ def test_first_key_and_others_are_all_keys(case):
     assert not expected[:skipped, 1:].any()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_some_queries_see_what_they_saw_among_all(case):
+    visibility, rows = CASES[case], torch.tensor([0, 2, 3, 6])
+    few = visibility.of_queries(0, rows)
+    bias = few.bias(slice(1, 4), few.columns(slice(1, 4)), LIKE)
+    columns = few.columns(slice(1, 4))
+    expected = seen(visibility)[rows[1:]][:, columns]
+    found = torch.ones(3, expected.shape[1]).bool() if bias is None else bias.expand(1, 1, *expected.shape)[0, 0] > -9
+    assert torch.equal(found, expected)
+    assert seen(visibility)[rows[1:]].sum() == expected.sum()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_census_says_who_sees_whom(case):
+    visibility = CASES[case]
+    census, expected = visibility.census(LIKE), seen(visibility)
+    shape = (1, 1, visibility.num_queries)
+    assert torch.equal(census.num_visible.expand(shape)[0, 0], expected.sum(-1))
+    first = [int(row.nonzero()[0]) if row.any() else visibility.num_keys for row in expected]
+    assert census.first.expand(shape)[0, 0].tolist() == first
+    assert torch.equal(census.seen[0, 0], expected.any(0))
+
+
 def test_a_local_block_reads_local_keys():
     visibility = Visibility(10_000, 10_000, is_causal=True, window=100)
     assert all(
@@ -78,6 +101,16 @@ def test_a_local_block_reads_local_keys():
         for rows in visibility.row_blocks()
         for columns in [visibility.columns(rows)]
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_what_hands_write_hides_and_what_grades_down_to_it_does_not(dtype):
+    by_hand = torch.tensor([[3.0, -1e4], [-4e3, -1e4 + 5], [0.0, -6e4]], dtype=dtype)
+    assert hides(by_hand).tolist() == [[False, True]] * 3
+    graded = -torch.arange(0, 12_000, 8.0).to(dtype)[None]
+    assert not hides(graded).any()
+    graded[0, 5] = torch.finfo(dtype).min
+    assert hides(graded).nonzero().tolist() == [[0, 5]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -24,6 +24,8 @@ from torch.nn.functional import pad
 from joma.measure.attention_visibility import Visibility
 
 _ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, so that they stay in cache
+_HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
+_FEW = 4  # roundings that an entropy is off by where its log-sum-exp is off by one
 _ENTRIES_ELSEWHERE = 2**24  # ... and enough to keep an accelerator busy
 
 
@@ -33,11 +35,15 @@ class Spread(NamedTuple):
     Args:
         lse: log Σ exp(s) over those keys; −inf where the query sees none of them.
         entropy_nats: entropy of softmax(s) over those keys; 0 where the query sees none.
+        rounding: of the entropy, in nats: half a unit in the last place of what cancels in it; real errors are a few.
+        lse_rounding: of lse; real errors are about as large.
         lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` where nobody asked.
     """
 
     lse: Tensor
     entropy_nats: Tensor
+    rounding: Tensor
+    lse_rounding: Tensor
     lse_doubled: Tensor | None = None
 
 
@@ -51,29 +57,59 @@ def joined(one: Spread, other: Spread) -> Spread:
     share, rest = odds.sigmoid(), (-odds).sigmoid()
     mixing = torch.special.entr(share) + torch.special.entr(rest)
     entropy = share * one.entropy_nats + rest * other.entropy_nats + mixing
+    sensitivity = share * rest * (odds + one.entropy_nats - other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
+    of_odds = (one.lse_rounding + other.lse_rounding) / _FEW
+    rounding = share * one.rounding + rest * other.rounding + sensitivity * of_odds
+    lse_rounding = share * one.lse_rounding + rest * other.lse_rounding
     doubled = None
     if one.lse_doubled is not None and other.lse_doubled is not None:
         doubled = torch.logaddexp(one.lse_doubled, other.lse_doubled)
-    return Spread(torch.logaddexp(one.lse, other.lse), entropy.masked_fill(nothing, 0), doubled)
+    lse = torch.logaddexp(one.lse, other.lse)
+    entropy, rounding, lse_rounding = (part.masked_fill(nothing, 0) for part in (entropy, rounding, lse_rounding))
+    return Spread(lse, entropy, rounding, lse_rounding, doubled)
 
 
 def spread_over_one(score: Tensor) -> Spread:
     """Give the spread over a single key with that score."""
-    return Spread(score, torch.zeros_like(score), 2 * score)
+    zero = torch.zeros_like(score)
+    return Spread(score, zero, zero, _HALF[score.dtype] * score.abs(), 2 * score)
+
+
+def spread_over_one_each(
+    q: Tensor, k: Tensor, seen: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None = None
+) -> Spread:
+    """Give the spread of each query over one key of its own, or of one that all share.
+
+    Args:
+        q: (B, H, L, E).
+        k: (B, H, L or 1, E).
+        seen: whether a query sees its key; broadcastable to (B, H, L).
+        bias: is added to scores; broadcastable to (B, H, L).
+        scale, softcap: as in ``spread_over_keys``.
+    """
+    with _full_precision(q.device):
+        score = scale * (torch.linalg.vecdot(q, k) if k.shape[2] > 1 else (q @ k.mT)[..., 0])
+    score = score if softcap is None else softcap * (score / softcap).tanh()
+    score = (score if bias is None else score + bias).where(seen, -math.inf)
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # of what scores are sums of
+    return spread_over_one(score)._replace(lse_rounding=(_HALF[q.dtype] * abs(scale) * size).where(seen, 0))
 
 
 def spread_over_none(q: Tensor) -> Spread:
     """Give the spread of queries q (B, H, L, E) that see nothing."""
-    return spread_over_one(q.new_full(q.shape[:-1], -math.inf))
+    nothing, zero = q.new_full(q.shape[:-1], -math.inf), q.new_zeros(q.shape[:-1])
+    return Spread(nothing, zero, zero, zero, nothing)
 
 
 def preceded_by_none(spread: Spread, num_queries: int) -> Spread:
     """Put that many queries that see nothing before those of a spread."""
-    lse, entropy, doubled = spread
+    lse, entropy, rounding, lse_rounding, doubled = spread
     before = (num_queries, 0)
     return Spread(
         pad(lse, before, value=-math.inf),
         pad(entropy, before),
+        pad(rounding, before),
+        pad(lse_rounding, before),
         None if doubled is None else pad(doubled, before, value=-math.inf),
     )
 
@@ -118,7 +154,7 @@ def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Sp
     whole = slice(0, visibility.num_queries), slice(0, visibility.num_keys)
     if visibility.is_whole and scores.softcap is None:
         bias = visibility._replace(is_causal=False).bias(*whole, q)
-        if _hides_only(bias) and _has_kernel(q, bias):
+        if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
             seen = None if bias is None else visibility.num_visible(q) > 0
             return _fused(q, k, bias, scores, is_causal=visibility.is_causal, seen=seen)
     parts = (_spread_of_rows(q[:, :, rows], k, visibility, rows, scores) for rows in visibility.row_blocks())
@@ -136,7 +172,7 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     k = k[:, :, columns]
     if not k.shape[2]:
         return spread_over_none(q)
-    if scores.softcap is None and _hides_only(bias) and _has_kernel(q, bias):
+    if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
         seen = None if bias is None else bias.amax(-1) != -math.inf
         return _fused(q, k, bias, scores, is_causal=False, seen=seen)
     size = max(32, _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE) // math.prod(q.shape[:3]))
@@ -156,7 +192,9 @@ def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: in
     total, squares = weights.sum(-1), torch.linalg.vecdot(weights, weights)
     below.clamp_min_(-1e4)  # its weight is 0, and 0 · −inf is not
     entropy = total.log() - torch.linalg.vecdot(weights, below) / total
-    return Spread(peak + total.log(), entropy.masked_fill(total == 0, 0), 2 * peak + squares.log())
+    rounding = _HALF[q.dtype] * peak.abs()
+    entropy = entropy.masked_fill(total == 0, 0)
+    return Spread(peak + total.log(), entropy, rounding, rounding, 2 * peak + squares.log())
 
 
 def _fused(
@@ -164,13 +202,20 @@ def _fused(
 ) -> Spread:
     """Attend with the keys as values; ``seen`` says which queries see a key, all where ``None``."""
     mean_key, lse = _kernel(q, k, scores.scale, is_causal, bias)
-    entropy = (lse - scores.scale * torch.linalg.vecdot(q, mean_key)).clamp_min(0)
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(mean_key, dim=-1)
+    mean_score = scores.scale * mean_key.mul_(q).sum(-1)
+    rounding = _HALF[q.dtype] * (lse.abs() + abs(scores.scale) * size)
+    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may pass over what is not finite
+    entropy = (lse - mean_score).clamp_min(0)
     doubled = _kernel(q, k, 2 * scores.scale, is_causal, bias)[1] if scores.squares else None
     if seen is None:
-        return Spread(lse, entropy, doubled)
+        return Spread(lse, entropy, rounding, rounding, doubled)
+    rounding = rounding.where(seen, 0)
     return Spread(
         lse.where(seen, -math.inf),
         entropy.where(seen, 0),
+        rounding,
+        rounding,
         None if doubled is None else doubled.where(seen, -math.inf),
     )
 
@@ -203,7 +248,9 @@ def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor
     return Spread(
         put_together([part.lse for part in parts]),
         put_together([part.entropy_nats for part in parts]),
-        put_together(doubled) if doubled else None,
+        put_together([part.rounding for part in parts]),
+        put_together([part.lse_rounding for part in parts]),
+        put_together(doubled) if len(doubled) == len(parts) else None,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 _MOST_ROWS = 512
 _ENTRIES = 2**22  # of a block's bias: 16 MB in float32
+_FARTHEST = 2**30
 _HIDES = -9e3  # −1e4 beside a position's bias, and as bfloat16 writes it
 _HIDES_ANYWAY = -1e6
 
@@ -23,9 +24,9 @@ class Census(NamedTuple):
     """Who sees whom.
 
     Args:
-        num_visible: keys each query sees; integers, broadcastable to (B, H, L).
-        first: the first key each query sees, by number, and S where it sees none; broadcastable to (B, H, L).
-        seen: keys that some query sees; bool, broadcastable to (B, H, S).
+        num_visible: keys each query sees; integers, (B or 1, H or 1, L or 1).
+        first: the first key each query sees, by number, and S where it sees none; of the same shape.
+        seen: keys that some query sees; bool, (B or 1, H or 1, S).
     """
 
     num_visible: Tensor
@@ -61,7 +62,8 @@ class Visibility(NamedTuple):
             by ``hides``.
         keys: (B or 1, 1, 1, S) bool; other keys are hidden.
         without: one key hidden from each query, by number; integers, (B or 1, H or 1, L or 1).
-        lead: position of the first query.
+        at: places of the queries, ascending, where only some are left; (L,).
+        lead: position of the first place.
     """
 
     num_queries: int
@@ -71,6 +73,7 @@ class Visibility(NamedTuple):
     mask: Tensor | None = None
     keys: Tensor | None = None
     without: Tensor | None = None
+    at: Tensor | None = None
     lead: int = 0
 
     @property
@@ -78,12 +81,28 @@ class Visibility(NamedTuple):
         """Whether one rule serves all queries, or causality alone tells them apart, as fused kernels have it."""
         one_row = self.mask is None or self.mask.shape[-2] == 1
         one_row &= self.without is None or self.without.shape[-1] == 1
-        return one_row and self.window is None and not (self.is_causal and self.lead)
+        return one_row and self.window is None and not (self.is_causal and (self.lead or self.at is not None))
+
+    @property
+    def hides_only(self) -> bool:
+        """Whether nothing but hidden keys can come of its rules, without a look at a bias."""
+        return self.mask is None or self.mask.dtype == torch.bool
 
     @property
     def _reach(self) -> int:
         """How many positions away a query sees keys; without a window farther than any are."""
-        return self.num_queries + self.num_keys + abs(self.lead) if self.window is None else self.window - 1
+        return _FARTHEST if self.window is None else self.window - 1
+
+    def of_queries(self, head: int, rows: Tensor) -> Visibility:
+        """Keep one head, and some of the queries, ascending."""
+        mask, without = self.mask, self.without
+        if mask is not None:
+            mask = mask if mask.shape[1] == 1 else mask[:, head : head + 1]
+            mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
+        if without is not None:
+            without = without if without.shape[1] == 1 else without[:, head : head + 1]
+            without = without if without.shape[2] == 1 else without[:, :, rows]
+        return self._replace(num_queries=len(rows), mask=mask, without=without, at=rows)
 
     def of_group_member(self, member: int, group: int) -> Visibility:
         """Keep the heads member, member + group, …: one query head of each key head."""
@@ -99,7 +118,7 @@ class Visibility(NamedTuple):
     def of_other_keys(self) -> Visibility:
         """Leave out the first key and the first query where it sees no other, so that the rest is causal again."""
         others = self._of_keys(slice(1, None))._replace(num_keys=self.num_keys - 1)
-        if not self.is_causal or self.lead:
+        if not self.is_causal or self.lead or self.at is not None:
             return others._replace(lead=self.lead - 1)
         mask = others.mask if others.mask is None or others.mask.shape[-2] == 1 else others.mask[:, :, 1:]
         return others._replace(num_queries=self.num_queries - 1, mask=mask)
@@ -116,7 +135,10 @@ class Visibility(NamedTuple):
 
     def columns(self, rows: slice) -> slice:
         """Give the keys that some of these queries may see, going by position."""
-        first, last = rows.start + self.lead, rows.stop - 1 + self.lead
+        first, last = rows.start, rows.stop - 1
+        if self.at is not None:
+            first, last = int(self.at[first]), int(self.at[last])
+        first, last = first + self.lead, last + self.lead
         stop = (last if self.is_causal else last + self._reach) + 1
         stop = max(0, min(self.num_keys, stop))
         return slice(min(max(0, first - self._reach), stop), stop)
@@ -142,18 +164,18 @@ class Visibility(NamedTuple):
                 bias = bias.where(seen, -math.inf)
         return bias
 
-    def bias_of_one(self, keys: Tensor, like: Tensor) -> Tensor:
-        """Give what is added to the scores of one key for each query, which it sees.
+    def bias_of_one(self, keys: Tensor, like: Tensor) -> Tensor | None:
+        """Give what is added to the score of one key for each query, which it sees.
 
         Args:
             keys: by number; (B or 1, H or 1, L or 1).
             like: a tensor of the dtype and on the device wanted.
 
         Returns:
-            Broadcastable to (B, H, L).
+            Broadcastable to (B, H, L); ``None`` where nothing is added.
         """
-        if self.mask is None or self.mask.dtype == torch.bool:
-            return like.new_zeros(1)
+        if self.mask is None or self.hides_only:
+            return None
         shape = torch.broadcast_shapes(self.mask.shape[:-1], keys.shape)
         keys = keys.expand(shape) if self.mask.shape[-1] > 1 else keys.new_zeros(1).expand(shape)
         return self.mask.expand(*shape, -1).gather(-1, keys[..., None])[..., 0].to(like.dtype)
@@ -178,8 +200,8 @@ class Visibility(NamedTuple):
         num_visible, keys = (stop - first).clamp_min(0), torch.arange(self.num_keys, device=device)
         all_rows = self.columns(slice(0, self.num_queries))
         return Census(
-            num_visible,
-            first.where(num_visible > 0, self.num_keys),
+            num_visible[None, None],
+            first.where(num_visible > 0, self.num_keys)[None, None],
             ((keys >= all_rows.start) & (keys < all_rows.stop))[None, None],
         )
 
@@ -195,10 +217,12 @@ class Visibility(NamedTuple):
     def _in_reach(self, rows: slice, columns: slice, device: torch.device) -> Tensor | None:
         if not self.is_causal and self.window is None:
             return None
-        queries = torch.arange(rows.start, rows.stop, device=device, dtype=torch.int32) + self.lead
-        back = queries[:, None] - torch.arange(columns.start, columns.stop, device=device, dtype=torch.int32)
-        seen = back <= self._reach
-        seen &= back >= (0 if self.is_causal else -self._reach)
+        queries = torch.arange(rows.start, rows.stop, device=device) if self.at is None else self.at[rows]
+        columns_there = torch.arange(columns.start, columns.stop, device=device, dtype=torch.int32)
+        back = (queries.int() + self.lead)[:, None] - columns_there
+        seen = back >= (0 if self.is_causal else -self._reach)
+        if self.window is not None:
+            seen &= back <= self._reach
         return seen[None, None]
 
     def _kept(self, rows: slice, columns: slice) -> Tensor | None:

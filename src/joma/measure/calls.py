@@ -109,7 +109,7 @@ class AttentionCall:
         many of each, and nobody says otherwise (``is_cross``).
         """
         census = census_of_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
-        num_keys = census.num_visible[(None,) * (3 - census.num_visible.dim())] + (self.sinks is not None)
+        num_keys = census.num_visible + (self.sinks is not None)
         every = (num_keys > 0).expand(*num_keys.shape[:2], self.q.shape[-2])
         if self.q.shape[-2] == self.k.shape[-2] and not self.is_cross:
             every = every & census.seen.any(1, keepdim=True)
