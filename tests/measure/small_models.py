@@ -23,7 +23,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2": {**_GROUPED, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     "qwen3": {**_GROUPED, "head_dim": 16},
     "olmo2": _GROUPED,
-    "gemma2": {**_GROUPED, "head_dim": 16, "sliding_window": 5, "attn_logit_softcapping": 0.5},
+    "gemma2": {
+        **{**_GROUPED, "head_dim": 16, "sliding_window": 5, "attn_logit_softcapping": 0.5},
+        "attn_implementation": "eager",  # earlier transformers load it with sdpa, which drops the cap
+    },
     "phi3": _GROUPED,
     "phi": {**_SIZES, **_TEXT},
     "glm4": {**_GROUPED, "head_dim": 8},

@@ -236,5 +236,5 @@ def _require_explained(
             f"{type(module).__name__} attends in a way that its arguments ({', '.join(beside)}) do not tell: "
             f"outputs are off by {unlike.max():.2g}",
             expected="the softmax of scaled products of queries and keys, with masks, biases, caps or sinks",
-            remedy="leave this model's attention out; its weights can be measured",
+            remedy='load it with attn_implementation="eager", or measure its weights alone',
         )
