@@ -17,6 +17,7 @@ and of weights:
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = N
         share_window: how near a key must be to count in ``attention_window_share``.
 
     Returns:
-        Rows by layer, metric and head. A layer whose queries or keys are not finite has none, and a warning names it.
+        Rows by layer, metric and head. A layer whose queries or keys are not finite has none, and a metric for which no
+        query counts, such as one that divides by the logarithm of one key, has none either; a warning names them.
 
     Raises:
         BadInput: a batch the model cannot read, or a model without attention that can be seen.
@@ -207,20 +209,25 @@ def _numbers(output: Any) -> list[Tensor]:
 
 
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
-    means = {f"attention_{name}": values for name, values in call.means(share_window).items()}
+    means = call.means(share_window)
     found = torch.stack(list(means.values())).cpu()
-    if not torch.isfinite(found).all():
-        warnings.warn(
-            f"joma: layer {call.layer} ({call.name or 'torch attention'}) has queries or keys that are not finite; "
-            "its attention is not measured",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return []
+    layer, named = call.layer, call.name or "torch attention"
+    if (missing := ~found.isfinite()).any():
+        queries = call.queries()
+        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in means]
+        if is_broken := bool((missing & torch.stack(counted).cpu()).any()):
+            problem = "has queries or keys that are not finite; its attention is not measured"
+        else:
+            names = ", ".join(name for name, none in zip(means, missing.any(1).tolist(), strict=True) if none)
+            problem = f"has no query in the probe batch, padding left out, that sees enough keys for {names}"
+        warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
+        if is_broken:
+            return []
     return [
-        (call.layer, head, metric, value)
-        for metric, values in zip(means, found.tolist(), strict=True)
+        (layer, head, f"attention_{name}", value)
+        for name, values in zip(means, found.tolist(), strict=True)
         for head, value in enumerate(values)
+        if math.isfinite(value)
     ]
 
 
