@@ -38,8 +38,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         predicted = blow_up_time(delta, v0)
         errors.append(_largest(np.log(predicted / measured)))
         without_start.append(_largest(np.log(math.sqrt(math.pi / 2) / np.abs(delta) / measured)))
-        winners_right.append(float(winner(delta, v0) == measured.argmin()))
-        by_gradient.append(float(np.abs(delta).argmax() == measured.argmin()))
+        winners_right.append(float(winner(delta, v0) == np.argmin(measured)))
+        by_gradient.append(float(np.argmax(np.abs(delta)) == np.argmin(measured)))
     first = _estimate(errors)
     return Agreement(
         CRITERION,

@@ -70,7 +70,7 @@ def largest(matrix: Tensor) -> Iterator[Ritz]:
 def _ritz(alphas: np.ndarray, betas: np.ndarray, basis: Tensor) -> Ritz:
     """What the steps have found that brought something new: after them all that is left is rounding, or zero."""
     nothing_new = betas <= 16 * torch.finfo(basis.dtype).eps * np.nanmax(abs(np.concatenate([alphas, betas])))
-    num = int(nothing_new.argmax()) + 1 if nothing_new.any() else len(betas)
+    num = int(np.argmax(nothing_new)) + 1 if nothing_new.any() else len(betas)
     restricted = torch.from_numpy(np.diag(alphas[:num]) + np.diag(betas[: num - 1], -1))
     values, turns = (part[..., -_MOST_VECTORS:].flip(-1) for part in torch.linalg.eigh(restricted))
     return Ritz(values.numpy(), abs(turns[-1].numpy() * betas[num - 1]), basis[:num].T, turns)

@@ -211,7 +211,7 @@ class _Panel:
         there = ~np.isnan(self._x[row])
         without = np.array([value is None for value in values])
         for chosen, dashes in ((there & ~without, "solid"), (there & without, _DASHED)):
-            nodes = np.flatnonzero(chosen)
+            nodes = np.flatnonzero(chosen).tolist()
             self._axes.scatter(
                 self._x[row][nodes],
                 np.full(len(nodes), self._y[row]),
@@ -223,7 +223,7 @@ class _Panel:
                 zorder=3,
             )
         if self._numbers and size >= _READABLE_POINTS:
-            for node in np.flatnonzero(there):
+            for node in np.flatnonzero(there).tolist():
                 value, place = values[node], self._x[row][node]
                 _text(
                     self._axes,
