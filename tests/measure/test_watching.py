@@ -433,10 +433,16 @@ def test_before_its_block_a_watch_with_a_folder_measures_nothing(tmp_path):
         assert probe.measure()
 
 
-def in_two_processes(rank, folder):
+def in_two_processes(rank, folder, port):
     """What each process of a data-parallel training does; module level, to be found by a spawned process."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    meeting = torch.distributed.TCPStore("127.0.0.1", port)
+    torch.distributed.init_process_group("gloo", store=meeting, rank=rank, world_size=2)
+    train_in_parallel(rank, folder)  # its models end before the group: one that outlives it may never let torch end
+    torch.distributed.destroy_process_group()
+
+
+def train_in_parallel(rank, folder):
     outcomes = [train(nn.parallel.DistributedDataParallel(plain_model()), 3, loss_of=copying_loss)]
     model = nn.parallel.DistributedDataParallel(plain_model())
     with joma.watch(model, small_batch(KIND)["input_ids"], every=2, out=f"{folder}/watched") as probe:
@@ -445,11 +451,12 @@ def in_two_processes(rank, folder):
     losses, weights = zip(*outcomes, strict=True)
     assert losses[0] == losses[1]
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-    torch.distributed.destroy_process_group()
 
 
 def test_with_two_processes_the_first_one_measures_and_nobody_waits(tmp_path):
-    torch.multiprocessing.spawn(in_two_processes, (str(tmp_path),), nprocs=2)
+    # not a file: of two processes that leave it at once, one may wait five minutes for what the other removed
+    meeting = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    torch.multiprocessing.spawn(in_two_processes, (str(tmp_path), meeting.port), nprocs=2)
     lines = (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 2, 3]
 
