@@ -12,8 +12,7 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from joma.measure.attention_visibility import Visibility
+from joma.measure.precision import full_precision
 
 _ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, so that they stay in cache
 _HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
@@ -87,7 +87,7 @@ def spread_over_one_each(
         bias: is added to scores; broadcastable to (B, H, L).
         scale, softcap: as in ``spread_over_keys``.
     """
-    with _full_precision(q.device):
+    with full_precision(q.device):
         score = scale * (torch.linalg.vecdot(q, k) if k.shape[2] > 1 else (q @ k.mT)[..., 0])
     score = score if softcap is None else softcap * (score / softcap).tanh()
     score = (score if bias is None else score + bias).where(seen, -math.inf)
@@ -134,7 +134,7 @@ def spread_over_keys(
         squares: take ``lse_doubled`` as well, which costs a fused kernel a second call.
     """
     group = q.shape[1] // k.shape[1]
-    with _full_precision(q.device):
+    with full_precision(q.device):
         members = [
             _spread(q[:, n::group], k, visibility.of_group_member(n, group), _Scores(scale, softcap, squares))
             for n in range(group)
@@ -252,30 +252,3 @@ def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor
         put_together([part.lse_rounding for part in parts]),
         put_together(doubled) if len(doubled) == len(parts) else None,
     )
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Generator[None]:
-    """Keep training's shortcuts out: no gradients, no autocast, no tf32 or bf16 inside float32 products."""
-    products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # ty: ignore[missing-attribute]
-    overall, each = _overall_precision(), [product.fp32_precision for product in products]
-    try:
-        if overall is not None:  # both ways to set it must agree: torch's profiler asks, and fails if they do not
-            torch.set_float32_matmul_precision("highest")
-        for product in products:
-            product.fp32_precision = "ieee"
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if overall is not None:
-            torch.set_float32_matmul_precision(overall)
-        for product, precision in zip(products, each, strict=True):
-            product.fp32_precision = precision
-
-
-def _overall_precision() -> str | None:
-    """The one word for all backends, or ``None`` where they were set one by one, for which torch has no word."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        return None
