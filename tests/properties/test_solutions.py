@@ -5,7 +5,7 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 
 from joma.theory.linear import blow_up_time, linear_solution
 from joma.theory.nonlinear import late_offset, log_convergence, nonlinear_solution
@@ -148,6 +148,7 @@ def test_sparsest_time_is_sparsest(mu, gain):
 
 @shared
 @given(places, places, gains)
+@example(0.0, 5e-324, 1.0)
 def test_limits(mu, v0, gain):
     assert float(nonlinear_solution(mu, 0.0, v0, gain)) == v0
     assert float(nonlinear_solution(mu, math.inf, v0, gain)) == mu

@@ -103,6 +103,7 @@ def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
     v = torch.cat([v0[:, None], grid.clamp(v0[:, None], last[:, None]), last[:, None]], dim=1)
     x = mu[:, None] - v
     halves = x[:, -1:] * torch.tensor([0.5**k for k in range(1, _HALVINGS + 1)], dtype=REAL, device=mu.device)
+    halves = torch.where(x[:, -1:] < torch.finfo(REAL).tiny, x[:, -1:], halves)  # halved, they would round to 0
     v, x = torch.cat([v, mu[:, None] - halves], dim=1), torch.cat([x, halves], dim=1)
     # Widths come from whichever of v and x is exact on that stretch.
     width = torch.cat([v[:, 1:-_HALVINGS] - v[:, : -_HALVINGS - 1], -x[:, -_HALVINGS - 1 :].diff(dim=1)], dim=1)
