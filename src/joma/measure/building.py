@@ -105,6 +105,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
             expected="a decoder",
             remedy="leave loss_nats out",
         )
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     raised = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     try:
         with _quiet():
@@ -113,6 +114,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
                 config=config,
                 state_dict=raised,
                 dtype=torch.float32,
+                attn_implementation="eager" if capped else None,  # sdpa drops caps; earlier transformers let it
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # told below, by name
             )
