@@ -39,6 +39,7 @@ class Attention(NamedTuple):
     Args:
         q: (B, H, L, E) in float32 or float64.
         k: (B, G, S, E) in the same dtype; zeros where nobody sees the key.
+        centre: mean of the keys but the first that are seen, (B, G, 1, E); 0 where scores are not affine in keys.
         visibility: which keys each query sees.
         seen: keys that some query sees; (B or 1, 1, S, 1) bool.
         num_visible: keys each query sees; (B or 1, H or 1, L or 1).
@@ -50,6 +51,7 @@ class Attention(NamedTuple):
 
     q: Tensor
     k: Tensor
+    centre: Tensor
     visibility: Visibility
     seen: Tensor
     num_visible: Tensor
@@ -67,7 +69,7 @@ class Attention(NamedTuple):
     @property
     def is_mild(self) -> bool:
         """Whether no score can be so large that the first key had better be measured apart."""
-        q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self._centre))
+        q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self.centre))
         return bool(abs(self.scale) * q * (k + centre) <= _MILD)
 
     def within(self, distance: int) -> Attention:
@@ -86,9 +88,11 @@ class Attention(NamedTuple):
             of = of if of.shape[1] == 1 else of[:, head : head + 1]
             return of if of.shape[2] == 1 else of[:, :, rows]
 
+        k = self.k[:, key_head : key_head + 1].double()
         return self._replace(
             q=part(self.q).double(),
-            k=self.k[:, key_head : key_head + 1].double(),
+            k=k,
+            centre=_centre_of(k, self.seen, self.softcap),
             visibility=self.visibility.of_queries(head, rows),
             num_visible=part(self.num_visible),
             first_keys=part(self.first_keys),
@@ -97,13 +101,12 @@ class Attention(NamedTuple):
 
     def spread(self) -> Spread:
         """Give the spread over all keys but sinks."""
-        k = self.k - self._centre
+        k = self.k - self.centre
         return spread_over_keys(self.q, k, self.visibility, scale=self.scale, softcap=self.softcap)
 
     def first_and_others(self, *, squares: bool = False) -> tuple[Spread, Spread]:
         """Split what each query sees into the first key of its sequence and the rest, sinks among them."""
-        centre = self._centre
-        q, k, visibility = self.q, self.k - centre, self.visibility
+        q, k, visibility = self.q, self.k - self.centre, self.visibility
         spread = partial(spread_over_keys, scale=self.scale, softcap=self.softcap, squares=squares)
         first = self._first(k)
         if self.from_zero:
@@ -113,18 +116,9 @@ class Attention(NamedTuple):
         else:
             others = spread(q, k, visibility._replace(without=self.first_keys))
         if self.sinks is not None:
-            offset = self.scale * (q * centre.repeat_interleave(q.shape[1] // k.shape[1], dim=1)).sum(-1)
+            offset = self.scale * (q * self.centre.repeat_interleave(q.shape[1] // k.shape[1], dim=1)).sum(-1)
             others = joined(others, spread_over_one(self.sinks - offset))
         return first, others
-
-    @property
-    def _centre(self) -> Tensor:
-        """Mean of the keys but the first that are seen, (B, G, 1, E); 0 where scores are not affine in keys."""
-        if self.softcap is not None:
-            return torch.zeros_like(self.k[:, :, :1])
-        first = self.seen.view(torch.uint8).argmax(-2, keepdim=True).expand(*self.k.shape[:2], 1, self.k.shape[-1])
-        total = self.k.sum(dim=-2, keepdim=True) - self.k.gather(-2, first)
-        return total / (self.seen.sum(dim=-2, keepdim=True) - 1).clamp_min(1)
 
     def _first(self, k: Tensor) -> Spread:
         """Give the spread of each query over the first key of its sequence."""
@@ -152,7 +146,8 @@ def attention_of(
     else:
         first_keys = census.first_of_sequence
         from_zero = not bool(((first_keys > 0) & (first_keys < visibility.num_keys)).any())
-    return Attention(q, k, visibility, seen, census.num_visible, first_keys, from_zero, scale, softcap)
+    centre = _centre_of(k, seen, softcap)
+    return Attention(q, k, centre, visibility, seen, census.num_visible, first_keys, from_zero, scale, softcap)
 
 
 def refined(attention: Attention, measure: Callable[[Attention], tuple[list[Tensor], Tensor]]) -> list[Tensor]:
@@ -175,3 +170,11 @@ def refined(attention: Attention, measure: Callable[[Attention], tuple[list[Tens
             for value, better in zip(values, again, strict=True):
                 value[:, head, rows] = better[:, 0].to(value.dtype)
     return values
+
+
+def _centre_of(k: Tensor, seen: Tensor, softcap: float | None) -> Tensor:
+    if softcap is not None:
+        return torch.zeros_like(k[:, :, :1])
+    first = seen.view(torch.uint8).argmax(-2, keepdim=True).expand(*k.shape[:2], 1, k.shape[-1])
+    total = k.sum(dim=-2, keepdim=True) - k.gather(-2, first)
+    return total / (seen.sum(dim=-2, keepdim=True) - 1).clamp_min(1)
