@@ -172,10 +172,18 @@ def test_singular_values_and_effective_rank(tolerance):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("kind", ["no gap", "heads", "small heads", "bfloat16"])
-def test_an_accelerator_gives_the_same(kind, tolerance):
-    here, there = certified_stable_rank(SPECTRA[kind]), certified_stable_rank(SPECTRA[kind].cuda())
+def test_bounds_from_an_accelerator_enclose_the_full_decomposition_too(kind, tolerance):
+    weight, room = SPECTRA[kind], tolerance("spectrum.stable_rank")
+    there = certified_stable_rank(weight.cuda())
     assert there.value.is_cuda
-    assert ((there.value.cpu() / here.value - 1).abs() <= tolerance("spectrum.stable_rank")).all()
+    value, lower, upper = (bound.cpu() for bound in there)
+    singular = torch.linalg.svdvals(weight.double())
+    exact = singular.square().sum(-1) / singular[..., 0].square()
+    assert (lower <= exact * (1 + room)).all()
+    assert (upper >= exact * (1 - room)).all()
+    assert ((upper - lower) <= 2 * tolerance("spectrum.certified") * value).all()
+    if kind == "small heads":  # whose eigenvalues are all computed
+        assert ((value / exact - 1).abs() <= room).all()
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (200, 40), (40, 200), (3, 5, 20, 30), (1, 7)])
