@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from joma.measure.attention import attention_entropy, attention_statistics
+from joma.measure.attention.statistics import attention_entropy, attention_statistics
 from table import machine, print_json, show
 
 HEADS, WIDTH = 12, 64

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from joma.measure.spectrum import certified_stable_rank
+from joma.measure.spectra.spectrum import certified_stable_rank
 from table import machine, print_json, show
 
 NUM_LAYERS, WIDTH = 6, 512

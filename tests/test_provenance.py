@@ -43,10 +43,10 @@ def test_the_digest_is_the_same_wherever_the_package_lies(package):
 
 def test_a_changed_moved_or_added_module_changes_the_digest(package):
     seen = {digest(package)}
-    module = package / "measure" / "spectrum.py"
+    module = package / "measure" / "spectra" / "spectrum.py"
     module.write_text(module.read_text() + "\n# changed\n")
     seen.add(digest(package))
-    module.rename(module.with_name("spectra.py"))
+    module.rename(module.with_name("spectral.py"))
     seen.add(digest(package))
     (package / "measure" / "new.py").touch()
     seen.add(digest(package))

@@ -7,7 +7,7 @@ and ``joma.watch``, which is imported when it is first asked for, so that ``joma
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from joma.measure.watching import watch
+    from joma.measure.watch.watching import watch
 
 __all__ = ["__version__", "watch"]
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "watch":
-        from joma.measure.watching import watch
+        from joma.measure.watch.watching import watch
 
         return watch
     raise AttributeError(f"module 'joma' has no attribute {name!r}")

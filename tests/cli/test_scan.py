@@ -169,7 +169,7 @@ def test_a_source_that_is_one_model_takes_every_core_and_a_step_of_a_series_one(
 
 
 def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
-    from joma.measure import engines
+    from joma.measure.scan import engines
 
     measure, done = engines.measure_step, []
 

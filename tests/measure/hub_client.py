@@ -5,7 +5,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from joma.measure import hub
+from joma.saved import hub
 
 
 def point_to(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

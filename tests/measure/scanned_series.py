@@ -6,9 +6,9 @@ import torch
 from faulty_series import write_series
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from joma.measure.checkpoints import open_series
-from joma.measure.measures import choose_measures
-from joma.measure.scanning import Plan
+from joma.measure.scan.measures import choose_measures
+from joma.measure.scan.steps import Plan
+from joma.saved.series import open_series
 
 NUM_TOKENS = 64
 

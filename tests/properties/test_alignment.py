@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from joma.measure.alignment import alignment, correlations
+from joma.measure.latents.alignment import alignment, correlations
 from tolerances import TOLERANCES
 
 CORRELATION = TOLERANCES["alignment.correlation"].bound

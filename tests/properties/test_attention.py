@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joma.measure.attention import attention_entropy, key_share
+from joma.measure.attention.statistics import attention_entropy, key_share
 from tolerances import TOLERANCES
 
 ENTROPY = TOLERANCES["attention.entropy"].bound

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joma.measure.attention import attention_statistics, visible_keys
+from joma.measure.attention.statistics import attention_statistics, visible_keys
 from tolerances import TOLERANCES
 
 ENTROPY = TOLERANCES["attention.entropy"].bound

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joma.measure.spectrum import certified_stable_rank, effective_rank, spectral_norm, stable_rank
+from joma.measure.spectra.spectrum import certified_stable_rank, effective_rank, spectral_norm, stable_rank
 from tolerances import TOLERANCES
 
 RANK = TOLERANCES["spectrum.stable_rank"].bound

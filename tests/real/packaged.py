@@ -16,11 +16,11 @@ import time
 
 import torch
 
-from joma.measure.building import built, needed_names
-from joma.measure.checkpoints import open_series
-from joma.measure.scanning import Plan, measure_step
-from joma.train.probe_text import probe_sequences, tokenizer_of
-from joma.train.text import read_text
+from joma.measure.models.building import built, needed_names
+from joma.measure.scan.steps import Plan, measure_step
+from joma.saved.series import open_series
+from joma.train.text.probe import probe_sequences, tokenizer_of
+from joma.train.text.reading import read_text
 
 
 def peak_bytes() -> int:

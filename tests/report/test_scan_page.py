@@ -14,8 +14,8 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from joma.charts import Heatmap
-from joma.measure.scan_store import Row, StepResult
-from joma.measure.verification import Suspect, Verification
+from joma.measure.scan.results import Row, StepResult
+from joma.measure.scan.verification import Suspect, Verification
 from joma.report.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
 from joma.report.scan import (
     Scan,

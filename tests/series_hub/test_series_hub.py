@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from joma.cli import main
 from joma.train.series import SeriesRecipe, train_series
-from joma.train.text import read_text
-from joma.train.tokenizers import learned_tokenizer
-from joma.train.vocabulary import tokenize
+from joma.train.text.reading import read_text
+from joma.train.text.tokenizers import learned_tokenizer
+from joma.train.text.vocabulary import tokenize
 
 FAMILIES = ("gpt_neox", "opt")
 RECIPE = SeriesRecipe(num_steps=80, save_every=8, learning_rate=3e-3, length=32, width=32)

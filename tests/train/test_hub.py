@@ -15,7 +15,7 @@ from tiny import tiny_law
 
 from joma.errors import BadInput
 from joma.train.hierarchies import as_dataset
-from joma.train.text import read_text
+from joma.train.text.reading import read_text
 
 LINES = {
     "test": ["", " left alone \n"],
@@ -29,16 +29,16 @@ configs:
 """ + "".join(f"  - split: {part}\n    path: wikitext-2-v1/{part}-*\n" for part in LINES)
 
 READ_WIKITEXT = """
-from joma.train.text import read_text
-from joma.train.vocabulary import tokenize
+from joma.train.text.reading import read_text
+from joma.train.text.vocabulary import tokenize
 import json
 text = read_text("wikitext2")
 print(json.dumps([text.train, text.held_out, text.description, len(tokenize(text).train)]))
 """
 USE_TOKENIZERS = """
 from joma.errors import BadInput
-from joma.train.text import Text
-from joma.train.vocabulary import tokenize
+from joma.train.text.reading import Text
+from joma.train.text.vocabulary import tokenize
 import json
 text, found = Text("sample", "a sample", "the cat and the hat", "cat"), {}
 for name in ("words", "code", "absent"):

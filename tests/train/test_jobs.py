@@ -14,7 +14,7 @@ from joma.train.checkpoints import checkpoint_paths
 from joma.train.hierarchies import save_law
 from joma.train.jobs import train_all
 from joma.train.run import Run
-from joma.train.vocabulary import save_tokens, shuffled
+from joma.train.text.vocabulary import save_tokens, shuffled
 
 RECIPE = tiny_recipe(num_steps=60)
 ENDLESS = tiny_recipe(num_steps=1_000_000, probe_every=1000)

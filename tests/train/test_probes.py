@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
-from joma.measure.probing import attention_rows
+from joma.measure.watch.probing import attention_rows
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, seed_of

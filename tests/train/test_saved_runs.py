@@ -11,14 +11,14 @@ import torch
 from tiny import tiny_law, tiny_law_recipe, tiny_recipe
 
 from joma.errors import BadInput
-from joma.measure.checkpoints import open_series
-from joma.measure.measures import choose_measures
-from joma.measure.scanning import Plan, measure_step
+from joma.measure.scan.measures import choose_measures
+from joma.measure.scan.steps import Plan, measure_step
+from joma.saved.series import open_series
 from joma.train.loop import train
 from joma.train.run import load_run
 from joma.train.saved_runs import run_probe, saved_decoder
-from joma.train.text import Text
-from joma.train.vocabulary import save_tokens, shuffled, tokenize
+from joma.train.text.reading import Text
+from joma.train.text.vocabulary import save_tokens, shuffled, tokenize
 
 SAME_AS_WHILE_TRAINING = {
     "attention_entropy_nats": "attention_entropy_nats",

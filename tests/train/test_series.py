@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM, OPTForCausalLM
 
 from joma.errors import BadInput, InvalidArgument, RunFailed
-from joma.measure.checkpoints import open_series
+from joma.saved.series import open_series
 from joma.train import series
 from joma.train.series import SeriesRecipe, step_folder, train_series
-from joma.train.text import Text
-from joma.train.tokenizers import learned_tokenizer
-from joma.train.vocabulary import tokenize
+from joma.train.text.reading import Text
+from joma.train.text.tokenizers import learned_tokenizer
+from joma.train.text.vocabulary import tokenize
 
 RECIPE = SeriesRecipe(num_steps=20, save_every=8, learning_rate=3e-3, batch_size=4, length=16, width=16, num_heads=2)
 WORDS = "the cat saw the dog and the dog saw the cat. who saw whom? nobody knows, said the owl.\n"

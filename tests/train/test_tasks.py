@@ -11,7 +11,7 @@ from joma.problem.tree import balanced_tree
 from joma.train.decoder import Decoder
 from joma.train.hierarchies import HierarchyStream, save_law
 from joma.train.tasks import load_data, task_of
-from joma.train.vocabulary import Tokens, save_tokens, shuffled
+from joma.train.text.vocabulary import Tokens, save_tokens, shuffled
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.train.decoder import DecoderConfig
 from joma.train.recipes import Recipe, hierarchy_recipe
-from joma.train.vocabulary import Tokens
+from joma.train.text.vocabulary import Tokens
 
 NUM_WORDS = 20
 

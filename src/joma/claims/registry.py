@@ -1,7 +1,7 @@
 """The registry: which claims there are, and how each is put to the test.
 
-A claim file defines one function and registers it; every module of this package whose name does not start with
-one of the house's own (``registry``, ``workspace``, ``evaluation``) is a claim file and is found by itself.
+A claim file defines one function and registers it; every module of this package but those that claims share is a claim
+file and is found by itself.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from joma.claims.workspace import Workspace
     from joma.records import Agreement
 
-_HOUSE = frozenset(
-    {"registry", "association", "hierarchies", "workspace", "evaluation", "networks"}
-    | {"series", "series_subject", "series_published"}
+_SHARED = frozenset(
+    {"registry", "workspace", "evaluation", "text.networks", "hierarchy.association", "hierarchy.levels"}
+    | {"series.subjects", "series.subject", "series.published"}
 )
 
 
@@ -70,9 +70,9 @@ def claim(
 
 def all_claims() -> dict[str, Claim]:
     """Every claim by id, in the order of ``REFERENCES``."""
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _HOUSE:
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name.removeprefix(f"{package.__name__}.") not in _SHARED:
+            importlib.import_module(module.name)
     return {id: _claims[id] for id in REFERENCES if id in _claims}
 
 

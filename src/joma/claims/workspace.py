@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from joma.problem.tree import Law
     from joma.train.recipes import Recipe
     from joma.train.run import Run
-    from joma.train.vocabulary import Tokens
+    from joma.train.text.vocabulary import Tokens
 
 
 class Profile(StrEnum):
@@ -80,8 +80,8 @@ class Workspace:
             BadInput: the text cannot be read, or is too short for the networks of the paper's Figure 6.
         """
         from joma.train.recipes import Recipe
-        from joma.train.text import read_text
-        from joma.train.vocabulary import load_tokens, require_tokens, save_tokens, tokenize
+        from joma.train.text.reading import read_text
+        from joma.train.text.vocabulary import load_tokens, require_tokens, save_tokens, tokenize
 
         path = self._tokens_path("text")
         if path.exists():
@@ -106,7 +106,7 @@ class Workspace:
                 text's words in random order (another order for every seed).
         """
         from joma.train.jobs import train_all
-        from joma.train.vocabulary import save_tokens, shuffled
+        from joma.train.text.vocabulary import save_tokens, shuffled
 
         tokens = self.tokens()
         jobs = []

@@ -18,10 +18,10 @@ from jsonargparse.typing import PositiveInt
 from joma.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
-    from joma.measure.checkpoints import Series
-    from joma.measure.scanning import Plan
-    from joma.measure.verification import Verification
+    from joma.measure.scan.steps import Plan
+    from joma.measure.scan.verification import Verification
     from joma.report.scan import Scan
+    from joma.saved.series import Series
 
 DEFAULT_LENGTH = 512
 NUM_SEQUENCES = 8
@@ -70,7 +70,7 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
 
 def run(options: Any) -> int:
     """Look at the series, measure it, write, print, return the exit status."""
-    from joma.measure.measures import choose_measures
+    from joma.measure.scan.measures import choose_measures
 
     started = time.monotonic()
     measures = choose_measures([name.strip() for name in options.measure.split(",") if name.strip()])
@@ -110,7 +110,7 @@ def _check_together(options: Any) -> None:
 
 
 def _series(options: Any, folder: Path) -> Series:
-    from joma.measure.checkpoints import open_series
+    from joma.saved.series import open_series
 
     open_with = partial(
         open_series,
@@ -163,7 +163,7 @@ def chosen_steps(text: str, there: tuple[int, ...]) -> list[int]:
 
 def _verified(series: Series) -> Verification:
     from joma.cli.progress import shown_if_slow
-    from joma.measure.verification import verify
+    from joma.measure.scan.verification import verify
 
     with shown_if_slow("looking at the steps") as tell:
         return verify(series, progress=tell)
@@ -199,9 +199,9 @@ def _warn(verification: Verification, options: Any) -> None:
 def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan, str]:
     import os
 
-    from joma.measure.families import kind_of
-    from joma.measure.measures import kinds_of
-    from joma.measure.scanning import Plan
+    from joma.measure.models.families import kind_of
+    from joma.measure.scan.measures import kinds_of
+    from joma.measure.scan.steps import Plan
 
     # A model alone may use the whole machine. The steps of a series have one thread each, which is faster for all of
     # them, and so has a single one that is chosen: its numbers are to stand beside theirs.
@@ -217,8 +217,8 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
     config, longest = series.last(partial(_config_and_context, series))
     if kind_of(config) == "joma":
         return _plan_of_run(options, series, measures, config, num_threads)
-    from joma.train.probe_text import probe_sequences, tokenizer_of
-    from joma.train.text import read_text
+    from joma.train.text.probe import probe_sequences, tokenizer_of
+    from joma.train.text.reading import read_text
 
     length = _length(options, longest)
     text = read_text(options.text)
@@ -232,7 +232,7 @@ def _plan_of_run(
     options: Any, series: Series, measures: tuple[str, ...], config: Mapping[str, Any], num_threads: int
 ) -> tuple[Plan, str]:
     """A network of our own reads what it was measured on while it trained, unless something else is asked for."""
-    from joma.measure.scanning import Plan
+    from joma.measure.scan.steps import Plan
     from joma.train.saved_runs import run_probe, saved_decoder
 
     if options.tokenizer is not None:
@@ -246,8 +246,8 @@ def _plan_of_run(
 
 def _config_and_context(series: Series, step: int) -> tuple[Mapping[str, Any], int | None]:
     """A step's configuration, and how many tokens its model can read at once where that says so."""
-    from joma.measure.building import longest_context
-    from joma.measure.families import kind_of
+    from joma.measure.models.building import longest_context
+    from joma.measure.models.families import kind_of
 
     config = series.checkpoint(step).config
     return config, None if kind_of(config) == "joma" else longest_context(config)
@@ -270,9 +270,9 @@ def _scanned(
 ) -> tuple[Scan, bool]:
     """Measure what is not measured yet; an interruption leaves the finished steps there."""
     from joma.cli.progress import shown_if_slow
-    from joma.measure.engines import measured
-    from joma.measure.scan_store import ScanStore
-    from joma.measure.scanning import is_current
+    from joma.measure.scan.engines import measured
+    from joma.measure.scan.results import ScanStore
+    from joma.measure.scan.steps import is_current
     from joma.report.scan import Scan
 
     store = ScanStore(folder, plan.settings)

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from joma.measure.alignment import Alignment, Match, alignment
+from joma.measure.latents.alignment import Alignment, Match, alignment
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree, Law, Samples, digest
 from joma.report.rows import hierarchy_of, rows_of

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from joma.files import replacing
-from joma.measure.measures import MEASURES
-from joma.measure.recovery import Interval, Recovery, recovery
-from joma.measure.scan_store import Row, StepResult
-from joma.measure.verification import Suspect, Verification
+from joma.measure.curves.recovery import Interval, Recovery, recovery
+from joma.measure.scan.measures import MEASURES
+from joma.measure.scan.results import Row, StepResult
+from joma.measure.scan.verification import Suspect, Verification
 from joma.report.words import format_bytes, format_number, format_seconds
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from joma.charts import Chart, Curve, Heatmap
-from joma.measure.measures import MEASURES
-from joma.measure.scan_store import StepResult
+from joma.measure.scan.measures import MEASURES
+from joma.measure.scan.results import StepResult
 from joma.records import Estimate
 from joma.report.scan import FIRST_ROLE, RECOVERING, Course, Scan, courses, last_result, suspect_note, title_of
 

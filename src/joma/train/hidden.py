@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from joma.measure.alignment import max_pooled
+from joma.measure.latents.alignment import max_pooled
 from joma.train.decoder import Decoder
 
 _NUM_AT_ONCE = 512

@@ -1,6 +1,6 @@
 """What is measured in a network while it trains, always on the same held-out sequences.
 
-Metric names for a text, each a mean over queries (``joma.measure.calls.Queries``) and probe sequences:
+Metric names for a text, each a mean over queries (``joma.measure.capture.calls.Queries``) and probe sequences:
 
     attention_entropy_nats                 per layer and head
     attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
@@ -33,14 +33,14 @@ import torch
 from torch import Tensor
 
 from joma.journal import Row
-from joma.measure.attention import attention_entropy, first_token_share, key_share, visible_keys
-from joma.measure.calls import AttentionCall, mean_over_queries
-from joma.measure.spectrum import stable_rank
+from joma.measure.attention.statistics import attention_entropy, first_token_share, key_share, visible_keys
+from joma.measure.capture.calls import AttentionCall, mean_over_queries
+from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, next_token_loss, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
-from joma.train.vocabulary import Tokens
+from joma.train.text.vocabulary import Tokens
 
 
 def held_out_windows(tokens: Tokens, num: int, length: int) -> Tensor:

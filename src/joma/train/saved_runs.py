@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from joma.errors import BadInput, cause_of
-from joma.measure.building import require_finite
+from joma.measure.models.building import require_finite
 from joma.problem.laws import law_from_json
 from joma.train.decoder import Decoder
 from joma.train.probes import held_out_samples, held_out_windows
 from joma.train.recipes import Recipe, recipe_from_json
-from joma.train.vocabulary import Tokens, load_tokens, require_tokens
+from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
 
 class OfLabels(nn.Module):
@@ -40,7 +40,7 @@ class OfLabels(nn.Module):
 
 
 def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head: bool) -> nn.Module:
-    """Build the network of a saved step, ready to be looked at; what ``joma.measure.scanning.Plan.build`` asks for.
+    """Build the network of a saved step, ready to be looked at; what ``joma.measure.scan.steps.Plan.build`` asks for.
 
     Args:
         config: as the run's ``config.json`` has it.

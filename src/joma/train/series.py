@@ -23,7 +23,7 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing, write_json
 from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
 from joma.train.run import locked
-from joma.train.vocabulary import Tokens, require_tokens
+from joma.train.text.vocabulary import Tokens, require_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,7 +18,7 @@ from joma.train.decoder import Decoder, next_token_loss
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
 from joma.train.recipes import NUM_GROUPS, Recipe
-from joma.train.vocabulary import Tokens, load_tokens, require_tokens
+from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
 Data = Tokens | Law
 """What can be learned from."""

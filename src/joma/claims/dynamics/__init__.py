@@ -1,0 +1,1 @@
+"""Claims on the dynamics with attention integrated out: Theorems 2 to 4."""

@@ -1,0 +1,1 @@
+"""Claims on latent hierarchies: Theorem 5 and what networks find."""

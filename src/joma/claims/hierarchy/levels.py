@@ -1,0 +1,92 @@
+"""What the claims on learned hierarchies share: how well each layer of a network stands for its level of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, SupportsFloat
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from joma.charts import Curve, Role
+from joma.errors import RunFailed
+from joma.measure.latents.alignment import Alignment, Matching, alignment
+from joma.records import Estimate
+from joma.train.decoder import Decoder
+from joma.train.hidden import pooled_hidden
+from joma.train.run import Run
+
+Scores = Float[np.ndarray, "..."]
+
+
+def level_by_level(
+    decoder: Decoder,
+    tokens: Tensor,
+    presence: Sequence[Tensor],
+    *,
+    num_permutations: int = 1,
+    groups: Tensor | None = None,
+    first_layer: int = 0,
+) -> list[Alignment]:
+    """Alignment of the max-pooled hidden units of layer s + ``first_layer`` with the latents of level s.
+
+    Args:
+        decoder: has a layer for every level.
+        tokens: (B, L).
+        presence: of the latents of each level, the level just above the tokens first.
+        num_permutations, groups: as in ``joma.measure.latents.alignment``.
+        first_layer: where level 0 is looked for.
+    """
+    layers = pooled_hidden(decoder, tokens)[first_layer:]
+    return [
+        alignment(units, latents, num_permutations=num_permutations, groups=groups)
+        for units, latents in zip(layers, presence, strict=True)
+    ]
+
+
+def score_of(matching: Matching, which: Literal["mean", "chance", "corrected", "p_value"] = "mean") -> float:
+    """One number of a matching: its mean score, that of shuffled latents, the score corrected for it, its p-value.
+
+    Raises:
+        RunFailed: there is none.
+    """
+    value = getattr(matching, which)
+    if value is None:
+        raise RunFailed(
+            f"no alignment could be measured: {matching.reason}",
+            kept="the networks are kept",
+            remedy="measure on more samples, or on a law in which latents vary",
+        )
+    return value
+
+
+def gain(learned: Scores, untrained: Scores) -> Scores:
+    """How much of what the untrained network leaves open was found: 0 nothing, 1 everything, below 0 less than it."""
+    return (learned - untrained) / (1 - untrained)
+
+
+def accuracy(run: Run) -> float:
+    """The held-out share of labels told right after the last step."""
+    last = run.recipe.num_steps
+    return next(
+        entry.value for entry in run.measurements() if entry.metric == "validation_accuracy" and entry.step == last
+    )
+
+
+def untrained(run: Run) -> Decoder:
+    """The network as it was before its first step."""
+    return Decoder(run.recipe.decoder, run.recipe.seed).eval()
+
+
+def over_seeds(values: Iterable[SupportsFloat]) -> Estimate:
+    """One number for each seed."""
+    return Estimate(tuple(float(value) for value in values))
+
+
+def curve_of(
+    label: str, x: Sequence[float], values: Float[np.ndarray, "seeds x"], role: Role, group: str = ""
+) -> Curve:
+    """The mean over seeds, with a band from the lowest to the highest."""
+    low, mean, high = (part.tolist() for part in (values.min(0), values.mean(0), values.max(0)))
+    return Curve(label, tuple(map(float, x)), mean, low, high, role=role, group=group)

@@ -1,0 +1,1 @@
+"""Claims on series of checkpoints of models of known families."""

@@ -1,0 +1,186 @@
+"""The networks that the claims on real text compare: shared, so that each is trained once; and their curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from joma.charts import Curve, Role
+from joma.claims.workspace import Profile, Workspace
+from joma.errors import RunFailed
+from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for
+from joma.records import Estimate
+from joma.train.recipes import Recipe, paper_figure6
+from joma.train.run import Run
+from joma.train.text.vocabulary import Tokens
+
+
+@dataclass(frozen=True)
+class Study:
+    """How long the networks of a profile are trained, how often probed, and how many of each there are."""
+
+    num_steps: int
+    learning_rate: float
+    probe_every: int
+    num_seeds: int
+
+
+STUDIES = {
+    Profile.QUICK: Study(num_steps=800, learning_rate=1e-3, probe_every=25, num_seeds=4),
+    Profile.FULL: Study(num_steps=6000, learning_rate=1e-4, probe_every=100, num_seeds=5),
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """One quantity over training, one row per seed.
+
+    Args:
+        steps: optimiser steps done at each probe.
+        values: (seeds, probes).
+    """
+
+    steps: tuple[int, ...]
+    values: Curves
+
+    def rebounds(self) -> list[Rebound]:
+        """How far each seed's curve falls and comes back, read where the other seeds say the bottom is."""
+        return rebounds(self.values, steps_stood_for(self.steps))
+
+    def between(self, first: int, last: float = math.inf) -> Course:
+        """The course from one step to another, both included."""
+        kept = [idx for idx, at in enumerate(self.steps) if first <= at <= last]
+        return Course(tuple(self.steps[idx] for idx in kept), self.values[:, kept])
+
+    def in_random_order(self, repetition: int) -> Course:
+        """The same values with the probes of every seed shuffled: a curve without a course."""
+        generator = np.random.default_rng(repetition)
+        return replace(self, values=np.stack([generator.permutation(row) for row in self.values]))
+
+    def curve(self, label: str, role: Role = "measured", group: str = "") -> Curve:
+        """The mean over seeds, with one standard deviation to either side as its band."""
+        mean = self.values.mean(axis=0)
+        spread = self.values.std(axis=0, ddof=1) if len(self.values) > 1 else np.zeros_like(mean)
+        return Curve(
+            label,
+            tuple(map(float, self.steps)),
+            tuple(mean.tolist()),
+            tuple((mean - spread).tolist()),
+            tuple((mean + spread).tolist()),
+            role=role,
+            group=group or label,
+        )
+
+
+def study(workspace: Workspace) -> Study:
+    """The sizes of the workspace's profile, with the number of seeds that was asked for."""
+    sizes = STUDIES[workspace.profile]
+    return replace(sizes, num_seeds=len(workspace.seeds(sizes.num_seeds)))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of network: which, what it reads, how long it learns.
+
+    Args:
+        name: out of ``joma.train.recipes.VARIANTS``.
+        shuffle_words: learn the text's words in random order, another order for every seed.
+        output_bias: ``unigram``: the output bias starts at the words' log frequencies.
+        num_steps: how long, if not as long as the study says.
+    """
+
+    name: str = "full network"
+    shuffle_words: bool = False
+    output_bias: Literal["zero", "unigram"] = "zero"
+    num_steps: int | None = None
+
+    def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
+        """The complete description of one such network."""
+        words = "_shuffled-words" if self.shuffle_words else ""
+        bias = "_unigram-bias" if self.output_bias == "unigram" else ""
+        num_steps = self.num_steps or sizes.num_steps
+        return paper_figure6(
+            vocabulary_size,
+            variant=self.name,
+            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}_{num_steps}-steps_seed-{seed}",
+            num_steps=num_steps,
+            seed=seed,
+            learning_rate=sizes.learning_rate,
+            probe_every=sizes.probe_every,
+            output_bias=self.output_bias,
+        )
+
+
+def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]]:
+    """Train every variant once per seed, all at a time, which keeps every core busy to the end."""
+    sizes, vocabulary_size = study(workspace), len(workspace.tokens().vocabulary)
+    wanted = [
+        (variant.recipe(vocabulary_size, sizes, seed), variant.shuffle_words)
+        for variant in variants
+        for seed in range(sizes.num_seeds)
+    ]
+    runs = iter(workspace.train(wanted))
+    return [[next(runs) for _ in range(sizes.num_seeds)] for _ in variants]
+
+
+def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
+    """Read one metric of several runs, averaged over heads.
+
+    Args:
+        runs: one per seed, probed at the same steps.
+        metric: its name in the metrics table.
+        layer: which layer; ``None`` for a metric of the whole network.
+    """
+    rows: list[dict[int, list[float]]] = []
+    for run in runs:
+        by_step: dict[int, list[float]] = {}
+        for entry in run.measurements():
+            if entry.metric == metric and entry.layer == layer:
+                by_step.setdefault(entry.step, []).append(entry.value)
+        rows.append(by_step)
+    steps = tuple(sorted(rows[0]))
+    return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
+
+
+def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
+    """The names under which a metric is kept for groups of ``positions`` or of ``probes``, the lowest first."""
+    prefix = f"{metric}/{kind}_"
+    names = {entry.metric for entry in run.measurements() if entry.metric.startswith(prefix)}
+    return sorted(names, key=lambda name: int(name.removeprefix(prefix).split("_")[0]))
+
+
+def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
+    """Return the first probed step at which the runs together beat what word frequencies alone can predict.
+
+    Before it a network learns which words are frequent, which needs no context: attention moves then too, on words in
+    random order as on real ones, and that is another phenomenon than the one the theory explains.
+
+    Raises:
+        RunFailed: they never do.
+    """
+    loss, bound = course(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
+    below = np.flatnonzero(loss.values.mean(axis=0) < bound)
+    if not len(below):
+        raise RunFailed(
+            f"after {loss.steps[-1]} steps the network predicts no better than word frequencies do "
+            f"({loss.values[:, -1].mean():.2f} nats against {bound:.2f})",
+            kept="its runs are kept",
+            remedy="give a text with word order to learn, or more of it",
+        )
+    return loss.steps[below[0]]
+
+
+def unigram_loss(tokens: Tokens) -> float:
+    """Return the held-out loss, in nats per token, of predicting every token by its frequency in training."""
+    size = len(tokens.vocabulary)
+    counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # a word never seen must not cost infinitely much
+    return float(-np.log(counts / counts.sum())[tokens.held_out.numpy()].mean())
+
+
+def estimate(found: Sequence[Rebound], read: Callable[[Rebound], float], unit: str) -> Estimate:
+    """One number of every seed's rebound."""
+    return Estimate(tuple(read(entry) for entry in found), unit)

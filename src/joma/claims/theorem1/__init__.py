@@ -1,0 +1,1 @@
+"""Claims on Theorem 1: attention and MLP move together."""

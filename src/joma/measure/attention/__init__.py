@@ -1,0 +1,1 @@
+"""How softmax attention is spread over its keys, without the L×S matrix."""

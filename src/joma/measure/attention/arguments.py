@@ -1,0 +1,131 @@
+"""What attention is measured on: arguments checked, raised to full precision, and put into one record of who sees whom.
+
+Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.bias import CausalBias, CausalVariant
+
+from joma.errors import InvalidArgument
+from joma.measure.attention.visibility import Visibility
+
+
+def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:
+    """Spread (H,) sink logits over queries."""
+    if sinks.shape != q.shape[1:2] or not sinks.is_floating_point():
+        raise InvalidArgument(
+            function,
+            "sinks",
+            required=f"a float tensor of shape ({q.shape[1]},), one logit per query head",
+            received=f"{str(sinks.dtype).removeprefix('torch.')} of shape {tuple(sinks.shape)}",
+            remedy="pass the sink logits of this layer alone",
+        )
+    return sinks.detach().to(q)[:, None].expand(q.shape[:-1])
+
+
+def require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
+    """Refuse what is no number of positions."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        required = "a whole number of positions, 1 or more, or None"
+        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
+
+
+def require_positive(function: str, name: str, value: float | None) -> None:
+    """Refuse what is neither ``None`` nor a positive number."""
+    if value is not None and not 0 < value < math.inf:
+        raise InvalidArgument(
+            function,
+            name,
+            required="positive and finite, or None",
+            received=f"{value}",
+            remedy="pass None where the model has none",
+        )
+
+
+def checked(
+    function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Visibility, float]:
+    """Raise queries and keys to full precision, and put what hides keys together."""
+    if (
+        q.dim() != 4
+        or k.dim() != 4
+        or q.shape[0] != k.shape[0]
+        or q.shape[-1] != k.shape[-1]
+        or q.shape[1] % k.shape[1]
+    ):
+        raise InvalidArgument(
+            function,
+            "k",
+            required="of shape (batch, key heads, keys, head dim), the key heads dividing the query heads",
+            received=f"{tuple(k.shape)} beside q of {tuple(q.shape)}",
+            remedy="transpose both to (batch, heads, length, head dim)",
+        )
+    if not q.numel() or not k.numel():
+        raise InvalidArgument(
+            function,
+            "q" if not q.numel() else "k",
+            required="at least one query and one key",
+            received=f"empty, of shape {tuple(q.shape if not q.numel() else k.shape)}",
+            remedy="skip empty batches",
+        )
+    if is_causal and attn_mask is not None:
+        raise InvalidArgument(
+            function,
+            "attn_mask",
+            required="None where is_causal=True",
+            received="given as well",
+            remedy="fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()",
+        )
+    dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
+    q, k = q.detach().to(dtype), k.detach().to(dtype)
+    visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
+    if isinstance(attn_mask, CausalBias):
+        visibility = _causal(function, visibility, attn_mask)
+    else:
+        visibility = visibility._replace(mask=_four_axes(function, q, k, attn_mask))
+    return q, k, visibility, q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibility:
+    """Read the rule off a mask that is nothing but a rule; its memory holds no numbers."""
+    size, stated = visibility[:2], (bias.seq_len_q, bias.seq_len_kv)
+    if stated != size:
+        raise InvalidArgument(
+            function,
+            "attn_mask",
+            required=f"a causal bias of {size[0]} queries and {size[1]} keys",
+            received=f"one of {stated[0]} and {stated[1]}",
+            remedy="make it of q.shape[-2] and k.shape[-2]",
+        )
+    lead = size[1] - size[0] if bias.variant == CausalVariant.LOWER_RIGHT else 0
+    return visibility._replace(is_causal=True, lead=lead)
+
+
+def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
+    if mask is None:
+        return None
+    if type(mask) not in (Tensor, nn.Parameter):
+        raise InvalidArgument(
+            function,
+            "attn_mask",
+            required="a plain tensor, or torch's CausalBias",
+            received=f"a {type(mask).__name__}, whose numbers may not say what it hides",
+            remedy="write it out as a bool tensor (True = attend)",
+        )
+    full = (*q.shape[:-1], k.shape[-2])
+    fits = mask.dim() <= 4 and all(a in (1, b) for a, b in zip(mask.shape[::-1], full[::-1], strict=False))
+    if not fits or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise InvalidArgument(
+            function,
+            "attn_mask",
+            required=f"bool or float, broadcastable to {full}",
+            received=f"{str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}",
+            remedy="True (or 0.0) lets a query attend, False (or -inf) hides a key",
+        )
+    return mask.detach()[(None,) * (4 - mask.dim())]

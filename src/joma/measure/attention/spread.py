@@ -1,0 +1,254 @@
+"""One pass over queries and keys that says how each query's attention is spread, without the L×S matrix.
+
+A fused kernel of torch gives it in one call where the scores are scale · q·k and keys are only ever hidden; its
+values are the keys themselves (docs/theory, section 6). Anything else (additive biases, soft-capping, devices
+without such a kernel) goes block by block in plain torch, in memory of O(L·E).
+
+Spreads over separate keys can be joined, which is how blocks, the first key and sink logits come together.
+
+Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from joma.measure.attention.visibility import Visibility
+from joma.measure.precision import full_precision
+
+_ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, so that they stay in cache
+_HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
+_FEW = 4  # roundings that an entropy is off by where its log-sum-exp is off by one
+_ENTRIES_ELSEWHERE = 2**24  # ... and enough to keep an accelerator busy
+
+
+class Spread(NamedTuple):
+    """How softmax attention is spread over some keys, for each query; all (B, H, L).
+
+    Args:
+        lse: log Σ exp(s) over those keys; −inf where the query sees none of them.
+        entropy_nats: entropy of softmax(s) over those keys; 0 where the query sees none.
+        rounding: of the entropy, in nats: half a unit in the last place of what cancels in it; real errors are a few.
+        lse_rounding: of lse; real errors are about as large.
+        lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` where nobody asked.
+    """
+
+    lse: Tensor
+    entropy_nats: Tensor
+    rounding: Tensor
+    lse_rounding: Tensor
+    lse_doubled: Tensor | None = None
+
+
+def joined(one: Spread, other: Spread) -> Spread:
+    """Give the spread over two separate sets of keys together.
+
+    With w the share that falls on the first set: H = w H₁ + (1 − w) H₂ − w log w − (1 − w) log(1 − w).
+    """
+    nothing = (one.lse == -math.inf) & (other.lse == -math.inf)
+    odds = (one.lse - other.lse).masked_fill(nothing, 0)
+    share, rest = odds.sigmoid(), (-odds).sigmoid()
+    mixing = torch.special.entr(share) + torch.special.entr(rest)
+    entropy = share * one.entropy_nats + rest * other.entropy_nats + mixing
+    sensitivity = share * rest * (odds + one.entropy_nats - other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
+    of_odds = (one.lse_rounding + other.lse_rounding) / _FEW
+    rounding = share * one.rounding + rest * other.rounding + sensitivity * of_odds
+    lse_rounding = share * one.lse_rounding + rest * other.lse_rounding
+    doubled = None
+    if one.lse_doubled is not None and other.lse_doubled is not None:
+        doubled = torch.logaddexp(one.lse_doubled, other.lse_doubled)
+    lse = torch.logaddexp(one.lse, other.lse)
+    entropy, rounding, lse_rounding = (part.masked_fill(nothing, 0) for part in (entropy, rounding, lse_rounding))
+    return Spread(lse, entropy, rounding, lse_rounding, doubled)
+
+
+def spread_over_one(score: Tensor) -> Spread:
+    """Give the spread over a single key with that score."""
+    zero = torch.zeros_like(score)
+    return Spread(score, zero, zero, _HALF[score.dtype] * score.abs(), 2 * score)
+
+
+def spread_over_one_each(
+    q: Tensor, k: Tensor, seen: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None = None
+) -> Spread:
+    """Give the spread of each query over one key of its own, or of one that all share.
+
+    Args:
+        q: (B, H, L, E).
+        k: (B, H, L or 1, E).
+        seen: whether a query sees its key; broadcastable to (B, H, L).
+        bias: is added to scores; broadcastable to (B, H, L).
+        scale, softcap: as in ``spread_over_keys``.
+    """
+    with full_precision(q.device):
+        score = scale * (torch.linalg.vecdot(q, k) if k.shape[2] > 1 else (q @ k.mT)[..., 0])
+    score = score if softcap is None else softcap * (score / softcap).tanh()
+    score = (score if bias is None else score + bias).where(seen, -math.inf)
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # of what scores are sums of
+    return spread_over_one(score)._replace(lse_rounding=(_HALF[q.dtype] * abs(scale) * size).where(seen, 0))
+
+
+def spread_over_none(q: Tensor) -> Spread:
+    """Give the spread of queries q (B, H, L, E) that see nothing."""
+    nothing, zero = q.new_full(q.shape[:-1], -math.inf), q.new_zeros(q.shape[:-1])
+    return Spread(nothing, zero, zero, zero, nothing)
+
+
+def preceded_by_none(spread: Spread, num_queries: int) -> Spread:
+    """Put that many queries that see nothing before those of a spread."""
+    lse, entropy, rounding, lse_rounding, doubled = spread
+    before = (num_queries, 0)
+    return Spread(
+        pad(lse, before, value=-math.inf),
+        pad(entropy, before),
+        pad(rounding, before),
+        pad(lse_rounding, before),
+        None if doubled is None else pad(doubled, before, value=-math.inf),
+    )
+
+
+def spread_over_keys(
+    q: Tensor,
+    k: Tensor,
+    visibility: Visibility,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    squares: bool = False,
+) -> Spread:
+    """Give the spread over all keys that a query sees.
+
+    Args:
+        q: (B, H, L, E) in float32 or float64.
+        k: (B, G, S, E) in the same dtype; they are not copied for grouped queries.
+        visibility: which keys each query sees.
+        scale: factor on q·k.
+        softcap: scores become c·tanh(score / c) before any bias.
+        squares: take ``lse_doubled`` as well, which costs a fused kernel a second call.
+    """
+    group = q.shape[1] // k.shape[1]
+    with full_precision(q.device):
+        members = [
+            _spread(q[:, n::group], k, visibility.of_group_member(n, group), _Scores(scale, softcap, squares))
+            for n in range(group)
+        ]
+    return members[0] if group == 1 else _of_parts(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
+
+
+class _Scores(NamedTuple):
+    scale: float
+    softcap: float | None
+    squares: bool
+
+
+def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Spread:
+    if not (visibility.num_keys and visibility.num_queries):
+        return spread_over_none(q)
+    whole = slice(0, visibility.num_queries), slice(0, visibility.num_keys)
+    if visibility.is_whole and scores.softcap is None:
+        bias = visibility._replace(is_causal=False).bias(*whole, q)
+        if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
+            seen = None if bias is None else visibility.num_visible(q) > 0
+            return _fused(q, k, bias, scores, is_causal=visibility.is_causal, seen=seen)
+    parts = (_spread_of_rows(q[:, :, rows], k, visibility, rows, scores) for rows in visibility.row_blocks())
+    return _of_parts(list(parts), lambda parts: torch.cat(parts, dim=2))
+
+
+def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, scores: _Scores) -> Spread:
+    columns = visibility.columns(rows)
+    bias = visibility.bias(rows, columns, q)
+    if bias is not None and bias.shape[-1] > 1:
+        # What no query of these rows sees costs nothing: half of a causal mask, most of a packed or a local one.
+        used = (bias.amax((0, 1, 2)) != -math.inf).nonzero()
+        first, last = (int(used[0]), int(used[-1])) if len(used) else (0, -1)
+        columns, bias = slice(columns.start + first, columns.start + last + 1), bias[..., first : last + 1]
+    k = k[:, :, columns]
+    if not k.shape[2]:
+        return spread_over_none(q)
+    if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
+        seen = None if bias is None else bias.amax(-1) != -math.inf
+        return _fused(q, k, bias, scores, is_causal=False, seen=seen)
+    size = max(32, _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE) // math.prod(q.shape[:3]))
+    return reduce(joined, (_block(q, k, bias, scores, n, size) for n in range(0, k.shape[2], size)))
+
+
+def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: int, size: int) -> Spread:
+    score = (q * scores.scale) @ k[:, :, start : start + size].transpose(-1, -2)
+    if scores.softcap is not None:
+        score = score.div_(scores.softcap).tanh_().mul_(scores.softcap)
+    if bias is not None:
+        score += bias if bias.shape[-1] == 1 else bias[..., start : start + size]
+    peak = score.amax(-1)
+    peak = peak.masked_fill(peak == -math.inf, 0)  # a row that sees no key of this block
+    below = score.sub_(peak[..., None])
+    weights = below.exp()
+    total, squares = weights.sum(-1), torch.linalg.vecdot(weights, weights)
+    below.clamp_min_(-1e4)  # its weight is 0, and 0 · −inf is not
+    entropy = total.log() - torch.linalg.vecdot(weights, below) / total
+    rounding = _HALF[q.dtype] * peak.abs()
+    entropy = entropy.masked_fill(total == 0, 0)
+    return Spread(peak + total.log(), entropy, rounding, rounding, 2 * peak + squares.log())
+
+
+def _fused(
+    q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, *, is_causal: bool, seen: Tensor | None
+) -> Spread:
+    """Attend with the keys as values; ``seen`` says which queries see a key, all where ``None``."""
+    mean_key, lse = _kernel(q, k, scores.scale, is_causal, bias)
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(mean_key, dim=-1)
+    mean_score = scores.scale * mean_key.mul_(q).sum(-1)
+    rounding = _HALF[q.dtype] * (lse.abs() + abs(scores.scale) * size)
+    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may pass over what is not finite
+    entropy = (lse - mean_score).clamp_min(0)
+    doubled = _kernel(q, k, 2 * scores.scale, is_causal, bias)[1] if scores.squares else None
+    if seen is None:
+        return Spread(lse, entropy, rounding, rounding, doubled)
+    rounding = rounding.where(seen, 0)
+    return Spread(
+        lse.where(seen, -math.inf),
+        entropy.where(seen, 0),
+        rounding,
+        rounding,
+        None if doubled is None else doubled.where(seen, -math.inf),
+    )
+
+
+def _has_kernel(q: Tensor, bias: Tensor | None) -> bool:
+    if q.device.type == "cpu":
+        return True
+    return q.device.type == "cuda" and bias is None and q.dtype == torch.float32 and q.shape[-1] % 4 == 0
+
+
+def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attend with the keys as values and keep the log-sum-exp: the one door to torch's private kernels."""
+    if q.device.type == "cpu":
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return kernel(q, k, k, 0.0, is_causal, attn_mask=bias, scale=scale)
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    output, lse, *_ = kernel(q, k, k, None, True, 0.0, is_causal, scale=scale)
+    return output, lse[..., : q.shape[-2]]  # the kernel pads to a multiple of 32 queries
+
+
+def _hides_only(bias: Tensor | None) -> bool:
+    """Whether a bias only hides keys; one that does more mostly shows it in its last row."""
+    if bias is None:
+        return True
+    return all(((part == 0) | (part == -math.inf)).all() for part in (bias[:, :, -1:], bias))
+
+
+def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor]) -> Spread:
+    doubled = [part.lse_doubled for part in parts if part.lse_doubled is not None]
+    return Spread(
+        put_together([part.lse for part in parts]),
+        put_together([part.entropy_nats for part in parts]),
+        put_together([part.rounding for part in parts]),
+        put_together([part.lse_rounding for part in parts]),
+        put_together(doubled) if len(doubled) == len(parts) else None,
+    )

@@ -1,0 +1,1 @@
+"""From a running model to what its attention kernels get."""

@@ -1,0 +1,1 @@
+"""How well hidden units stand for latents, against chance."""

@@ -1,0 +1,345 @@
+"""What each family of models calls the projections of its layers, and how they lie in their tensors.
+
+A projection is found by the end of its tensor's name in a state dict, whatever stands before it (``gpt_neox.``,
+``model.``, ``module.``, nothing), so that one tensor of a checkpoint can be read without building the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from joma.errors import BadInput, cause_of
+from joma.measure.models.projections import (
+    Cut,
+    Family,
+    Heads,
+    Projection,
+    Role,
+    half,
+    interleaved,
+    key_rows,
+    output_columns,
+    query_rows,
+    stacked,
+    transposed,
+    whole,
+)
+
+
+def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
+    """Find the projections of a model, one per layer and role, from its configuration and its tensors' names.
+
+    Args:
+        config: a configuration of transformers, or the mapping in its ``config.json``; that of a run of ours too.
+        names: of a state dict.
+
+    Returns:
+        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, without its MLPs
+        where only the rest is named so. A family's fused tensors are not: names do not tell how they are laid out.
+
+    Raises:
+        BadInput: no layers that a family describes, or layers that lack a tensor.
+    """
+    model_type, heads = kind_of(config), heads_of(config)
+    described = [family for family in FAMILIES if model_type in family.model_types]
+    if not described:
+        separate = [family for family in FAMILIES if not family.fused]
+        candidates = (*separate, *(family.attention for family in separate))
+        described = [family for family in candidates if family.fits(names)]
+        heads = heads._replace(dim=_head_dim(config, heads) if described else None)
+    for family in described:
+        if found := family.projections(names, heads):
+            return found
+    known = sorted({kind for family in FAMILIES for kind in family.model_types})
+    near = get_close_matches(model_type, known, n=3, cutoff=0.4)
+    raise BadInput(
+        f"a model of the kind {model_type!r} whose tensors are not named as in any family known here "
+        f"(such as {', '.join(sorted(names)[:3]) or 'none at all'})",
+        expected=f"one of {', '.join(known)}" + (f" (nearest: {', '.join(near)})" if near else ""),
+        remedy="measure attention alone, or a family that is known",
+    )
+
+
+def kind_of(config: Any) -> str:
+    """Name a model's kind as ``config.json`` does (``gpt_neox``); a run of ours is ``joma``.
+
+    Raises:
+        BadInput: a configuration that does not say.
+    """
+    kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
+    if kind:
+        return kind
+    if isinstance(config, Mapping) and "recipe" in config:
+        return "joma"
+    raise BadInput(
+        "no config.json, or one that does not say of which kind the model is",
+        expected="a model_type, as config.json of transformers has it",
+        remedy="keep config.json beside the weights",
+    )
+
+
+def heads_of(config: Any) -> Heads:
+    """Count a model's heads; what the mapping leaves out is as transformers has it for that kind of model.
+
+    Raises:
+        BadInput: a configuration without heads, such as that of a network that is no Transformer.
+    """
+    if isinstance(config, Mapping) and kind_of(config) == "joma":
+        return _heads_of_run(config)
+    queries = _setting(config, "num_attention_heads", "n_head", "num_heads")
+    keys = _setting(config, "num_key_value_heads")
+    if queries is None or keys is None:
+        config = _completed(config)
+        queries = queries or _setting(config, "num_attention_heads", "num_heads")
+        keys = keys or _setting(config, "num_key_value_heads") or queries
+    if queries is None:
+        raise BadInput(
+            f"a {kind_of(config)!r} is no Transformer: its configuration tells of no attention heads",
+            expected="a Transformer",
+            remedy="name a series of one",
+        )
+    if not isinstance(queries, int) or not isinstance(keys, int) or queries < 1 or keys < 1 or queries % keys:
+        raise BadInput(
+            f"a {kind_of(config)!r} configuration with {queries} attention heads and {keys} key heads",
+            expected="a Transformer with one number of heads for all layers",
+            remedy="check config.json",
+        )
+    return Heads(queries, keys)
+
+
+def _heads_of_run(config: Mapping[str, Any]) -> Heads:
+    try:
+        num_heads = config["recipe"]["decoder"]["num_heads"]
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            "a recipe that tells of no decoder's heads",
+            expected="config.json of a run of joma, or one that names a model_type",
+            remedy="check config.json",
+        ) from error
+    return Heads(num_heads, num_heads)
+
+
+def _head_dim(config: Any, heads: Heads) -> int:
+    """How many dimensions a head has, as the configuration says or as width and heads do."""
+    config = _completed(config)
+    dim, width = _setting(config, "head_dim"), _setting(config, "hidden_size", "n_embd", "d_model")
+    if dim is None and width is None:
+        raise BadInput(
+            f"a {kind_of(config)!r} configuration that tells no size of heads, of a kind that is unknown here",
+            expected="head_dim or hidden_size, by which tensors known by their names alone can be checked",
+            remedy="complete config.json, or measure attention alone",
+        )
+    return width // heads.query if dim is None else dim
+
+
+def known_configuration(config: Mapping[str, Any]) -> Any:
+    """Give what ``config.json`` holds as a configuration of transformers, which knows this kind of model.
+
+    Raises:
+        BadInput: settings that transformers refuses.
+    """
+    from transformers import AutoConfig
+
+    kind = kind_of(config)
+    settings = {name: value for name, value in config.items() if name not in ("model_type", "quantization_config")}
+    try:
+        return AutoConfig.for_model(kind, **settings)
+    except Exception as error:
+        raise BadInput(
+            f"config.json of this {kind!r} is refused ({cause_of(error)})",
+            expected="a configuration as transformers writes it",
+            remedy="check config.json",
+        ) from error
+
+
+def _setting(config: Any, *names: str) -> Any:
+    values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def _completed(config: Any) -> Any:
+    """Fill in what a ``config.json`` leaves at its default."""
+    if not isinstance(config, Mapping):
+        return config.get_text_config() if hasattr(config, "get_text_config") else config
+    from transformers import CONFIG_MAPPING
+
+    return _completed(known_configuration(config)) if kind_of(config) in CONFIG_MAPPING else config
+
+
+_SEPARATE: dict[Role, tuple[str, Cut]] = {
+    "query": ("self_attn.q_proj.weight", query_rows),
+    "key": ("self_attn.k_proj.weight", key_rows),
+    "value": ("self_attn.v_proj.weight", key_rows),
+}
+_PLAIN: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.up_proj.weight", whole),
+    "mlp_upper": ("mlp.down_proj.weight", whole),
+}
+_GATED: dict[Role, tuple[str, Cut]] = {**_PLAIN, "mlp_gate": ("mlp.gate_proj.weight", whole)}
+_GATE_FUSED: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
+    "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
+    "mlp_upper": ("mlp.down_proj.weight", whole),
+}
+_NUMBERED: dict[Role, tuple[str, Cut]] = {
+    "mlp_lower": ("mlp.fc1.weight", whole),
+    "mlp_upper": ("mlp.fc2.weight", whole),
+}
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "GPT-NeoX",
+        ("gpt_neox",),
+        "layers",
+        {
+            "query": ("attention.query_key_value.weight", interleaved(0)),
+            "key": ("attention.query_key_value.weight", interleaved(1)),
+            "value": ("attention.query_key_value.weight", interleaved(2)),
+            "output": ("attention.dense.weight", output_columns),
+            "mlp_lower": ("mlp.dense_h_to_4h.weight", whole),
+            "mlp_upper": ("mlp.dense_4h_to_h.weight", whole),
+        },
+        fused=True,
+    ),
+    Family(
+        "GPT-2",
+        ("gpt2",),
+        "h",
+        {
+            "query": ("attn.c_attn.weight", transposed(stacked(0))),
+            "key": ("attn.c_attn.weight", transposed(stacked(1))),
+            "value": ("attn.c_attn.weight", transposed(stacked(2))),
+            "output": ("attn.c_proj.weight", transposed(output_columns)),
+            "mlp_lower": ("mlp.c_fc.weight", transposed(whole)),
+            "mlp_upper": ("mlp.c_proj.weight", transposed(whole)),
+        },
+        fused=True,
+    ),
+    Family(
+        "Llama",
+        (
+            *("llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "olmo3"),
+            *("gemma", "gemma2", "gemma3_text", "smollm3", "granite", "stablelm", "cohere"),
+        ),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATED},
+    ),
+    Family(
+        "Phi-3",
+        ("phi3",),
+        "layers",
+        {
+            "query": ("self_attn.qkv_proj.weight", stacked(0)),
+            "key": ("self_attn.qkv_proj.weight", stacked(1)),
+            "value": ("self_attn.qkv_proj.weight", stacked(2)),
+            "output": ("self_attn.o_proj.weight", output_columns),
+            **_GATE_FUSED,
+        },
+        fused=True,
+    ),
+    Family(
+        "GLM-4",
+        ("glm", "glm4"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATE_FUSED},
+        fused=True,
+    ),
+    Family(
+        "Nemotron",
+        ("nemotron", "arcee"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_PLAIN},
+    ),
+    Family(
+        "Phi",
+        ("phi",),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.dense.weight", output_columns), **_NUMBERED},
+    ),
+    Family(
+        "CLIP",
+        ("clip_text_model", "clip_vision_model", "siglip_text_model", "siglip_vision_model"),
+        "layers",
+        {**_SEPARATE, "output": ("self_attn.out_proj.weight", output_columns), **_NUMBERED},
+    ),
+    Family(
+        "OPT",
+        ("opt",),
+        "layers",
+        {
+            **_SEPARATE,
+            "output": ("self_attn.out_proj.weight", output_columns),
+            "mlp_lower": ("fc1.weight", whole),
+            "mlp_upper": ("fc2.weight", whole),
+        },
+    ),
+    Family(
+        "BERT",
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
+        "encoder.layer",
+        {
+            "query": ("attention.self.query.weight", query_rows),
+            "key": ("attention.self.key.weight", key_rows),
+            "value": ("attention.self.value.weight", key_rows),
+            "output": ("attention.output.dense.weight", output_columns),
+            "mlp_lower": ("intermediate.dense.weight", whole),
+            "mlp_upper": ("output.dense.weight", whole),
+        },
+    ),
+    Family(
+        "ViT",
+        ("vit", "deit"),
+        "layers",
+        {
+            "query": ("attention.q_proj.weight", query_rows),
+            "key": ("attention.k_proj.weight", key_rows),
+            "value": ("attention.v_proj.weight", key_rows),
+            "output": ("attention.o_proj.weight", output_columns),
+            **_NUMBERED,
+        },
+    ),
+    Family(
+        "ViT as stored before transformers 5",
+        ("vit", "deit"),
+        "encoder.layer",
+        {
+            "query": ("attention.attention.query.weight", query_rows),
+            "key": ("attention.attention.key.weight", key_rows),
+            "value": ("attention.attention.value.weight", key_rows),
+            "output": ("attention.output.dense.weight", output_columns),
+            "mlp_lower": ("intermediate.dense.weight", whole),
+            "mlp_upper": ("output.dense.weight", whole),
+        },
+    ),
+    Family(
+        "torch's encoder layers",
+        ("torch",),
+        "layers",
+        {
+            "query": ("self_attn.in_proj_weight", stacked(0)),
+            "key": ("self_attn.in_proj_weight", stacked(1)),
+            "value": ("self_attn.in_proj_weight", stacked(2)),
+            "output": ("self_attn.out_proj.weight", output_columns),
+            "mlp_lower": ("linear1.weight", whole),
+            "mlp_upper": ("linear2.weight", whole),
+        },
+        fused=True,
+    ),
+    Family(
+        "ours",
+        ("joma",),
+        "blocks",
+        {
+            "query": ("query_key.weight", half(0, query_rows)),
+            "key": ("query_key.weight", half(1, query_rows)),
+            "value": ("value.weight", key_rows),
+            "output": ("attention_output.weight", output_columns),
+            "mlp_lower": ("mlp_lower.weight", whole),
+            "mlp_upper": ("mlp_upper.weight", whole),
+        },
+        fused=True,
+    ),
+)
+"""All families that are known by name."""

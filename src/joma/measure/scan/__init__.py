@@ -1,0 +1,1 @@
+"""Series of saved steps: verified, measured step by step, kept."""

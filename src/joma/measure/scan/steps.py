@@ -1,0 +1,335 @@
+"""What is measured in one saved step of a series, and a whole series of them that survives being killed.
+
+Everything about a step is computed with a fixed number of threads, one sequence after the other, so that its numbers
+are the same to the bit wherever and beside whatever else it is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from joma.errors import BadInput, RunFailed, cause_of
+from joma.measure.capture.calls import AttentionCall
+from joma.measure.capture.kernels import observing
+from joma.measure.models.building import Build, built, needed_names, require_finite
+from joma.measure.models.families import projections
+from joma.measure.models.projections import Projection
+from joma.measure.scan.measures import MEASURES, kinds_of
+from joma.measure.scan.results import Row, StepResult
+from joma.measure.spectra.spectrum import effective_rank, spectral_norm, stable_rank
+from joma.saved.series import CheckpointFiles, Series
+
+MOST_GROUPS = 8
+"""Groups of probe sequences that numbers are kept for apart: repetitions, whose spread says how sure a number is."""
+
+NUM_FINGERPRINTED = 1024
+"""Entries of each of a few matrices that tell a step's weights from any other's."""
+
+_DEFINITION = "means over joma.measure.capture.calls.Queries, of attention to 1e-5 nats and spectra to 1e-6"
+"""What numbers of a step are, beside its weights; those kept from before it was this are measured again."""
+
+_NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+_WEIGHT = re.compile(r"weight[^.]*$")
+
+_STATISTICS = {
+    "attention_entropy_nats": "entropy_nats",
+    "attention_entropy_normalized": "entropy_normalized",
+    "attention_sum_of_squares": "sum_of_squares",
+    "first_token_share": "first_token_share",
+    "attention_entropy_without_first_nats": "entropy_without_first_nats",
+}
+_SPECTRA: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "stable_rank": stable_rank,
+    "spectral_norm": lambda weight: spectral_norm(weight).value,
+    "effective_rank": effective_rank,
+}
+
+Report = Callable[[float], None]
+"""Told which share of a step is done; may raise to stop it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure in each step.
+
+    Args:
+        series: whose steps.
+        measures: names, from ``choose_measures``.
+        probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
+        num_threads: with which a step is measured; the last digits of sums depend on it.
+        device: ``cpu``, or ``auto`` for an accelerator where there is one.
+        build: makes a step's model; survives the way into another process.
+    """
+
+    series: Series
+    measures: tuple[str, ...]
+    probe: Tensor | None = None
+    num_threads: int = 1
+    device: Literal["cpu", "auto"] = "cpu"
+    build: Build = built
+
+    @property
+    def place(self) -> torch.device:
+        """Where models run and spectra are taken."""
+        return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups of probe sequences there are; sequence i belongs to group i modulo this."""
+        return 0 if self.probe is None else min(MOST_GROUPS, len(self.probe))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a step's numbers depend on, as plain data."""
+        probe = None
+        if self.probe is not None:
+            digest = hashlib.sha256(self.probe.contiguous().numpy().tobytes()).hexdigest()[:16]
+            probe = {"sequences": len(self.probe), "length": self.probe.shape[1], "sha256": digest}
+        return {
+            "source": self.series.source,
+            "measures": list(self.measures),
+            "probe": probe,
+            "num_threads": self.num_threads,
+            "device": self.place.type,
+        }
+
+
+def measure_step(plan: Plan, step: int, report: Report = lambda share: None) -> StepResult:
+    """Measure one step; what goes wrong with it becomes its result.
+
+    Args:
+        plan: what to measure.
+        step: of the plan's series.
+        report: told how far it is.
+    """
+    series, started, before = plan.series, time.monotonic(), plan.series.bytes_read
+    rows: list[Row] = []
+    notes: list[str] = []
+    reason = remedy = fingerprint = ""
+    bytes_stored = 0
+    try:
+        checkpoint = series.checkpoint(step)
+        bytes_stored = sum(file.size for file in checkpoint.files)
+        fingerprint = fingerprint_of(series, step)
+        with _threads(plan.num_threads), torch.no_grad():
+            rows += _rows(plan, checkpoint, report, notes)
+    except (BadInput, RunFailed) as error:
+        rows, reason, remedy = [], error.problem, error.remedy
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, whose result says so)
+        rows, reason = [], f"it cannot be computed ({cause_of(error)})"
+        remedy = "shorten --length if memory is short, check config.json, or leave this step out"
+    return StepResult(
+        step,
+        tuple(rows),
+        fingerprint,
+        round(time.monotonic() - started, 3),
+        series.bytes_read - before,
+        bytes_stored,
+        reason,
+        remedy,
+        tuple(notes),
+    )
+
+
+def is_current(series: Series, result: StepResult | None) -> bool:
+    """Whether a kept result is of the very weights that the series has now; one that failed is tried again."""
+    if result is None or not result.ok:
+        return False
+    try:
+        return fingerprint_of(series, result.step) == result.fingerprint
+    except (BadInput, RunFailed):  # measuring it will say why
+        return False
+
+
+def fingerprint_of(series: Series, step: int) -> str:
+    """Tell a step's weights and configuration from any other's: by hashes a hub knows, or else by a small sample.
+
+    Raises:
+        BadInput, RunFailed: as ``Series.read``.
+    """
+    checkpoint = series.checkpoint(step)
+    files = str([(file.name, file.size, file.digest) for file in checkpoint.files])
+    config = json.dumps(checkpoint.config, sort_keys=True, default=str)
+    told = hashlib.sha256((_DEFINITION + files + config).encode())
+    if not all(file.digest for file in checkpoint.files):
+        sizes = {
+            name: place.stop - place.start
+            for name, place in checkpoint.tensors.items()
+            if len(place.shape) >= 2 and place.dtype.is_floating_point
+        }
+        smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # a quantised one comes only whole
+        for tensor in series.read(step, smallest, at_most=NUM_FINGERPRINTED).values():
+            told.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()[:32]
+
+
+def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[str]) -> Iterator[Row]:
+    kinds = kinds_of(plan.measures)
+    runs = bool(kinds & {"attention", "loss"})
+    parts = float(runs) + float("weights" in kinds)
+    if not checkpoint.config:
+        raise BadInput(
+            f"{plan.series.place(checkpoint.step)} has no config.json",
+            expected="the configuration that was saved with the weights",
+            remedy="copy it beside them, or into the folder above",
+        )
+    _require_unquantised(checkpoint)
+    if runs:
+        names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
+        tensors = plan.series.read(checkpoint.step, names)
+        yield from _rows_of_model(plan, checkpoint, tensors, lambda share: report(share / parts))
+    else:
+        tensors = {}
+    if "weights" in kinds:
+        yield from _rows_of_weights(
+            plan, checkpoint, tensors, lambda share: report((share + float(runs)) / parts), notes
+        )
+
+
+def _require_unquantised(checkpoint: CheckpointFiles) -> None:
+    """Refuse weights that are numbers only together with scales; those of GGUF are made numbers where they are read."""
+    if checkpoint.kind == "gguf":
+        return
+    remedy = "scan the weights from before they were quantised, or a GGUF file"
+    expected = "weights in float32, float16 or bfloat16"
+    if told := checkpoint.config.get("quantization_config"):
+        how = told.get("quant_method", "it does not say how") if isinstance(told, Mapping) else told
+        raise BadInput(f"config.json says that the weights are quantised ({how})", expected=expected, remedy=remedy)
+    for name, place in checkpoint.tensors.items():
+        whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
+        if _WEIGHT.search(name) and not whole:
+            kept = str(place.dtype).removeprefix("torch.")
+            raise BadInput(f"{name} is kept in {kept}, without its scale", expected=expected, remedy=remedy)
+
+
+def _require_all_layers(checkpoint: CheckpointFiles) -> None:
+    config = checkpoint.config
+    num_found = len({match[1] for name in checkpoint.tensors if (match := _LAYER.search(name))})
+    told = next((config[name] for name in _NUM_LAYERS if isinstance(config.get(name), int)), num_found)
+    if told != num_found:
+        raise BadInput(
+            f"the number of layers with weights is {num_found}, and {told} in config.json",
+            expected="weights and a configuration of the same model",
+            remedy="check config.json, and that the step is whole: joma scan --verify",
+        )
+
+
+def _rows_of_weights(
+    plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], report: Report, notes: list[str]
+) -> Iterator[Row]:
+    """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
+    wanted = [name for name in plan.measures if MEASURES[name].kind == "weights"]
+    by_tensor: dict[str, list[Projection]] = {}
+    found = projections(checkpoint.config, checkpoint.tensors)
+    _require_all_layers(checkpoint)
+    for projection in found:
+        by_tensor.setdefault(projection.tensor, []).append(projection)
+    for done, (name, parts) in enumerate(by_tensor.items()):
+        report(done / len(by_tensor))
+        tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
+        require_finite({name: tensor})
+        for part in parts:
+            matrices = part.of(tensor).to(plan.place)
+            if not bool((matrices != 0).flatten(-2).any(-1).all()):
+                notes.append(f"layer {part.layer}, {part.role}: zeros, which have no rank, are left out")
+                continue
+            for measure in wanted:
+                yield from _spectra(measure, part, matrices)
+
+
+def _spectra(measure: str, part: Projection, matrices: Tensor) -> Iterator[Row]:
+    value = _SPECTRA[measure]
+    if matrices.dim() == 3:
+        for head, number in enumerate(value(matrices).tolist()):
+            yield Row(part.layer, head, part.role, None, measure, number)
+        # outputs by inputs: heads lie side by side in the columns of the output projection, below one another elsewhere
+        matrices = matrices.movedim(0, 1).flatten(1) if part.role == "output" else matrices.flatten(0, 1)
+    yield Row(part.layer, None, part.role, None, measure, float(value(matrices)))
+
+
+def _rows_of_model(
+    plan: Plan, checkpoint: CheckpointFiles, tensors: Mapping[str, Tensor], report: Report
+) -> Iterator[Row]:
+    """Attention and loss on the probe, in means over each group of sequences."""
+    assert plan.probe is not None
+    with_head = "loss_nats" in plan.measures
+    model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
+    _require_reads(model, checkpoint.config, int(plan.probe.max()))
+    groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
+    wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
+    for index, tokens in enumerate(plan.probe.to(plan.place)):
+        report(index / len(plan.probe))
+        found = groups[index % plan.num_groups]
+
+        def keep(call: AttentionCall, found: dict = found) -> None:
+            means = call.means()
+            for name in wanted:
+                found.setdefault((call.layer, name), []).append(means[_STATISTICS[name]])
+
+        with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
+            output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
+        if index == 0 and wanted and not found:
+            raise BadInput(
+                "no attention was seen while the model ran",
+                expected="a Transformer",
+                remedy="measure its weights alone: --measure weights",
+            )
+        if with_head:
+            logits = output if isinstance(output, Tensor) else output.logits
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
+            found.setdefault((None, "loss_nats"), []).append(loss.double())
+    for number, found in enumerate(groups):
+        for (layer, name), values in found.items():
+            mean = torch.stack(values).mean(0)
+            if not bool(mean.isfinite().all()):
+                raise BadInput(
+                    f"{name} of layer {layer} is not finite",
+                    expected="activations that fit into float32",
+                    remedy="leave this step out",
+                )
+            for head, value in enumerate(mean.flatten().tolist()):
+                yield Row(layer, None if layer is None else head, None, number, name, value)
+
+
+def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
+    """Refuse a model that does not read one text, or not these tokens."""
+    reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
+    if reads != "input_ids" or getattr(both, "is_encoder_decoder", False):
+        what = f"reads {reads}" if reads != "input_ids" else "is an encoder and a decoder"
+        raise BadInput(
+            f"a {config.get('model_type')!r} {what}",
+            expected="a model that reads one text",
+            remedy="measure its weights alone: --measure weights",
+        )
+    num_known = config.get("vocab_size")
+    if isinstance(num_known, int) and last_token >= num_known:
+        raise BadInput(
+            f"the text has token {last_token}, and the model knows {num_known} tokens",
+            expected="a tokenizer of the model's own",
+            remedy="name another one with --tokenizer, or leave this step out",
+        )
+
+
+def _has_cache(model: Any) -> bool:
+    return getattr(getattr(model, "config", None), "use_cache", None) is not None
+
+
+@contextlib.contextmanager
+def _threads(num: int) -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

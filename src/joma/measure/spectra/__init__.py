@@ -1,0 +1,1 @@
+"""How a weight matrix spreads its strength over directions, between certified bounds."""

@@ -1,0 +1,1 @@
+"""Models that are measured while they train."""

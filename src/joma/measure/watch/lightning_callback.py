@@ -1,0 +1,93 @@
+"""Watching under Lightning's Trainer, which the extra ``lightning`` brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from joma.errors import BadInput, InvalidArgument
+from joma.measure.watch.probing import moved
+from joma.measure.watch.watching import Watch, callback_settings, watch
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError as error:
+    raise BadInput(
+        "the package `lightning` is not installed, and this callback is for its Trainer",
+        expected="the extra joma[lightning]",
+        remedy="`pip install 'joma[lightning]'`",
+    ) from error
+
+
+class LightningWatch(Callback):
+    """Watches the model that Lightning trains; a step is an optimiser step, however many batches it takes.
+
+    Args:
+        probe_batch: what the model is called with, on any device.
+        part: the attribute of the ``LightningModule`` that holds the model; the whole module by default.
+        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``; values go to the
+            Trainer's loggers.
+    """
+
+    def __init__(
+        self,
+        probe_batch: Any,
+        *,
+        part: str | None = None,
+        every: int = 100,
+        out: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self._batch, self._part = probe_batch, part
+        self._settings = callback_settings("LightningWatch", {**settings, "every": every, "out": out})
+        self.watch: Watch | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probe before the first step."""
+
+        def report(values: dict[str, float], step: int) -> None:
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step)
+
+        with trainer.precision_plugin.forward_context():
+            self.watch = watch(
+                self._model(pl_module),
+                moved(self._batch, pl_module.device),
+                tracker=report,
+                start=trainer.global_step,
+                **self._settings,
+            ).__enter__()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
+        """Probe if it is time."""
+        assert self.watch is not None  # training has begun
+        with trainer.precision_plugin.forward_context():
+            self.watch.step(trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probe after the last step, and write what was measured."""
+        assert self.watch is not None
+        with trainer.precision_plugin.forward_context():
+            self.watch.__exit__(None, None, None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what was measured before training failed."""
+        if self.watch is not None:
+            self.watch.__exit__(type(exception), exception, exception.__traceback__)
+
+    def _model(self, module: LightningModule) -> nn.Module:
+        if self._part is None and type(module).forward is not LightningModule.forward:
+            return module
+        part = None if self._part is None else getattr(module, self._part, None)
+        if not isinstance(part, nn.Module):
+            raise InvalidArgument(
+                "LightningWatch",
+                "part",
+                required=f"an attribute of {type(module).__name__} that holds the model"
+                + (", as it has no forward" if self._part is None else ""),
+                received=repr(self._part),
+                remedy=f"name one of {', '.join(name for name, _ in module.named_children())}",
+            )
+        return part

@@ -1,0 +1,274 @@
+"""One probe of a model: what is measured on a batch, and how the model is left as it was.
+
+Metric names, each a mean over the batch and its queries (``joma.measure.capture.calls.Queries``), per layer and head:
+
+    attention_entropy_nats                 entropy of the attention
+    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
+    attention_sum_of_squares               Σp²; its reciprocal is the effective number of keys
+    attention_first_token_share            share of attention on the first key
+    attention_entropy_without_first_nats   entropy of the attention to all other keys
+    attention_window_share                 share of attention on near keys, where a window is asked for
+
+and of weights:
+
+    stable_rank                            of each layer's lower MLP projection
+    stable_rank_query, …_key, …_value, …_output     of each head's part of these projections, per layer and head
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from joma.errors import BadInput, InvalidArgument, cause_of
+from joma.journal import Row
+from joma.measure.capture.calls import AttentionCall, rounding_of_kernels
+from joma.measure.capture.kernels import observing, unwrapped
+from joma.measure.capture.transformers import is_in_view
+from joma.measure.models.families import projections
+from joma.measure.models.projections import HEAD_ROLES, Projection, Role
+from joma.measure.spectra.spectrum import stable_rank
+
+Measure = Literal["attention", "mlp_rank", "head_rank"]
+"""What a probe looks at: attention, lower MLP projections, each head's projections."""
+
+MEASURES: tuple[Measure, ...] = ("attention", "mlp_rank", "head_rank")
+_SPECTRA: dict[Measure, dict[Role, str]] = {
+    "mlp_rank": {"mlp_lower": "stable_rank"},
+    "head_rank": {role: f"stable_rank_{role}" for role in HEAD_ROLES},
+}
+
+
+def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
+    """Measure a model's attention on a batch; nothing that training depends on changes.
+
+    Args:
+        model: any that ``observing`` sees into; wrappers are looked through.
+        batch: what it is called with: a mapping of keyword arguments, a tuple of arguments, or one tensor.
+        share_window: how near a key must be to count in ``attention_window_share``.
+
+    Returns:
+        Rows by layer, metric and head. A layer whose queries or keys are not finite has none, and a metric for which no
+        query counts, such as one that divides by the logarithm of one key, has none either; a warning names them.
+
+    Raises:
+        BadInput: a batch the model cannot read, or a model without attention that can be seen.
+    """
+    rows: list[Row] = []
+    num_calls = 0
+
+    def measure(call: AttentionCall) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        rows.extend(_rows_of(call, share_window))
+
+    with undisturbed(model), observing(model, measure, substitute=True) as inner:
+        run(inner, batch)
+    if not num_calls:
+        raise _without_attention(inner)
+    return rows
+
+
+def weight_rows(model: nn.Module, measures: Collection[Measure]) -> list[Row]:
+    """Measure the spectra of a model's projections.
+
+    Args:
+        model: of a family that ``joma.measure.models.families`` knows; wrappers are looked through.
+        measures: ``mlp_rank``, ``head_rank`` or both.
+
+    Returns:
+        Rows by layer. A matrix that has no stable rank (NaN, zeros) has none, and a warning names it.
+
+    Raises:
+        BadInput: as ``measured_projections``.
+    """
+    parameters = dict(unwrapped(model).named_parameters())
+    rows: list[Row] = []
+    for part, metric in measured_projections(model, measures):
+        rows += _ranks(part, parameters[part.tensor], metric)
+    return rows
+
+
+def measured_projections(model: nn.Module, measures: Collection[Measure]) -> list[tuple[Projection, str]]:
+    """Find what measures of weights look at in a model in memory, and the names of their metrics.
+
+    Args:
+        model: one of transformers, of torch's encoder layers, or ours; wrappers are looked through.
+        measures: ``mlp_rank``, ``head_rank`` or both.
+
+    Returns:
+        Projections by layer, each with its metric.
+
+    Raises:
+        BadInput: a model of no known family, or whose MLPs are not known by name where they are to be measured.
+    """
+    model = unwrapped(model)
+    metrics = {role: metric for measure in measures for role, metric in _SPECTRA.get(measure, {}).items()}
+    found = projections(_configuration(model), [name for name, _ in model.named_parameters()])
+    if "mlp_rank" in measures and not any(part.role == "mlp_lower" for part in found):
+        raise BadInput(
+            f"{type(model).__name__}, whose MLPs are not named as in any family known here (they may be experts)",
+            expected="one lower projection in each layer",
+            remedy="leave mlp_rank out; head_rank can be measured",
+        )
+    return [(part, metrics[part.role]) for part in found if part.role in metrics]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Generator[None]:
+    """Run a model in evaluation mode, uncompiled, without gradients, and beside every random number training draws.
+
+    Each module's mode comes back as it was, also after an exception.
+    """
+    modules = list(unwrapped(model).modules())
+    modes = [module.training for module in modules]
+    devices = {parameter.device for parameter in unwrapped(model).parameters()}
+    try:
+        for module in modules:
+            module.training = False  # not ``eval()``, which some models make do more
+        accelerators = [device for device in devices if device.type == "cuda"]
+        with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def require_same_when_seen(model: nn.Module, batch: Any) -> None:
+    """Refuse a model that computes something else while it is observed, such as one that then loses its masks.
+
+    Raises:
+        BadInput: its outputs differ by more than the order of sums explains.
+    """
+    if not is_in_view(unwrapped(model)):
+        return  # another kernel will stand in, whose outputs differ where nothing counts, such as at padding
+    with undisturbed(model):
+        plain = run(unwrapped(model), batch)
+    with undisturbed(model), observing(model, lambda call: None, substitute=True) as inner:
+        seen = run(inner, batch)
+    for ours, theirs in zip(_numbers(seen), _numbers(plain), strict=True):
+        difference, size = (part.double().nan_to_num(0, 0, 0).norm() for part in (ours - theirs, theirs))
+        if difference > rounding_of_kernels(theirs) ** 0.5 * size:
+            raise BadInput(
+                f"{type(unwrapped(model)).__name__} computes something else while its attention is observed",
+                expected="a model that asks the registry of transformers how to attend, and nobody else",
+                remedy='load it with attn_implementation="eager", or measure its weights alone',
+            )
+
+
+def run(model: nn.Module, batch: Any) -> Any:
+    """Call a model with a batch for the sake of what happens inside; its output is as small as the model allows.
+
+    Raises:
+        BadInput: the model cannot read it.
+    """
+    args, kwargs = arguments_of(batch)
+    accepted = signature(type(model).forward).parameters
+    for name, value in (("use_cache", False), ("logits_to_keep", 1)):
+        if name in accepted and name not in kwargs and "labels" not in kwargs:
+            kwargs[name] = value
+    try:
+        return model(*args, **kwargs)
+    except BadInput:
+        raise
+    except (TypeError, ValueError, IndexError, KeyError, AssertionError, RuntimeError) as error:
+        raise BadInput(
+            f"the model cannot read the probe batch ({cause_of(error)})",
+            expected="a batch as in training, on the model's device",
+            remedy="call model(**batch), or model(*batch) for a tuple, and see what it misses",
+        ) from error
+
+
+def arguments_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split a batch into what a model is called with: positional and keyword arguments."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch)
+    return tuple(batch) if isinstance(batch, tuple | list) else (batch,), {}
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: moved(value, device) for name, value in batch.items()}
+    return tuple(moved(value, device) for value in batch) if isinstance(batch, tuple | list) else batch
+
+
+def _numbers(output: Any) -> list[Tensor]:
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
+
+
+def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
+    means = call.means(share_window)
+    found = torch.stack(list(means.values())).cpu()
+    layer, named = call.layer, call.name or "torch attention"
+    if (missing := ~found.isfinite()).any():
+        queries = call.queries()
+        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in means]
+        if is_broken := bool((missing & torch.stack(counted).cpu()).any()):
+            problem = "has queries or keys that are not finite; its attention is not measured"
+        else:
+            names = ", ".join(name for name, none in zip(means, missing.any(1).tolist(), strict=True) if none)
+            problem = f"has no query in the probe batch, padding left out, that sees enough keys for {names}"
+        warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
+        if is_broken:
+            return []
+    return [
+        (layer, head, f"attention_{name}", value)
+        for name, values in zip(means, found.tolist(), strict=True)
+        for head, value in enumerate(values)
+        if math.isfinite(value)
+    ]
+
+
+def _ranks(part: Projection, tensor: Tensor, metric: str) -> list[Row]:
+    matrices = part.of(tensor.detach())
+    try:
+        ranks = stable_rank(matrices).flatten().tolist()
+    except InvalidArgument as error:
+        warnings.warn(
+            f"joma: the {part.role} projection of layer {part.layer} ({part.tensor}) has no stable rank: "
+            f"it is {error.problem.split(' is ', 1)[-1]}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return []
+    heads = range(len(matrices)) if matrices.dim() == 3 else [None]
+    return [(part.layer, head, metric, rank) for head, rank in zip(heads, ranks, strict=True)]
+
+
+def _configuration(model: nn.Module) -> Any:
+    """What tells the family: the outermost configuration, or torch's own module."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "model_type", None):
+            return config
+        if isinstance(module, nn.MultiheadAttention):
+            return {
+                "model_type": "torch",
+                "num_attention_heads": module.num_heads,
+                "num_key_value_heads": module.num_heads,
+            }
+    return {}
+
+
+def _without_attention(model: nn.Module) -> BadInput:
+    kind = type(model).__name__
+    own = any(base.__name__ == "PreTrainedModel" for base in type(model).__mro__)
+    return BadInput(
+        f"no attention was seen in {kind}"
+        + (", which attends by code of its own instead of transformers' registered functions" if own else ""),
+        expected="a Transformer that attends by transformers' registered functions, nn.MultiheadAttention, or torch's "
+        "scaled_dot_product_attention",
+        remedy="hand its queries and keys to joma.measure.attention.statistics.attention_statistics yourself",
+    )

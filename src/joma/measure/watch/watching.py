@@ -1,0 +1,312 @@
+"""Watching a model while it trains: one probe every so many optimiser steps, on a batch of its own.
+
+Between probes nothing of the model is changed: no hook, no other kernel. During one it runs the probe batch once, in
+evaluation mode, without gradients and without touching training's random numbers. So training computes the same
+numbers to the bit, watched or not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.files import replacing
+from joma.journal import Row, append_line, line_of, read_journal, write_metrics
+from joma.measure.capture.kernels import unwrapped
+from joma.measure.watch.probing import (
+    MEASURES,
+    Measure,
+    arguments_of,
+    attention_rows,
+    measured_projections,
+    require_same_when_seen,
+    weight_rows,
+)
+from joma.measure.watch.trackers import Track, track_with, tracked_values
+from joma.records import Measurement
+
+
+def watch(
+    model: nn.Module,
+    probe_batch: Any,
+    *,
+    every: int = 100,
+    measures: Measure | Collection[Measure] | None = None,
+    share_window: int | None = None,
+    out: str | Path | None = None,
+    tracker: Any = None,
+    start: int = 0,
+) -> Watch:
+    """Watch a model while it trains.
+
+        with joma.watch(model, probe_batch, every=100, out="watched") as probe:
+            for batch in batches:
+                ...  # forward, backward
+                optimizer.step()
+                probe.step()
+
+    Args:
+        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
+            or wrapped for data parallelism. With several processes the first one measures.
+        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
+            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
+        every: optimiser steps between probes; there is one before the first step and one after the last as well.
+        measures: of ``attention``, ``mlp_rank`` and ``head_rank``, one or several; by default attention, and the
+            stable rank of the MLPs' lower projections where the family is known.
+        share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
+        out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
+        tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
+        start: optimiser steps done already, where training goes on from a checkpoint. What ``out`` holds from this
+            step on is measured anew.
+
+    Raises:
+        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
+            of the batch is known at the first probe, when the block is entered.
+    """
+    if not _counts(every, 1):
+        raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(every), "take 100")
+    if not _counts(start, 0):
+        raise _bad("start", "the number of optimiser steps done, 0 or more", repr(start), "leave it out")
+    if share_window is not None and not _counts(share_window, 1):
+        raise _bad("share_window", "a whole number of positions, 1 or more, or None", repr(share_window), "take 16")
+    _require_readable(unwrapped(model), probe_batch)
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise _bad("out", "a folder", f"the file {folder}", "name another place")
+    track = track_with(tracker) if tracker is not None and _is_first_process() else None
+    return Watch(
+        model,
+        probe_batch,
+        every=every,
+        measures=_checked_measures(model, measures),
+        share_window=share_window,
+        folder=folder,
+        track=track,
+        start=start,
+    )
+
+
+def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a callback, which hands them on to ``watch``.
+
+    Raises:
+        InvalidArgument: one that ``watch`` does not have, or that the callback sets itself.
+    """
+    itself = ("model", "probe_batch", "start", "tracker")
+    known = [name for name in signature(watch).parameters if name not in itself]
+    for name in settings:
+        if name not in known:
+            raise InvalidArgument(
+                callback,
+                name,
+                required=f"some of {', '.join(known)}",
+                received="none of its settings",
+                remedy="leave it out: the callback learns model, start and tracker from its Trainer",
+            )
+    return settings
+
+
+class Watch:
+    """A model under observation, as ``watch`` begins it; a context manager."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe_batch: Any,
+        *,
+        every: int,
+        measures: Collection[Measure],
+        share_window: int | None,
+        folder: Path | None,
+        track: Track | None,
+        start: int,
+    ) -> None:
+        self._model, self._batch, self._every = model, probe_batch, every
+        self._measures, self._share_window = measures, share_window
+        self._folder, self._track = folder, track
+        self._step, self._start = start, start
+        self._probes: dict[int, tuple[Row, ...]] = {}
+        self._is_measuring = _is_first_process()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        if self._is_measuring:
+            if "attention" in self._measures:
+                require_same_when_seen(self._model, self._batch)
+            if self._folder is not None:
+                self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
+            self._is_open = True
+            self.measure()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._is_measuring:
+            return
+        try:
+            if kind is None and self._step not in self._probes:
+                self.measure()
+        finally:
+            self._is_open = False
+            if self._folder is not None:
+                write_metrics(self.measurements(), self._folder / "metrics.parquet")
+
+    def step(self, number: int | None = None) -> None:
+        """Say that an optimiser step is done, and probe if it is time; call it in every process.
+
+        Args:
+            number: how many are done, for loops that count; counted here by default. It goes on from ``start``, over
+                epochs as well.
+
+        Raises:
+            InvalidArgument: a smaller number than before. Where training goes back to a checkpoint, a new watch drops
+                what was measured after it.
+        """
+        if number is not None and not _counts(number, self._step):
+            raise InvalidArgument(
+                "Watch.step",
+                "number",
+                required=f"{self._step} or more, as many optimiser steps as are done",
+                received=repr(number),
+                remedy=f"count on over epochs; after a rollback begin a new watch with start={number}",
+            )
+        before, self._step = self._step, self._step + 1 if number is None else number
+        if self._step // self._every > before // self._every:
+            self.measure()
+
+    def measure(self) -> dict[str, float]:
+        """Probe now, unless this step was probed already.
+
+        Returns:
+            Values as trackers name them; none in a process that does not measure.
+
+        Raises:
+            InvalidArgument: there is a folder, and this is not inside the block, where it is open.
+            RunFailed: nothing can be written.
+        """
+        if not self._is_measuring:
+            return {}
+        if self._step not in self._probes:
+            if self._folder is not None and not self._is_open:
+                what = f"{self._folder}, which is open inside the block alone"
+                raise _bad("out", "to measure inside the block", what, "move the call there, or leave `out` out")
+            rows: list[Row] = []
+            if "attention" in self._measures:
+                rows += attention_rows(self._model, self._batch, share_window=self._share_window)
+            if set(self._measures) > {"attention"} or "attention" not in self._measures:
+                rows += weight_rows(self._model, self._measures)
+            self._keep(rows)
+        return tracked_values(self._probes[self._step])
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Everything measured so far, in the order it was taken; in the first process only."""
+        run = "watched" if self._folder is None else self._folder.name
+        for step, rows in self._probes.items():
+            for layer, head, metric, value in rows:
+                yield Measurement(run, step, layer, head, metric, value)
+
+    def _keep(self, rows: list[Row]) -> None:
+        if self._folder is not None:
+            path = self._folder / "metrics.jsonl"
+            try:
+                append_line(path, line_of(self._step, rows))
+            except OSError as error:
+                raise RunFailed(
+                    f"step {self._step} could not be written to {path} ({error.strerror})",
+                    kept=f"{len(self._probes)} earlier probes are there",
+                    remedy="make room, and go on from a checkpoint with start=",
+                ) from error
+        self._probes[self._step] = tuple(rows)
+        if self._track is not None:
+            self._track(tracked_values(rows), self._step)
+
+
+def _is_first_process() -> bool:
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
+    """Keep what was measured before ``start``, in the file too."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append_line(path, "")
+        journal = read_journal(path)
+    except OSError as error:
+        what = f"{path.parent}, where nothing can be written ({error.strerror})"
+        raise _bad("out", "a folder to write to", what, "name another place") from error
+    if journal.damage:
+        warnings.warn(f"{journal.damage}; what stands after it is left out", RuntimeWarning, stacklevel=3)
+    kept = {step: rows for step, rows in journal.probes if step < start}
+    if journal.probes and not kept:
+        raise BadInput(
+            f"{path} holds measurements of steps {journal.probes[0][0]} to {journal.last_step} already",
+            expected="a new folder, or training that goes on after some of them",
+            remedy="name another folder, or say with start= after how many optimiser steps training goes on",
+        )
+    if len(kept) < len(journal.probes) or journal.damage:
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line_of(step, rows) for step, rows in kept.items()))
+    return kept
+
+
+def _counts(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _checked_measures(model: nn.Module, measures: Measure | Collection[Measure] | None) -> tuple[Measure, ...]:
+    if measures is None:
+        try:
+            measured_projections(model, ["mlp_rank"])
+        except BadInput:
+            return ("attention",)  # the default is what this model has
+        return ("attention", "mlp_rank")
+    wanted: tuple[Any, ...] = (measures,) if isinstance(measures, str) else tuple(measures)
+    for name in wanted:
+        if name not in MEASURES:
+            near = get_close_matches(str(name), MEASURES, n=1, cutoff=0.0)[0]
+            raise _bad("measures", f"some of {', '.join(MEASURES)}", repr(name), f"did you mean {near!r}?")
+    if not wanted:
+        raise _bad("measures", f"some of {', '.join(MEASURES)}", "empty", "leave it out for the usual ones")
+    if set(wanted) != {"attention"}:
+        measured_projections(model, wanted)
+    return wanted
+
+
+def _require_readable(model: nn.Module, batch: Any) -> None:
+    """Refuse what is wrong with a batch before anything runs."""
+    positional, named = arguments_of(batch)
+    tensors = {f"tensor {place}": value for place, value in enumerate(positional)} | named
+    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    if not tensors or any(value.numel() == 0 for value in tensors.values()):
+        what = "without any tensor" if not tensors else "empty"
+        raise _bad("probe_batch", "what the model is called with in training", what, "take the first batch of a loader")
+    devices = {parameter.device for parameter in model.parameters()}
+    for name, value in tensors.items():
+        if devices and value.device not in devices:
+            place = min(map(str, devices))
+            raise _bad(
+                "probe_batch", f"on {place}, as the model", f"on {value.device} ({name})", f"move it: .to({place!r})"
+            )
+    ids = named.get("input_ids")
+    config = getattr(model, "config", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(ids, Tensor) and isinstance(longest, int) and 0 < longest < ids.shape[-1]:
+        raise _bad(
+            "probe_batch",
+            f"at most {longest} tokens long, as the model's context",
+            f"{ids.shape[-1]} tokens long",
+            f"cut it to {longest} tokens",
+        )
+
+
+def _bad(parameter: str, required: str, received: str, remedy: str) -> InvalidArgument:
+    return InvalidArgument("watch", parameter, required=required, received=received, remedy=remedy)

@@ -1,0 +1,158 @@
+"""Where the saved steps of a series are: in a folder of this machine, laid out as training loops do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from joma.errors import BadInput
+from joma.saved.reading import LocalFile, Meter, RangedFile
+
+WEIGHTS = {".safetensors": "safetensors", ".bin": "bin", ".pt": "bin", ".pth": "bin", ".gguf": "gguf"}
+"""What a file of weights is, by its suffix."""
+
+_STEP = re.compile(
+    r"(?:^|[^a-z])(?:global_?)?(?:step|checkpoint|ckpt|iter)s?[_=-]?(\d+)(k)?(?![a-z0-9])", re.IGNORECASE
+)
+_RUN = ("snapshots", "checkpoints")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a saved step.
+
+    Args:
+        name: relative to the step's folder.
+        size: bytes.
+        digest: of its content, where it is known without reading: kind and hexadecimal number.
+    """
+
+    name: str
+    size: int
+    digest: str | None = None
+
+
+class Store(Protocol):
+    """Where the steps of a series are.
+
+    Args:
+        source: as the person named it.
+        names: each step's folder, file or revision.
+        numbered: whether steps come from names; a single model without one counts as step 0.
+    """
+
+    source: str
+    names: dict[int, str]
+    numbered: bool
+
+    def listing(self, step: int) -> dict[str, StoredFile]:
+        """The files of a step by name."""
+        ...
+
+    def open(self, step: int, name: str) -> RangedFile:
+        """One of them, to be read in part."""
+        ...
+
+
+def step_in(name: str) -> int | None:
+    """The step that a name tells: ``step1000``, ``checkpoint-500``, ``stage1-step1000-tokens5B``, ``step_20k``."""
+    found = _STEP.search(name)
+    return None if found is None else int(found[1]) * (1000 if found[2] else 1)
+
+
+def numbered(source: str, names: Iterable[str], remedy: str) -> dict[int, str]:
+    """Names by the step they tell, in the order of steps; those that tell none are left out.
+
+    Raises:
+        BadInput: two of them tell the same step.
+    """
+    found: dict[int, str] = {}
+    for name in names:
+        step = step_in(name)
+        if step is None:
+            continue
+        if step in found:
+            raise BadInput(
+                f"{source} has step {step} twice, as {found[step]} and as {name}",
+                expected="one place for each step",
+                remedy=remedy,
+            )
+        found[step] = name
+    return dict(sorted(found.items()))
+
+
+class FolderStore:
+    """A series in a folder, or a single file of weights.
+
+    Known are: a run of joma (``snapshots/`` or else ``checkpoints/``), folders whose names tell a step
+    (``checkpoint-500`` as Trainer writes them, ``step500``, ``global_step500``), weight files whose names do, and a
+    folder with one model.
+    """
+
+    def __init__(self, path: Path, meter: Meter) -> None:
+        self.source, self._meter = str(path), meter
+        places = _places(path)
+        self.numbered = None not in places
+        self._places: dict[int, Path] = {step or 0: place for step, place in places.items()}
+        self.names = {step: place.name for step, place in self._places.items()}
+
+    def listing(self, step: int) -> dict[str, StoredFile]:
+        """The files of a step by name; a configuration may lie above them."""
+        return {name: StoredFile(name, path.stat().st_size) for name, path in self._files(step).items()}
+
+    def open(self, step: int, name: str) -> LocalFile:
+        """One of them."""
+        return LocalFile(self._files(step)[name], self._meter)
+
+    def _files(self, step: int) -> dict[str, Path]:
+        place = self._places[step]
+        files = [place] if place.is_file() else [path for path in place.iterdir() if path.is_file()]
+        found = {path.name: path for path in sorted(files) if not path.name.startswith(".")}
+        above = (path / "config.json" for path in (place.parent, place.parent.parent))
+        config = None if "config.json" in found else next((path for path in above if path.is_file()), None)
+        return found if config is None else found | {config.name: config}
+
+
+def _places(path: Path) -> Mapping[int | None, Path]:
+    if path.is_file():
+        if path.suffix not in WEIGHTS:
+            raise _no_model(path, path.name)
+        return {step_in(path.stem): path}
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "tmp")))
+    for name in _RUN:
+        folder = path / name
+        if folder.is_dir() and (found := _weight_files(folder.iterdir())):
+            return _numbered(path, found)
+    folders = [entry for entry in entries if entry.is_dir() and step_in(entry.name) is not None]
+    if found := folders or _weight_files(entries):
+        return _numbered(path, found)
+    if any(entry.suffix in WEIGHTS for entry in entries):
+        return {step_in(path.name): path}
+    raise _no_model(path, ", ".join(entry.name for entry in entries[:5]) or "empty")
+
+
+def _weight_files(entries: Iterable[Path]) -> list[Path]:
+    return sorted(
+        entry
+        for entry in entries
+        if entry.suffix in WEIGHTS and not entry.name.startswith(".") and step_in(entry.stem) is not None
+    )
+
+
+def _numbered(path: Path, found: list[Path]) -> dict[int | None, Path]:
+    """Places by step; a weight file's suffix is not part of what its name tells."""
+    by_name = {entry.name if entry.is_dir() else entry.stem: entry for entry in found}
+    steps = numbered(str(path), by_name, "move one of them away")
+    return {step: by_name[name] for step, name in steps.items()}
+
+
+def _no_model(path: Path, found: str) -> BadInput:
+    return BadInput(
+        f"{path} holds no model ({found})",
+        expected="saved steps (checkpoint-*, step*, a run of joma) or one model's "
+        f"weights ({', '.join(sorted(WEIGHTS))})",
+        remedy="name the folder that holds them",
+    )

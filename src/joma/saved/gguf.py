@@ -1,0 +1,221 @@
+"""Where the tensors of a GGUF file lie, what model they are, and how a quantised one becomes numbers again.
+
+Names and the order of rotary pairs are those of transformers for the architectures listed here; of any other one
+tensors keep the names they have in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from joma.errors import BadInput
+from joma.saved.reading import RangedFile, TensorPlace, stream, unreadable
+
+_AT_ONCE = 1 << 18
+_MOST_ENTRIES = 1 << 27
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_HEADS = " in heads: "
+_AS_THEY_ARE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+
+_CONFIG = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_theta",
+    "vocab_size": "vocab_size",
+}
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+_WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+class Quantised(NamedTuple):
+    """What a GGUF file says about itself.
+
+    Args:
+        config: as transformers would have it in ``config.json``.
+        places: by name.
+    """
+
+    config: dict[str, Any]
+    places: dict[str, TensorPlace]
+
+
+def quantised_places(file: RangedFile, key: str) -> Quantised:
+    """What a GGUF file holds and where, from what stands before its tensors.
+
+    Args:
+        file: GGUF of version 2 or 3, little-endian.
+        key: the name its tensors' places carry.
+
+    Raises:
+        BadInput: damaged, cut off, or without the package ``gguf``.
+    """
+    content = stream(file, _AT_ONCE)
+    try:
+        facts, entries = _header(content)
+        alignment = facts.get("general.alignment", 32)
+        base = -(-content.tell() // alignment) * alignment
+        places = {name: _place(file, key, base, *entry) for name, entry in entries.items()}
+        config = _config(facts, places)
+        if config["model_type"] == "llama":
+            places = {name: _in_halves(name, place, config) for name, place in places.items()}
+    except BadInput:
+        raise
+    except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
+        raise unreadable(file.name, f"its beginning is malformed ({type(error).__name__}: {error})") from error
+    whole = max((place.stop for place in places.values()), default=0)
+    if whole > file.size:
+        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+    if config["model_type"] in _ARCHITECTURES:
+        places = {_name(name): place for name, place in places.items()}
+    return Quantised(config, places)
+
+
+def dequantised(content: memoryview, place: TensorPlace) -> Tensor:
+    """The numbers of a tensor from its bytes, float32 where it was quantised."""
+    import numpy as np
+
+    kind, _, heads = (place.quantised or "").partition(_HEADS)
+    if kind in _AS_THEY_ARE:
+        tensor = torch.frombuffer(content, dtype=torch.uint8).clone().view(place.dtype)
+    else:
+        gguf = _gguf()
+        quantised = np.frombuffer(content, dtype=np.uint8)
+        tensor = torch.from_numpy(gguf.quants.dequantize(quantised, gguf.GGMLQuantizationType[kind]).copy())
+    tensor = tensor.view(place.shape)
+    if not heads:
+        return tensor
+    # llama.cpp interleaves the two halves of each rotary pair within a head; transformers keeps them apart.
+    return tensor.view(int(heads), place.shape[0] // int(heads) // 2, 2, -1).transpose(1, 2).reshape(place.shape)
+
+
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ImportError as error:
+        raise BadInput(
+            "a quantised GGUF file needs the package gguf, which is not installed",
+            expected="the extra",
+            remedy="pip install 'joma[gguf]'",
+        ) from error
+    return gguf
+
+
+def _header(content: BinaryIO) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int, int]]]:
+    """Facts by name, and for each tensor its shape (torch's order), type and place."""
+    if (magic := content.read(4)) != b"GGUF":
+        raise ValueError(f"it begins with {magic!r}")
+    version, num_tensors, num_facts = struct.unpack("<IQQ", content.read(20))
+    if version not in (2, 3):
+        raise ValueError(f"version {version}, of which 2 and 3 are known")
+    facts = {}
+    for _ in range(num_facts):
+        name = _string(content)
+        facts[name] = _value(content, *_numbers(content, "I"))
+    entries = {}
+    for _ in range(num_tensors):
+        name = _string(content)
+        (num_axes,) = _numbers(content, "I")
+        *shape, kind, place = _numbers(content, f"{num_axes}QIQ")
+        entries[name] = (tuple(reversed(shape)), kind, place)
+    return facts, entries
+
+
+def _numbers(content: BinaryIO, format: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{format}", content.read(struct.calcsize(f"<{format}")))
+
+
+def _string(content: BinaryIO) -> str:
+    (length,) = _numbers(content, "Q")
+    if length > _MOST_ENTRIES:
+        raise ValueError(f"a text of {length:,} bytes")
+    text = content.read(length)
+    if len(text) != length:
+        raise ValueError("it ends inside a text")
+    return text.decode()
+
+
+def _value(content: BinaryIO, kind: int) -> Any:
+    """A value; of an array only its length, since all that we need stands alone."""
+    if kind == _STRING:
+        return _string(content)
+    if kind != _ARRAY:
+        return _numbers(content, _SCALARS[kind])[0]
+    inner, length = _numbers(content, "IQ")
+    if length > _MOST_ENTRIES:
+        raise ValueError(f"a list of {length:,} entries")
+    if inner in _SCALARS:
+        content.seek(length * struct.calcsize(_SCALARS[inner]), 1)
+    else:
+        for _ in range(length):
+            _value(content, inner)
+    return length
+
+
+def _place(file: RangedFile, key: str, base: int, shape: tuple[int, ...], kind: int, at: int) -> TensorPlace:
+    gguf = _gguf()
+    try:
+        name = gguf.GGMLQuantizationType(kind).name
+        entries_per_block, bytes_per_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    except (ValueError, KeyError) as error:
+        raise unreadable(file.name, f"it holds tensors of type {kind}, unknown to gguf") from error
+    num_bytes = math.prod(shape) // entries_per_block * bytes_per_block
+    dtype = _AS_THEY_ARE.get(name, torch.float32)
+    return TensorPlace(key, dtype, shape, base + at, base + at + num_bytes, quantised=name)
+
+
+def _config(facts: Mapping[str, Any], places: Mapping[str, TensorPlace]) -> dict[str, Any]:
+    architecture = str(facts.get("general.architecture", "unknown"))
+    config: dict[str, Any] = {"model_type": architecture}
+    for theirs, ours in _CONFIG.items():
+        if f"{architecture}.{theirs}" in facts:
+            config[ours] = facts[f"{architecture}.{theirs}"]
+    if "token_embd.weight" in places:
+        config["vocab_size"] = places["token_embd.weight"].shape[0]
+    return config | {"tie_word_embeddings": "output.weight" not in places}
+
+
+def _name(name: str) -> str:
+    if block := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
+        layer, part, kind = block.groups()
+        return f"model.layers.{layer}.{_BLOCK[part]}.{kind}" if part in _BLOCK else name
+    part, _, kind = name.rpartition(".")
+    return f"{_WHOLE[part]}.{kind}" if part in _WHOLE else name
+
+
+def _in_halves(name: str, place: TensorPlace, config: Mapping[str, Any]) -> TensorPlace:
+    """Note by how many heads the rows of a query or key have to be put back in order."""
+    if not (rotary := re.search(r"\.attn_([qk])\.", name)):
+        return place
+    heads = config["num_attention_heads"]
+    heads = heads if rotary[1] == "q" else config.get("num_key_value_heads", heads)
+    if not heads or place.shape[0] % (2 * heads):
+        raise ValueError(f"{name} has {place.shape[0]} rows for {heads} heads")
+    return replace(place, quantised=f"{place.quantised}{_HEADS}{heads}")

@@ -1,0 +1,358 @@
+"""A series of saved steps, in a folder or on a hub: what each step holds, and only those tensors that are asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor
+
+from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.saved.folder import WEIGHTS, FolderStore, Store, StoredFile
+from joma.saved.gguf import quantised_places
+from joma.saved.hub import HubStore
+from joma.saved.pickled import pickled_places
+from joma.saved.reading import Meter, RangedFile, TensorPlace, beginning, read_places, safetensors_places
+
+Found = TypeVar("Found")
+WeightKind = Literal["safetensors", "bin", "gguf"]
+"""In this order they are preferred."""
+
+_KINDS: tuple[WeightKind, ...] = ("safetensors", "bin", "gguf")
+_USUAL = {"safetensors": ("model.safetensors",), "bin": ("pytorch_model.bin", "pytorch_model.pt", "model.pt")}
+_NO_WEIGHTS = re.compile(
+    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model", re.IGNORECASE
+)
+_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
+"""What torch.compile and DistributedDataParallel put into names."""
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A saved step as its table of contents has it.
+
+    Args:
+        step: optimiser steps done.
+        name: its folder, file or revision.
+        kind: how its weights are written.
+        config: the model's, as ``config.json`` has it; empty where there is none.
+        files: those with weights, with their sizes and, on a hub, hashes.
+        tensors: by name as in a state dict: where it is, its dtype and shape.
+    """
+
+    step: int
+    name: str
+    kind: WeightKind
+    config: dict[str, Any]
+    files: tuple[StoredFile, ...]
+    tensors: dict[str, TensorPlace]
+
+
+class Series:
+    """Saved steps of one training, each read in parts.
+
+    Args:
+        store: where they are.
+        meter: counts what is read.
+        steps: those to look at, ascending; ``None`` for all.
+        weights: which files to read where there are several kinds; ``None`` for the best.
+    """
+
+    def __init__(
+        self, store: Store, meter: Meter, steps: Sequence[int] | None = None, weights: WeightKind | None = None
+    ) -> None:
+        self.source, self._store, self._meter, self._weights = store.source, store, meter, weights
+        self.steps = _checked(steps, store)
+        self._known: dict[int, CheckpointFiles] = {}
+        self._header_length = 1 << 14
+
+    @property
+    def numbered(self) -> bool:
+        """Whether steps are told by names; a model without one is step 0 and no initialisation."""
+        return self._store.numbered
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Each step's folder, file or revision."""
+        return {step: self._store.names[step] for step in self.steps}
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of configurations, tables of contents and tensors that were read so far."""
+        return self._meter.bytes_read
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of the weight files of all steps looked at so far, in the kind that was read."""
+        return sum(file.size for checkpoint in self._known.values() for file in checkpoint.files)
+
+    def place(self, step: int) -> str:
+        """Where a step is, as messages name it."""
+        return f"step {step} of {self.source} ({self._store.names[step]})"
+
+    def files(self, step: int) -> dict[str, StoredFile]:
+        """All files of a step by name, with what is known of them without reading.
+
+        Raises:
+            InvalidArgument: the series has no such step.
+        """
+        if step not in self.steps:
+            raise InvalidArgument(
+                "Series",
+                "step",
+                required=f"one of the {len(self.steps)} steps of {self.source}",
+                received=f"{step}",
+                remedy=f"ask for one of the nearest, {_nearest(step, self.steps)}",
+            )
+        return self._store.listing(step)
+
+    def kinds(self, step: int) -> dict[WeightKind, tuple[StoredFile, ...]]:
+        """The weight files of a step in every kind it has, preferred first; an index is none of them."""
+        files = self.files(step)
+        found = {kind: tuple(files[name] for name in _weight_names(files, kind)) for kind in _KINDS}
+        return {kind: held for kind, held in found.items() if held}
+
+    def weight_files(self, step: int) -> tuple[StoredFile, ...]:
+        """The weight files of a step in the kind that is read; empty if it has none."""
+        kinds = self.kinds(step)
+        return kinds.get(self._weights, ()) if self._weights else next(iter(kinds.values()), ())
+
+    def checkpoint(self, step: int) -> CheckpointFiles:
+        """What a step holds and where, from its configuration and tables of contents; no tensor is read.
+
+        Raises:
+            BadInput: it holds no whole weights.
+            RunFailed: the hub does not answer.
+        """
+        if step not in self._known:
+            self._known[step] = self._looked_up(step)
+        return self._known[step]
+
+    def read(self, step: int, names: Collection[str] | None = None, *, at_most: int | None = None) -> dict[str, Tensor]:
+        """Tensors of a step by name, in the order asked for.
+
+        Args:
+            step: which.
+            names: which; ``None`` for all.
+            at_most: of each tensor only so many entries from its beginning, flat, where they lie together.
+
+        Raises:
+            BadInput: no such tensor, or one that cannot be read.
+            RunFailed: the hub does not answer.
+        """
+        places = self.checkpoint(step).tensors
+        wanted = list(places if names is None else names)
+        if missing := [name for name in wanted if name not in places]:
+            near = get_close_matches(missing[0], places, n=3) or list(places)[:3]
+            raise BadInput(
+                f"step {step} of {self.source} has no tensor {missing[0]!r}",
+                expected=f"one of its {len(places)} (nearest: {', '.join(near)})",
+                remedy="check that all steps are of the same model: joma scan --verify",
+            )
+        found: dict[str, Tensor] = {}
+        for file in {places[name].file: None for name in wanted}:
+            here = {name: places[name] for name in wanted if places[name].file == file}
+            if at_most is not None:
+                here = {name: beginning(place, at_most) for name, place in here.items()}
+            found |= read_places(self._store.open(step, file), here)
+        return {name: found[name] for name in wanted}
+
+    def last(self, look: Callable[[int], Found]) -> Found:
+        """What is found at the last step where it can be: a training that was killed leaves one that is not whole.
+
+        Raises:
+            BadInput, RunFailed: why it cannot be found at the first step either.
+        """
+        for step in reversed(self.steps[1:]):
+            try:
+                return look(step)
+            except (BadInput, RunFailed):  # whoever measures this step is told so, and why
+                continue
+        first = self.steps[0]
+        try:
+            return look(first)
+        except BadInput as error:
+            named = "" if self.place(first) in error.problem else f"{self.place(first)}: "
+            later = ", and no later step serves either" if self.steps[1:] else ""
+            raise BadInput(f"{named}{error.problem}{later}", expected=error.expected, remedy=error.remedy) from error
+
+    def _looked_up(self, step: int) -> CheckpointFiles:
+        files, kinds, name = self.files(step), self.kinds(step), self._store.names[step]
+        kind = next(iter(kinds), None) if self._weights is None else self._weights
+        if kind is None or kind not in kinds:
+            there = ", ".join(sorted(files)[:5]) or "empty"
+            held = (kind is None and _beside_a_model(files)) or f"no {kind or 'model'} weights ({there})"
+            raise BadInput(
+                f"{self.place(step)} holds {held}",
+                expected=f"files of {' or '.join(WEIGHTS)}" if kind is None else f"one of {', '.join(kinds) or 'any'}",
+                remedy="leave this step out, or wait until it is written whole",
+            )
+        config = self._json(step, "config.json") if "config.json" in files else {}
+        if "recipe" in config:
+            config = {"model_type": "joma", **config}
+        tensors: dict[str, TensorPlace] = {}
+        for file in kinds[kind]:
+            told, places = self._contents(self._store.open(step, file.name), file.name, kind)
+            config, tensors = config or told, tensors | places
+        if (index := _index(files, kind)) is not None:
+            _check_index(self._json(step, index), tensors, self.place(step))
+        return CheckpointFiles(step, name, kind, config, kinds[kind], _of_model(tensors))
+
+    def _contents(self, file: RangedFile, name: str, kind: WeightKind) -> tuple[dict, dict[str, TensorPlace]]:
+        if kind == "gguf":
+            return quantised_places(file, name)
+        if kind == "bin":
+            return {}, pickled_places(file, name)
+        places = safetensors_places(file, name, self._header_length)
+        # Headers of one series are nearly of one length: the next one most likely comes whole in one request.
+        self._header_length = min((place.start for place in places.values()), default=self._header_length) + 64
+        return {}, places
+
+    def _json(self, step: int, name: str) -> dict[str, Any]:
+        file = self._store.open(step, name)
+        try:
+            content = json.loads(bytes(file.read(0, file.size)))
+            if not isinstance(content, dict):
+                raise TypeError(f"it holds a {type(content).__name__}")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BadInput(
+                f"{file.name} cannot be read ({error})",
+                expected="a JSON object",
+                remedy="fetch or write it again, or leave this step out",
+            ) from error
+        return content
+
+
+def open_series(
+    source: str | Path,
+    *,
+    steps: Sequence[int] | None = None,
+    revisions: str | Sequence[str] | None = None,
+    weights: WeightKind | None = None,
+    cache: Path | None = None,
+) -> Series:
+    """Find the saved steps in a folder or a hub repository; nothing of a model is read yet.
+
+    Args:
+        source: a folder (a run of joma, Trainer's, step-named), a weight file, or ``owner/name`` on a hub.
+        steps: which, ascending; ``None`` for all.
+        revisions: on a hub, a pattern such as ``stage1-*`` or names; ``None`` for all that tell a step.
+        weights: ``safetensors``, ``bin`` or ``gguf``; ``None`` for the first of these that a step has.
+        cache: on a hub, a folder that keeps what is fetched for the next time; ``None``: nothing reaches the disk.
+
+    Raises:
+        BadInput: no model there, steps it has not or not in order, a revision it has not.
+        RunFailed: the hub does not answer.
+    """
+    if weights is not None and weights not in _KINDS:
+        raise InvalidArgument(
+            "open_series",
+            "weights",
+            required=f"one of {', '.join(_KINDS)}",
+            received=repr(weights),
+            remedy="leave it out for the best that a step has",
+        )
+    meter, path = Meter(), Path(source).expanduser()
+    if path.exists():
+        for name, value in (("revisions", revisions), ("cache", cache)):
+            if value is not None:
+                raise InvalidArgument(
+                    "open_series",
+                    name,
+                    required="left out for a folder of this machine",
+                    received=repr(value),
+                    remedy="leave it out, or name a repository of a hub",
+                )
+        return Series(FolderStore(path, meter), meter, steps, weights)
+    if not _REPOSITORY.fullmatch(str(source)):
+        raise BadInput(
+            f"{source} is no folder here",
+            expected="a folder with saved steps, or owner/name of a repository on the hub",
+            remedy="check the path",
+        )
+    return Series(HubStore(str(source), revisions, cache, meter), meter, steps, weights)
+
+
+def _checked(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
+    if steps is None:
+        return tuple(store.names)
+    if missing := [step for step in steps if step not in store.names]:
+        raise BadInput(
+            f"{store.source} has no step {missing[0]}",
+            expected=f"some of its {len(store.names)} steps, from {min(store.names)} to {max(store.names)}",
+            remedy=f"ask for one of the nearest, {_nearest(missing[0], store.names)}",
+        )
+    if not steps or list(steps) != sorted(set(steps)):
+        in_order = ",".join(map(str, sorted(set(steps)))) or "no steps at all"
+        raise BadInput(
+            f"the steps {','.join(map(str, steps)) or '(none)'} are not in order",
+            expected="each step once, ascending",
+            remedy=f"ask for {in_order}" if steps else "leave steps out for all of them",
+        )
+    return tuple(steps)
+
+
+def _nearest(step: int, steps: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(sorted(steps, key=lambda other: abs(other - step))[:3])))
+
+
+def _index(files: Collection[str], kind: WeightKind) -> str | None:
+    return next((f"{name}.index.json" for name in _USUAL.get(kind, ()) if f"{name}.index.json" in files), None)
+
+
+def _weight_names(files: Collection[str], kind: WeightKind) -> list[str]:
+    """The files of one kind that make up the model."""
+    suffixes = [suffix for suffix, of in WEIGHTS.items() if of == kind]
+    held = [name for name in sorted(files) if Path(name).suffix in suffixes and not _NO_WEIGHTS.search(name)]
+    if _index(files, kind) is not None:
+        return [name for name in held if re.search(r"-\d+-of-\d+\.", name)]
+    usual = next((name for name in _USUAL.get(kind, ()) if name in held), None)
+    if usual is not None:
+        return [usual]
+    if len(held) > 1:
+        raise BadInput(
+            f"there are several {kind} files ({', '.join(held[:4])}) and nothing says which is the model",
+            expected="one file, or an index that names the shards",
+            remedy="name one file",
+        )
+    return held
+
+
+def _beside_a_model(files: Collection[str]) -> str | None:
+    """What a step without a model holds of those things that are saved beside one."""
+    held = [name for name in sorted(files) if Path(name).suffix in WEIGHTS and _NO_WEIGHTS.search(name)]
+    if not held:
+        return None
+    what = "an adapter" if any("adapter" in name for name in held) else "the state of a training"
+    return f"only {what}, and no model ({', '.join(held[:4])})"
+
+
+def _check_index(index: dict[str, Any], tensors: dict[str, TensorPlace], where: str) -> None:
+    wanted = index.get("weight_map", {})
+    missing = [name for name in wanted if name not in tensors]
+    if not missing:
+        return
+    files = {place.file for place in tensors.values()}
+    shard = wanted[missing[0]]
+    lacking = f"the shard {shard} is missing" if shard not in files else f"{missing[0]} is not in {shard}"
+    raise BadInput(
+        f"{where} is not whole: {lacking}",
+        expected=f"the {len(set(wanted.values()))} shards that its index names",
+        remedy="fetch or write it again, or leave this step out",
+    )
+
+
+def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
+    """By the model's own names: without the optimiser's part of a joma checkpoint, and without what wraps a model."""
+    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
+    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
+    while found and all(name.startswith(_DISTRIBUTED) for name in found):
+        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
+    return found

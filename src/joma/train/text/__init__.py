@@ -1,0 +1,1 @@
+"""The text that networks read: found, split, cut up into tokens."""

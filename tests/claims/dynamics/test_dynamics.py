@@ -1,0 +1,26 @@
+"""Theorems 2 to 4 against integrators and samples: they hold, and their controls do not."""
+
+import numpy as np
+import pytest
+
+from joma.claims.dynamics import theorem2, theorem3, theorem4
+from joma.claims.workspace import Workspace
+from joma.records import Verdict
+
+
+@pytest.mark.parametrize("module", [theorem2, theorem3, theorem4], ids=lambda module: module.__name__)
+def test_claim_holds_and_its_controls_fail(module, tmp_path):
+    agreement = module.evaluate(Workspace(tmp_path, num_seeds=3))
+    assert agreement.verdict is Verdict.HOLDS
+    assert agreement.measured.num == 3
+    for control in agreement.controls:
+        assert control.estimate.mean > 10 * agreement.measured.mean
+    assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
+
+
+def test_late_correction_is_what_the_integrator_finds(tmp_path, tolerance):
+    found = {f.name: f.estimate.values for f in theorem4.evaluate(Workspace(tmp_path, num_seeds=2)).findings}
+    integrated = found["correction Λ at the last time, integrated"]
+    assert integrated == pytest.approx(
+        found["correction Λ at the last time, late law"], abs=tolerance("closed_form.integrator")
+    )

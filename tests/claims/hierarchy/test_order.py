@@ -1,0 +1,67 @@
+"""The order of association, end to end on small trees, and the exact predictions it is held against."""
+
+import numpy as np
+import pytest
+
+from joma.claims.hierarchy import order as hierarchy_order
+from joma.claims.hierarchy.order import Sizes, predictions, tree
+from joma.claims.workspace import Profile, Workspace
+from joma.problem.tree import balanced_tree
+from joma.records import Verdict
+from joma.theory.hierarchy import cooccurrence
+
+SMALL = Sizes((2, 2, 2), 20, 1e-3, 5, 256, 2)
+
+
+@pytest.fixture(scope="module")
+def agreement(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setitem(hierarchy_order.SIZES, Profile.QUICK, SMALL)
+    yield hierarchy_order.evaluate(Workspace(tmp_path_factory.mktemp("claims")))
+    patch.undo()
+
+
+def test_claim_is_evaluated_with_controls_findings_and_pictures(agreement):
+    assert agreement.measured.num == SMALL.num_seeds
+    assert len(agreement.controls) == 2
+    assert agreement.conclusion
+    assert [chart.id for chart in agreement.charts] == ["course", "heights", "flow"]
+    assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
+
+
+def test_under_the_theory_s_own_assumption_the_order_is_that_of_cooccurrence(agreement):
+    found = {finding.name: finding.estimate.mean for finding in agreement.findings}
+    assert found["flow with a constant gradient: co-occurrence"] > 0.8
+    assert found["decoder, at the end: spread of the logits' movements"] > 0
+
+
+def test_a_decoder_that_saw_twenty_batches_decides_nothing_for_the_claim(agreement):
+    assert agreement.verdict is not Verdict.HOLDS
+
+
+def test_cooccurrence_is_predicted_by_theorem_5_where_polarities_are_even(tolerance):
+    found = predictions(balanced_tree((2, 2, 2), (0.6, 0.7, 0.7))).together
+    # averaged over both labels, of which each is as likely given a token as the token given the label
+    joint = [cooccurrence(0.7, 0.6, 3, 2, sign) * (1 + sign * 0.7**2 * 0.6) / 2 for sign in (-1, 1)]
+    assert found[0, 2] == pytest.approx(sum(map(float, joint)), abs=tolerance("closed_form.sums"))
+
+
+def test_a_common_ancestor_cancels_in_the_pull_of_the_label_and_counts_against_its_news(tolerance):
+    law, means = tree(SMALL, 4), []
+    for leaf in law.leaves:
+        mean, node = 1.0, leaf
+        while node:
+            mean, node = mean * law.polarities[node], law.parents[node]
+        means.append(mean)
+    token, query = np.array(means), np.array(means)[:, None]
+    found, others = predictions(law), ~np.eye(8, dtype=bool)
+    bound = tolerance("closed_form.sums")
+    np.testing.assert_allclose(found.pull[others], ((token + query) / 2)[others], atol=bound)
+    product = 2 * found.together - 1
+    np.testing.assert_allclose(found.news[others], ((token - query * product) / 4)[others], atol=bound)
+
+
+def test_no_two_pairs_of_a_query_come_together_equally_often():
+    table = predictions(tree(SMALL, 0)).together
+    for query, row in enumerate(table):
+        assert len(set(np.delete(row, query).round(6))) == len(row) - 1

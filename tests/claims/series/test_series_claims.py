@@ -1,0 +1,111 @@
+"""The two claims on series of saved steps, end to end on short trainings on real text."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from joma.claims.registry import all_claims
+from joma.claims.series import subjects as series
+from joma.claims.series.subject import Subject, in_random_order, smallest
+from joma.claims.series.subjects import subjects
+from joma.claims.workspace import Profile, TextChoice, Workspace
+from joma.errors import RunFailed
+from joma.measure.scan.results import Row, StepResult
+from joma.train.series import SeriesRecipe
+
+IDS = ("series.sparse_then_dense", "series.rank_drop_and_rebound")
+TINY = SeriesRecipe(num_steps=112, save_every=8, learning_rate=1e-2, num_layers=1, width=32, length=32)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(series, "TRAINED", TINY)
+    yield Workspace(tmp_path_factory.mktemp("series claims"), num_seeds=2, text=TextChoice(vocabulary_size=300))
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def agreements(workspace):
+    return {id: all_claims()[id].evaluate(workspace) for id in IDS}
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_claim_is_evaluated_for_both_families_with_controls_findings_and_pictures(agreements, id):
+    agreement = agreements[id]
+    assert agreement.measured.num == 2
+    assert agreement.controls
+    for family in ("gpt_neox", "opt"):
+        assert any(family in chart.id for chart in agreement.charts)
+    assert all(math.isfinite(value) for finding in agreement.findings for value in finding.estimate.values)
+
+
+def test_what_is_trained_and_measured_serves_the_next_claim(agreements, workspace):
+    told = []
+    before = {path: path.stat().st_mtime_ns for path in (workspace.folder / "series").rglob("*") if path.is_file()}
+    again = subjects(Workspace(workspace.folder, Profile.QUICK, 2, workspace.text, lambda *call: told.append(call)))
+    assert [subject.name for subject in again.models] == ["GPT-NeoX", "OPT"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_both_families_learn_more_than_word_frequencies(agreements):
+    findings = agreements["series.sparse_then_dense"].findings
+    beyond = [finding.estimate for finding in findings if "minus that of word frequencies" in finding.name]
+    assert len(beyond) == 2
+    assert all(value < 0 for estimate in beyond for value in estimate.values)
+
+
+def made(curves, layers: int = 1) -> Subject:
+    """A kind of model whose entropy is as given, (repetitions, steps), in every layer."""
+    scans = tuple(
+        tuple(
+            StepResult(
+                step,
+                tuple(Row(layer, head, None, 0, "entropy", value) for layer in range(layers) for head in (0, 1)),
+                "",
+                0.0,
+                0,
+                0,
+            )
+            for step, value in enumerate(curve)
+        )
+        for curve in curves
+    )
+    return Subject("made", scans, (1.0,) * len(scans), ())
+
+
+def entropies(subject: Subject):
+    return [subject.course("entropy", layer) for layer in subject.layers]
+
+
+def test_the_number_is_that_of_the_kind_of_model_that_shows_less():
+    valley = np.abs(np.linspace(-1, 1, 21))
+    deep, shallow = made([valley, valley], layers=2), made([valley / 4, valley / 2])
+    assert smallest([deep, shallow], entropies) == pytest.approx(smallest([shallow], entropies))
+    assert smallest([deep], entropies)[0] > 3 * smallest([shallow], entropies)[0] > 0
+    only_falls = made([np.linspace(1, 0, 21)] * 2)
+    assert max(smallest([deep, only_falls], entropies)) <= 0
+    assert max(in_random_order([deep], entropies)) < smallest([deep], entropies)[0] / 2
+
+
+def test_a_single_series_is_repeated_by_groups_of_probe_sequences():
+    rows = tuple(Row(0, head, None, group, "entropy", group + head) for group in (0, 1, 2) for head in (0, 1))
+    subject = Subject("one", ((StepResult(0, rows, "", 0.0, 0, 0),),), (1.0,), ())
+    assert subject.course("entropy", 0).values[:, 0].tolist() == [0.5, 1.5, 2.5]
+
+
+def test_a_model_that_learned_nothing_is_refused():
+    rows = (Row(None, None, None, 0, "loss_nats", 5.0),)
+    subject = Subject("idle", ((StepResult(0, rows, "", 0.0, 0, 0),),), (4.0,), ())
+    with pytest.raises(RunFailed, match="at no step"):
+        subject.frequencies_learned()
+
+
+def test_the_conclusion_has_no_negative_falls(agreements):
+    conclusion = agreements["series.sparse_then_dense"].conclusion
+    moves = re.findall(r"layer \d+: (.*?)[;.] ", conclusion)
+    assert len(moves) == 2
+    for move in moves:
+        assert re.fullmatch(r"(falls by \d\.\d{3}|does not fall), (rises by \d\.\d{3}|does not rise)", move)

@@ -1,0 +1,76 @@
+"""Curves of networks over training: read per seed, cut at the right step, compared fairly."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from joma.claims.text.networks import (
+    STUDIES,
+    Course,
+    Variant,
+    course,
+    frequencies_learned,
+    study,
+    trained,
+    unigram_loss,
+)
+from joma.claims.workspace import Profile, TextChoice, Workspace
+from joma.errors import RunFailed
+from joma.train.text.vocabulary import Tokens
+
+
+def tokens(train, held_out, size):
+    words = tuple(f"w{idx}" for idx in range(size))
+    return Tokens("test", "test", torch.tensor(train), torch.tensor(held_out), words, "digest", 0.0)
+
+
+def test_unigram_loss_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(tolerance):
+    text = tokens(list(range(8)) * 1000, list(range(8)) * 10, 8)
+    assert unigram_loss(text) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
+
+
+def test_unigram_loss_survives_words_that_training_never_showed():
+    assert math.isfinite(unigram_loss(tokens([0, 1] * 50, [2, 2, 2], 3)))
+
+
+def test_a_course_can_be_cut_and_shuffled():
+    whole = Course((0, 10, 20, 30), np.arange(8.0).reshape(2, 4))
+    assert whole.between(10, 20).steps == (10, 20)
+    np.testing.assert_array_equal(whole.between(10, 20).values, [[1, 2], [5, 6]])
+    mixed = whole.in_random_order(3)
+    assert sorted(mixed.values[0]) == [0, 1, 2, 3]
+    assert mixed.steps == whole.steps
+
+
+def test_variants_differ_only_in_what_their_name_says():
+    sizes = STUDIES[Profile.QUICK]
+    full, linear = Variant().recipe(50, sizes, 1), Variant("linear MLP").recipe(50, sizes, 1)
+    assert (linear.decoder.activation, full.decoder.activation) == ("identity", "relu")
+    assert full.seed == linear.seed
+    assert full.name != linear.name
+    names = {Variant(shuffle_words=flag, output_bias=bias).recipe(50, sizes, 0).name
+             for flag in (False, True) for bias in ("zero", "unigram")}  # fmt: skip
+    assert len(names) == 4
+
+
+def test_the_number_of_seeds_asked_for_is_used(tmp_path):
+    assert study(Workspace(tmp_path, num_seeds=7)).num_seeds == 7
+    assert study(Workspace(tmp_path)).num_seeds == STUDIES[Profile.QUICK].num_seeds
+
+
+def test_networks_that_learn_nothing_beyond_frequencies_are_an_error(small_workspace):
+    runs = trained(small_workspace, [Variant(num_steps=3)])[0]
+    assert course(runs, "validation_loss_nats", None).values.shape == (2, 2)
+    with pytest.raises(RunFailed, match="no better than word frequencies"):
+        frequencies_learned(small_workspace, runs)
+
+
+@pytest.fixture
+def small_workspace(tmp_path):
+    path = tmp_path / "text.txt"
+    words = random.Random(0).choices(["mat", "cat", "dog", "door", "sat", "lay", "by", "on"], k=30_000)
+    path.write_text(" ".join(words))
+    return Workspace(tmp_path / "out", num_seeds=2, text=TextChoice(str(path), 12))

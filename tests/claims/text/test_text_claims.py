@@ -1,0 +1,49 @@
+"""The three claims on real text, end to end on a short training of the real network on real text."""
+
+import math
+
+import pytest
+
+from joma.claims.registry import all_claims
+from joma.claims.text import networks
+from joma.claims.text.mechanism import LEFT
+from joma.claims.text.networks import Study
+from joma.claims.workspace import Profile, TextChoice, Workspace
+
+IDS = ("text.sparse_then_dense", "text.mechanism", "text.rank_drop")
+
+
+@pytest.fixture(scope="module")
+def agreements(tmp_path_factory, wikitext_folder):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JOMA_DATA", str(wikitext_folder))
+    patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
+    workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300))
+    yield {id: all_claims()[id].evaluate(workspace) for id in IDS}
+    patch.undo()
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_claim_is_evaluated_with_controls_findings_and_pictures(agreements, id):
+    agreement = agreements[id]
+    assert agreement.measured.num == 2
+    assert agreement.controls
+    assert agreement.charts
+    assert agreement.conclusion
+    assert all(math.isfinite(value) for finding in agreement.findings for value in finding.estimate.values)
+
+
+def test_both_controls_of_the_phenomenon_are_there(agreements):
+    names = [control.name for control in agreements["text.sparse_then_dense"].controls]
+    assert any("random order" in name for name in names)
+    assert any("shuffled words" in name for name in names)
+
+
+def test_the_mechanism_is_compared_with_the_theorys_own_curves(agreements):
+    (theory,) = [f for f in agreements["text.mechanism"].findings if f.name.startswith("theory")]
+    assert theory.estimate.mean < LEFT
+
+
+def test_the_rank_starts_where_an_initialised_network_has_it(agreements):
+    (start,) = [f for f in agreements["text.rank_drop"].findings if f.name == "full network: at the start"]
+    assert 40 < start.estimate.mean < 60

@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+
+from joma.measure.attention.visibility import Visibility, hides
+
+LIKE = torch.zeros(())
+BAND = torch.ones(1, 1, 7, 9, dtype=torch.bool).tril(2).triu(-3)
+
+CASES = {
+    "all": Visibility(7, 9),
+    "causal": Visibility(7, 9, is_causal=True),
+    "more queries than keys": Visibility(7, 4, is_causal=True),
+    "window": Visibility(7, 9, window=3),
+    "window of one": Visibility(7, 9, window=1),
+    "causal window": Visibility(7, 9, is_causal=True, window=3),
+    "window, later queries": Visibility(7, 9, window=3, lead=4),
+    "causal, earlier queries": Visibility(7, 9, is_causal=True, lead=-2),
+    "mask": Visibility(7, 9, mask=BAND),
+    "causal mask with a window": Visibility(7, 9, is_causal=True, window=2, mask=BAND),
+    "keys": Visibility(7, 9, is_causal=True, keys=(torch.arange(9) % 2 == 0)[None, None, None]),
+    "key mask": Visibility(7, 9, mask=(torch.arange(9) < 5)[None, None, None]),
+}
+
+
+def seen(visibility: Visibility) -> torch.Tensor:
+    """One rule at a time, one query and key at a time."""
+    result = torch.zeros(visibility.num_queries, visibility.num_keys, dtype=torch.bool)
+    for i in range(visibility.num_queries):
+        for j in range(visibility.num_keys):
+            back = i + visibility.lead - j
+            rules = [not (visibility.is_causal and back < 0)]
+            rules.append(visibility.window is None or abs(back) < visibility.window)
+            rules.append(visibility.mask is None or bool(visibility.mask.expand(1, 1, 7, -1)[0, 0, i, j]))
+            rules.append(visibility.keys is None or bool(visibility.keys[0, 0, 0, j]))
+            result[i, j] = all(rules)
+    return result
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hides_what_its_rules_hide(case):
+    visibility = CASES[case]
+    num_queries, num_keys = visibility.num_queries, visibility.num_keys
+    bias = visibility.bias(slice(0, num_queries), slice(0, num_keys), LIKE)
+    found = torch.ones(1, 1, num_queries, num_keys, dtype=torch.bool) if bias is None else bias > -math.inf
+    assert torch.equal(found.expand(1, 1, num_queries, num_keys)[0, 0], seen(visibility))
+    count = visibility.num_visible(LIKE).expand(1, 1, num_queries)[0, 0]
+    assert torch.equal(count, seen(visibility).sum(-1))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_columns_hold_all_that_rows_see(case):
+    visibility = CASES[case]
+    for start in range(0, visibility.num_queries, 3):
+        rows = slice(start, min(start + 3, visibility.num_queries))
+        columns = visibility.columns(rows)
+        outside = seen(visibility)[rows].clone()
+        outside[:, columns] = False
+        assert not outside.any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_first_key_and_others_are_all_keys(case):
+    visibility = CASES[case]
+    first, others = visibility.of_first_key(), visibility.of_other_keys()
+    skipped = visibility.num_queries - others.num_queries
+    expected = seen(visibility)
+    for part, keys in ((first, expected[:, :1]), (others, expected[skipped:, 1:])):
+        assert torch.equal(part.num_visible(LIKE).expand(1, 1, part.num_queries)[0, 0], keys.sum(-1))
+    assert not expected[:skipped, 1:].any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_some_queries_see_what_they_saw_among_all(case):
+    visibility, rows = CASES[case], torch.tensor([0, 2, 3, 6])
+    few = visibility.of_queries(0, rows)
+    bias = few.bias(slice(1, 4), few.columns(slice(1, 4)), LIKE)
+    columns = few.columns(slice(1, 4))
+    expected = seen(visibility)[rows[1:]][:, columns]
+    found = torch.ones(3, expected.shape[1]).bool() if bias is None else bias.expand(1, 1, *expected.shape)[0, 0] > -9
+    assert torch.equal(found, expected)
+    assert seen(visibility)[rows[1:]].sum() == expected.sum()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_census_says_who_sees_whom(case):
+    visibility = CASES[case]
+    census, expected = visibility.census(LIKE), seen(visibility)
+    shape = (1, 1, visibility.num_queries)
+    assert torch.equal(census.num_visible.expand(shape)[0, 0], expected.sum(-1))
+    first = [int(row.nonzero()[0]) if row.any() else visibility.num_keys for row in expected]
+    assert census.first.expand(shape)[0, 0].tolist() == first
+    assert torch.equal(census.seen[0, 0], expected.any(0))
+
+
+def test_a_local_block_reads_local_keys():
+    visibility = Visibility(10_000, 10_000, is_causal=True, window=100)
+    assert all(
+        columns.stop - columns.start <= rows.stop - rows.start + 99
+        for rows in visibility.row_blocks()
+        for columns in [visibility.columns(rows)]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_what_hands_write_hides_and_what_grades_down_to_it_does_not(dtype):
+    by_hand = torch.tensor([[3.0, -1e4], [-4e3, -1e4 + 5], [0.0, -6e4]], dtype=dtype)
+    assert hides(by_hand).tolist() == [[False, True]] * 3
+    graded = -torch.arange(0, 12_000, 8.0).to(dtype)[None]
+    assert not hides(graded).any()
+    graded[0, 5] = torch.finfo(dtype).min
+    assert hides(graded).nonzero().tolist() == [[0, 5]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_lowest_number_hides_like_infinity(dtype):
+    mask = torch.tensor([0.0, torch.finfo(dtype).min, -math.inf, -9.0], dtype=dtype)[None, None, None]
+    bias = Visibility(1, 4, mask=mask).bias(slice(0, 1), slice(0, 4), LIKE)
+    assert bias.dtype == LIKE.dtype
+    assert bias.flatten().tolist() == [0.0, -math.inf, -math.inf, -9.0]

@@ -1,0 +1,271 @@
+import pytest
+import torch
+from small_models import CONFIGS, small_batch, small_model
+
+from joma.errors import BadInput
+from joma.measure.models.families import heads_of, kind_of, projections
+from joma.train.decoder import Decoder, DecoderConfig
+
+SECOND = 1  # the head, and the layer, that the tests cut into
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def model(request):
+    model = small_model(request.param)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    return model
+
+
+def parts_of(model, config=None):
+    """The projections of the second layer, as views into the model's own weights."""
+    state = model.state_dict()
+    found = projections(model.config if config is None else config, state)
+    assert {part.layer for part in found} == {0, 1}
+    return {part.role: part.of(state[part.tensor]) for part in found if part.layer == SECOND}
+
+
+def outcome(model, blinded=None):
+    """What the second layer's kernel gets and what the model gives; ``blinded``: a head that attends to nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    calls = []
+
+    def attend(module, query, key, value, mask, **settings):
+        attended, _ = sdpa_attention_forward(module, query, key, value, mask, **{**settings, "softcap": None})
+        calls.append({"query": query, "key": key, "value": value})
+        if blinded is not None and len(calls) == SECOND + 1:
+            attended[:, :, blinded] = 0
+        return attended, None
+
+    AttentionInterface.register("of_this_test", attend)
+    AttentionMaskInterface.register("of_this_test", sdpa_mask)
+    model.set_attn_implementation("of_this_test")
+    with torch.no_grad():
+        hidden = model(**small_batch(model.config.model_type)).last_hidden_state
+    return calls[SECOND], hidden
+
+
+@pytest.fixture
+def weights_kept(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    yield
+    model.load_state_dict(before)
+
+
+@pytest.mark.usefixtures("weights_kept")
+@pytest.mark.parametrize("role", ["query", "key", "value"])
+def test_without_its_part_of_the_weights_a_head_gets_nothing_and_the_others_something(model, role):
+    parts_of(model)[role][SECOND] = 0
+    given = outcome(model)[0][role]
+    empty = (given == 0).all(-1).all(-1).all(0)
+    assert empty.tolist() == [head == SECOND for head in range(given.shape[1])]
+
+
+@pytest.mark.usefixtures("weights_kept")
+def test_without_its_part_of_the_output_a_head_might_as_well_not_attend(model, tolerance):
+    expected = outcome(model, blinded=SECOND)[1]
+    assert not torch.equal(expected, outcome(model)[1])
+    parts_of(model)["output"][SECOND] = 0
+    torch.testing.assert_close(outcome(model)[1], expected, rtol=0, atol=tolerance("capture.outputs"))
+
+
+@pytest.mark.usefixtures("weights_kept")
+def test_lower_gate_and_upper_meet_in_the_same_hidden_unit(model, tolerance):
+    parts, before = parts_of(model), model.state_dict()
+    kept = {role: parts[role].clone() for role in parts}
+    ends = []
+    for role in ("mlp_lower", "mlp_upper", "mlp_gate"):
+        if role in parts:
+            (parts[role] if role != "mlp_upper" else parts[role].T)[3] = 0
+            ends.append(outcome(model)[1])
+            parts[role].copy_(kept[role])
+    assert not torch.equal(ends[0], outcome(model)[1])
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=0, atol=tolerance("capture.outputs"))
+    assert before.keys() == model.state_dict().keys()
+
+
+@pytest.mark.usefixtures("weights_kept")
+@pytest.mark.parametrize("model", ["llama", "gemma2", "phi3"], indirect=True)
+def test_the_lower_projection_is_the_linear_one_and_the_gate_is_not(model, tolerance):
+    parts = parts_of(model)
+    doubled = []
+    for role in ("mlp_upper", "mlp_lower", "mlp_gate"):
+        parts[role].mul_(2)
+        doubled.append(outcome(model)[1])
+        parts[role].div_(2)
+    torch.testing.assert_close(doubled[1], doubled[0], rtol=0, atol=tolerance("capture.outputs"))
+    assert (doubled[2] - doubled[0]).abs().max() > 100 * tolerance("capture.outputs")
+
+
+def test_a_configuration_as_json_says_the_same_as_the_object(model, tmp_path):
+    import json
+
+    model.config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert heads_of(saved) == heads_of(model.config)
+    for role, part in parts_of(model, saved).items():
+        assert torch.equal(part, parts_of(model)[role])
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.gpt_neox."])
+def test_what_stands_before_a_name_does_not_matter(prefix):
+    state = small_model("gpt_neox").state_dict()
+    plain = projections(CONFIGS["gpt_neox"] | {"model_type": "gpt_neox"}, state)
+    found = projections(CONFIGS["gpt_neox"] | {"model_type": "gpt_neox"}, [prefix + name for name in state])
+    assert [part.tensor for part in found] == [prefix + part.tensor for part in plain]
+
+
+def test_images_are_read_by_the_names_they_had_before_transformers_5():
+    new = [part.tensor for part in projections(small_model("vit").config, small_model("vit").state_dict())]
+    old = [
+        f"vit.encoder.layer.0.{name}.weight"
+        for name in (
+            *(f"attention.attention.{role}" for role in ("query", "key", "value")),
+            *("attention.output.dense", "intermediate.dense", "output.dense"),
+        )
+    ]
+    found = projections(small_model("vit").config, old)
+    assert [part.tensor for part in found] == old
+    assert len(new) == 2 * len(old)
+
+
+def test_our_own_decoder_gives_its_queries_and_its_lower_weights():
+    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
+    state = decoder.state_dict()
+    config = {"recipe": {"decoder": {"num_heads": 2}}}
+    assert kind_of(config) == "joma"
+    parts = {(part.layer, part.role): part.of(state[part.tensor]) for part in projections(config, state)}
+    assert torch.equal(parts[1, "mlp_lower"], decoder.lower_weights()[1])
+    seen = {}
+    tokens = torch.tensor([[1, 2, 3]])
+    decoder.eval()(tokens, observe=lambda layer, q, k: seen.setdefault(layer, (q, k)))
+    x = decoder._positions(3) + decoder.embedding(tokens) * 8**0.5
+    for role, given in zip(("query", "key"), seen[0], strict=True):
+        torch.testing.assert_close(given, torch.einsum("bld,hed->bhle", x, parts[0, role]))
+
+
+ZEBRA = {"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
+
+
+def test_an_unknown_kind_with_known_names_is_read_by_its_names():
+    model = small_model("llama")
+    found = projections(ZEBRA, model.state_dict())
+    assert [(part.layer, part.role, part.tensor) for part in found] == [
+        (part.layer, part.role, part.tensor) for part in projections(model.config, model.state_dict())
+    ]
+
+
+def unknown_model(kind, **settings):
+    import transformers
+
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS["llama"], **settings)
+    return transformers.AutoModel.from_config(config)
+
+
+def test_an_unknown_kind_whose_mlps_are_experts_is_read_without_them():
+    model = unknown_model("mixtral", num_local_experts=2)
+    found = projections(model.config, model.state_dict())
+    assert {part.role for part in found} == {"query", "key", "value", "output"}
+    query = model.layers[1].self_attn.q_proj.weight
+    (part,) = (part for part in found if (part.layer, part.role) == (1, "query"))
+    assert torch.equal(part.of(query)[2], query[16:24])
+
+
+def test_heads_of_an_unknown_kind_that_are_not_alone_in_their_tensor_are_refused():
+    """The query's tensor holds a gate as well, head by head."""
+    model = unknown_model("qwen3_next", num_experts=0, layer_types=["full_attention"] * 2, head_dim=8)
+    parts = {part.role: part for part in projections(model.config, model.state_dict()) if part.layer == 0}
+    tensors = dict(model.named_parameters())
+    with pytest.raises(BadInput, match=r"q_proj.weight has 16 dimensions for each head of .* not the query alone"):
+        parts["query"].of(tensors[parts["query"].tensor])
+    for role, shape in {"key": (2, 8, 32), "output": (4, 32, 8), "mlp_lower": (64, 32)}.items():
+        assert parts[role].of(tensors[parts[role].tensor]).shape == shape
+
+
+@pytest.mark.parametrize("role", ["key", "value", "output"])
+def test_other_sizes_than_the_heads_of_an_unknown_kind_are_refused(role):
+    found = projections({**ZEBRA, "head_dim": 4}, small_model("llama").state_dict())
+    (part,) = (part for part in found if (part.layer, part.role) == (0, role))
+    with pytest.raises(BadInput, match=f"has 8 dimensions for each head of .* whose heads have 4.*the {role} alone"):
+        part.of(small_model("llama").state_dict()[part.tensor])
+
+
+def test_an_unknown_kind_that_tells_no_size_of_heads_is_refused():
+    config = {name: value for name, value in ZEBRA.items() if name != "hidden_size"}
+    with pytest.raises(BadInput, match="'zebra' configuration that tells no size of heads"):
+        projections(config, small_model("llama").state_dict())
+
+
+def test_an_unknown_kind_that_lacks_what_a_family_has_is_not_said_to_be_damaged():
+    names = [name for name in small_model("llama").state_dict() if "v_proj" not in name]
+    with pytest.raises(BadInput, match="'zebra' whose tensors are not named as in any family"):
+        projections(ZEBRA, names)
+
+
+def test_an_unknown_kind_with_fused_weights_is_refused():
+    with pytest.raises(BadInput, match="'zebra' whose tensors are not named as in any family"):
+        projections(
+            {"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 4},
+            small_model("gpt2").state_dict(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda names: [name for name in names if "1.mlp.up_proj" not in name],
+            "layer 1 has no layers.1.mlp.up_proj.weight",
+        ),
+        (
+            lambda names: names + [f"other.{name}" for name in names],
+            "several stacks of layers \\(\\(none\\), other.\\)",
+        ),
+        (lambda names: ["conv1.weight"], "tensors are not named"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(BadInput, match=message):
+        projections({"model_type": "llama", **CONFIGS["llama"]}, change(list(small_model("llama").state_dict())))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "does not say of which kind"),
+        ({"model_type": "resnet"}, "'resnet' is no Transformer"),
+        (
+            {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 3},
+            "4 attention heads and 3 key heads",
+        ),
+    ],
+)
+def test_a_configuration_without_heads_is_refused(config, message):
+    with pytest.raises(BadInput, match=message):
+        projections(config, ["layers.0.self_attn.q_proj.weight"])
+
+
+def test_weights_of_another_shape_than_the_configuration_says_are_refused():
+    found = projections({"model_type": "gpt_neox", **CONFIGS["gpt_neox"]}, small_model("gpt_neox").state_dict())
+    with pytest.raises(BadInput, match=r"shape \(95, 32\) does not split into the query of 4 heads"):
+        found[0].of(torch.zeros(95, 32))
+
+
+def test_a_layer_that_is_missing_altogether_is_named():
+    model = small_model("llama", num_hidden_layers=3)
+    names = [name for name in model.state_dict() if not name.startswith("layers.1.")]
+    with pytest.raises(BadInput, match=r"layer 1 has no layers\.1\."):
+        projections(model.config, names)
+
+
+def test_no_recipe_of_ours_is_said_to_be_none():
+    for recipe in ("with eggs", {}, {"decoder": None}):
+        with pytest.raises(BadInput, match="recipe"):
+            heads_of({"recipe": recipe})
+    assert heads_of({"model_type": "llama", "num_attention_heads": 4, "recipe": "with eggs"}).query == 4

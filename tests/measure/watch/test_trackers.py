@@ -1,0 +1,170 @@
+import pytest
+import torch
+from offline_trackers import local_trackio, offline_wandb, trackio_rows, wandb_axes, wandb_rows
+from small_models import small_batch, small_model
+
+from joma.errors import InvalidArgument
+from joma.measure.watch.trackers import track_with, tracked_values
+from joma.measure.watch.watching import watch
+
+ROWS = [(3, 7, "attention_entropy_nats", 1.5), (12, None, "stable_rank", 2.5), (None, None, "loss_nats", 3.5)]
+VALUES = {"joma/attention_entropy/layer_03/head_07": 1.5, "joma/stable_rank/layer_12": 2.5, "joma/loss": 3.5}
+
+
+def test_names_tell_metric_layer_and_head():
+    assert tracked_values(ROWS) == VALUES
+
+
+def test_tensorboard_shows_what_it_was_told(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        track_with(writer)(VALUES, 40)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    shown = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert shown == {name: [(40, value)] for name, value in VALUES.items()}
+
+
+def test_an_accelerator_passes_values_on_to_its_trackers():
+    from accelerate import Accelerator
+    from accelerate.tracking import GeneralTracker
+
+    class Kept(GeneralTracker):
+        name, requires_logging_directory, tracker = "kept", False, None
+
+        def __init__(self):
+            super().__init__()
+            self.told = []
+
+        def store_init_configuration(self, values): ...
+
+        def log(self, values, step=None):
+            self.told.append((values, step))
+
+    kept = Kept()
+    accelerator = Accelerator(cpu=True, log_with=kept)
+    accelerator.init_trackers("project")
+    track_with(accelerator)(VALUES, 40)
+    assert kept.told == [(VALUES, 40)]
+
+
+def test_an_accelerator_without_trackers_is_refused():
+    from accelerate import Accelerator
+
+    with pytest.raises(InvalidArgument, match=r"an Accelerator without any; .* init_trackers first"):
+        track_with(Accelerator(cpu=True))
+
+
+def watched_loop(tracker, tell):
+    """Train a GPT-2 for eight steps; each step ``tell`` gets its index, and a function that says it is done.
+
+    Returns what was measured: values by name, and by step.
+    """
+    model = small_model("gpt2", "AutoModelForCausalLM").train()
+    batch = small_batch("gpt2")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    with watch(model, batch, every=4, tracker=tracker) as probe:
+        for index in range(8):
+            model(**batch, labels=batch["input_ids"]).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            tell(index, probe.step)
+    steps = {}
+    for row in probe.measurements():
+        steps.setdefault(row.step, []).append((row.layer, row.head, row.metric, row.value))
+    return {step: tracked_values(rows) for step, rows in steps.items()}
+
+
+def ours(rows, step):
+    """Our values by name, and by what ``step`` names, of those rows that hold any."""
+    told = {row[step]: {name: row[name] for name in row if name.startswith("joma/")} for row in rows}
+    return {number: values for number, values in told.items() if values}
+
+
+LOOPS = {
+    "told by batch": lambda run, index, done: [
+        *[run.log({"mine": 3 * index + batch}) for batch in range(3)],
+        done(),
+    ],
+    "from 0, told first": lambda run, index, done: [run.log({"mine": index}, step=index), done()],
+    "from 0, told last": lambda run, index, done: [done(), run.log({"mine": index}, step=index)],
+    "from 1, told first": lambda run, index, done: [run.log({"mine": index + 1}, step=index + 1), done()],
+    "from 1, told last": lambda run, index, done: [done(), run.log({"mine": index + 1}, step=index + 1)],
+    "told before and after": lambda run, index, done: [
+        run.log({"mine": index}, step=index),
+        done(),
+        run.log({"more": index}, step=index),
+    ],
+    "told nothing": lambda run, index, done: done(),
+}
+"""How loops number the rows of their run; ``mine`` is the row's number where there is one."""
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_wandb_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypatch, kind):
+    wandb = offline_wandb(tmp_path, monkeypatch)
+    run = wandb.init(project="p")
+    measured = watched_loop(run, lambda index, done: LOOPS[kind](run, index, done))
+    rows = wandb_rows(wandb, tmp_path)
+    assert list(measured) == [0, 4, 8]
+    shown = ours([row for row in rows if "joma/step" in row], "joma/step")
+    assert shown == {step: {**values, "joma/step": step} for step, values in measured.items()}
+    mine = {"told by batch": range(24), "told nothing": []}.get(kind, range("from 1" in kind, 8 + ("from 1" in kind)))
+    assert [(row["_step"], row["mine"]) for row in rows if "mine" in row] == [(number, number) for number in mine]
+    if kind == "told before and after":
+        assert [row["more"] for row in rows if "more" in row] == list(range(8))
+
+
+def test_an_accelerator_leads_to_the_run_of_wandb(tmp_path, monkeypatch):
+    from accelerate import Accelerator
+
+    wandb = offline_wandb(tmp_path, monkeypatch)
+    accelerator = Accelerator(cpu=True, log_with="wandb")
+    accelerator.init_trackers("p")
+    accelerator.log({"mine": 1.5}, step=90)  # far ahead, as loops are that count batches
+    track_with(accelerator)(VALUES, 40)
+    (row,) = wandb_rows(wandb, tmp_path)
+    assert {name: row[name] for name in row if "/" in name} == {**VALUES, "joma/step": 40}
+    assert (row["_step"], row["mine"]) == (90, 1.5)
+
+
+def test_wandb_itself_is_its_run_and_draws_over_our_steps(tmp_path, monkeypatch):
+    wandb = offline_wandb(tmp_path, monkeypatch)
+    with pytest.raises(InvalidArgument, match=r"wandb, which has begun none; .* call wandb\.init\(\.\.\.\) first"):
+        track_with(wandb)
+    wandb.init(project="p")
+    track_with(wandb)(VALUES, 40)
+    (row,) = wandb_rows(wandb, tmp_path)
+    assert {name: row[name] for name in row if "/" in name} == {**VALUES, "joma/step": 40}
+    assert wandb_axes(wandb, tmp_path) == {"joma/*": "joma/step"}
+
+
+@pytest.mark.parametrize("given", ["run", "package"])
+@pytest.mark.parametrize("kind", ["from 0, told last", "from 1, told first", "told nothing"])
+def test_trackio_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypatch, kind, given):
+    trackio = local_trackio(tmp_path, monkeypatch)
+    run = trackio.init(project="p", embed=False)
+    measured = watched_loop(run if given == "run" else trackio, lambda index, done: LOOPS[kind](run, index, done))
+    rows = trackio_rows(trackio, "p")
+    assert list(measured) == [0, 4, 8]
+    assert ours([row for row in rows if "mine" not in row], "step") == measured
+    mine = {"told nothing": []}.get(kind, range("from 1" in kind, 8 + ("from 1" in kind)))
+    assert [(row["step"], row["mine"]) for row in rows if "mine" in row] == [(number, number) for number in mine]
+
+
+def test_trackio_before_a_run_is_refused(tmp_path, monkeypatch):
+    trackio = local_trackio(tmp_path, monkeypatch)
+    with pytest.raises(InvalidArgument, match=r"trackio, which has begun none; .* call trackio\.init\(\.\.\.\) first"):
+        watch(small_model("gpt2"), small_batch("gpt2"), tracker=trackio)
+
+
+def test_a_function_is_told_values_and_step():
+    told = []
+    track_with(lambda *what: told.append(what))(VALUES, 40)
+    assert told == [(VALUES, 40)]
+
+
+def test_anything_else_is_refused():
+    with pytest.raises(InvalidArgument, match="`tracker` is a str"):
+        track_with("wandb")

@@ -1,0 +1,252 @@
+"""Tensors out of parts of files: the same numbers as by reading them whole, and damage or malice said in words."""
+
+import json
+import struct
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from faulty_series import cut_off, plant_malicious
+from safetensors.torch import load_file, save_file
+
+from joma.errors import BadInput
+from joma.saved.gguf import quantised_places
+from joma.saved.pickled import pickled_places
+from joma.saved.reading import LocalFile, Meter, beginning, first_not_finite, read_places, safetensors_places
+
+
+@pytest.fixture
+def various() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        "float": torch.randn(3, 4),
+        "half": torch.randn(7).half(),
+        "brain": torch.randn(2, 5).bfloat16(),
+        "double": torch.randn(2, 2, 2).double(),
+        "long": torch.arange(5),
+        "bool": torch.tensor([True, False, True]),
+        "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(2.5),
+    }
+
+
+def opened(path: Path) -> tuple[LocalFile, Meter]:
+    meter = Meter()
+    return LocalFile(path, meter), meter
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def test_safetensors_as_the_library_reads_them(various, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(various, path, {"format": "pt"})
+    file, _ = opened(path)
+    assert_same(read_places(file, safetensors_places(file, path.name)), load_file(path))
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors = {f"layers.{layer}.weight": torch.randn(200, 200) for layer in range(20)}
+    save_file(tensors, path)
+    file, meter = opened(path)
+    places = safetensors_places(file, path.name, guess=1 << 11)
+    header = meter.bytes_read
+    wanted = {name: places[name] for name in ("layers.3.weight", "layers.11.weight")}
+    assert_same(read_places(file, wanted), {name: tensors[name] for name in wanted})
+    assert meter.bytes_read == header + 2 * 200 * 200 * 4
+    assert header < 4096
+    assert file.size > 3_200_000
+
+    part = {"layers.5.weight": beginning(places["layers.5.weight"], 1000)}
+    before = meter.bytes_read
+    assert torch.equal(read_places(file, part)["layers.5.weight"], tensors["layers.5.weight"].flatten()[:1000])
+    assert meter.bytes_read == before + 4000
+
+
+def test_a_header_longer_than_guessed_is_read_on(various, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(various, path)
+    file, _ = opened(path)
+    assert safetensors_places(file, "m", guess=9) == safetensors_places(file, "m", guess=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it has 0 bytes, too few for a header"),
+        (struct.pack("<Q", 1 << 60) + b"{}", "this is no safetensors file"),
+        (struct.pack("<Q", 100) + b"{}", r"cut off inside its header, after 10 of 108 bytes"),
+        (struct.pack("<Q", 4) + b"oops", r"header is malformed \(JSONDecodeError"),
+        (struct.pack("<Q", 2) + b"[]", r"header is malformed \(AttributeError"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_refused(tmp_path, content, said):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=said):
+        safetensors_places(opened(path)[0], "m")
+
+
+def test_a_header_that_contradicts_itself_is_refused(tmp_path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(BadInput, match=r"8 bytes for \(2, 2\) of torch.float32"):
+        safetensors_places(opened(path)[0], "m")
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
+def test_bin_as_torch_reads_it(various, tmp_path, as_zip):
+    base = torch.randn(6, 5)
+    views = {"transposed": base.T, "rows": base[2:4], "tied": various["float"], "spread": torch.ones(3, 1).expand(3, 5)}
+    parameters = {"parameter": torch.nn.Parameter(torch.randn(4))}
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(OrderedDict(various | views | parameters), path, _use_new_zipfile_serialization=as_zip)
+    file, _ = opened(path)
+    found = read_places(file, pickled_places(file, path.name))
+    assert_same(found, {name: value.detach() for name, value in torch.load(path, weights_only=True).items()})
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
+def test_of_a_bin_only_what_is_asked_for_is_read(tmp_path, as_zip):
+    path = tmp_path / "pytorch_model.bin"
+    tensors = {f"layers.{layer}.weight": torch.randn(200, 200) for layer in range(20)}
+    torch.save({"model": tensors, "epoch": 3}, path, _use_new_zipfile_serialization=as_zip)
+    file, meter = opened(path)
+    places = pickled_places(file, path.name)
+    header = meter.bytes_read
+    assert torch.equal(read_places(file, {"w": places["layers.7.weight"]})["w"], tensors["layers.7.weight"])
+    assert meter.bytes_read == header + 200 * 200 * 4
+    assert header < 60_000 < file.size / 50
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "plain pickle"])
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, as_zip):
+    path, trace = tmp_path / "pytorch_model.bin", tmp_path / "it ran"
+    plant_malicious(path, trace, as_zip)
+    with pytest.raises(BadInput, match=r"is refused: its pickle asks for \w+\.exec, and was not run"):
+        pickled_places(opened(path)[0], path.name)
+    assert not trace.exists()
+    if as_zip:  # it is malicious indeed
+        torch.load(path, weights_only=False)
+        assert trace.exists()
+
+
+def test_a_bin_cut_off_is_refused(tmp_path):
+    for as_zip in (True, False):
+        path = tmp_path / f"{as_zip}.bin"
+        torch.save({"weight": torch.randn(100, 100)}, path, _use_new_zipfile_serialization=as_zip)
+        cut_off(path)
+        with pytest.raises(BadInput, match=r"cannot be read: (BadZipFile|it was cut off: 24,\d+ of 40,\d+)"):
+            pickled_places(opened(path)[0], path.name)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x80\x02K\x01.", b"no pickle at all", b"\x80\x02]q\0."])
+def test_what_is_no_bin_is_refused(tmp_path, content):
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read"):
+        pickled_places(opened(path)[0], path.name)
+
+
+def write_gguf(path: Path, hidden: int = 64, heads: int = 4, key_heads: int = 2) -> dict[str, np.ndarray]:
+    """A one-layer llama as llama.cpp converts it, with each kind of number; returns what transformers would hold."""
+    import gguf
+
+    random = np.random.default_rng(0)
+    rows = {"attn_q": hidden, "attn_k": hidden // heads * key_heads, "ffn_down": hidden}
+    kinds = {"attn_q": "Q8_0", "attn_k": "F32", "ffn_down": "F16"}
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(key_heads)
+    writer.add_embedding_length(hidden)
+    writer.add_token_list(["a", "b"])
+    ours = {}
+    for part, num_rows in rows.items():
+        weight = random.standard_normal((num_rows, hidden)).astype(np.float32)
+        ours[part] = weight
+        if part in ("attn_q", "attn_k"):  # rotary pairs (i, i + half) become neighbours
+            per_head = weight.reshape(heads if part == "attn_q" else key_heads, 2, -1, hidden)
+            weight = np.ascontiguousarray(per_head.swapaxes(1, 2).reshape(num_rows, hidden))
+        kind = gguf.GGMLQuantizationType[kinds[part]]
+        writer.add_tensor(f"blk.0.{part}.weight", gguf.quants.quantize(weight, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return ours
+
+
+def test_a_quantised_file_as_transformers_names_and_orders_it(tmp_path, tolerance):
+    path = tmp_path / "model.gguf"
+    expected = write_gguf(path)
+    file, _ = opened(path)
+    config, places = quantised_places(file, path.name)
+    assert config["model_type"] == "llama"
+    assert (config["num_attention_heads"], config["num_key_value_heads"], config["hidden_size"]) == (4, 2, 64)
+    found = read_places(file, places)
+    ours = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "mlp.down_proj": "ffn_down"}
+    for name, part in ours.items():
+        weight = found[f"model.layers.0.{name}.weight"].float().numpy()
+        bound = 0 if part == "attn_k" else tolerance("gguf.eight_bits")
+        assert np.abs(weight - expected[part]).max() <= bound * np.abs(expected[part]).max()
+
+
+def test_a_quantised_file_cut_off_is_refused(tmp_path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path)
+    cut_off(path, 0.9)
+    with pytest.raises(BadInput, match="it was cut off"):
+        quantised_places(opened(path)[0], path.name)
+    cut_off(path, 0.005)
+    with pytest.raises(BadInput, match="its beginning is malformed"):
+        quantised_places(opened(path)[0], path.name)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path)
+    monkeypatch.setitem(sys.modules, "gguf", None)  # what import finds where it is not installed
+    with pytest.raises(BadInput, match=r"pip install 'joma\[gguf\]'"):
+        quantised_places(opened(path)[0], path.name)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path, seed):
+    """Bytes altered at random: never another error than one that says so."""
+    tensors = {f"layers.{layer}.weight": torch.randn(4, 5) for layer in range(4)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save(tensors, tmp_path / "a.bin")
+    torch.save(tensors, tmp_path / "b.bin", _use_new_zipfile_serialization=False)
+    write_gguf(tmp_path / "a.gguf")
+    random, refused = np.random.default_rng(seed), 0
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for _ in range(60):
+            spoilt = bytearray(whole)
+            for place in random.integers(0, min(len(whole), 1500), 3):
+                spoilt[place] = random.integers(256)
+            path.write_bytes(spoilt)
+            file, _ = opened(path)
+            find = {".bin": pickled_places, ".safetensors": safetensors_places}.get(path.suffix)
+            try:
+                places = find(file, "m") if find else quantised_places(file, "m").places
+                read_places(file, places)
+            except BadInput:
+                refused += 1
+    assert refused > 60
+
+
+def test_the_first_tensor_that_is_not_finite_is_named():
+    tensors = {"fine": torch.ones(2), "counts": torch.arange(2), "bad": torch.tensor([1.0, torch.nan]).half()}
+    assert first_not_finite(tensors) == "bad"
+    assert first_not_finite({"fine": torch.ones(2)}) is None

@@ -1,0 +1,411 @@
+"""Series in folders and on a hub: their steps, what each holds, and what is said of what is not there."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+import torch
+from faulty_series import HUB, STEPS, TRAINER, as_bin, cut_off, plant_malicious, trained, write_index, write_series
+from hub_client import point_to
+from hub_server import Fault, LocalHub, local_hub
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from joma.errors import BadInput, InvalidArgument, RunFailed, Unreachable
+from joma.saved.folder import step_in
+from joma.saved.reading import Meter
+from joma.saved.series import open_series
+from joma.train.checkpoints import checkpoint_of, write_checkpoint, write_snapshot
+
+QKV = "gpt_neox.layers.1.attention.query_key_value.weight"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A hub's folder with a series, to be read only."""
+    folder = tmp_path_factory.mktemp("hub")
+    write_series(folder)
+    return folder
+
+
+@pytest.fixture
+def hub(written, tmp_path, monkeypatch):
+    """That hub, running."""
+    with local_hub(written) as running:
+        point_to(running.endpoint, tmp_path, monkeypatch)
+        yield running
+
+
+@pytest.fixture
+def own_hub(written, tmp_path, monkeypatch):
+    """A copy of that hub, running, to be spoilt."""
+    shutil.copytree(written, tmp_path / "hub")
+    with local_hub(tmp_path / "hub") as running:
+        point_to(running.endpoint, tmp_path, monkeypatch)
+        yield running
+
+
+def place(hub: LocalHub, step: int) -> Path:
+    return hub.folder / HUB.format(step=step)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("step0", 0),
+        ("step143000", 143000),
+        ("step_000100", 100),
+        ("checkpoint-500", 500),
+        ("global_step1200", 1200),
+        ("step1000-tokens4B", 1000),
+        ("stage1-step1000-tokens5B", 1000),
+        ("step_20k", 20_000),
+        ("epoch=1-step=300", 300),
+        ("main", None),
+        ("footstep3", None),
+        ("v1.0", None),
+        ("step10x", None),
+    ],
+)
+def test_steps_in_names(name, step):
+    assert step_in(name) == step
+
+
+@pytest.mark.parametrize("layout", [TRAINER, "run/step{step}", "run/global_step_{step}", "run/step_{step:07d}"])
+def test_a_folder_of_saved_steps(tmp_path, layout):
+    write_series(tmp_path, layout)
+    series = open_series(tmp_path / "run")
+    assert series.steps == STEPS
+    for step in (0, 60):
+        found = series.read(step, [QKV])
+        assert torch.equal(found[QKV], trained()[step][QKV])
+    checkpoint = series.checkpoint(60)
+    assert checkpoint.config["model_type"] == "gpt_neox"
+    assert checkpoint.tensors[QKV].shape == (96, 32)
+    assert set(checkpoint.tensors) == set(load_file(tmp_path / layout.format(step=60) / "model.safetensors"))
+    assert series.bytes_read < series.bytes_stored
+
+
+def test_a_run_of_our_own(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    run = tmp_path / "run"
+    for step in (0, 50, 100):
+        write_checkpoint(checkpoint_of(step, model, optimizer, 0.0, 0), run / "checkpoints")
+        write_snapshot(step, model, run / "snapshots")
+    (run / "config.json").write_text(json.dumps({"recipe": {"seed": 3}}))
+    series = open_series(run)
+    assert series.steps == (0, 50, 100)
+    assert torch.equal(series.read(50)["weight"], model.weight)
+    assert series.checkpoint(50).config == {"model_type": "joma", "recipe": {"seed": 3}}
+
+    shutil.rmtree(run / "snapshots")  # a run without snapshots has its last checkpoints, with the optimiser's part
+    series = open_series(run)
+    assert series.steps == (50, 100)
+    assert set(series.read(100)) == {"weight", "bias"}
+
+
+def test_a_single_model_and_a_single_file(tmp_path):
+    state = trained()[60]
+    model = tmp_path / "model"
+    model.mkdir()
+    save_file(state, model / "model.safetensors")
+    for source in (model, model / "model.safetensors"):
+        series = open_series(source)
+        assert (series.steps, series.numbered) == ((0,), False)
+        assert torch.equal(series.read(0, [QKV])[QKV], state[QKV])
+
+
+def test_files_named_by_step(tmp_path):
+    for step in (200, 1000):
+        save_file({"w": torch.full((2,), float(step))}, tmp_path / f"model-step{step}.safetensors")
+    series = open_series(tmp_path)
+    assert series.steps == (200, 1000)
+    assert series.read(1000)["w"].tolist() == [1000, 1000]
+
+
+def test_shards_are_read_as_one(tmp_path):
+    places = write_series(tmp_path, TRAINER, shards=True)
+    assert len(list(places[60].glob("model-*.safetensors"))) > 1
+    series = open_series(tmp_path / "run")
+    found = series.read(60)
+    shards = [load_file(shard) for shard in places[60].glob("model-*.safetensors")]
+    expected = {name: tensor for shard in shards for name, tensor in shard.items()}
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+    shard = sorted(places[40].glob("model-*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(BadInput, match=f"step 40 .* is not whole: the shard {shard.name} is missing"):
+        series.checkpoint(40)
+    first = sorted(places[20].glob("model-*.safetensors"))[0].name
+    write_index(places[20], {"renamed.weight": first})
+    with pytest.raises(BadInput, match=f"renamed.weight is not in {first}"):
+        series.checkpoint(20)
+
+
+def test_bin_where_there_is_nothing_else_and_by_choice(tmp_path):
+    places = write_series(tmp_path, TRAINER)
+    as_bin(places[20])
+    torch.save(trained()[0], places[60] / "pytorch_model.bin")
+    (places[60] / "training_args.bin").write_bytes(b"no weights")
+    series = open_series(tmp_path / "run")
+    assert [series.checkpoint(step).kind for step in (10, 20, 60)] == ["safetensors", "bin", "safetensors"]
+    assert torch.equal(series.read(20, [QKV])[QKV], trained()[20][QKV])
+    assert torch.equal(open_series(tmp_path / "run", weights="bin").read(60, [QKV])[QKV], trained()[0][QKV])
+    with pytest.raises(BadInput, match=r"holds no bin weights .* expected one of safetensors"):
+        open_series(tmp_path / "run", weights="bin").read(10)
+
+    trace = tmp_path / "it ran"
+    plant_malicious(places[20] / "pytorch_model.bin", trace)
+    with pytest.raises(BadInput, match="was not run"):
+        open_series(tmp_path / "run").read(20)
+    assert not trace.exists()
+
+
+def test_half_written_folders_are_named_when_they_are_read(tmp_path):
+    places = write_series(tmp_path, TRAINER)
+    (places[40] / "model.safetensors").unlink()
+    cut_off(places[60] / "model.safetensors")
+    (places[20] / "config.json").write_text('{"model_type": ')
+    series = open_series(tmp_path / "run")
+    with pytest.raises(BadInput, match=r"step 40 .* \(checkpoint-40\) holds no model weights \(config.json, .* whole"):
+        series.checkpoint(40)
+    with pytest.raises(BadInput, match=r"model.safetensors cannot be read: it was cut off: [\d,]+ of [\d,]+ bytes"):
+        series.checkpoint(60)
+    with pytest.raises(BadInput, match=r"config.json cannot be read"):
+        series.checkpoint(20)
+    assert series.read(10, [QKV])
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_model.safetensors", "only an adapter"),
+        ("adapter_model.bin", "only an adapter"),
+        ("optimizer.pt", "only the state of a training"),
+        ("training_args.bin", "only the state of a training"),
+    ],
+)
+def test_what_is_saved_beside_a_model_is_no_model(tmp_path, file, said):
+    places = write_series(tmp_path, TRAINER)
+    (places[40] / "model.safetensors").rename(places[40] / file)
+    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {said},.* \({file}"):
+        open_series(tmp_path / "run").checkpoint(40)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_are_those_of_the_model_without_what_wraps_it(tmp_path, prefix):
+    places = write_series(tmp_path, TRAINER)
+    plain = load_file(places[40] / "model.safetensors")
+    save_file({prefix + name: tensor for name, tensor in plain.items()}, places[40] / "model.safetensors")
+    series = open_series(tmp_path / "run")
+    assert set(series.checkpoint(40).tensors) == set(plain)
+    assert torch.equal(series.read(40, [QKV])[QKV], plain[QKV])
+
+
+def test_parts_that_were_compiled_have_their_own_names_too(tmp_path):
+    save_file({"layers.0._orig_mod.w": torch.ones(2), "module.w": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert set(open_series(tmp_path).read(0)) == {"layers.0.w", "module.w"}
+
+
+def test_the_last_step_that_serves_or_else_which_did_not(tmp_path):
+    write_series(tmp_path, TRAINER)
+
+    def look(step):
+        if step > 20:
+            raise BadInput("it is crooked", expected="a straight one", remedy="bend it")
+        return step
+
+    assert open_series(tmp_path / "run").last(look) == 20
+    for steps, later in (([40], ""), ([40, 60], ", and no later step serves either")):
+        with pytest.raises(
+            BadInput, match=rf"step 40 of .*run \(checkpoint-40\): it is crooked{later}; expected a str"
+        ):
+            open_series(tmp_path / "run", steps=steps).last(look)
+
+
+def test_a_nested_configuration_is_no_end_of_everything(tmp_path):
+    places = write_series(tmp_path, TRAINER)
+    (places[40] / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(BadInput, match=r"checkpoint-40/config\.json cannot be read \(.*recursion"):
+        open_series(tmp_path / "run").checkpoint(40)
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    write_series(tmp_path, TRAINER)
+    run = tmp_path / "run"
+    with pytest.raises(BadInput, match=r"has no step 30; expected some of its 6 steps, from 0 to 60; .* 10, 20, 40"):
+        open_series(run, steps=[0, 30])
+    with pytest.raises(BadInput, match=r"the steps 20,10,10 are not in order; .* ask for 10,20"):
+        open_series(run, steps=[20, 10, 10])
+    with pytest.raises(BadInput, match=r"the steps \(none\) are not in order"):
+        open_series(run, steps=[])
+    series = open_series(run, steps=[0, 10])
+    with pytest.raises(InvalidArgument, match="`step` is 20"):
+        series.checkpoint(20)
+    with pytest.raises(BadInput, match=f"no tensor '{QKV}s'; .*nearest: {QKV}"):
+        series.read(0, [f"{QKV}s"])
+    with pytest.raises(InvalidArgument, match="`revisions` is 'step0'"):
+        open_series(run, revisions="step0")
+    with pytest.raises(InvalidArgument, match="`weights` is 'pickle'"):
+        open_series(run, weights="pickle")
+
+    shutil.copytree(run / "checkpoint-10", run / "step_10")
+    with pytest.raises(BadInput, match="has step 10 twice, as checkpoint-10 and as step_10"):
+        open_series(run)
+
+
+def test_where_there_is_no_model_it_is_said(tmp_path):
+    with pytest.raises(BadInput, match="is no folder here"):
+        open_series(tmp_path / "absent")
+    (tmp_path / "notes.txt").write_text("nothing")
+    for source in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(BadInput, match=r"holds no model \(notes.txt\)"):
+            open_series(source)
+    for name in ("a", "b"):
+        save_file({"w": torch.ones(1)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(BadInput, match="several safetensors files"):
+        open_series(tmp_path).checkpoint(0)
+
+
+def test_a_hub_series_is_read_in_parts(hub: LocalHub):
+    series = open_series("someone/tiny")
+    assert series.steps == STEPS
+    asked = [request for request in hub.requests if "someone/tiny" in request]
+    assert asked == ["GET /api/models/someone/tiny/refs 200"]  # nothing of the model yet
+    found = series.read(40, [QKV])
+    assert torch.equal(found[QKV], trained()[40][QKV])
+    assert series.bytes_stored == (place(hub, 40) / "model.safetensors").stat().st_size
+    assert series.names[40] == "step40"
+    assert series.checkpoint(40).files[0].digest.startswith("sha256:")
+    before = series.bytes_read
+    series.read(40, [QKV])
+    assert series.bytes_read - before == 96 * 32 * 4
+
+
+def test_a_hub_series_of_other_formats(own_hub: LocalHub, tmp_path):
+    as_bin(place(own_hub, 20))
+    trace = tmp_path / "it ran"
+    plant_malicious(as_bin(place(own_hub, 40)), trace)
+    series = open_series("someone/tiny")
+    assert torch.equal(series.read(20, [QKV])[QKV], trained()[20][QKV])
+    with pytest.raises(BadInput, match=r"someone/tiny@step40/pytorch_model.bin is refused"):
+        series.read(40)
+    assert not trace.exists()
+
+
+def test_revisions_are_chosen_by_pattern_or_name(own_hub: LocalHub):
+    owner = own_hub.folder / "models/someone"
+    for name in ("stage1-step20-tokens4B", "stage2-step20-tokens1B", "stage1-step40-tokens8B"):
+        shutil.copytree(place(own_hub, 20), owner / f"tiny@{name}")
+    with pytest.raises(BadInput, match=r"has step 20 twice, as stage1-step20-tokens4B and as stage2-step20-tokens1B"):
+        open_series("someone/tiny")
+    assert open_series("someone/tiny", revisions="stage1-*").steps == (20, 40)
+    assert open_series("someone/tiny", revisions=["step0", "step60"]).steps == (0, 60)
+    single = open_series("someone/tiny", revisions=["main"])
+    assert (single.steps, single.numbered) == ((0,), False)
+    with pytest.raises(BadInput, match=r"has no revision 'step50'; expected one of its 10 \(nearest: .*step\d0"):
+        open_series("someone/tiny", revisions=["step50"])
+    with pytest.raises(BadInput, match=r"has no revision 'stage3-\*'"):
+        open_series("someone/tiny", revisions="stage3-*")
+
+
+def test_a_missing_revision_is_said(own_hub: LocalHub):
+    shutil.rmtree(place(own_hub, 40))
+    with pytest.raises(BadInput, match=r"has no step 40; .* ask for one of the nearest, 10, 20, 60"):
+        open_series("someone/tiny", steps=[0, 40])
+
+
+def test_an_overloaded_hub_is_asked_again(hub: LocalHub):
+    hub.faults = [Fault("refs", 2), Fault("/revision/", 2), Fault("model.safetensors", 2)]
+    series = open_series("someone/tiny")
+    assert torch.equal(series.read(10, [QKV])[QKV], trained()[10][QKV])
+    assert all(fault.times == 0 for fault in hub.faults)
+
+    hub.faults = [Fault("model.safetensors", 100)]
+    with pytest.raises(
+        RunFailed, match=r"someone/tiny@step20/model.safetensors could not be fetched: .* 4 times .*503"
+    ):
+        series.read(20, [QKV])
+
+
+def test_what_a_dying_server_sent_is_not_asked_for_again(hub: LocalHub):
+    series = open_series("someone/tiny")
+    series.checkpoint(10)
+    before = series.bytes_read
+    hub.faults = [Fault("model.safetensors", 3, HTTPStatus.OK, sent=1000)]
+    assert torch.equal(series.read(10, [QKV])[QKV], trained()[10][QKV])
+    assert series.bytes_read - before == 96 * 32 * 4
+    assert hub.faults[0].times == 0
+
+
+def test_a_hub_that_is_gone_fails_the_step_and_keeps_the_rest(written, tmp_path, monkeypatch):
+    with local_hub(written) as hub:
+        point_to(hub.endpoint, tmp_path, monkeypatch)
+        series = open_series("someone/tiny")
+        kept = series.read(0, [QKV])
+    with pytest.raises(Unreachable, match=r"did not answer 4 times .* check the network"):
+        series.read(20, [QKV])
+    assert torch.equal(kept[QKV], trained()[0][QKV])
+    with pytest.raises(Unreachable, match="someone/tiny could not be fetched"):
+        open_series("someone/tiny")
+
+
+def test_what_a_hub_refuses_is_said(hub: LocalHub, monkeypatch):
+    with pytest.raises(BadInput, match=r"someone/absent is neither a folder here nor a repository on the hub"):
+        open_series("someone/absent")
+    hub.gated.add("someone/tiny")
+    with pytest.raises(BadInput, match=r"someone/tiny is gated; .* HF_TOKEN"):
+        open_series("someone/tiny")
+    hub.gated.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unreachable, match=r"HF_HUB_OFFLINE forbids asking the hub; .* unset HF_HUB_OFFLINE"):
+        open_series("someone/tiny")
+
+
+def test_what_is_kept_is_not_fetched_again(hub: LocalHub, tmp_path):
+    cache = tmp_path / "kept"
+    first = open_series("someone/tiny", cache=cache).read(40)
+    hub.requests.clear()
+    again = open_series("someone/tiny", cache=cache)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in again.read(40).items())
+    assert again.bytes_read == 0
+    assert not any("resolve" in request for request in hub.requests)
+    # Without a cache nothing reaches the disk.
+    before = sorted(tmp_path.rglob("*"))
+    open_series("someone/tiny").read(40)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_is_said(hub: LocalHub, tmp_path, monkeypatch):
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunFailed, match=r"no room on disk.* free some room, choose another cache, or keep nothing"):
+        open_series("someone/tiny", cache=tmp_path / "kept").read(40)
+
+
+def test_the_hub_of_the_environment_is_asked(hub: LocalHub, tmp_path):
+    code = "from joma.saved.series import open_series as o; s = o('someone/tiny'); print(s.steps, len(s.read(0)))"
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"{STEPS} {len(load_file(place(hub, 0) / 'model.safetensors'))}"
+
+
+def test_bytes_are_counted_once_per_read(tmp_path):
+    assert Meter().bytes_read == 0
+    save_file({"w": torch.ones(10)}, tmp_path / "model.safetensors")
+    series = open_series(tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    series.checkpoint(0)
+    assert (series.bytes_read, series.bytes_stored) == (size, size)  # a small file comes with its header
+    series.read(0)
+    assert series.bytes_read == size + 40
