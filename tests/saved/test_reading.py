@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from joma.errors import BadInput
 from joma.saved.gguf import quantised_places
 from joma.saved.pickled import pickled_places
-from joma.saved.reading import LocalFile, Meter, beginning, first_not_finite, read_places, safetensors_places
+from joma.saved.ranges import LocalFile, Meter
+from joma.saved.reading import beginning, first_not_finite, read_places, safetensors_places
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from joma.errors import BadInput, InvalidArgument, RunFailed, Unreachable
-from joma.saved.folder import step_in
-from joma.saved.reading import Meter
+from joma.saved.ranges import Meter
 from joma.saved.series import open_series
+from joma.saved.stores import step_in
 from joma.train.checkpoints import checkpoint_of, write_checkpoint, write_snapshot
 
 QKV = "gpt_neox.layers.1.attention.query_key_value.weight"

@@ -1,1 +1,1 @@
-"""Theory made into weights: decoders whose hidden units are the latents of a hierarchy, written down, not trained."""
+"""Theory made into weights: decoders whose hidden units are the latents of a hierarchy."""

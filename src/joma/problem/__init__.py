@@ -1,1 +1,1 @@
-"""What is studied: a vocabulary, a data law, an activation."""
+"""What is studied: the one-layer model, its activations, losses and data; latent hierarchies."""

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from joma.errors import BadInput
-from joma.saved.reading import RangedFile, TensorPlace, stream, unreadable
+from joma.extras import extra
+from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
 
 _AT_ONCE = 1 << 18
+_NEEDED = "quantised GGUF weights become numbers through it"
 _MOST_ENTRIES = 1 << 27
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -106,7 +108,7 @@ def dequantised(content: memoryview, place: TensorPlace) -> Tensor:
     if kind in _AS_THEY_ARE:
         tensor = torch.frombuffer(content, dtype=torch.uint8).clone().view(place.dtype)
     else:
-        gguf = _gguf()
+        gguf = extra("gguf", _NEEDED)
         quantised = np.frombuffer(content, dtype=np.uint8)
         tensor = torch.from_numpy(gguf.quants.dequantize(quantised, gguf.GGMLQuantizationType[kind]).copy())
     tensor = tensor.view(place.shape)
@@ -114,18 +116,6 @@ def dequantised(content: memoryview, place: TensorPlace) -> Tensor:
         return tensor
     # llama.cpp interleaves the two halves of each rotary pair within a head; transformers keeps them apart.
     return tensor.view(int(heads), place.shape[0] // int(heads) // 2, 2, -1).transpose(1, 2).reshape(place.shape)
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise BadInput(
-            "a quantised GGUF file needs the package gguf, which is not installed",
-            expected="the extra",
-            remedy="pip install 'joma[gguf]'",
-        ) from error
-    return gguf
 
 
 def _header(content: BinaryIO) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int, int]]]:
@@ -180,7 +170,7 @@ def _value(content: BinaryIO, kind: int) -> Any:
 
 
 def _place(file: RangedFile, key: str, base: int, shape: tuple[int, ...], kind: int, at: int) -> TensorPlace:
-    gguf = _gguf()
+    gguf = extra("gguf", _NEEDED)
     try:
         name = gguf.GGMLQuantizationType(kind).name
         entries_per_block, bytes_per_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]

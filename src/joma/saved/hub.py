@@ -12,8 +12,8 @@ from typing import Any
 
 from joma.errors import BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
-from joma.saved.folder import StoredFile, numbered, step_in
-from joma.saved.reading import Meter
+from joma.saved.ranges import Meter
+from joma.saved.stores import StoredFile, numbered, step_in
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a request is made again, as long as nothing comes."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from joma.errors import BadInput
-from joma.saved.reading import RangedFile, TensorPlace, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
 
 _DTYPES = {
     "DoubleStorage": torch.float64,

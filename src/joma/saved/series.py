@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from joma.errors import BadInput, InvalidArgument, RunFailed
-from joma.saved.folder import WEIGHTS, FolderStore, Store, StoredFile
+from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
 from joma.saved.pickled import pickled_places
-from joma.saved.reading import Meter, RangedFile, TensorPlace, beginning, read_places, safetensors_places
+from joma.saved.ranges import Meter, RangedFile, TensorPlace
+from joma.saved.reading import beginning, read_places, safetensors_places
+from joma.saved.stores import WEIGHTS, Store, StoredFile
 
 Found = TypeVar("Found")
 WeightKind = Literal["safetensors", "bin", "gguf"]

@@ -1,1 +1,1 @@
-"""Networks of our own: their data, their loops, their records."""
+"""Networks of our own: text, decoder, loop, runs that survive a kill."""

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from joma.errors import BadInput, InvalidArgument
+from joma.extras import extra
 from joma.files import write_json
 from joma.problem.laws import law_from_json
 from joma.problem.tree import Law, Samples, digest
 from joma.train.decoder import seed_of
-from joma.train.hub import datasets_package
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -146,7 +146,7 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
     Raises:
         BadInput: `datasets` is not installed.
     """
-    datasets = datasets_package("samples become a dataset through it")
+    datasets = extra("datasets", "samples become a dataset through it", name="hub")
     if num < 1:
         raise InvalidArgument("as_dataset", "num", required="at least 1", received=f"{num}", remedy="ask for some rows")
     parts = list(dataset_samples(law, num, seed, shuffled=shuffled))

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from joma.errors import BadInput
+from joma.extras import extra
 from joma.measure.scan.results import StepResult
 from joma.measure.scan.steps import Plan, measure_step
 from joma.workers import deaf_to_interrupts, obey_parent
@@ -142,7 +143,7 @@ def _in_worker(step: int, index: int) -> StepResult:
 
 def _with_ray(plan: Plan, steps: Sequence[int], num_workers: int | None, progress: Progress) -> Iterator[StepResult]:
     """Tasks on the cluster that RAY_ADDRESS names, or on a small one of this machine that ends with the scan."""
-    ray = _ray()
+    ray = extra("ray", "the engine ray runs through it", otherwise="leave --engine out for processes of this machine")
     started_here = not ray.is_initialized()
     if started_here:
         _start_ray(ray, num_workers)
@@ -180,15 +181,3 @@ def _start_ray(ray: Any, num_workers: int | None) -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise BadInput(
-            "the engine ray needs the package ray, which is not installed",
-            expected="the extra",
-            remedy="pip install 'joma[ray]', or leave --engine out for processes of this machine",
-        ) from error
-    return ray

@@ -7,18 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from joma.errors import BadInput, InvalidArgument
+from joma.errors import InvalidArgument
+from joma.extras import extra
 from joma.measure.watch.probing import moved
 from joma.measure.watch.watching import Watch, callback_settings, watch
 
-try:
-    from lightning.pytorch import Callback, LightningModule, Trainer
-except ImportError as error:
-    raise BadInput(
-        "the package `lightning` is not installed, and this callback is for its Trainer",
-        expected="the extra joma[lightning]",
-        remedy="`pip install 'joma[lightning]'`",
-    ) from error
+extra("lightning", "this callback is for its Trainer")
+from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402 (the line above says what is missing)
 
 
 class LightningWatch(Callback):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from joma.errors import BadInput, cause_of
-from joma.train.hub import datasets_package
+from joma.extras import extra
 from joma.train.text.files import published_split, read_file
 
 FOLDER_VARIABLE = "JOMA_DATA"
@@ -43,7 +43,7 @@ def wikitext(name: str) -> tuple[str, str, str]:
 
 def _from_hub(release: str, searched: str) -> tuple[str, str]:
     needed_for = f"{release} comes from the hub through it{searched}"
-    datasets = datasets_package(needed_for, otherwise=_folder_remedy(release))
+    datasets = extra("datasets", needed_for, name="hub", otherwise=_folder_remedy(release))
     try:
         parts = datasets.load_dataset(_REPOSITORY, f"{release}-v1", split=["train", "validation"])
     except Exception as error:
