@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from joma.train.loop import train
 from joma.train.recipes import paper_figure6
 from joma.train.text.reading import read_text
 from joma.train.text.vocabulary import tokenize
+from joma.train.training import train
 
 MEASURED_EVERY = 20  # probes are made more frequent than the 100 steps reported, so that there are enough to time
 REPORTED_EVERY = 100

@@ -18,7 +18,7 @@ from transformers import ResNetConfig, ResNetModel
 from joma.cli import main
 from joma.cli.scan import chosen_steps
 from joma.errors import BadInput
-from joma.train.loop import train
+from joma.train.training import train
 
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]

@@ -46,7 +46,7 @@ def test_side_by_side_or_one_after_the_other_gives_the_same_numbers(tmp_path, to
     assert [run.recipe for run in together] == recipes
     assert [numbers_of(run) for run in together] == [numbers_of(run) for run in apart]
     assert len({numbers_of(run) for run in together}) == 3
-    assert told[-1] == ("training 3 networks", 180, 180)
+    assert told[-1] == ("training 3 networks", 3, 3)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 
 
@@ -78,8 +78,8 @@ def test_in_one_process_progress_adds_up(tmp_path, tokens_path):
     told = []
     jobs = jobs_in(tmp_path, tokens_path, RECIPE, replace(RECIPE, seed=1))
     train_all(jobs, num_workers=1, progress=lambda *call: told.append(call))
-    assert told[-1] == ("training 2 networks", 120, 120)
-    assert ("training 2 networks", 60, 120) in told
+    assert told[-1] == ("training 2 networks", 2, 2)
+    assert ("training 2 networks", 1, 2) in told
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

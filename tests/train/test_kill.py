@@ -14,15 +14,15 @@ from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
 from joma.errors import RunFailed
 from joma.train.checkpoints import checkpoint_paths
-from joma.train.loop import train
 from joma.train.run import Run
+from joma.train.training import train
 
 RECIPE = tiny_recipe(num_steps=200, probe_every=5, checkpoint_every=10)
 LAW_RECIPE = tiny_law_recipe(num_steps=120, probe_every=5, checkpoint_every=10, snapshot_every=7)
 
 # A server that has imported torch once and forks before any thread is started: a process costs milliseconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["joma.train.loop"])
+processes.set_forkserver_preload(["joma.train.training"])
 
 
 def go(folder: Path) -> None:

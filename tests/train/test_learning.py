@@ -12,10 +12,10 @@ from joma.errors import BadInput, RunFailed
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import Samples, balanced_tree, digest
 from joma.train.checkpoints import checkpoint_paths, path_of
-from joma.train.loop import train
 from joma.train.probes import LabelProbe
 from joma.train.recipes import hierarchy_recipe
 from joma.train.run import Run, load_run
+from joma.train.training import train
 
 TABLE = random_hierarchy(8, (6, 8), 2, num_tokens=24, length=12, distinct_inputs=True)
 LAW, RECIPE = tiny_law(), tiny_law_recipe()
@@ -148,7 +148,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("step", [0, 1, 16, 23, 59])
 def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step):
-    def progress(done: int, total: int) -> None:
+    def progress(_: str, done: float, total: float) -> None:
         if done == step:
             raise Stop
 

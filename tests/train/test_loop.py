@@ -10,8 +10,8 @@ from tiny import NUM_WORDS, tiny_recipe, tiny_tokens
 
 from joma.errors import BadInput, RunFailed
 from joma.train.checkpoints import checkpoint_paths, read_checkpoint
-from joma.train.loop import train
 from joma.train.run import Run, load_run, locked
+from joma.train.training import train
 
 RECIPE = tiny_recipe()
 
@@ -31,7 +31,7 @@ class Stop(Exception):
 
 
 def stop_at(step: int):
-    def progress(done: int, total: int) -> None:
+    def progress(_: str, done: float, total: float) -> None:
         if done == step:
             raise Stop
 
@@ -93,7 +93,7 @@ def test_another_seed_gives_other_numbers(finished, tmp_path):
 
 def test_a_finished_run_is_not_trained_again(finished):
     before, steps = numbers_of(finished), []
-    train(RECIPE, tiny_tokens(), finished.folder, progress=lambda done, total: steps.append((done, total)))
+    train(RECIPE, tiny_tokens(), finished.folder, progress=lambda _, done, total: steps.append((done, total)))
     assert steps == [(120, 120)]
     assert numbers_of(finished) == before
 
@@ -103,7 +103,7 @@ def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step
     folder, steps = tmp_path / "tiny", []
     with pytest.raises(Stop):
         train(RECIPE, tiny_tokens(), folder, progress=stop_at(step))
-    run = train(RECIPE, tiny_tokens(), folder, progress=lambda done, total: steps.append(done))
+    run = train(RECIPE, tiny_tokens(), folder, progress=lambda _, done, total: steps.append(done))
     assert steps[0] == step  # a checkpoint of the very step
     assert numbers_of(run) == numbers_of(finished)
 
@@ -112,7 +112,7 @@ def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(finished, tmp_path):
     folder = tmp_path / "tiny"
     handler = signal.getsignal(signal.SIGINT)
 
-    def strike(done: int, total: int) -> None:
+    def strike(_: str, done: float, total: float) -> None:
         if done == 33:
             signal.raise_signal(signal.SIGINT)
 
@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, tmp_path):
     newest = checkpoint_paths(folder / "checkpoints")[0]
     newest.write_bytes(newest.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="step_000080.safetensors is damaged"):
-        run = train(RECIPE, tiny_tokens(), folder, progress=lambda done, total: steps.append(done))
+        run = train(RECIPE, tiny_tokens(), folder, progress=lambda _, done, total: steps.append(done))
     assert steps[0] == 75
     assert numbers_of(run) == numbers_of(finished)
 
@@ -146,7 +146,7 @@ def test_damaged_measurements_are_taken_again_and_the_earlier_ones_kept(finished
         run.measurements()
     kept = []
 
-    def look(done: int, total: int) -> None:
+    def look(_: str, done: float, total: float) -> None:
         if not kept:
             kept.append(run.journal_path.read_bytes())
 

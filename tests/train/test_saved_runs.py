@@ -14,11 +14,11 @@ from joma.errors import BadInput
 from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.steps import Plan, measure_step
 from joma.saved.series import open_series
-from joma.train.loop import train
 from joma.train.run import load_run
 from joma.train.saved_runs import run_probe, saved_decoder
 from joma.train.text.reading import Text
 from joma.train.text.vocabulary import save_tokens, shuffled, tokenize
+from joma.train.training import train
 
 SAME_AS_WHILE_TRAINING = {
     "attention_entropy_nats": "attention_entropy_nats",

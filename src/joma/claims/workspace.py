@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joma.errors import BadInput
+from joma.progress import Progress, silent
 
 if TYPE_CHECKING:
     from joma.problem.tree import Law
@@ -27,13 +28,6 @@ class Profile(StrEnum):
 
 
 VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
-
-Progress = Callable[[str, float, float], None]
-"""Told (what is being done, how much is done, out of how much), as often as one likes."""
-
-
-def silent(what: str, done: float, total: float) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Workspace:
         profile: how much work to do.
         num_seeds: how many repetitions; ``None`` leaves it to the claim.
         text: what networks learn.
-        progress: told how far a long step is.
+        progress: called as long work goes on.
     """
 
     folder: Path

@@ -1,10 +1,10 @@
-"""Saying how far a command is: a live line with the time left on a terminal, plain lines elsewhere."""
+"""Showing how far a command is: a live line with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,29 +18,33 @@ SLOW_SECONDS = 2.0
 """What is over sooner needs no progress."""
 
 QUIET_SECONDS = 10.0
-"""Without a terminal, a step says something at most this often."""
+"""Without a terminal there is a line at most this often."""
 
 
 class Display:
-    """What is being done, on standard error. One per command."""
+    """What is being done, on standard error; one per command, and the progress of whatever the command calls."""
 
     def __init__(self, console: Console, progress: Progress, num_claims: int) -> None:
         self._console, self._progress = console, progress
-        self._all = progress.add_task("claims", total=num_claims)
+        self._all = progress.add_task("claims", total=num_claims, visible=num_claims > 0)
         self._step = progress.add_task("", total=None, visible=False)
-        self._last_said, self._what, self._since = time.monotonic(), "", time.monotonic()
+        self._what, self._since, self._first = "", 0.0, 0.0
+        self._next_line = time.monotonic() + SLOW_SECONDS
 
-    def tell(self, what: str, done: float, total: float) -> None:
-        """Show that ``done`` of ``total`` of a step is done."""
-        if what != self._what:
-            self._progress.reset(self._step)
-            self._what, self._since = what, time.monotonic()
-        self._progress.update(self._step, description=what, completed=done, total=total, visible=done < total)
+    def __call__(self, what: str, done: float, total: float) -> None:
+        """Show that ``done`` of ``total`` of a step is done, once it takes long."""
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._last_said > QUIET_SECONDS:
-            self._last_said = now
-            left = (now - self._since) / done * (total - done) if done else float("nan")
-            self._console.print(f"{what}: {done / total:.0%}, about {left:.0f} s left" if done else what)
+        if what != self._what:  # what an earlier call did says nothing of the time left
+            self._progress.reset(self._step)
+            self._what, self._since, self._first = what, now, done
+        is_shown = done < total and now - self._since > SLOW_SECONDS
+        self._progress.update(self._step, description=what, completed=done, total=total, visible=is_shown)
+        new = done - self._first
+        is_worth_a_line = done < total and (new > 0 or done == 0)  # without new work nothing is known of the time left
+        if not self._console.is_terminal and is_worth_a_line and now > self._next_line:
+            self._next_line = now + QUIET_SECONDS
+            left = f", about {(now - self._since) / new * (total - done):.0f} s left" if new > 0 else ""
+            self._console.print(f"{what}: {done / total:.0%}{left}", markup=False)
 
     def finished(self, id: str, outcome: Outcome) -> None:
         """Show that a claim is done, with its verdict."""
@@ -54,41 +58,16 @@ class Display:
 
 
 @contextmanager
-def shown(num_claims: int) -> Generator[Display]:
-    """Show progress on standard error while the block runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def shown(num_claims: int = 0) -> Generator[Display]:
+    """Show progress on standard error while the block runs.
 
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield Display(console, progress, num_claims)
-
-
-@contextmanager
-def shown_if_slow(what: str) -> Generator[Callable[[float, float], None]]:
-    """Give a function to be told (done, all) while the block runs; it shows them once that takes over two seconds."""
+    Args:
+        num_claims: how many the command evaluates, one after the other.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    started = said = time.monotonic()
-
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=None, visible=False)
-
-        def tell(done: float, total: float) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if now - started < SLOW_SECONDS:
-                return
-            progress.update(task, completed=done, total=total, visible=True)
-            if not console.is_terminal and (said == started or now - said > QUIET_SECONDS):
-                said = now
-                left = (
-                    f"{done / total:.0%}, about {(now - started) / done * (total - done):.0f} s left" if done else "0%"
-                )
-                console.print(f"{what}: {left}", markup=False)
-
-        yield tell
+        yield Display(console, progress, num_claims)

@@ -108,7 +108,7 @@ def _evaluate(claims: Sequence[Claim], workspace: Workspace, outcomes: list[Outc
     from joma.cli.progress import shown
 
     with shown(len(claims)) as display:
-        told = replace(workspace, progress=display.tell)
+        told = replace(workspace, progress=display)
         prepare(claims, told)
         for claim, outcome in zip(claims, evaluate(claims, told), strict=True):
             outcomes.append(outcome)

@@ -162,11 +162,11 @@ def chosen_steps(text: str, there: tuple[int, ...]) -> list[int]:
 
 
 def _verified(series: Series) -> Verification:
-    from joma.cli.progress import shown_if_slow
+    from joma.cli.progress import shown
     from joma.measure.scan.verification import verify
 
-    with shown_if_slow("looking at the steps") as tell:
-        return verify(series, progress=tell)
+    with shown() as progress:
+        return verify(series, progress=progress)
 
 
 def _tell_suspects(verification: Verification, *, as_json: bool) -> int:
@@ -269,7 +269,7 @@ def _scanned(
     options: Any, plan: Plan, text: str, verification: Verification, folder: Path, started: float
 ) -> tuple[Scan, bool]:
     """Measure what is not measured yet; an interruption leaves the finished steps there."""
-    from joma.cli.progress import shown_if_slow
+    from joma.cli.progress import shown
     from joma.measure.scan.engines import measured
     from joma.measure.scan.results import ScanStore
     from joma.measure.scan.steps import is_current
@@ -279,8 +279,8 @@ def _scanned(
     left = [step for step in plan.series.steps if not is_current(plan.series, store.results.get(step))]
     interrupted = False
     try:
-        with shown_if_slow(f"measuring {len(left)} steps" if len(left) > 1 else "measuring") as tell:
-            for result in measured(plan, left, engine=options.engine, num_workers=options.workers, progress=tell):
+        with shown() as progress:
+            for result in measured(plan, left, engine=options.engine, num_workers=options.workers, progress=progress):
                 store.append(result)
     except KeyboardInterrupt:
         interrupted = True

@@ -180,15 +180,15 @@ def _embeddings(
 
 
 def _trajectory(options: Any, model: OneLayer, start: Parameters, at: list[float]) -> Trajectory:
-    from joma.cli.progress import shown_if_slow
+    from joma.cli.progress import shown
     from joma.simulate.descent import Minibatches, descent
     from joma.simulate.flow import Adaptive, FixedStep, flow
 
     if options.optimizer is not None:
         steps = [*range(0, options.steps, max(1, options.steps // SNAPSHOTS)), options.steps]
         batches = None if options.batch_size is None else Minibatches(options.batch_size)
-        with shown_if_slow(options.optimizer) as tell:
-            return descent(model, start, steps, options.learning_rate, options.optimizer, batches, progress=tell)
+        with shown() as progress:
+            return descent(model, start, steps, options.learning_rate, options.optimizer, batches, progress=progress)
     if len(at) < 2:
         raise BadInput("--t holds one time", expected="at least two", remedy="give a start and an end, such as 0,10")
     if options.runge_kutta is not None:
@@ -196,8 +196,8 @@ def _trajectory(options: Any, model: OneLayer, start: Parameters, at: list[float
     else:
         chosen = {name: getattr(options, name) for name in ("method", "tolerance")}
         solver = Adaptive(**{name: value for name, value in chosen.items() if value is not None})
-    with shown_if_slow("gradient flow") as tell:
-        return flow(model, start, at, solver=solver, progress=tell)
+    with shown() as progress:
+        return flow(model, start, at, solver=solver, progress=progress)
 
 
 def _settings(options: Any) -> dict[str, Any]:

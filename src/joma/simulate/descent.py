@@ -13,9 +13,10 @@ from joma.arrays import REAL
 from joma.domains import POSITIVE, choose
 from joma.errors import InvalidArgument
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, velocity
+from joma.progress import Progress, silent
 from joma.records import Status
-from joma.simulate.threads import few_threads
-from joma.simulate.trajectory import Progress, Trajectory, silent, trajectory_of
+from joma.simulate.flow import few_threads
+from joma.simulate.trajectory import Trajectory, trajectory_of
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 """Called with the parameters and ``lr``."""
@@ -60,7 +61,7 @@ def descent(
         optimizer: a name of ``OPTIMIZERS``, or anything that is called with (parameters, lr=...) to build a
             ``torch.optim.Optimizer``.
         minibatches: the samples of each step; all of them without it.
-        progress: told at every snapshot how many steps are done, as (done, all).
+        progress: called at every snapshot with how many steps are done.
 
     Returns:
         The trajectory, its times the step counts. Where the parameters stop being finite the status says so and the
@@ -100,7 +101,7 @@ def descent(
             status = Status("diverged", cause, "lower learning_rate")
             break
         snapshots.append(_copy(trained | recoils))
-        progress(after, counts[-1])
+        progress("gradient descent", after, counts[-1])
     seen = {name: torch.stack([snapshot[name] for snapshot in snapshots]) for name in snapshots[0]}
     recoil = seen.pop("recoil", None)
     if start.upper is not None and "upper" not in seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,15 @@ from joma.domains import POSITIVE, Domain, choose
 from joma.errors import InvalidArgument
 from joma.problem.attention import attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, token_weights, velocity
+from joma.progress import Progress, silent
 from joma.records import Status
-from joma.simulate.threads import few_threads
-from joma.simulate.trajectory import Progress, Trajectory, silent, trajectory_of
+from joma.simulate.trajectory import Trajectory, trajectory_of
 from joma.theory.invariants import expected_logits
+from joma.threads import threads
 
 SolverFactory = Callable[..., integrate.OdeSolver]
+_WORTH_A_SECOND_THREAD = 10_000_000  # multiplications in one matrix product: some milliseconds of one core
+
 RightHandSide = Callable[[float, np.ndarray], np.ndarray]
 
 METHODS: dict[str, SolverFactory] = {
@@ -121,7 +125,7 @@ def flow(
             embeddings, one query, and with linear attention z(0)² > Σₖ vₖ(0)² for every token, without which z would
             have no sign. With softmax attention b̄ is kept at its starting value, so it is an approximation.
         solver: how to integrate.
-        progress: told now and then how much of the time is done, as (done, all).
+        progress: called now and then with how much of the time is done.
 
     Returns:
         The trajectory. Where the solver cannot go on (the flow reaches infinity in finite time, or is too stiff for
@@ -182,7 +186,7 @@ def _adaptive(
                     f"the solver could not step past t = {solver.t:.6g} ({message or 'the state is not finite'})",
                     "the flow may reach infinity there: ask for earlier times, or try method='LSODA'",
                 )
-            progress(float(solver.t - times[0]), float(times[-1] - times[0]))
+            progress("gradient flow", float(solver.t - times[0]), float(times[-1] - times[0]))
             passed = int(np.searchsorted(times, solver.t, side="right"))
             if passed > reached:
                 between = solver.dense_output()
@@ -215,7 +219,7 @@ def _fixed_step(
             cause = f"the state stopped being finite between t = {before:.6g} and {after:.6g}"
             return np.stack(states), Status("stopped", cause, "take a smaller step, or ask for earlier times")
         states.append(state)
-        progress(float(after - times[0]), float(times[-1] - times[0]))
+        progress("gradient flow", float(after - times[0]), float(times[-1] - times[0]))
     return np.stack(states), Status()
 
 
@@ -261,3 +265,9 @@ def _attention_from_theory(model: OneLayer, start: Parameters) -> Callable[[torc
         return expected_logits(seen, model.attention, model.temperature, mean, (first, logits)).unsqueeze(-2)
 
     return logits_of
+
+
+def few_threads(model: OneLayer, start: Parameters) -> AbstractContextManager[None]:
+    """Compute small problems on one thread, which is faster than waking others, and leave large ones alone."""
+    small = model.context.numel() * start.weights.shape[-2] < _WORTH_A_SECOND_THREAD
+    return threads(1) if small else nullcontext()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,13 +17,6 @@ from joma.problem.attention import AttentionKind, attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, token_weights
 from joma.records import Status
 from joma.theory.invariants import SoftmaxIdentities, invariant, invariant_residual, softmax_identities
-
-Progress = Callable[[float, float], None]
-"""Called with how much is done and how much there is to do."""
-
-
-def silent(_done: float, _total: float) -> None:
-    """Progress that nobody wants to see."""
 
 
 @dataclass(frozen=True, eq=False)

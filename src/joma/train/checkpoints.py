@@ -49,18 +49,25 @@ class Checkpoint:
 def checkpoint_of(
     step: int, model: nn.Module, optimizer: torch.optim.Optimizer, loss_sum: float, num_losses: int
 ) -> Checkpoint:
-    """Take down the state of a network and its optimiser; the tensors are theirs, not copies."""
+    """Take down the state of a network and its optimiser; the tensors are theirs, not copies.
+
+    A parameter with two names, as a head that is tied to the embedding, is kept under its first.
+    """
     moments = {
         f"{name}/{kind}": value
         for name, parameter in model.named_parameters()
         for kind, value in optimizer.state.get(parameter, {}).items()
     }
-    return Checkpoint(step, dict(model.state_dict()), moments, loss_sum, num_losses)
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(
+        model.named_parameters()
+    ).keys()
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
+    return Checkpoint(step, own, moments, loss_sum, num_losses)
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a network and its optimiser back into the state of a checkpoint."""
-    model.load_state_dict(checkpoint.model)
+    model.load_state_dict({**model.state_dict(), **checkpoint.model})
     for name, parameter in model.named_parameters():
         state = {
             key.rpartition("/")[2]: value.to(parameter.device)

@@ -1,126 +1,166 @@
-"""Train a network so that nothing is lost: killed at any moment and started again, it ends with the same numbers.
+"""The training loop: killed at any moment and started again, a training ends with the same numbers.
 
-All randomness follows from the recipe and the step alone: the initial weights from the seed and their names, the
-batch from the step (and, drawn from a law, from the seed), the dropout masks from seed and step. So a checkpoint
+The loop takes steps, keeps checkpoints and goes on from them; what is trained, and what is measured and saved on the
+way, is a ``Trainee``'s. Its batches follow from the step alone and dropout masks from seed and step, so a checkpoint
 needs no state of any generator, and a measurement once on disk is never taken again.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from joma.errors import RunFailed
-from joma.journal import append_line, line_of
-from joma.train.checkpoints import (
-    checkpoint_of,
-    is_whole,
-    newest_checkpoint,
-    path_of,
-    restore,
-    write_checkpoint,
-    write_snapshot,
-)
-from joma.train.decoder import Decoder, seed_of
-from joma.train.recipes import Recipe
-from joma.train.run import Run, claim_folder, locked
-from joma.train.tasks import Data, Task, task_of
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all) between any two steps; what it raises stops the run after a checkpoint."""
+from joma.progress import Progress
+from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
+from joma.train.decoder import seed_of
 
 
-def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress | None = None) -> Run:
-    """Train a network, or go on where an earlier call was stopped; a finished run is not trained again.
+class Trainee(Protocol):
+    """What is trained, and what is done between its steps.
 
     Args:
-        recipe: all that the numbers depend on, beside the data.
-        data: a text, to predict its next token; or a law, to tell its samples' labels from the last position.
-        folder: of this run alone; created if need be.
-        progress: told how far it is. Ctrl-C and whatever it raises leave a checkpoint of the very step behind.
+        model, optimizer: as they start.
+        folder: of the training, for messages.
+        checkpoint_folder: where the loop keeps checkpoints.
+        num_steps: optimiser steps in all.
+        checkpoint_every: steps between checkpoints.
+        gradient_clip: the largest norm of a gradient.
+        seed: of dropout.
+    """
 
-    Returns:
-        the run, its measurements on disk; on a CPU the same to the bit each time, on one machine and one version
-        of torch (accelerators add in no fixed order).
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    folder: Path
+    checkpoint_folder: Path
+    num_steps: int
+    checkpoint_every: int
+    gradient_clip: float
+    seed: int
+
+    @property
+    def kept(self) -> str:
+        """What the folder keeps of measurements or saved steps, in words."""
+        ...
+
+    def first_missing(self) -> float:
+        """The first step that has to be recorded and is not yet; infinite if there is none."""
+        ...
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step (0 is the first)."""
+        ...
+
+    def loss(self, step: int) -> Tensor:
+        """The loss in nats of the batch of a step (0 is the first)."""
+        ...
+
+    def is_due(self, step: int) -> bool:
+        """Whether something is recorded after so many steps."""
+        ...
+
+    def record(self, step: int, train_loss: float | None) -> bool:
+        """Measure and save what is due, unless it is on disk.
+
+        Args:
+            step: optimiser steps done.
+            train_loss: mean over the steps since a record was last taken; ``None`` where there were none.
+
+        Returns:
+            whether a mean of the training loss was recorded, so that the next one begins here.
+
+        Raises:
+            NotFinite: a measurement is no number.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Make sure that what was recorded is on disk before a checkpoint is."""
+        ...
+
+
+class NotFinite(ArithmeticError):
+    """Something measured is NaN or infinite, and so is the network that it was measured in."""
+
+
+def drive(trainee: Trainee, progress: Progress) -> None:
+    """Train to the last step, from the newest checkpoint on.
+
+    Args:
+        trainee: what is trained; its folder is there, and nobody else's.
+        progress: called between any two steps. Ctrl-C and whatever it raises leave a checkpoint of the very step.
 
     Raises:
-        BadInput: a text too short or of another vocabulary, a recipe made for other data or with a setting that
-            would change nothing here, a folder that holds something else.
-        RunFailed: the loss is no number any more, or the disk refuses; what was measured stays.
+        RunFailed: the loss is no number any more, or the disk refuses; what was recorded stays.
     """
-    device = torch.device("cuda" if recipe.device == "auto" and torch.cuda.is_available() else "cpu")
-    run = Run(folder, recipe)
-    devices = [device] if device.type == "cuda" else []
-    with _threads(recipe.num_threads), torch.random.fork_rng(devices), _deferred_interrupt() as interrupted:
+    with _deferred_interrupt() as interrupted:
         _keep_freed_pages()
-        task = task_of(recipe, data, device)
-        training = _Training(run, task, device)
-        with training.writing():
-            folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            with training.writing():
-                claim_folder(run, task.about, device)
-                training.resume()
-            training.go(progress, interrupted)
-    return run
+        _Loop(trainee).go(progress, interrupted)
 
 
-class _Training:
-    """A network, its optimiser and its task, between two steps."""
+@contextmanager
+def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[None]:
+    """Turn a disk that refuses into a failed run that says when it did and what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(
+            f"the disk refused{when} ({error.strerror or error}: {error.filename or folder})",
+            kept=f"{folder} keeps {kept()}",
+            remedy="make room or choose another folder; the same recipe and folder go on from there",
+        ) from error
 
-    def __init__(self, run: Run, task: Task, device: torch.device) -> None:
-        recipe = run.recipe
-        self.run, self.recipe, self.task, self.device = run, recipe, task, device
-        self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
-        self.trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.step, self.saved_step, self.measured_step = 0, -1, -1
-        self.probe_steps, self.snapshot_steps = frozenset(recipe.probe_steps()), frozenset(recipe.snapshot_steps())
-        self.loss_sum, self.num_losses = torch.zeros((), dtype=torch.float64, device=device), 0
-        self.first_bad_step = torch.full((), -1, device=device)  # looked at only at probes: no wait in between
+
+class _Loop:
+    """A training between two steps."""
+
+    def __init__(self, trainee: Trainee) -> None:
+        self.trainee, self.step, self.saved_step = trainee, 0, -1
+        self.trained = [parameter for parameter in trainee.model.parameters() if parameter.requires_grad]
+        self.device = self.trained[0].device
+        self.loss_sum, self.num_losses = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        self.first_bad_step = torch.full((), -1, device=self.device)  # looked at when a record or a checkpoint is due
+        self.rate = math.nan
+
+    def go(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
+        """Train from the newest checkpoint to the last step."""
+        with self.writing():
+            self.resume()
+        self.settle(progress, interrupted)
+        while self.step < self.trainee.num_steps:
+            self.advance()
+            self.settle(progress, interrupted)
 
     def resume(self) -> None:
-        """Pick up what the folder holds: all that is whole, and the newest checkpoint before what is missing."""
-        journal = self.run.journal()
-        self.measured_step = journal.last_step
-        if journal.damage:
-            warnings.warn(f"{journal.damage}; measuring again from step {journal.last_step} on", stacklevel=4)
-        if self.run.journal_path.exists():
-            os.truncate(self.run.journal_path, journal.num_bytes)
-        missing = [step for step in self.probe_steps if step > journal.last_step]
-        missing += [step for step in self.snapshot_steps if not is_whole(path_of(step, self.run.snapshot_folder))]
-        checkpoint = newest_checkpoint(self.run.checkpoint_folder, before=min(missing, default=math.inf))
+        """Go on from the newest checkpoint before what is missing."""
+        checkpoint = newest_checkpoint(self.trainee.checkpoint_folder, before=self.trainee.first_missing())
         if checkpoint is not None:
-            restore(checkpoint, self.decoder, self.optimizer)
+            restore(checkpoint, self.trainee.model, self.trainee.optimizer)
             self.step = self.saved_step = checkpoint.step
             self.loss_sum.fill_(checkpoint.loss_sum)
             self.num_losses = checkpoint.num_losses
 
-    def go(self, progress: Progress | None, interrupted: Callable[[], bool]) -> None:
-        """Train to the last step."""
-        self.settle(progress, interrupted)
-        while self.step < self.recipe.num_steps:
-            self.advance()
-            self.settle(progress, interrupted)
-
     def advance(self) -> None:
-        """Take one step of Adam."""
-        _seed_dropout(self.device, seed_of(self.recipe.seed, "dropout", self.step))
-        loss = self.task.loss(self.decoder, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        """Take one optimiser step."""
+        trainee = self.trainee
+        _seed_dropout(self.device, seed_of(trainee.seed, "dropout", self.step))
+        if (rate := trainee.learning_rate(self.step)) != self.rate:
+            self.rate = rate
+            for group in trainee.optimizer.param_groups:
+                group["lr"] = rate
+        loss = trainee.loss(self.step)
+        trainee.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.gradient_clip)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, trainee.gradient_clip)
+        trainee.optimizer.step()
         self.step += 1
         self.num_losses += 1
         with torch.no_grad():
@@ -128,21 +168,16 @@ class _Training:
             is_bad = ~torch.isfinite(loss + norm) & (self.first_bad_step < 0)
             self.first_bad_step.masked_fill_(is_bad, self.step)
 
-    def settle(self, progress: Progress | None, interrupted: Callable[[], bool]) -> None:
+    def settle(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
         """Do what is due between two steps."""
-        is_probe, is_last = self.step in self.probe_steps, self.step == self.recipe.num_steps
-        is_checkpoint = is_last or (self.step > 0 and self.step % self.recipe.checkpoint_every == 0)
-        is_snapshot = self.step in self.snapshot_steps
-        if is_probe or is_checkpoint or is_snapshot:
+        trainee, is_due, is_last = self.trainee, self.trainee.is_due(self.step), self.step == self.trainee.num_steps
+        is_checkpoint = is_last or (self.step > 0 and self.step % trainee.checkpoint_every == 0)
+        if is_due or is_checkpoint:
             self.require_finite()
-        if is_probe:
-            self.measure()
-        if is_snapshot:  # before the checkpoint, which must not run ahead of it
-            with self.writing():
-                write_snapshot(self.step, self.decoder, self.run.snapshot_folder)
+        if is_due:  # before the checkpoint, which must not run ahead of it
+            self.record()
         try:
-            if progress is not None:
-                progress(self.step, self.recipe.num_steps)
+            progress("training", self.step, trainee.num_steps)
             if interrupted():
                 raise KeyboardInterrupt
         except BaseException:
@@ -152,29 +187,27 @@ class _Training:
         if is_checkpoint:
             self.save()
 
-    def measure(self) -> None:
-        """Take the measurements of this step, unless they stand in the journal already."""
-        if self.step > self.measured_step:
-            rows = self.task.measure(self.decoder)
-            if self.num_losses:
-                rows.append((None, None, "train_loss_nats", self.loss_sum.item() / self.num_losses))
-            if not all(math.isfinite(row[-1]) for row in rows):
-                raise self.broken(self.step)
+    def record(self) -> None:
+        """Have recorded what is due at this step."""
+        mean = self.loss_sum.item() / self.num_losses if self.num_losses else None
+        try:
             with self.writing():
-                append_line(self.run.journal_path, line_of(self.step, rows))
-            self.measured_step = self.step
-        self.loss_sum.zero_()
-        self.num_losses = 0
+                is_mean_used = self.trainee.record(self.step, mean)
+        except NotFinite:
+            raise self.broken(self.step) from None
+        if is_mean_used:
+            self.loss_sum.zero_()
+            self.num_losses = 0
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one; the measurements reach the disk before it."""
+        """Write a checkpoint of this step, unless there is one; what was recorded reaches the disk before it."""
         if self.step == self.saved_step:
             return
         with self.writing():
-            with self.run.journal_path.open("rb") as journal:
-                os.fsync(journal.fileno())
-            state = checkpoint_of(self.step, self.decoder, self.optimizer, self.loss_sum.item(), self.num_losses)
-            write_checkpoint(state, self.run.checkpoint_folder)
+            self.trainee.flush()
+            model, optimizer = self.trainee.model, self.trainee.optimizer
+            state = checkpoint_of(self.step, model, optimizer, self.loss_sum.item(), self.num_losses)
+            write_checkpoint(state, self.trainee.checkpoint_folder)
         self.saved_step = self.step
 
     def require_finite(self) -> None:
@@ -184,27 +217,20 @@ class _Training:
 
     def broken(self, step: int) -> RunFailed:
         """The error for a loss that became NaN or infinite at a step."""
-        return self._failed(
+        return RunFailed(
             f"the loss or its gradient is NaN or infinite at step {step}",
-            f"take a learning rate below {self.recipe.learning_rate:g}, in a new folder",
+            kept=f"{self.trainee.folder} keeps {self.kept()}",
+            remedy=f"take a learning rate below {self.rate:g}, in a new folder",
         )
 
-    @contextmanager
-    def writing(self) -> Generator[None]:
-        """Turn a disk that refuses into a failed run that says what is kept."""
-        try:
-            yield
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise self._failed(
-                f"the disk refused at step {self.step} ({why}: {error.filename or self.run.folder})",
-                "make room or choose another folder; the same recipe and folder go on from there",
-            ) from error
-
-    def _failed(self, problem: str, remedy: str) -> RunFailed:
-        measured = f"measurements up to step {self.measured_step}" if self.measured_step >= 0 else "no measurement yet"
+    def kept(self) -> str:
+        """What the folder keeps, in words."""
         saved = f"the checkpoint of step {self.saved_step}" if self.saved_step >= 0 else "no checkpoint yet"
-        return RunFailed(problem, kept=f"{self.run.folder} keeps {measured} and {saved}", remedy=remedy)
+        return f"{self.trainee.kept} and {saved}"
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Turn a disk that refuses into a failed run."""
+        return writing(self.trainee.folder, self.kept, f" at step {self.step}")
 
 
 def _seed_dropout(device: torch.device, seed: int) -> None:
@@ -218,16 +244,6 @@ def _keep_freed_pages() -> None:
     The first large block that is freed, up to 32 MiB, sets from where on memory goes back to the system.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
-
-
-@contextmanager
-def _threads(num: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

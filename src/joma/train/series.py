@@ -8,28 +8,28 @@ are tried on, and what the claims about them are tested on where no network reac
 from __future__ import annotations
 
 import json
+import math
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from joma.domains import POSITIVE
-from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing, write_json
-from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
+from joma.progress import Progress, silent
+from joma.threads import threads
+from joma.train.loop import drive, writing
 from joma.train.run import locked
+from joma.train.tasks import Streams
 from joma.train.text.vocabulary import Tokens, require_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-KEEP_EVERY_S = 2.0
-"""How often the state of an unfinished training is kept: so much work a kill may cost."""
 
 WEIGHTS, RECIPE = "model.safetensors", "series.json"
 _UNFINISHED = ".unfinished"
@@ -96,7 +96,7 @@ def train_series(
     tokenizer: str,
     folder: Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Train a model and save its series, or go on where an earlier call was stopped.
 
@@ -105,7 +105,7 @@ def train_series(
         tokens: the text, numbered by the tokenizer (``tokenize`` with ``keep_ids``).
         tokenizer: the content of its ``tokenizer.json``, which every step carries.
         folder: of this series alone; created if need be.
-        progress: told (steps done, steps in all); what it raises stops the training, which can be taken up later.
+        progress: called between any two steps; what it raises stops the training, which can be continued later.
 
     Returns:
         the folder; its files are the same to the bit each time, on one machine and one version of torch.
@@ -115,100 +115,71 @@ def train_series(
         RunFailed: the loss is no number any more, or the disk refuses; the steps saved so far stay.
     """
     require_tokens(tokens, recipe.batch_size, recipe.length, 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, and several series side by side
-    try:
+    with writing(folder, lambda: "the steps saved so far"), threads(1), torch.random.fork_rng(devices=[]):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder), torch.random.fork_rng(devices=[]):
+        with locked(folder):
             _claim(folder, recipe, tokens)
-            missing = [step for step in recipe.saved_steps() if not (step_folder(folder, step) / WEIGHTS).exists()]
-            if missing:
-                _Training(recipe, tokens, tokenizer, folder).go(missing[0], progress)
-            shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
-    except OSError as error:
-        raise RunFailed(
-            f"the series cannot be written ({error.strerror or error})",
-            kept=f"{folder} keeps the steps saved so far",
-            remedy="free space on the disk, then run it again",
-        ) from error
-    finally:
-        torch.set_num_threads(threads)
-    if progress is not None:
-        progress(recipe.num_steps, recipe.num_steps)
+            series = _Model(recipe, tokens, tokenizer, folder)
+            if series.first_missing() <= recipe.num_steps:
+                drive(series, progress)
+            shutil.rmtree(series.checkpoint_folder, ignore_errors=True)
+    progress("training", recipe.num_steps, recipe.num_steps)
     return folder
 
 
-class _Training:
-    """A model and its optimiser between two steps."""
+class _Model:
+    """A model of transformers as the loop trains it; what is recorded is the whole saved step."""
 
     def __init__(self, recipe: SeriesRecipe, tokens: Tokens, tokenizer: str, folder: Path) -> None:
         self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
+        self.checkpoint_folder = folder / _UNFINISHED
         torch.manual_seed(recipe.seed)
-        self.model = _MODELS[recipe.family](recipe, len(tokens.vocabulary)).train()
-        self.config = f"{self.model.config.to_json_string(use_diff=False)}\n"
-        self.optimizer = torch.optim.AdamW(
+        model = _MODELS[recipe.family](recipe, len(tokens.vocabulary)).train()
+        self.model: nn.Module = model
+        self.config = f"{model.config.to_json_string(use_diff=False)}\n"
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, fused=True
         )
-        num_per_stream = len(tokens.train) // recipe.batch_size
-        self.streams = tokens.train[: num_per_stream * recipe.batch_size].view(recipe.batch_size, num_per_stream)
-        self.step, self.kept_at = 0, time.monotonic()
+        self.num_steps, self.checkpoint_every = recipe.num_steps, recipe.save_every
+        self.gradient_clip, self.seed = 1.0, recipe.seed
+        self._streams = Streams(tokens.train, recipe.batch_size, recipe.length)
+        self._saved_steps = frozenset(recipe.saved_steps())
 
-    def go(self, first_missing: int, progress: Callable[[int, int], None] | None) -> None:
-        """Train from the newest state that was kept before the first missing step to the last."""
-        self._resume(first_missing)
-        saved = frozenset(self.recipe.saved_steps())
-        while True:
-            if progress is not None:
-                progress(self.step, self.recipe.num_steps)
-            if self.step in saved:
-                self._save()
-            if self.step == self.recipe.num_steps:
-                return
-            self._advance()
+    @property
+    def kept(self) -> str:
+        there = [step for step in self.recipe.saved_steps() if self._is_saved(step)]
+        return f"the saved steps up to {there[-1]}" if there else "no saved step yet"
 
-    def _resume(self, first_missing: int) -> None:
-        kept = newest_checkpoint(self.folder / _UNFINISHED, before=first_missing + 1)
-        if kept is None:
-            return
-        # A head that is tied to the embedding is kept once, and the model wants it twice.
-        restore(replace(kept, model={**self.model.state_dict(), **kept.model}), self.model, self.optimizer)
-        self.step = kept.step
+    def first_missing(self) -> float:
+        return next((step for step in self.recipe.saved_steps() if not self._is_saved(step)), math.inf)
 
-    def _advance(self) -> None:
-        recipe = self.recipe
-        last = self.streams.shape[1] - 1
-        start = self.step * recipe.length % (last - last % recipe.length)
-        inputs, targets = (self.streams[:, at : at + recipe.length] for at in (start, start + 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (self.step + 1) / max(1, recipe.warm_up))
+    def learning_rate(self, step: int) -> float:
+        return self.recipe.learning_rate * min(1.0, (step + 1) / max(1, self.recipe.warm_up))
+
+    def loss(self, step: int) -> Tensor:
+        inputs, targets = self._streams.window(step)
         logits = self.model(inputs, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        if not torch.isfinite(loss):
-            raise RunFailed(
-                f"the loss of step {self.step} is {loss.item()}",
-                kept=f"{self.folder} keeps the steps saved before",
-                remedy="take a smaller learning rate",
-            )
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def _save(self) -> None:
-        """Let the step's folder appear whole, and keep what the training goes on from now and then."""
-        place = step_folder(self.folder, self.step)
-        if not (place / WEIGHTS).exists():
-            with replacing(place / "config.json") as temporary:
-                temporary.write_text(self.config, encoding="utf-8")
-            with replacing(place / "tokenizer.json") as temporary:
-                temporary.write_text(self.tokenizer, encoding="utf-8")
-            with replacing(place / WEIGHTS) as temporary:  # the last: where it is, all is
-                temporary.write_bytes(_safetensors(dict(self.model.named_parameters())))
-        if time.monotonic() - self.kept_at >= KEEP_EVERY_S and self.step < self.recipe.num_steps:
-            state = checkpoint_of(self.step, self.model, self.optimizer, 0.0, 0)
-            write_checkpoint(replace(state, model=dict(self.model.named_parameters())), self.folder / _UNFINISHED)
-            self.kept_at = time.monotonic()
+    def is_due(self, step: int) -> bool:
+        return step in self._saved_steps
+
+    def record(self, step: int, train_loss: float | None) -> bool:
+        """Let the step's folder appear whole."""
+        place = step_folder(self.folder, step)
+        if not self._is_saved(step):
+            contents = {"config.json": self.config.encode(), "tokenizer.json": self.tokenizer.encode()}
+            contents[WEIGHTS] = _safetensors(dict(self.model.named_parameters()))  # the last: where it is, all is
+            for name, content in contents.items():
+                with replacing(place / name) as temporary:
+                    temporary.write_bytes(content)
+        return False
+
+    def flush(self) -> None:
+        """Every file was on disk before its name was."""
+
+    def _is_saved(self, step: int) -> bool:
+        return (step_folder(self.folder, step) / WEIGHTS).exists()
 
 
 def _safetensors(parameters: dict[str, Tensor]) -> bytes:

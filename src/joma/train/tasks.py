@@ -62,6 +62,26 @@ def load_data(path: Path) -> Data:
     return load_law(path) if path.suffix == ".json" else load_tokens(path)
 
 
+class Streams:
+    """A text in parallel streams, which are read window by window, round and round.
+
+    Args:
+        tokens: (N,) ids.
+        num: streams.
+        length: tokens of a window.
+    """
+
+    def __init__(self, tokens: Tensor, num: int, length: int) -> None:
+        self._length, num_per_stream = length, len(tokens) // num
+        self._streams = tokens[: num_per_stream * num].view(num, num_per_stream)
+
+    def window(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, (num, length) each: the tokens, and the ones after them."""
+        length, last = self._length, self._streams.shape[1] - 1
+        start = step * length % (last - last % length)
+        return self._streams[:, start : start + length], self._streams[:, start + 1 : start + 1 + length]
+
+
 class NextToken:
     """Predict each next token of a text.
 
@@ -79,16 +99,11 @@ class NextToken:
         }
         self.log_frequencies = _log_frequencies(recipe, tokens)
         self._probe = Probe(recipe, tokens, device)
-        self._length = recipe.length
-        num_per_stream = len(tokens.train) // recipe.batch_size
-        used = tokens.train[: num_per_stream * recipe.batch_size]
-        self._streams = used.view(recipe.batch_size, num_per_stream).to(device)
+        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
-        """The loss on window ``step`` of each of the parallel streams, which are read round and round."""
-        length, last = self._length, self._streams.shape[1] - 1
-        start = step * length % (last - last % length)
-        inputs, targets = (self._streams[:, first : first + length] for first in (start, start + 1))
+        """The loss on the windows of a step."""
+        inputs, targets = self._streams.window(step)
         return next_token_loss(decoder(inputs), targets)
 
     def measure(self, decoder: Decoder) -> list[Row]:

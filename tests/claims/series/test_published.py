@@ -19,6 +19,7 @@ from joma.claims.series.subjects import subjects
 from joma.claims.workspace import Profile, Workspace
 from joma.cli import main
 from joma.errors import RunFailed, Unreachable
+from joma.progress import silent
 from joma.saved.series import open_series
 from joma.train.series import SeriesRecipe, step_folder, train_series
 from joma.train.text.reading import read_text
@@ -176,7 +177,7 @@ def test_a_hub_that_goes_half_way_is_out_of_reach_and_not_the_step_at_fault(tmp_
     with local_hub(tmp_path / "served") as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
 
-        def go_after_two(done: int) -> None:
+        def go_after_two(_: str, done: float, total: float) -> None:
             told.append(done)
             if done == 2:
                 hub.shutdown()
@@ -189,7 +190,7 @@ def test_a_hub_that_goes_half_way_is_out_of_reach_and_not_the_step_at_fault(tmp_
     with local_hub(tmp_path / "served") as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
         before = (tmp_path / "kept" / "scan.jsonl").read_bytes()
-        results = measured(open_series("someone/tiny"), probe, tmp_path / "kept", told.append)
+        results = measured(open_series("someone/tiny"), probe, tmp_path / "kept", silent)
     assert (tmp_path / "kept" / "scan.jsonl").read_bytes().startswith(before)
     assert before.count(b"\n") == 1 + 2
     assert all(result.ok for result in results)
@@ -201,5 +202,5 @@ def test_a_damaged_step_is_a_result_where_the_hub_answers(tmp_path, monkeypatch)
     cut_off(places[STEPS[1]] / "model.safetensors")
     with local_hub(tmp_path / "served") as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
-        results = measured(open_series("someone/tiny"), torch.arange(32).view(2, 16), tmp_path, lambda done: None)
+        results = measured(open_series("someone/tiny"), torch.arange(32).view(2, 16), tmp_path, silent)
     assert [result.step for result in results if not result.ok] == [STEPS[1]]

@@ -29,7 +29,7 @@ from joma.measure.scan.ordering import Path as Trajectory
 from joma.measure.scan.ordering import out_of_line, torn
 from joma.measure.scan.verification import Suspect, Verification, verify
 from joma.saved.series import open_series
-from joma.train.loop import train
+from joma.train.training import train
 
 QKV = "gpt_neox.layers.1.attention.query_key_value.weight"
 
@@ -127,7 +127,7 @@ def test_a_run_of_our_own_has_no_suspects(tmp_path):
 
 def test_an_honest_hub_series_costs_a_part_of_it(hub: LocalHub):
     seen = []
-    found = verify(open_series("someone/tiny"), progress=lambda done, of: seen.append((done, of)))
+    found = verify(open_series("someone/tiny"), progress=lambda _, done, of: seen.append((done, of)))
     assert found.rows == ()
     assert found.steps == STEPS
     assert seen == [(done, len(STEPS)) for done in range(1, len(STEPS) + 1)]

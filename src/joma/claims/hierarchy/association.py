@@ -14,7 +14,7 @@ from joma.problem.classes import random_parameters
 from joma.problem.one_layer import OneLayer, activity, orthonormal_embeddings
 from joma.problem.tree import LatentTree, Samples
 from joma.simulate.flow import Adaptive, flow
-from joma.simulate.threads import one_thread
+from joma.threads import threads
 from joma.train.decoder import Decoder
 from joma.train.hierarchies import seeded_samples
 from joma.train.run import Run
@@ -50,7 +50,7 @@ class Movement(NamedTuple):
         return self.logits - self.logits[0]
 
 
-@one_thread()
+@threads(1)
 def movement_of(run: Run, law: LatentTree) -> Movement:
     """Losses and first-layer logits of a trained decoder at each of its snapshots."""
     steps = run.snapshots()
@@ -82,7 +82,7 @@ def pair_logits(decoder: Decoder, num_tokens: int, places: Float[torch.Tensor, "
     return (seen[0].double() @ places).numpy()
 
 
-@one_thread()
+@threads(1)
 def movement_in_flow(law: LatentTree, num: int, seed: int, *, constant: bool) -> Movement:
     """Loss and logits of the one-layer flow, one problem per query.
 

@@ -73,8 +73,7 @@ def _subject(workspace: Workspace, name: str, sources: Sequence[Series]) -> tupl
     for series in sources:
         condemned = _condemned(workspace, series)
         folder = workspace.folder / "series" / series.source.replace("/", "_")
-        what, num = f"reading {series.source}", len(series.steps)
-        results = measured(series, probe, folder, lambda done, w=what, n=num: workspace.progress(w, done, n))
+        results = measured(series, probe, folder, workspace.progress)
         why = {result.step: result.reason or condemned.get(result.step) for result in results}
         left_out += [f"{series.source}, step {step}, is left out: {reason}." for step, reason in why.items() if reason]
         scans.append({result.step: result for result in results if not why[result.step]})
@@ -101,8 +100,7 @@ def _subject(workspace: Workspace, name: str, sources: Sequence[Series]) -> tupl
 
 def _condemned(workspace: Workspace, series: Series) -> dict[int, str]:
     """Steps that are not what they say, and why; of those that cannot be read, measuring says more."""
-    what = f"verifying {series.source}"
-    verification = verify(series, progress=lambda done, num: workspace.progress(what, done, num))
+    verification = verify(series, progress=workspace.progress)
     suspects = {row.step: row.evidence for row in reversed(verification.rows) if row.severity == "error"}
     unread = {row.step for row in verification.rows if row.kind in ("unreadable", "unreachable")}
     return {

@@ -15,6 +15,7 @@ from joma.errors import RunFailed
 from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.results import Row, ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step
+from joma.progress import Progress
 from joma.saved.series import Series, open_series
 
 ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "loss_nats"
@@ -128,7 +129,7 @@ def in_random_order(subjects: Sequence[Subject], courses: Courses) -> tuple[floa
     return tuple(map(float, np.mean(sizes, axis=0)))
 
 
-def measured(series: Series, probe: Tensor, folder: Path, report: Callable[[int], None]) -> tuple[StepResult, ...]:
+def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) -> tuple[StepResult, ...]:
     """Measure every step of a series that is not measured yet; one that fails is a result too.
 
     Raises:
@@ -136,14 +137,15 @@ def measured(series: Series, probe: Tensor, folder: Path, report: Callable[[int]
     """
     plan = Plan(series, choose_measures([ENTROPY, RANK, LOSS]), probe)
     store = ScanStore(folder, plan.settings | {"source": Path(series.source).name})
+    what = f"measuring {series.source}"
     for done, step in enumerate(series.steps):
-        report(done)
+        progress(what, done, len(series.steps))
         if not is_current(series, store.results.get(step)):
             result = measure_step(plan, step)
             if not result.ok:
                 open_series(series.source)  # says so where not the step is at fault: a hub that has gone meanwhile
             store.append(result)
-    report(len(series.steps))
+    progress(what, len(series.steps), len(series.steps))
     return tuple(store.results[step] for step in series.steps)
 
 

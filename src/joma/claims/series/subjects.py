@@ -6,7 +6,6 @@ Both are read as any series of saved steps is, by ``joma.measure``: from the fil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from joma.claims.series.subject import NUM_SEEDS, Subject, Subjects, measured, u
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import BadInput, RunFailed
 from joma.measure.scan.results import FILE, StepResult
+from joma.progress import Progress, part_of
 from joma.saved.series import open_series
 from joma.train.series import SeriesRecipe
 
@@ -27,7 +27,7 @@ TRAINED = SeriesRecipe(num_steps=400, save_every=25, learning_rate=3e-3, num_lay
 rank was looked at); the other sizes by the time there is."""
 
 _MEASURED = "measured"
-_STEPS_A_MEASUREMENT = 6  # how many training steps cost as much as measuring a saved one: for progress alone
+_TRAINING = 0.75  # its share of the time, the rest is measuring: for progress alone
 
 
 def subjects(workspace: Workspace) -> Subjects:
@@ -62,31 +62,22 @@ class SeriesWork:
         return self.folder.name
 
     @property
-    def num_steps(self) -> int:
-        """Training steps, and what measuring is worth in them."""
-        return self.recipe.num_steps + _STEPS_A_MEASUREMENT * len(self.recipe.saved_steps())
-
-    @property
     def is_done(self) -> bool:
         """Whether all is there, so that no process has to be started for it."""
         path = self.folder / _MEASURED / FILE
         return path.exists() and path.read_bytes().count(b"\n") > len(self.recipe.saved_steps())
 
-    def do(self, report: Callable[[int, int], None] | None) -> tuple[tuple[StepResult, ...], float]:
+    def do(self, progress: Progress) -> tuple[tuple[StepResult, ...], float]:
         """Return the results of every saved step, and the loss of word frequencies alone on the probe."""
         from joma.train.series import train_series
         from joma.train.text.vocabulary import load_tokens
 
-        tell = (lambda done: None) if report is None else (lambda done: report(done, self.num_steps))
         tokens, tokenizer = load_tokens(self.tokens_path), self.tokenizer_path.read_text(encoding="utf-8")
-        train_series(self.recipe, tokens, tokenizer, self.folder, progress=lambda done, _: tell(done))
+        training = part_of(progress, self.name, 0, _TRAINING, 1)
+        measuring = part_of(progress, self.name, _TRAINING, 1 - _TRAINING, 1)
+        train_series(self.recipe, tokens, tokenizer, self.folder, progress=training)
         probe = tokens.held_out[: NUM_PROBES * self.recipe.length].view(NUM_PROBES, -1)
-        results = measured(
-            open_series(self.folder),
-            probe,
-            self.folder / _MEASURED,
-            lambda done: tell(self.recipe.num_steps + _STEPS_A_MEASUREMENT * done),
-        )
+        results = measured(open_series(self.folder), probe, self.folder / _MEASURED, measuring)
         if failed := [result for result in results if not result.ok]:
             raise RunFailed(
                 f"step {failed[0].step} of {self.folder} cannot be measured ({failed[0].reason})",
@@ -114,7 +105,9 @@ def _trained(workspace: Workspace) -> Subjects:
         for seed in seeds
     ]
     num_workers = 1 if all(work.is_done for work in works) else os.cpu_count() or 1
-    found = do_all(works, f"training and measuring {len(works)} series", num_workers, workspace.progress)
+    found = do_all(
+        works, f"training and measuring {len(works)} series", num_workers=num_workers, progress=workspace.progress
+    )
     models = []
     for family, name in NAMES.items():
         of_family = [number for number, work in enumerate(works) if work.recipe.family == family]

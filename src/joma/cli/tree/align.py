@@ -28,7 +28,9 @@ def run(options: Any) -> int:
     """Compare, print, write, return the exit status."""
     folder = folder_of(options.out)
 
-    from joma.cli.progress import shown_if_slow
+    from functools import partial
+
+    from joma.cli.progress import shown
     from joma.report.alignment import aligned, alignment_record, alignment_tables, found_picture
     from joma.train.run import load_run
 
@@ -39,8 +41,10 @@ def run(options: Any) -> int:
             expected="a law with latents, and a network with MLPs",
             remedy="train one with `joma tree train`",
         )
-    with shown_if_slow("alignment") as tell:
-        found = aligned(trained, options.step, options.samples, options.seed, options.permutations, tell)
+    with shown() as progress:
+        found = aligned(
+            trained, options.step, options.samples, options.seed, options.permutations, partial(progress, "alignment")
+        )
     record = alignment_record(found)
     if folder is not None:
         from joma.files import write_json

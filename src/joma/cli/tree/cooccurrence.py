@@ -40,11 +40,13 @@ def run(options: Any) -> int:
     law = _hierarchy(options)
     labels = _labels(law, options.label)
 
-    from joma.cli.progress import shown_if_slow
+    from functools import partial
+
+    from joma.cli.progress import shown
     from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table, together
 
-    with shown_if_slow("samples") as tell:
-        found = together(law, labels, options.samples, options.seed, tell)
+    with shown() as progress:
+        found = together(law, labels, options.samples, options.seed, partial(progress, "samples"))
     record = cooccurrence_record(law, found, options.samples, options.seed)
     if folder is not None:
         from joma.files import write_json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from joma.errors import BadInput
 
 if TYPE_CHECKING:
     from joma.problem.tree import Law, Samples
+    from joma.progress import Progress
 
 FORMATS = ("jsonl", "parquet", "dataset")
 
@@ -65,22 +66,22 @@ def run(options: Any) -> int:
 def _drawn(law: Law, options: Any) -> Samples:
     import torch
 
-    from joma.cli.progress import shown_if_slow
+    from joma.cli.progress import shown
     from joma.problem.tree import Samples
     from joma.train.hierarchies import dataset_samples
 
     parts, done = [], 0
-    with shown_if_slow("samples") as tell:
+    with shown() as progress:
         for part in dataset_samples(law, options.num, options.seed, shuffled=options.shuffled):
+            progress("drawing samples", done, options.num)
             parts.append(part)
             done += len(part.labels)
-            tell(done, options.num)
     levels = tuple(torch.cat(level) for level in zip(*(part.presence for part in parts), strict=True))
     return Samples(torch.cat([part.tokens for part in parts]), torch.cat([part.labels for part in parts]), levels)
 
 
 def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
-    from joma.cli.progress import shown_if_slow
+    from joma.cli.progress import shown
     from joma.files import replacing
     from joma.report.rows import rows_of
     from joma.report.samples import present_rows
@@ -89,8 +90,8 @@ def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
 
     save_law(law, folder / "law.json")
     if options.format in (None, "jsonl"):
-        with shown_if_slow("writing") as tell, replacing(folder / "samples.jsonl") as path:
-            _write_lines(law, samples, path, tell)
+        with shown() as progress, replacing(folder / "samples.jsonl") as path:
+            _write_lines(law, samples, path, progress)
     else:
         dataset = as_dataset(law, options.num, options.seed, shuffled=options.shuffled)
         with _quiet_datasets():
@@ -119,11 +120,11 @@ def _quiet_datasets() -> Generator[None]:
             datasets.utils.enable_progress_bars()
 
 
-def _write_lines(law: Law, samples: Samples, path: Path, tell: Callable[[float, float], None]) -> None:
+def _write_lines(law: Law, samples: Samples, path: Path, progress: Progress) -> None:
     from joma.report.samples import sample_row
 
     with path.open("w", encoding="utf-8") as file:
         for index in range(len(samples.labels)):
             file.write(f"{json.dumps(sample_row(law, samples, index))}\n")
             if index % 1000 == 0:
-                tell(index, len(samples.labels))
+                progress("writing samples", index, len(samples.labels))

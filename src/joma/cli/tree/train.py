@@ -93,16 +93,8 @@ def _recipe(law: Law, options: Any) -> Recipe:
 
 
 def _train(recipe: Recipe, law: Law, folder: Path) -> Run:
-    from joma.cli.progress import shown_if_slow
-    from joma.train.loop import train
+    from joma.cli.progress import shown
+    from joma.train.training import train
 
-    first = None
-    with shown_if_slow("training") as tell:
-
-        def report(done: int, num_steps: int) -> None:
-            nonlocal first
-            first = done if first is None else first  # what an earlier call did says nothing of the time left
-            if done > first:
-                tell(done - first, num_steps - first)
-
-        return train(recipe, law, folder, progress=report)
+    with shown() as progress:
+        return train(recipe, law, folder, progress=progress)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +27,9 @@ from joma.measure.models.projections import Projection
 from joma.measure.scan.measures import MEASURES, kinds_of
 from joma.measure.scan.results import Row, StepResult
 from joma.measure.spectra.spectrum import effective_rank, spectral_norm, stable_rank
+from joma.progress import Progress, part_of, silent
 from joma.saved.series import CheckpointFiles, Series
+from joma.threads import threads
 
 MOST_GROUPS = 8
 """Groups of probe sequences that numbers are kept for apart: repetitions, whose spread says how sure a number is."""
@@ -54,9 +56,6 @@ _SPECTRA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "spectral_norm": lambda weight: spectral_norm(weight).value,
     "effective_rank": effective_rank,
 }
-
-Report = Callable[[float], None]
-"""Told which share of a step is done; may raise to stop it."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,13 @@ class Plan:
         }
 
 
-def measure_step(plan: Plan, step: int, report: Report = lambda share: None) -> StepResult:
+def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResult:
     """Measure one step; what goes wrong with it becomes its result.
 
     Args:
         plan: what to measure.
         step: of the plan's series.
-        report: told how far it is.
+        progress: called as it goes on; what it raises stops it.
     """
     series, started, before = plan.series, time.monotonic(), plan.series.bytes_read
     rows: list[Row] = []
@@ -122,8 +121,8 @@ def measure_step(plan: Plan, step: int, report: Report = lambda share: None) -> 
         checkpoint = series.checkpoint(step)
         bytes_stored = sum(file.size for file in checkpoint.files)
         fingerprint = fingerprint_of(series, step)
-        with _threads(plan.num_threads), torch.no_grad():
-            rows += _rows(plan, checkpoint, report, notes)
+        with threads(plan.num_threads), torch.no_grad():
+            rows += _rows(plan, checkpoint, progress, notes)
     except (BadInput, RunFailed) as error:
         rows, reason, remedy = [], error.problem, error.remedy
     except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, whose result says so)
@@ -174,10 +173,10 @@ def fingerprint_of(series: Series, step: int) -> str:
     return told.hexdigest()[:32]
 
 
-def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[str]) -> Iterator[Row]:
+def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: list[str]) -> Iterator[Row]:
     kinds = kinds_of(plan.measures)
     runs = bool(kinds & {"attention", "loss"})
-    parts = float(runs) + float("weights" in kinds)
+    parts = runs + ("weights" in kinds)
     if not checkpoint.config:
         raise BadInput(
             f"{plan.series.place(checkpoint.step)} has no config.json",
@@ -188,13 +187,12 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, report: Report, notes: list[s
     if runs:
         names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
         tensors = plan.series.read(checkpoint.step, names)
-        yield from _rows_of_model(plan, checkpoint, tensors, lambda share: report(share / parts))
+        yield from _rows_of_model(plan, checkpoint, tensors, part_of(progress, "measuring", 0, 1, parts))
     else:
         tensors = {}
     if "weights" in kinds:
-        yield from _rows_of_weights(
-            plan, checkpoint, tensors, lambda share: report((share + float(runs)) / parts), notes
-        )
+        rest = part_of(progress, "measuring", parts - 1, 1, parts)
+        yield from _rows_of_weights(plan, checkpoint, tensors, rest, notes)
 
 
 def _require_unquantised(checkpoint: CheckpointFiles) -> None:
@@ -226,7 +224,7 @@ def _require_all_layers(checkpoint: CheckpointFiles) -> None:
 
 
 def _rows_of_weights(
-    plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], report: Report, notes: list[str]
+    plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], progress: Progress, notes: list[str]
 ) -> Iterator[Row]:
     """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
     wanted = [name for name in plan.measures if MEASURES[name].kind == "weights"]
@@ -236,7 +234,7 @@ def _rows_of_weights(
     for projection in found:
         by_tensor.setdefault(projection.tensor, []).append(projection)
     for done, (name, parts) in enumerate(by_tensor.items()):
-        report(done / len(by_tensor))
+        progress("measuring", done, len(by_tensor))
         tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
         require_finite({name: tensor})
         for part in parts:
@@ -259,7 +257,7 @@ def _spectra(measure: str, part: Projection, matrices: Tensor) -> Iterator[Row]:
 
 
 def _rows_of_model(
-    plan: Plan, checkpoint: CheckpointFiles, tensors: Mapping[str, Tensor], report: Report
+    plan: Plan, checkpoint: CheckpointFiles, tensors: Mapping[str, Tensor], progress: Progress
 ) -> Iterator[Row]:
     """Attention and loss on the probe, in means over each group of sequences."""
     assert plan.probe is not None
@@ -269,7 +267,7 @@ def _rows_of_model(
     groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
     wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
     for index, tokens in enumerate(plan.probe.to(plan.place)):
-        report(index / len(plan.probe))
+        progress("measuring", index, len(plan.probe))
         found = groups[index % plan.num_groups]
 
         def keep(call: AttentionCall, found: dict = found) -> None:
@@ -323,13 +321,3 @@ def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> No
 
 def _has_cache(model: Any) -> bool:
     return getattr(getattr(model, "config", None), "use_cache", None) is not None
-
-
-@contextlib.contextmanager
-def _threads(num: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

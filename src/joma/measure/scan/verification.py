@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from torch import Tensor
 from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.models.configurations import odd_settings
 from joma.measure.scan.ordering import NEARER, STRANGERS, Path, out_of_line, torn
+from joma.progress import Progress, silent
 from joma.saved.reading import first_not_finite
 from joma.saved.series import CheckpointFiles, Series
 
@@ -106,12 +107,12 @@ class Verification:
         return found | {step: "jump" for stretch in stretches if stretch is not longest for step in stretch}
 
 
-def verify(series: Series, *, progress: Callable[[int, int], None] | None = None) -> Verification:
+def verify(series: Series, *, progress: Progress = silent) -> Verification:
     """Look for steps that are damaged, out of place, copied, or no initialisation where one should be.
 
     Args:
         series: at least one step; order and jumps need three.
-        progress: called with the number of steps looked at and of all.
+        progress: called with how many steps have been looked at.
 
     Returns:
         Suspects with the evidence; what cannot be read becomes a row, not an error.
@@ -138,8 +139,7 @@ def verify(series: Series, *, progress: Callable[[int, int], None] | None = None
             rows += _not_finite(step, found)
             if here and len(here) == len(sampled) and first_not_finite(found) is None:
                 samples[step] = torch.cat([tensor.double().flatten() for tensor in found.values()])
-        if progress is not None:
-            progress(done, len(checkpoints))
+        progress(f"looking at the steps of {series.source}", done, len(checkpoints))
     reached = [step for step in series.steps if not any(row.step == step and row.kind == "unreachable" for row in rows)]
     rows += _copies(series, reached, samples)
     copied = {row.step for row in rows if row.kind == "identical"}

@@ -1,0 +1,121 @@
+"""Train a decoder of ours on a text or on the labels of a law, in a folder of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from joma.journal import append_line, line_of
+from joma.progress import Progress, silent
+from joma.threads import threads
+from joma.train.checkpoints import is_whole, path_of, write_snapshot
+from joma.train.decoder import Decoder
+from joma.train.loop import NotFinite, drive, writing
+from joma.train.recipes import Recipe
+from joma.train.run import Run, claim_folder, locked
+from joma.train.tasks import Data, Task, task_of
+
+
+def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = silent) -> Run:
+    """Train a network, or go on where an earlier call was stopped; a finished run is not trained again.
+
+    Args:
+        recipe: all that the numbers depend on, beside the data.
+        data: a text, to predict its next token; or a law, to tell its samples' labels from the last position.
+        folder: of this run alone; created if need be.
+        progress: called between any two steps. Ctrl-C and whatever it raises leave a checkpoint of the very step
+            behind.
+
+    Returns:
+        the run, its measurements on disk; on a CPU the same to the bit each time, on one machine and one version
+        of torch (accelerators add in no fixed order).
+
+    Raises:
+        BadInput: a text too short or of another vocabulary, a recipe made for other data or with a setting that
+            would change nothing here, a folder that holds something else.
+        RunFailed: the loss is no number any more, or the disk refuses; what was measured stays.
+    """
+    device = torch.device("cuda" if recipe.device == "auto" and torch.cuda.is_available() else "cpu")
+    run = Run(folder, recipe)
+    with threads(recipe.num_threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        task = task_of(recipe, data, device)
+        trainee = _Decoder(run, task, device)
+        with writing(folder, lambda: "nothing new"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            with writing(folder, lambda: "what was there"):
+                claim_folder(run, task.about, device)
+                trainee.look_at_journal()
+            drive(trainee, progress)
+    return run
+
+
+class _Decoder:
+    """A decoder as the loop trains it, with its run's journal and snapshots."""
+
+    def __init__(self, run: Run, task: Task, device: torch.device) -> None:
+        recipe = run.recipe
+        self.run, self.recipe, self.task = run, recipe, task
+        self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
+        self.model: nn.Module = self.decoder
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            [parameter for parameter in self.decoder.parameters() if parameter.requires_grad],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self.folder, self.checkpoint_folder = run.folder, run.checkpoint_folder
+        self.num_steps, self.checkpoint_every = recipe.num_steps, recipe.checkpoint_every
+        self.gradient_clip, self.seed = recipe.gradient_clip, recipe.seed
+        self.probe_steps, self.snapshot_steps = frozenset(recipe.probe_steps()), frozenset(recipe.snapshot_steps())
+        self.measured_step = -1
+
+    @property
+    def kept(self) -> str:
+        return f"measurements up to step {self.measured_step}" if self.measured_step >= 0 else "no measurement yet"
+
+    def look_at_journal(self) -> None:
+        """Cut damage off the journal; what stands before it counts as measured."""
+        journal = self.run.journal()
+        self.measured_step = journal.last_step
+        if journal.damage:
+            warnings.warn(f"{journal.damage}; measuring again from step {journal.last_step} on", stacklevel=4)
+        if self.run.journal_path.exists():
+            os.truncate(self.run.journal_path, journal.num_bytes)
+
+    def first_missing(self) -> float:
+        missing = [step for step in self.probe_steps if step > self.measured_step]
+        missing += [step for step in self.snapshot_steps if not is_whole(path_of(step, self.run.snapshot_folder))]
+        return min(missing, default=math.inf)
+
+    def learning_rate(self, step: int) -> float:
+        return self.recipe.learning_rate
+
+    def loss(self, step: int) -> Tensor:
+        return self.task.loss(self.decoder, step)
+
+    def is_due(self, step: int) -> bool:
+        return step in self.probe_steps or step in self.snapshot_steps
+
+    def record(self, step: int, train_loss: float | None) -> bool:
+        is_probe = step in self.probe_steps
+        if is_probe and step > self.measured_step:
+            rows = self.task.measure(self.decoder)
+            if train_loss is not None:
+                rows.append((None, None, "train_loss_nats", train_loss))
+            if not all(math.isfinite(row[-1]) for row in rows):
+                raise NotFinite
+            append_line(self.run.journal_path, line_of(step, rows))
+            self.measured_step = step
+        if step in self.snapshot_steps:
+            write_snapshot(step, self.model, self.run.snapshot_folder)
+        return is_probe
+
+    def flush(self) -> None:
+        with self.run.journal_path.open("rb") as journal:
+            os.fsync(journal.fileno())
