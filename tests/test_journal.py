@@ -1,21 +1,24 @@
 import random
 
-import pyarrow.parquet
 import pytest
 
-from joma.journal import append_line, line_of, read_journal, write_metrics
-from joma.records import Measurement
+from joma.journal import append_line, line_of, probe_line, read_journal
+from joma.records import Row
 
 STEPS = [0, 3, 6, 10]
 ROWS = {
-    step: ((0, 1, "attention_entropy_nats", 2.5 + step / 7), (None, None, "loss", 1 / (step + 3))) for step in STEPS
+    step: (
+        Row(0, 1, None, "attention_entropy_nats", 2.5 + step / 7, "sequences_0"),
+        Row(None, None, None, "val_loss_nats", 1 / (step + 3)),
+    )
+    for step in STEPS
 }
 
 
 @pytest.fixture
 def path(tmp_path):
     for step in STEPS:
-        append_line(tmp_path / "metrics.jsonl", line_of(step, ROWS[step]))
+        append_line(tmp_path / "metrics.jsonl", probe_line(step, ROWS[step]))
     return tmp_path / "metrics.jsonl"
 
 
@@ -58,42 +61,25 @@ def test_a_missing_or_foreign_line_is_damage(path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:1], *lines[2:]]))
     assert read_journal(path, STEPS).last_step == 0
-    path.write_bytes(b"".join([*lines, line_of(10, ROWS[10]).encode()]))
+    path.write_bytes(b"".join([*lines, probe_line(10, ROWS[10])]))
     journal = read_journal(path, STEPS)
     assert (journal.last_step, bool(journal.damage)) == (10, True)
 
 
 def test_where_nobody_knows_the_steps_they_only_have_to_ascend(path):
     assert read_journal(path) == read_journal(path, STEPS)
-    append_line(path, line_of(10, ROWS[10]))
+    append_line(path, probe_line(10, ROWS[10]))
     journal = read_journal(path)
     assert (journal.last_step, f"line 5 of {path}" in journal.damage) == (10, True)
 
 
-MEASUREMENTS = [
-    Measurement("full, seed 0", 0, 0, None, "attention_entropy_nats", 2.54),
-    Measurement("full, seed 0", 100, None, None, "validation_loss_nats", 6.5),
-    Measurement("simulation", 100, 1, 3, "attention_entropy_nats", float("inf")),
-]
+def test_a_column_that_is_unknown_or_too_short_is_damage(path):
+    for columns in ({"metric": ["a"], "weight": [1.0]}, {"metric": ["a", "b"], "value": [1.0]}, [1], None):
+        append_line(path, line_of({"step": 13, "rows": columns}))
+        assert "line 5" in read_journal(path).damage
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
 
 
-def test_metrics_come_back_as_they_were_with_nulls(tmp_path):
-    path = write_metrics(iter(MEASUREMENTS), tmp_path / "new" / "metrics.parquet")
-    table = pyarrow.parquet.read_table(path)
-    assert table.column_names == ["run", "step", "layer", "head", "metric", "value"]
-    assert [Measurement(**row) for row in table.to_pylist()] == MEASUREMENTS
-    assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(5).compression == "ZSTD"
-
-
-def test_no_measurements_are_a_table_all_the_same(tmp_path):
-    path = write_metrics([], tmp_path / "metrics.parquet")
-    assert pyarrow.parquet.read_table(path).num_rows == 0
-
-
-def test_a_write_that_fails_leaves_the_old_table(tmp_path):
-    path = write_metrics(MEASUREMENTS, tmp_path / "metrics.parquet")
-    before = path.read_bytes()
-    with pytest.raises(pyarrow.ArrowException):
-        write_metrics([Measurement("run", 1, None, None, "metric", "not a number")], path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.parquet"]
+def test_a_number_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        probe_line(0, [Row(0, 0, None, "stable_rank", float("nan"))])

@@ -12,7 +12,6 @@ from joma.records import (
     Criterion,
     Estimate,
     Finding,
-    Measurement,
     Verdict,
     agreement_from_json,
 )
@@ -75,7 +74,6 @@ def test_an_agreement_survives_json():
         findings=(Finding("depth", PASSING, "a comment"),),
         charts=(Chart("entropy", "title", "caption", "x", "y", (curve,), (Mark("x", 1.0, "here"),)),),
         notes=("a note",),
-        measurements=(Measurement("run", 3, None, 0, "attention_entropy_nats", 1.5),),
     )
     text = json.dumps(before.to_json(), allow_nan=False)
     after = agreement_from_json(json.loads(text))

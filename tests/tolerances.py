@@ -24,6 +24,7 @@ TOLERANCES: dict[str, Tolerance] = {
     ),
     "attention.entropy": Tolerance(1e-5, "nats, issue 2 and 5: float32 sums of scores of order 10 against float64"),
     "attention.share": Tolerance(5e-6, "softmax weights of float32 scores up to 40, which are given to 2e-6"),
+    "attention.max_logit": Tolerance(1e-5, "relative to the score or 1: float32 products whose terms may cancel"),
     "attention.sum_of_squares": Tolerance(
         1e-5, "a float32 log-sum-exp of twice the scores less twice another, each given to 2e-6 for scores up to 40"
     ),

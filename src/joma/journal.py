@@ -1,30 +1,86 @@
-"""The measurements of a run: one JSON line per probe while it goes on, one Parquet file when it is done.
+"""Results as they come, one JSON line each, with a checksum; all files of measurements in progress are of this kind.
 
-    {"step": 100, "rows": [[0, 0, "attention_entropy_nats", 2.31], …], "crc32": 2774253791}
+    {"step": 100, "rows": {"layer": [0, …], "metric": ["attention_entropy_nats", …], "value": [2.31, …]}, "crc32": …}
 
-Lines are appended and flushed as probes are taken. A line counts only if it is whole: what a killed process left of
-one, or a disk has altered, is told apart from what was measured.
+Lines are appended and flushed. A line counts only if it is whole and unaltered: what a killed process left of one, or
+a disk has changed, is never read as a measurement.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from joma.files import replacing
-from joma.records import Measurement
+from joma.records import Row
 
-Row = tuple[int | None, int | None, str, float]
-"""Layer, head, metric, value."""
+
+class Line(NamedTuple):
+    """A line of a journal.
+
+    Args:
+        body: what it holds; ``None`` where it was altered.
+        end: bytes of the file up to and with this line.
+    """
+
+    body: dict[str, Any] | None
+    end: int
+
+
+def line_of(body: Mapping[str, Any]) -> bytes:
+    """Write a result as a line; NaN and infinity are refused (they are not JSON)."""
+    return json.dumps({**body, "crc32": _checksum(body)}, allow_nan=False).encode() + b"\n"
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line and hand it to the operating system, so that it survives the end of this process."""
+    with path.open("ab") as file:
+        file.write(line)
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """Read the lines of a file, altered ones too, but not a last one that was cut short by a kill.
+
+    Args:
+        path: the file; one that is not there holds nothing.
+    """
+    end = 0
+    for line in (path.read_bytes() if path.exists() else b"").splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            return
+        end += len(line)
+        try:
+            body = json.loads(line)
+            whole = isinstance(body, dict) and body.pop("crc32", None) == _checksum(body)
+        except (ValueError, RecursionError):
+            whole = False
+        yield Line(body if whole else None, end)
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Write rows as columns; one that holds nothing is left out."""
+    columns = dict(zip(Row._fields, map(list, zip(*rows, strict=True)), strict=False))
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
+    """Rebuild the rows that ``columns_of`` wrote.
+
+    Raises:
+        ValueError, TypeError: anything else.
+    """
+    if unknown := set(columns) - set(Row._fields):
+        raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
+    num = max(map(len, columns.values()), default=0)
+    return tuple(map(Row._make, zip(*(columns.get(name, [None] * num) for name in Row._fields), strict=True)))
 
 
 @dataclass(frozen=True)
 class Journal:
-    """What stands in a file of measurements.
+    """The probes of one network, as a file holds them.
 
     Args:
         probes: step and rows of each whole line, up to the first that is not.
@@ -43,78 +99,39 @@ class Journal:
         return self.probes[-1][0] if self.probes else -1
 
 
-def line_of(step: int, rows: Sequence[Row]) -> str:
-    """One probe as a line."""
-    body: dict[str, Any] = {"step": step, "rows": [list(row) for row in rows]}
-    return json.dumps({**body, "crc32": _checksum(body)}) + "\n"
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append a line and hand it to the operating system, so that it survives the end of this process."""
-    with path.open("ab") as file:
-        file.write(line.encode())
+def probe_line(step: int, rows: Sequence[Row]) -> bytes:
+    """Write one probe as a line."""
+    return line_of({"step": step, "rows": columns_of(rows)})
 
 
 def read_journal(path: Path, steps: Sequence[int] | None = None) -> Journal:
-    """Read the whole lines of a file of measurements.
+    """Read the probes in a file of measurements.
 
     Args:
         path: the file; one that is not there holds nothing.
         steps: when the run was to be measured, in order: a line of another step is damage. Where nobody knows,
             ``None``: then it is a line of a step that does not come after the one before.
     """
-    content = path.read_bytes() if path.exists() else b""
     probes: list[tuple[int, tuple[Row, ...]]] = []
     num_bytes = 0
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        if not line.endswith(b"\n"):
-            break  # cut short by a kill
-        try:
-            data = json.loads(line)
-            checksum = data.pop("crc32")
-            rows = tuple((layer, head, metric, value) for layer, head, metric, value in data["rows"])
-            whole = checksum == _checksum(data) and _may_follow(data["step"], probes, steps)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole:
+    for number, line in enumerate(lines_of(path), start=1):
+        probe = _probe(line.body)
+        if probe is None or not _may_follow(probe[0], probes, steps):
             return Journal(tuple(probes), num_bytes, f"line {number} of {path} is damaged")
-        probes.append((data["step"], rows))
-        num_bytes += len(line)
+        probes.append(probe)
+        num_bytes = line.end
     return Journal(tuple(probes), num_bytes)
 
 
-def write_metrics(measurements: Iterable[Measurement], path: Path) -> Path:
-    """Write ``metrics.parquet``: one row per number, columns run, step, layer, head, metric, value.
-
-    Args:
-        measurements: the rows; a layer or head of ``None`` becomes a null.
-        path: the file, replaced whole.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("run", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
-            pyarrow.field("step", pyarrow.int64(), nullable=False),
-            pyarrow.field("layer", pyarrow.int32()),
-            pyarrow.field("head", pyarrow.int32()),
-            pyarrow.field("metric", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), nullable=False),
-            pyarrow.field("value", pyarrow.float64(), nullable=False),
-        ]
-    )
-    rows = list(measurements)
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    table = pyarrow.table(columns, schema=schema)
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    return path
+def _probe(body: dict[str, Any] | None) -> tuple[int, tuple[Row, ...]] | None:
+    """The step and rows that a line holds, or ``None`` where it holds something else."""
+    if body is None:
+        return None
+    try:
+        step, rows = body["step"], rows_of(body["rows"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return (step, rows) if isinstance(step, int) else None
 
 
 def _may_follow(step: int, probes: Sequence[tuple[int, Any]], steps: Sequence[int] | None) -> bool:
@@ -123,5 +140,5 @@ def _may_follow(step: int, probes: Sequence[tuple[int, Any]], steps: Sequence[in
     return len(probes) < len(steps) and step == steps[len(probes)]
 
 
-def _checksum(body: dict[str, Any]) -> int:
+def _checksum(body: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(body).encode())

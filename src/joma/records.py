@@ -7,10 +7,10 @@ claim held against the evidence: measured value, control, criterion, and the ver
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from joma.charts import Chart, chart_from_json
 
@@ -29,24 +29,41 @@ class Status:
         return self.name == "ok"
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One row of ``metrics.parquet``.
+class Row(NamedTuple):
+    """One number of one probe of a network.
+
+    Args:
+        layer, head: 0-based; ``None`` where the metric has none.
+        projection: the weight matrix that it was read off; ``None`` for attention and loss.
+        metric: its name, with the unit where there is one (``attention_entropy_nats``).
+        value: the number.
+        group: the part of the probe that it is of (``sequences_0``, ``positions_1_8``); ``None`` for all of it.
+    """
+
+    layer: int | None
+    head: int | None
+    projection: str | None
+    metric: str
+    value: float
+    group: str | None = None
+
+
+class Measurement(NamedTuple):
+    """One row of the table of measurements: a ``Row``, and when and of which network it is.
 
     Args:
         run: which network (the run folder's name) or which simulation.
         step: optimiser steps done when it was taken.
-        layer, head: 0-based; ``None`` where the metric has none.
-        metric: its name, with the unit where there is one (``attention_entropy_nats``).
-        value: the number.
     """
 
     run: str
     step: int
     layer: int | None
     head: int | None
+    projection: str | None
     metric: str
     value: float
+    group: str | None = None
 
 
 class Verdict(StrEnum):
@@ -164,7 +181,6 @@ class Agreement:
     findings: tuple[Finding, ...] = ()
     charts: tuple[Chart, ...] = ()
     notes: tuple[str, ...] = ()
-    measurements: tuple[Measurement, ...] = field(default=(), repr=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -221,13 +237,8 @@ def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
         ),
         charts=tuple(chart_from_json(chart) for chart in data["charts"]),
         notes=tuple(data["notes"]),
-        measurements=_measurements(data["measurements"]),
     )
 
 
 def _estimate(data: Mapping[str, Any]) -> Estimate:
     return Estimate(tuple(data["values"]), data["unit"])
-
-
-def _measurements(rows: Sequence[Mapping[str, Any]]) -> tuple[Measurement, ...]:
-    return tuple(Measurement(**row) for row in rows)

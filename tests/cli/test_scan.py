@@ -22,8 +22,8 @@ from joma.train.training import train
 
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]
-MEASURES = "attention_entropy_nats,first_token_share,stable_rank,loss_nats"
-PLAIN = [*SMALL, "--measure", "loss_nats"]  # no pictures to draw
+MEASURES = "attention_entropy_nats,first_token_share,stable_rank,val_loss_nats"
+PLAIN = [*SMALL, "--measure", "val_loss_nats"]  # no pictures to draw
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_table_is_tidy(scanned):
     assert entropy[["layer", "head", "group"]].notna().all().all()
     rank = frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "mlp_lower")]
     assert len(rank) == len(STEPS) * 2
-    assert frame[frame["measure"] == "loss_nats"]["layer"].isna().all()
+    assert frame[frame["measure"] == "val_loss_nats"]["layer"].isna().all()
 
 
 def test_the_record_is_json_and_agrees_with_the_table(scanned):
@@ -76,8 +76,14 @@ def test_the_record_is_json_and_agrees_with_the_table(scanned):
     assert [entry["step"] for entry in record["measured"]] == list(STEPS)
     assert {entry["layer"] for entry in record["verdicts"]} == {0, 1}
     frame = pandas.read_parquet(scanned / "measurements.parquet")
-    mean = next(entry for entry in record["means"] if (entry["measure"], entry["layer"]) == ("first_token_share", 1))
-    of_step = frame[(frame["measure"] == "first_token_share") & (frame["layer"] == 1)].groupby("step")["value"].mean()
+    mean = next(
+        entry for entry in record["means"] if (entry["measure"], entry["layer"]) == ("attention_first_token_share", 1)
+    )
+    of_step = (
+        frame[(frame["measure"] == "attention_first_token_share") & (frame["layer"] == 1)]
+        .groupby("step")["value"]
+        .mean()
+    )
     assert mean["value"] == pytest.approx(list(of_step), rel=1e-12)
     assert record["bytes_read"] > 0
     assert record["bytes_stored"] > 0
@@ -139,7 +145,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
         shutil.copy(own / "tokenizer.json", own / f"step{step}")
     (own / "tokenizer.json").unlink()
     spoil(own / "step60")
-    told(capsys, own, *SMALL, "--measure", "loss_nats", "--out", tmp_path / "out")
+    told(capsys, own, *SMALL, "--measure", "val_loss_nats", "--out", tmp_path / "out")
     frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
     assert set(frame["step"][frame["reason"].isna()]) == set(measured)
     assert set(frame["step"]) == set(STEPS)
@@ -354,7 +360,7 @@ def hub(series, tmp_path, monkeypatch):
 def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_path, capsys):
     shutil.copy(own / "tokenizer.json", own / "step60")  # beside the configuration, as on the hub
     hub.faults += [Fault("step20", times=2), Fault("model.safetensors", sent=500, times=3)]
-    words = (*SMALL, "--measure", "attention_entropy_nats,loss_nats", "--workers", "1")
+    words = (*SMALL, "--measure", "attention_entropy_nats,val_loss_nats", "--workers", "1")
     told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
     told(capsys, own, *words, "--out", tmp_path / "near")
     far, near = (pandas.read_parquet(tmp_path / name / "measurements.parquet") for name in ("far", "near"))

@@ -161,7 +161,7 @@ def test_training_writes_a_run_with_snapshots_and_a_picture(trained, capsys):
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
     assert (record["step"][0], record["step"][-1]) == (0, 20)
     assert record["ceiling"] is None
-    assert record["validation_loss_nats"][-1] < record["validation_loss_nats"][0]
+    assert record["val_loss_nats"][-1] < record["val_loss_nats"][0]
 
 
 def test_the_loss_is_that_of_the_network_on_the_held_out_samples(trained, capsys):
@@ -171,8 +171,8 @@ def test_the_loss_is_that_of_the_network_on_the_held_out_samples(trained, capsys
     with torch.no_grad():
         logits = run.decoder()(samples.tokens)[:, -1].double()
     loss = torch.nn.functional.cross_entropy(logits, samples.labels)
-    assert record["validation_loss_nats"][-1] == pytest.approx(float(loss), abs=TOLERANCES["decoder.parity"].bound)
-    assert record["validation_accuracy"][-1] == float((logits.argmax(-1) == samples.labels).double().mean())
+    assert record["val_loss_nats"][-1] == pytest.approx(float(loss), abs=TOLERANCES["decoder.parity"].bound)
+    assert record["val_accuracy"][-1] == float((logits.argmax(-1) == samples.labels).double().mean())
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_as_in_one_go(tmp_path):
@@ -194,10 +194,10 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_as_in_one_go(tmp_pa
 def test_ceilings_are_those_of_the_best_guess():
     certain = ceiling_of(balanced_tree((2, 2), 1.0))
     assert certain is not None
-    assert (certain.accuracy, certain.loss_nats) == (1.0, 0.0)
+    assert (certain.accuracy, certain.val_loss_nats) == (1.0, 0.0)
     chance = ceiling_of(balanced_tree((2, 2), 0.0))
     assert chance is not None
-    assert (chance.accuracy, chance.loss_nats) == pytest.approx((0.5, math.log(2)))
+    assert (chance.accuracy, chance.val_loss_nats) == pytest.approx((0.5, math.log(2)))
 
 
 def test_a_ceiling_counts_classes_that_share_an_input_once():
@@ -208,7 +208,7 @@ def test_a_ceiling_counts_classes_that_share_an_input_once():
     assert found.loss_nats == pytest.approx(2 / 3 * math.log(2))
     nothing = ceiling_of(UnrelatedLabels(shared))
     assert nothing is not None
-    assert (nothing.accuracy, nothing.loss_nats) == pytest.approx((1 / 3, math.log(3)))
+    assert (nothing.accuracy, nothing.val_loss_nats) == pytest.approx((1 / 3, math.log(3)))
 
 
 # --- align ----------------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_every_option_of_the_law_and_of_samples_has_an_effect(base, words, capsy
 def test_every_option_of_training_has_an_effect(words, tmp_path, capsys):
     base = ["train", *SMALL, "--steps", "3", "--width", "16", "--hidden", "16", "--out"]
     records = [said(capsys, *base, str(tmp_path / "a")), said(capsys, *base, str(tmp_path / "b"), *words)]
-    assert records[0]["validation_loss_nats"] != records[1]["validation_loss_nats"]
+    assert records[0]["val_loss_nats"] != records[1]["val_loss_nats"]
 
 
 def test_snapshots_are_kept_as_often_as_asked_for(tmp_path, capsys):

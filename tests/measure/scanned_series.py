@@ -6,8 +6,8 @@ import torch
 from faulty_series import write_series
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.steps import Plan
+from joma.metrics import choose_metrics
 from joma.saved.series import open_series
 
 NUM_TOKENS = 64
@@ -34,4 +34,4 @@ def write_scannable(folder: Path, family: str = "gpt_neox", layout: str = "step{
 def plan_for(folder: Path, *measures: str, num_sequences: int = 4, length: int = 24) -> Plan:
     """A plan that has models read random tokens."""
     probe = torch.randint(NUM_TOKENS, (num_sequences, length), generator=torch.Generator().manual_seed(0))
-    return Plan(open_series(folder), choose_measures(measures or ("all",)), probe)
+    return Plan(open_series(folder), choose_metrics(measures or "all", "scan"), probe)

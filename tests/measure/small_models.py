@@ -29,6 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "phi3": _GROUPED,
     "phi": {**_SIZES, **_TEXT},
+    "starcoder2": {**_GROUPED, "max_position_embeddings": 64, "sliding_window": None},
     "glm4": {**_GROUPED, "head_dim": 8},
     "nemotron": {**_GROUPED, "head_dim": 8},
     "clip_text_model": {**_SIZES, **_TEXT, "max_position_embeddings": 64, "initializer_factor": 4.0},

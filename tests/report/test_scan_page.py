@@ -115,7 +115,7 @@ def test_what_stands_below_verdicts_names_steps_that_failed(scan):
 
 
 def test_a_loss_alone_has_no_table_of_layers(scan):
-    loss = tuple(result(step, rows=(Row(None, None, None, 0, "loss_nats", 2.0),)) for step in STEPS[:3])
+    loss = tuple(result(step, rows=(Row(None, None, None, 0, "val_loss_nats", 2.0),)) for step in STEPS[:3])
     said = printed(scan_table(replace(scan, results=loss)))
     assert "layer" not in said
     assert "no verdict: 3 measured steps" in said

@@ -26,7 +26,7 @@ from joma.train.text.vocabulary import tokenize
 FAMILIES = ("gpt_neox", "opt")
 RECIPE = SeriesRecipe(num_steps=80, save_every=8, learning_rate=3e-3, length=32, width=32)
 STEPS = RECIPE.saved_steps()
-SCAN = ["--measure", "attention_entropy_nats,loss_nats", "--length", "32", "--sequences", "4", "--workers", "1"]
+SCAN = ["--measure", "attention_entropy_nats,val_loss_nats", "--length", "32", "--sequences", "4", "--workers", "1"]
 LOWER = {
     "gpt_neox": "gpt_neox.layers.1.mlp.dense_h_to_4h.weight",
     "opt": "model.decoder.layers.1.fc1.weight",
@@ -109,7 +109,7 @@ def test_an_honest_series_is_not_suspected_and_its_scan_is_that_of_the_folder(tr
         scanned(trained / family, tmp_path / "near", trained),
     )
     pandas.testing.assert_frame_equal(far, near)
-    loss = far[far["measure"] == "loss_nats"].groupby("step")["value"].mean()
+    loss = far[far["measure"] == "val_loss_nats"].groupby("step")["value"].mean()
     assert loss.loc[80] < loss.loc[0] - 0.5
 
 

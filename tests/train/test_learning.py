@@ -60,9 +60,9 @@ def test_a_table_is_learned_to_the_last_class_and_shuffled_labels_are_not(tmp_pa
     learned = train(hierarchy_recipe(TABLE, **settings), TABLE, tmp_path / "learned")
     nonsense = ShuffledLabels(**{name: getattr(TABLE, name) for name in TABLE.__dataclass_fields__})
     control = train(hierarchy_recipe(nonsense, **settings), nonsense, tmp_path / "control")
-    assert last(learned, "validation_accuracy") == 1.0
-    assert last(control, "validation_accuracy") < 0.3  # an eighth by luck, give or take a few hundredths of 512
-    assert last(learned, "validation_loss_nats") < 0.1 < last(control, "validation_loss_nats")
+    assert last(learned, "val_accuracy") == 1.0
+    assert last(control, "val_accuracy") < 0.3  # an eighth by luck, give or take a few hundredths of 512
+    assert last(learned, "val_loss_nats") < 0.1 < last(control, "val_loss_nats")
 
 
 def test_a_latent_tree_is_learned_as_far_as_it_can_be(tmp_path, tolerance):
@@ -75,15 +75,15 @@ def test_a_latent_tree_is_learned_as_far_as_it_can_be(tmp_path, tolerance):
     best = max(
         ((num_present > 4) == samples.labels).double().mean(), ((num_present >= 4) == samples.labels).double().mean()
     )
-    start = next(row.value for row in run.measurements() if row.metric == "validation_accuracy")
+    start = next(row.value for row in run.measurements() if row.metric == "val_accuracy")
     assert start < 0.7
-    assert last(run, "validation_accuracy") > best - tolerance("learning.accuracy")
+    assert last(run, "val_accuracy") > best - tolerance("learning.accuracy")
 
 
 def test_shuffled_tokens_are_learned_all_the_same(tmp_path):
     settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "feed_forward": 128}
     run = train(hierarchy_recipe(TABLE, shuffle_tokens=True, **settings), TABLE, tmp_path / "run")
-    assert last(run, "validation_accuracy") > 0.95
+    assert last(run, "val_accuracy") > 0.95
 
 
 def test_weight_decay_makes_weights_smaller(tmp_path):
@@ -132,9 +132,9 @@ def test_a_law_is_no_text(tmp_path):
 def test_every_snapshot_is_the_network_that_was_measured_then(finished):
     assert finished.snapshots() == [0, 16, 32, 48, 60]
     probe = LabelProbe(RECIPE, LAW, torch.device("cpu"))
-    measured = {row.step: row.value for row in finished.measurements() if row.metric == "validation_loss_nats"}
+    measured = {row.step: row.value for row in finished.measurements() if row.metric == "val_loss_nats"}
     for step in (0, 60):
-        (loss,) = (row[3] for row in probe.measure(finished.decoder(step)) if row[2] == "validation_loss_nats")
+        (loss,) = (row.value for row in probe.measure(finished.decoder(step)) if row.metric == "val_loss_nats")
         assert loss == measured[step]
     newest, final = finished.decoder().state_dict(), finished.decoder(60).state_dict()
     assert all(torch.equal(newest[name], weight) for name, weight in final.items())

@@ -40,7 +40,7 @@ def stop_at(step: int):
 
 def test_it_learns(finished):
     losses = {
-        row.step: row.value for row in finished.measurements() if row.metric == "validation_loss_nats"
+        row.step: row.value for row in finished.measurements() if row.metric == "val_loss_nats"
     }  # fmt: skip
     assert losses[0] == pytest.approx(math.log(NUM_WORDS), rel=0.1)
     share_right = 0.8 + 0.2 / NUM_WORDS
@@ -72,8 +72,8 @@ def test_the_finished_network_is_the_one_that_was_measured(finished):
     last = {row.metric: row.value for row in finished.measurements() if row.step == RECIPE.num_steps}
     from joma.train.probes import Probe
 
-    again = {row[2]: row[3] for row in Probe(RECIPE, tiny_tokens(), torch.device("cpu")).measure(decoder)}
-    assert again["validation_loss_nats"] == last["validation_loss_nats"]
+    again = {row.metric: row.value for row in Probe(RECIPE, tiny_tokens(), torch.device("cpu")).measure(decoder)}
+    assert again["val_loss_nats"] == last["val_loss_nats"]
 
 
 def test_repeats_to_the_bit_and_leaves_the_callers_randomness_alone(finished, tmp_path):

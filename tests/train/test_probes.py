@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def rows_of(decoder: Decoder) -> dict[tuple[int | None, int | None, str], float]:
     rows = Probe(RECIPE, tiny_tokens(), CPU).measure(decoder)
-    named = {row[:3]: row[3] for row in rows}
+    named = {(row.layer, row.head, row.metric, *filter(None, [row.group])): row.value for row in rows}
     assert len(named) == len(rows)
     return named
 
@@ -39,24 +39,25 @@ def test_measures_what_a_full_softmax_gives(tolerance):
     commonest = inputs == torch.bincount(tiny_tokens().train).argmax()
     expected = {
         "attention_entropy_nats": entropy.mean(),
-        "attention_entropy_nats/positions_1_3": entropy[:, 1:4].mean(),
-        "attention_entropy_nats/positions_9_10": entropy[:, 9:].mean(),
-        "attention_entropy_nats/probes_1": entropy[[1, 5, 9]].mean(),
+        ("attention_entropy_nats", "positions_1_3"): entropy[:, 1:4].mean(),
+        ("attention_entropy_nats", "positions_9_10"): entropy[:, 9:].mean(),
+        ("attention_entropy_nats", "sequences_1"): entropy[[1, 5, 9]].mean(),
         "attention_entropy_normalized": normalized.mean(),
-        "attention_entropy_normalized/positions_4_6": normalized[:, 3:6].mean(),
-        "attention_entropy_normalized/probes_3": normalized[[3, 7]].mean(),
+        ("attention_entropy_normalized", "positions_4_6"): normalized[:, 3:6].mean(),
+        ("attention_entropy_normalized", "sequences_3"): normalized[[3, 7]].mean(),
         "attention_first_token_share": weights[:, 1, :, 0].mean(),
         "attention_commonest_token_share": (weights[:, 1] * commonest[:, None]).sum(-1).mean(),
     }
     for metric, value in expected.items():
-        assert found[1, 1, metric] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
+        name = metric if isinstance(metric, tuple) else (metric,)
+        assert found[1, 1, *name] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
 
 
 def test_a_probe_of_training_and_one_of_a_watched_model_say_the_same(tolerance):
     decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
     held_out = tiny_tokens().held_out
     inputs = torch.stack([held_out[(len(held_out) - 12) * i // 9 :][:11] for i in range(10)])
-    watched = {row[:3]: row[3] for row in attention_rows(decoder, inputs)}
+    watched = {(row.layer, row.head, row.metric): row.value for row in attention_rows(decoder, inputs)}
     trained = rows_of(decoder)
     shared = watched.keys() & trained.keys()
     metrics = {"attention_entropy_nats", "attention_entropy_normalized", "attention_first_token_share"}
@@ -70,11 +71,11 @@ def test_one_value_per_layer_and_head():
     per_head = {key[:2] for key in found if key[2].startswith("attention_")}
     assert per_head == {(layer, head) for layer in (0, 1) for head in (0, 1)}
     assert [key[:2] for key in found if key[2] == "stable_rank"] == [(0, None), (1, None)]
-    assert (None, None, "validation_loss_nats") in found
-    groups = [key[2] for key in found if key[:2] == (0, 0) and "normalized/" in key[2]]
-    assert [name.split("/")[1] for name in groups] == [
+    assert (None, None, "val_loss_nats") in found
+    groups = [key[3] for key in found if key[:3] == (0, 0, "attention_entropy_normalized") and key[3:]]
+    assert groups == [
         *("positions_1_3", "positions_4_6", "positions_7_8", "positions_9_10"),
-        *("probes_0", "probes_1", "probes_2", "probes_3"),
+        *("sequences_0", "sequences_1", "sequences_2", "sequences_3"),
     ]
 
 
@@ -82,7 +83,7 @@ def test_an_even_guess_costs_the_logarithm_of_the_vocabulary(tolerance):
     decoder = Decoder(RECIPE.decoder)
     with torch.no_grad():
         decoder.output.weight.zero_()
-    loss = rows_of(decoder)[None, None, "validation_loss_nats"]
+    loss = rows_of(decoder)[None, None, "val_loss_nats"]
     assert loss == pytest.approx(math.log(20), abs=tolerance("decoder.parity"))
 
 
@@ -108,7 +109,7 @@ def held_out(law: Law, num: int) -> Samples:
 def label_rows(law: Combinatorial, num: int = 20) -> dict[tuple[int | None, int | None, str], float]:
     recipe = tiny_law_recipe(num_heads=2, num_probe_sequences=num, num_outputs=law.num_labels)
     rows = LabelProbe(recipe, law, CPU).measure(Decoder(recipe.decoder, seed=1))
-    named = {row[:3]: row[3] for row in rows}
+    named = {(row.layer, row.head, row.metric, *filter(None, [row.group])): row.value for row in rows}
     assert len(named) == len(rows)
     return named
 
@@ -121,8 +122,8 @@ def test_labels_are_measured_at_the_last_position(tolerance):
         logits = decoder(samples.tokens, observe=lambda layer, q, k: seen.update({layer: (q.double(), k.double())}))
     logits = logits[:, -1].double()
     loss = torch.nn.functional.cross_entropy(logits, samples.labels).item()
-    assert found[None, None, "validation_loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
-    assert found[None, None, "validation_accuracy"] == (logits.argmax(-1) == samples.labels).double().mean()
+    assert found[None, None, "val_loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
+    assert found[None, None, "val_accuracy"] == (logits.argmax(-1) == samples.labels).double().mean()
     for layer, (q, k) in seen.items():
         weights = (q[:, :, -1:] @ k.mT / math.sqrt(8)).softmax(-1)[:, 1, 0]
         entropy = -(weights * weights.log()).sum(-1).mean().item()
@@ -144,7 +145,7 @@ def test_samples_without_a_token_count_for_the_loss_and_not_for_attention():
     assert share < (samples.tokens[~empty] == seldom.padding).double().mean(1).max()  # all-padding ones would have 1
     never = random_hierarchy(6, (4, 6), 2, num_tokens=12, length=8, show_probability=0.01, seed=0)
     assert (held_out(never, 20).tokens == never.padding).all()
-    assert {key[2] for key in label_rows(never)} == {"validation_loss_nats", "validation_accuracy", "stable_rank"}
+    assert {key[2] for key in label_rows(never)} == {"val_loss_nats", "val_accuracy", "stable_rank"}
 
 
 def test_all_runs_are_measured_on_the_same_samples_and_trained_on_others():

@@ -11,8 +11,8 @@ import torch
 from tiny import tiny_law, tiny_law_recipe, tiny_recipe
 
 from joma.errors import BadInput
-from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.steps import Plan, measure_step
+from joma.metrics import choose_metrics
 from joma.saved.series import open_series
 from joma.train.run import load_run
 from joma.train.saved_runs import run_probe, saved_decoder
@@ -23,7 +23,7 @@ from joma.train.training import train
 SAME_AS_WHILE_TRAINING = {
     "attention_entropy_nats": "attention_entropy_nats",
     "attention_entropy_normalized": "attention_entropy_normalized",
-    "attention_first_token_share": "first_token_share",
+    "attention_first_token_share": "attention_first_token_share",
     "stable_rank": "stable_rank",
 }
 
@@ -68,24 +68,20 @@ def config_of(folder):
 
 def plan_of(folder, measures="attention,stable_rank", **asked) -> Plan:
     probe = run_probe(config_of(folder), folder, **asked)[0]
-    return Plan(open_series(folder), choose_measures(measures.split(",")), probe, build=saved_decoder)
+    return Plan(open_series(folder), choose_metrics(measures, "scan"), probe, build=saved_decoder)
 
 
 def while_training(folder, step):
     rows = [found for found in load_run(folder).measurements() if found.step == step]
-    return {(found.layer, found.head, found.metric): found.value for found in rows}
+    return {(found.layer, found.head, found.metric): found.value for found in rows if found.group is None}
 
 
 def scanned(plan, step):
-    """Means over all sequences, put together from those of groups."""
+    """What the same rows of a scan say."""
     result = measure_step(plan, step)
     assert result.ok, result.reason
-    values = {}
-    for row in result.rows:
-        if row.projection in (None, "mlp_lower"):
-            size = 1 if row.group is None else len(plan.probe[row.group :: plan.num_groups])
-            values.setdefault((row.layer, row.head, row.measure), []).append((row.value * size, size))
-    return {key: sum(total for total, _ in found) / sum(size for _, size in found) for key, found in values.items()}
+    rows = [row for row in result.rows if row.projection in (None, "mlp_lower") and row.group is None]
+    return {(row.layer, row.head, row.metric): row.value for row in rows if row.projection is None or row.head is None}
 
 
 @pytest.mark.parametrize("step", [0, 20, 40])
@@ -98,7 +94,7 @@ def test_a_scan_finds_what_was_measured_while_a_text_was_learned(of_text, step, 
         if measure := SAME_AS_WHILE_TRAINING.get(metric):
             near = pytest.approx(before[layer, head, metric], abs=tolerance("attention.entropy"))
             assert found[layer, head, measure] == near, (layer, head, metric)
-    assert {key[:2] for key in found if key[2] == "first_token_share"} == set(product((0, 1), repeat=2))
+    assert {key[:2] for key in found if key[2] == "attention_first_token_share"} == set(product((0, 1), repeat=2))
 
 
 def test_of_labels_the_last_position_asks_in_the_last_layer(of_law, tolerance):
@@ -120,12 +116,12 @@ def test_other_sequences_where_asked_for(of_text):
 
 
 def test_the_next_token_is_predicted_and_labels_are_not(of_text, of_law, tolerance):
-    plan = plan_of(of_text, "loss_nats")
+    plan = plan_of(of_text, "val_loss_nats")
     with torch.no_grad():
         logits = load_run(of_text).decoder(40)(plan.probe)[:, :-1].double()
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), plan.probe[:, 1:].flatten()).item()
-    assert scanned(plan, 40)[None, None, "loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
-    result = measure_step(plan_of(of_law, "loss_nats"), 20)
+    assert scanned(plan, 40)[None, None, "val_loss_nats"] == pytest.approx(loss, abs=tolerance("decoder.parity"))
+    result = measure_step(plan_of(of_law, "val_loss_nats"), 20)
     assert "not the next token" in result.reason
 
 

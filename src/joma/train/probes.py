@@ -1,42 +1,25 @@
 """What is measured in a network while it trains, always on the same held-out sequences.
 
-Metric names for a text, each a mean over queries (``joma.measure.capture.calls.Queries``) and probe sequences:
-
-    attention_entropy_nats                 per layer and head
-    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
-    …/positions_A_B                        either entropy, over the queries at positions A to B only (0-based,
-                                           inclusive; four groups that cover all but the first position)
-    …/probes_N                             either entropy, over every fourth probe sequence, from the N-th on
-    attention_first_token_share            share of attention on the first key, per layer and head
-    attention_commonest_token_share        share of attention on keys that are the text's commonest token
-    stable_rank                            of each block's lower MLP layer
-    validation_loss_nats                   per token, on the probe sequences
-    train_loss_nats                        per token, mean over the steps since the last probe (dropout included)
-
-For the labels of a law, where the last position is the only query that counts, each a mean over held-out samples:
-
-    attention_entropy_nats                 per layer and head, of the last position's attention over all that it sees;
-                                           padding is a key like any other, but a sample without any token is left out
-    attention_padding_share                share of that attention on padding
-    stable_rank, train_loss_nats           as above, the loss per sample
-    validation_loss_nats                   per sample
-    validation_accuracy                    share of samples whose likeliest label is their own
+Metrics of attention are means over queries and probe sequences, taken also over groups of either: of a text, entropy
+over the queries at some positions (``positions_A_B``, 0-based and inclusive, four groups that cover all but the first
+position) and over every fourth sequence (``sequences_N``). For the labels of a law the last position is the only query
+that counts; padding is a key like any other, but a sample without any token is left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from joma.journal import Row
 from joma.measure.attention.statistics import attention_entropy, first_token_share, key_share, visible_keys
 from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
+from joma.records import Row
 from joma.train.decoder import Decoder, next_token_loss, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
@@ -82,7 +65,7 @@ class Probe:
         with _evaluating(decoder):
             logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
         loss = next_token_loss(logits, self._targets).item()
-        rows.append((None, None, "validation_loss_nats", loss))
+        rows.append(Row(None, None, None, "val_loss_nats", loss))
         return rows + _stable_ranks(decoder, loss)
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
@@ -91,13 +74,13 @@ class Probe:
         first = first_token_share(q, k, is_causal=True)
         commonest = key_share(q, k, self._inputs == self._commonest, is_causal=True)
         queries = AttentionCall(layer, "", q, k, is_causal=True).queries()
-        per_head = {
-            **_with_groups("attention_entropy_nats", nats, queries.every, self._position_groups),
-            **_with_groups("attention_entropy_normalized", normalized, queries.spreading, self._position_groups),
-            "attention_first_token_share": mean_over_queries(first, queries.every),
-            "attention_commonest_token_share": mean_over_queries(commonest, queries.every),
-        }
-        return _rows(layer, per_head)
+        counted, groups = queries.every, self._position_groups
+        return [
+            *_rows_of_groups(layer, "attention_entropy_nats", nats, counted, groups),
+            *_rows_of_groups(layer, "attention_entropy_normalized", normalized, queries.spreading, groups),
+            *_rows(layer, "attention_first_token_share", mean_over_queries(first, counted)),
+            *_rows(layer, "attention_commonest_token_share", mean_over_queries(commonest, counted)),
+        ]
 
 
 class LabelProbe:
@@ -126,20 +109,20 @@ class LabelProbe:
                 last_only=True,
             )
         loss = next_token_loss(logits, self._labels).item()
-        rows.append((None, None, "validation_loss_nats", loss))
+        rows.append(Row(None, None, None, "val_loss_nats", loss))
         right = (logits.argmax(-1) == self._labels).double().mean().item()
-        rows.append((None, None, "validation_accuracy", right))
+        rows.append(Row(None, None, None, "val_accuracy", right))
         return rows + _stable_ranks(decoder, loss)
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
         if not self._has_token.any():
             return []
         q, k = q[self._has_token, :, -1:], k[self._has_token]
-        per_head = {
-            "attention_entropy_nats": attention_entropy(q, k).double().mean(dim=(0, 2)),
-            "attention_padding_share": key_share(q, k, self._padding[self._has_token]).double().mean(dim=(0, 2)),
-        }
-        return _rows(layer, per_head)
+        on_padding = key_share(q, k, self._padding[self._has_token])
+        return [
+            *_rows(layer, "attention_entropy_nats", attention_entropy(q, k).double().mean(dim=(0, 2))),
+            *_rows(layer, "attention_padding_share", on_padding.double().mean(dim=(0, 2))),
+        ]
 
 
 @contextmanager
@@ -156,26 +139,25 @@ def _stable_ranks(decoder: Decoder, loss: float) -> list[Row]:
     """The stable rank of each lower layer, unless the network is broken already."""
     if not math.isfinite(loss):
         return []
-    return [(layer, None, "stable_rank", stable_rank(w).item()) for layer, w in enumerate(decoder.lower_weights())]
-
-
-def _rows(layer: int, per_head: Mapping[str, Tensor]) -> list[Row]:
-    """One row for each metric and head."""
-    values = torch.stack(list(per_head.values())).tolist()
     return [
-        (layer, head, metric, value)
-        for metric, heads in zip(per_head, values, strict=True)
-        for head, value in enumerate(heads)
+        Row(layer, None, "mlp_lower", "stable_rank", stable_rank(weight).item())
+        for layer, weight in enumerate(decoder.lower_weights())
     ]
 
 
-def _with_groups(
-    metric: str, values: Tensor, counted: Tensor, position_groups: tuple[Tensor, ...]
-) -> dict[str, Tensor]:
-    """The mean per head of (B, H, L) values over queries, and that of each group of positions and of sequences."""
-    by_position = {
-        f"{metric}/positions_{group[0]}_{group[-1]}": mean_over_queries(values[..., group], counted[..., group])
-        for group in position_groups
-    }
-    by_probe = {f"{metric}/probes_{n}": mean_over_queries(values[n::NUM_GROUPS], counted) for n in range(NUM_GROUPS)}
-    return {metric: mean_over_queries(values, counted), **by_position, **by_probe}
+def _rows(layer: int, metric: str, of_heads: Tensor, group: str | None = None) -> list[Row]:
+    """One row for each head."""
+    return [Row(layer, head, None, metric, value, group) for head, value in enumerate(of_heads.tolist())]
+
+
+def _rows_of_groups(
+    layer: int, metric: str, values: Tensor, counted: Tensor, position_groups: tuple[Tensor, ...]
+) -> Iterator[Row]:
+    """Rows of (B, H, L) values over all queries, over each group of positions, and over each group of sequences."""
+    yield from _rows(layer, metric, mean_over_queries(values, counted))
+    for at in position_groups:
+        mean = mean_over_queries(values[..., at], counted[..., at])
+        yield from _rows(layer, metric, mean, f"positions_{at[0]}_{at[-1]}")
+    for number in range(NUM_GROUPS):
+        mean = mean_over_queries(values[number::NUM_GROUPS], counted)
+        yield from _rows(layer, metric, mean, f"sequences_{number}")

@@ -95,11 +95,7 @@ class Run:
                 kept=f"the measurements up to step {journal.last_step} are whole",
                 remedy="train with the same recipe and folder again: it measures the rest anew",
             )
-        return tuple(
-            Measurement(self.folder.name, step, layer, head, metric, value)
-            for step, rows in journal.probes
-            for layer, head, metric, value in rows
-        )
+        return tuple(Measurement(self.folder.name, step, *row) for step, rows in journal.probes for row in rows)
 
     def decoder(self, step: int | None = None) -> Decoder:
         """The network, ready to be looked at (evaluation mode, on the CPU).

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from joma.errors import BadInput
-from joma.journal import Row
 from joma.problem.tree import Law, digest
+from joma.records import Row
 from joma.train.decoder import Decoder, next_token_loss
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from joma.journal import append_line, line_of
+from joma.journal import append_line, probe_line
 from joma.progress import Progress, silent
+from joma.records import Row
 from joma.threads import threads
 from joma.train.checkpoints import is_whole, path_of, write_snapshot
 from joma.train.decoder import Decoder
@@ -107,10 +108,10 @@ class _Decoder:
         if is_probe and step > self.measured_step:
             rows = self.task.measure(self.decoder)
             if train_loss is not None:
-                rows.append((None, None, "train_loss_nats", train_loss))
-            if not all(math.isfinite(row[-1]) for row in rows):
+                rows.append(Row(None, None, None, "train_loss_nats", train_loss))
+            if not all(math.isfinite(row.value) for row in rows):
                 raise NotFinite
-            append_line(self.run.journal_path, line_of(step, rows))
+            append_line(self.run.journal_path, probe_line(step, rows))
             self.measured_step = step
         if step in self.snapshot_steps:
             write_snapshot(step, self.model, self.run.snapshot_folder)

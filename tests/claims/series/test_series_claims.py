@@ -97,7 +97,7 @@ def test_a_single_series_is_repeated_by_groups_of_probe_sequences():
 
 
 def test_a_model_that_learned_nothing_is_refused():
-    rows = (Row(None, None, None, 0, "loss_nats", 5.0),)
+    rows = (Row(None, None, None, 0, "val_loss_nats", 5.0),)
     subject = Subject("idle", ((StepResult(0, rows, "", 0.0, 0, 0),),), (4.0,), ())
     with pytest.raises(RunFailed, match="at no step"):
         subject.frequencies_learned()

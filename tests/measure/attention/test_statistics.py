@@ -91,6 +91,7 @@ def expected_statistics(
         sum_of_squares=weights.square().sum(-1),
         first_token_share=(weights * first).sum(-1),
         entropy_without_first_nats=entropy_of(softmax(scores.masked_fill(first, -math.inf))),
+        max_logit=scores[..., :num_keys].amax(-1),
         window_share=(weights[..., :num_keys] * near).sum(-1),
     )
 
@@ -99,10 +100,13 @@ def assert_agree(found: AttentionStatistics, expected: AttentionStatistics, tole
     bounds = dict.fromkeys(AttentionStatistics._fields, "attention.entropy")
     bounds |= {"first_token_share": "attention.share", "window_share": "attention.share"}
     bounds["sum_of_squares"] = "attention.sum_of_squares"
+    bounds["max_logit"] = "attention.max_logit"
     for name, bound in bounds.items():
-        one, other = getattr(found, name), getattr(expected, name)
+        one, other = getattr(found, name).cpu(), getattr(expected, name)
         assert one.shape == other.shape
-        assert (one.cpu() - other).abs().max() <= tolerance(bound), name
+        size = other.abs().clamp_min(1) if name == "max_logit" else 1
+        apart = ((one - other) / size).where(one != other, 0)  # a query without keys has −∞ in both
+        assert apart.abs().max() <= tolerance(bound), name
 
 
 def some(*shape: int, seed: int = 0, spread: float = 1.0) -> Tensor:
@@ -304,7 +308,8 @@ def test_products_that_overflow_float32_are_finite(settings):
     """Their digits are lost, in float64 too; but soft-capped scores have none to lose."""
     q, k = some(1, 2, 40, 16, spread=1e19), some(1, 1, 40, 16, seed=1, spread=1e19)
     found = attention_statistics(q, k, share_window=3, **settings)
-    assert all(field.isfinite().all() for field in found)
+    assert all(field.isfinite().all() for field in found._replace(max_logit=torch.zeros(1)))
+    assert not found.max_logit.isnan().any()  # too large for float32
     assert found.entropy_normalized.min() >= 0
     assert found.entropy_normalized.max() <= 1
 
@@ -404,7 +409,9 @@ def test_a_query_without_keys_has_entropy_zero(bias):
         assert (entropy[:, :, [0, 3]] == 0).all()
         assert (entropy[:, :, [1, 2, 4, 5]] > 0).all()
     assert (first_token_share(q, k, attn_mask=given)[:, :, 3] == 0).all()
-    assert all((field[:, :, 3] == 0).all() for field in attention_statistics(q, k, attn_mask=given, share_window=2))
+    found = attention_statistics(q, k, attn_mask=given, share_window=2)
+    assert all((field[:, :, 3] == 0).all() for name, field in found._asdict().items() if name != "max_logit")
+    assert (found.max_logit[:, :, 3] == -math.inf).all()
 
 
 def test_even_attention_has_normalised_entropy_one(tolerance):

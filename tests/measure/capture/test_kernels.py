@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from joma.errors import BadInput, InvalidArgument
+from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing
 from joma.train.decoder import Decoder, DecoderConfig
 
@@ -186,7 +187,7 @@ def test_a_text_is_measured_alike_alone_and_padded_on_either_side(side, toleranc
         calls = []
         with torch.no_grad(), observing(model, calls.append):
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids)
-        means.append(calls[-1].means(share_window=3))
+        means.append(calls[-1].metrics(share_window=3))
     for name, alone in means[0].items():
         assert (means[1][name] - alone).abs().max() <= tolerance("attention.entropy"), name
 
@@ -198,7 +199,7 @@ def test_masks_written_by_hand_hide_like_others(hidden, tolerance):
     with torch.no_grad(), observing(model, calls.append):
         for mask in (seen[:, None], torch.zeros(3, 1, 12, 12).masked_fill(~seen[:, None], hidden)):
             model(input_ids=small_batch("gpt2")["input_ids"], attention_mask=mask)
-    by_rule, by_hand = calls[0].means(), calls[2].means()
+    by_rule, by_hand = calls[0].metrics(), calls[2].metrics()
     assert calls[2].queries().every[:, 0].sum(-1).tolist() == [12, 9, 5]
     for name, expected in by_rule.items():
         assert (by_hand[name] - expected).abs().max() <= tolerance("attention.entropy"), name
@@ -227,7 +228,7 @@ def test_a_query_that_does_not_see_its_own_key_is_no_padding(sees, tolerance):
     counted = sees.any(-1) & sees.any(0)
     expected = entropies([scores.softmax(-1)])[0][:, :, counted].mean((0, 2))
     assert num_seen >= 5
-    assert (calls[0].means()["entropy_nats"] - expected).abs().max() <= tolerance("attention.entropy")
+    assert (calls[0].metrics()["attention_entropy_nats"] - expected).abs().max() <= tolerance("attention.entropy")
 
 
 def test_a_causal_bias_is_read_by_its_rule_and_other_kinds_of_masks_are_refused(tolerance):
@@ -242,7 +243,10 @@ def test_a_causal_bias_is_read_by_its_rule_and_other_kinds_of_masks_are_refused(
     scores = (calls[0].q @ calls[0].k.mT / 2).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
     assert worst(calls, entropies([scores.softmax(-1)])) <= tolerance("attention.entropy")
     model.mask = torch.zeros(5, 5).as_subclass(Unknown)
-    with pytest.raises(InvalidArgument, match="`attn_mask` is a Unknown"), observing(model, lambda call: call.means()):
+    with (
+        pytest.raises(InvalidArgument, match="`attn_mask` is a Unknown"),
+        observing(model, AttentionCall.metrics),
+    ):
         model(x)
 
 

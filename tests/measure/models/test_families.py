@@ -150,6 +150,42 @@ def test_our_own_decoder_gives_its_queries_and_its_lower_weights():
         torch.testing.assert_close(given, torch.einsum("bld,hed->bhle", x, parts[0, role]))
 
 
+def test_a_model_that_attends_by_itself_is_cut_by_its_family_too():
+    """MPT names its settings and weights otherwise, and calls no kernel: its attention weights tell."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=99, max_seq_len=64)
+    model = transformers.MptModel(config).eval()
+    state = model.state_dict()
+    parts = {
+        part.role: part.of(state[part.tensor]) for part in projections(model.config, state) if part.layer == SECOND
+    }
+    texts = torch.randint(99, (2, 12))
+
+    def looks_at_the_text(*roles):
+        """Whether the attention of each head of the second layer depends on the text."""
+        kept = {role: parts[role][SECOND].clone() for role in roles}
+        for role in roles:
+            parts[role][SECOND] = 0
+        with torch.no_grad():
+            one, other = model(texts, output_attentions=True).attentions[SECOND]
+        for role, part in kept.items():
+            parts[role][SECOND] = part
+        return [not torch.equal(*of_head) for of_head in zip(one, other, strict=True)]
+
+    assert looks_at_the_text() == [True] * 4
+    assert looks_at_the_text("query") == looks_at_the_text("key") == [head != SECOND for head in range(4)]
+    ends = []
+    for role in ("value", "output"):
+        kept = parts[role][SECOND].clone()
+        parts[role][SECOND] = 0
+        ends.append(model(texts).last_hidden_state)
+        parts[role][SECOND] = kept
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], model(texts).last_hidden_state)
+
+
 ZEBRA = {"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
 
 

@@ -3,13 +3,14 @@
 import pytest
 
 from joma.errors import BadInput
-from joma.measure.scan.results import FILE, Row, ScanStore, StepResult
+from joma.measure.scan.results import FILE, ScanStore, StepResult
+from joma.records import Row
 
 SETTINGS = {"source": "x", "measures": ["stable_rank"], "probe": None, "num_threads": 1}
 
 
 def result(step: int, **changes) -> StepResult:
-    rows = (Row(0, 1, "query", None, "stable_rank", 0.1 + step), Row(None, None, None, 3, "loss_nats", 1e-17))
+    rows = (Row(0, 1, "query", "stable_rank", 0.1 + step), Row(None, None, None, "val_loss_nats", 1e-17, "sequences_3"))
     return StepResult(
         step, **({"rows": rows, "fingerprint": "ab", "seconds": 0.5, "bytes_read": 7, "bytes_stored": 9} | changes)
     )
@@ -52,11 +53,11 @@ def test_the_last_result_of_a_step_counts(filled):
 
 
 def test_another_scan_is_not_mixed_in(filled):
-    with pytest.raises(BadInput, match="measures: stable_rank, not loss_nats") as refused:
-        ScanStore(filled, SETTINGS | {"measures": ["loss_nats"]})
+    with pytest.raises(BadInput, match="measures: stable_rank, not val_loss_nats") as refused:
+        ScanStore(filled, SETTINGS | {"measures": ["val_loss_nats"]})
     assert "--out" in refused.value.remedy
 
 
 def test_a_number_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
-        ScanStore(tmp_path, SETTINGS).append(result(0, rows=(Row(0, 0, None, 0, "loss_nats", float("nan")),)))
+        ScanStore(tmp_path, SETTINGS).append(result(0, rows=(Row(0, 0, None, "val_loss_nats", float("nan")),)))

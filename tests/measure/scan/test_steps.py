@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from scanned_series import plan_for, write_scannable
 from small_models import small_model
 from transformers import AutoModelForCausalLM
 
-from joma.measure.scan.measures import choose_measures
+from joma.measure.capture.kernels import observing
 from joma.measure.scan.steps import Plan, fingerprint_of, is_current, measure_step
+from joma.metrics import choose_metrics
 from joma.saved.series import open_series
 from tolerances import TOLERANCES
 
@@ -50,10 +52,10 @@ def saved(folder, kind, **settings):
     return folder
 
 
-def values(result, measure, projection=None):
+def values(result, metric, projection=None, *, of_groups=False):
     found = {}
     for row in result.rows:
-        if (row.measure, row.projection) == (measure, projection):
+        if (row.metric, row.projection) == (metric, projection) and (row.group is not None) == of_groups:
             found.setdefault((row.layer, row.head), []).append(row.value)
     return found
 
@@ -63,11 +65,15 @@ def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
     result = measure_step(plan, 40)
     assert result.ok, result.reason
     model = AutoModelForCausalLM.from_pretrained(series / "step40", attn_implementation="eager").eval()
-    with torch.no_grad():
+    calls = []
+    with torch.no_grad(), observing(model, calls.append):
         output = model(plan.probe, output_attentions=True, labels=plan.probe)
-    entropies, shares = values(result, "attention_entropy_nats"), values(result, "first_token_share")
-    normalized = values(result, "attention_entropy_normalized")
-    without_first = values(result, "attention_entropy_without_first_nats")
+    hidden = ~torch.ones(2 * plan.probe.shape[1:], dtype=torch.bool).tril()
+    scores = [(call.scale * call.q @ call.k.mT).masked_fill(hidden, -torch.inf) for call in calls]
+    of_groups = partial(values, result, of_groups=True)
+    entropies, shares = of_groups("attention_entropy_nats"), of_groups("attention_first_token_share")
+    normalized = of_groups("attention_entropy_normalized")
+    without_first = of_groups("attention_entropy_without_first_nats")
     visible = torch.arange(2, plan.probe.shape[1] + 1).double().log()
     for layer, attention in enumerate(output.attentions):
         p = attention.double()
@@ -84,8 +90,11 @@ def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
                 assert normalized[layer, head][group] == pytest.approx(relative, abs=2 * ENTROPY)
                 of_others = float(entropy_of_others[group, head].mean())
                 assert without_first[layer, head][group] == pytest.approx(of_others, abs=ENTROPY)
-    losses = values(result, "loss_nats")[None, None]
-    assert sum(losses) / len(losses) == pytest.approx(float(output.loss), abs=ENTROPY)
+            largest = float(scores[layer][:, head].max())
+            assert values(result, "attention_max_logit")[layer, head] == [pytest.approx(largest, rel=1e-5)]
+            mean = float(entropy[:, head].mean())
+            assert values(result, "attention_entropy_nats")[layer, head] == [pytest.approx(mean, abs=ENTROPY)]
+    assert values(result, "val_loss_nats")[None, None] == [pytest.approx(float(output.loss), abs=ENTROPY)]
 
 
 def test_spectra_are_those_of_full_decompositions_with_projections_taken_apart(series):
@@ -117,12 +126,12 @@ def test_spectra_are_those_of_full_decompositions_with_projections_taken_apart(s
 
 
 def test_weights_alone_read_only_the_projections(series):
-    plan = Plan(open_series(series), choose_measures(["stable_rank"]))
+    plan = Plan(open_series(series), choose_metrics("stable_rank", "scan"))
     result = measure_step(plan, 10)
     assert result.ok
     weights = sum(file.size for file in plan.series.checkpoint(10).files)
     assert result.bytes_stored == weights
-    assert {row.measure for row in result.rows} == {"stable_rank"}
+    assert {row.metric for row in result.rows} == {"stable_rank"}
     assert not any("embed" in note for note in result.notes)
 
 
@@ -275,7 +284,7 @@ def test_what_goes_wrong_in_any_way_is_the_steps_own_row(own):
         raise ZeroDivisionError("of nothing")
 
     plan = plan_for(own, "attention")
-    result = measure_step(Plan(plan.series, plan.measures, plan.probe, build=broken), 20)
+    result = measure_step(Plan(plan.series, plan.metrics, plan.probe, build=broken), 20)
     assert result.reason == "it cannot be computed (ZeroDivisionError: of nothing)"
     assert result.remedy
 
@@ -283,7 +292,7 @@ def test_what_goes_wrong_in_any_way_is_the_steps_own_row(own):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_step(Plan(plan.series, plan.measures, plan.probe, build=interrupted), 20)
+        measure_step(Plan(plan.series, plan.metrics, plan.probe, build=interrupted), 20)
 
 
 def test_a_step_that_knows_fewer_tokens_says_so(tmp_path):

@@ -72,7 +72,7 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
     )
     shown = scalars(tmp_path / "board")
     assert shown["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
-    assert shown["train/joma/stable_rank/layer_00"] == [0, 4, 6]
+    assert shown["train/joma/stable_rank/mlp_lower/layer_00"] == [0, 4, 6]
     assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # nor printed
 
 
@@ -150,7 +150,8 @@ def test_settings_that_a_callback_does_not_take_are_refused(setting):
     from joma.measure.watch.lightning_callback import LightningWatch
     from joma.measure.watch.trainer_callback import TrainerWatch
 
-    message = rf"`{setting}` is none of its settings; expected some of every, measures, share_window, out; leave it out"
+    taken = "every, measures, projections, share_window, out"
+    message = rf"`{setting}` is none of its settings; expected some of {taken}; leave it out"
     for callback in (LightningWatch, TrainerWatch):
         with pytest.raises(InvalidArgument, match=message):
             callback(small_batch(KIND), **{setting: 1})

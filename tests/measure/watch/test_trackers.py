@@ -6,9 +6,18 @@ from small_models import small_batch, small_model
 from joma.errors import InvalidArgument
 from joma.measure.watch.trackers import track_with, tracked_values
 from joma.measure.watch.watching import watch
+from joma.records import Row
 
-ROWS = [(3, 7, "attention_entropy_nats", 1.5), (12, None, "stable_rank", 2.5), (None, None, "loss_nats", 3.5)]
-VALUES = {"joma/attention_entropy/layer_03/head_07": 1.5, "joma/stable_rank/layer_12": 2.5, "joma/loss": 3.5}
+ROWS = [
+    Row(3, 7, None, "attention_entropy_nats", 1.5),
+    Row(12, None, "mlp_lower", "stable_rank", 2.5),
+    Row(None, None, None, "val_loss_nats", 3.5),
+]
+VALUES = {
+    "joma/attention_entropy/layer_03/head_07": 1.5,
+    "joma/stable_rank/mlp_lower/layer_12": 2.5,
+    "joma/val_loss": 3.5,
+}
 
 
 def test_names_tell_metric_layer_and_head():
@@ -72,7 +81,7 @@ def watched_loop(tracker, tell):
             tell(index, probe.step)
     steps = {}
     for row in probe.measurements():
-        steps.setdefault(row.step, []).append((row.layer, row.head, row.metric, row.value))
+        steps.setdefault(row.step, []).append(Row(*row[2:]))
     return {step: tracked_values(rows) for step, rows in steps.items()}
 
 

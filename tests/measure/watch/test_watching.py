@@ -16,6 +16,7 @@ from torch import nn
 import joma
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.journal import read_journal
+from joma.measure.models.projections import HEAD_ROLES
 from joma.measure.spectra.spectrum import stable_rank
 from joma.measure.watch.probing import attention_rows, undisturbed, weight_rows
 from joma.measure.watch.watching import Watch
@@ -133,7 +134,9 @@ def test_compiled_models_train_the_same_bits_and_are_not_compiled_again(compilin
 
 def test_a_probe_says_what_attention_and_weights_are():
     model, batch = language_model(), small_batch(KIND, padded=True)
-    with joma.watch(model, batch, measures=["attention", "mlp_rank", "head_rank"], share_window=3) as probe:
+    with joma.watch(
+        model, batch, measures="attention,stable_rank", projections=("mlp_lower", "query"), share_window=3
+    ) as probe:
         values = probe.measure()
     eager = small_model(KIND, "AutoModelForCausalLM", attn_implementation="eager")
     eager.set_attn_implementation("eager")
@@ -154,14 +157,14 @@ def test_a_probe_says_what_attention_and_weights_are():
     normalized = (expected["attention_entropy"][:, 2] / seen.log())[kept & (seen > 1)].mean().item()
     assert values["joma/attention_entropy_normalized/layer_01/head_02"] == pytest.approx(normalized, abs=1e-5)
     block = model.transformer.h[1]
-    assert values["joma/stable_rank/layer_01"] == stable_rank(block.mlp.c_fc.weight).item()
+    assert values["joma/stable_rank/mlp_lower/layer_01"] == stable_rank(block.mlp.c_fc.weight).item()
     query = block.attn.c_attn.weight.detach()[:, 8:16].T
-    assert values["joma/stable_rank_query/layer_01/head_01"] == stable_rank(query).item()
+    assert values["joma/stable_rank/query/layer_01/head_01"] == stable_rank(query).item()
 
 
 def test_one_measure_may_be_named_alone():
-    with joma.watch(language_model(), small_batch(KIND), measures="mlp_rank") as probe:
-        assert set(probe.measure()) == {"joma/stable_rank/layer_00", "joma/stable_rank/layer_01"}
+    with joma.watch(language_model(), small_batch(KIND), measures="stable_rank") as probe:
+        assert set(probe.measure()) == {"joma/stable_rank/mlp_lower/layer_00", "joma/stable_rank/mlp_lower/layer_01"}
 
 
 def test_a_model_whose_configuration_names_no_longest_text_reads_any():
@@ -176,9 +179,9 @@ def test_torchs_layers_and_our_decoder_are_watched_with_their_weights():
     for model, batch in ((encoder, torch.randn(2, 5, 16)), (decoder, torch.randint(20, (3, 9)))):
         with joma.watch(model, batch) as probe:
             names = probe.measure()
-        assert {"joma/attention_entropy/layer_01/head_01", "joma/stable_rank/layer_01"} <= set(names)
+        assert {"joma/attention_entropy/layer_01/head_01", "joma/stable_rank/mlp_lower/layer_01"} <= set(names)
     lower = [stable_rank(weight).item() for weight in decoder.lower_weights()]
-    assert [names["joma/stable_rank/layer_00"], names["joma/stable_rank/layer_01"]] == lower
+    assert [names["joma/stable_rank/mlp_lower/layer_00"], names["joma/stable_rank/mlp_lower/layer_01"]] == lower
 
 
 def test_modes_of_modules_and_random_numbers_come_back():
@@ -205,9 +208,9 @@ def test_values_are_on_disk_as_they_are_taken_and_a_table_at_the_end(tmp_path):
         assert [step for step, _ in on_disk.probes] == [0, 2]
     table = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet").to_pylist()
     assert sorted({row["step"] for row in table}) == [0, 2, 3]
-    assert table == [vars(measurement) for measurement in probe.measurements()]
+    assert table == [dict(zip(table[0], row[:-1], strict=True)) for row in probe.measurements()]
     assert [step for _, step in told] == [0, 2, 3]
-    assert told[1][0]["joma/stable_rank/layer_00"] in [row["value"] for row in table if row["step"] == 2]
+    assert told[1][0]["joma/stable_rank/mlp_lower/layer_00"] in [row["value"] for row in table if row["step"] == 2]
 
 
 def test_a_killed_process_leaves_what_it_had_measured(tmp_path):
@@ -273,11 +276,11 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_measured():
     ):
         rows = attention_rows(model, small_batch(KIND))
     assert {layer for layer, *_ in rows} == {0}
-    assert all(math.isfinite(value) for *_, value in rows)
+    assert all(math.isfinite(row.value) for row in rows)
     with torch.no_grad():
         model.transformer.h[0].mlp.c_fc.weight.zero_()
-    with pytest.warns(RuntimeWarning, match="mlp_lower projection of layer 0 .* has no stable rank"):
-        assert [layer for layer, *_ in weight_rows(model, ["mlp_rank"])] == [1]
+    with pytest.warns(RuntimeWarning, match="mlp_lower projection of layer 0 .* has no stable_rank"):
+        assert [layer for layer, *_ in weight_rows(model, ["stable_rank"], ["mlp_lower"])] == [1]
 
 
 def test_the_root_gives_watch_and_nothing_else():
@@ -313,15 +316,15 @@ def meta_batch():
         ({"share_window": 0}, "`share_window` is 0"),
         ({"share_window": 2.5}, "`share_window` is 2.5"),
         ({"measures": ["atention"]}, "did you mean 'attention'"),
-        ({"measures": []}, "`measures` is empty"),
-        ({"measures": "atention"}, "`measures` is 'atention'.* did you mean 'attention'"),
+        ({"measures": []}, "no metric is named"),
+        ({"projections": "mlp_lowr"}, "`projections` is 'mlp_lowr'.* did you mean 'mlp_lower'"),
         ({"tracker": 3}, "`tracker` is a int"),
         ({"out": __file__}, "`out` is the file"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(settings, message):
     good = {"model": language_model(), "probe_batch": small_batch(KIND)}
-    with pytest.raises(InvalidArgument, match=message):
+    with pytest.raises(BadInput, match=message):
         joma.watch(**{**good, **settings})
 
 
@@ -338,7 +341,7 @@ def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
     with joma.watch(Own(), torch.randn(2, 5, 8)) as probe:
         assert not any("rank" in name for name in probe.measure())
     with pytest.raises(BadInput, match="does not say of which kind"):
-        joma.watch(Own(), torch.randn(2, 5, 8), measures=["mlp_rank"])
+        joma.watch(Own(), torch.randn(2, 5, 8), measures=["stable_rank"])
 
 
 def test_experts_are_left_out_unless_asked_for():
@@ -349,10 +352,10 @@ def test_experts_are_left_out_unless_asked_for():
     model, batch = transformers.MixtralModel(config), {"input_ids": torch.ones(1, 4, dtype=torch.long)}
     with joma.watch(model, batch) as probe:
         assert not any("rank" in name for name in probe.measure())
-    with joma.watch(model, batch, measures=["head_rank"]) as probe:
-        assert len(probe.measure()) == 4 + 2 + 2 + 4
-    with pytest.raises(BadInput, match=r"MixtralModel, whose MLPs are not named .* leave mlp_rank out"):
-        joma.watch(model, batch, measures=["mlp_rank"])
+    with joma.watch(model, batch, measures="stable_rank", projections=HEAD_ROLES) as probe:
+        assert len(probe.measure()) == 4 + 2 + 2 + 4 + 4
+    with pytest.raises(BadInput, match=r"MixtralModel has no projection mlp_lower .* leave mlp_lower out"):
+        joma.watch(model, batch, measures=["stable_rank"])
 
 
 @pytest.mark.parametrize(
@@ -513,5 +516,5 @@ def test_a_model_that_attends_by_another_kernel_is_probed_by_one_in_view():
     expected = attention_rows(model, batch)
     model.set_attn_implementation("somebodys_kernel")
     with joma.watch(model, batch, measures=["attention"]) as probe:
-        assert [measurement.value for measurement in probe.measurements()] == [value for *_, value in expected]
+        assert [measurement.value for measurement in probe.measurements()] == [row.value for row in expected]
     assert model.config._attn_implementation == "somebodys_kernel"

@@ -54,7 +54,7 @@ class Movement(NamedTuple):
 def movement_of(run: Run, law: LatentTree) -> Movement:
     """Losses and first-layer logits of a trained decoder at each of its snapshots."""
     steps = run.snapshots()
-    losses = {entry.step: entry.value for entry in run.measurements() if entry.metric == "validation_loss_nats"}
+    losses = {entry.step: entry.value for entry in run.measurements() if entry.metric == "val_loss_nats"}
     held_out = seeded_samples(law, run.recipe.num_probe_sequences, seed=run.recipe.seed, shuffled=True)
     shares = (held_out.tokens[:, :-1] != law.padding).double().mean(0)
     logits = [pair_logits(run.decoder(step), law.num_tokens, shares / shares.sum()) for step in steps]

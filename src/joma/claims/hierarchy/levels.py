@@ -69,9 +69,7 @@ def gain(learned: Scores, untrained: Scores) -> Scores:
 def accuracy(run: Run) -> float:
     """The held-out share of labels told right after the last step."""
     last = run.recipe.num_steps
-    return next(
-        entry.value for entry in run.measurements() if entry.metric == "validation_accuracy" and entry.step == last
-    )
+    return next(entry.value for entry in run.measurements() if entry.metric == "val_accuracy" and entry.step == last)
 
 
 def untrained(run: Run) -> Decoder:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from joma.claims.text.networks import Course
 from joma.errors import RunFailed
-from joma.measure.scan.measures import choose_measures
-from joma.measure.scan.results import Row, ScanStore, StepResult
+from joma.measure.scan.results import ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step
+from joma.metrics import choose_metrics
 from joma.progress import Progress
+from joma.records import Row
 from joma.saved.series import Series, open_series
 
-ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "loss_nats"
+ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "val_loss_nats"
 NUM_ORDERS, NUM_SEEDS = 50, 3
 FEWEST_STEPS = 9
 """A curve has a start, a bottom and an end, each of three saved steps."""
@@ -65,8 +66,8 @@ class Subject:
         """
 
         def wanted(row: Row) -> bool:
-            of_whole = projection is None or row.head is None
-            return row.measure == measure and row.layer == layer and row.projection == projection and of_whole
+            of_whole = row.head is None if projection else row.group is not None
+            return row.metric == measure and row.layer == layer and row.projection == projection and of_whole
 
         curves = [[[row for row in result.rows if wanted(row)] for result in scan] for scan in self.scans]
         if len(curves) == 1 and projection is None:
@@ -135,7 +136,7 @@ def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) ->
     Raises:
         Unreachable: the hub does not answer any more; the steps before are kept.
     """
-    plan = Plan(series, choose_measures([ENTROPY, RANK, LOSS]), probe)
+    plan = Plan(series, choose_metrics((ENTROPY, RANK, LOSS), "scan"), probe)
     store = ScanStore(folder, plan.settings | {"source": Path(series.source).name})
     what = f"measuring {series.source}"
     for done, step in enumerate(series.steps):

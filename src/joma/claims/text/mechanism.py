@@ -94,7 +94,8 @@ def _left(ablated: Course, full: Course) -> Estimate:
 
 def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
     """The deciding number with the full network in place of the ablated one, on the other half of the probes."""
-    groups = [course(full_runs, metric).between(onset) for metric in probe_groups(full_runs[0], ENTROPY, "probes")]
+    names = probe_groups(full_runs[0], ENTROPY, "sequences")
+    groups = [course(full_runs, ENTROPY, group=name).between(onset) for name in names]
     halves = [replace(one, values=(one.values + two.values) / 2) for one, two in (groups[1::2], groups[::2])]
     return _left(*halves)
 

@@ -127,19 +127,20 @@ def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]
     return [[next(runs) for _ in range(sizes.num_seeds)] for _ in variants]
 
 
-def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
+def course(runs: Sequence[Run], metric: str, layer: int | None = 0, group: str | None = None) -> Course:
     """Read one metric of several runs, averaged over heads.
 
     Args:
         runs: one per seed, probed at the same steps.
         metric: its name in the metrics table.
         layer: which layer; ``None`` for a metric of the whole network.
+        group: which part of the probe; ``None`` for all of it.
     """
     rows: list[dict[int, list[float]]] = []
     for run in runs:
         by_step: dict[int, list[float]] = {}
         for entry in run.measurements():
-            if entry.metric == metric and entry.layer == layer:
+            if (entry.metric, entry.layer, entry.group) == (metric, layer, group):
                 by_step.setdefault(entry.step, []).append(entry.value)
         rows.append(by_step)
     steps = tuple(sorted(rows[0]))
@@ -147,10 +148,9 @@ def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
 
 
 def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
-    """The names under which a metric is kept for groups of ``positions`` or of ``probes``, the lowest first."""
-    prefix = f"{metric}/{kind}_"
-    names = {entry.metric for entry in run.measurements() if entry.metric.startswith(prefix)}
-    return sorted(names, key=lambda name: int(name.removeprefix(prefix).split("_")[0]))
+    """The groups of ``positions`` or ``sequences`` that a metric is kept for, the lowest first."""
+    groups = {entry.group for entry in run.measurements() if entry.metric == metric and entry.group is not None}
+    return sorted((group for group in groups if group.startswith(kind)), key=lambda group: int(group.split("_")[1]))
 
 
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
@@ -162,7 +162,7 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     Raises:
         RunFailed: they never do.
     """
-    loss, bound = course(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
+    loss, bound = course(runs, "val_loss_nats", None), unigram_loss(workspace.tokens())
     below = np.flatnonzero(loss.values.mean(axis=0) < bound)
     if not len(below):
         raise RunFailed(

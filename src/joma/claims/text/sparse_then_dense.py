@@ -59,7 +59,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
     findings = (
         *_shape(found, entropy),
-        *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "probes")),
+        *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "sequences")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
         *(
             _first_dip(name, course(runs, ENTROPY, layers[-1]))
@@ -104,7 +104,7 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     """The deciding number, in every group of positions or of probe sequences by itself."""
     groups = probe_groups(runs[0], ENTROPY, kind)
     sizes = [
-        float(np.mean([entry.size for entry in course(runs, group, layer).between(onset).rebounds()]))
+        float(np.mean([entry.size for entry in course(runs, ENTROPY, layer, group).between(onset).rebounds()]))
         for group in groups
     ]
     return Finding(
@@ -114,9 +114,9 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     )
 
 
-def _group_name(metric: str) -> str:
-    """``attention_entropy_nats/positions_1_9`` as a person would say it."""
-    kind, *numbers = metric.rpartition("/")[2].split("_")
+def _group_name(group: str) -> str:
+    """``positions_1_9`` as a person would say it."""
+    kind, *numbers = group.split("_")
     return f"{kind} {'–'.join(numbers)}"
 
 
@@ -154,8 +154,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "entropy / ln(visible keys)",
             tuple(
-                course(full, metric, layers[-1]).curve(_group_name(metric))
-                for metric in probe_groups(full[0], "attention_entropy_normalized", "positions")
+                course(full, "attention_entropy_normalized", layers[-1], group).curve(_group_name(group))
+                for group in probe_groups(full[0], "attention_entropy_normalized", "positions")
             ),
         ),
         Chart(
@@ -179,8 +179,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "loss (nats per token)",
             (
-                course(full, "validation_loss_nats", None).curve("real text"),
-                course(shuffled, "validation_loss_nats", None).curve("shuffled words", "control"),
+                course(full, "val_loss_nats", None).curve("real text"),
+                course(shuffled, "val_loss_nats", None).curve("shuffled words", "control"),
             ),
         ),
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from joma.measure.attention.spread import (
     Spread,
     joined,
+    largest_score,
     preceded_by_none,
     spread_over_keys,
     spread_over_one,
@@ -103,6 +104,10 @@ class Attention(NamedTuple):
         """Give the spread over all keys but sinks."""
         k = self.k - self.centre
         return spread_over_keys(self.q, k, self.visibility, scale=self.scale, softcap=self.softcap)
+
+    def largest_score(self) -> Tensor:
+        """Give each query's largest score over all keys but sinks, (B, H, L)."""
+        return largest_score(self.q, self.k, self.visibility, scale=self.scale, softcap=self.softcap)
 
     def first_and_others(self, *, squares: bool = False) -> tuple[Spread, Spread]:
         """Split what each query sees into the first key of its sequence and the rest, sinks among them."""

@@ -142,6 +142,33 @@ def spread_over_keys(
     return members[0] if group == 1 else _of_parts(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
 
 
+def largest_score(
+    q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None
+) -> Tensor:
+    """Give each query's largest score among the keys that it sees, (B, H, L); −inf where it sees none.
+
+    Args:
+        q, k, visibility, scale, softcap: as in ``spread_over_keys``.
+    """
+    group, scores = q.shape[1] // k.shape[1], _Scores(scale, softcap, False)
+    with full_precision(q.device):
+        members = [_largest(q[:, n::group], k, visibility.of_group_member(n, group), scores) for n in range(group)]
+    return torch.stack(members, dim=2).flatten(1, 2)
+
+
+def _largest(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Tensor:
+    largest = q.new_full(q.shape[:-1], -math.inf)
+    for rows in visibility.row_blocks():
+        seen = visibility.columns(rows)
+        of_rows, num = q[:, :, rows], _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE)
+        size = max(32, num // max(1, math.prod(of_rows.shape[:3])))
+        for start in range(seen.start, seen.stop, size):
+            columns = slice(start, min(start + size, seen.stop))
+            score = _scored(of_rows, k[:, :, columns], visibility.bias(rows, columns, q), scores)
+            largest[:, :, rows] = torch.maximum(largest[:, :, rows], score.amax(-1))
+    return largest
+
+
 class _Scores(NamedTuple):
     scale: float
     softcap: float | None
@@ -180,11 +207,8 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
 
 
 def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: int, size: int) -> Spread:
-    score = (q * scores.scale) @ k[:, :, start : start + size].transpose(-1, -2)
-    if scores.softcap is not None:
-        score = score.div_(scores.softcap).tanh_().mul_(scores.softcap)
-    if bias is not None:
-        score += bias if bias.shape[-1] == 1 else bias[..., start : start + size]
+    bias = bias if bias is None or bias.shape[-1] == 1 else bias[..., start : start + size]
+    score = _scored(q, k[:, :, start : start + size], bias, scores)
     peak = score.amax(-1)
     peak = peak.masked_fill(peak == -math.inf, 0)  # a row that sees no key of this block
     below = score.sub_(peak[..., None])
@@ -195,6 +219,13 @@ def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: in
     rounding = _HALF[q.dtype] * peak.abs()
     entropy = entropy.masked_fill(total == 0, 0)
     return Spread(peak + total.log(), entropy, rounding, rounding, 2 * peak + squares.log())
+
+
+def _scored(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores) -> Tensor:
+    score = (q * scores.scale) @ k.transpose(-1, -2)
+    if scores.softcap is not None:
+        score = score.div_(scores.softcap).tanh_().mul_(scores.softcap)
+    return score if bias is None else score.add_(bias)
 
 
 def _fused(

@@ -32,6 +32,8 @@ from joma.measure.attention.visibility import Census
 class AttentionStatistics(NamedTuple):
     """How each query spreads its attention; all (B, H, L), in float32 (float64 for float64 input).
 
+    Means of them are metrics by the name of the field after ``attention_`` (``joma.metrics``).
+
     Args:
         entropy_nats: −Σ p log p; 0 where a query sees one key or none.
         entropy_normalized: the same divided by the logarithm of the number of keys the query sees, so that 1 is
@@ -40,7 +42,9 @@ class AttentionStatistics(NamedTuple):
         first_token_share: p of the first key of the query's own sequence (an attention sink), padding and packed
             documents told by the mask as in ``first_token_share``; 0 where a query does not see it.
         entropy_without_first_nats: entropy of the attention to all other keys, as if that one were hidden.
-        window_share: p of the keys less than ``share_window`` positions away; ``None`` where nobody asked.
+        max_logit: the largest score before the softmax, with soft-capping and bias, without sinks; −inf where a query
+            sees no key.
+        window_share: p of the keys less than ``share_window`` positions away; ``None`` unless that is given.
     """
 
     entropy_nats: Tensor
@@ -48,6 +52,7 @@ class AttentionStatistics(NamedTuple):
     sum_of_squares: Tensor
     first_token_share: Tensor
     entropy_without_first_nats: Tensor
+    max_logit: Tensor
     window_share: Tensor | None = None
 
 
@@ -63,7 +68,7 @@ def attention_statistics(
     sinks: Tensor | None = None,
     share_window: int | None = None,
 ) -> AttentionStatistics:
-    """Everything that is measured about the spread of attention, from two passes.
+    """Everything that is measured about the spread of attention, from two passes and one over the scores.
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
@@ -106,6 +111,7 @@ def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Te
         _sum_of_squares(everything),
         _share(first, everything),
         _entropy(others, num_keys - (first.lse > -math.inf).long()),
+        attention.largest_score(),
     ]
     rounding = torch.maximum(everything.rounding, others.rounding)
     if share_window is not None:

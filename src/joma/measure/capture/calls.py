@@ -5,6 +5,7 @@ Axes: B sequences, H heads, G key heads, L queries, S keys, E dimensions of a he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from joma.measure.attention.statistics import AttentionStatistics, attention_statistics, census_of_keys
-
-_OF_A_SECOND_KEY = ("entropy_normalized", "entropy_without_first_nats")
+from joma.metrics import METRICS
 
 
 class Queries(NamedTuple):
@@ -32,9 +32,9 @@ class Queries(NamedTuple):
     every: Tensor
     spreading: Tensor
 
-    def of(self, statistic: str) -> Tensor:
-        """Those that count for a statistic, named as in ``AttentionStatistics``."""
-        return self.spreading if statistic in _OF_A_SECOND_KEY else self.every
+    def of(self, metric: str) -> Tensor:
+        """Those that count for a metric."""
+        return self.spreading if METRICS[metric].queries == "spreading" else self.every
 
 
 def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
@@ -47,6 +47,13 @@ def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
     counted = counted.expand(values.shape)
     total = values.double().where(counted, 0).sum(dim=(0, 2))
     return total / counted.sum(dim=(0, 2))
+
+
+def largest_over_queries(values: Tensor, counted: Tensor) -> Tensor:
+    """Largest value of each head over sequences and queries, (H,) in float64; NaN where none counts."""
+    counted = counted.expand(values.shape)
+    largest = values.double().masked_fill(~counted, -math.inf).amax(dim=(0, 2))
+    return largest.where(counted.any(2).any(0), math.nan)
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,15 @@ class AttentionCall:
             share_window=share_window,
         )
 
-    def means(self, share_window: int | None = None) -> dict[str, Tensor]:
-        """Mean of each statistic over sequences and queries, (H,) in float64, by its name; NaN where none counts."""
+    def metrics(self, share_window: int | None = None) -> dict[str, Tensor]:
+        """Each statistic over sequences and queries, (H,) in float64, by its metric; NaN where no query counts."""
         statistics, queries = self.statistics(share_window)._asdict(), self.queries()
+        found = {f"attention_{name}": values for name, values in statistics.items() if values is not None}
         return {
-            name: mean_over_queries(values, queries.of(name))
-            for name, values in statistics.items()
-            if values is not None
+            name: (largest_over_queries if METRICS[name].queries == "largest" else mean_over_queries)(
+                values, queries.of(name)
+            )
+            for name, values in found.items()
         }
 
     def queries(self) -> Queries:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput, cause_of
-from joma.measure.models.families import kind_of, known_configuration
+from joma.measure.models.families import kind_of, known_configuration, setting
 from joma.saved.reading import first_not_finite
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
@@ -58,11 +58,8 @@ def configuration(config: Mapping[str, Any]) -> Any:
 
 def longest_context(config: Mapping[str, Any]) -> int | None:
     """How many tokens the model can read at once; ``None`` where it does not say."""
-    found = configuration(config).get_text_config()
-    for name in ("max_position_embeddings", "n_positions"):
-        if isinstance(value := getattr(found, name, None), int):
-            return value
-    return None
+    found = setting(configuration(config).get_text_config(), "max_position_embeddings")
+    return found if isinstance(found, int) else None
 
 
 def needed_names(tensors: Mapping[str, Any], *, with_head: bool) -> list[str]:
@@ -103,7 +100,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
         raise BadInput(
             f"a {config.model_type!r} does not predict the next token" if with_head else "there is no such model",
             expected="a decoder",
-            remedy="leave loss_nats out",
+            remedy="leave val_loss_nats out",
         )
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     raised = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

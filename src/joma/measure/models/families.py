@@ -88,12 +88,11 @@ def heads_of(config: Any) -> Heads:
     """
     if isinstance(config, Mapping) and kind_of(config) == "joma":
         return _heads_of_run(config)
-    queries = _setting(config, "num_attention_heads", "n_head", "num_heads")
-    keys = _setting(config, "num_key_value_heads")
+    queries, keys = setting(config, "num_attention_heads"), setting(config, "num_key_value_heads")
     if queries is None or keys is None:
         config = _completed(config)
-        queries = queries or _setting(config, "num_attention_heads", "num_heads")
-        keys = keys or _setting(config, "num_key_value_heads") or queries
+        queries = queries or setting(config, "num_attention_heads")
+        keys = keys or setting(config, "num_key_value_heads") or queries
     if queries is None:
         raise BadInput(
             f"a {kind_of(config)!r} is no Transformer: its configuration tells of no attention heads",
@@ -124,7 +123,7 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
 def _head_dim(config: Any, heads: Heads) -> int:
     """How many dimensions a head has, as the configuration says or as width and heads do."""
     config = _completed(config)
-    dim, width = _setting(config, "head_dim"), _setting(config, "hidden_size", "n_embd", "d_model")
+    dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
     if dim is None and width is None:
         raise BadInput(
             f"a {kind_of(config)!r} configuration that tells no size of heads, of a kind that is unknown here",
@@ -154,9 +153,26 @@ def known_configuration(config: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _setting(config: Any, *names: str) -> Any:
+_SPELLINGS = {
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "num_attention_heads": ("n_head", "n_heads", "num_heads"),
+    "hidden_size": ("n_embd", "d_model"),
+    "max_position_embeddings": ("n_positions", "max_seq_len"),
+}
+"""What configurations call a setting, next to its usual name."""
+
+
+def setting(config: Any, name: str) -> Any:
+    """A setting of a configuration under any of the names it goes by; ``None`` where it is not set."""
+    names = (name, *_SPELLINGS.get(name, ()))
     values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
     return next((value for value in values if value is not None), None)
+
+
+def num_layers_of(config: Any) -> int | None:
+    """How many layers a configuration states; ``None`` where it does not."""
+    found = setting(config, "num_hidden_layers")
+    return found if isinstance(found, int) else None
 
 
 def _completed(config: Any) -> Any:
@@ -225,6 +241,31 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "layers",
         {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATED},
+    ),
+    Family(
+        "StarCoder 2",
+        ("starcoder2",),
+        "layers",
+        {
+            **_SEPARATE,
+            "output": ("self_attn.o_proj.weight", output_columns),
+            "mlp_lower": ("mlp.c_fc.weight", whole),
+            "mlp_upper": ("mlp.c_proj.weight", whole),
+        },
+    ),
+    Family(
+        "MPT",
+        ("mpt",),
+        "blocks",
+        {
+            "query": ("attn.Wqkv.weight", stacked(0)),
+            "key": ("attn.Wqkv.weight", stacked(1)),
+            "value": ("attn.Wqkv.weight", stacked(2)),
+            "output": ("attn.out_proj.weight", output_columns),
+            "mlp_lower": ("ffn.up_proj.weight", whole),
+            "mlp_upper": ("ffn.down_proj.weight", whole),
+        },
+        fused=True,
     ),
     Family(
         "Phi-3",

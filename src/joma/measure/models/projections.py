@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from joma.errors import BadInput
 Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
 """What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
 
+ROLES: tuple[Role, ...] = get_args(Role)
 HEAD_ROLES: tuple[Role, ...] = ("query", "key", "value", "output")
 """Those of attention, which have heads."""
 
@@ -84,6 +85,13 @@ class Projection:
         if self.heads.dim is not None and self.role in HEAD_ROLES:
             self._require_dim(self.heads.dim, part.shape[-1 if self.role == "output" else 1])
         return part
+
+    def joined(self, matrices: Tensor) -> Tensor:
+        """Put one matrix per head together to the whole projection, outputs by inputs.
+
+        Heads lie next to one another in the columns of the output projection, below one another elsewhere.
+        """
+        return matrices.movedim(0, 1).flatten(1) if self.role == "output" else matrices.flatten(0, 1)
 
     def _require_dim(self, dim: int, found: int) -> None:
         if found != dim:

@@ -1,43 +1,23 @@
 """The results of a scan on disk: one line per finished step, appended as they come, each with its checksum.
 
-    {"settings": {...}, "crc32": ...}
-    {"step": 100, "rows": {"layer": [0, …], …, "value": [2.31, …]}, …, "crc32": 2774253791}
-
-A line counts only if it is whole and unaltered: any other one is left out, and its step is measured again. Of
-several lines for one step the last counts.
+The first line holds the settings of the scan, each other one a step (``joma.journal``). An altered line is left out,
+and its step is measured again. Of several lines for one step the last counts.
 """
 
 from __future__ import annotations
 
 import json
-import zlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from joma.errors import BadInput
+from joma.journal import append_line, columns_of, line_of, lines_of, rows_of
+from joma.records import Row
 
 FILE = "scan.jsonl"
-
-
-class Row(NamedTuple):
-    """One number.
-
-    Args:
-        layer, head: 0-based; ``None`` where the measure has none.
-        projection: of which it was read, ``None`` for attention and loss.
-        group: of probe sequences, ``None`` for weights.
-        measure: its name.
-        value: finite.
-    """
-
-    layer: int | None
-    head: int | None
-    projection: str | None
-    group: int | None
-    measure: str
-    value: float
 
 
 @dataclass(frozen=True)
@@ -84,9 +64,8 @@ class ScanStore:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.path = folder / FILE
         self.results: dict[int, StepResult] = {}
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # a last line may have been cut short by a kill
-        bodies = [body for line in whole.splitlines() if (body := _body(line)) is not None]
+        lines = list(lines_of(self.path))
+        bodies = [line.body for line in lines if line.body is not None]
         kept = next((body["settings"] for body in bodies if "settings" in body), None)
         if kept is not None and kept != (asked := json.loads(json.dumps(settings))):
             other = next(name for name in asked | kept if asked.get(name) != kept.get(name))
@@ -101,40 +80,18 @@ class ScanStore:
                 self.results[result.step] = result
         folder.mkdir(parents=True, exist_ok=True)
         if kept is None:
-            self.path.write_bytes(_line({"settings": dict(settings)}))
-        elif len(whole) < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
+            self.path.write_bytes(line_of({"settings": dict(settings)}))
+        else:
+            os.truncate(self.path, lines[-1].end)  # a last line may have been cut short by a kill
 
     def append(self, result: StepResult) -> None:
         """Keep a result; handed to the operating system at once, so that it survives the end of this process."""
-        columns = {name: [getattr(row, name) for row in result.rows] for name in Row._fields}
-        with self.path.open("ab") as file:
-            file.write(_line(asdict(replace(result, rows=())) | {"rows": columns}))
+        append_line(self.path, line_of(asdict(replace(result, rows=())) | {"rows": columns_of(result.rows)}))
         self.results[result.step] = result
 
 
-def _line(body: dict[str, Any]) -> bytes:
-    return json.dumps({**body, "crc32": _checksum(body)}, allow_nan=False).encode() + b"\n"
-
-
-def _checksum(body: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(body).encode())
-
-
-def _body(line: bytes) -> dict[str, Any] | None:
-    """What a line holds, or ``None`` where it was altered."""
-    try:
-        body = json.loads(line)
-        return body if isinstance(body, dict) and body.pop("crc32", None) == _checksum(body) else None
-    except ValueError:
-        return None
-
-
 def _result(body: dict[str, Any]) -> StepResult:
-    columns = body.pop("rows")
-    rows = tuple(map(Row._make, zip(*(columns[name] for name in Row._fields), strict=True)))
-    notes = tuple(body.pop("notes"))
+    rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
     return StepResult(**body, rows=rows, notes=notes)
 
 

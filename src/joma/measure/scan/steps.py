@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +22,13 @@ from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing
 from joma.measure.models.building import Build, built, needed_names, require_finite
-from joma.measure.models.families import projections
+from joma.measure.models.families import num_layers_of, projections, setting
 from joma.measure.models.projections import Projection
-from joma.measure.scan.measures import MEASURES, kinds_of
-from joma.measure.scan.results import Row, StepResult
-from joma.measure.spectra.spectrum import effective_rank, spectral_norm, stable_rank
+from joma.measure.models.weights import spectral_rows
+from joma.measure.scan.results import StepResult
+from joma.metrics import METRICS, sources_of
 from joma.progress import Progress, part_of, silent
+from joma.records import Row
 from joma.saved.series import CheckpointFiles, Series
 from joma.threads import threads
 
@@ -37,25 +38,11 @@ MOST_GROUPS = 8
 NUM_FINGERPRINTED = 1024
 """Entries of each of a few matrices that tell a step's weights from any other's."""
 
-_DEFINITION = "means over joma.measure.capture.calls.Queries, of attention to 1e-5 nats and spectra to 1e-6"
+_DEFINITION = "metrics of joma.metrics, attention to 1e-5 nats and spectra to 1e-6"
 """What numbers of a step are, beside its weights; those kept from before it was this are measured again."""
 
-_NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _WEIGHT = re.compile(r"weight[^.]*$")
-
-_STATISTICS = {
-    "attention_entropy_nats": "entropy_nats",
-    "attention_entropy_normalized": "entropy_normalized",
-    "attention_sum_of_squares": "sum_of_squares",
-    "first_token_share": "first_token_share",
-    "attention_entropy_without_first_nats": "entropy_without_first_nats",
-}
-_SPECTRA: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "stable_rank": stable_rank,
-    "spectral_norm": lambda weight: spectral_norm(weight).value,
-    "effective_rank": effective_rank,
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class Plan:
 
     Args:
         series: whose steps.
-        measures: names, from ``choose_measures``.
+        metrics: names, from ``choose_metrics``.
         probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
         num_threads: with which a step is measured; the last digits of sums depend on it.
         device: ``cpu``, or ``auto`` for an accelerator where there is one.
@@ -72,7 +59,7 @@ class Plan:
     """
 
     series: Series
-    measures: tuple[str, ...]
+    metrics: tuple[str, ...]
     probe: Tensor | None = None
     num_threads: int = 1
     device: Literal["cpu", "auto"] = "cpu"
@@ -97,7 +84,7 @@ class Plan:
             probe = {"sequences": len(self.probe), "length": self.probe.shape[1], "sha256": digest}
         return {
             "source": self.series.source,
-            "measures": list(self.measures),
+            "metrics": list(self.metrics),
             "probe": probe,
             "num_threads": self.num_threads,
             "device": self.place.type,
@@ -160,7 +147,7 @@ def fingerprint_of(series: Series, step: int) -> str:
     checkpoint = series.checkpoint(step)
     files = str([(file.name, file.size, file.digest) for file in checkpoint.files])
     config = json.dumps(checkpoint.config, sort_keys=True, default=str)
-    told = hashlib.sha256((_DEFINITION + files + config).encode())
+    digest = hashlib.sha256((_DEFINITION + files + config).encode())
     if not all(file.digest for file in checkpoint.files):
         sizes = {
             name: place.stop - place.start
@@ -169,14 +156,14 @@ def fingerprint_of(series: Series, step: int) -> str:
         }
         smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # a quantised one comes only whole
         for tensor in series.read(step, smallest, at_most=NUM_FINGERPRINTED).values():
-            told.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()[:32]
+            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: list[str]) -> Iterator[Row]:
-    kinds = kinds_of(plan.measures)
-    runs = bool(kinds & {"attention", "loss"})
-    parts = runs + ("weights" in kinds)
+    sources = sources_of(plan.metrics)
+    runs = bool(sources & {"attention", "loss"})
+    parts = runs + ("weights" in sources)
     if not checkpoint.config:
         raise BadInput(
             f"{plan.series.place(checkpoint.step)} has no config.json",
@@ -185,12 +172,12 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: li
         )
     _require_unquantised(checkpoint)
     if runs:
-        names = needed_names(checkpoint.tensors, with_head="loss" in kinds)
+        names = needed_names(checkpoint.tensors, with_head="loss" in sources)
         tensors = plan.series.read(checkpoint.step, names)
         yield from _rows_of_model(plan, checkpoint, tensors, part_of(progress, "measuring", 0, 1, parts))
     else:
         tensors = {}
-    if "weights" in kinds:
+    if "weights" in sources:
         rest = part_of(progress, "measuring", parts - 1, 1, parts)
         yield from _rows_of_weights(plan, checkpoint, tensors, rest, notes)
 
@@ -214,10 +201,10 @@ def _require_unquantised(checkpoint: CheckpointFiles) -> None:
 def _require_all_layers(checkpoint: CheckpointFiles) -> None:
     config = checkpoint.config
     num_found = len({match[1] for name in checkpoint.tensors if (match := _LAYER.search(name))})
-    told = next((config[name] for name in _NUM_LAYERS if isinstance(config.get(name), int)), num_found)
-    if told != num_found:
+    num_stated = num_layers_of(config)
+    if num_stated not in (None, num_found):
         raise BadInput(
-            f"the number of layers with weights is {num_found}, and {told} in config.json",
+            f"the number of layers with weights is {num_found}, and {num_stated} in config.json",
             expected="weights and a configuration of the same model",
             remedy="check config.json, and that the step is whole: joma scan --verify",
         )
@@ -227,7 +214,7 @@ def _rows_of_weights(
     plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], progress: Progress, notes: list[str]
 ) -> Iterator[Row]:
     """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
-    wanted = [name for name in plan.measures if MEASURES[name].kind == "weights"]
+    wanted = [name for name in plan.metrics if METRICS[name].source == "weights"]
     by_tensor: dict[str, list[Projection]] = {}
     found = projections(checkpoint.config, checkpoint.tensors)
     _require_all_layers(checkpoint)
@@ -242,18 +229,7 @@ def _rows_of_weights(
             if not bool((matrices != 0).flatten(-2).any(-1).all()):
                 notes.append(f"layer {part.layer}, {part.role}: zeros, which have no rank, are left out")
                 continue
-            for measure in wanted:
-                yield from _spectra(measure, part, matrices)
-
-
-def _spectra(measure: str, part: Projection, matrices: Tensor) -> Iterator[Row]:
-    value = _SPECTRA[measure]
-    if matrices.dim() == 3:
-        for head, number in enumerate(value(matrices).tolist()):
-            yield Row(part.layer, head, part.role, None, measure, number)
-        # outputs by inputs: heads lie side by side in the columns of the output projection, below one another elsewhere
-        matrices = matrices.movedim(0, 1).flatten(1) if part.role == "output" else matrices.flatten(0, 1)
-    yield Row(part.layer, None, part.role, None, measure, float(value(matrices)))
+            yield from spectral_rows(part, matrices, wanted)
 
 
 def _rows_of_model(
@@ -261,20 +237,19 @@ def _rows_of_model(
 ) -> Iterator[Row]:
     """Attention and loss on the probe, in means over each group of sequences."""
     assert plan.probe is not None
-    with_head = "loss_nats" in plan.measures
+    with_head = "val_loss_nats" in plan.metrics
     model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
     _require_reads(model, checkpoint.config, int(plan.probe.max()))
-    groups: list[dict[tuple[int | None, str], list[Tensor]]] = [{} for _ in range(plan.num_groups)]
-    wanted = [name for name in plan.measures if MEASURES[name].kind == "attention"]
+    wanted = [name for name in plan.metrics if METRICS[name].source == "attention"]
+    found: dict[tuple[int | None, str], list[Tensor]] = {}  # one value for each sequence, of all heads
+
+    def keep(call: AttentionCall) -> None:
+        values = call.metrics()
+        for name in wanted:
+            found.setdefault((call.layer, name), []).append(values[name])
+
     for index, tokens in enumerate(plan.probe.to(plan.place)):
         progress("measuring", index, len(plan.probe))
-        found = groups[index % plan.num_groups]
-
-        def keep(call: AttentionCall, found: dict = found) -> None:
-            means = call.means()
-            for name in wanted:
-                found.setdefault((call.layer, name), []).append(means[_STATISTICS[name]])
-
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
         if index == 0 and wanted and not found:
@@ -286,18 +261,31 @@ def _rows_of_model(
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
-            found.setdefault((None, "loss_nats"), []).append(loss.double())
-    for number, found in enumerate(groups):
-        for (layer, name), values in found.items():
-            mean = torch.stack(values).mean(0)
-            if not bool(mean.isfinite().all()):
-                raise BadInput(
-                    f"{name} of layer {layer} is not finite",
-                    expected="activations that fit into float32",
-                    remedy="leave this step out",
-                )
-            for head, value in enumerate(mean.flatten().tolist()):
-                yield Row(layer, None if layer is None else head, None, number, name, value)
+            found.setdefault((None, "val_loss_nats"), []).append(loss.double())
+    for (layer, name), values in found.items():
+        yield from _rows_of_groups(layer, name, torch.stack(values), plan.num_groups)
+
+
+def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: int) -> Iterator[Row]:
+    """Rows of one metric over all sequences, and over each group of them.
+
+    Args:
+        layer: of which layer.
+        name: of the metric.
+        values: (sequences, H), or (sequences,) for a metric of the whole model.
+        num_groups: of sequences; sequence i belongs to group i modulo this.
+    """
+    if not bool(values.isfinite().all()):
+        raise BadInput(
+            f"{name} of layer {layer} is not finite",
+            expected="activations that fit into float32",
+            remedy="leave this step out",
+        )
+    groups = {f"sequences_{number}": values[number::num_groups].contiguous() for number in range(num_groups)}
+    for group, part in ({None: values} | groups).items():
+        over_all = part.amax(0) if METRICS[name].queries == "largest" else part.mean(0)
+        for head, value in enumerate(over_all.flatten().tolist()):
+            yield Row(layer, None if layer is None else head, None, name, value, group)
 
 
 def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
@@ -310,7 +298,7 @@ def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> No
             expected="a model that reads one text",
             remedy="measure its weights alone: --measure weights",
         )
-    num_known = config.get("vocab_size")
+    num_known = setting(config, "vocab_size")
     if isinstance(num_known, int) and last_token >= num_known:
         raise BadInput(
             f"the text has token {last_token}, and the model knows {num_known} tokens",

@@ -1,50 +1,26 @@
-"""One probe of a model: what is measured on a batch, and how the model is left as it was.
-
-Metric names, each a mean over the batch and its queries (``joma.measure.capture.calls.Queries``), per layer and head:
-
-    attention_entropy_nats                 entropy of the attention
-    attention_entropy_normalized           ... divided by the logarithm of the keys a query sees
-    attention_sum_of_squares               Σp²; its reciprocal is the effective number of keys
-    attention_first_token_share            share of attention on the first key
-    attention_entropy_without_first_nats   entropy of the attention to all other keys
-    attention_window_share                 share of attention on near keys, where a window is asked for
-
-and of weights:
-
-    stable_rank                            of each layer's lower MLP projection
-    stable_rank_query, …_key, …_value, …_output     of each head's part of these projections, per layer and head
-"""
+"""One probe of a model: what is measured on a batch, and how the model is left as it was."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from joma.errors import BadInput, InvalidArgument, cause_of
-from joma.journal import Row
 from joma.measure.capture.calls import AttentionCall, rounding_of_kernels
 from joma.measure.capture.kernels import observing, unwrapped
 from joma.measure.capture.transformers import is_in_view
 from joma.measure.models.families import projections
-from joma.measure.models.projections import HEAD_ROLES, Projection, Role
-from joma.measure.spectra.spectrum import stable_rank
-
-Measure = Literal["attention", "mlp_rank", "head_rank"]
-"""What a probe looks at: attention, lower MLP projections, each head's projections."""
-
-MEASURES: tuple[Measure, ...] = ("attention", "mlp_rank", "head_rank")
-_SPECTRA: dict[Measure, dict[Role, str]] = {
-    "mlp_rank": {"mlp_lower": "stable_rank"},
-    "head_rank": {role: f"stable_rank_{role}" for role in HEAD_ROLES},
-}
+from joma.measure.models.projections import Projection
+from joma.measure.models.weights import spectral_rows
+from joma.records import Row
 
 
 def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
@@ -77,49 +53,56 @@ def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = N
     return rows
 
 
-def weight_rows(model: nn.Module, measures: Collection[Measure]) -> list[Row]:
+def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
     """Measure the spectra of a model's projections.
 
     Args:
         model: of a family that ``joma.measure.models.families`` knows; wrappers are looked through.
-        measures: ``mlp_rank``, ``head_rank`` or both.
+        metrics: of weights.
+        roles: of the projections to measure.
 
     Returns:
-        Rows by layer. A matrix that has no stable rank (NaN, zeros) has none, and a warning names it.
+        Rows by layer. A matrix that has no such number (NaN, zeros) has none, and a warning names it.
 
     Raises:
         BadInput: as ``measured_projections``.
     """
     parameters = dict(unwrapped(model).named_parameters())
     rows: list[Row] = []
-    for part, metric in measured_projections(model, measures):
-        rows += _ranks(part, parameters[part.tensor], metric)
+    for part in measured_projections(model, roles):
+        try:
+            rows += spectral_rows(part, part.of(parameters[part.tensor].detach()), metrics)
+        except InvalidArgument as error:
+            warnings.warn(
+                f"joma: the {part.role} projection of layer {part.layer} ({part.tensor}) has no {metrics[0]}: "
+                f"it is {error.problem.split(' is ', 1)[-1]}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return rows
 
 
-def measured_projections(model: nn.Module, measures: Collection[Measure]) -> list[tuple[Projection, str]]:
-    """Find what measures of weights look at in a model in memory, and the names of their metrics.
+def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
+    """Find the projections with these roles in a model in memory, by layer.
 
     Args:
         model: one of transformers, of torch's encoder layers, or ours; wrappers are looked through.
-        measures: ``mlp_rank``, ``head_rank`` or both.
-
-    Returns:
-        Projections by layer, each with its metric.
+        roles: which.
 
     Raises:
-        BadInput: a model of no known family, or whose MLPs are not known by name where they are to be measured.
+        BadInput: a model of no known family, or one without projections of a role.
     """
     model = unwrapped(model)
-    metrics = {role: metric for measure in measures for role, metric in _SPECTRA.get(measure, {}).items()}
     found = projections(_configuration(model), [name for name, _ in model.named_parameters()])
-    if "mlp_rank" in measures and not any(part.role == "mlp_lower" for part in found):
+    if missing := [role for role in roles if not any(part.role == role for part in found)]:
+        there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
-            f"{type(model).__name__}, whose MLPs are not named as in any family known here (they may be experts)",
-            expected="one lower projection in each layer",
-            remedy="leave mlp_rank out; head_rank can be measured",
+            f"{type(model).__name__} has no projection {missing[0]} that is named as in any family known here "
+            "(MLPs may be experts)",
+            expected=f"some of {there}",
+            remedy=f"leave {missing[0]} out of projections",
         )
-    return [(part, metrics[part.role]) for part in found if part.role in metrics]
+    return [part for part in found if part.role in roles]
 
 
 @contextmanager
@@ -209,42 +192,26 @@ def _numbers(output: Any) -> list[Tensor]:
 
 
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
-    means = call.means(share_window)
-    found = torch.stack(list(means.values())).cpu()
+    values = call.metrics(share_window)
+    found = torch.stack(list(values.values())).cpu()
     layer, named = call.layer, call.name or "torch attention"
     if (missing := ~found.isfinite()).any():
         queries = call.queries()
-        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in means]
+        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in values]
         if is_broken := bool((missing & torch.stack(counted).cpu()).any()):
             problem = "has queries or keys that are not finite; its attention is not measured"
         else:
-            names = ", ".join(name for name, none in zip(means, missing.any(1).tolist(), strict=True) if none)
+            names = ", ".join(name for name, none in zip(values, missing.any(1).tolist(), strict=True) if none)
             problem = f"has no query in the probe batch, padding left out, that sees enough keys for {names}"
         warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
         if is_broken:
             return []
     return [
-        (layer, head, f"attention_{name}", value)
-        for name, values in zip(means, found.tolist(), strict=True)
-        for head, value in enumerate(values)
+        Row(layer, head, None, name, value)
+        for name, of_heads in zip(values, found.tolist(), strict=True)
+        for head, value in enumerate(of_heads)
         if math.isfinite(value)
     ]
-
-
-def _ranks(part: Projection, tensor: Tensor, metric: str) -> list[Row]:
-    matrices = part.of(tensor.detach())
-    try:
-        ranks = stable_rank(matrices).flatten().tolist()
-    except InvalidArgument as error:
-        warnings.warn(
-            f"joma: the {part.role} projection of layer {part.layer} ({part.tensor}) has no stable rank: "
-            f"it is {error.problem.split(' is ', 1)[-1]}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return []
-    heads = range(len(matrices)) if matrices.dim() == 3 else [None]
-    return [(part.layer, head, metric, rank) for head, rank in zip(heads, ranks, strict=True)]
 
 
 def _configuration(model: nn.Module) -> Any:

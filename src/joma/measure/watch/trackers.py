@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from joma.errors import InvalidArgument
-from joma.journal import Row
+from joma.records import Row
 
 Track = Callable[[dict[str, float], int], None]
 """Told values by name, and the step."""
@@ -15,7 +15,7 @@ Track = Callable[[dict[str, float], int], None]
 
 def tracked_values(rows: Iterable[Row]) -> dict[str, float]:
     """Name values as trackers show them: ``joma/attention_entropy/layer_03/head_07``."""
-    return {_name(layer, head, metric): value for layer, head, metric, value in rows}
+    return {_name(row): row.value for row in rows}
 
 
 def track_with(tracker: Any) -> Track:
@@ -107,13 +107,12 @@ def _add_scalars(writer: Any, values: dict[str, float], step: int) -> None:
         writer.add_scalar(name, value, step)
 
 
-def _name(layer: int | None, head: int | None, metric: str) -> str:
-    parts = ["joma", metric.removesuffix("_nats")]
-    if layer is not None:
-        parts.append(f"layer_{layer:02}")
-    if head is not None:
-        parts.append(f"head_{head:02}")
-    return "/".join(parts)
+def _name(row: Row) -> str:
+    parts = ["joma", row.metric.removesuffix("_nats"), row.projection]
+    parts += [
+        f"{axis}_{number:02}" for axis, number in (("layer", row.layer), ("head", row.head)) if number is not None
+    ]
+    return "/".join(filter(None, parts))
 
 
 def _bad(required: str, received: str, remedy: str) -> InvalidArgument:

@@ -13,18 +13,18 @@ from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
-from joma.journal import Row, append_line, line_of, read_journal, write_metrics
+from joma.journal import append_line, probe_line, read_journal
 from joma.measure.capture.kernels import unwrapped
+from joma.measure.models.families import setting
+from joma.measure.models.projections import ROLES
 from joma.measure.watch.probing import (
-    MEASURES,
-    Measure,
     arguments_of,
     attention_rows,
     measured_projections,
@@ -32,7 +32,9 @@ from joma.measure.watch.probing import (
     weight_rows,
 )
 from joma.measure.watch.trackers import Track, track_with, tracked_values
-from joma.records import Measurement
+from joma.metrics import DEFAULT, METRICS, choose_metrics
+from joma.records import Measurement, Row
+from joma.tidy import frame_of, write_frame
 
 
 def watch(
@@ -40,7 +42,8 @@ def watch(
     probe_batch: Any,
     *,
     every: int = 100,
-    measures: Measure | Collection[Measure] | None = None,
+    measures: str | Collection[str] | None = None,
+    projections: str | Collection[str] = ("mlp_lower",),
     share_window: int | None = None,
     out: str | Path | None = None,
     tracker: Any = None,
@@ -60,8 +63,9 @@ def watch(
         probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
             arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
         every: optimiser steps between probes; there is one before the first step and one after the last as well.
-        measures: of ``attention``, ``mlp_rank`` and ``head_rank``, one or several; by default attention, and the
-            stable rank of the MLPs' lower projections where the family is known.
+        measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
+            default attention, and the stable rank where the family of the model is known.
+        projections: whose weights are measured, by role: ``mlp_lower``, ``query``, ….
         share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
         tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
@@ -83,16 +87,8 @@ def watch(
     if folder is not None and folder.exists() and not folder.is_dir():
         raise _bad("out", "a folder", f"the file {folder}", "name another place")
     track = track_with(tracker) if tracker is not None and _is_first_process() else None
-    return Watch(
-        model,
-        probe_batch,
-        every=every,
-        measures=_checked_measures(model, measures),
-        share_window=share_window,
-        folder=folder,
-        track=track,
-        start=start,
-    )
+    wanted = _wanted(model, measures, (projections,) if isinstance(projections, str) else tuple(projections))
+    return Watch(model, probe_batch, every, wanted._replace(share_window=share_window), folder, track, start)
 
 
 def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +111,15 @@ def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]
     return settings
 
 
+class _Wanted(NamedTuple):
+    """What a probe measures: metrics of attention, metrics of weights and of which projections, near keys."""
+
+    attention: tuple[str, ...]
+    weights: tuple[str, ...]
+    roles: tuple[str, ...]
+    share_window: int | None = None
+
+
 class Watch:
     """A model under observation, as ``watch`` begins it; a context manager."""
 
@@ -122,16 +127,13 @@ class Watch:
         self,
         model: nn.Module,
         probe_batch: Any,
-        *,
         every: int,
-        measures: Collection[Measure],
-        share_window: int | None,
+        wanted: _Wanted,
         folder: Path | None,
         track: Track | None,
         start: int,
     ) -> None:
-        self._model, self._batch, self._every = model, probe_batch, every
-        self._measures, self._share_window = measures, share_window
+        self._model, self._batch, self._every, self._wanted = model, probe_batch, every, wanted
         self._folder, self._track = folder, track
         self._step, self._start = start, start
         self._probes: dict[int, tuple[Row, ...]] = {}
@@ -140,7 +142,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._is_measuring:
-            if "attention" in self._measures:
+            if self._wanted.attention:
                 require_same_when_seen(self._model, self._batch)
             if self._folder is not None:
                 self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
@@ -157,7 +159,7 @@ class Watch:
         finally:
             self._is_open = False
             if self._folder is not None:
-                write_metrics(self.measurements(), self._folder / "metrics.parquet")
+                write_frame(frame_of(self.measurements()), self._folder / "metrics.parquet")
 
     def step(self, number: int | None = None) -> None:
         """Say that an optimiser step is done, and probe if it is time; call it in every process.
@@ -198,11 +200,12 @@ class Watch:
             if self._folder is not None and not self._is_open:
                 what = f"{self._folder}, which is open inside the block alone"
                 raise _bad("out", "to measure inside the block", what, "move the call there, or leave `out` out")
-            rows: list[Row] = []
-            if "attention" in self._measures:
-                rows += attention_rows(self._model, self._batch, share_window=self._share_window)
-            if set(self._measures) > {"attention"} or "attention" not in self._measures:
-                rows += weight_rows(self._model, self._measures)
+            wanted, rows = self._wanted, []
+            if wanted.attention:
+                found = attention_rows(self._model, self._batch, share_window=wanted.share_window)
+                rows += [row for row in found if row.metric in wanted.attention]
+            if wanted.weights:
+                rows += weight_rows(self._model, wanted.weights, wanted.roles)
             self._keep(rows)
         return tracked_values(self._probes[self._step])
 
@@ -210,14 +213,14 @@ class Watch:
         """Everything measured so far, in the order it was taken; in the first process only."""
         run = "watched" if self._folder is None else self._folder.name
         for step, rows in self._probes.items():
-            for layer, head, metric, value in rows:
-                yield Measurement(run, step, layer, head, metric, value)
+            for row in rows:
+                yield Measurement(run, step, *row)
 
     def _keep(self, rows: list[Row]) -> None:
         if self._folder is not None:
             path = self._folder / "metrics.jsonl"
             try:
-                append_line(path, line_of(self._step, rows))
+                append_line(path, probe_line(self._step, rows))
             except OSError as error:
                 raise RunFailed(
                     f"step {self._step} could not be written to {path} ({error.strerror})",
@@ -238,7 +241,7 @@ def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
     """Keep what was measured before ``start``, in the file too."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        append_line(path, "")
+        append_line(path, b"")
         journal = read_journal(path)
     except OSError as error:
         what = f"{path.parent}, where nothing can be written ({error.strerror})"
@@ -254,7 +257,7 @@ def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
         )
     if len(kept) < len(journal.probes) or journal.damage:
         with replacing(path) as temporary:
-            temporary.write_text("".join(line_of(step, rows) for step, rows in kept.items()))
+            temporary.write_bytes(b"".join(probe_line(step, rows) for step, rows in kept.items()))
     return kept
 
 
@@ -262,23 +265,26 @@ def _counts(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _checked_measures(model: nn.Module, measures: Measure | Collection[Measure] | None) -> tuple[Measure, ...]:
-    if measures is None:
+def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tuple[str, ...]) -> _Wanted:
+    """What to measure, after a look at whether the model has it."""
+    for role in roles:
+        if role not in ROLES:
+            near = get_close_matches(str(role), ROLES, n=1, cutoff=0.0)[0]
+            raise _bad("projections", f"some of {', '.join(ROLES)}", repr(role), f"did you mean {near!r}?")
+    chosen = choose_metrics(DEFAULT if measures is None else measures, "watch")
+    attention, weights = (
+        tuple(name for name in chosen if METRICS[name].source == source) for source in ("attention", "weights")
+    )
+    if weights:
+        if not roles:
+            raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {weights[0]} out of measures")
         try:
-            measured_projections(model, ["mlp_rank"])
+            measured_projections(model, roles)
         except BadInput:
-            return ("attention",)  # the default is what this model has
-        return ("attention", "mlp_rank")
-    wanted: tuple[Any, ...] = (measures,) if isinstance(measures, str) else tuple(measures)
-    for name in wanted:
-        if name not in MEASURES:
-            near = get_close_matches(str(name), MEASURES, n=1, cutoff=0.0)[0]
-            raise _bad("measures", f"some of {', '.join(MEASURES)}", repr(name), f"did you mean {near!r}?")
-    if not wanted:
-        raise _bad("measures", f"some of {', '.join(MEASURES)}", "empty", "leave it out for the usual ones")
-    if set(wanted) != {"attention"}:
-        measured_projections(model, wanted)
-    return wanted
+            if measures is not None:
+                raise
+            weights = ()  # the default is what this model has
+    return _Wanted(attention, weights, roles)
 
 
 def _require_readable(model: nn.Module, batch: Any) -> None:
@@ -298,7 +304,7 @@ def _require_readable(model: nn.Module, batch: Any) -> None:
             )
     ids = named.get("input_ids")
     config = getattr(model, "config", None)
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = setting(config, "max_position_embeddings")
     if isinstance(ids, Tensor) and isinstance(longest, int) and 0 < longest < ids.shape[-1]:
         raise _bad(
             "probe_batch",
