@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from joma.claims.registry import Claim
+from joma.claims.claim import Claim
 from joma.claims.workspace import Workspace
 from joma.errors import BadInput, RunFailed, Unreachable
 from joma.files import write_json
@@ -92,7 +92,7 @@ def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurem
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
     start = time.perf_counter()
     try:
-        agreement = claim.evaluate(workspace)
+        agreement = claim.load()(workspace)
     except Unreachable as absence:
         return Outcome(claim, None, "", time.perf_counter() - start, skipped=str(absence))
     except (BadInput, RunFailed) as error:

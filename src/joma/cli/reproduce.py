@@ -13,8 +13,8 @@ import jsonargparse
 from jsonargparse.typing import PositiveInt
 
 if TYPE_CHECKING:
+    from joma.claims.claim import Claim
     from joma.claims.evaluation import Outcome
-    from joma.claims.registry import Claim
     from joma.claims.workspace import Workspace
 
 

@@ -29,7 +29,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def agreements(workspace):
-    return {id: all_claims()[id].evaluate(workspace) for id in IDS}
+    return {id: all_claims()[id].load()(workspace) for id in IDS}
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -19,7 +19,7 @@ def agreements(tmp_path_factory, wikitext_folder):
     patch.setenv("JOMA_DATA", str(wikitext_folder))
     patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
     workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300))
-    yield {id: all_claims()[id].evaluate(workspace) for id in IDS}
+    yield {id: all_claims()[id].load()(workspace) for id in IDS}
     patch.undo()
 
 

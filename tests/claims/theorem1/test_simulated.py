@@ -22,7 +22,7 @@ def agreements(tmp_path_factory):
     told = []
     folder: Path = tmp_path_factory.mktemp("work")
     workspace = Workspace(folder, num_seeds=3, progress=lambda what, done, total: told.append(done / total))
-    found = {claim.id: claim.evaluate(workspace) for claim in select(IDS)}
+    found = {claim.id: claim.load()(workspace) for claim in select(IDS)}
     assert told.count(1.0) == len(IDS)
     return found
 

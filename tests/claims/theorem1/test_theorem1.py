@@ -13,7 +13,7 @@ from joma.records import Verdict, agreement_from_json
 @pytest.fixture(scope="module")
 def agreements(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("work")
-    return {claim.id: claim.evaluate(Workspace(folder, num_seeds=2)) for claim in select(["theorem1"])}
+    return {claim.id: claim.load()(Workspace(folder, num_seeds=2)) for claim in select(["theorem1"])}
 
 
 @pytest.mark.parametrize("kind", ["linear", "exp"])

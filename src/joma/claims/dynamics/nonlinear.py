@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 
 from joma.charts import Chart, Curve, Mark
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import (
@@ -46,12 +45,6 @@ class _Course(NamedTuple):
         return float((self.entropy[-1] - self.lowest) / (self.entropy[0] - self.lowest))
 
 
-@claim(
-    "nonlinear.sparse_then_dense",
-    test="Entropy of softmax(v²/3) along the exact solution, for ten targets drawn from [1, 4] and a start at 0.05, up "
-    "to time 100 (5,000 steps of 0.02 in the paper's Figure 4); repeated for several draws.",
-    control="The exact solution of the linear dynamics with the same numbers as Δ.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read fall and rise of attention entropy off the exact solutions with and without the nonlinearity."""
     seeds = workspace.seeds(5)

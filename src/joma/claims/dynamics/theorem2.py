@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from joma.charts import Chart, Curve, Mark
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.linear import blow_up_time, linear_solution, winner
@@ -23,12 +22,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "theorem2",
-    test="Blow-up times from the closed form against adaptive integration of v̇ = Δ exp(v²/2) up to |v| = 6, component "
-    "by component, for random Δ and starts; and whether the predicted component comes first.",
-    control="The same formula without the erf of the start, as if every component started at 0.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare predicted and integrated blow-up times and winners over several draws."""
     errors, without_start, winners_right, by_gradient = [], [], [], []

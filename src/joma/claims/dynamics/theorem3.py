@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.problem.activations import as_activation
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -37,12 +36,6 @@ class _Mixture(NamedTuple):
     generator: torch.Generator
 
 
-@claim(
-    "theorem3",
-    test="The flow from θ₁ and θ₂ against the mean gradient over 1.2 million samples of a mixture of three isotropic "
-    "Gaussians in six dimensions, for four random v and for ReLU, tanh and GELU; the largest deviation of the three.",
-    control="The same flow without its term along the weights (θ₂ = 0), and with the gains of a linear activation.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare the predicted with the sampled flow for several mixtures."""
     exact, without_lean, linear = [], [], []

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.nonlinear import late_offset, speed_ratio_correction, speed_ratio_limit
@@ -21,13 +20,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "theorem4",
-    test="The ratio exp((μⱼ² − μₖ²)/2)(1 + Λ) against adaptive integration of both components from 0, at 40 times from "
-    "0.1 to 100, for random pairs of targets in [2, 3] and [0.5, 1.5].",
-    control="The limit alone, without the correction Λ; and the ratio of a dynamics without the factor exp(v²/2), "
-    "where attention does not feed back.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare predicted and integrated ratios of convergence over several pairs of targets."""
     pairs = [draw(seed) for seed in workspace.seeds(5)]

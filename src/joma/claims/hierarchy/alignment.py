@@ -20,7 +20,6 @@ from joma.claims.hierarchy.levels import (
     over_seeds,
     score_of,
 )
-from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.latents.alignment import alignment, alignment_matrix
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
@@ -137,15 +136,6 @@ class Seen:
         return gain(self.shuffled[:, 1], self.shuffled[:, 0])
 
 
-@claim(
-    "hierarchy.alignment",
-    test="Decoders with as many layers as there are levels of latents learn the label of a latent tree, and of a "
-    "random hierarchy with alternative member sets. On fresh samples the hidden units of layer s (largest over "
-    "positions) are matched one-to-one with the latents of level s on one half and scored on the other. The deciding "
-    "number is the gain over the same network before training, mean over levels, smaller of the two laws.",
-    control="The same network trained as long on labels that have nothing to do with the tokens; latents shuffled "
-    "across samples. Of both the larger of the two laws.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Learn two laws, with their labels and with unrelated ones, and look for the latents in the hidden units."""
     sizes = SIZES[workspace.profile]

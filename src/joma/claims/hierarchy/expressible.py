@@ -10,7 +10,6 @@ import numpy as np
 from joma.charts import Chart, Role
 from joma.claims.hierarchy.levels import accuracy, curve_of, level_by_level, over_seeds, score_of, untrained
 from joma.claims.hierarchy.table1 import CORNER, NUM_SEEDS, SIZES, every_input, recipe
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.expressive.counts import count_small
 from joma.expressive.separable import one_layer_fewer
@@ -51,13 +50,6 @@ class Written:
     worst_unit_error: float
 
 
-@claim(
-    "hierarchy.expressible",
-    test="Write down the weights of a decoder for a hierarchy of hierarchy.table1's setting whose classes can be told "
-    "apart, show it every class, and match hidden units of each layer one-to-one with the latents of its level.",
-    control="The same units with the latents of another hierarchy of the same sizes (shown its inputs, most units "
-    "would never be active), and the untrained network of hierarchy.table1, which has many more units.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Write decoders down, look at them, and hold beside them what training finds in the same hierarchies."""
     seeds = workspace.seeds(NUM_SEEDS)

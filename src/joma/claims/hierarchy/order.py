@@ -20,7 +20,6 @@ from joma.claims.hierarchy.association import (
     movement_of,
     rank_correlation,
 )
-from joma.claims.registry import claim
 from joma.claims.text.networks import Course
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree, digest
@@ -75,15 +74,6 @@ class Predictions(NamedTuple):
     news: PairTable
 
 
-@claim(
-    "hierarchy.order",
-    test="Decoders learn the label of latent trees whose polarities differ from edge to edge, with tokens in random "
-    "order, so that each can be the last one, the query. For each query the other tokens are ranked by how far its "
-    "attention logits in the first layer have moved when the held-out loss has come half of its way; Spearman "
-    "correlation with co-occurrence by sum–product, averaged over queries. Beside it the one-layer flow, one query at "
-    "a time, on the same trees: for the label, and with the constant gradient that the theory assumes.",
-    control="The prediction of a tree with its leaves in random places, and the logits of the untrained network.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Rank tokens in trained decoders and in one-layer flows, and compare with co-occurrence."""
     sizes = SIZES[workspace.profile]

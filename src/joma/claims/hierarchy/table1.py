@@ -20,7 +20,6 @@ from joma.claims.hierarchy.levels import (
     score_of,
     untrained,
 )
-from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.latents.alignment import Alignment, alignment, correlations
 from joma.problem.combinatorial import Combinatorial, ambiguous_labels, random_hierarchy
@@ -105,13 +104,6 @@ def paper_score(found: Alignment) -> float:
     return score_of(found.in_sample)
 
 
-@claim(
-    "hierarchy.table1",
-    test="The paper's setting: decoders learn the class of a combinatorial hierarchy, one input for each class; in "
-    "each layer the best hidden unit (largest over positions) of every latent of its level is chosen and scored on "
-    "these inputs; mean over latents and levels.",
-    control="The same networks before training.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Score trained and untrained networks as the paper does."""
     sizes, seeds = SIZES[workspace.profile], workspace.seeds(NUM_SEEDS)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -67,13 +66,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "theorem5",
-    test="Draw samples of binary trees for four settings of (ρ, ρ₀, L), one of them with negative ρ, and both signs of "
-    "the label; compare how often a token is there, given another one, with the formula, for every height of their "
-    "common ancestor, in standard errors; take the largest deviation.",
-    control="The formula with the common ancestor one level too high, and with the label's sign flipped.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare formula, sum–product and samples over several draws."""
     seeds, num = workspace.seeds(5), NUM_SAMPLES[workspace.profile]

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from joma.charts import Chart
-from joma.claims.registry import claim
 from joma.claims.series.subject import NUM_ORDERS, RANK, Subject, in_random_order, smallest
 from joma.claims.series.subjects import subjects
 from joma.claims.text.networks import Course
@@ -28,14 +27,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "series.rank_drop_and_rebound",
-    test="Stable rank of the MLP's lower layer over the series of series.sparse_then_dense, from the first step on; "
-    "every layer's fall and rise are read off where the other seeds say the bottom is.",
-    control="The same curves with their saved steps in random order, and the same weights with the entries of every "
-    "matrix shuffled: as strong, but without structure.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, layer by layer."""
     found = subjects(workspace)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart, Mark
-from joma.claims.registry import claim
 from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, smallest
 from joma.claims.series.subjects import subjects
 from joma.claims.text.networks import Course
@@ -22,15 +21,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "series.sparse_then_dense",
-    test="A GPT-NeoX (laid out as Pythia) and an OPT model learn real text; their saved steps are read from the files "
-    "as any series is. Every layer's fall and rise of attention entropy on held-out text are read off, from the step "
-    "on at which the model beats word frequencies, where the other seeds say the bottom is. With --profile full: "
-    "series published on the hub; skipped where there is no network.",
-    control="The same curves with their saved steps in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far attention entropy falls and comes back, layer by layer, in every family."""
     found = subjects(workspace)

@@ -10,7 +10,6 @@ import torch
 
 from joma.arrays import REAL
 from joma.charts import Chart
-from joma.claims.registry import claim
 from joma.claims.text.networks import Course, Variant, course, frequencies_learned, probe_groups, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Profile, Workspace
@@ -36,15 +35,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "text.mechanism",
-    test="The network of text.sparse_then_dense is trained again without the nonlinearity that the theory makes "
-    "responsible, from the same initial weights. If the theory's reason is the reason, entropy falls but does not "
-    "come back.",
-    control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
-    "sequences against that on the other half.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare the recovery of attention entropy with and without parts of the network, seed by seed."""
     names = ABLATIONS[workspace.profile]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.registry import claim
 from joma.claims.text.networks import Course, Variant, course, estimate, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Workspace
@@ -22,12 +21,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "text.rank_drop",
-    test="Stable rank of the MLP's lower layer over the runs of text.sparse_then_dense; fall and rise read as there.",
-    control="The same curves with their probes in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, with and without the nonlinearity."""
     full_runs, linear_runs = trained(workspace, [Variant(), Variant("linear MLP")])

@@ -7,7 +7,6 @@ import torch
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
-from joma.claims.registry import claim
 from joma.claims.text.networks import (
     Course,
     Variant,
@@ -36,14 +35,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "text.sparse_then_dense",
-    test="Attention entropy on held-out text is probed over training in a decoder as in the paper's Figure 6. Every "
-    "seed's fall and rise are read off where the best fall-then-rise fit of the other seeds has its bottom, so that "
-    "no probe is picked by hand and noise that differs between seeds cancels.",
-    control="The same curves with their probes in random order, and the same network on words in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Train on real and on shuffled words and compare how far attention entropy falls and comes back."""
     full, shuffled, informed = trained(

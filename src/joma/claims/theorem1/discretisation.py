@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
+from joma.claims.theorem1 import ADAM_RATES, SGD_RATES
 from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, model_of, per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
@@ -16,20 +16,12 @@ from joma.records import Agreement, Control, Criterion, Finding
 from joma.simulate.descent import descent
 from joma.simulate.trajectory import Trajectory
 
-SGD_RATES = (0.1, 0.0316, 0.01, 0.00316, 0.001)
 DURATION = 4.0
-ADAM_RATES = (0.01, 0.00316, 0.001)
 ADAM_PATH = 0.5
 MATCH_RATE, MATCH_STEPS = 0.02, 2000
 SETTING = f"exp attention, tanh, {N_CONTEXT} tokens, {N_HIDDEN} hidden units, all samples in every step"
 
 
-@claim(
-    "discretisation.sgd",
-    test=f"Gradient descent over one training time with learning rates from {SGD_RATES[-1]:g} to {SGD_RATES[0]:g}; "
-    "slope of ln(drift of the invariant) against ln(learning rate).",
-    control="The same slope for Adam, at equal learning rate × steps.",
-)
 def sgd(workspace: Workspace) -> Agreement:
     """First order in the step: slope 1."""
     seeds = list(workspace.seeds(3))
@@ -72,12 +64,6 @@ def sgd(workspace: Workspace) -> Agreement:
     )
 
 
-@claim(
-    "discretisation.adam",
-    test="Drift of the invariant under Adam, relative to the motion of the logits, at the smallest of "
-    f"{len(ADAM_RATES)} learning rates ({ADAM_RATES[-1]:g}).",
-    control="Plain gradient descent, and descent with momentum, when the logits have moved as far.",
-)
 def adam(workspace: Workspace) -> Agreement:
     """Adam's steps are not along one gradient."""
     seeds = list(workspace.seeds(5))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Role
-from joma.claims.registry import claim
+from joma.claims.theorem1 import PERTURBATIONS
 from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of, per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
@@ -21,7 +21,6 @@ from joma.simulate.flow import flow
 from joma.simulate.trajectory import Trajectory
 from joma.theory.embeddings import almost_orthogonal_correction, coherence, uncorrected_error_bound
 
-SIZES = (0.005, 0.015, 0.05, 0.15)
 TIMES = torch.linspace(0, 8, 801, dtype=REAL)
 CRITERION = Criterion(
     "error of the logits, relative to their motion, at the largest coherence",
@@ -42,20 +41,14 @@ class _Errors:
     bound: Float[torch.Tensor, " P"]
 
 
-@claim(
-    "embeddings.almost_orthogonal",
-    test="Gradient flow with exp attention and embeddings perturbed away from orthonormal ones by "
-    f"{len(SIZES)} sizes; error of the logits that Theorem 1 with the correction expects of the weights.",
-    control="Theorem 1 without the correction, at the largest and at the smallest coherence.",
-)
 def almost_orthogonal(workspace: Workspace) -> Agreement:
     """z − z(0) = Theorem 1's plus two integrals."""
     seeds = list(workspace.seeds(3))
     errors = []
-    for done, size in enumerate(SIZES):
-        workspace.progress(f"gradient flow, perturbation {size:g}", done, len(SIZES))
+    for done, size in enumerate(PERTURBATIONS):
+        workspace.progress(f"gradient flow, perturbation {size:g}", done, len(PERTURBATIONS))
         errors.append(_errors(size, seeds))
-    workspace.progress("gradient flow", len(SIZES), len(SIZES))
+    workspace.progress("gradient flow", len(PERTURBATIONS), len(PERTURBATIONS))
     coherences = torch.stack([entry.coherence for entry in errors])
     uncorrected = torch.stack([entry.uncorrected for entry in errors])
     corrected = torch.stack([entry.corrected for entry in errors])

@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Role
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.problem.attention import AttentionKind
 from joma.problem.classes import classification_data, gaussian_classes, random_parameters
@@ -25,12 +24,6 @@ TIMES = torch.cat([torch.zeros(1, dtype=REAL), torch.logspace(-1, 1.6, 27, dtype
 SMOOTH = ("identity", "tanh", "gelu", "softplus")
 SOLVER = Adaptive(tolerance=1e-10)
 KINK_STEPS = (0.2, 0.05)
-TEST = (
-    "Integrate the gradient flow of a classifier with softmax cross-entropy loss and a trained upper layer "
-    "(DOP853, tolerance 1e-10) for four smooth activations; take the largest drift of the invariant over tokens and "
-    "times, relative to how far the attention's side of it moved."
-)
-CONTROL = "The same with token embeddings that are not orthonormal (random unit vectors), which the theorem excludes."
 CRITERION = Criterion(
     "largest drift of the invariant, relative to the motion of the logits",
     "<=",
@@ -40,13 +33,11 @@ CRITERION = Criterion(
 )
 
 
-@claim("theorem1.linear", test=TEST, control=CONTROL)
 def linear(workspace: Workspace) -> Agreement:
     """Linear attention, z² − Σ v²."""
     return _agreement(workspace, "linear")
 
 
-@claim("theorem1.exp", test=TEST, control=CONTROL)
 def exponential(workspace: Workspace) -> Agreement:
     """Exponential attention, z − Σ v²/2T."""
     return _agreement(workspace, "exp")

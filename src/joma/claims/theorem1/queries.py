@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
+from joma.claims.theorem1 import N_QUERIES
 from joma.claims.theorem1.flow import (
     N_CONTEXT,
     N_HIDDEN,
@@ -26,7 +26,6 @@ from joma.simulate.flow import flow
 from joma.simulate.trajectory import Trajectory
 from joma.theory.invariants import invariant_residual
 
-N_QUERIES = 3
 KINDS: tuple[AttentionKind, ...] = ("linear", "exp")
 CRITERION = Criterion(
     "largest drift of the invariant, relative to the motion of the logits",
@@ -36,12 +35,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "theorem1.several_queries",
-    test=f"The gradient flow of theorem1.linear and theorem1.exp (tanh) with {N_QUERIES} queries that share the MLP; "
-    "drift of the invariant whose logits are summed over queries.",
-    control="The invariant of one query with the same weights, as if there were no others.",
-)
 def several_queries(workspace: Workspace) -> Agreement:
     """Σₘ z⁽ᵐ⁾ − Σ v²/2 (exp) and Σₘ (z⁽ᵐ⁾)² − Σ v² (linear)."""
     seeds = list(workspace.seeds(3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
 from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, TIMES, model_of, on_log_axis, per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.attention import ATTENTION_KINDS, AttentionKind
@@ -21,12 +20,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "reduced_equals_full",
-    test="Gradient flow of weights and logits together, and of the weights alone with the logits from Theorem 1, for "
-    "linear and exp attention (tanh, softmax cross-entropy, trained upper layer).",
-    control="The same with softmax attention, for which Theorem 1 is an approximation.",
-)
 def reduced_equals_full(workspace: Workspace) -> Agreement:
     """V alone against (W, z)."""
     seeds = list(workspace.seeds(3))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark, Role
-from joma.claims.registry import claim
+from joma.claims.theorem1 import LEARNT, TEMPERATURE
 from joma.claims.theorem1.flow import per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.classes import classification_data, gaussian_classes, random_parameters
@@ -21,9 +21,8 @@ from joma.simulate.flow import Adaptive, flow
 from joma.simulate.trajectory import Trajectory
 from joma.theory.invariants import expected_logits
 
-N_CONTEXT, N_CLASSES, N_HIDDEN, N_SAMPLES, LENGTH, TEMPERATURE = 40, 4, 16, 1024, 20, 0.5
+N_CONTEXT, N_CLASSES, N_HIDDEN, N_SAMPLES, LENGTH = 40, 4, 16, 1024, 20
 LEARNING_RATE, BATCH, NUM_STEPS, EVERY = 0.1, 64, 2000, 100
-LEARNT = 0.9
 CLUSTERED, COVERING = 0.2, 1.0
 Curves = Float[torch.Tensor, "T P"]
 
@@ -52,14 +51,6 @@ class _Run:
         return per_seed(curve.gather(0, last.unsqueeze(0)).squeeze(0))
 
 
-@claim(
-    "theorem1.softmax",
-    test=f"The paper's Figure 2 setting: classes with Gaussian-shaped token distributions, softmax attention with "
-    f"temperature {TEMPERATURE:g}, SGD. Correlation over tokens (means removed) between the change of the simulated "
-    f"logits and the change that the formula expects of the weights with b̄ held at its starting value, averaged over "
-    f"the training until the loss has made {LEARNT:.0%} of its way down.",
-    control="Each of the formula's two terms alone, and the whole formula with its tokens permuted.",
-)
 def softmax(workspace: Workspace) -> Agreement:
     """Softmax attention, z − (1/2T) Σ (v² − ‖v‖² b̄)."""
     seeds = list(workspace.seeds(4))
