@@ -7,10 +7,10 @@ claim held against the evidence: measured value, control, criterion, and the ver
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from joma.charts import Chart, chart_from_json
 
@@ -70,6 +70,11 @@ class Estimate:
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"an estimate needs at least one value and all of them finite, got {self.values}")
+
+    @classmethod
+    def of(cls, values: Iterable[SupportsFloat], unit: str = "") -> Estimate:
+        """One value for each seed, from a list, an array or a tensor."""
+        return cls(tuple(float(value) for value in values), unit)
 
     @property
     def num(self) -> int:

@@ -15,7 +15,7 @@ from joma.claims.text.networks import (
     frequencies_learned,
     study,
     trained,
-    unigram_loss,
+    unigram_nats,
 )
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.errors import RunFailed
@@ -27,13 +27,14 @@ def tokens(train, held_out, size):
     return Tokens("test", "test", torch.tensor(train), torch.tensor(held_out), words, "digest", 0.0)
 
 
-def test_unigram_loss_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(tolerance):
+def test_unigram_nats_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(tolerance):
     text = tokens(list(range(8)) * 1000, list(range(8)) * 10, 8)
-    assert unigram_loss(text) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
+    assert unigram_nats(text, text.held_out) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
 
 
-def test_unigram_loss_survives_words_that_training_never_showed():
-    assert math.isfinite(unigram_loss(tokens([0, 1] * 50, [2, 2, 2], 3)))
+def test_unigram_nats_survives_words_that_training_never_showed():
+    text = tokens([0, 1] * 50, [2, 2, 2], 3)
+    assert math.isfinite(unigram_nats(text, text.held_out))
 
 
 def test_a_course_can_be_cut_and_shuffled():

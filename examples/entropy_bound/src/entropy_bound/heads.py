@@ -48,20 +48,20 @@ def evaluate(workspace: Workspace) -> Agreement:
     sizes, seeds = SIZES[workspace.profile], workspace.seeds(5)
     laws = [tree(sizes, seed) for seed in seeds]
     runs = workspace.train_on([(recipe(law, sizes, seed), law) for law, seed in zip(laws, seeds, strict=True)])
-    differences: dict[float, list[float]] = {1.0: [], 0.5: []}
+    differences: dict[float, list[Tensor]] = {1.0: [], 0.5: []}
     heights, shares = [], []
     for run, law in zip(runs, laws, strict=True):
         found = queries(run.decoder(), seeded_samples(law, 256, seed=run.recipe.seed, shuffled=True).tokens)
         for scale, smallest in differences.items():
             above = [entropy - bound(scale * norm, num_keys) for num_keys, (norm, entropy) in found.items()]
-            smallest.append(float(torch.cat(above).min()))
+            smallest.append(torch.cat(above).min())
         num_keys = max(found)
         norm, entropy = found[num_keys]
         least = bound(norm, num_keys)
-        heights.append(float((entropy - least).mean()))
-        shares.append(float(((entropy - least) / (math.log(num_keys) - least)).mean()))
-    measured, half = (Estimate(tuple(values), "nats") for values in differences.values())
-    height, share = Estimate(tuple(heights), "nats"), Estimate(tuple(shares))
+        heights.append((entropy - least).mean())
+        shares.append(((entropy - least) / (math.log(num_keys) - least)).mean())
+    measured, half = (Estimate.of(values, "nats") for values in differences.values())
+    height, share = Estimate.of(heights, "nats"), Estimate.of(shares)
     kept = "is never" if CRITERION.met_by(measured) else f"is up to {-measured.mean:.2g} nats"
     broken = "is broken" if CRITERION.met_by(half) is False else "may hold as well"
     return Agreement(

@@ -53,8 +53,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     sparsest = [sparsest_time(targets(seed), START, GAIN) for seed in seeds]
     return Agreement(
         CRITERION,
-        _estimate([course.recovery for course in nonlinear]),
-        (Control("linear MLP", _estimate([course.recovery for course in linear])),),
+        Estimate.of([course.recovery for course in nonlinear]),
+        (Control("linear MLP", Estimate.of([course.recovery for course in linear])),),
         conclusion=_conclusion(nonlinear, linear),
         findings=_findings(nonlinear, linear, sparsest),
         charts=(_entropy_chart(nonlinear, linear, sparsest[0]), _component_chart(sparsest[0])),
@@ -96,25 +96,21 @@ def _linear(delta: torch.Tensor) -> _Course:
     return _Course(entropy, float(entropy.min()))
 
 
-def _estimate(values: list[float], unit: str = "") -> Estimate:
-    return Estimate(tuple(values), unit)
-
-
 def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sparsest]) -> tuple[Finding, ...]:
     first = nonlinear[0]
     stepped = stepped_entropy(targets(0))
     return (
-        Finding("entropy at the start", _estimate([float(course.entropy[0]) for course in nonlinear], "nats")),
-        Finding("lowest entropy", _estimate([course.lowest for course in nonlinear], "nats")),
+        Finding("entropy at the start", Estimate.of([float(course.entropy[0]) for course in nonlinear], "nats")),
+        Finding("lowest entropy", Estimate.of([course.lowest for course in nonlinear], "nats")),
         Finding(
-            "steps until attention is sparsest", _estimate([float(entry.time) / STEP for entry in sparsest], "steps")
+            "steps until attention is sparsest", Estimate.of([float(entry.time) / STEP for entry in sparsest], "steps")
         ),
-        Finding("last entropy", _estimate([float(course.entropy[-1]) for course in nonlinear], "nats")),
-        Finding("last entropy, linear MLP", _estimate([float(course.entropy[-1]) for course in linear], "nats")),
-        Finding("lowest entropy, the paper's draw", _estimate([first.lowest], "nats")),
+        Finding("last entropy", Estimate.of([float(course.entropy[-1]) for course in nonlinear], "nats")),
+        Finding("last entropy, linear MLP", Estimate.of([float(course.entropy[-1]) for course in linear], "nats")),
+        Finding("lowest entropy, the paper's draw", Estimate.of([first.lowest], "nats")),
         Finding(
             "what explicit steps get wrong, the paper's draw",
-            _estimate([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
+            Estimate.of([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
             "largest difference in entropy from the exact solution",
         ),
     )

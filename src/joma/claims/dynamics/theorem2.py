@@ -33,17 +33,17 @@ def evaluate(workspace: Workspace) -> Agreement:
         without_start.append(_largest(np.log(math.sqrt(math.pi / 2) / np.abs(delta) / measured)))
         winners_right.append(float(winner(delta, v0) == np.argmin(measured)))
         by_gradient.append(float(np.argmax(np.abs(delta)) == np.argmin(measured)))
-    first = _estimate(errors)
+    first = Estimate.of(errors)
     return Agreement(
         CRITERION,
         first,
-        (Control("without the start", _estimate(without_start)),),
+        (Control("without the start", Estimate.of(without_start)),),
         conclusion=f"Blow-up times follow from gradient and start to {first.mean:.1e}; the component with the earliest "
         f"one is the first to run away in {np.mean(winners_right):.0%} of the draws, while the one with the largest "
         f"gradient is in {np.mean(by_gradient):.0%}: a head start counts.",
         findings=(
-            Finding("predicted winner comes first", _estimate(winners_right), "1 where it does"),
-            Finding("component with the largest |Δ| comes first", _estimate(by_gradient), "1 where it does"),
+            Finding("predicted winner comes first", Estimate.of(winners_right), "1 where it does"),
+            Finding("component with the largest |Δ| comes first", Estimate.of(by_gradient), "1 where it does"),
         ),
         charts=(_chart(),),
         notes=(f"{NUM_COMPONENTS} components per draw, |Δ| in [0.5, 2], |start| in [0.2, 0.8], signs at random.",),
@@ -73,10 +73,6 @@ def integrated_blow_up(delta: float, v0: float) -> float:
 
 def _largest(error: np.ndarray) -> float:
     return float(np.abs(error).max())
-
-
-def _estimate(values: list[float]) -> Estimate:
-    return Estimate(tuple(values))
 
 
 def _chart() -> Chart:

@@ -48,17 +48,19 @@ def evaluate(workspace: Workspace) -> Agreement:
         exact.append(max(values[-1] for values in by_activation.values()))
         without_lean.append(max(_share(mixture, _without_lean(mixture, name) - sampled[name]) for name in ACTIVATIONS))
         linear.append(max(_share(mixture, _predicted(mixture, "identity") - sampled[name]) for name in ACTIVATIONS))
-    measured = _estimate(exact)
+    measured = Estimate.of(exact)
     return Agreement(
         CRITERION,
         measured,
         (
-            Control("without the term along the weights", _estimate(without_lean)),
-            Control("gains of a linear activation", _estimate(linear)),
+            Control("without the term along the weights", Estimate.of(without_lean)),
+            Control("gains of a linear activation", Estimate.of(linear)),
         ),
         conclusion=f"The flow under uniform attention is that of Theorem 3 up to {measured.mean:.1%}, which is what "
         "sampling leaves open; the activation enters through two numbers for each centre and nothing else.",
-        findings=tuple(Finding(f"deviation with {name}", _estimate(values)) for name, values in by_activation.items()),
+        findings=tuple(
+            Finding(f"deviation with {name}", Estimate.of(values)) for name, values in by_activation.items()
+        ),
         charts=(_chart(draw(0)),),
         notes=("Gaussian noise of standard deviation 1 around each centre; gradients and centres normal.",),
     )
@@ -101,10 +103,6 @@ def _share(mixture: _Mixture, error: torch.Tensor) -> float:
     lengths = mixture.centres.norm(dim=-1) + NOISE
     parts = (mixture.weights * mixture.gradients.abs() * lengths).sum()
     return float(error.square().sum(dim=-1).mean().sqrt() / parts)
-
-
-def _estimate(values: list[float]) -> Estimate:
-    return Estimate(tuple(values))
 
 
 def _chart(mixture: _Mixture) -> Chart:

@@ -31,22 +31,22 @@ def evaluate(workspace: Workspace) -> Agreement:
     ]
     plain = [_largest(np.log(limit / ratio)) for limit, ratio in zip(limits, integrated, strict=True)]
     no_feedback = [_largest(np.log(limit)) for limit in limits]
-    exact = Estimate(tuple(_largest(np.log(p / ratio)) for p, ratio in zip(predicted, integrated, strict=True)))
+    exact = Estimate.of(_largest(np.log(p / ratio)) for p, ratio in zip(predicted, integrated, strict=True))
     late = [ratio[-1] / limit - 1 for ratio, limit in zip(integrated, limits, strict=True)]
     law = [late_correction(j, k) for j, k in pairs]
     return Agreement(
         CRITERION,
         exact,
         (
-            Control("without the correction Λ", Estimate(tuple(plain))),
-            Control("dynamics without feedback, where the ratio is 1", Estimate(tuple(no_feedback))),
+            Control("without the correction Λ", Estimate.of(plain)),
+            Control("dynamics without feedback, where the ratio is 1", Estimate.of(no_feedback)),
         ),
         conclusion=f"The ratio follows to {exact.mean:.1e} at all times. It does tend to the limit of Theorem 4, but "
         f"slowly: at time {TIMES[-1]:.0f} it is still off by {np.mean(np.abs(late)):.1e}, as (cₖ − cⱼ)/(t − cₖ) says, "
         f"and by a factor of {np.exp(np.mean(plain)):.1f} before.",
         findings=(
-            Finding("correction Λ at the last time, integrated", Estimate(tuple(late))),
-            Finding("correction Λ at the last time, late law", Estimate(tuple(law))),
+            Finding("correction Λ at the last time, integrated", Estimate.of(late)),
+            Finding("correction Λ at the last time, late law", Estimate.of(law)),
         ),
         charts=(_chart(pairs[0], integrated[0], predicted[0], limits[0]),),
         notes=("Integrated in ln(μ − v), where no digits of the distance to the target are lost.",),

@@ -17,7 +17,6 @@ from joma.claims.hierarchy.levels import (
     curve_of,
     gain,
     level_by_level,
-    over_seeds,
     score_of,
 )
 from joma.claims.workspace import Profile, Workspace
@@ -25,7 +24,7 @@ from joma.measure.latents.alignment import alignment, alignment_matrix
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import LatentTree, Law, Samples, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
-from joma.records import Agreement, Control, Criterion, Finding, Verdict
+from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
 from joma.theory.labels import label_posterior
 from joma.train.decoder import seed_of
 from joma.train.hidden import pooled_hidden
@@ -151,14 +150,14 @@ def evaluate(workspace: Workspace) -> Agreement:
         pairs = [(next(runs), next(runs)) for _ in seeds]
         workspace.progress(f"alignment with the latents of the {subject.name}", len(seen), len(laws))
         seen.append(_look(subject, of_subject, pairs, sizes))
-    measured = over_seeds(np.min([part.gains().mean(1) for part in seen], axis=0))
+    measured = Estimate.of(np.min([part.gains().mean(1) for part in seen], axis=0))
     controls = (
         Control(
-            "trained on unrelated labels", over_seeds(np.max([part.gains_apart().mean(1) for part in seen], axis=0))
+            "trained on unrelated labels", Estimate.of(np.max([part.gains_apart().mean(1) for part in seen], axis=0))
         ),
         Control(
             "latents shuffled across samples",
-            over_seeds(np.max([part.gains_shuffled().mean(1) for part in seen], axis=0)),
+            Estimate.of(np.max([part.gains_shuffled().mean(1) for part in seen], axis=0)),
         ),
     )
     agreement = partial(
@@ -263,12 +262,12 @@ def _findings(seen: Seen) -> list[Finding]:
     found = [
         Finding(
             f"{name}: accuracy",
-            over_seeds([accuracy(run) for run in seen.runs]),
+            Estimate.of([accuracy(run) for run in seen.runs]),
             f"guessing gives {1 / num_labels:.3f}",
         )
     ]
     if seen.ceilings:
-        found.append(Finding(f"{name}: highest accuracy there is", over_seeds(seen.ceilings), "Bayes, by sum–product"))
+        found.append(Finding(f"{name}: highest accuracy there is", Estimate.of(seen.ceilings), "Bayes, by sum–product"))
     for level in range(seen.course.shape[2]):
         of_level = {
             "gain": seen.gains(),
@@ -279,12 +278,12 @@ def _findings(seen: Seen) -> list[Finding]:
             "score corrected for chance": seen.corrected,
             "p-value": seen.p_values,
         }
-        found += [Finding(f"{name}, level {level}: {what}", over_seeds(by[:, level])) for what, by in of_level.items()]
+        found += [Finding(f"{name}, level {level}: {what}", Estimate.of(by[:, level])) for what, by in of_level.items()]
         own, others = _own_and_others(seen, level)
         found.append(
             Finding(
                 f"{name}, level {level}: gain in layer {level} minus the best of the others",
-                over_seeds(own - others),
+                Estimate.of(own - others),
                 "above 0 where the level is found in its own layer",
             )
         )
@@ -364,7 +363,7 @@ def _where(seen: Seen) -> str:
     words = []
     for level in range(seen.course.shape[2]):
         own, others = _own_and_others(seen, level)
-        low, high = over_seeds(own - others).interval
+        low, high = Estimate.of(own - others).interval
         place = "better" if low > 0 else "worse" if high < 0 else "not measurably better or worse"
         words.append(f"level {level} {place} in its own layer than in another")
     return f"in the {seen.subject.name}, training finds {' and '.join(words)}"

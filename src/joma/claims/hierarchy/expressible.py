@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from joma.charts import Chart, Role
-from joma.claims.hierarchy.levels import accuracy, curve_of, level_by_level, over_seeds, score_of, untrained
+from joma.claims.hierarchy.levels import accuracy, curve_of, level_by_level, score_of, untrained
 from joma.claims.hierarchy.table1 import CORNER, NUM_SEEDS, SIZES, every_input, recipe
 from joma.claims.workspace import Workspace
 from joma.expressive.counts import count_small
 from joma.expressive.separable import one_layer_fewer
 from joma.expressive.weights import Needs, check_expressive, expressive_decoder, needs
 from joma.problem.combinatorial import Combinatorial
-from joma.records import Agreement, Control, Criterion, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.train.decoder import Decoder
 from joma.train.run import Run
 
@@ -62,10 +62,10 @@ def evaluate(workspace: Workspace) -> Agreement:
     before = [_scores(untrained(run), part.law, part.law) for run, part in zip(runs, written, strict=True)]
     return Agreement(
         CRITERION,
-        over_seeds([np.mean(part.own) for part in written]),
+        Estimate.of([np.mean(part.own) for part in written]),
         (
-            Control("latents of another hierarchy", over_seeds([np.mean(part.other) for part in written])),
-            Control("untrained network with more units", over_seeds([np.mean(scores) for scores in before])),
+            Control("latents of another hierarchy", Estimate.of([np.mean(part.other) for part in written])),
+            Control("untrained network with more units", Estimate.of([np.mean(scores) for scores in before])),
         ),
         conclusion=_conclusion(written, trained, before),
         findings=_findings(written, runs, trained, before),
@@ -111,21 +111,23 @@ def _findings(
     small = count_small(SMALL)
     clear = small.hierarchies - small.ambiguous
     return (
-        Finding("accuracy", over_seeds([part.accuracy for part in written]), "share of all classes"),
-        Finding("worst error of a unit", over_seeds([part.worst_unit_error for part in written]), "from 0 or 1"),
-        Finding("layers needed", over_seeds([part.size.num_layers for part in written])),
-        Finding("width needed", over_seeds([part.size.width for part in written])),
-        Finding("hidden units needed", over_seeds([part.size.feed_forward for part in written]), "the most of a layer"),
-        Finding("heads needed", over_seeds([part.size.num_heads for part in written])),
-        Finding("one layer fewer would do", over_seeds([part.possible for part in fewer]), "share; uniform attention"),
+        Finding("accuracy", Estimate.of([part.accuracy for part in written]), "share of all classes"),
+        Finding("worst error of a unit", Estimate.of([part.worst_unit_error for part in written]), "from 0 or 1"),
+        Finding("layers needed", Estimate.of([part.size.num_layers for part in written])),
+        Finding("width needed", Estimate.of([part.size.width for part in written])),
+        Finding(
+            "hidden units needed", Estimate.of([part.size.feed_forward for part in written]), "the most of a layer"
+        ),
+        Finding("heads needed", Estimate.of([part.size.num_heads for part in written])),
+        Finding("one layer fewer would do", Estimate.of([part.possible for part in fewer]), "share; uniform attention"),
         Finding(
             f"{small.shape}, all {clear:,} unambiguous hierarchies: one layer is too few",
-            over_seeds([small.front_layer / clear]),
+            Estimate.of([small.front_layer / clear]),
             "share, by exhaustive search; levels are one",
         ),
-        Finding("trained on the same hierarchy: accuracy", over_seeds([accuracy(run) for run in runs])),
-        Finding("trained on the same hierarchy: score", over_seeds([np.mean(scores) for scores in trained])),
-        Finding("gap: what can be expressed minus what training finds", over_seeds(gaps)),
+        Finding("trained on the same hierarchy: accuracy", Estimate.of([accuracy(run) for run in runs])),
+        Finding("trained on the same hierarchy: score", Estimate.of([np.mean(scores) for scores in trained])),
+        Finding("gap: what can be expressed minus what training finds", Estimate.of(gaps)),
     )
 
 

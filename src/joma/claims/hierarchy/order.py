@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,15 +92,15 @@ def evaluate(workspace: Workspace) -> Agreement:
     untrained = [rank_correlation(seen.logits[0], table) for seen, table in zip(decoders, together, strict=True)]
     halves = [run.snapshots()[seen.half_way] for run, seen in zip(runs, decoders, strict=True)]
     findings = (
-        Finding("decoder: when half of the loss is gone", _estimate(halves, "steps")),
+        Finding("decoder: when half of the loss is gone", Estimate.of(halves, "steps")),
         *_findings(decoders, flows, expected),
     )
     return Agreement(
         CRITERION,
         measured,
         (
-            Control(f"leaves in random places (mean of {NUM_ORDERS})", _estimate(np.mean(elsewhere, axis=0))),
-            Control("logits of the untrained network", _estimate(untrained)),
+            Control(f"leaves in random places (mean of {NUM_ORDERS})", Estimate.of(np.mean(elsewhere, axis=0))),
+            Control("logits of the untrained network", Estimate.of(untrained)),
         ),
         conclusion=_conclusion(measured, {finding.name: finding.estimate for finding in findings}),
         findings=findings,
@@ -160,7 +160,7 @@ def _end(_: Movement) -> int:
 def _agreement(seen: Sequence[Movement], predicted: Sequence[PairTable], moment: Moment) -> Estimate:
     """The rank correlation of each network's movement with what was predicted for it."""
     rows = zip(seen, predicted, strict=True)
-    return _estimate([rank_correlation(entry.moved[moment(entry)], table) for entry, table in rows])
+    return Estimate.of([rank_correlation(entry.moved[moment(entry)], table) for entry, table in rows])
 
 
 def _agreement_beyond(
@@ -168,7 +168,7 @@ def _agreement_beyond(
 ) -> Estimate:
     """The same with what follows from another prediction taken out."""
     rows = zip(seen, predicted, given, strict=True)
-    return _estimate([rank_correlation(entry.moved[moment(entry)], table, known) for entry, table, known in rows])
+    return Estimate.of([rank_correlation(entry.moved[moment(entry)], table, known) for entry, table, known in rows])
 
 
 def _flows(workspace: Workspace, laws: Sequence[LatentTree], seeds: range, num: int) -> dict[bool, list[Movement]]:
@@ -188,12 +188,14 @@ def _findings(
     together, pull, news = (list(tables) for tables in zip(*expected, strict=True))
     overlap = [rank_correlation(entry.together, entry.pull) for entry in expected]
     findings = [
-        Finding("pull of the label against co-occurrence", _estimate(overlap), "both exact: how far they are one")
+        Finding("pull of the label against co-occurrence", Estimate.of(overlap), "both exact: how far they are one")
     ]
     for when, moment in (("half way", _half_way), ("at the end", _end)):
         spread = [float(seen.moved[moment(seen)].std(axis=-1).mean()) for seen in decoders]
         findings += [
-            Finding(f"decoder, {when}: spread of the logits' movements", _estimate(spread), "over each query's tokens"),
+            Finding(
+                f"decoder, {when}: spread of the logits' movements", Estimate.of(spread), "over each query's tokens"
+            ),
             Finding(f"decoder, {when}: co-occurrence", _agreement(decoders, together, moment)),
             Finding(f"decoder, {when}: pull of the label", _agreement(decoders, pull, moment)),
             Finding(
@@ -303,7 +305,3 @@ def _course(seen: Sequence[Movement], predicted: Sequence[PairTable], steps: Seq
     """The rank correlation at each moment but the first, where nothing has moved."""
     rows = [rank_correlation(entry.moved[1:], table) for entry, table in zip(seen, predicted, strict=True)]
     return Course(tuple(steps[1:]), np.stack(rows))
-
-
-def _estimate(values: Iterable[float | np.ndarray], unit: str = "") -> Estimate:
-    return Estimate(tuple(map(float, values)), unit)

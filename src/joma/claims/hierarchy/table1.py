@@ -16,7 +16,6 @@ from joma.charts import Chart, Role
 from joma.claims.hierarchy.levels import (
     accuracy,
     curve_of,
-    over_seeds,
     score_of,
     untrained,
 )
@@ -24,7 +23,7 @@ from joma.claims.workspace import Profile, Workspace
 from joma.measure.latents.alignment import Alignment, alignment, correlations
 from joma.problem.combinatorial import Combinatorial, ambiguous_labels, random_hierarchy
 from joma.problem.tree import digest
-from joma.records import Agreement, Control, Criterion, Finding, Verdict
+from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
 from joma.train.hidden import pooled_hidden
 from joma.train.recipes import Recipe, hierarchy_recipe
 from joma.train.run import Run
@@ -116,8 +115,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         workspace.progress("scores of trained and untrained networks", done, len(runs))
         scored.append(_scored(run, law, sizes.num_permutations))
     cells = [scored[first : first + len(seeds)] for first in range(0, len(scored), len(seeds))]
-    measured = over_seeds(_mean_over_cells(cells, lambda entry: entry.score(paper_score)))
-    control = Control("the same networks before training", over_seeds(_mean_over_cells(cells, Scored.score_untrained)))
+    measured = Estimate.of(_mean_over_cells(cells, lambda entry: entry.score(paper_score)))
+    control = Control("the same networks before training", Estimate.of(_mean_over_cells(cells, Scored.score_untrained)))
     verdict = Agreement(CRITERION, measured, (control,), "").verdict
     ambiguous = sum(bool(ambiguous_labels(law)) for law in laws)
     return Agreement(
@@ -198,13 +197,13 @@ def _findings(names: Sequence[Cell], cells: Sequence[Sequence[Scored]]) -> tuple
     }
     comments = {"score held-out (chosen on one half, scored on the other)": "both halves have the same inputs"}
     overall = [
-        Finding(what, over_seeds(_mean_over_cells(cells, read)), comments.get(what, ""))
+        Finding(what, Estimate.of(_mean_over_cells(cells, read)), comments.get(what, ""))
         for what, read in readings.items()
     ]
     by_cell = [
         Finding(
             f"{cell}, level {level}: {when}",
-            over_seeds([paper_score(found(entry)[level]) for entry in of_cell]),
+            Estimate.of([paper_score(found(entry)[level]) for entry in of_cell]),
         )
         for cell, of_cell in zip(names, cells, strict=True)
         for level in range(len(cell.level_sizes))

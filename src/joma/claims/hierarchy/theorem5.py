@@ -88,7 +88,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         f"own, drawn within {JITTER:g} of ρ, it is off by up to {max(unequal[0].estimate.values):.2f}, while samples "
         f"deviate from sum–product by {unequal[1].estimate.mean:.1f} standard errors.",
         findings=(
-            Finding("largest difference between formula and sum–product", _estimate([exact]), "all cases"),
+            Finding("largest difference between formula and sum–product", Estimate.of([exact]), "all cases"),
             *_example([draws[EXAMPLE, -1].share[EXAMPLE_HEIGHT - 1] for draws in seen]),
             *unequal,
         ),
@@ -130,30 +130,28 @@ def _unequal_polarities(seeds: range, num: int) -> tuple[Finding, Finding]:
         formula.append(max(float(np.abs(exact[sign] - EXAMPLE.predicted(sign)).max()) for sign in SIGNS))
         deviations.append(max(_largest(simulated(tree, sign, num, generator), exact[sign]) for sign in SIGNS))
     return (
-        Finding("unequal polarities: largest error of the formula", _estimate(formula), f"ρ ± {JITTER:g} by edge"),
-        Finding("unequal polarities: largest deviation from sum–product", _estimate(deviations), "in standard errors"),
+        Finding("unequal polarities: largest error of the formula", Estimate.of(formula), f"ρ ± {JITTER:g} by edge"),
+        Finding(
+            "unequal polarities: largest deviation from sum–product", Estimate.of(deviations), "in standard errors"
+        ),
     )
 
 
 def _example(shares: list[float]) -> tuple[Finding, Finding]:
     name = f"{EXAMPLE}, H = {EXAMPLE_HEIGHT}, label −1"
     formula = float(EXAMPLE.predicted(-1)[EXAMPLE_HEIGHT - 1])
-    return Finding(f"{name}: simulated", _estimate(shares)), Finding(f"{name}: formula", _estimate([formula]))
+    return Finding(f"{name}: simulated", Estimate.of(shares)), Finding(f"{name}: formula", Estimate.of([formula]))
 
 
 def _deviations(seen: list[Draw], formula: Callable[[Setting, int], Float[np.ndarray, " H"]]) -> Estimate:
     """The largest deviation of each draw from a formula."""
-    return _estimate([max(_largest(found, formula(*case)) for case, found in draw.items()) for draw in seen])
+    return Estimate.of([max(_largest(found, formula(*case)) for case, found in draw.items()) for draw in seen])
 
 
 def _largest(found: Shares, expected: Float[np.ndarray, " H"]) -> float:
     """The largest deviation in standard errors, over the heights that both have, the lowest first."""
     num = len(expected)
     return float((np.abs(found.share[:num] - expected) / found.standard_error[:num]).max())
-
-
-def _estimate(values: list[float]) -> Estimate:
-    return Estimate(tuple(values))
 
 
 def _chart(label_sign: int, seen: list[Draw]) -> Chart:

@@ -85,13 +85,13 @@ def _shapes(subject: Subject) -> tuple[Finding, ...]:
     for layer, course in zip(subject.layers, _courses(subject), strict=True):
         found, where = course.rebounds(), f"{subject.name}, layer {layer}"
         findings += [
-            Finding(f"{where}: at the start", Estimate(tuple(map(float, course.values[:, 0])))),
-            Finding(f"{where}: lowest level", Estimate(tuple(one.bottom for one in found))),
+            Finding(f"{where}: at the start", Estimate.of(course.values[:, 0])),
+            Finding(f"{where}: lowest level", Estimate.of(one.bottom for one in found)),
             Finding(
                 f"{where}: step of the lowest level",
-                Estimate(tuple(float(course.steps[one.bottom_idx]) for one in found), "steps"),
+                Estimate.of((float(course.steps[one.bottom_idx]) for one in found), "steps"),
             ),
-            Finding(f"{where}: last level", Estimate(tuple(one.end for one in found))),
+            Finding(f"{where}: last level", Estimate.of(one.end for one in found)),
         ]
     return tuple(findings)
 

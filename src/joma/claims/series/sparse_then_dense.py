@@ -58,7 +58,7 @@ def _learned(subject: Subject, onset: int) -> tuple[Finding, ...]:
         Finding(f"{subject.name}: word frequencies learned at", Estimate((float(onset),), "steps")),
         Finding(
             f"{subject.name}: last loss minus that of word frequencies",
-            Estimate(tuple(map(float, last - np.mean(subject.unigram_nats))), "nats"),
+            Estimate.of(last - np.mean(subject.unigram_nats), "nats"),
         ),
     )
 
@@ -68,11 +68,11 @@ def _shapes(subject: Subject, courses: list[Course]) -> tuple[Finding, ...]:
     for layer, course in zip(subject.layers, courses, strict=True):
         found, where = course.rebounds(), f"{subject.name}, layer {layer}"
         findings += [
-            Finding(f"{where}: fall", Estimate(tuple(one.fall for one in found), "")),
-            Finding(f"{where}: rise after it", Estimate(tuple(one.rise for one in found), "")),
+            Finding(f"{where}: fall", Estimate.of(one.fall for one in found)),
+            Finding(f"{where}: rise after it", Estimate.of(one.rise for one in found)),
             Finding(
                 f"{where}: step of the bottom",
-                Estimate(tuple(float(course.steps[one.bottom_idx]) for one in found), "steps"),
+                Estimate.of((float(course.steps[one.bottom_idx]) for one in found), "steps"),
             ),
         ]
     return tuple(findings)

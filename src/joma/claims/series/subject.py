@@ -147,9 +147,3 @@ def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) ->
             store.append(result)
     progress(what, len(series.steps), len(series.steps))
     return tuple(store.results[step] for step in series.steps)
-
-
-def unigram_nats(train: Tensor, probe: Tensor, vocabulary_size: int) -> float:
-    """Loss, in nats per token, of predicting each token of the probe by how often it comes in training."""
-    counts = np.bincount(train.numpy(), minlength=vocabulary_size) + 1.0  # none must cost infinitely much
-    return float(-np.log(counts / counts.sum())[probe[:, 1:].numpy()].mean())

@@ -49,8 +49,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         (Control("nothing removed, other held-out sequences", _with_nothing_removed(full_runs, onset)),),
         conclusion=_conclusion(full, ablated),
         findings=(
-            Finding("recovery of the full network", Estimate(tuple(_rises(full)), "nats")),
-            *(Finding(f"recovery: {name}", Estimate(tuple(_rises(part)), "nats")) for name, part in ablated.items()),
+            Finding("recovery of the full network", Estimate.of(_rises(full), "nats")),
+            *(Finding(f"recovery: {name}", Estimate.of(_rises(part), "nats")) for name, part in ablated.items()),
             *(finding for name in names for finding in _differences(name, ablated[name], full)),
             Finding(
                 "theory: recovery with linear dynamics, as a share of the nonlinear",
@@ -79,7 +79,7 @@ def _rises(entropy: Course) -> list[float]:
 
 def _left(ablated: Course, full: Course) -> Estimate:
     pairs = zip(_rises(ablated), _rises(full), strict=True)
-    return Estimate(tuple(one - LEFT * two for one, two in pairs), "nats")
+    return Estimate.of((one - LEFT * two for one, two in pairs), "nats")
 
 
 def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
@@ -94,10 +94,10 @@ def _differences(name: str, ablated: Course, full: Course) -> tuple[Finding, ...
     pairs = list(zip(ablated.rebounds(), full.rebounds(), strict=True))
     return (
         Finding(
-            f"{name}: fall minus the full network's", Estimate(tuple(one.fall - two.fall for one, two in pairs), "nats")
+            f"{name}: fall minus the full network's", Estimate.of((one.fall - two.fall for one, two in pairs), "nats")
         ),
         Finding(
-            f"{name}: rise minus the full network's", Estimate(tuple(one.rise - two.rise for one, two in pairs), "nats")
+            f"{name}: rise minus the full network's", Estimate.of((one.rise - two.rise for one, two in pairs), "nats")
         ),
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from joma.charts import Curve, Role
 from joma.claims.workspace import Profile, Workspace
@@ -162,7 +163,8 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     Raises:
         RunFailed: they never do.
     """
-    loss, bound = course(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
+    loss, tokens = course(runs, "validation_loss_nats", None), workspace.tokens()
+    bound = unigram_nats(tokens, tokens.held_out)
     below = np.flatnonzero(loss.values.mean(axis=0) < bound)
     if not len(below):
         raise RunFailed(
@@ -174,13 +176,13 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     return loss.steps[below[0]]
 
 
-def unigram_loss(tokens: Tokens) -> float:
-    """Return the held-out loss, in nats per token, of predicting every token by its frequency in training."""
+def unigram_nats(tokens: Tokens, targets: Tensor) -> float:
+    """Return the loss, in nats per token, of predicting every target by its frequency in training."""
     size = len(tokens.vocabulary)
     counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # a word never seen must not cost infinitely much
-    return float(-np.log(counts / counts.sum())[tokens.held_out.numpy()].mean())
+    return float(-np.log(counts / counts.sum())[targets.numpy()].mean())
 
 
 def estimate(found: Sequence[Rebound], read: Callable[[Rebound], float], unit: str) -> Estimate:
     """One number of every seed's rebound."""
-    return Estimate(tuple(read(entry) for entry in found), unit)
+    return Estimate.of((read(entry) for entry in found), unit)

@@ -33,11 +33,11 @@ def evaluate(workspace: Workspace) -> Agreement:
     return Agreement(
         CRITERION,
         measured,
-        (Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate(tuple(by_chance.mean(0)), "")),),
+        (Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0))),),
         conclusion=_conclusion(findings, start),
         findings=(
             *findings,
-            Finding("step where attention is sparsest", Estimate(tuple(map(float, sparsest)), "steps")),
+            Finding("step where attention is sparsest", Estimate.of(sparsest, "steps")),
         ),
         charts=(
             Chart(
@@ -62,7 +62,7 @@ def _sizes(ranks: Course) -> tuple[float, ...]:
 def _shape(name: str, ranks: Course) -> tuple[Finding, ...]:
     found = ranks.rebounds()
     return (
-        Finding(f"{name}: at the start", Estimate(tuple(ranks.values[:, 0]), "")),
+        Finding(f"{name}: at the start", Estimate.of(ranks.values[:, 0])),
         Finding(f"{name}: lowest level", estimate(found, lambda entry: entry.bottom, "")),
         Finding(
             f"{name}: step of the lowest level", estimate(found, lambda entry: ranks.steps[entry.bottom_idx], "steps")

@@ -69,7 +69,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         CRITERION,
         measured,
         (
-            Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate(tuple(by_chance.mean(0)), "nats")),
+            Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0), "nats")),
             Control("shuffled words", estimate(on_shuffled, _size, "nats")),
         ),
         conclusion=_conclusion(findings),
@@ -100,7 +100,7 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     ]
     return Finding(
         f"deciding number by groups of {kind}",
-        Estimate(tuple(sizes), "nats"),
+        Estimate.of(sizes, "nats"),
         ", ".join(_group_name(group) for group in groups),
     )
 
@@ -114,7 +114,7 @@ def _group_name(metric: str) -> str:
 def _first_dip(name: str, entropy: Course) -> Finding:
     """How deep entropy dips, and comes back, within the first steps."""
     early = entropy.between(0, EARLY_STEPS).values
-    return Finding(f"first dip, {name}", Estimate(tuple(deepest_dip(curve) for curve in early), "nats"))
+    return Finding(f"first dip, {name}", Estimate.of((deepest_dip(curve) for curve in early), "nats"))
 
 
 def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tuple[int, int]) -> tuple[Chart, ...]:

@@ -9,10 +9,10 @@ import torch
 
 from joma.charts import Chart, Curve
 from joma.claims.theorem1 import ADAM_RATES, SGD_RATES
-from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, model_of, per_seed
+from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, model_of
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
-from joma.records import Agreement, Control, Criterion, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.simulate.descent import descent
 from joma.simulate.trajectory import Trajectory
 
@@ -45,17 +45,17 @@ def sgd(workspace: Workspace) -> Agreement:
             0.05,
             "over two decades; the next order of the error bends the largest rate's point by a few percent",
         ),
-        measured=per_seed((slopes - 1).abs()),
-        controls=(Control("Adam", per_seed((adam_slopes - 1).abs())),),
+        measured=Estimate.of((slopes - 1).abs()),
+        controls=(Control("Adam", Estimate.of((adam_slopes - 1).abs())),),
         conclusion=f"The drift is proportional to the learning rate (slope {slopes.mean():.3f}): at a hundredth of the "
         "step a hundredth is left of it, and it is what the squared steps of the weights add up to. Adam's slope "
         f"is {adam_slopes.mean():.2f}: smaller steps do not bring the invariant back.",
         findings=(
-            Finding("slope, SGD", per_seed(slopes)),
-            Finding("slope, Adam", per_seed(adam_slopes)),
+            Finding("slope, SGD", Estimate.of(slopes)),
+            Finding("slope, Adam", Estimate.of(adam_slopes)),
             Finding(
                 f"drift / −(1/2T) Σ_steps Σₖ (Δvₖ)², learning rate {SGD_RATES[0]:g}",
-                per_seed(predicted),
+                Estimate.of(predicted),
                 "1 where the drift is what the squared steps of the weights add up to",
             ),
         ),
@@ -86,16 +86,16 @@ def adam(workspace: Workspace) -> Agreement:
             0.1,
             "from a tenth on, the weights no longer tell the logits to one digit; gradient descent is far below",
         ),
-        measured=per_seed(shares[-1]),
+        measured=Estimate.of(shares[-1]),
         controls=(
-            Control("gradient descent, at the same motion of the logits", per_seed(_share_at(plain, target))),
-            Control("with momentum 0.9, at the same motion of the logits", per_seed(_share_at(momentum, target))),
+            Control("gradient descent, at the same motion of the logits", Estimate.of(_share_at(plain, target))),
+            Control("with momentum 0.9, at the same motion of the logits", Estimate.of(_share_at(momentum, target))),
         ),
         conclusion=f"Under Adam the invariant drifts by {shares[-1].mean():.0%} of the logits' motion, and smaller "
         "steps leave that as it is; descent with and without momentum keeps it. What breaks it is that Adam divides "
         "every coordinate by its own gradient's size; so a network trained with Adam is outside Theorem 1.",
         findings=tuple(
-            Finding(f"drift / motion, Adam, learning rate {rate:g}", per_seed(share))
+            Finding(f"drift / motion, Adam, learning rate {rate:g}", Estimate.of(share))
             for rate, share in zip(ADAM_RATES, shares, strict=True)
         ),
         charts=(_path_chart(ended, plain, momentum),),

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Role
 from joma.claims.theorem1 import PERTURBATIONS
-from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of, per_seed
+from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
 from joma.problem.one_layer import OneLayer, error_signal, orthonormal_embeddings
-from joma.records import Agreement, Control, Criterion, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.simulate.flow import flow
 from joma.simulate.trajectory import Trajectory
 from joma.theory.embeddings import almost_orthogonal_correction, coherence, uncorrected_error_bound
@@ -56,27 +56,29 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
     bound = torch.stack([entry.bound for entry in errors])
     return Agreement(
         criterion=CRITERION,
-        measured=per_seed(corrected[-1]),
+        measured=Estimate.of(corrected[-1]),
         controls=(
-            Control(f"no correction, coherence {coherences[-1].mean():.2g}", per_seed(uncorrected[-1])),
-            Control(f"no correction, coherence {coherences[0].mean():.2g}", per_seed(uncorrected[0])),
+            Control(f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1])),
+            Control(f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0])),
         ),
         conclusion=f"Without a correction Theorem 1 is off in proportion to the coherence (slope {slopes.mean():.2f}), "
         f"by {uncorrected[-1].mean():.1%} of the logits' motion at coherence {coherences[-1].mean():.2f}; with it the "
         f"error is {corrected[-1].mean():.0e}, that of the quadrature. So with real embeddings "
         "Theorem 1 can be corrected, as long as there are no more tokens than dimensions.",
         findings=(
-            Finding("slope of ln(error without correction) over ln(coherence)", per_seed(slopes), "1 is first order"),
+            Finding(
+                "slope of ln(error without correction) over ln(coherence)", Estimate.of(slopes), "1 is first order"
+            ),
             *(
                 Finding(
                     f"coherence {entry.coherence.mean():.2g}: error without / with correction",
-                    per_seed(entry.uncorrected / entry.corrected),
+                    Estimate.of(entry.uncorrected / entry.corrected),
                 )
                 for entry in errors
             ),
             Finding(
                 "bound / error without correction, smallest over the sizes",
-                per_seed((bound / uncorrected).amin(0)),
+                Estimate.of((bound / uncorrected).amin(0)),
                 "at least 1: the bound needs no integral",
             ),
         ),

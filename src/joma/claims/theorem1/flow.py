@@ -72,11 +72,6 @@ def unit_embeddings(n_context: int, seeds: Sequence[int]) -> tuple[torch.Tensor,
     return unit[..., :n_context], unit[..., n_context:]
 
 
-def per_seed(values: Float[torch.Tensor, " P"]) -> Estimate:
-    """An estimate with one value per seed."""
-    return Estimate(tuple(values.tolist()))
-
-
 @dataclass(frozen=True)
 class _Flows:
     """One flow per smooth activation, one per Runge–Kutta step with ReLU, and one with coherent embeddings (tanh)."""
@@ -106,14 +101,14 @@ def _simulate(workspace: Workspace, attention: AttentionKind) -> _Flows:
 def _agreement(workspace: Workspace, attention: AttentionKind) -> Agreement:
     flows = _simulate(workspace, attention)
     worst = torch.stack([relative_drift(trajectory).amax(0) for trajectory in flows.smooth.values()]).amax(0)
-    skewed = per_seed(relative_drift(flows.skewed).amax(0))
+    skewed = Estimate.of(relative_drift(flows.skewed).amax(0))
     other = "z − Σv²/2" if attention == "linear" else "z² − Σv²"
     return Agreement(
         criterion=CRITERION,
-        measured=per_seed(worst),
+        measured=Estimate.of(worst),
         controls=(
             Control("embeddings not orthonormal (random unit vectors)", skewed),
-            Control(f"the other kind's invariant, {other}", per_seed(_other_drift(flows.smooth["tanh"]))),
+            Control(f"the other kind's invariant, {other}", Estimate.of(_other_drift(flows.smooth["tanh"]))),
         ),
         conclusion="The invariant is exact along a gradient flow for every smooth activation, a trained upper layer "
         "and a loss whose gradient changes all the time; it needs no constant gradient. With ReLU what drifts is the "
@@ -130,19 +125,19 @@ def _findings(flows: _Flows) -> tuple[Finding, ...]:
     return (
         *(
             Finding(
-                f"drift with {activation}", per_seed(relative_drift(seen).amax(0)), "relative to the logits' motion"
+                f"drift with {activation}", Estimate.of(relative_drift(seen).amax(0)), "relative to the logits' motion"
             )
             for activation, seen in flows.smooth.items()
         ),
         *(
             Finding(
                 f"drift with relu, Runge–Kutta step {step:g}",
-                per_seed(relative_drift(seen).amax(0)),
+                Estimate.of(relative_drift(seen).amax(0)),
                 "the integrator's, at the kinks",
             )
             for step, seen in flows.kinked.items()
         ),
-        Finding("how far the attention's side moved", per_seed(motion), "least of the smooth activations"),
+        Finding("how far the attention's side moved", Estimate.of(motion), "least of the smooth activations"),
     )
 
 

@@ -14,7 +14,6 @@ from joma.claims.theorem1.flow import (
     TIMES,
     model_of,
     on_log_axis,
-    per_seed,
     relative_drift,
     run,
 )
@@ -56,7 +55,7 @@ def several_queries(workspace: Workspace) -> Agreement:
         criterion=CRITERION,
         measured=_worst(together),
         controls=tuple(
-            Control(f"one query of {N_QUERIES} by itself, {kind}", per_seed(alone[kind].amax(0))) for kind in KINDS
+            Control(f"one query of {N_QUERIES} by itself, {kind}", Estimate.of(alone[kind].amax(0))) for kind in KINDS
         ),
         conclusion="What Theorem 1 keeps for one query it keeps for the sum over queries when they share the MLP; a "
         "single query's logits do not follow from the weights, unless every hidden unit takes its gradient from one "
@@ -122,4 +121,4 @@ def _query_drift(trajectory: Trajectory, token_weights: torch.Tensor, query: int
 
 
 def _worst(drifts: dict[str, torch.Tensor]) -> Estimate:
-    return per_seed(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0))
+    return Estimate.of(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0))

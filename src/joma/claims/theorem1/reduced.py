@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, TIMES, model_of, on_log_axis, per_seed
+from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, TIMES, model_of, on_log_axis
 from joma.claims.workspace import Workspace
 from joma.problem.attention import ATTENTION_KINDS, AttentionKind
 from joma.problem.classes import random_parameters
-from joma.records import Agreement, Control, Criterion, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.simulate.flow import flow
 
 CRITERION = Criterion(
@@ -31,13 +31,13 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
     exact = torch.maximum(apart["linear"], apart["exp"]).amax(0)
     return Agreement(
         criterion=CRITERION,
-        measured=per_seed(exact),
-        controls=(Control("softmax attention, b̄ held at its start", per_seed(apart["softmax"].amax(0))),),
+        measured=Estimate.of(exact),
+        controls=(Control("softmax attention, b̄ held at its start", Estimate.of(apart["softmax"].amax(0))),),
         conclusion="For linear and exp attention nothing is lost by integrating attention out: the weights take the "
         "same way. For softmax attention the reduced dynamics are an approximation, off by "
         f"{float(apart['softmax'].amax(0).mean()):.1%} of the weights' motion here.",
         findings=tuple(
-            Finding(f"{kind} attention", per_seed(values.amax(0)), "distance / motion")
+            Finding(f"{kind} attention", Estimate.of(values.amax(0)), "distance / motion")
             for kind, values in apart.items()
         ),
         charts=(

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.theorem1 import LEARNT, TEMPERATURE
-from joma.claims.theorem1.flow import per_seed
 from joma.claims.workspace import Workspace
 from joma.problem.classes import classification_data, gaussian_classes, random_parameters
 from joma.problem.one_layer import OneLayer, activity, orthonormal_embeddings
@@ -43,12 +42,12 @@ class _Run:
 
     def while_learning(self, curve: Curves) -> Estimate:
         """The mean of a curve over the steps at which the network learnt, per seed."""
-        return per_seed((curve * self.learning).sum(0) / self.learning.sum(0))
+        return Estimate.of((curve * self.learning).sum(0) / self.learning.sum(0))
 
     def learnt(self, curve: Curves) -> Estimate:
         """The value of a curve at the end of learning, per seed."""
         last = self.learning.sum(0).long() - 1
-        return per_seed(curve.gather(0, last.unsqueeze(0)).squeeze(0))
+        return Estimate.of(curve.gather(0, last.unsqueeze(0)).squeeze(0))
 
 
 def softmax(workspace: Workspace) -> Agreement:
@@ -148,15 +147,15 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
             main.learnt(main.residual),
             "beside a correlation near 1: the size is off, not the direction",
         ),
-        Finding("residual / motion after the last step", per_seed(main.residual[-1]), f"step {NUM_STEPS}"),
-        Finding("correlation after the last step", per_seed(main.whole[-1]), f"step {NUM_STEPS}"),
+        Finding("residual / motion after the last step", Estimate.of(main.residual[-1]), f"step {NUM_STEPS}"),
+        Finding("correlation after the last step", Estimate.of(main.whole[-1]), f"step {NUM_STEPS}"),
         Finding(f"b̄ moved by the {end}", main.learnt(main.mean_drift), "total variation from its start, at most 1"),
         Finding(
             "correlation with b̄ as measured at each step",
             main.while_learning(main.whole_with_present_mean),
             "the theorem's b̄ is a constant",
         ),
-        Finding("largest motion of a logit", per_seed(motion)),
+        Finding("largest motion of a logit", Estimate.of(motion)),
         Finding(
             "correlation, classes that cover the vocabulary evenly",
             covering.while_learning(covering.whole),
@@ -169,18 +168,20 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
         ),
         Finding(
             "drift of Σ z, SGD",
-            per_seed(descended.logit_sum.abs().amax((0, -1))),
+            Estimate.of(descended.logit_sum.abs().amax((0, -1))),
             "exact in every step, up to rounding",
         ),
-        Finding("drift of Σ z, gradient flow", per_seed(flowed.logit_sum.abs().amax((0, -1))), "exact, up to rounding"),
+        Finding(
+            "drift of Σ z, gradient flow", Estimate.of(flowed.logit_sum.abs().amax((0, -1))), "exact, up to rounding"
+        ),
         Finding(
             "integral identity, SGD, drift / motion",
-            per_seed(descended.closed.abs().amax((0, -1)) / motion),
+            Estimate.of(descended.closed.abs().amax((0, -1)) / motion),
             f"the error of finite steps, first order in the learning rate {LEARNING_RATE:g}",
         ),
         Finding(
             "integral identity, gradient flow, drift / motion",
-            per_seed(flowed.closed.abs().amax((0, -1)) / flowing.motion.abs().amax((0, -1))),
+            Estimate.of(flowed.closed.abs().amax((0, -1)) / flowing.motion.abs().amax((0, -1))),
             "no discretisation; the solver's tolerance is 1e-9",
         ),
     )
