@@ -156,7 +156,8 @@ class Agreement:
         criterion: what decides.
         measured: the deciding number where the claim should be true.
         controls: the same number where it must be false; at least one.
-        conclusion: what this says of the theory: which statement it touches, which assumption fails, what is left.
+        conclusion: what was found and what it says of the theory, in at most three sentences for somebody who has not
+            read the paper.
         findings: the numbers beside it.
         charts: what is to be seen; at least one.
         notes: what a reader must know (a smaller vocabulary than the paper's, a skipped part and why).

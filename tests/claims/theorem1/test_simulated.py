@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from conclusions import faults
 from joma.claims.registry import select
 from joma.claims.workspace import Workspace
 from joma.records import Verdict, agreement_from_json
@@ -76,3 +77,8 @@ def test_error_without_correction_is_of_first_order_and_within_its_bound(agreeme
     slope = found["slope of ln(error without correction) over ln(coherence)"]
     assert abs(slope.mean - 1) < tolerance("simulation.order")
     assert min(found["bound / error without correction, smallest over the sizes"].values) >= 1
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_conclusions_are_plain(agreements, id):
+    assert not faults(agreements[id].conclusion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from joma.charts import Chart, Curve
@@ -56,8 +57,9 @@ def evaluate(workspace: Workspace) -> Agreement:
             Control("without the term along the weights", Estimate.of(without_lean)),
             Control("gains of a linear activation", Estimate.of(linear)),
         ),
-        conclusion=f"The flow under uniform attention is that of Theorem 3 up to {measured.mean:.1%}, which is what "
-        "sampling leaves open; the activation enters through two numbers for each centre and nothing else.",
+        conclusion=f"The predicted flow of the weights differs from the sampled one by {measured.mean:.2%} of the size "
+        f"of its parts. Without the term along the weights it would differ by {np.mean(without_lean):.1%}, and with a "
+        f"linear activation in place of the nonlinear one by {np.mean(linear):.0%}.",
         findings=tuple(
             Finding(f"deviation with {name}", Estimate.of(values)) for name, values in by_activation.items()
         ),

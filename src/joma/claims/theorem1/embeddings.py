@@ -61,10 +61,11 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
             Control(f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1])),
             Control(f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0])),
         ),
-        conclusion=f"Without a correction Theorem 1 is off in proportion to the coherence (slope {slopes.mean():.2f}), "
-        f"by {uncorrected[-1].mean():.1%} of the logits' motion at coherence {coherences[-1].mean():.2f}; with it the "
-        f"error is {corrected[-1].mean():.0e}, that of the quadrature. So with real embeddings "
-        "Theorem 1 can be corrected, as long as there are no more tokens than dimensions.",
+        conclusion=f"Where embeddings overlap by up to {coherences[-1].mean():.2f}, Theorem 1 is off by "
+        f"{uncorrected[-1].mean():.1%} of the logits' motion, and by {uncorrected[0].mean():.1%} where they overlap by "
+        f"{coherences[0].mean():.2f}. With the correction the largest overlap leaves an error of "
+        f"{corrected[-1].mean():.0e}. The correction needs linearly independent embeddings, and so no more tokens than "
+        "dimensions.",
         findings=(
             Finding(
                 "slope of ln(error without correction) over ln(coherence)", Estimate.of(slopes), "1 is first order"

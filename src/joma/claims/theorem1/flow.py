@@ -110,10 +110,10 @@ def _agreement(workspace: Workspace, attention: AttentionKind) -> Agreement:
             Control("embeddings not orthonormal (random unit vectors)", skewed),
             Control(f"the other kind's invariant, {other}", Estimate.of(_other_drift(flows.smooth["tanh"]))),
         ),
-        conclusion="The invariant is exact along a gradient flow for every smooth activation, a trained upper layer "
-        "and a loss whose gradient changes all the time; it needs no constant gradient. With ReLU what drifts is the "
-        "integrator at the kinks, in proportion to its step. It does need orthonormal embeddings: with random unit "
-        f"vectors it drifts by {skewed.mean:.0%} of the logits' motion.",
+        conclusion=f"The quantity is constant to {worst.max():.0e} of the logits' motion, for four smooth activations, "
+        "a trained upper layer and a loss whose gradient changes all the time. With ReLU, whose kinks an integrator "
+        f"steps over, it is constant to {_in_words(flows.kinked)}. Where embeddings are not orthonormal but random "
+        f"unit vectors, it changes by {skewed.mean:.0%}.",
         findings=_findings(flows),
         charts=(_drift_chart(flows), _logits_chart(flows.smooth["tanh"])),
         notes=(f"{N_CONTEXT} tokens, {N_HIDDEN} hidden units, {N_CLASSES} classes, {N_SAMPLES} samples per seed.",),
@@ -139,6 +139,11 @@ def _findings(flows: _Flows) -> tuple[Finding, ...]:
         ),
         Finding("how far the attention's side moved", Estimate.of(motion), "least of the smooth activations"),
     )
+
+
+def _in_words(kinked: dict[float, Trajectory]) -> str:
+    drifts = {step: float(relative_drift(seen).amax()) for step, seen in kinked.items()}
+    return " and ".join(f"{drift:.0e} in steps of {step:g}" for step, drift in drifts.items())
 
 
 def _other_drift(trajectory: Trajectory) -> torch.Tensor:

@@ -33,9 +33,9 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
         criterion=CRITERION,
         measured=Estimate.of(exact),
         controls=(Control("softmax attention, b̄ held at its start", Estimate.of(apart["softmax"].amax(0))),),
-        conclusion="For linear and exp attention nothing is lost by integrating attention out: the weights take the "
-        "same way. For softmax attention the reduced dynamics are an approximation, off by "
-        f"{float(apart['softmax'].amax(0).mean()):.1%} of the weights' motion here.",
+        conclusion=f"With linear and exponential attention the weights differ by at most {exact.max():.0e} of their "
+        "motion, whether the logits are trained or computed from them. With softmax attention, for which the formula "
+        f"is an approximation, they differ by {float(apart['softmax'].amax(0).mean()):.1%}.",
         findings=tuple(
             Finding(f"{kind} attention", Estimate.of(values.amax(0)), "distance / motion")
             for kind, values in apart.items()

@@ -82,7 +82,7 @@ def softmax(workspace: Workspace) -> Agreement:
             Control("−(1/2T) Σ ‖vₖ‖² b̄ alone", main.while_learning(main.mean_term)),
             Control("the formula with its tokens permuted", main.while_learning(main.permuted)),
         ),
-        conclusion=_conclusion(main, covering),
+        conclusion=_conclusion(main),
         findings=_findings(main, covering, flowing),
         charts=(_correlation_chart(main), _size_chart(main)),
         notes=(
@@ -145,7 +145,7 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
         Finding(
             f"residual / motion at the {end}",
             main.learnt(main.residual),
-            "beside a correlation near 1: the size is off, not the direction",
+            "a correlation does not see the size",
         ),
         Finding("residual / motion after the last step", Estimate.of(main.residual[-1]), f"step {NUM_STEPS}"),
         Finding("correlation after the last step", Estimate.of(main.whole[-1]), f"step {NUM_STEPS}"),
@@ -187,17 +187,15 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
     )
 
 
-def _conclusion(main: _Run, covering: _Run) -> str:
-    whole, alone = main.while_learning(main.whole).mean, main.while_learning(main.mlp_term).mean
-    even, even_alone = covering.while_learning(covering.whole).mean, covering.while_learning(covering.mlp_term).mean
+def _conclusion(main: _Run) -> str:
     return (
-        f"The formula gives the direction of the logits while the network learns (correlation {whole:.3f}, against "
-        f"{alone:.3f} for its first term alone), not their size: at the end of learning the residual is "
-        f"{main.learnt(main.residual).mean:.2f} times the motion of the logits, and after the last step "
-        f"{main.residual[-1].mean():.2f} times, with the correlation down to {main.whole[-1].mean():.3f}. "
-        f"What fails is the assumption that b̄ is constant and factors out of the gradient; the two identities that "
-        f"do not need it hold exactly. A high correlation says something of b̄ only where b̄ is uneven: where the "
-        f"classes cover the vocabulary evenly, the first term alone reaches {even_alone:.3f} against {even:.3f}."
+        "While the network learns, the change of the logits that follows from the MLP weights correlates with the "
+        f"simulated one at {main.while_learning(main.whole).mean:.3f} (at "
+        f"{main.while_learning(main.mlp_term).mean:.3f} with the formula's first term alone). Its error is "
+        f"{main.learnt(main.residual).mean:.2f} times as large as the change itself at the end of learning, and "
+        f"{main.residual[-1].mean():.2f} times after the last step, where the correlation is "
+        f"{main.whole[-1].mean():.3f}. The mean attention, which the formula takes as constant, has moved by "
+        f"{main.learnt(main.mean_drift).mean:.2f} by the end of learning, where 1 is the most it can."
     )
 
 
