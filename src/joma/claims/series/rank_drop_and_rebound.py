@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from joma.charts import Chart
-from joma.claims.series.subject import NUM_ORDERS, RANK, Subject, in_random_order, smallest
+from joma.claims.series.subject import NUM_ORDERS, RANK, Subject, in_random_order, movements, smallest
 from joma.claims.series.subjects import subjects
 from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
@@ -31,9 +31,10 @@ def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, layer by layer."""
     found = subjects(workspace)
     without_structure = {subject.name: _with_entries_shuffled(subject) for subject in found.models}
+    measured = Estimate(smallest(found.models, _shares))
     return Agreement(
         CRITERION,
-        Estimate(smallest(found.models, _shares)),
+        measured,
         (
             Control(
                 f"saved steps in random order (mean of {NUM_ORDERS})",
@@ -44,7 +45,7 @@ def evaluate(workspace: Workspace) -> Agreement:
                 Estimate(smallest(found.models, lambda subject: without_structure[subject.name])),
             ),
         ),
-        conclusion=_conclusion(found.models),
+        conclusion=_conclusion(measured, {subject.name: _shares(subject) for subject in found.models}),
         findings=tuple(finding for subject in found.models for finding in _shapes(subject)),
         charts=tuple(_chart(subject) for subject in found.models),
         notes=found.notes,
@@ -108,16 +109,14 @@ def _chart(subject: Subject) -> Chart:
     )
 
 
-def _conclusion(models: tuple[Subject, ...]) -> str:
-    parts = []
-    for subject in models:
-        for layer, course in zip(subject.layers, _courses(subject), strict=True):
-            bottom, end = (np.mean([getattr(one, level) for one in course.rebounds()]) for level in ("bottom", "end"))
-            start = course.values[:, 0].mean()
-            parts.append(f"{subject.name}, layer {layer}: from {start:.1f} to {bottom:.1f}, ends at {end:.1f}")
+def _conclusion(measured: Estimate, by_name: dict[str, list[Course]]) -> str:
+    meaning = {
+        True: f"So the rank falls and comes back by {CRITERION.threshold:.0%} in all of them",
+        None: f"Whether it falls and comes back by {CRITERION.threshold:.0%} in all of them is not decided",
+        False: f"So in one at least it does not fall and come back by {CRITERION.threshold:.0%} within this training",
+    }[CRITERION.met_by(measured)]
     return (
-        f"The stable rank moves as follows. {'; '.join(parts)}. Where it comes back in some layers and not in others, "
-        "the statement is right of those layers alone; where it does not, what fails is that the other components "
-        "catch up within the training that was seen: under cross-entropy and Adam the upstream gradient is not "
-        "constant as the theory has it (see text.rank_drop)."
+        "The stable rank, the number of directions that a matrix spreads over, moves as follows, in shares of where it "
+        f"starts and averaged over layers: {movements(by_name)}. {meaning}. The theory assumes a constant upstream "
+        "gradient, which training with cross-entropy does not have."
     )

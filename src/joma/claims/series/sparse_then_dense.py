@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart, Mark
-from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, smallest
+from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, movements, smallest
 from joma.claims.series.subjects import subjects
 from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
@@ -34,16 +34,17 @@ def evaluate(workspace: Workspace) -> Agreement:
         for subject in found.models
         for finding in (*_learned(subject, onsets[subject.name]), *_shapes(subject, courses(subject)))
     )
+    measured = Estimate(smallest(found.models, courses))
     return Agreement(
         CRITERION,
-        Estimate(smallest(found.models, courses)),
+        measured,
         (
             Control(
                 f"saved steps in random order (mean of {NUM_ORDERS})",
                 Estimate(in_random_order(found.models, courses)),
             ),
         ),
-        conclusion=_conclusion({subject.name: courses(subject) for subject in found.models}),
+        conclusion=_conclusion(measured, {subject.name: courses(subject) for subject in found.models}),
         findings=findings,
         charts=tuple(
             chart for subject in found.models for chart in _charts(subject, onsets[subject.name], courses(subject))
@@ -106,21 +107,14 @@ def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart,
     )
 
 
-def _conclusion(by_name: dict[str, list[Course]]) -> str:
-    parts = []
-    for name, courses in by_name.items():
-        for layer, course in enumerate(courses):
-            fall, rise = (np.mean([getattr(one, side) for one in course.rebounds()]) for side in ("fall", "rise"))
-            parts.append(f"{name}, layer {layer}: {_moved(fall, rise)}")
+def _conclusion(measured: Estimate, by_name: dict[str, list[Course]]) -> str:
+    meaning = {
+        True: f"So it falls and comes back by {CRITERION.threshold:.0%} in all of them",
+        None: f"Whether it falls and comes back by {CRITERION.threshold:.0%} in all of them is not decided",
+        False: f"So in one at least it does not fall and come back by {CRITERION.threshold:.0%} within this training",
+    }[CRITERION.met_by(measured)]
     return (
-        "Once a model knows more than word frequencies, attention entropy moves as follows, as a share of uniform "
-        f"attention's. {'; '.join(parts)}. Where it does not come back, the statement touched is that attention "
-        "becomes dense again within the training that was seen. Whether it happens for the theory's reason is another "
+        "Once a model knows more than word frequencies, attention entropy moves as follows, in shares of uniform "
+        f"attention's and averaged over layers: {movements(by_name)}. {meaning}. What may bring it back is another "
         "claim (text.mechanism)."
     )
-
-
-def _moved(fall: float, rise: float) -> str:
-    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
-    sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
-    return ", ".join(f"{verb}s by {size:.3f}" if size > 0 else f"does not {verb}" for verb, size in sizes.items())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from joma.claims.text.networks import Course
+from joma.claims.text.networks import Course, moved
 from joma.errors import RunFailed
 from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.results import Row, ScanStore, StepResult
@@ -117,6 +117,17 @@ def smallest(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]
         for subject in subjects
     ]
     return tuple(min(map(float, sizes)) for sizes in zip(*by_kind, strict=False))  # as many as all kinds have
+
+
+def movements(by_name: Mapping[str, Sequence[Course]]) -> str:
+    """How far each kind of model falls and rises again, mean over layers and repetitions, in words."""
+
+    def mean(side: str, courses: Sequence[Course]) -> float:
+        return float(np.mean([[getattr(found, side) for found in course.rebounds()] for course in courses]))
+
+    return "; ".join(
+        f"in {name} it {moved(mean('fall', courses), mean('rise', courses))}" for name, courses in by_name.items()
+    )
 
 
 def in_random_order(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]:

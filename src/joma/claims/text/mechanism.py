@@ -47,7 +47,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         CRITERION,
         measured,
         (Control("nothing removed, other held-out sequences", _with_nothing_removed(full_runs, onset)),),
-        conclusion=_conclusion(full, ablated),
+        conclusion=_conclusion(measured, full, ablated),
         findings=(
             Finding("recovery of the full network", Estimate.of(_rises(full), "nats")),
             *(Finding(f"recovery: {name}", Estimate.of(_rises(part), "nats")) for name, part in ablated.items()),
@@ -110,27 +110,19 @@ def _theory_share() -> float:
     return rebounds(linear[None])[0].rise / rebounds(nonlinear[None])[0].rise
 
 
-def _conclusion(full: Course, ablated: Mapping[str, Course]) -> str:
-    whole, left = (np.mean(_rises(entropy)) for entropy in (full, ablated["linear MLP"]))
-    frozen = ablated.get("frozen value path")
+def _conclusion(measured: Estimate, full: Course, ablated: Mapping[str, Course]) -> str:
+    rises = {name: np.mean(_rises(entropy)) for name, entropy in {"whole": full, **ablated}.items()}
+    meaning = {
+        True: "So three quarters of the way back or more need the nonlinearity",
+        None: f"Whether the latter is less than a quarter of the former ({LEFT * rises['whole']:.3f}) is not decided",
+        False: "So more than a quarter of the way back needs no nonlinearity, to which the theory ascribes it",
+    }[CRITERION.met_by(measured)]
+    frozen = rises.get("frozen value path")
     return (
-        f"Attention entropy comes back by {whole:.3f} nats in the full network, by {left:.3f} with a linear MLP. The "
-        "statement touched is that only a nonlinear activation lets attention become dense again (Theorem 2 against "
-        "Theorem 4). Their exact solutions are not in doubt (claims theorem2, theorem4); as far as recovery is left "
-        "without the nonlinearity, the assumptions fail under which they speak of this network: the upstream gradient "
-        "is not constant under cross-entropy but shrinks and turns as the loss falls, so that even a linear MLP has a "
-        "fixed point; LayerNorm is itself a nonlinearity; Adam is not gradient flow; and the value path is trained "
-        f"too. {_of_frozen_values(frozen)}What the nonlinearity does change, seed by seed, are the "
-        "differences of fall and rise below, and the rank (text.rank_drop)."
-    )
-
-
-def _of_frozen_values(frozen: Course | None) -> str:
-    if frozen is None:
-        return ""
-    return (
-        f"With the value path frozen, as the theory has it, entropy comes back by {np.mean(_rises(frozen)):.3f} nats: "
-        "as far as that is less than in the full network, the way back is owed to what the theory leaves out. "
+        f"Attention entropy comes back by {rises['whole']:.3f} nats in the full network and by "
+        f"{rises['linear MLP']:.3f} with a linear MLP. {meaning}; the theory assumes a constant upstream gradient, "
+        "values that are not trained, no LayerNorm and gradient flow, none of which this network has."
+        + ("" if frozen is None else f" With values that are not trained it comes back by {frozen:.3f}.")
     )
 
 

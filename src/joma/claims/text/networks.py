@@ -183,6 +183,14 @@ def unigram_nats(tokens: Tokens, targets: Tensor) -> float:
     return float(-np.log(counts / counts.sum())[targets.numpy()].mean())
 
 
+def moved(fall: float, rise: float, unit: str = "") -> str:
+    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
+    sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
+    return " and ".join(
+        f"{verb}s by {size:.3f}{unit}" if size > 0 else f"does not {verb}" for verb, size in sizes.items()
+    )
+
+
 def estimate(found: Sequence[Rebound], read: Callable[[Rebound], float], unit: str) -> Estimate:
     """One number of every seed's rebound."""
     return Estimate.of((read(entry) for entry in found), unit)

@@ -79,13 +79,11 @@ def _difference(full: Course, linear: Course) -> Finding:
 
 def _conclusion(findings: tuple[Finding, ...], start: float) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
-    full = {name: means[f"full network: {name}"] for name in ("lowest level", "last level")}
-    linear = {name: means[f"linear MLP: {name}"] for name in ("lowest level", "last level")}
-    more = (
-        "more" if linear["last level"] - linear["lowest level"] > full["last level"] - full["lowest level"] else "less"
+    full, linear = (
+        f"{means[f'{name}: lowest level']:.0f} at its lowest and {means[f'{name}: last level']:.0f} at the end"
+        for name in ("full network", "linear MLP")
     )
     return (
-        f"The stable rank falls from {start:.0f} to {full['lowest level']:.0f} and ends at {full['last level']:.0f}. "
-        f"With a linear MLP it falls to {linear['lowest level']:.0f} and ends at {linear['last level']:.0f}: it comes "
-        f"back {more} without the nonlinearity than with it, while the theory lets it come back with it only."
+        f"The stable rank, the number of directions that a matrix spreads over, starts at {start:.0f}; it is {full}. "
+        f"With a linear MLP it is {linear}. The theory lets the rank come back with a nonlinear MLP only."
     )

@@ -13,6 +13,7 @@ from joma.claims.text.networks import (
     course,
     estimate,
     frequencies_learned,
+    moved,
     probe_groups,
     study,
     trained,
@@ -200,11 +201,10 @@ def _conclusion(findings: tuple[Finding, ...]) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
     dips = {name.removeprefix("first dip, "): mean for name, mean in means.items() if name.startswith("first dip")}
     return (
-        f"Once the network knows more than word frequencies, entropy falls by {means['fall']:.2f} nats, is lowest near "
-        f"step {means['step of the bottom']:.0f} and comes back by {means['rise after it']:.2f}. This is the "
-        "phenomenon alone: whether it happens for the theory's reason is another claim (text.mechanism). Before that "
-        f"there is a first dip, within {EARLY_STEPS} steps: {dips['real text']:.2f} nats deep on real text, "
-        f"{dips['shuffled words']:.2f} on shuffled words, {dips['real text, output bias at the word frequencies']:.2f} "
-        "where the output bias starts at the word frequencies. As far as the last number is smaller, it is owed to "
-        "learning how frequent words are."
+        "Once the network knows more than word frequencies, attention entropy "
+        f"{moved(means['fall'], means['rise after it'], ' nats')}, with its bottom near step "
+        f"{means['step of the bottom']:.0f}. Within the first {EARLY_STEPS} steps it dips by {dips['real text']:.2f} "
+        f"nats on real text, by {dips['shuffled words']:.2f} on shuffled words, and by "
+        f"{dips['real text, output bias at the word frequencies']:.2f} where the network starts with the word "
+        "frequencies and need not learn them. What may bring it back is another claim (text.mechanism)."
     )
