@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import joma
+from conclusions import faults
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "entropy_bound"
@@ -73,6 +74,7 @@ def test_the_page_followed_word_by_word_ends_with_a_verdict(tmp_path, environmen
     assert claim["verdict"] == "holds"
     assert claim["origin"] == "entropy-bound 0.1.0"
     assert claim["measured"]["num"] == 5
+    assert not faults(claim["conclusion"])
     page = (tmp_path / "joma-out" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"Brought by.{1,40}entropy-bound 0\.1\.0", page)
 

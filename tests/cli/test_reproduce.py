@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conclusions import faults
 from joma.cli import main
 
 FAST = "nonlinear.sparse_then_dense"
@@ -279,5 +280,6 @@ def test_quick_evaluates_every_claim_within_five_minutes(tmp_path):
     record = json.loads((tmp_path / "out" / "claims.json").read_text())
     assert {claim["id"] for claim in record["claims"]} == set(all_claims())
     assert all(claim["verdict"] for claim in record["claims"])
+    assert not [fault for claim in record["claims"] for fault in faults(claim["conclusion"])]
     if os.cpu_count() == 2:
         assert seconds < 300

@@ -220,24 +220,18 @@ def _findings(
 def _conclusion(measured: Estimate, found: dict[str, Estimate]) -> str:
     means = {name: f"{estimate.mean:.2f}" for name, estimate in found.items()}
     figures = (
-        "In the one-layer flow with a constant gradient, as the theory assumes, tokens are associated in the order of "
-        f"co-occurrence (rank correlation {means['flow with a constant gradient: co-occurrence']}). Where the label is "
-        f"learned it is {measured.mean:.2f} in the decoder when half of the loss is gone and "
-        f"{means['decoder, at the end: co-occurrence']} at the end, and in the flow "
-        f"{means['flow for the label, half way: co-occurrence']} and "
-        f"{means['flow for the label, at the end: co-occurrence']}. "
+        "How strongly a decoder comes to associate a query with each other token correlates with how often they come "
+        f"together at {measured.mean:.2f} when half of the loss is gone, and at "
+        f"{means['decoder, at the end: co-occurrence']} at the end; in a one-layer model with the constant gradient "
+        f"that the theory assumes, at {means['flow with a constant gradient: co-occurrence']}. "
     )
     if CRITERION.met_by(measured):
         return figures + "So in a decoder too the tokens with a near common ancestor are associated first."
     return figures + (
-        "Theorem 5 is not touched; the constant upstream gradient is what a label does not give: samples of its two "
-        "values pull in opposite directions, and in the pull that is left, P(l, + | m) − P(l, − | m) = (μₗ + μₘ)/2 "
-        "with μ the product of polarities from label to token, the common ancestor cancels. At the end of training the "
-        f"decoder's order agrees with that pull at {means['decoder, at the end: pull of the label']}; each beyond the "
-        f"other, co-occurrence has {means['decoder, at the end: co-occurrence beyond pull of the label']} and the pull "
-        f"{means['decoder, at the end: pull of the label beyond co-occurrence']}. A target that pulls all samples of a "
-        "query one way, such as a token to be predicted, would settle whether decoders learn bottom up where the "
-        "assumption is met."
+        "A label gives no constant gradient: samples of its two values pull in opposite directions, and in the pull "
+        "that is left the common ancestor cancels. With that pull the decoder's order correlates at "
+        f"{means['decoder, at the end: pull of the label']} at the end; a token to be predicted in place of the label "
+        "would meet the assumption."
     )
 
 

@@ -275,13 +275,10 @@ def _conclusion(cells: Sequence[Sequence[Scored]], verdict: Verdict) -> str:
         Verdict.FAILS: "The paper's score is not reached",
     }[verdict]
     return (
-        f"{opening}: {after:.2f} after training, {before:.2f} before it, with as many units on the same inputs. What "
-        "is touched is the evidence, not the theory: with one input for each class there are no more different inputs "
-        "than classes, and of thousands of random units some fit any latent on so few. Choosing on one half of the "
-        "samples and scoring on the other does not help, because both halves have the same inputs. Shuffling the "
-        f"classes shows how much of the score is luck with so few inputs ({chance:.2f}); the rest is that the units, "
-        "trained or not, depend on tokens, and so do latents. What training adds can only be seen on a law with many "
-        "inputs: hierarchy.alignment."
+        f"{opening}: it is {after:.2f} after training and {before:.2f} before it, with as many units on the same "
+        f"inputs. Latents shuffled over the classes, of which the units know nothing, score {chance:.2f}: there is but "
+        "one input for each class, and of many units the best is taken. What training adds can only be seen on a law "
+        "with many inputs, which is another claim (hierarchy.alignment)."
     )
 
 

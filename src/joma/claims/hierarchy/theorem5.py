@@ -82,11 +82,10 @@ def evaluate(workspace: Workspace) -> Agreement:
         CRITERION,
         measured,
         (Control("common ancestor one level too high", higher), Control("label's sign flipped", flipped)),
-        conclusion=f"How often two tokens come together follows from the height of their common ancestor: in {num:,} "
-        f"samples a case, the largest deviation is {measured.mean:.1f} standard errors, and sum–product gives the same "
-        f"to {exact:.0e}. The formula does need one polarity for all edges below the top: where every edge has its "
-        f"own, drawn within {JITTER:g} of ρ, it is off by up to {max(unequal[0].estimate.values):.2f}, while samples "
-        f"deviate from sum–product by {unequal[1].estimate.mean:.1f} standard errors.",
+        conclusion=f"How often two tokens come together in {num:,} samples differs from the formula by at most "
+        f"{measured.mean:.1f} standard errors over all cases, and an exact calculation from it by {exact:.0e}. The "
+        "formula assumes that all edges of the tree below the top are equally strong: where their strengths differ by "
+        f"up to {JITTER:g}, it is off by up to {max(unequal[0].estimate.values):.2f}.",
         findings=(
             Finding("largest difference between formula and sum–product", Estimate.of([exact]), "all cases"),
             *_example([draws[EXAMPLE, -1].share[EXAMPLE_HEIGHT - 1] for draws in seen]),
