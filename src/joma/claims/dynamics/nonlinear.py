@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from joma.charts import Chart, Curve, Mark
+from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import (
@@ -100,13 +100,11 @@ def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sp
     first = nonlinear[0]
     stepped = stepped_entropy(targets(0))
     return (
-        Finding("entropy at the start", Estimate.of([float(course.entropy[0]) for course in nonlinear], "nats")),
-        Finding("lowest entropy", Estimate.of([course.lowest for course in nonlinear], "nats")),
-        Finding(
-            "steps until attention is sparsest", Estimate.of([float(entry.time) / STEP for entry in sparsest], "steps")
-        ),
-        Finding("last entropy", Estimate.of([float(course.entropy[-1]) for course in nonlinear], "nats")),
-        Finding("last entropy, linear MLP", Estimate.of([float(course.entropy[-1]) for course in linear], "nats")),
+        Finding("entropy at the start", Estimate.of((course.entropy[0] for course in nonlinear), "nats")),
+        Finding("lowest entropy", Estimate.of((course.lowest for course in nonlinear), "nats")),
+        Finding("steps until attention is sparsest", Estimate.of((one.time / STEP for one in sparsest), "steps")),
+        Finding("last entropy", Estimate.of((course.entropy[-1] for course in nonlinear), "nats")),
+        Finding("last entropy, linear MLP", Estimate.of((course.entropy[-1] for course in linear), "nats")),
         Finding("lowest entropy, the paper's draw", Estimate.of([first.lowest], "nats")),
         Finding(
             "what explicit steps get wrong, the paper's draw",
@@ -147,7 +145,7 @@ def _entropy_chart(nonlinear: list[_Course], linear: list[_Course], sparsest: Sp
     )
 
 
-def _curve(label: str, steps: list[float], places: list[int], courses: list[_Course], role: str) -> Curve:
+def _curve(label: str, steps: list[float], places: list[int], courses: list[_Course], role: Role) -> Curve:
     values = torch.stack([course.entropy[places] for course in courses])
     return Curve(
         label,
@@ -155,7 +153,7 @@ def _curve(label: str, steps: list[float], places: list[int], courses: list[_Cou
         values[0].tolist(),
         low=values.amin(dim=0).tolist(),
         high=values.amax(dim=0).tolist(),
-        role="predicted" if role == "predicted" else "control",
+        role=role,
     )
 
 

@@ -84,9 +84,9 @@ def evaluate(workspace: Workspace) -> Agreement:
     runs = workspace.train_on([(recipe(law, sizes, seed), law) for law, seed in zip(laws, seeds, strict=True)])
     decoders = [movement_of(run, law) for run, law in zip(runs, laws, strict=True)]
     flows = _flows(workspace, laws, seeds, sizes.num_samples)
-    measured = _agreement(decoders, together, _half_way)
+    measured = _agreement(decoders, _half_way, together)
     elsewhere = [
-        _agreement(decoders, [in_random_places(table, order) for table in together], _half_way).values
+        _agreement(decoders, _half_way, [in_random_places(table, order) for table in together]).values
         for order in range(NUM_ORDERS)
     ]
     untrained = [rank_correlation(seen.logits[0], table) for seen, table in zip(decoders, together, strict=True)]
@@ -157,18 +157,13 @@ def _end(_: Movement) -> int:
     return -1
 
 
-def _agreement(seen: Sequence[Movement], predicted: Sequence[PairTable], moment: Moment) -> Estimate:
-    """The rank correlation of each network's movement with what was predicted for it."""
-    rows = zip(seen, predicted, strict=True)
-    return Estimate.of([rank_correlation(entry.moved[moment(entry)], table) for entry, table in rows])
+def _agreement(seen: Sequence[Movement], moment: Moment, *predicted: Sequence[PairTable]) -> Estimate:
+    """The rank correlation of each network's movement with what was predicted for it.
 
-
-def _agreement_beyond(
-    seen: Sequence[Movement], predicted: Sequence[PairTable], given: Sequence[PairTable], moment: Moment
-) -> Estimate:
-    """The same with what follows from another prediction taken out."""
-    rows = zip(seen, predicted, given, strict=True)
-    return Estimate.of([rank_correlation(entry.moved[moment(entry)], table, known) for entry, table, known in rows])
+    What follows from a second prediction is taken out first.
+    """
+    rows = zip(seen, *predicted, strict=True)
+    return Estimate.of(rank_correlation(entry.moved[moment(entry)], *tables) for entry, *tables in rows)
 
 
 def _flows(workspace: Workspace, laws: Sequence[LatentTree], seeds: range, num: int) -> dict[bool, list[Movement]]:
@@ -196,24 +191,24 @@ def _findings(
             Finding(
                 f"decoder, {when}: spread of the logits' movements", Estimate.of(spread), "over each query's tokens"
             ),
-            Finding(f"decoder, {when}: co-occurrence", _agreement(decoders, together, moment)),
-            Finding(f"decoder, {when}: pull of the label", _agreement(decoders, pull, moment)),
+            Finding(f"decoder, {when}: co-occurrence", _agreement(decoders, moment, together)),
+            Finding(f"decoder, {when}: pull of the label", _agreement(decoders, moment, pull)),
             Finding(
                 f"decoder, {when}: co-occurrence beyond pull of the label",
-                _agreement_beyond(decoders, together, pull, moment),
+                _agreement(decoders, moment, together, pull),
                 "partial correlation",
             ),
             Finding(
                 f"decoder, {when}: pull of the label beyond co-occurrence",
-                _agreement_beyond(decoders, pull, together, moment),
+                _agreement(decoders, moment, pull, together),
                 "partial correlation",
             ),
-            Finding(f"decoder, {when}: news of the label", _agreement(decoders, news, moment)),
-            Finding(f"flow for the label, {when}: co-occurrence", _agreement(flows[False], together, moment)),
-            Finding(f"flow for the label, {when}: pull of the label", _agreement(flows[False], pull, moment)),
-            Finding(f"flow for the label, {when}: news of the label", _agreement(flows[False], news, moment)),
+            Finding(f"decoder, {when}: news of the label", _agreement(decoders, moment, news)),
+            Finding(f"flow for the label, {when}: co-occurrence", _agreement(flows[False], moment, together)),
+            Finding(f"flow for the label, {when}: pull of the label", _agreement(flows[False], moment, pull)),
+            Finding(f"flow for the label, {when}: news of the label", _agreement(flows[False], moment, news)),
         ]
-    constant = _agreement(flows[True], together, _end)
+    constant = _agreement(flows[True], _end, together)
     return (*findings, Finding("flow with a constant gradient: co-occurrence", constant, "at the end"))
 
 

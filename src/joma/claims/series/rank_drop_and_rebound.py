@@ -14,7 +14,7 @@ from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
 from joma.measure.models.families import projections
 from joma.measure.spectra.spectrum import stable_rank
-from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.records import Agreement, Control, Criterion, Estimate
 
 LOWER = "mlp_lower"
 
@@ -32,6 +32,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     found = subjects(workspace)
     without_structure = {subject.name: _with_entries_shuffled(subject) for subject in found.models}
     measured = Estimate(smallest(found.models, _shares))
+    by_name = {subject.name: _shares(subject) for subject in found.models}
     return Agreement(
         CRITERION,
         measured,
@@ -45,8 +46,15 @@ def evaluate(workspace: Workspace) -> Agreement:
                 Estimate(smallest(found.models, lambda subject: without_structure[subject.name])),
             ),
         ),
-        conclusion=_conclusion(measured, {subject.name: _shares(subject) for subject in found.models}),
-        findings=tuple(finding for subject in found.models for finding in _shapes(subject)),
+        conclusion="The stable rank, the number of directions that a matrix spreads over, moves as follows, in shares "
+        f"of where it starts and averaged over layers: {movements(by_name, CRITERION, measured)}. The theory assumes a "
+        "constant upstream gradient, which training with cross-entropy does not have.",
+        findings=tuple(
+            finding
+            for subject in found.models
+            for layer, course in zip(subject.layers, _courses(subject), strict=True)
+            for finding in course.levels(f"{subject.name}, layer {layer}")
+        ),
         charts=tuple(_chart(subject) for subject in found.models),
         notes=found.notes,
     )
@@ -81,22 +89,6 @@ def _with_entries_shuffled(subject: Subject) -> list[Course]:
     return [_as_share(Course(subject.steps, curves)) for curves in values]
 
 
-def _shapes(subject: Subject) -> tuple[Finding, ...]:
-    findings = []
-    for layer, course in zip(subject.layers, _courses(subject), strict=True):
-        found, where = course.rebounds(), f"{subject.name}, layer {layer}"
-        findings += [
-            Finding(f"{where}: at the start", Estimate.of(course.values[:, 0])),
-            Finding(f"{where}: lowest level", Estimate.of(one.bottom for one in found)),
-            Finding(
-                f"{where}: step of the lowest level",
-                Estimate.of((float(course.steps[one.bottom_idx]) for one in found), "steps"),
-            ),
-            Finding(f"{where}: last level", Estimate.of(one.end for one in found)),
-        ]
-    return tuple(findings)
-
-
 def _chart(subject: Subject) -> Chart:
     return Chart(
         f"stable_rank_{subject.id}",
@@ -106,17 +98,4 @@ def _chart(subject: Subject) -> Chart:
         "optimiser steps",
         "stable rank ‖W‖²_F / σ₁²",
         tuple(course.curve(f"layer {layer}") for layer, course in zip(subject.layers, _courses(subject), strict=True)),
-    )
-
-
-def _conclusion(measured: Estimate, by_name: dict[str, list[Course]]) -> str:
-    meaning = {
-        True: f"So the rank falls and comes back by {CRITERION.threshold:.0%} in all of them",
-        None: f"Whether it falls and comes back by {CRITERION.threshold:.0%} in all of them is not decided",
-        False: f"So in one at least it does not fall and come back by {CRITERION.threshold:.0%} within this training",
-    }[CRITERION.met_by(measured)]
-    return (
-        "The stable rank, the number of directions that a matrix spreads over, moves as follows, in shares of where it "
-        f"starts and averaged over layers: {movements(by_name)}. {meaning}. The theory assumes a constant upstream "
-        "gradient, which training with cross-entropy does not have."
     )

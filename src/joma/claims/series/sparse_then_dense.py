@@ -29,12 +29,13 @@ def evaluate(workspace: Workspace) -> Agreement:
     def courses(subject: Subject) -> list[Course]:
         return [subject.course(ENTROPY, layer).between(onsets[subject.name]) for layer in subject.layers]
 
-    findings = tuple(
-        finding
-        for subject in found.models
-        for finding in (*_learned(subject, onsets[subject.name]), *_shapes(subject, courses(subject)))
-    )
+    findings: list[Finding] = []
+    for subject in found.models:
+        findings += _learned(subject, onsets[subject.name])
+        for layer, course in zip(subject.layers, courses(subject), strict=True):
+            findings += course.movements(f"{subject.name}, layer {layer}: ")
     measured = Estimate(smallest(found.models, courses))
+    by_name = {subject.name: courses(subject) for subject in found.models}
     return Agreement(
         CRITERION,
         measured,
@@ -44,8 +45,10 @@ def evaluate(workspace: Workspace) -> Agreement:
                 Estimate(in_random_order(found.models, courses)),
             ),
         ),
-        conclusion=_conclusion(measured, {subject.name: courses(subject) for subject in found.models}),
-        findings=findings,
+        conclusion="Once a model knows more than word frequencies, attention entropy moves as follows, in shares of "
+        f"uniform attention's and averaged over layers: {movements(by_name, CRITERION, measured)}. What may bring it "
+        "back is another claim (text.mechanism).",
+        findings=tuple(findings),
         charts=tuple(
             chart for subject in found.models for chart in _charts(subject, onsets[subject.name], courses(subject))
         ),
@@ -62,21 +65,6 @@ def _learned(subject: Subject, onset: int) -> tuple[Finding, ...]:
             Estimate.of(last - np.mean(subject.unigram_nats), "nats"),
         ),
     )
-
-
-def _shapes(subject: Subject, courses: list[Course]) -> tuple[Finding, ...]:
-    findings = []
-    for layer, course in zip(subject.layers, courses, strict=True):
-        found, where = course.rebounds(), f"{subject.name}, layer {layer}"
-        findings += [
-            Finding(f"{where}: fall", Estimate.of(one.fall for one in found)),
-            Finding(f"{where}: rise after it", Estimate.of(one.rise for one in found)),
-            Finding(
-                f"{where}: step of the bottom",
-                Estimate.of((float(course.steps[one.bottom_idx]) for one in found), "steps"),
-            ),
-        ]
-    return tuple(findings)
 
 
 def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart, ...]:
@@ -104,17 +92,4 @@ def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart,
             (subject.course(LOSS, None).curve("loss"),),
             (Mark("y", float(np.mean(subject.unigram_nats)), "word frequencies alone"),),
         ),
-    )
-
-
-def _conclusion(measured: Estimate, by_name: dict[str, list[Course]]) -> str:
-    meaning = {
-        True: f"So it falls and comes back by {CRITERION.threshold:.0%} in all of them",
-        None: f"Whether it falls and comes back by {CRITERION.threshold:.0%} in all of them is not decided",
-        False: f"So in one at least it does not fall and come back by {CRITERION.threshold:.0%} within this training",
-    }[CRITERION.met_by(measured)]
-    return (
-        "Once a model knows more than word frequencies, attention entropy moves as follows, in shares of uniform "
-        f"attention's and averaged over layers: {movements(by_name)}. {meaning}. What may bring it back is another "
-        "claim (text.mechanism)."
     )

@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from joma.claims.text.networks import Course, moved
-from joma.errors import RunFailed
 from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.results import Row, ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step
 from joma.progress import Progress
+from joma.records import Criterion, Estimate
 from joma.saved.series import Series, open_series
 
 ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "loss_nats"
@@ -79,23 +79,10 @@ class Subject:
     def frequencies_learned(self) -> int:
         """The first saved step at which the series together predict better than word frequencies can.
 
-        Before it a model learns which words are frequent, in which attention moves too, but for another reason
-        (``joma.claims.text.networks.frequencies_learned``).
-
         Raises:
             RunFailed: they never do, or so late that hardly a saved step is left.
         """
-        loss = self.course(LOSS, None)
-        below = np.flatnonzero(loss.values.mean(axis=0) < np.mean(self.unigram_nats))
-        if not len(below) or len(self.steps) - below[0] < FEWEST_STEPS:
-            when = f"from step {loss.steps[below[0]]} on only" if len(below) else "at no step"
-            raise RunFailed(
-                f"{self.name} predicts better than word frequencies do {when}, which leaves too few steps to read "
-                f"({loss.values[:, -1].mean():.2f} nats at the end against {np.mean(self.unigram_nats):.2f})",
-                kept="the series and what was measured in it are kept",
-                remedy="give a text with word order to learn, or more of it",
-            )
-        return loss.steps[below[0]]
+        return self.course(LOSS, None).first_below(float(np.mean(self.unigram_nats)), self.name, FEWEST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -119,15 +106,19 @@ def smallest(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]
     return tuple(min(map(float, sizes)) for sizes in zip(*by_kind, strict=False))  # as many as all kinds have
 
 
-def movements(by_name: Mapping[str, Sequence[Course]]) -> str:
-    """How far each kind of model falls and rises again, mean over layers and repetitions, in words."""
+def movements(by_name: Mapping[str, Sequence[Course]], criterion: Criterion, measured: Estimate) -> str:
+    """How far each kind of model falls and rises again, mean over layers and seeds, and whether all do, in words."""
 
     def mean(side: str, courses: Sequence[Course]) -> float:
         return float(np.mean([[getattr(found, side) for found in course.rebounds()] for course in courses]))
 
-    return "; ".join(
-        f"in {name} it {moved(mean('fall', courses), mean('rise', courses))}" for name, courses in by_name.items()
-    )
+    moves = [f"in {name} it {moved(mean('fall', each), mean('rise', each))}" for name, each in by_name.items()]
+    meaning = {
+        True: f"So it falls and comes back by {criterion.threshold:.0%} in all of them",
+        None: f"Whether it falls and comes back by {criterion.threshold:.0%} in all of them is not decided",
+        False: f"So in one at least it does not fall and come back by {criterion.threshold:.0%} within this training",
+    }[criterion.met_by(measured)]
+    return f"{'; '.join(moves)}. {meaning}"
 
 
 def in_random_order(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]:

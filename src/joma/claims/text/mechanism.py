@@ -92,13 +92,12 @@ def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
 def _differences(name: str, ablated: Course, full: Course) -> tuple[Finding, ...]:
     """Ablated minus full, seed by seed."""
     pairs = list(zip(ablated.rebounds(), full.rebounds(), strict=True))
-    return (
+    return tuple(
         Finding(
-            f"{name}: fall minus the full network's", Estimate.of((one.fall - two.fall for one, two in pairs), "nats")
-        ),
-        Finding(
-            f"{name}: rise minus the full network's", Estimate.of((one.rise - two.rise for one, two in pairs), "nats")
-        ),
+            f"{name}: {side} minus the full network's",
+            Estimate.of((getattr(one, side) - getattr(two, side) for one, two in pairs), "nats"),
+        )
+        for side in ("fall", "rise")
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.text.networks import Course, Variant, course, estimate, study, trained
+from joma.claims.text.networks import Course, Variant, course, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -28,7 +28,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     start = full.values[:, 0].mean()
     measured = Estimate(_sizes(full), "")
     by_chance = np.array([_sizes(full.in_random_order(repetition)) for repetition in range(NUM_ORDERS)])
-    findings = (*_shape("full network", full), *_shape("linear MLP", linear), _difference(full, linear))
+    findings = (*full.levels("full network"), *linear.levels("linear MLP"), _difference(full, linear))
     sparsest = [course(full_runs, ENTROPY).steps[entry.bottom_idx] for entry in course(full_runs, ENTROPY).rebounds()]
     return Agreement(
         CRITERION,
@@ -57,18 +57,6 @@ def evaluate(workspace: Workspace) -> Agreement:
 
 def _sizes(ranks: Course) -> tuple[float, ...]:
     return tuple(entry.size / start for entry, start in zip(ranks.rebounds(), ranks.values[:, 0], strict=True))
-
-
-def _shape(name: str, ranks: Course) -> tuple[Finding, ...]:
-    found = ranks.rebounds()
-    return (
-        Finding(f"{name}: at the start", Estimate.of(ranks.values[:, 0])),
-        Finding(f"{name}: lowest level", estimate(found, lambda entry: entry.bottom, "")),
-        Finding(
-            f"{name}: step of the lowest level", estimate(found, lambda entry: ranks.steps[entry.bottom_idx], "steps")
-        ),
-        Finding(f"{name}: last level", estimate(found, lambda entry: entry.end, "")),
-    )
 
 
 def _difference(full: Course, linear: Course) -> Finding:

@@ -11,7 +11,6 @@ from joma.claims.text.networks import (
     Course,
     Variant,
     course,
-    estimate,
     frequencies_learned,
     moved,
     probe_groups,
@@ -19,7 +18,7 @@ from joma.claims.text.networks import (
     trained,
 )
 from joma.claims.workspace import Profile, Workspace
-from joma.measure.curves.rebound import Rebound, deepest_dip
+from joma.measure.curves.rebound import deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import attention_entropy_over_time
 from joma.train.run import Run
@@ -46,11 +45,11 @@ def evaluate(workspace: Workspace) -> Agreement:
     onset = frequencies_learned(workspace, full)
     entropy = course(full, ENTROPY, layers[-1]).between(onset)
     found, on_shuffled = entropy.rebounds(), course(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
-    measured = estimate(found, _size, "nats")
+    measured = Estimate.of((entry.size for entry in found), "nats")
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
     findings = (
-        *_shape(found, entropy),
+        *entropy.movements(unit="nats"),
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "probes")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
         *(
@@ -71,24 +70,12 @@ def evaluate(workspace: Workspace) -> Agreement:
         measured,
         (
             Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0), "nats")),
-            Control("shuffled words", estimate(on_shuffled, _size, "nats")),
+            Control("shuffled words", Estimate.of((entry.size for entry in on_shuffled), "nats")),
         ),
         conclusion=_conclusion(findings),
         findings=findings,
         charts=_charts(full, shuffled, informed, (onset, entropy.steps[found[0].bottom_idx])),
         notes=_notes(workspace),
-    )
-
-
-def _size(entry: Rebound) -> float:
-    return entry.size
-
-
-def _shape(found: list[Rebound], entropy: Course) -> tuple[Finding, ...]:
-    return (
-        Finding("fall", estimate(found, lambda entry: entry.fall, "nats")),
-        Finding("rise after it", estimate(found, lambda entry: entry.rise, "nats")),
-        Finding("step of the bottom", estimate(found, lambda entry: entropy.steps[entry.bottom_idx], "steps")),
     )
 
 
