@@ -39,16 +39,16 @@ CLAIMS = (
         test="Decoders learn the label of latent trees whose polarities differ from edge to edge, with tokens in "
         "random order, so that each can be the last one, the query. For each query the other tokens are ranked by how "
         "far its attention logits in the first layer have moved when the held-out loss has come half of its way; "
-        "Spearman correlation with co-occurrence by sum–product, averaged over queries. Beside it the one-layer flow, "
-        "one query at a time, on the same trees: for the label, and with the constant gradient that the theory "
-        "assumes.",
+        "Spearman correlation with co-occurrence by sum–product, averaged over queries. For comparison the "
+        "one-layer flow, one query at a time, on the same trees: for the label, and with the constant gradient that "
+        "the theory assumes.",
         control="The prediction of a tree with its leaves in random places, and the logits of the untrained network.",
         evaluate="joma.claims.hierarchy.order:evaluate",
     ),
     Claim(
         Reference(
             "hierarchy.alignment",
-            "A Transformer that learns to tell labels finds the latents behind them: each level of the hierarchy in "
+            "A Transformer that learns to predict labels finds the latents behind them: each level of the hierarchy in "
             "hidden units of its own layer.",
             f"Section 5 and Table 1, {PAPER}; laws with many inputs, held-out scores and controls ours",
             ("the theory's dynamics carry over to a trained decoder", "as many layers as levels of latents"),
@@ -89,9 +89,9 @@ CLAIMS = (
             ),
             "unit i of layer s = 1 where latent i of level s is present, 0 elsewhere",
         ),
-        test="Write down the weights of a decoder for a hierarchy of hierarchy.table1's setting whose classes can be "
-        "told apart, show it every class, and match hidden units of each layer one-to-one with the latents of its "
-        "level.",
+        test="Write down the weights of a decoder for a hierarchy of hierarchy.table1's setting in which no two "
+        "classes show the same tokens, show it every class, and match hidden units of each layer one-to-one with the "
+        "latents of its level.",
         control="The same units with the latents of another hierarchy of the same sizes (shown its inputs, most units "
         "would never be active), and the untrained network of hierarchy.table1, which has many more units.",
         evaluate="joma.claims.hierarchy.expressible:evaluate",
