@@ -1,8 +1,8 @@
 """What it costs to start the command line, beside what it could not avoid and what it does avoid.
 
-`joma --help` against an interpreter that does nothing, against the argument parser alone, and against importing torch,
-which every command puts off until it is needed. The commands take turns, so that a busy moment hits them alike. Aim:
-a median under 0.3 s.
+`joma --help` and `joma reproduce --list` against an interpreter that does nothing, against the argument parser alone,
+and against importing torch, which every command puts off until it is needed. The commands take turns, so that a busy
+moment hits them alike. Aims: a median under 0.3 s for the help, under 1 s of processor time for the list.
 
     python benchmarks/startup.py [--json] [--repeats 15]
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 from table import machine, print_json, show
 
-AIM_S = 0.3
-HELP, NOTHING = "joma --help", "python -c pass"
+HELP, LIST, NOTHING = "joma --help", "joma reproduce --list", "python -c pass"
 COMMANDS = {
     NOTHING: [sys.executable, "-c", "pass"],
     HELP: [sys.executable, "-m", "joma", "--help"],
+    LIST: [sys.executable, "-m", "joma", "reproduce", "--list"],
     "the parser's package alone": [sys.executable, "-c", "import jsonargparse"],
     "torch alone": [sys.executable, "-c", "import torch"],
 }
@@ -49,7 +49,8 @@ def figures(repeats: int) -> dict[str, Any]:
         {"command": name, "median_s": wall, "fastest_s": min(taken[name])[0], "cpu_s": cpu, "ratio": wall / nothing_s}
         for name, (wall, cpu) in medians.items()
     ]
-    return {"machine": place, "repeats": repeats, "aim_s": AIM_S, "met": medians[HELP][0] < AIM_S, "rows": rows}
+    met = {f"{HELP}: median under 0.3 s": medians[HELP][0] < 0.3, f"{LIST}: CPU under 1 s": medians[LIST][1] < 1}
+    return {"machine": place, "repeats": repeats, "met": met, "rows": rows}
 
 
 def main() -> None:
@@ -65,10 +66,13 @@ def main() -> None:
         (row["command"], *(f"{row[name]:.3f} s" for name in ("median_s", "fastest_s", "cpu_s")), f"{row['ratio']:.1f}")
         for row in found["rows"]
     ]
-    title = (
-        f"Starting, {found['repeats']} times each (aim for {HELP}: {AIM_S} s; {'met' if found['met'] else 'missed'})"
+    aims = "; ".join(f"{aim}, {'met' if met else 'missed'}" for aim, met in found["met"].items())
+    show(
+        f"Starting, {found['repeats']} times each ({aims})",
+        ("command", "median", "fastest", "processor time", f"÷ {NOTHING}"),
+        rows,
+        found["machine"],
     )
-    show(title, ("command", "median", "fastest", "processor time", f"÷ {NOTHING}"), rows, found["machine"])
 
 
 if __name__ == "__main__":

@@ -59,3 +59,17 @@ def test_what_python_leaves_behind_does_not_change_the_digest(package):
     (package / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"compiled")
     (package / "notes.txt").write_text("nothing that computes")
     assert digest(package) == before
+
+
+def test_the_digest_covers_another_package_where_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "coins").mkdir()
+    (tmp_path / "coins" / "toss.py").write_text("SIDES = 2")
+    (tmp_path / "dice.py").write_text("SIDES = 6")
+    seen = [code_digest(), code_digest("coins"), code_digest("dice")]
+    for module in ("coins/toss.py", "dice.py"):
+        (tmp_path / module).write_text("SIDES = 20")
+    code_digest.cache_clear()
+    seen += [code_digest(), code_digest("coins"), code_digest("dice")]
+    assert seen[0] == seen[3] == code_digest("not_installed") == code_digest("joma")
+    assert len(set(seen)) == 5

@@ -3,7 +3,9 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from joma.charts import Chart, Curve, Mark
 from joma.records import (
@@ -78,3 +80,10 @@ def test_an_agreement_survives_json():
     text = json.dumps(before.to_json(), allow_nan=False)
     after = agreement_from_json(json.loads(text))
     assert after == before
+
+
+@pytest.mark.parametrize("kind", [list, iter, np.array, np.float32, torch.tensor], ids=lambda kind: kind.__name__)
+def test_an_estimate_takes_any_numbers_and_keeps_floats(kind):
+    estimate = Estimate.of(kind([0.5, 1.5]), "nats")
+    assert estimate == Estimate((0.5, 1.5), "nats")
+    assert {type(value) for value in estimate.values} == {float}

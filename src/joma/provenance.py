@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 from importlib.metadata import version
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -19,11 +19,18 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def code_digest() -> str:
-    """Return a digest of the installed package's source: evidence is only as good as the code that made it."""
-    root = Path(str(files("joma")))
+def code_digest(package: str = "joma") -> str:
+    """Return a digest of joma's source and, where it is another one, of a package's: evidence depends on both.
+
+    Args:
+        package: of the top level; one that is not installed has no source.
+    """
     digest = hashlib.blake2b(digest_size=12)
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
+    for name in dict.fromkeys(("joma", package)):
+        spec = find_spec(name)
+        places = (spec.submodule_search_locations or [str(spec.origin)]) if spec else []
+        for root in map(Path, places):
+            for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+                digest.update(path.relative_to(root.parent).as_posix().encode())
+                digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -7,10 +7,10 @@ claim held against the evidence: measured value, control, criterion, and the ver
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 from joma.charts import Chart, chart_from_json
 
@@ -87,6 +87,11 @@ class Estimate:
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"an estimate needs at least one value and all of them finite, got {self.values}")
+
+    @classmethod
+    def of(cls, values: Iterable[SupportsFloat], unit: str = "") -> Estimate:
+        """One value for each seed, from a list, an array or a tensor."""
+        return cls(tuple(float(value) for value in values), unit)
 
     @property
     def num(self) -> int:
@@ -168,7 +173,8 @@ class Agreement:
         criterion: what decides.
         measured: the deciding number where the claim should be true.
         controls: the same number where it must be false; at least one.
-        conclusion: what this says of the theory: which statement it touches, which assumption fails, what is left.
+        conclusion: what was found and what it says of the theory, in at most three sentences for somebody who has not
+            read the paper.
         findings: the numbers beside it.
         charts: what is to be seen; at least one.
         notes: what a reader must know (a smaller vocabulary than the paper's, a skipped part and why).

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conclusions import faults
 from joma.cli import main
 
 FAST = "nonlinear.sparse_then_dense"
@@ -112,13 +113,11 @@ def test_a_claim_that_cannot_be_evaluated_exits_with_1_and_the_others_are_kept(t
 
     from joma.claims import registry
 
-    def broken(workspace):
-        raise ZeroDivisionError("a bug")
-
+    (tmp_path / "broken_test.py").write_text("def evaluate(workspace):\n    raise ZeroDivisionError('a bug')\n")
+    monkeypatch.syspath_prepend(tmp_path)
     real = registry.all_claims()
-    monkeypatch.setattr(
-        registry, "all_claims", lambda: real | {"theorem1.exp": replace(real["theorem1.exp"], evaluate=broken)}
-    )
+    broken = replace(real["theorem1.exp"], evaluate="broken_test:evaluate")
+    monkeypatch.setattr(registry, "all_claims", lambda: real | {"theorem1.exp": broken})
     out = tmp_path / "out"
     assert main(["reproduce", "theorem1.exp", FAST, "--out", str(out)]) == 1
     record = {claim["id"]: claim for claim in json.loads((out / "claims.json").read_text())["claims"]}
@@ -168,6 +167,17 @@ def test_list_needs_no_output_folder(tmp_path, monkeypatch, capsys):
     listed = json.loads(capsys.readouterr().out)
     assert "text.mechanism" in [claim["id"] for claim in listed]
     assert not list(tmp_path.iterdir())
+
+
+def test_list_imports_nothing_that_computes():
+    heavy = ("torch", "scipy", "numpy", "pandas", "transformers", "matplotlib", "plotly")
+    code = (
+        "import sys; from joma.cli import main; main(['reproduce', '--list']); "
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "text.mechanism" in done.stdout
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
@@ -270,5 +280,6 @@ def test_quick_evaluates_every_claim_within_five_minutes(tmp_path):
     record = json.loads((tmp_path / "out" / "claims.json").read_text())
     assert {claim["id"] for claim in record["claims"]} == set(all_claims())
     assert all(claim["verdict"] for claim in record["claims"])
+    assert not [fault for claim in record["claims"] for fault in faults(claim["conclusion"])]
     if os.cpu_count() == 2:
         assert seconds < 300

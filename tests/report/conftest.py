@@ -2,16 +2,16 @@
 
 import math
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from joma.charts import Chart, Curve, Mark
 from joma.claims.evaluation import Outcome
-from joma.claims.registry import Claim
+from joma.claims.registry import OWN
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.report.page import Context
-from joma.theory.references import REFERENCES
 
 HOSTILE = "<script>alert(1)</script></script><b>x</b> \"q\" 'q' & &lt; %{x} $a_b$ \u2028"
 
@@ -158,19 +158,13 @@ def agreements(text_chart, residual_chart, hostile_chart) -> dict[str, Agreement
 def outcomes(agreements) -> list[Outcome]:
     return [
         Outcome(
-            Claim(
-                reference,
-                "The flow is integrated for many starts and the invariant is compared along the way.",
-                "The same without the norm term, where it must drift.",
-                needs_text=False,
-                evaluate=lambda workspace: pytest.fail("a report evaluates nothing"),
-            ),
-            agreements.get(id),
-            "" if id in agreements else f"loss is NaN at step 40 {HOSTILE}",
+            replace(claim, evaluate="joma:a_report_evaluates_nothing"),
+            agreements.get(claim.id),
+            "" if claim.id in agreements else f"loss is NaN at step 40 {HOSTILE}",
             12.3,
         )
-        for id, reference in REFERENCES.items()
-        if id in agreements or id == "theorem1.softmax"
+        for claim in OWN
+        if claim.id in agreements or claim.id == "theorem1.softmax"
     ]
 
 

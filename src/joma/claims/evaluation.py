@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from joma.claims.registry import Claim
+from joma.claims.claim import Claim
 from joma.claims.workspace import Workspace
-from joma.errors import BadInput, RunFailed, Unreachable
+from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable
 from joma.files import write_json
 from joma.provenance import code_digest
 from joma.records import Agreement, Measurement, agreement_from_json
@@ -90,24 +90,25 @@ def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurem
 
 
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
-    start = time.perf_counter()
+    start, path = time.perf_counter(), _evidence_path(claim, workspace.folder)
     try:
-        agreement = claim.evaluate(workspace)
+        agreement = claim.load()(workspace)
+        if not isinstance(agreement, Agreement):
+            raise TypeError(f"{claim.evaluate} returned {agreement!r}, which is no Agreement")
+        seconds = time.perf_counter() - start
+        write_json(path, {"code": code_digest(claim.package), "seconds": seconds, "agreement": agreement.to_json()})
     except Unreachable as absence:
         return Outcome(claim, None, "", time.perf_counter() - start, skipped=str(absence))
     except (BadInput, RunFailed) as error:
         return Outcome(claim, None, str(error), time.perf_counter() - start)
-    except OSError:
-        raise  # the disk, not the claim: the caller says so and keeps what is finished
-    except Exception as error:  # noqa: BLE001 - one broken claim must not take the others with it
-        trace = _evidence_path(claim, workspace.folder).with_suffix(".error.txt")
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise  # the disk, not the claim: the caller says so and keeps what is finished
+        trace = path.with_suffix(".error.txt")
         trace.parent.mkdir(parents=True, exist_ok=True)
         trace.write_text(traceback.format_exc(), encoding="utf-8")
         reason = f"{type(error).__name__}: {error} (traceback in {trace.parent.name}/{trace.name})"
         return Outcome(claim, None, reason, time.perf_counter() - start)
-    seconds = time.perf_counter() - start
-    record = {"code": code_digest(), "seconds": seconds, "agreement": agreement.to_json()}
-    write_json(_evidence_path(claim, workspace.folder), record)
     return Outcome(claim, agreement, "", seconds)
 
 
@@ -115,7 +116,7 @@ def _remembered(claim: Claim, folder: Path) -> Outcome | None:
     path = _evidence_path(claim, folder)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["code"] != code_digest():
+        if record["code"] != code_digest(claim.package):
             return None
         return Outcome(claim, agreement_from_json(record["agreement"]), "", record["seconds"], remembered=True)
     except FileNotFoundError:

@@ -1,79 +1,58 @@
-"""The registry: which claims there are, and how each is put to the test.
-
-A claim file defines one function and registers it; every module of this package but those that claims share is a claim
-file and is found by itself.
-"""
+"""The registry: which claims there are, joma's own and those of other packages."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-import joma.claims as package
-from joma.errors import BadInput
-from joma.theory.references import REFERENCES, Reference
+from joma.claims import dynamics, hierarchy, series, text, theorem1
+from joma.claims.claim import Claim
+from joma.errors import BadInput, cause_of
 
-if TYPE_CHECKING:
-    from joma.claims.workspace import Workspace
-    from joma.records import Agreement
+GROUP = "joma.claims"
+"""The entry points that bring claims: each names a ``Claim``, or a sequence of them."""
 
-_SHARED = frozenset(
-    {"registry", "workspace", "evaluation", "text.networks", "hierarchy.association", "hierarchy.levels"}
-    | {"series.subjects", "series.subject", "series.published"}
-)
+OWN = tuple(claim for subject in (theorem1, dynamics, text, series, hierarchy) for claim in subject.CLAIMS)
+"""The claims of joma itself, in the order in which they are listed and evaluated."""
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A statement and its test.
+@cache
+def all_claims() -> Mapping[str, Claim]:
+    """Every claim by id: joma's own, then those that other packages bring.
 
-    Args:
-        reference: the statement, its source, its assumptions.
-        test: how it is tested, in a sentence or two.
-        control: where the same test must fail, in a sentence.
-        needs_text: whether networks are trained on the text.
-        evaluate: does it; may train networks through the workspace and keeps no state of its own.
+    Where one of these cannot be loaded, or its ids are taken, a warning says so and the others are there.
     """
-
-    reference: Reference
-    test: str
-    control: str
-    needs_text: bool
-    evaluate: Callable[[Workspace], Agreement]
-
-    @property
-    def id(self) -> str:
-        """The claim's id."""
-        return self.reference.id
-
-
-_claims: dict[str, Claim] = {}
+    claims = {claim.id: claim for claim in OWN}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (_origin(entry), entry.name)):
+        try:
+            brought = _loaded(entry, claims)
+        except Exception as error:  # noqa: BLE001 - another package's code must not cost the run
+            reason = f"its entry point {entry.name} = {entry.value} cannot be used ({cause_of(error)})"
+            warnings.warn(f"{_origin(entry)} is left out: {reason}; repair or uninstall it", stacklevel=2)
+        else:
+            claims |= brought
+    return claims
 
 
-def claim(
-    id: str, *, test: str, control: str, needs_text: bool = False
-) -> Callable[[Callable[[Workspace], Agreement]], Callable[[Workspace], Agreement]]:
-    """Register the decorated function as the test of the statement ``id`` of ``joma.theory.references``."""
+def _loaded(entry: EntryPoint, taken: Container[str]) -> dict[str, Claim]:
+    """The claims of an entry point by id, or whatever its package raises."""
+    loaded = entry.load()
+    found: dict[str, Claim] = {}
+    for claim in [loaded] if isinstance(loaded, Claim) else loaded:
+        if not isinstance(claim, Claim):
+            raise TypeError(f"{claim!r} is no Claim")
+        if claim.id in taken or claim.id in found:
+            raise ValueError(f"there is another claim {claim.id}")
+        found[claim.id] = replace(claim, origin=_origin(entry))
+    return found
 
-    def register(evaluate: Callable[[Workspace], Agreement]) -> Callable[[Workspace], Agreement]:
-        if id in _claims and _claims[id].evaluate.__module__ != evaluate.__module__:
-            raise RuntimeError(f"claim {id} is registered twice, in {evaluate.__module__} too")
-        _claims[id] = Claim(REFERENCES[id], test, control, needs_text, evaluate)
-        return evaluate
 
-    return register
-
-
-def all_claims() -> dict[str, Claim]:
-    """Every claim by id, in the order of ``REFERENCES``."""
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if module.name.removeprefix(f"{package.__name__}.") not in _SHARED:
-            importlib.import_module(module.name)
-    return {id: _claims[id] for id in REFERENCES if id in _claims}
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 def select(ids: Iterable[str]) -> list[Claim]:
@@ -95,9 +74,8 @@ def select(ids: Iterable[str]) -> list[Claim]:
             raise BadInput(
                 f"there is no claim {name!r}",
                 expected="a claim id or family",
-                remedy=f"did you mean {near[0]!r}? `joma reproduce --list` names them all"
-                if near
-                else "`joma reproduce --list` names them all",
+                remedy="".join(f"did you mean {other!r}? " for other in near)
+                + "`joma reproduce --list` names them all",
             )
         chosen |= found
     return [entry for id, entry in claims.items() if id in chosen]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import jsonargparse
 
-from joma.errors import BadInput, RunFailed
+from joma.errors import DISK_FULL, BadInput, RunFailed
 
 COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _say("there is not enough memory for this; what was finished is kept: ask for less at a time", 1)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             return _say("the disk is full; what was finished is kept: free some space and run the same again", 1)
         return _say(f"{error.strerror or error}: {error.filename or ''}; what was finished is kept", 1)
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ import jsonargparse
 from jsonargparse.typing import PositiveInt
 
 if TYPE_CHECKING:
+    from joma.claims.claim import Claim
     from joma.claims.evaluation import Outcome
-    from joma.claims.registry import Claim
     from joma.claims.workspace import Workspace
 
 
@@ -74,21 +75,17 @@ def run(options: Any) -> int:
 def _list(claims: Sequence[Claim], *, as_json: bool) -> int:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if as_json:
-        fields = ("id", "statement", "source", "assumptions", "formula")
-        rows = [{name: getattr(claim.reference, name) for name in fields} for claim in claims]
-        print(
-            json.dumps(
-                [row | {"test": claim.test, "control": claim.control} for row, claim in zip(rows, claims, strict=True)],
-                indent=1,
-                ensure_ascii=False,
-            )
-        )
+        parts = ("test", "control", "origin")
+        rows = [asdict(claim.reference) | {part: getattr(claim, part) for part in parts} for claim in claims]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
     table = Table("claim", "what it says", "where it stands", show_lines=True)
     for claim in claims:
-        table.add_row(claim.id, claim.reference.statement, claim.reference.source)
+        origin = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
+        table.add_row(*map(Text, (claim.id, claim.reference.statement, claim.reference.source + origin)))
     Console().print(table)
     return 0
 
@@ -102,8 +99,6 @@ def _workspace(options: Any) -> Workspace:
 
 def _evaluate(claims: Sequence[Claim], workspace: Workspace, outcomes: list[Outcome]) -> None:
     """Fill ``outcomes`` one by one, so that an interruption leaves the finished ones there."""
-    from dataclasses import replace
-
     from joma.claims.evaluation import evaluate, prepare
     from joma.cli.progress import shown
 

@@ -77,6 +77,7 @@ def _claim(outcome: Outcome, context: Context) -> dict[str, Any]:
         "formula": reference.formula,
         "test": claim.test,
         "control": claim.control,
+        "origin": claim.origin,
         **{name: part for name, part in evidence.items() if name not in ("charts", "measurements")},
         "figures": [f"figures/{claim.id}/{chart.id}" for chart in outcome.agreement.charts]
         if outcome.agreement

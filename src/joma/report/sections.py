@@ -74,6 +74,8 @@ def _terms(outcome: Outcome) -> Markup:
         ("Source", claim.reference.source),
         ("Took", format_seconds(outcome.seconds)),
     ]
+    if claim.origin != "joma":
+        terms.append(("Brought by", claim.origin))
     if outcome.agreement:
         terms.insert(2, ("Why this threshold", outcome.agreement.criterion.reason))
     return element(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from conclusions import faults
 from joma.claims.dynamics import theorem2, theorem3, theorem4
 from joma.claims.workspace import Workspace
 from joma.records import Verdict
@@ -15,6 +16,7 @@ def test_claim_holds_and_its_controls_fail(module, tmp_path):
     assert agreement.measured.num == 3
     for control in agreement.controls:
         assert control.estimate.mean > 10 * agreement.measured.mean
+    assert not faults(agreement.conclusion)
     assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
 
 

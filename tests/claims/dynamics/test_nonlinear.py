@@ -2,6 +2,7 @@
 
 import pytest
 
+from conclusions import faults
 from joma.claims.dynamics.nonlinear import evaluate, targets
 from joma.claims.workspace import Workspace
 from joma.records import Verdict
@@ -36,3 +37,7 @@ def test_claim_holds_and_its_control_does_not(agreement):
 
 def test_explicit_steps_approach_the_exact_solution(agreement, tolerance):
     assert first(agreement, "what explicit steps get wrong, the paper's draw") < tolerance("closed_form.explicit_steps")
+
+
+def test_the_conclusion_is_plain(agreement):
+    assert not faults(agreement.conclusion)

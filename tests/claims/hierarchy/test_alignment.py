@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from conclusions import faults
 from joma.claims.hierarchy import alignment as hierarchy_alignment
 from joma.claims.hierarchy.alignment import RANDOM, SIZES, TREE, evaluate
 from joma.claims.hierarchy.levels import curve_of, gain
@@ -39,6 +40,7 @@ def test_without_a_step_there_is_no_gain_anywhere(tmp_path, monkeypatch):
     monkeypatch.setitem(hierarchy_alignment.SIZES, Profile.QUICK, still)
     agreement = evaluate(Workspace(tmp_path, num_seeds=2))
     assert agreement.verdict is Verdict.FAILS
+    assert not faults(agreement.conclusion)
     found = {finding.name: finding.estimate for finding in agreement.findings}
     for name in (TREE, RANDOM):
         for level in (0, 1):

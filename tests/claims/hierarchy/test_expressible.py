@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from conclusions import faults
 from joma.claims.hierarchy import expressible as hierarchy_expressible
 from joma.claims.hierarchy import table1 as hierarchy_table1
 from joma.claims.hierarchy.table1 import SIZES
@@ -39,3 +40,7 @@ def test_the_exhaustive_search_says_for_which_hierarchies_one_layer_is_too_few(a
     finding = next(finding for finding in agreement.findings if "one layer is too few" in finding.name)
     assert "844 unambiguous" in finding.name  # 1512 less 668, docs/expressiveness
     assert finding.estimate.values == (22 / 844,)
+
+
+def test_the_conclusion_is_plain(agreement):
+    assert not faults(agreement.conclusion)

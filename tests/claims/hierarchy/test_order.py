@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from conclusions import faults
 from joma.claims.hierarchy import order as hierarchy_order
 from joma.claims.hierarchy.order import Sizes, predictions, tree
 from joma.claims.workspace import Profile, Workspace
@@ -65,3 +66,7 @@ def test_no_two_pairs_of_a_query_come_together_equally_often():
     table = predictions(tree(SMALL, 0)).together
     for query, row in enumerate(table):
         assert len(set(np.delete(row, query).round(6))) == len(row) - 1
+
+
+def test_the_conclusion_is_plain(agreement):
+    assert not faults(agreement.conclusion)

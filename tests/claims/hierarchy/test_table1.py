@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from conclusions import faults
 from joma.claims.hierarchy import table1 as hierarchy_table1
 from joma.claims.hierarchy.table1 import CORNER, GRID, SIZES, Cell, evaluate, every_input
 from joma.claims.workspace import Profile, Workspace
@@ -35,6 +36,7 @@ def test_more_units_never_fit_worse_and_every_cell_has_its_curve(tmp_path, monke
     small = replace(SIZES[Profile.QUICK], cells=cells, width=16, feed_forward=128, num_steps=5, num_permutations=3)
     monkeypatch.setitem(hierarchy_table1.SIZES, Profile.QUICK, small)
     agreement = evaluate(Workspace(tmp_path, num_seeds=2))
+    assert not faults(agreement.conclusion)
     units, grid = agreement.charts
     for curve in units.curves:
         assert list(curve.x) == [16, 64, 128]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from conclusions import faults
 from joma.claims.hierarchy.theorem5 import EXAMPLE, EXAMPLE_HEIGHT, SIGNS, Setting, evaluate, simulated, sum_product
 from joma.claims.workspace import Workspace
 from joma.records import Verdict
@@ -50,3 +51,7 @@ def test_standard_errors_are_the_spread_over_repetitions(tolerance):
     spread = np.std([draw.share[EXAMPLE_HEIGHT - 1] for draw in draws], ddof=1)
     claimed = np.mean([draw.standard_error[EXAMPLE_HEIGHT - 1] for draw in draws])
     assert spread == pytest.approx(claimed, rel=tolerance("theorem5.spread"))
+
+
+def test_the_conclusion_is_plain(agreement):
+    assert not faults(agreement.conclusion)

@@ -15,7 +15,7 @@ from joma.claims.text.networks import (
     frequencies_learned,
     study,
     trained,
-    unigram_loss,
+    unigram_nats,
 )
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.errors import RunFailed
@@ -27,13 +27,14 @@ def tokens(train, held_out, size):
     return Tokens("test", "test", torch.tensor(train), torch.tensor(held_out), words, "digest", 0.0)
 
 
-def test_unigram_loss_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(tolerance):
+def test_unigram_nats_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(tolerance):
     text = tokens(list(range(8)) * 1000, list(range(8)) * 10, 8)
-    assert unigram_loss(text) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
+    assert unigram_nats(text, text.held_out) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
 
 
-def test_unigram_loss_survives_words_that_training_never_showed():
-    assert math.isfinite(unigram_loss(tokens([0, 1] * 50, [2, 2, 2], 3)))
+def test_unigram_nats_survives_words_that_training_never_showed():
+    text = tokens([0, 1] * 50, [2, 2, 2], 3)
+    assert math.isfinite(unigram_nats(text, text.held_out))
 
 
 def test_a_course_can_be_cut_and_shuffled():
@@ -64,7 +65,7 @@ def test_the_number_of_seeds_asked_for_is_used(tmp_path):
 def test_networks_that_learn_nothing_beyond_frequencies_are_an_error(small_workspace):
     runs = trained(small_workspace, [Variant(num_steps=3)])[0]
     assert course(runs, "val_loss_nats", None).values.shape == (2, 2)
-    with pytest.raises(RunFailed, match="no better than word frequencies"):
+    with pytest.raises(RunFailed, match="the network predicts better than word frequencies do at no step"):
         frequencies_learned(small_workspace, runs)
 
 

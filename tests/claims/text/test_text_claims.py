@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from conclusions import faults
 from joma.claims.registry import all_claims
 from joma.claims.text import networks
 from joma.claims.text.mechanism import LEFT
@@ -19,7 +20,7 @@ def agreements(tmp_path_factory, wikitext_folder):
     patch.setenv("JOMA_DATA", str(wikitext_folder))
     patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
     workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300))
-    yield {id: all_claims()[id].evaluate(workspace) for id in IDS}
+    yield {id: all_claims()[id].load()(workspace) for id in IDS}
     patch.undo()
 
 
@@ -47,3 +48,8 @@ def test_the_mechanism_is_compared_with_the_theorys_own_curves(agreements):
 def test_the_rank_starts_where_an_initialised_network_has_it(agreements):
     (start,) = [f for f in agreements["text.rank_drop"].findings if f.name == "full network: at the start"]
     assert 40 < start.estimate.mean < 60
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_conclusions_are_plain(agreements, id):
+    assert not faults(agreements[id].conclusion)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from conclusions import faults
 from joma.claims.registry import select
 from joma.claims.workspace import Workspace
 from joma.records import Verdict, agreement_from_json
@@ -22,7 +23,7 @@ def agreements(tmp_path_factory):
     told = []
     folder: Path = tmp_path_factory.mktemp("work")
     workspace = Workspace(folder, num_seeds=3, progress=lambda what, done, total: told.append(done / total))
-    found = {claim.id: claim.evaluate(workspace) for claim in select(IDS)}
+    found = {claim.id: claim.load()(workspace) for claim in select(IDS)}
     assert told.count(1.0) == len(IDS)
     return found
 
@@ -76,3 +77,8 @@ def test_error_without_correction_is_of_first_order_and_within_its_bound(agreeme
     slope = found["slope of ln(error without correction) over ln(coherence)"]
     assert abs(slope.mean - 1) < tolerance("simulation.order")
     assert min(found["bound / error without correction, smallest over the sizes"].values) >= 1
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_conclusions_are_plain(agreements, id):
+    assert not faults(agreements[id].conclusion)

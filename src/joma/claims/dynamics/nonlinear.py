@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from joma.charts import Chart, Curve, Mark
-from joma.claims.registry import claim
+from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import (
@@ -46,12 +45,6 @@ class _Course(NamedTuple):
         return float((self.entropy[-1] - self.lowest) / (self.entropy[0] - self.lowest))
 
 
-@claim(
-    "nonlinear.sparse_then_dense",
-    test="Entropy of softmax(v²/3) along the exact solution, for ten targets drawn from [1, 4] and a start at 0.05, up "
-    "to time 100 (5,000 steps of 0.02 in the paper's Figure 4); repeated for several draws.",
-    control="The exact solution of the linear dynamics with the same numbers as Δ.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read fall and rise of attention entropy off the exact solutions with and without the nonlinearity."""
     seeds = workspace.seeds(5)
@@ -60,8 +53,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     sparsest = [sparsest_time(targets(seed), START, GAIN) for seed in seeds]
     return Agreement(
         CRITERION,
-        _estimate([course.recovery for course in nonlinear]),
-        (Control("linear MLP", _estimate([course.recovery for course in linear])),),
+        Estimate.of([course.recovery for course in nonlinear]),
+        (Control("linear MLP", Estimate.of([course.recovery for course in linear])),),
         conclusion=_conclusion(nonlinear, linear),
         findings=_findings(nonlinear, linear, sparsest),
         charts=(_entropy_chart(nonlinear, linear, sparsest[0]), _component_chart(sparsest[0])),
@@ -103,25 +96,19 @@ def _linear(delta: torch.Tensor) -> _Course:
     return _Course(entropy, float(entropy.min()))
 
 
-def _estimate(values: list[float], unit: str = "") -> Estimate:
-    return Estimate(tuple(values), unit)
-
-
 def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sparsest]) -> tuple[Finding, ...]:
     first = nonlinear[0]
     stepped = stepped_entropy(targets(0))
     return (
-        Finding("entropy at the start", _estimate([float(course.entropy[0]) for course in nonlinear], "nats")),
-        Finding("lowest entropy", _estimate([course.lowest for course in nonlinear], "nats")),
-        Finding(
-            "steps until attention is sparsest", _estimate([float(entry.time) / STEP for entry in sparsest], "steps")
-        ),
-        Finding("last entropy", _estimate([float(course.entropy[-1]) for course in nonlinear], "nats")),
-        Finding("last entropy, linear MLP", _estimate([float(course.entropy[-1]) for course in linear], "nats")),
-        Finding("lowest entropy, the paper's draw", _estimate([first.lowest], "nats")),
+        Finding("entropy at the start", Estimate.of((course.entropy[0] for course in nonlinear), "nats")),
+        Finding("lowest entropy", Estimate.of((course.lowest for course in nonlinear), "nats")),
+        Finding("steps until attention is sparsest", Estimate.of((one.time / STEP for one in sparsest), "steps")),
+        Finding("last entropy", Estimate.of((course.entropy[-1] for course in nonlinear), "nats")),
+        Finding("last entropy, linear MLP", Estimate.of((course.entropy[-1] for course in linear), "nats")),
+        Finding("lowest entropy, the paper's draw", Estimate.of([first.lowest], "nats")),
         Finding(
             "what explicit steps get wrong, the paper's draw",
-            _estimate([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
+            Estimate.of([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
             "largest difference in entropy from the exact solution",
         ),
     )
@@ -130,10 +117,10 @@ def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sp
 def _conclusion(nonlinear: list[_Course], linear: list[_Course]) -> str:
     course, control = nonlinear[0], linear[0]
     return (
-        f"Within the theory's own dynamics the statement follows: in the paper's draw entropy falls from "
-        f"{course.entropy[0]:.4f} to {course.lowest:.4f} nats and is back at {course.entropy[-1]:.4f} after "
-        f"{NUM_STEPS:,} steps, while the linear dynamics end at {control.entropy[-1]:.1e} and never rise. Whether "
-        "trained networks obey these dynamics is another matter: see text.mechanism."
+        f"In the paper's draw, attention entropy starts at {course.entropy[0]:.4f} nats; with a nonlinear MLP it is "
+        f"{course.lowest:.4f} at its lowest and {course.entropy[-1]:.4f} after {NUM_STEPS:,} steps. With a linear MLP "
+        f"it is {control.lowest:.4f} at its lowest and {control.entropy[-1]:.4f} at the end. These are the theory's "
+        "own equations; whether trained networks follow them is another claim (text.mechanism)."
     )
 
 
@@ -158,7 +145,7 @@ def _entropy_chart(nonlinear: list[_Course], linear: list[_Course], sparsest: Sp
     )
 
 
-def _curve(label: str, steps: list[float], places: list[int], courses: list[_Course], role: str) -> Curve:
+def _curve(label: str, steps: list[float], places: list[int], courses: list[_Course], role: Role) -> Curve:
     values = torch.stack([course.entropy[places] for course in courses])
     return Curve(
         label,
@@ -166,7 +153,7 @@ def _curve(label: str, steps: list[float], places: list[int], courses: list[_Cou
         values[0].tolist(),
         low=values.amin(dim=0).tolist(),
         high=values.amax(dim=0).tolist(),
-        role="predicted" if role == "predicted" else "control",
+        role=role,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from joma.charts import Chart, Curve
-from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.problem.activations import as_activation
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -37,12 +37,6 @@ class _Mixture(NamedTuple):
     generator: torch.Generator
 
 
-@claim(
-    "theorem3",
-    test="The flow from θ₁ and θ₂ against the mean gradient over 1.2 million samples of a mixture of three isotropic "
-    "Gaussians in six dimensions, for four random v and for ReLU, tanh and GELU; the largest deviation of the three.",
-    control="The same flow without its term along the weights (θ₂ = 0), and with the gains of a linear activation.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare the predicted with the sampled flow for several mixtures."""
     exact, without_lean, linear = [], [], []
@@ -55,17 +49,20 @@ def evaluate(workspace: Workspace) -> Agreement:
         exact.append(max(values[-1] for values in by_activation.values()))
         without_lean.append(max(_share(mixture, _without_lean(mixture, name) - sampled[name]) for name in ACTIVATIONS))
         linear.append(max(_share(mixture, _predicted(mixture, "identity") - sampled[name]) for name in ACTIVATIONS))
-    measured = _estimate(exact)
+    measured = Estimate.of(exact)
     return Agreement(
         CRITERION,
         measured,
         (
-            Control("without the term along the weights", _estimate(without_lean)),
-            Control("gains of a linear activation", _estimate(linear)),
+            Control("without the term along the weights", Estimate.of(without_lean)),
+            Control("gains of a linear activation", Estimate.of(linear)),
         ),
-        conclusion=f"The flow under uniform attention is that of Theorem 3 up to {measured.mean:.1%}, which is what "
-        "sampling leaves open; the activation enters through two numbers for each centre and nothing else.",
-        findings=tuple(Finding(f"deviation with {name}", _estimate(values)) for name, values in by_activation.items()),
+        conclusion=f"The predicted flow of the weights differs from the sampled one by {measured.mean:.2%} of the size "
+        f"of its parts. Without the term along the weights it would differ by {np.mean(without_lean):.1%}, and with a "
+        f"linear activation in place of the nonlinear one by {np.mean(linear):.0%}.",
+        findings=tuple(
+            Finding(f"deviation with {name}", Estimate.of(values)) for name, values in by_activation.items()
+        ),
         charts=(_chart(draw(0)),),
         notes=("Gaussian noise of standard deviation 1 around each centre; gradients and centres normal.",),
     )
@@ -108,10 +105,6 @@ def _share(mixture: _Mixture, error: torch.Tensor) -> float:
     lengths = mixture.centres.norm(dim=-1) + NOISE
     parts = (mixture.weights * mixture.gradients.abs() * lengths).sum()
     return float(error.square().sum(dim=-1).mean().sqrt() / parts)
-
-
-def _estimate(values: list[float]) -> Estimate:
-    return Estimate(tuple(values))
 
 
 def _chart(mixture: _Mixture) -> Chart:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, SupportsFloat
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch import Tensor
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
 from joma.measure.latents.alignment import Alignment, Matching, alignment
-from joma.records import Estimate
 from joma.train.decoder import Decoder
 from joma.train.hidden import pooled_hidden
 from joma.train.run import Run
@@ -75,11 +74,6 @@ def accuracy(run: Run) -> float:
 def untrained(run: Run) -> Decoder:
     """The network as it was before its first step."""
     return Decoder(run.recipe.decoder, run.recipe.seed).eval()
-
-
-def over_seeds(values: Iterable[SupportsFloat]) -> Estimate:
-    """One number for each seed."""
-    return Estimate(tuple(float(value) for value in values))
 
 
 def curve_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from joma.claims.hierarchy.association import (
     movement_of,
     rank_correlation,
 )
-from joma.claims.registry import claim
 from joma.claims.text.networks import Course
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree, digest
@@ -75,15 +74,6 @@ class Predictions(NamedTuple):
     news: PairTable
 
 
-@claim(
-    "hierarchy.order",
-    test="Decoders learn the label of latent trees whose polarities differ from edge to edge, with tokens in random "
-    "order, so that each can be the last one, the query. For each query the other tokens are ranked by how far its "
-    "attention logits in the first layer have moved when the held-out loss has come half of its way; Spearman "
-    "correlation with co-occurrence by sum–product, averaged over queries. Beside it the one-layer flow, one query at "
-    "a time, on the same trees: for the label, and with the constant gradient that the theory assumes.",
-    control="The prediction of a tree with its leaves in random places, and the logits of the untrained network.",
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Rank tokens in trained decoders and in one-layer flows, and compare with co-occurrence."""
     sizes = SIZES[workspace.profile]
@@ -94,23 +84,23 @@ def evaluate(workspace: Workspace) -> Agreement:
     runs = workspace.train_on([(recipe(law, sizes, seed), law) for law, seed in zip(laws, seeds, strict=True)])
     decoders = [movement_of(run, law) for run, law in zip(runs, laws, strict=True)]
     flows = _flows(workspace, laws, seeds, sizes.num_samples)
-    measured = _agreement(decoders, together, _half_way)
+    measured = _agreement(decoders, _half_way, together)
     elsewhere = [
-        _agreement(decoders, [in_random_places(table, order) for table in together], _half_way).values
+        _agreement(decoders, _half_way, [in_random_places(table, order) for table in together]).values
         for order in range(NUM_ORDERS)
     ]
     untrained = [rank_correlation(seen.logits[0], table) for seen, table in zip(decoders, together, strict=True)]
     halves = [run.snapshots()[seen.half_way] for run, seen in zip(runs, decoders, strict=True)]
     findings = (
-        Finding("decoder: when half of the loss is gone", _estimate(halves, "steps")),
+        Finding("decoder: when half of the loss is gone", Estimate.of(halves, "steps")),
         *_findings(decoders, flows, expected),
     )
     return Agreement(
         CRITERION,
         measured,
         (
-            Control(f"leaves in random places (mean of {NUM_ORDERS})", _estimate(np.mean(elsewhere, axis=0))),
-            Control("logits of the untrained network", _estimate(untrained)),
+            Control(f"leaves in random places (mean of {NUM_ORDERS})", Estimate.of(np.mean(elsewhere, axis=0))),
+            Control("logits of the untrained network", Estimate.of(untrained)),
         ),
         conclusion=_conclusion(measured, {finding.name: finding.estimate for finding in findings}),
         findings=findings,
@@ -167,18 +157,13 @@ def _end(_: Movement) -> int:
     return -1
 
 
-def _agreement(seen: Sequence[Movement], predicted: Sequence[PairTable], moment: Moment) -> Estimate:
-    """The rank correlation of each network's movement with what was predicted for it."""
-    rows = zip(seen, predicted, strict=True)
-    return _estimate([rank_correlation(entry.moved[moment(entry)], table) for entry, table in rows])
+def _agreement(seen: Sequence[Movement], moment: Moment, *predicted: Sequence[PairTable]) -> Estimate:
+    """The rank correlation of each network's movement with what was predicted for it.
 
-
-def _agreement_beyond(
-    seen: Sequence[Movement], predicted: Sequence[PairTable], given: Sequence[PairTable], moment: Moment
-) -> Estimate:
-    """The same with what follows from another prediction taken out."""
-    rows = zip(seen, predicted, given, strict=True)
-    return _estimate([rank_correlation(entry.moved[moment(entry)], table, known) for entry, table, known in rows])
+    What follows from a second prediction is taken out first.
+    """
+    rows = zip(seen, *predicted, strict=True)
+    return Estimate.of(rank_correlation(entry.moved[moment(entry)], *tables) for entry, *tables in rows)
 
 
 def _flows(workspace: Workspace, laws: Sequence[LatentTree], seeds: range, num: int) -> dict[bool, list[Movement]]:
@@ -198,54 +183,50 @@ def _findings(
     together, pull, news = (list(tables) for tables in zip(*expected, strict=True))
     overlap = [rank_correlation(entry.together, entry.pull) for entry in expected]
     findings = [
-        Finding("pull of the label against co-occurrence", _estimate(overlap), "both exact: how far they are one")
+        Finding("pull of the label against co-occurrence", Estimate.of(overlap), "both exact: how far they are one")
     ]
     for when, moment in (("half way", _half_way), ("at the end", _end)):
         spread = [float(seen.moved[moment(seen)].std(axis=-1).mean()) for seen in decoders]
         findings += [
-            Finding(f"decoder, {when}: spread of the logits' movements", _estimate(spread), "over each query's tokens"),
-            Finding(f"decoder, {when}: co-occurrence", _agreement(decoders, together, moment)),
-            Finding(f"decoder, {when}: pull of the label", _agreement(decoders, pull, moment)),
+            Finding(
+                f"decoder, {when}: spread of the logits' movements", Estimate.of(spread), "over each query's tokens"
+            ),
+            Finding(f"decoder, {when}: co-occurrence", _agreement(decoders, moment, together)),
+            Finding(f"decoder, {when}: pull of the label", _agreement(decoders, moment, pull)),
             Finding(
                 f"decoder, {when}: co-occurrence beyond pull of the label",
-                _agreement_beyond(decoders, together, pull, moment),
+                _agreement(decoders, moment, together, pull),
                 "partial correlation",
             ),
             Finding(
                 f"decoder, {when}: pull of the label beyond co-occurrence",
-                _agreement_beyond(decoders, pull, together, moment),
+                _agreement(decoders, moment, pull, together),
                 "partial correlation",
             ),
-            Finding(f"decoder, {when}: news of the label", _agreement(decoders, news, moment)),
-            Finding(f"flow for the label, {when}: co-occurrence", _agreement(flows[False], together, moment)),
-            Finding(f"flow for the label, {when}: pull of the label", _agreement(flows[False], pull, moment)),
-            Finding(f"flow for the label, {when}: news of the label", _agreement(flows[False], news, moment)),
+            Finding(f"decoder, {when}: news of the label", _agreement(decoders, moment, news)),
+            Finding(f"flow for the label, {when}: co-occurrence", _agreement(flows[False], moment, together)),
+            Finding(f"flow for the label, {when}: pull of the label", _agreement(flows[False], moment, pull)),
+            Finding(f"flow for the label, {when}: news of the label", _agreement(flows[False], moment, news)),
         ]
-    constant = _agreement(flows[True], together, _end)
+    constant = _agreement(flows[True], _end, together)
     return (*findings, Finding("flow with a constant gradient: co-occurrence", constant, "at the end"))
 
 
 def _conclusion(measured: Estimate, found: dict[str, Estimate]) -> str:
     means = {name: f"{estimate.mean:.2f}" for name, estimate in found.items()}
     figures = (
-        "In the one-layer flow with a constant gradient, as the theory assumes, tokens are associated in the order of "
-        f"co-occurrence (rank correlation {means['flow with a constant gradient: co-occurrence']}). Where the label is "
-        f"learned it is {measured.mean:.2f} in the decoder when half of the loss is gone and "
-        f"{means['decoder, at the end: co-occurrence']} at the end, and in the flow "
-        f"{means['flow for the label, half way: co-occurrence']} and "
-        f"{means['flow for the label, at the end: co-occurrence']}. "
+        "How strongly a decoder comes to associate a query with each other token correlates with how often they come "
+        f"together at {measured.mean:.2f} when half of the loss is gone, and at "
+        f"{means['decoder, at the end: co-occurrence']} at the end; in a one-layer model with the constant gradient "
+        f"that the theory assumes, at {means['flow with a constant gradient: co-occurrence']}. "
     )
     if CRITERION.met_by(measured):
         return figures + "So in a decoder too the tokens with a near common ancestor are associated first."
     return figures + (
-        "Theorem 5 is not touched; the constant upstream gradient is what a label does not give: samples of its two "
-        "values pull in opposite directions, and in the pull that is left, P(l, + | m) − P(l, − | m) = (μₗ + μₘ)/2 "
-        "with μ the product of polarities from label to token, the common ancestor cancels. At the end of training the "
-        f"decoder's order agrees with that pull at {means['decoder, at the end: pull of the label']}; each beyond the "
-        f"other, co-occurrence has {means['decoder, at the end: co-occurrence beyond pull of the label']} and the pull "
-        f"{means['decoder, at the end: pull of the label beyond co-occurrence']}. A target that pulls all samples of a "
-        "query one way, such as a token to be predicted, would settle whether decoders learn bottom up where the "
-        "assumption is met."
+        "A label gives no constant gradient: samples of its two values pull in opposite directions, and in the pull "
+        "that is left the common ancestor cancels. With that pull the decoder's order correlates at "
+        f"{means['decoder, at the end: pull of the label']} at the end; a token to be predicted in place of the label "
+        "would meet the assumption."
     )
 
 
@@ -313,7 +294,3 @@ def _course(seen: Sequence[Movement], predicted: Sequence[PairTable], steps: Seq
     """The rank correlation at each moment but the first, where nothing has moved."""
     rows = [rank_correlation(entry.moved[1:], table) for entry, table in zip(seen, predicted, strict=True)]
     return Course(tuple(steps[1:]), np.stack(rows))
-
-
-def _estimate(values: Iterable[float | np.ndarray], unit: str = "") -> Estimate:
-    return Estimate(tuple(map(float, values)), unit)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from joma.claims.series.subject import FEWEST_STEPS, NUM_SEEDS, Subject, Subjects, measured, unigram_nats
+from joma.claims.series.subject import FEWEST_STEPS, NUM_SEEDS, Subject, Subjects, measured
+from joma.claims.text.networks import unigram_nats
 from joma.claims.workspace import Workspace
 from joma.errors import RunFailed
 from joma.measure.scan.results import StepResult
@@ -85,7 +86,7 @@ def _subject(workspace: Workspace, name: str, sources: Sequence[Series]) -> tupl
             remedy="read fewer trainings with --seeds, or look with joma scan --verify at what is wrong",
         )
     whole = tuple(tuple(scan[step] for step in steps) for scan in scans)
-    unigram = unigram_nats(tokens.train, probe, len(tokens.vocabulary))
+    unigram = unigram_nats(tokens, probe[:, 1:])
     seeds = f"{len(sources)} trainings that differ in their seed"
     if len(sources) == 1:
         seeds = "one training; groups of the probe sequences stand for repetitions, of which the rank has none"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart, Mark
-from joma.claims.registry import claim
-from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, smallest
+from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, movements, smallest
 from joma.claims.series.subjects import subjects
 from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
@@ -22,15 +21,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "series.sparse_then_dense",
-    test="A GPT-NeoX (laid out as Pythia) and an OPT model learn real text; their saved steps are read from the files "
-    "as any series is. Every layer's fall and rise of attention entropy on held-out text are read off, from the step "
-    "on at which the model beats word frequencies, where the other seeds say the bottom is. With --profile full: "
-    "series published on the hub; skipped where there is no network.",
-    control="The same curves with their saved steps in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far attention entropy falls and comes back, layer by layer, in every family."""
     found = subjects(workspace)
@@ -39,22 +29,26 @@ def evaluate(workspace: Workspace) -> Agreement:
     def courses(subject: Subject) -> list[Course]:
         return [subject.course(ENTROPY, layer).between(onsets[subject.name]) for layer in subject.layers]
 
-    findings = tuple(
-        finding
-        for subject in found.models
-        for finding in (*_learned(subject, onsets[subject.name]), *_shapes(subject, courses(subject)))
-    )
+    findings: list[Finding] = []
+    for subject in found.models:
+        findings += _learned(subject, onsets[subject.name])
+        for layer, course in zip(subject.layers, courses(subject), strict=True):
+            findings += course.movements(f"{subject.name}, layer {layer}: ")
+    measured = Estimate(smallest(found.models, courses))
+    by_name = {subject.name: courses(subject) for subject in found.models}
     return Agreement(
         CRITERION,
-        Estimate(smallest(found.models, courses)),
+        measured,
         (
             Control(
                 f"saved steps in random order (mean of {NUM_ORDERS})",
                 Estimate(in_random_order(found.models, courses)),
             ),
         ),
-        conclusion=_conclusion({subject.name: courses(subject) for subject in found.models}),
-        findings=findings,
+        conclusion="Once a model knows more than word frequencies, attention entropy moves as follows, in shares of "
+        f"uniform attention's and averaged over layers: {movements(by_name, CRITERION, measured)}. What may bring it "
+        "back is another claim (text.mechanism).",
+        findings=tuple(findings),
         charts=tuple(
             chart for subject in found.models for chart in _charts(subject, onsets[subject.name], courses(subject))
         ),
@@ -68,24 +62,9 @@ def _learned(subject: Subject, onset: int) -> tuple[Finding, ...]:
         Finding(f"{subject.name}: word frequencies learned at", Estimate((float(onset),), "steps")),
         Finding(
             f"{subject.name}: last loss minus that of word frequencies",
-            Estimate(tuple(map(float, last - np.mean(subject.unigram_nats))), "nats"),
+            Estimate.of(last - np.mean(subject.unigram_nats), "nats"),
         ),
     )
-
-
-def _shapes(subject: Subject, courses: list[Course]) -> tuple[Finding, ...]:
-    findings = []
-    for layer, course in zip(subject.layers, courses, strict=True):
-        found, where = course.rebounds(), f"{subject.name}, layer {layer}"
-        findings += [
-            Finding(f"{where}: fall", Estimate(tuple(one.fall for one in found), "")),
-            Finding(f"{where}: rise after it", Estimate(tuple(one.rise for one in found), "")),
-            Finding(
-                f"{where}: step of the bottom",
-                Estimate(tuple(float(course.steps[one.bottom_idx]) for one in found), "steps"),
-            ),
-        ]
-    return tuple(findings)
 
 
 def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart, ...]:
@@ -114,23 +93,3 @@ def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart,
             (Mark("y", float(np.mean(subject.unigram_nats)), "word frequencies alone"),),
         ),
     )
-
-
-def _conclusion(by_name: dict[str, list[Course]]) -> str:
-    parts = []
-    for name, courses in by_name.items():
-        for layer, course in enumerate(courses):
-            fall, rise = (np.mean([getattr(one, side) for one in course.rebounds()]) for side in ("fall", "rise"))
-            parts.append(f"{name}, layer {layer}: {_moved(fall, rise)}")
-    return (
-        "Once a model knows more than word frequencies, attention entropy moves as follows, as a share of uniform "
-        f"attention's. {'; '.join(parts)}. Where it does not come back, the statement touched is that attention "
-        "becomes dense again within the training that was seen. Whether it happens for the theory's reason is another "
-        "claim (text.mechanism)."
-    )
-
-
-def _moved(fall: float, rise: float) -> str:
-    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
-    sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
-    return ", ".join(f"{verb}s by {size:.3f}" if size > 0 else f"does not {verb}" for verb, size in sizes.items())

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from joma.claims.text.networks import Course
-from joma.errors import RunFailed
+from joma.claims.text.networks import Course, moved
 from joma.measure.scan.results import ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step
 from joma.metrics import choose_metrics
 from joma.progress import Progress
-from joma.records import Row
+from joma.records import Criterion, Estimate, Row
 from joma.saved.series import Series, open_series
 
 ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "val_loss_nats"
@@ -80,23 +79,10 @@ class Subject:
     def frequencies_learned(self) -> int:
         """The first saved step at which the series together predict better than word frequencies can.
 
-        Before it a model learns which words are frequent, in which attention moves too, but for another reason
-        (``joma.claims.text.networks.frequencies_learned``).
-
         Raises:
             RunFailed: they never do, or so late that hardly a saved step is left.
         """
-        loss = self.course(LOSS, None)
-        below = np.flatnonzero(loss.values.mean(axis=0) < np.mean(self.unigram_nats))
-        if not len(below) or len(self.steps) - below[0] < FEWEST_STEPS:
-            when = f"from step {loss.steps[below[0]]} on only" if len(below) else "at no step"
-            raise RunFailed(
-                f"{self.name} predicts better than word frequencies do {when}, which leaves too few steps to read "
-                f"({loss.values[:, -1].mean():.2f} nats at the end against {np.mean(self.unigram_nats):.2f})",
-                kept="the series and what was measured in it are kept",
-                remedy="give a text with word order to learn, or more of it",
-            )
-        return loss.steps[below[0]]
+        return self.course(LOSS, None).first_below(float(np.mean(self.unigram_nats)), self.name, FEWEST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -118,6 +104,21 @@ def smallest(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]
         for subject in subjects
     ]
     return tuple(min(map(float, sizes)) for sizes in zip(*by_kind, strict=False))  # as many as all kinds have
+
+
+def movements(by_name: Mapping[str, Sequence[Course]], criterion: Criterion, measured: Estimate) -> str:
+    """How far each kind of model falls and rises again, mean over layers and seeds, and whether all do, in words."""
+
+    def mean(side: str, courses: Sequence[Course]) -> float:
+        return float(np.mean([[getattr(found, side) for found in course.rebounds()] for course in courses]))
+
+    moves = [f"in {name} it {moved(mean('fall', each), mean('rise', each))}" for name, each in by_name.items()]
+    meaning = {
+        True: f"So it falls and comes back by {criterion.threshold:.0%} in all of them",
+        None: f"Whether it falls and comes back by {criterion.threshold:.0%} in all of them is not decided",
+        False: f"So in one at least it does not fall and come back by {criterion.threshold:.0%} within this training",
+    }[criterion.met_by(measured)]
+    return f"{'; '.join(moves)}. {meaning}"
 
 
 def in_random_order(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]:
@@ -148,9 +149,3 @@ def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) ->
             store.append(result)
     progress(what, len(series.steps), len(series.steps))
     return tuple(store.results[step] for step in series.steps)
-
-
-def unigram_nats(train: Tensor, probe: Tensor, vocabulary_size: int) -> float:
-    """Loss, in nats per token, of predicting each token of the probe by how often it comes in training."""
-    counts = np.bincount(train.numpy(), minlength=vocabulary_size) + 1.0  # none must cost infinitely much
-    return float(-np.log(counts / counts.sum())[probe[:, 1:].numpy()].mean())

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joma.claims.series.published import published
-from joma.claims.series.subject import NUM_SEEDS, Subject, Subjects, measured, unigram_nats
+from joma.claims.series.subject import NUM_SEEDS, Subject, Subjects, measured
+from joma.claims.text.networks import unigram_nats
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import BadInput, RunFailed
 from joma.measure.scan.results import FILE, StepResult
@@ -84,7 +85,7 @@ class SeriesWork:
                 kept="the other steps are kept",
                 remedy=failed[0].remedy,
             )
-        return results, unigram_nats(tokens.train, probe, len(tokens.vocabulary))
+        return results, unigram_nats(tokens, probe[:, 1:])
 
 
 def _trained(workspace: Workspace) -> Subjects:

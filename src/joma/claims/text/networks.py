@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from joma.charts import Curve, Role
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import RunFailed
 from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for
-from joma.records import Estimate
+from joma.records import Estimate, Finding
 from joma.train.recipes import Recipe, paper_figure6
 from joma.train.run import Run
 from joma.train.text.vocabulary import Tokens
@@ -50,6 +51,50 @@ class Course:
     def rebounds(self) -> list[Rebound]:
         """How far each seed's curve falls and comes back, read where the other seeds say the bottom is."""
         return rebounds(self.values, steps_stood_for(self.steps))
+
+    def movements(self, of: str = "", unit: str = "") -> tuple[Finding, ...]:
+        """How far each seed's curve falls and comes back, and where its bottom is.
+
+        Args:
+            of: what the findings' names begin with.
+            unit: of the values.
+        """
+        found = self.rebounds()
+        return (
+            Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit)),
+            Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit)),
+            Finding(f"{of}step of the bottom", self._bottoms()),
+        )
+
+    def levels(self, of: str) -> tuple[Finding, ...]:
+        """Where each seed's curve starts, how low it gets and when, and where it ends."""
+        found = self.rebounds()
+        return (
+            Finding(f"{of}: at the start", Estimate.of(self.values[:, 0])),
+            Finding(f"{of}: lowest level", Estimate.of(one.bottom for one in found)),
+            Finding(f"{of}: step of the lowest level", self._bottoms()),
+            Finding(f"{of}: last level", Estimate.of(one.end for one in found)),
+        )
+
+    def _bottoms(self) -> Estimate:
+        return Estimate.of((self.steps[one.bottom_idx] for one in self.rebounds()), "steps")
+
+    def first_below(self, unigram_nats: float, of: str, fewest: int = 1) -> int:
+        """The first step at which the mean over seeds of this loss is below that of word frequencies.
+
+        Raises:
+            RunFailed: it never is, or so late that fewer than ``fewest`` steps are left; ``of`` is whose loss it is.
+        """
+        below = np.flatnonzero(self.values.mean(axis=0) < unigram_nats)
+        if not len(below) or len(self.steps) - below[0] < fewest:
+            when = f"from step {self.steps[below[0]]} on only" if len(below) else "at no step"
+            raise RunFailed(
+                f"{of} predicts better than word frequencies do {when}, which leaves too few steps to read "
+                f"({self.values[:, -1].mean():.2f} nats at the end against {unigram_nats:.2f})",
+                kept="what was trained and measured is kept",
+                remedy="give a text with word order to learn, or more of it",
+            )
+        return self.steps[below[0]]
 
     def between(self, first: int, last: float = math.inf) -> Course:
         """The course from one step to another, both included."""
@@ -162,25 +207,20 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     Raises:
         RunFailed: they never do.
     """
-    loss, bound = course(runs, "val_loss_nats", None), unigram_loss(workspace.tokens())
-    below = np.flatnonzero(loss.values.mean(axis=0) < bound)
-    if not len(below):
-        raise RunFailed(
-            f"after {loss.steps[-1]} steps the network predicts no better than word frequencies do "
-            f"({loss.values[:, -1].mean():.2f} nats against {bound:.2f})",
-            kept="its runs are kept",
-            remedy="give a text with word order to learn, or more of it",
-        )
-    return loss.steps[below[0]]
+    tokens = workspace.tokens()
+    return course(runs, "val_loss_nats", None).first_below(unigram_nats(tokens, tokens.held_out), "the network")
 
 
-def unigram_loss(tokens: Tokens) -> float:
-    """Return the held-out loss, in nats per token, of predicting every token by its frequency in training."""
+def unigram_nats(tokens: Tokens, targets: Tensor) -> float:
+    """Return the loss, in nats per token, of predicting every target by its frequency in training."""
     size = len(tokens.vocabulary)
     counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # a word never seen must not cost infinitely much
-    return float(-np.log(counts / counts.sum())[tokens.held_out.numpy()].mean())
+    return float(-np.log(counts / counts.sum())[targets.numpy()].mean())
 
 
-def estimate(found: Sequence[Rebound], read: Callable[[Rebound], float], unit: str) -> Estimate:
-    """One number of every seed's rebound."""
-    return Estimate(tuple(read(entry) for entry in found), unit)
+def moved(fall: float, rise: float, unit: str = "") -> str:
+    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
+    sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
+    return " and ".join(
+        f"{verb}s by {size:.3f}{unit}" if size > 0 else f"does not {verb}" for verb, size in sizes.items()
+    )

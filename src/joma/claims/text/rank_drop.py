@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.registry import claim
-from joma.claims.text.networks import Course, Variant, course, estimate, study, trained
+from joma.claims.text.networks import Course, Variant, course, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -22,12 +21,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "text.rank_drop",
-    test="Stable rank of the MLP's lower layer over the runs of text.sparse_then_dense; fall and rise read as there.",
-    control="The same curves with their probes in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, with and without the nonlinearity."""
     full_runs, linear_runs = trained(workspace, [Variant(), Variant("linear MLP")])
@@ -35,16 +28,16 @@ def evaluate(workspace: Workspace) -> Agreement:
     start = full.values[:, 0].mean()
     measured = Estimate(_sizes(full), "")
     by_chance = np.array([_sizes(full.in_random_order(repetition)) for repetition in range(NUM_ORDERS)])
-    findings = (*_shape("full network", full), *_shape("linear MLP", linear), _difference(full, linear))
+    findings = (*full.levels("full network"), *linear.levels("linear MLP"), _difference(full, linear))
     sparsest = [course(full_runs, ENTROPY).steps[entry.bottom_idx] for entry in course(full_runs, ENTROPY).rebounds()]
     return Agreement(
         CRITERION,
         measured,
-        (Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate(tuple(by_chance.mean(0)), "")),),
+        (Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0))),),
         conclusion=_conclusion(findings, start),
         findings=(
             *findings,
-            Finding("step where attention is sparsest", Estimate(tuple(map(float, sparsest)), "steps")),
+            Finding("step where attention is sparsest", Estimate.of(sparsest, "steps")),
         ),
         charts=(
             Chart(
@@ -66,18 +59,6 @@ def _sizes(ranks: Course) -> tuple[float, ...]:
     return tuple(entry.size / start for entry, start in zip(ranks.rebounds(), ranks.values[:, 0], strict=True))
 
 
-def _shape(name: str, ranks: Course) -> tuple[Finding, ...]:
-    found = ranks.rebounds()
-    return (
-        Finding(f"{name}: at the start", Estimate(tuple(ranks.values[:, 0]), "")),
-        Finding(f"{name}: lowest level", estimate(found, lambda entry: entry.bottom, "")),
-        Finding(
-            f"{name}: step of the lowest level", estimate(found, lambda entry: ranks.steps[entry.bottom_idx], "steps")
-        ),
-        Finding(f"{name}: last level", estimate(found, lambda entry: entry.end, "")),
-    )
-
-
 def _difference(full: Course, linear: Course) -> Finding:
     pairs = zip(linear.rebounds(), full.rebounds(), strict=True)
     rises = tuple(one.rise - two.rise for one, two in pairs)
@@ -86,13 +67,11 @@ def _difference(full: Course, linear: Course) -> Finding:
 
 def _conclusion(findings: tuple[Finding, ...], start: float) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
-    full = {name: means[f"full network: {name}"] for name in ("lowest level", "last level")}
-    linear = {name: means[f"linear MLP: {name}"] for name in ("lowest level", "last level")}
-    more = (
-        "more" if linear["last level"] - linear["lowest level"] > full["last level"] - full["lowest level"] else "less"
+    full, linear = (
+        f"{means[f'{name}: lowest level']:.0f} at its lowest and {means[f'{name}: last level']:.0f} at the end"
+        for name in ("full network", "linear MLP")
     )
     return (
-        f"The stable rank falls from {start:.0f} to {full['lowest level']:.0f} and ends at {full['last level']:.0f}. "
-        f"With a linear MLP it falls to {linear['lowest level']:.0f} and ends at {linear['last level']:.0f}: it comes "
-        f"back {more} without the nonlinearity than with it, while the theory lets it come back with it only."
+        f"The stable rank, the number of directions that a matrix spreads over, starts at {start:.0f}; it is {full}. "
+        f"With a linear MLP it is {linear}. The theory lets the rank come back with a nonlinear MLP only."
     )

@@ -7,19 +7,18 @@ import torch
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
-from joma.claims.registry import claim
 from joma.claims.text.networks import (
     Course,
     Variant,
     course,
-    estimate,
     frequencies_learned,
+    moved,
     probe_groups,
     study,
     trained,
 )
 from joma.claims.workspace import Profile, Workspace
-from joma.measure.curves.rebound import Rebound, deepest_dip
+from joma.measure.curves.rebound import deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import attention_entropy_over_time
 from joma.train.run import Run
@@ -36,14 +35,6 @@ CRITERION = Criterion(
 )
 
 
-@claim(
-    "text.sparse_then_dense",
-    test="Attention entropy on held-out text is probed over training in a decoder as in the paper's Figure 6. Every "
-    "seed's fall and rise are read off where the best fall-then-rise fit of the other seeds has its bottom, so that "
-    "no probe is picked by hand and noise that differs between seeds cancels.",
-    control="The same curves with their probes in random order, and the same network on words in random order.",
-    needs_text=True,
-)
 def evaluate(workspace: Workspace) -> Agreement:
     """Train on real and on shuffled words and compare how far attention entropy falls and comes back."""
     full, shuffled, informed = trained(
@@ -54,11 +45,11 @@ def evaluate(workspace: Workspace) -> Agreement:
     onset = frequencies_learned(workspace, full)
     entropy = course(full, ENTROPY, layers[-1]).between(onset)
     found, on_shuffled = entropy.rebounds(), course(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
-    measured = estimate(found, _size, "nats")
+    measured = Estimate.of((entry.size for entry in found), "nats")
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
     findings = (
-        *_shape(found, entropy),
+        *entropy.movements(unit="nats"),
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "sequences")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
         *(
@@ -78,25 +69,13 @@ def evaluate(workspace: Workspace) -> Agreement:
         CRITERION,
         measured,
         (
-            Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate(tuple(by_chance.mean(0)), "nats")),
-            Control("shuffled words", estimate(on_shuffled, _size, "nats")),
+            Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0), "nats")),
+            Control("shuffled words", Estimate.of((entry.size for entry in on_shuffled), "nats")),
         ),
         conclusion=_conclusion(findings),
         findings=findings,
         charts=_charts(full, shuffled, informed, (onset, entropy.steps[found[0].bottom_idx])),
         notes=_notes(workspace),
-    )
-
-
-def _size(entry: Rebound) -> float:
-    return entry.size
-
-
-def _shape(found: list[Rebound], entropy: Course) -> tuple[Finding, ...]:
-    return (
-        Finding("fall", estimate(found, lambda entry: entry.fall, "nats")),
-        Finding("rise after it", estimate(found, lambda entry: entry.rise, "nats")),
-        Finding("step of the bottom", estimate(found, lambda entry: entropy.steps[entry.bottom_idx], "steps")),
     )
 
 
@@ -109,7 +88,7 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     ]
     return Finding(
         f"deciding number by groups of {kind}",
-        Estimate(tuple(sizes), "nats"),
+        Estimate.of(sizes, "nats"),
         ", ".join(_group_name(group) for group in groups),
     )
 
@@ -123,7 +102,7 @@ def _group_name(group: str) -> str:
 def _first_dip(name: str, entropy: Course) -> Finding:
     """How deep entropy dips, and comes back, within the first steps."""
     early = entropy.between(0, EARLY_STEPS).values
-    return Finding(f"first dip, {name}", Estimate(tuple(deepest_dip(curve) for curve in early), "nats"))
+    return Finding(f"first dip, {name}", Estimate.of((deepest_dip(curve) for curve in early), "nats"))
 
 
 def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tuple[int, int]) -> tuple[Chart, ...]:
@@ -209,11 +188,10 @@ def _conclusion(findings: tuple[Finding, ...]) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
     dips = {name.removeprefix("first dip, "): mean for name, mean in means.items() if name.startswith("first dip")}
     return (
-        f"Once the network knows more than word frequencies, entropy falls by {means['fall']:.2f} nats, is lowest near "
-        f"step {means['step of the bottom']:.0f} and comes back by {means['rise after it']:.2f}. This is the "
-        "phenomenon alone: whether it happens for the theory's reason is another claim (text.mechanism). Before that "
-        f"there is a first dip, within {EARLY_STEPS} steps: {dips['real text']:.2f} nats deep on real text, "
-        f"{dips['shuffled words']:.2f} on shuffled words, {dips['real text, output bias at the word frequencies']:.2f} "
-        "where the output bias starts at the word frequencies. As far as the last number is smaller, it is owed to "
-        "learning how frequent words are."
+        "Once the network knows more than word frequencies, attention entropy "
+        f"{moved(means['fall'], means['rise after it'], ' nats')}, with its bottom near step "
+        f"{means['step of the bottom']:.0f}. Within the first {EARLY_STEPS} steps it dips by {dips['real text']:.2f} "
+        f"nats on real text, by {dips['shuffled words']:.2f} on shuffled words, and by "
+        f"{dips['real text, output bias at the word frequencies']:.2f} where the network starts with the word "
+        "frequencies and need not learn them. What may bring it back is another claim (text.mechanism)."
     )

@@ -11,17 +11,16 @@ from jaxtyping import Float
 
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Role
-from joma.claims.registry import claim
-from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of, per_seed
+from joma.claims.theorem1 import PERTURBATIONS
+from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, SOLVER, model_of
 from joma.claims.workspace import Workspace
 from joma.problem.classes import random_parameters
 from joma.problem.one_layer import OneLayer, error_signal, orthonormal_embeddings
-from joma.records import Agreement, Control, Criterion, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.simulate.flow import flow
 from joma.simulate.trajectory import Trajectory
 from joma.theory.embeddings import almost_orthogonal_correction, coherence, uncorrected_error_bound
 
-SIZES = (0.005, 0.015, 0.05, 0.15)
 TIMES = torch.linspace(0, 8, 801, dtype=REAL)
 CRITERION = Criterion(
     "error of the logits, relative to their motion, at the largest coherence",
@@ -42,20 +41,14 @@ class _Errors:
     bound: Float[torch.Tensor, " P"]
 
 
-@claim(
-    "embeddings.almost_orthogonal",
-    test="Gradient flow with exp attention and embeddings perturbed away from orthonormal ones by "
-    f"{len(SIZES)} sizes; error of the logits that Theorem 1 with the correction expects of the weights.",
-    control="Theorem 1 without the correction, at the largest and at the smallest coherence.",
-)
 def almost_orthogonal(workspace: Workspace) -> Agreement:
     """z − z(0) = Theorem 1's plus two integrals."""
     seeds = list(workspace.seeds(3))
     errors = []
-    for done, size in enumerate(SIZES):
-        workspace.progress(f"gradient flow, perturbation {size:g}", done, len(SIZES))
+    for done, size in enumerate(PERTURBATIONS):
+        workspace.progress(f"gradient flow, perturbation {size:g}", done, len(PERTURBATIONS))
         errors.append(_errors(size, seeds))
-    workspace.progress("gradient flow", len(SIZES), len(SIZES))
+    workspace.progress("gradient flow", len(PERTURBATIONS), len(PERTURBATIONS))
     coherences = torch.stack([entry.coherence for entry in errors])
     uncorrected = torch.stack([entry.uncorrected for entry in errors])
     corrected = torch.stack([entry.corrected for entry in errors])
@@ -63,27 +56,30 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
     bound = torch.stack([entry.bound for entry in errors])
     return Agreement(
         criterion=CRITERION,
-        measured=per_seed(corrected[-1]),
+        measured=Estimate.of(corrected[-1]),
         controls=(
-            Control(f"no correction, coherence {coherences[-1].mean():.2g}", per_seed(uncorrected[-1])),
-            Control(f"no correction, coherence {coherences[0].mean():.2g}", per_seed(uncorrected[0])),
+            Control(f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1])),
+            Control(f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0])),
         ),
-        conclusion=f"Without a correction Theorem 1 is off in proportion to the coherence (slope {slopes.mean():.2f}), "
-        f"by {uncorrected[-1].mean():.1%} of the logits' motion at coherence {coherences[-1].mean():.2f}; with it the "
-        f"error is {corrected[-1].mean():.0e}, that of the quadrature. So with real embeddings "
-        "Theorem 1 can be corrected, as long as there are no more tokens than dimensions.",
+        conclusion=f"Where embeddings overlap by up to {coherences[-1].mean():.2f}, Theorem 1 is off by "
+        f"{uncorrected[-1].mean():.1%} of the logits' motion, and by {uncorrected[0].mean():.1%} where they overlap by "
+        f"{coherences[0].mean():.2f}. With the correction the largest overlap leaves an error of "
+        f"{corrected[-1].mean():.0e}. The correction needs linearly independent embeddings, and so no more tokens than "
+        "dimensions.",
         findings=(
-            Finding("slope of ln(error without correction) over ln(coherence)", per_seed(slopes), "1 is first order"),
+            Finding(
+                "slope of ln(error without correction) over ln(coherence)", Estimate.of(slopes), "1 is first order"
+            ),
             *(
                 Finding(
                     f"coherence {entry.coherence.mean():.2g}: error without / with correction",
-                    per_seed(entry.uncorrected / entry.corrected),
+                    Estimate.of(entry.uncorrected / entry.corrected),
                 )
                 for entry in errors
             ),
             Finding(
                 "bound / error without correction, smallest over the sizes",
-                per_seed((bound / uncorrected).amin(0)),
+                Estimate.of((bound / uncorrected).amin(0)),
                 "at least 1: the bound needs no integral",
             ),
         ),

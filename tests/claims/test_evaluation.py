@@ -1,0 +1,93 @@
+"""Evaluating claims of other packages: what is kept, what is evaluated again, what goes wrong without a crash."""
+
+import errno
+import sys
+
+import pytest
+
+from joma.claims.claim import Claim, Reference
+from joma.claims.evaluation import evaluate
+from joma.claims.registry import all_claims
+from joma.claims.workspace import Workspace
+from joma.provenance import code_digest
+
+FOREIGN = Claim(
+    Reference("lucky.heads", "A coin shows heads.", "made up", ("a coin",), "P = 1/2"),
+    "Toss it.",
+    "Do not toss it.",
+    "lucky_draws.coin:evaluate",
+    origin="lucky-draws 1.2",
+)
+EVALUATE = """
+from joma.records import Agreement, Control, Criterion, Estimate
+
+def evaluate(workspace):
+    {first}
+    return Agreement(
+        Criterion("share of heads", ">=", 0.4, "half, less what luck does"),
+        Estimate(({value},)),
+        (Control("not tossed", Estimate((0.0,))),),
+        "A tossed coin shows heads.",
+    )
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package without a test yet, which can be imported in this test alone."""
+    folder = tmp_path / "site" / "lucky_draws"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(folder.parent)
+    yield folder
+    code_digest.cache_clear()
+    for name in ("lucky_draws", "lucky_draws.coin"):
+        sys.modules.pop(name, None)
+
+
+def outcomes(tmp_path):
+    """What becomes of a claim of joma's and of one of the package, as a new process sees the package's source."""
+    code_digest.cache_clear()
+    return {
+        outcome.claim.id: outcome
+        for outcome in evaluate([all_claims()["theorem2"], FOREIGN], Workspace(tmp_path / "out", num_seeds=2))
+    }
+
+
+def test_a_changed_package_is_evaluated_again_and_nothing_else_is(package, tmp_path):
+    (package / "coin.py").write_text(EVALUATE.format(first="pass", value=0.5))
+    assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [False, False]
+    assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [True, True]
+    (package / "helper.py").touch()
+    found = outcomes(tmp_path)
+    assert found["theorem2"].remembered
+    assert not found["lucky.heads"].remembered
+    assert found["lucky.heads"].agreement.measured.values == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "ImportError: lucky_draws.coin:evaluate cannot be imported (ModuleNotFoundError"),
+        ("import no_such_package", "cannot be imported (ModuleNotFoundError: No module named 'no_such_package')"),
+        ("open('no_such_file')", "cannot be imported (FileNotFoundError"),
+        (EVALUATE.format(first="open('no_such_file')", value=0.5), "FileNotFoundError"),
+        (EVALUATE.format(first="return 0.5", value=0.5), "TypeError: lucky_draws.coin:evaluate returned 0.5"),
+        (EVALUATE.format(first="import numpy", value="numpy.float32(0.5)"), "float32 is not JSON serializable"),
+    ],
+)
+def test_what_is_wrong_in_a_package_is_the_reason_why_its_claim_is_not_evaluated(package, tmp_path, source, reason):
+    if source is not None:
+        (package / "coin.py").write_text(source)
+    found = outcomes(tmp_path)
+    assert found["theorem2"].agreement
+    assert found["lucky.heads"].agreement is None
+    assert reason in found["lucky.heads"].error
+    assert reason.split("(")[0] in (tmp_path / "out" / "evidence" / "lucky.heads.error.txt").read_text()
+    assert not (tmp_path / "out" / "evidence" / "lucky.heads.json").exists()
+
+
+def test_a_full_disk_is_not_a_claim_s_fault(package, tmp_path):
+    (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
+    with pytest.raises(OSError, match="no space"):
+        outcomes(tmp_path)
