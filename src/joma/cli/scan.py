@@ -296,8 +296,8 @@ def _write(scan: Scan, folder: Path) -> dict[str, Any]:
 
     from joma.files import write_json
     from joma.provenance import versions
+    from joma.report.pages.scan import write_scan
     from joma.report.scan import scan_record, write_measurements
-    from joma.report.scan_page import write_scan
 
     record = scan_record(scan)
     write_json(folder / "scan.json", record)

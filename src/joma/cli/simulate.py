@@ -208,7 +208,7 @@ def _settings(options: Any) -> dict[str, Any]:
 
 def _write(folder: Path, trajectory: Trajectory, course: Course, record: dict[str, Any]) -> None:
     from joma.files import write_json
-    from joma.report.figures import write_figure
+    from joma.report.drawing.figures import write_figure
     from joma.report.simulation import simulation_charts
     from joma.simulate.trajectory import save_trajectory
 

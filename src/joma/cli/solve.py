@@ -42,7 +42,7 @@ def run(options: Any) -> int:
 
     solution = solve(dynamics, at)
     if picture is not None:
-        from joma.report.figures import write_stack
+        from joma.report.drawing.figures import write_stack
 
         write_stack(solution_charts(solution), picture)
     if options.json:

@@ -14,10 +14,10 @@ from rich.text import Text
 from joma.measure.latents.alignment import Alignment, Match, alignment
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree, Law, Samples, digest
-from joma.report.rows import hierarchy_of, rows_of
+from joma.report.drawing.hierarchies import Found, Grid, Level
+from joma.report.drawing.rows import hierarchy_of, rows_of
+from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
-from joma.report.tree import Found, Grid, Level
-from joma.report.words import format_number
 from joma.train.checkpoints import checkpoint_paths, step_of
 from joma.train.decoder import Decoder, seed_of
 from joma.train.hidden import pooled_hidden

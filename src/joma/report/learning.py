@@ -15,9 +15,9 @@ from joma.charts import Chart, Curve, Mark, Role
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree, Law, digest
 from joma.problem.unrelated import UnrelatedLabels
-from joma.report.rows import hierarchy_of
+from joma.report.drawing.rows import hierarchy_of
+from joma.report.drawing.words import format_number
 from joma.report.samples import law_text, token_presence
-from joma.report.words import format_number
 from joma.theory.labels import label_posterior
 from joma.train.run import Run
 

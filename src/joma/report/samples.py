@@ -12,7 +12,7 @@ from rich.text import Text
 
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree, Law, Samples, digest
-from joma.report.rows import hierarchy_of
+from joma.report.drawing.rows import hierarchy_of
 
 _ROWS = 10
 _NUMBERS = 200  # in one cell: rich takes minutes to lay out a cell of a million

@@ -18,7 +18,7 @@ from joma.measure.curves.recovery import Interval, Recovery, recovery
 from joma.measure.scan.measures import MEASURES
 from joma.measure.scan.results import Row, StepResult
 from joma.measure.scan.verification import Suspect, Verification
-from joma.report.words import format_bytes, format_number, format_seconds
+from joma.report.drawing.words import format_bytes, format_number, format_seconds
 
 if TYPE_CHECKING:
     import pandas

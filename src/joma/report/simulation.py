@@ -11,8 +11,8 @@ from rich.table import Table
 
 from joma.charts import Chart, Curve, Role
 from joma.problem.one_layer import OneLayer, activity
+from joma.report.drawing.words import format_extended
 from joma.report.solution import finite_or_none
-from joma.report.words import format_extended
 from joma.simulate.trajectory import Trajectory
 from joma.theory.embeddings import coherence
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.records import Status
-from joma.report.words import format_extended, format_number
+from joma.report.drawing.words import format_extended, format_number
 from joma.theory.linear import blow_up_time, linear_solution, linear_status
 from joma.theory.nonlinear import log_convergence, nonlinear_solution
 from joma.theory.normalized import entropy_of_squares, normalized_solution, sparsest_time

@@ -48,7 +48,7 @@ def run(options: Any) -> int:
     record = alignment_record(found)
     if folder is not None:
         from joma.files import write_json
-        from joma.report.tree import write_found
+        from joma.report.drawing.hierarchies import write_found
 
         write_json(folder / "alignment.json", record)
         write_found(found_picture(found), folder / "alignment")

@@ -50,7 +50,7 @@ def run(options: Any) -> int:
     record = cooccurrence_record(law, found, options.samples, options.seed)
     if folder is not None:
         from joma.files import write_json
-        from joma.report.figures import write_figure
+        from joma.report.drawing.figures import write_figure
 
         write_json(folder / "cooccurrence.json", record)
         write_figure(cooccurrence_chart(law, found), folder)
@@ -65,7 +65,7 @@ def run(options: Any) -> int:
 
 
 def _hierarchy(options: Any) -> LatentTree | Combinatorial:
-    from joma.report.rows import hierarchy_of
+    from joma.report.drawing.rows import hierarchy_of
 
     law = law_of(options)
     hierarchy = hierarchy_of(law)

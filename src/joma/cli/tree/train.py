@@ -48,7 +48,7 @@ def run(options: Any) -> int:
     recipe = _recipe(law, options)
     finished = _train(recipe, law, folder)
 
-    from joma.report.figures import write_stack
+    from joma.report.drawing.figures import write_stack
     from joma.report.learning import ceiling_of, learning_charts, learning_record, learning_table
 
     ceiling = ceiling_of(law)

@@ -16,7 +16,8 @@ from rich.console import Console
 from joma.charts import Heatmap
 from joma.measure.scan.results import Row, StepResult
 from joma.measure.scan.verification import Suspect, Verification
-from joma.report.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
+from joma.report.drawing.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
+from joma.report.pages.scan import write_scan
 from joma.report.scan import (
     Scan,
     courses,
@@ -30,7 +31,6 @@ from joma.report.scan import (
     why_no_verdict,
 )
 from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
-from joma.report.scan_page import write_scan
 
 HOSTILE = "<script>alert(1)</script> & 'q' \"q\""
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joma.report.markup import Markup, data_script, element, joined
+from joma.report.drawing.markup import Markup, data_script, element, joined
 
 
 class Reader(HTMLParser):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from joma.report.page import page, write_page
+from joma.report.pages.claims import page, write_page
 
 pytestmark = pytest.mark.browser
 

@@ -9,7 +9,7 @@ from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
-from joma.report.rows import Rows, hierarchy_of, num_crossings, rows_of
+from joma.report.drawing.rows import Rows, hierarchy_of, num_crossings, rows_of
 
 TANGLED = LatentTree((-1, 0, 0, 2, 1, 2, 1), (0.0, *(0.5,) * 6), ((-1, -1), (1, 1)))
 

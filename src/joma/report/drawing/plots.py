@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from joma.charts import Curve, Role, Scale
-from joma.report.looks import BAND_OPACITY, STROKES, Drawing, flags, fraction, num_rows, shortened
-from joma.report.markup import Markup, element, joined
+from joma.report.drawing.looks import BAND_OPACITY, STROKES, Drawing, flags, fraction, num_rows, shortened
+from joma.report.drawing.markup import Markup, element, joined
 
 ROW_PIXELS = 15
 _POINTER = {

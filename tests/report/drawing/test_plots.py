@@ -3,8 +3,8 @@
 import plotly.graph_objects as graph_objects
 import pytest
 
-from joma.report.looks import DARK, LIGHT, curve_colours, drawing, group_colours
-from joma.report.plots import literal, plot
+from joma.report.drawing.looks import DARK, LIGHT, curve_colours, drawing, group_colours
+from joma.report.drawing.plots import literal, plot
 
 CHARTS = ["text_chart", "residual_chart", "hostile_chart"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from joma.claims.evaluation import Outcome
 from joma.records import Agreement, Estimate, Finding, Verdict
-from joma.report.looks import curve_colours, drawing, group_colours
-from joma.report.markup import Markup, element, joined
-from joma.report.plots import figure
-from joma.report.words import (
+from joma.report.drawing.looks import curve_colours, drawing, group_colours
+from joma.report.drawing.markup import Markup, element, joined
+from joma.report.drawing.plots import figure
+from joma.report.drawing.words import (
     format_criterion,
     format_estimate,
     format_interval,

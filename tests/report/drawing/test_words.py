@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joma.records import Criterion, Estimate
-from joma.report.words import (
+from joma.report.drawing.words import (
     format_criterion,
     format_estimate,
     format_interval,

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.image import imread
 
 from joma.charts import Curve
-from joma.report.figures import write_figure
-from joma.report.looks import LIGHT
+from joma.report.drawing.figures import write_figure
+from joma.report.drawing.looks import LIGHT
 
 
 def colours_in(path) -> set[tuple[int, ...]]:

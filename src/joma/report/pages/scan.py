@@ -8,12 +8,13 @@ from pathlib import Path
 
 from joma.charts import Chart, Heatmap
 from joma.files import replacing
-from joma.report.figures import write_figure
-from joma.report.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
-from joma.report.looks import curve_colours, drawing, group_colours
-from joma.report.markup import Markup, element, joined
-from joma.report.page import document
-from joma.report.plots import figure, plot
+from joma.report.drawing.figures import write_figure
+from joma.report.drawing.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
+from joma.report.drawing.looks import curve_colours, drawing, group_colours
+from joma.report.drawing.markup import Markup, element, joined
+from joma.report.drawing.plots import figure, plot
+from joma.report.drawing.words import format_number, format_seconds
+from joma.report.pages.claims import document
 from joma.report.scan import (
     Scan,
     cost_text,
@@ -27,7 +28,6 @@ from joma.report.scan import (
     why_no_verdict,
 )
 from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
-from joma.report.words import format_number, format_seconds
 
 
 def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping[str, str]) -> Path:

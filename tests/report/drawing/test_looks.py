@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joma.charts import Chart, Curve, Mark
-from joma.report.looks import (
+from joma.report.drawing.looks import (
     DARK,
     LIGHT,
     MARK_COLUMNS,

@@ -16,9 +16,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from joma.report.figures import write_pictures
-from joma.report.looks import LIGHT, shortened
-from joma.report.rows import Rows
+from joma.report.drawing.figures import write_pictures
+from joma.report.drawing.looks import LIGHT, shortened
+from joma.report.drawing.rows import Rows
 
 SCALE = LinearSegmentedColormap.from_list("found", ["#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b"])
 """From chance to 1.00: light to dark throughout, so that it survives grey printing and colour-vision deficiencies."""

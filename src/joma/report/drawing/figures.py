@@ -17,7 +17,7 @@ from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator,
 
 from joma.charts import Chart, Curve
 from joma.files import replacing
-from joma.report.looks import (
+from joma.report.drawing.looks import (
     BAND_OPACITY,
     LIGHT,
     STROKES,
@@ -30,7 +30,7 @@ from joma.report.looks import (
     num_rows,
     shortened,
 )
-from joma.report.words import format_number, superscript
+from joma.report.drawing.words import format_number, superscript
 
 WIDTH_INCHES = 5.6
 """Narrow on purpose: on a phone's 390 pixels the smallest text is still about 9 pixels high."""

@@ -12,9 +12,9 @@ from matplotlib.image import imread
 
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
-from joma.report.looks import LIGHT
-from joma.report.rows import rows_of
-from joma.report.tree import SCALE, Found, Grid, Level, write_found, write_present
+from joma.report.drawing.hierarchies import SCALE, Found, Grid, Level, write_found, write_present
+from joma.report.drawing.looks import LIGHT
+from joma.report.drawing.rows import rows_of
 
 DPI = 200
 

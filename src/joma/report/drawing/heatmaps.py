@@ -19,9 +19,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from joma.charts import Heatmap
-from joma.report.figures import WIDTH_INCHES, write_pictures
-from joma.report.looks import LIGHT
-from joma.report.markup import Markup, element
+from joma.report.drawing.figures import WIDTH_INCHES, write_pictures
+from joma.report.drawing.looks import LIGHT
+from joma.report.drawing.markup import Markup, element
 
 STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
 """Colours from the lowest value to the highest."""

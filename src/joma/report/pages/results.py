@@ -11,8 +11,8 @@ from joma.claims.workspace import Workspace
 from joma.files import write_json
 from joma.journal import write_metrics
 from joma.provenance import versions
-from joma.report.figures import write_figure
-from joma.report.page import Context, write_page
+from joma.report.drawing.figures import write_figure
+from joma.report.pages.claims import Context, write_page
 
 _QUICK_NOTE = (
     "Profile quick: fewer words, fewer steps and a larger learning rate than the paper's, so that every claim with its "

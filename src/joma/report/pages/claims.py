@@ -14,11 +14,10 @@ from pathlib import Path
 from joma.claims.evaluation import Outcome
 from joma.files import replacing
 from joma.records import Control, Verdict
-from joma.report.looks import DARK, LIGHT, curve_colours, drawing, group_colours
-from joma.report.markup import Markup, data_script, element, joined
-from joma.report.plots import figure, plot
-from joma.report.sections import anchor, badge, claim_section
-from joma.report.words import (
+from joma.report.drawing.looks import DARK, LIGHT, curve_colours, drawing, group_colours
+from joma.report.drawing.markup import Markup, data_script, element, joined
+from joma.report.drawing.plots import figure, plot
+from joma.report.drawing.words import (
     NOT_EVALUATED,
     SKIPPED,
     format_criterion,
@@ -27,6 +26,7 @@ from joma.report.words import (
     format_seconds,
     verdict_text,
 )
+from joma.report.pages.sections import anchor, badge, claim_section
 
 LEAD_CLAIM = "text.sparse_then_dense"
 """Its first chart comes right after the verdicts: what somebody who has just found the project should see."""
@@ -153,7 +153,7 @@ def _scripts() -> tuple[str, str]:
 
 
 def _asset(name: str) -> str:
-    return files("joma.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("joma.report.pages").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:
