@@ -18,9 +18,9 @@ from jsonargparse.typing import PositiveInt
 from joma.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
+    from joma.measure.scan.scanned import Scan
     from joma.measure.scan.steps import Plan
     from joma.measure.scan.verification import Verification
-    from joma.report.scan import Scan
     from joma.saved.series import Series
 
 DEFAULT_LENGTH = 512
@@ -272,8 +272,8 @@ def _scanned(
     from joma.cli.progress import shown
     from joma.measure.scan.engines import measured
     from joma.measure.scan.results import ScanStore
+    from joma.measure.scan.scanned import Scan
     from joma.measure.scan.steps import is_current
-    from joma.report.scan import Scan
 
     store = ScanStore(folder, plan.settings)
     left = [step for step in plan.series.steps if not is_current(plan.series, store.results.get(step))]
@@ -295,9 +295,10 @@ def _write(scan: Scan, folder: Path) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from joma.files import write_json
+    from joma.measure.scan.scanned import write_measurements
     from joma.provenance import versions
     from joma.report.pages.scan import write_scan
-    from joma.report.scan import scan_record, write_measurements
+    from joma.report.scan import scan_record
 
     record = scan_record(scan)
     write_json(folder / "scan.json", record)

@@ -21,8 +21,8 @@ from joma.claims.hierarchy.association import (
     rank_correlation,
 )
 from joma.claims.registry import claim
-from joma.claims.text.networks import Course
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
 from joma.problem.tree import LatentTree, balanced_tree, digest
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.hierarchy import label_marginals, token_cooccurrence

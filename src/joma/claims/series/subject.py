@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from joma.claims.text.networks import Course
 from joma.errors import RunFailed
+from joma.measure.curves.course import Course
 from joma.measure.scan.measures import choose_measures
 from joma.measure.scan.results import Row, ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step

@@ -1,19 +1,18 @@
-"""The networks that the claims on real text compare: shared, so that each is trained once; and their curves."""
+"""The networks that the claims on real text compare: shared, so that each is trained once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from joma.charts import Curve, Role
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import RunFailed
-from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for
+from joma.measure.curves.rebound import Rebound
 from joma.records import Estimate
+from joma.train.courses import course_of
 from joma.train.recipes import Recipe, paper_figure6
 from joma.train.run import Run
 from joma.train.text.vocabulary import Tokens
@@ -33,47 +32,6 @@ STUDIES = {
     Profile.QUICK: Study(num_steps=800, learning_rate=1e-3, probe_every=25, num_seeds=4),
     Profile.FULL: Study(num_steps=6000, learning_rate=1e-4, probe_every=100, num_seeds=5),
 }
-
-
-@dataclass(frozen=True)
-class Course:
-    """One quantity over training, one row per seed.
-
-    Args:
-        steps: optimiser steps done at each probe.
-        values: (seeds, probes).
-    """
-
-    steps: tuple[int, ...]
-    values: Curves
-
-    def rebounds(self) -> list[Rebound]:
-        """How far each seed's curve falls and comes back, read where the other seeds say the bottom is."""
-        return rebounds(self.values, steps_stood_for(self.steps))
-
-    def between(self, first: int, last: float = math.inf) -> Course:
-        """The course from one step to another, both included."""
-        kept = [idx for idx, at in enumerate(self.steps) if first <= at <= last]
-        return Course(tuple(self.steps[idx] for idx in kept), self.values[:, kept])
-
-    def in_random_order(self, repetition: int) -> Course:
-        """The same values with the probes of every seed shuffled: a curve without a course."""
-        generator = np.random.default_rng(repetition)
-        return replace(self, values=np.stack([generator.permutation(row) for row in self.values]))
-
-    def curve(self, label: str, role: Role = "measured", group: str = "") -> Curve:
-        """The mean over seeds, with one standard deviation to either side as its band."""
-        mean = self.values.mean(axis=0)
-        spread = self.values.std(axis=0, ddof=1) if len(self.values) > 1 else np.zeros_like(mean)
-        return Curve(
-            label,
-            tuple(map(float, self.steps)),
-            tuple(mean.tolist()),
-            tuple((mean - spread).tolist()),
-            tuple((mean + spread).tolist()),
-            role=role,
-            group=group or label,
-        )
 
 
 def study(workspace: Workspace) -> Study:
@@ -127,32 +85,6 @@ def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]
     return [[next(runs) for _ in range(sizes.num_seeds)] for _ in variants]
 
 
-def course(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:
-    """Read one metric of several runs, averaged over heads.
-
-    Args:
-        runs: one per seed, probed at the same steps.
-        metric: its name in the metrics table.
-        layer: which layer; ``None`` for a metric of the whole network.
-    """
-    rows: list[dict[int, list[float]]] = []
-    for run in runs:
-        by_step: dict[int, list[float]] = {}
-        for entry in run.measurements():
-            if entry.metric == metric and entry.layer == layer:
-                by_step.setdefault(entry.step, []).append(entry.value)
-        rows.append(by_step)
-    steps = tuple(sorted(rows[0]))
-    return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
-
-
-def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
-    """The names under which a metric is kept for groups of ``positions`` or of ``probes``, the lowest first."""
-    prefix = f"{metric}/{kind}_"
-    names = {entry.metric for entry in run.measurements() if entry.metric.startswith(prefix)}
-    return sorted(names, key=lambda name: int(name.removeprefix(prefix).split("_")[0]))
-
-
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     """Return the first probed step at which the runs together beat what word frequencies alone can predict.
 
@@ -162,7 +94,7 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
     Raises:
         RunFailed: they never do.
     """
-    loss, bound = course(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
+    loss, bound = course_of(runs, "validation_loss_nats", None), unigram_loss(workspace.tokens())
     below = np.flatnonzero(loss.values.mean(axis=0) < bound)
     if not len(below):
         raise RunFailed(

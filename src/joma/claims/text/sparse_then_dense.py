@@ -9,19 +9,18 @@ from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.claims.registry import claim
 from joma.claims.text.networks import (
-    Course,
     Variant,
-    course,
     estimate,
     frequencies_learned,
-    probe_groups,
     study,
     trained,
 )
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import Rebound, deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.normalized import attention_entropy_over_time
+from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
 ENTROPY = "attention_entropy_nats"
@@ -52,8 +51,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     )
     layers = range(full[0].recipe.decoder.num_layers)
     onset = frequencies_learned(workspace, full)
-    entropy = course(full, ENTROPY, layers[-1]).between(onset)
-    found, on_shuffled = entropy.rebounds(), course(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
+    entropy = course_of(full, ENTROPY, layers[-1]).between(onset)
+    found, on_shuffled = entropy.rebounds(), course_of(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
     measured = estimate(found, _size, "nats")
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
@@ -62,7 +61,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "probes")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
         *(
-            _first_dip(name, course(runs, ENTROPY, layers[-1]))
+            _first_dip(name, course_of(runs, ENTROPY, layers[-1]))
             for name, runs in (
                 ("real text", full),
                 ("shuffled words", shuffled),
@@ -104,7 +103,7 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     """The deciding number, in every group of positions or of probe sequences by itself."""
     groups = probe_groups(runs[0], ENTROPY, kind)
     sizes = [
-        float(np.mean([entry.size for entry in course(runs, group, layer).between(onset).rebounds()]))
+        float(np.mean([entry.size for entry in course_of(runs, group, layer).between(onset).rebounds()]))
         for group in groups
     ]
     return Finding(
@@ -128,7 +127,7 @@ def _first_dip(name: str, entropy: Course) -> Finding:
 
 def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tuple[int, int]) -> tuple[Chart, ...]:
     layers = range(full[0].recipe.decoder.num_layers)
-    entropy = course(full, ENTROPY, layers[-1])
+    entropy = course_of(full, ENTROPY, layers[-1])
     onset, bottom = marks
     name = (lambda layer: f"real text, layer {layer}") if len(layers) > 1 else (lambda layer: "real text")
     return (
@@ -141,8 +140,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "mean attention entropy (nats)",
             (
-                *(course(full, ENTROPY, layer).curve(name(layer)) for layer in layers),
-                course(shuffled, ENTROPY, layers[-1]).curve("shuffled words", "control"),
+                *(course_of(full, ENTROPY, layer).curve(name(layer)) for layer in layers),
+                course_of(shuffled, ENTROPY, layers[-1]).curve("shuffled words", "control"),
                 _theory(entropy, bottom),
             ),
             (Mark("x", float(onset), "word frequencies learned"), Mark("x", float(bottom), "sparsest")),
@@ -154,7 +153,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "entropy / ln(visible keys)",
             tuple(
-                course(full, metric, layers[-1]).curve(_group_name(metric))
+                course_of(full, metric, layers[-1]).curve(_group_name(metric))
                 for metric in probe_groups(full[0], "attention_entropy_normalized", "positions")
             ),
         ),
@@ -168,8 +167,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "mean attention entropy (nats)",
             (
                 entropy.between(0, EARLY_STEPS).curve("real text"),
-                course(shuffled, ENTROPY, layers[-1]).between(0, EARLY_STEPS).curve("shuffled words", "control"),
-                course(informed, ENTROPY, layers[-1]).curve("output bias at the word frequencies", "control"),
+                course_of(shuffled, ENTROPY, layers[-1]).between(0, EARLY_STEPS).curve("shuffled words", "control"),
+                course_of(informed, ENTROPY, layers[-1]).curve("output bias at the word frequencies", "control"),
             ),
         ),
         Chart(
@@ -179,8 +178,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "loss (nats per token)",
             (
-                course(full, "validation_loss_nats", None).curve("real text"),
-                course(shuffled, "validation_loss_nats", None).curve("shuffled words", "control"),
+                course_of(full, "validation_loss_nats", None).curve("real text"),
+                course_of(shuffled, "validation_loss_nats", None).curve("shuffled words", "control"),
             ),
         ),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from joma.charts import Chart, Heatmap
 from joma.files import replacing
+from joma.measure.scan.scanned import Scan, shown_verdicts
 from joma.report.drawing.figures import write_figure
 from joma.report.drawing.heatmaps import heatmap_figure, heatmap_plot, write_heatmap
 from joma.report.drawing.looks import curve_colours, drawing, group_colours
@@ -16,13 +17,11 @@ from joma.report.drawing.plots import figure, plot
 from joma.report.drawing.words import format_number, format_seconds
 from joma.report.pages.claims import document
 from joma.report.scan import (
-    Scan,
     cost_text,
     format_share,
     interval_note,
     level_title,
     levels,
-    shown_verdicts,
     suspect_note,
     title_of,
     why_no_verdict,
@@ -134,15 +133,15 @@ def _verdicts(scan: Scan) -> Markup:
         )
     rows = [
         (
-            str(course.layer),
-            title_of(course),
+            str(quantity.layer),
+            title_of(quantity.measure, quantity.projection),
             format_number(entry.start),
             f"{format_number(entry.bottom)} at step {entry.lowest_step:,}",
             format_number(entry.end),
             format_share(entry.share),
             entry.outcome,
         )
-        for course, entry in found
+        for quantity, entry in found.items()
     ]
     head = ("layer", "measure", "at the start", "lowest", "at the end", "came back", "verdict")
     caption = " ".join(filter(None, (note, interval_note(found))))
