@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from joma.problem.combinatorial import Combinatorial
+from joma.problem.laws import hierarchy_of, token_presence
 from joma.problem.tree import LatentTree, Law, Samples, digest
-from joma.report.drawing.rows import hierarchy_of
 
 _ROWS = 10
 _NUMBERS = 200  # in one cell: rich takes minutes to lay out a cell of a million
@@ -73,12 +73,6 @@ def present_rows(law: Law, samples: Samples, index: int = 0) -> list[Bool[torch.
         label = torch.ones(1, dtype=torch.bool)  # one node, whatever its value
     levels = [present[index] for present in samples.presence]
     return [token_presence(law, samples.tokens[index : index + 1])[0], *levels, label]
-
-
-def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
-    """Which tokens a sequence has."""
-    there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
-    return there.scatter_(1, tokens, True)[:, : law.num_tokens]
 
 
 def _numbers(values: torch.Tensor) -> str:

@@ -5,11 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import LatentTree, balanced_tree
-from joma.problem.unrelated import UnrelatedLabels
-from joma.report.drawing.rows import Rows, hierarchy_of, num_crossings, rows_of
+from joma.report.drawing.rows import Rows, num_crossings, rows_of
 
 TANGLED = LatentTree((-1, 0, 0, 2, 1, 2, 1), (0.0, *(0.5,) * 6), ((-1, -1), (1, 1)))
 
@@ -59,10 +57,3 @@ def test_tokens_that_no_latent_shows_have_no_place_and_are_counted():
     rows = rows_of(Combinatorial(((((1, 3),),), (((0,),),)), 5))
     assert np.isnan(rows.places[0]).tolist() == [True, False, True, False, True]
     assert rows.num_hidden == 3
-
-
-def test_labels_that_mean_nothing_leave_the_hierarchy_and_other_laws_are_refused():
-    law = balanced_tree((2, 2), 0.5)
-    assert hierarchy_of(UnrelatedLabels(law)) is law
-    with pytest.raises(InvalidArgument, match="UnrelatedLabels"):
-        hierarchy_of("tree")  # ty: ignore[invalid-argument-type]

@@ -15,6 +15,7 @@ from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.simulate.cooccurrence import presence_in_draws
 from joma.theory.hierarchy import cooccurrence, token_cooccurrence
 
 
@@ -112,15 +113,10 @@ def simulated(tree: LatentTree, label_sign: int, num: int, generator: torch.Gene
         Shares among the samples that have leaf 0, one other leaf for each height.
     """
     partners = [2**height for height in range(len(tree.levels) - 1)]  # of leaf 0, with rising common ancestors
-    given, together = 0, np.zeros(len(partners))
-    for _ in range(0, num, BATCH):
-        size = min(BATCH, num)
-        tokens = tree.sample(size, generator, torch.full((size,), SIGNS.index(label_sign))).tokens
-        tokens = tokens[(tokens == 0).any(-1)]
-        given += len(tokens)
-        together += [float((tokens == partner).any(-1).sum()) for partner in partners]
-    share = together / given
-    return Shares(share, np.sqrt(share * (1 - share) / given))
+    there = presence_in_draws(tree, SIGNS.index(label_sign), num, generator, batch=BATCH)
+    given = there[there[:, 0]][:, partners].numpy()
+    share = given.mean(0)
+    return Shares(share, np.sqrt(share * (1 - share) / len(given)))
 
 
 def sum_product(tree: LatentTree, label_sign: int) -> Float[np.ndarray, " H"]:

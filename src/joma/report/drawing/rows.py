@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
+from joma.problem.laws import edges_of, hierarchy_of
 from joma.problem.tree import LatentTree, Law
-from joma.problem.unrelated import UnrelatedLabels
 
 _NUM_SWEEPS = 30
 
@@ -44,24 +43,6 @@ def rows_of(law: Law) -> Rows:
     return _tree_rows(hierarchy) if isinstance(hierarchy, LatentTree) else _layered_rows(hierarchy)
 
 
-def hierarchy_of(law: Law) -> LatentTree | Combinatorial:
-    """The hierarchy behind a law, whose labels may have nothing to do with it.
-
-    Raises:
-        InvalidArgument: a law of some other kind.
-    """
-    found = law.law if isinstance(law, UnrelatedLabels) else law
-    if not isinstance(found, LatentTree | Combinatorial):
-        raise InvalidArgument(
-            "hierarchy_of",
-            "law",
-            required="a LatentTree, a Combinatorial or UnrelatedLabels",
-            received=type(found).__name__,
-            remedy="pass one of these",
-        )
-    return found
-
-
 def num_crossings(rows: Rows) -> int:
     """Count how often two lines cross."""
     between = zip(rows.places[:-1], rows.places[1:], rows.edges, strict=True)
@@ -86,21 +67,13 @@ def _tree_rows(tree: LatentTree) -> Rows:
         else:
             place[node] = (met + 0.5) / tree.num_tokens
             met += 1
-    levels = tree.levels[::-1]
-    index = {node: idx for level in levels for idx, node in enumerate(level)}
-    edges = [[(idx, index[tree.parents[node]]) for idx, node in enumerate(level)] for level in levels[:-1]]
-    return Rows(
-        tuple(np.array([place[node] for node in level]) for level in levels),
-        tuple(np.array(pairs) for pairs in edges),
-    )
+    places = tuple(np.array([place[node] for node in level]) for level in reversed(tree.levels))
+    return Rows(places, tuple(pairs.numpy() for pairs in edges_of(tree)))
 
 
 def _layered_rows(law: Combinatorial) -> Rows:
     """Every row evenly spaced, in the best order that sweeps up and down find (nodes go to their neighbours' mean)."""
-    edges = []
-    for level in law.members:
-        pairs = {(child, idx) for idx, latent in enumerate(level) for chosen in latent for child in chosen}
-        edges.append(np.array(sorted(pairs)))
+    edges = [pairs.numpy() for pairs in edges_of(law)]
     shown = sorted(set(edges[0][:, 0].tolist()))
     orders = [shown, *(list(range(len(level))) for level in law.members)]
     sizes = (law.num_tokens, *map(len, law.members))
