@@ -17,8 +17,7 @@ from joma.claims.workspace import Profile, Workspace
 from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import rebounds
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.normalized import attention_entropy_over_time
-from joma.theory.normalized_linear import linear_attention_entropy_over_time
+from joma.theory.dynamics import paper_figure4, solve
 from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
@@ -116,9 +115,8 @@ def _differences(name: str, ablated: Course, full: Course) -> tuple[Finding, ...
 
 def _theory_share() -> float:
     """The deciding number for the theory's own two curves: shows that the test can come out the other way."""
-    targets, times = torch.linspace(1, 4, 10, dtype=REAL), torch.logspace(-2, 3, 60, dtype=REAL)
-    nonlinear = attention_entropy_over_time(targets, times, v0=0.05, gain=1 / 3).numpy()
-    linear = linear_attention_entropy_over_time(targets, times, v0=0.05, gain=1 / 3).numpy()
+    times = torch.logspace(-2, 3, 60, dtype=REAL)
+    nonlinear, linear = (solve(paper_figure4(symbol), times).entropy.numpy() for symbol in ("μ", "Δ"))
     return rebounds(linear[None])[0].rise / rebounds(nonlinear[None])[0].rise
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.claims.registry import claim
 from joma.claims.text.networks import (
@@ -19,7 +18,7 @@ from joma.claims.workspace import Profile, Workspace
 from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import Rebound, deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.normalized import attention_entropy_over_time
+from joma.theory.dynamics import paper_figure4, solve
 from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
@@ -188,8 +187,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
 def _theory(entropy: Course, bottom: int) -> Curve:
     """Figure 4's exact curve with its time stretched so that it is sparsest at ``bottom``, scaled to the same start."""
     times = np.geomspace(1e-3, 3e3, 2000)
-    targets = torch.linspace(1, 4, 10, dtype=REAL)
-    predicted = attention_entropy_over_time(targets, torch.from_numpy(times), v0=0.05, gain=1 / 3).numpy()
+    predicted = solve(paper_figure4(), torch.from_numpy(times)).entropy.numpy()
     steps = np.asarray(entropy.steps[1:], dtype=float)
     at = np.interp(steps * times[predicted.argmin()] / bottom, times, predicted)
     scaled = at * entropy.values[:, 0].mean() / predicted[0]
