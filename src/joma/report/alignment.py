@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from joma.measure.latents.alignment import Alignment, Match, alignment
-from joma.problem.combinatorial import Combinatorial
-from joma.problem.tree import LatentTree, Law, Samples, digest
+from joma.problem.laws import hierarchy_of
+from joma.problem.tree import LatentTree, digest
 from joma.report.drawing.hierarchies import Found, Grid, Level
-from joma.report.drawing.rows import hierarchy_of, rows_of
+from joma.report.drawing.rows import rows_of
 from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
-from joma.train.checkpoints import checkpoint_paths, step_of
-from joma.train.decoder import Decoder, seed_of
-from joma.train.hidden import pooled_hidden
-from joma.train.hierarchies import seeded_samples
-from joma.train.run import Run
 
-Matrix = list[list[Alignment]]
-"""A row for each layer, in it an alignment for each level."""
+if TYPE_CHECKING:
+    from joma.measure.latents.alignment import Alignment
+    from joma.train.latents import Aligned, Matrix
 
 _WAYS = (
     ("best", "best unit"),
     ("one_to_one", "one to one"),
     ("in_sample", "as paper"),
 )
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """A network and what it was before training, on the same fresh samples, which neither has seen.
-
-    Args:
-        run: whose network.
-        law: whose latents.
-        step: optimiser steps done.
-        accuracy: share of labels told right.
-        trained, untrained: the alignments of all layers with all levels.
-        num_samples, seed: of the samples.
-    """
-
-    run: Run
-    law: Law
-    step: int
-    accuracy: float
-    trained: Matrix
-    untrained: Matrix
-    num_samples: int
-    seed: int
-
-    @property
-    def own_layers(self) -> list[tuple[int, int]]:
-        """(level, layer) for each level that has a layer of its own."""
-        return [(level, level) for level in range(min(len(self.trained), len(self.law.level_sizes)))]
-
-
-def aligned(
-    run: Run,
-    step: int | None,
-    num_samples: int,
-    seed: int,
-    num_permutations: int,
-    progress: Callable[[float, float], None],
-) -> Aligned:
-    """Compare all layers with all levels, for the network of a step and the one that its training began with.
-
-    A table has one input for each class, so shuffles exchange the latents of classes.
-
-    Args:
-        run: of a law.
-        step: one of ``run.snapshots()``; ``None`` for the newest.
-        num_samples: fresh ones, of a stream that no training draws from.
-        seed: of the samples and of the shuffles.
-        num_permutations: shuffles for chance.
-        progress: told (done, all).
-    """
-    law, recipe = run.law(), run.recipe
-    trained, untrained = run.decoder(step), Decoder(recipe.decoder, recipe.seed)
-    samples = seeded_samples(law, num_samples, seed_of(seed, "alignment"), shuffled=recipe.shuffle_tokens)
-    hierarchy, groups = hierarchy_of(law), None
-    if isinstance(hierarchy, Combinatorial) and hierarchy.is_table:  # there, no two classes have the same latents
-        groups = torch.cat(samples.presence, dim=-1).unique(dim=0, return_inverse=True)[1]
-    levels = len(law.level_sizes)
-    total, done = 2 * recipe.decoder.num_layers * levels, 0
-    matrices: list[Matrix] = []
-    for decoder in (trained, untrained):
-        matrix: Matrix = []
-        for units in pooled_hidden(decoder, samples.tokens):
-            row = []
-            for latents in samples.presence:
-                row.append(alignment(units, latents, num_permutations=num_permutations, seed=seed, groups=groups))
-                done += 1
-                progress(done, total)
-            matrix.append(row)
-        matrices.append(matrix)
-    reached = step_of(checkpoint_paths(run.checkpoint_folder)[0]) if step is None else step
-    return Aligned(run, law, reached, _accuracy(trained, samples), matrices[0], matrices[1], num_samples, seed)
 
 
 def alignment_record(found: Aligned) -> dict[str, Any]:
@@ -212,12 +133,6 @@ def _matrix_table(found: Aligned) -> Table:
     return table
 
 
-def _accuracy(decoder: Decoder, samples: Samples) -> float:
-    with torch.no_grad():
-        parts = [decoder(tokens, last_only=True).argmax(-1) for tokens in samples.tokens.split(512)]
-    return float((torch.cat(parts) == samples.labels).double().mean())
-
-
 def _cell(matrix: Matrix, level: int) -> Alignment:
     return matrix[level][level]
 
@@ -234,13 +149,7 @@ def _share(value: float | None) -> str:
 
 
 def _corrected(cell: Alignment | None, size: int) -> list[float | None]:
-    return [None] * size if cell is None else [_of_latent(match) for match in cell.best.latents]
-
-
-def _of_latent(match: Match) -> float | None:
-    if match.score is None or match.chance is None or match.chance >= 1:
-        return None
-    return (match.score - match.chance) / (1 - match.chance)
+    return [None] * size if cell is None else [match.corrected for match in cell.best.latents]
 
 
 def _grid(title: str, matrix: Matrix) -> Grid:
@@ -252,7 +161,7 @@ def _missing(found: Aligned) -> str:
     reasons: dict[str, int] = {}
     for level, layer in found.own_layers:
         for match in found.trained[layer][level].best.latents:
-            if _of_latent(match) is None:
+            if match.corrected is None:
                 reason = match.reason or "shuffled latents score 1"
                 reasons[reason] = reasons.get(reason, 0) + 1
     without = sum(found.law.level_sizes[len(found.trained) :])

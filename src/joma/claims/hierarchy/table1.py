@@ -18,7 +18,6 @@ from joma.claims.hierarchy.levels import (
     curve_of,
     over_seeds,
     score_of,
-    untrained,
 )
 from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
@@ -27,6 +26,7 @@ from joma.problem.combinatorial import Combinatorial, ambiguous_labels, random_h
 from joma.problem.tree import digest
 from joma.records import Agreement, Control, Criterion, Finding, Verdict
 from joma.train.hidden import pooled_hidden
+from joma.train.latents import untrained
 from joma.train.recipes import Recipe, hierarchy_recipe
 from joma.train.run import Run
 
