@@ -10,6 +10,7 @@ from joma.charts import Chart, Heatmap
 from joma.measure.curves.course import Course
 from joma.measure.scan.measures import MEASURES
 from joma.measure.scan.scanned import ENTROPY, RECOVERING, Quantity, Scan, by_head, courses
+from joma.report.drawing.words import capitalized
 from joma.report.scan import suspect_note, title_of
 
 _MOST_CURVES = 6
@@ -71,7 +72,7 @@ def _course_chart(measure: str, projection: str | None, found: Mapping[int, Cour
     title = title_of(measure, projection)
     return Chart(
         _id(measure, projection),
-        f"{_capital(title)}, over the steps",
+        f"{capitalized(title)}, over the steps",
         " ".join(filter(None, (f"One line per layer.{band}{left_out}", note))),
         "step",
         title,
@@ -88,7 +89,7 @@ def _step_heatmap(
     over = "the mean over heads and probe sequences" if projection is None else "the whole projection"
     return Heatmap(
         f"{_id(measure, projection)}_steps_layers",
-        f"{_capital(title_of(measure, projection))}: steps by layers",
+        f"{capitalized(title_of(measure, projection))}: steps by layers",
         f"Each place is {over}. Saved steps stand side by side, however far apart they are."
         + (" Struck out: steps that are suspect." if suspect else ""),
         "step",
@@ -107,7 +108,7 @@ def _head_heatmap(
     layers, heads = (sorted({place[axis] for place in values}) for axis in (0, 1))
     return Heatmap(
         f"{_id(measure, projection)}_layers_heads{suffix}",
-        f"{_capital(title_of(measure, projection))}: layers by heads{when}",
+        f"{capitalized(title_of(measure, projection))}: layers by heads{when}",
         "Each place is one head" + (", the mean over probe sequences." if projection is None else "'s own matrix."),
         "head",
         "layer",
@@ -120,7 +121,3 @@ def _head_heatmap(
 
 def _spread(num: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, num - 1, min(num, most)).tolist()})
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

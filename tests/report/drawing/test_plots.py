@@ -1,10 +1,12 @@
-"""What plotly is told: words that it knows, and no colour that the page does not."""
+"""What plotly gets: words that it knows, and no colour that the page does not."""
+
+from dataclasses import replace
 
 import plotly.graph_objects as graph_objects
 import pytest
 
-from joma.report.drawing.looks import DARK, LIGHT, curve_colours, drawing, group_colours
-from joma.report.drawing.plots import literal, plot
+from joma.report.drawing.looks import DARK, LIGHT
+from joma.report.drawing.plots import literal, plots_of
 
 CHARTS = ["text_chart", "residual_chart", "hostile_chart"]
 
@@ -23,7 +25,7 @@ def colours_in(part, key=""):
 @pytest.fixture(params=CHARTS)
 def spec(request):
     chart = request.getfixturevalue(request.param)
-    return plot(drawing(chart), curve_colours(chart, group_colours([chart])))
+    return plots_of([chart], "key")[0].spec()
 
 
 def test_every_colour_is_a_name_that_both_palettes_have(spec):
@@ -48,3 +50,17 @@ def test_plotly_knows_every_word(spec):
 def test_literal_leaves_plotly_nothing_to_obey(text):
     assert "<" not in literal(text)
     assert literal(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == text
+
+
+def test_every_curve_has_a_legend_entry_that_names_its_traces(text_chart):
+    (plot,) = plots_of([text_chart], "key")
+    assert plot.key == "key/entropy"
+    assert [entry.label for entry in plot.legend] == [curve.label for curve in text_chart.curves]
+    traces = [int(number) for entry in plot.legend for number in entry.traces.split()]
+    assert traces == list(range(len(plot.spec()["data"])))
+    assert [entry.role for entry in plot.legend] == ["", "", "", "", "control", "for comparison"]
+
+
+def test_a_role_that_the_label_names_is_not_said_twice(text_chart):
+    named = replace(text_chart, curves=(replace(text_chart.curves[4], label="the control"),))
+    assert plots_of([named], "key")[0].legend[0].role == ""

@@ -21,7 +21,6 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from joma.charts import Heatmap
 from joma.report.drawing.figures import WIDTH_INCHES, write_pictures
 from joma.report.drawing.looks import LIGHT
-from joma.report.drawing.markup import Markup, element
 
 STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
 """Colours from the lowest value to the highest."""
@@ -76,38 +75,6 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
         ],
     }
     return {"data": [trace], "layout": layout}
-
-
-def heatmap_figure(heatmap: Heatmap, key: str) -> Markup:
-    """A heatmap's place in the page: title, what the colours are, axis labels, the empty plot and the caption.
-
-    Args:
-        heatmap: what is to be seen.
-        key: where the page's data holds this plot.
-    """
-    description = f"{heatmap.title}. {heatmap.value_label}, {heatmap.y_label} by {heatmap.x_label}. {heatmap.caption}"
-    reading = element("output", class_="reading", aria_live="off")
-    return element(
-        "figure",
-        element("h3", heatmap.title),
-        element("div", f"{heatmap.y_label}; colour: {heatmap.value_label}", class_="axis-label"),
-        element(
-            "div",
-            class_="plot",
-            data_plot=key,
-            data_x=heatmap.x_label,
-            data_y=heatmap.y_label,
-            data_x_names="\n".join(
-                f"{name} (struck out)" if place in heatmap.struck else name for place, name in enumerate(heatmap.x)
-            ),
-            data_y_names="\n".join(heatmap.y),
-            role="img",
-            aria_label=description,
-        ),
-        element("div", heatmap.x_label, reading, class_="axis-label x"),
-        element("figcaption", heatmap.caption),
-        class_="chart",
-    )
 
 
 def _strokes(heatmap: Heatmap) -> list[tuple[tuple[float, float], tuple[float, float]]]:

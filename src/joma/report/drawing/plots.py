@@ -1,4 +1,4 @@
-"""Charts as interactive plots: what plotly is told, and the HTML around it.
+"""Charts as interactive plots: what plotly gets, and what the page writes around it.
 
 Titles, axis labels, the legend and the values under the pointer are HTML, so they wrap, are read aloud, hide nothing
 of the plot and are text whatever they contain. Only the texts of marks go through plotly, which reads a little HTML
@@ -11,11 +11,22 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from joma.charts import Curve, Role, Scale
-from joma.report.drawing.looks import BAND_OPACITY, STROKES, Drawing, flags, fraction, num_rows, shortened
-from joma.report.drawing.markup import Markup, element, joined
+from joma.charts import Chart, Curve, Role, Scale
+from joma.report.drawing.looks import (
+    BAND_OPACITY,
+    STROKES,
+    Drawing,
+    curve_colours,
+    drawing,
+    flags,
+    fraction,
+    group_colours,
+    num_rows,
+    shortened,
+)
 
 ROW_PIXELS = 15
 _POINTER = {
@@ -29,71 +40,75 @@ _POINTER = {
 _ROLES: Mapping[Role, str] = {"predicted": "predicted", "control": "control", "context": "for comparison"}
 
 
-_READING = element("output", class_="reading", aria_live="off")
-
-
 def literal(text: str) -> str:
     """``text`` as plotly shows it to the letter: no tag, entity or line break of its own in it."""
     return html.escape(" ".join(text.split()), quote=False)
 
 
-def plot(drawn: Drawing, colours: Sequence[str]) -> dict[str, Any]:
-    """What the page's script hands to plotly: ``data`` and ``layout``, plain data.
+class Entry(NamedTuple):
+    """One curve in the legend: what it is called, and how its line looks."""
+
+    label: str
+    role: str
+    traces: str
+    colour: str
+    width: str
+    dashes: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart as it stands in a page.
 
     Args:
+        key: where the page's data holds its specification.
         drawn: the chart and its ranges.
         colours: colour names of the curves, from ``curve_colours``.
     """
-    chart = drawn.chart
-    data = [trace for curve, colour in zip(chart.curves, colours, strict=True) for trace in _traces(curve, colour)]
-    layout = {
-        "paper_bgcolor": "#0000",
-        "plot_bgcolor": "#0000",
-        "font": {"color": "quiet", "size": 13},
-        "margin": {"l": 44, "r": 12, "t": 10 + num_rows(drawn) * ROW_PIXELS, "b": 28},
-        "showlegend": False,
-        "hovermode": "x",
-        "hoverdistance": -1,
-        "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge"} | _POINTER,
-        "yaxis": _axis(drawn.y_range, chart.y_scale) | {"automargin": True},
-        "shapes": _lines(drawn),
-        "annotations": [*_upright_texts(drawn), *_level_texts(drawn)],
-    }
-    return {"data": data, "layout": layout}
+
+    key: str
+    drawn: Drawing
+    colours: tuple[str, ...]
+
+    def spec(self) -> dict[str, Any]:
+        """What the page's script hands to plotly: ``data`` and ``layout``, plain data."""
+        drawn, chart = self.drawn, self.drawn.chart
+        pairs = zip(chart.curves, self.colours, strict=True)
+        data = [trace for curve, colour in pairs for trace in _traces(curve, colour)]
+        layout = {
+            "paper_bgcolor": "#0000",
+            "plot_bgcolor": "#0000",
+            "font": {"color": "quiet", "size": 13},
+            "margin": {"l": 44, "r": 12, "t": 10 + num_rows(drawn) * ROW_PIXELS, "b": 28},
+            "showlegend": False,
+            "hovermode": "x",
+            "hoverdistance": -1,
+            "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge"} | _POINTER,
+            "yaxis": _axis(drawn.y_range, chart.y_scale) | {"automargin": True},
+            "shapes": _lines(drawn),
+            "annotations": [*_upright_texts(drawn), *_level_texts(drawn)],
+        }
+        return {"data": data, "layout": layout}
+
+    @property
+    def legend(self) -> list[Entry]:
+        """One entry per curve, in their order."""
+        entries, first = [], 0
+        for curve, colour in zip(self.drawn.chart.curves, self.colours, strict=True):
+            num = 1 if curve.low is None else 3
+            traces = " ".join(map(str, range(first, first + num)))
+            first += num
+            role, stroke = _ROLES.get(curve.role, ""), STROKES[curve.role]
+            dashes = " ".join(f"{part * stroke.width:g}" for part in stroke.dashes)
+            shown = "" if role in curve.label else role
+            entries.append(Entry(curve.label, shown, traces, colour, f"{stroke.width + 0.4:g}", dashes))
+        return entries
 
 
-def legend(drawn: Drawing, colours: Sequence[str]) -> Markup:
-    """One button per curve that shows and hides it, with a sample of its line; in the order of the curves."""
-    buttons, first = [], 0
-    for curve, colour in zip(drawn.chart.curves, colours, strict=True):
-        num_traces = 1 if curve.low is None else 3
-        numbers = " ".join(str(number) for number in range(first, first + num_traces))
-        first += num_traces
-        role = _ROLES.get(curve.role)
-        note = element("small", f" {role}") if role and role not in curve.label else Markup("")
-        sample = _sample(curve, colour)
-        buttons.append(
-            element(
-                "button", sample, element("span", curve.label, note), _READING, aria_pressed="true", data_traces=numbers
-            )
-        )
-    return element("div", *buttons, class_="legend", role="group", aria_label="Curves, each can be hidden")
-
-
-def _sample(curve: Curve, colour: str) -> Markup:
-    stroke = STROKES[curve.role]
-    dashes = " ".join(f"{part * stroke.width:g}" for part in stroke.dashes)
-    line = element(
-        "line",
-        x1="1",
-        x2="27",
-        y1="5",
-        y2="5",
-        stroke=f"var(--{colour})",
-        stroke_width=f"{stroke.width + 0.4:g}",
-        stroke_dasharray=dashes or None,
-    )
-    return element("svg", line, viewBox="0 0 28 10", width="28", height="10", aria_hidden="true")
+def plots_of(charts: Sequence[Chart], prefix: str) -> list[Plot]:
+    """Charts that stand together, with keys of one prefix; their groups keep one colour in all of them."""
+    groups = group_colours(charts)
+    return [Plot(f"{prefix}/{chart.id}", drawing(chart), curve_colours(chart, groups)) for chart in charts]
 
 
 def _traces(curve: Curve, colour: str) -> list[dict[str, Any]]:
@@ -167,28 +182,3 @@ def _axis(span: tuple[float, float], scale: Scale) -> dict[str, Any]:
         return common | {"range": list(span), "nticks": 7}
     low, high = (math.log10(end) for end in span)
     return common | {"range": [low, high], "dtick": max(1, round((high - low) / 6)), "tickfont": {"size": 10.5}}
-
-
-def figure(drawn: Drawing, colours: Sequence[str], key: str) -> Markup:
-    """A chart's place in the page: title, axis labels, the empty plot, the legend and the caption.
-
-    Args:
-        drawn: the chart and its ranges.
-        colours: colour names of the curves.
-        key: where the page's data holds this plot.
-    """
-    chart = drawn.chart
-    description = f"{chart.title}. {chart.y_label} against {chart.x_label}. {chart.caption}"
-    marks = "; ".join(f"{mark.axis} = {mark.at:g}: {mark.text}" for mark in chart.marks)
-    if marks:
-        description = f"{description} Marked: {marks}."
-    return element(
-        "figure",
-        element("h3", chart.title),
-        element("div", chart.y_label, class_="axis-label"),
-        element("div", class_="plot", data_plot=key, role="img", aria_label=description),
-        element("div", chart.x_label, _READING, class_="axis-label x"),
-        legend(drawn, colours),
-        element("figcaption", joined(chart.caption, f" {drawn.omission}" if drawn.omission else "")),
-        class_="chart",
-    )

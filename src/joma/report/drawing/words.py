@@ -22,6 +22,11 @@ def verdict_text(outcome: Outcome) -> str:
     return SKIPPED if outcome.skipped else NOT_EVALUATED
 
 
+def capitalized(text: str) -> str:
+    """``text`` with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
 def superscript(number: int) -> str:
     """An integer in raised digits."""
     return str(number).translate(_SUPERSCRIPTS)
