@@ -1,6 +1,5 @@
 """The picture of a hierarchy: every latent in its colour, scores readable, the same bytes each time."""
 
-import itertools
 import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -12,7 +11,8 @@ from matplotlib.image import imread
 
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
-from joma.report.drawing.hierarchies import SCALE, Found, Grid, Level, write_found, write_present
+from joma.report.drawing.figures import SCALE
+from joma.report.drawing.hierarchies import Found, Grid, Level, write_found, write_present
 from joma.report.drawing.looks import LIGHT
 from joma.report.drawing.rows import rows_of
 
@@ -65,16 +65,6 @@ def test_each_latent_is_a_disc_of_its_own_colour(law, radius, tmp_path):
         values[level][-1] = 0.37
         _, png = write_found(found(law, values), tmp_path / f"{level}")
         assert num_pixels(png, colour) - background > half_a_disc(radius)
-
-
-def test_the_scale_gets_darker_throughout_and_its_ends_are_as_far_apart_as_text_and_paper(tolerance):
-    def luminance(share):
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in SCALE(share)[:3]]
-        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-    steps = [luminance(share) for share in np.linspace(0, 1, 50)]
-    assert all(dark < light for light, dark in itertools.pairwise(steps))
-    assert (steps[0] + 0.05) / (steps[-1] + 0.05) > tolerance("report.text_contrast")
 
 
 def test_a_latent_without_a_score_is_grey_and_the_reason_stands_below(tmp_path):

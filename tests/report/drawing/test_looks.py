@@ -13,6 +13,7 @@ from joma.report.drawing.looks import (
     DARK,
     LIGHT,
     MARK_COLUMNS,
+    SHADES,
     Drawing,
     axis_range,
     curve_colours,
@@ -63,6 +64,12 @@ def test_lines_and_texts_stand_out_from_the_paper(palette, tolerance):
             assert contrast(palette[name], palette["paper"]) >= tolerance("report.line_contrast"), name
     for name in ("ink", "quiet"):
         assert contrast(palette[name], palette["paper"]) >= tolerance("report.text_contrast"), name
+
+
+def test_shades_get_darker_and_their_ends_are_as_far_apart_as_text_and_paper(tolerance):
+    luminance = [float(np.array([0.2126, 0.7152, 0.0722]) @ linear(shade)) for shade in SHADES]
+    assert luminance == sorted(luminance, reverse=True)
+    assert contrast(SHADES[0], SHADES[-1]) >= tolerance("report.text_contrast")
 
 
 def chart(*curves: Curve, marks: tuple[Mark, ...] = (), **scales: str) -> Chart:

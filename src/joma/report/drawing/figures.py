@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -20,6 +21,7 @@ from joma.files import replacing
 from joma.report.drawing.looks import (
     BAND_OPACITY,
     LIGHT,
+    SHADES,
     STROKES,
     Drawing,
     curve_colours,
@@ -34,6 +36,9 @@ from joma.report.drawing.words import format_number, superscript
 
 WIDTH_INCHES = 5.6
 """Narrow on purpose: on a phone's 390 pixels the smallest text is still about 9 pixels high."""
+
+SCALE = LinearSegmentedColormap.from_list("light to dark", list(SHADES))
+"""``SHADES`` for matplotlib."""
 
 PLOT_INCHES = 3.1
 ROW_POINTS = 12.0

@@ -1,7 +1,6 @@
-"""Heatmaps, as figures for a paper and as interactive plots: one scale from light to dark, the same everywhere.
+"""Heatmaps, as figures for a paper and as interactive plots.
 
-A step more in value is a step darker throughout, so that a picture survives grey printing and colour-vision
-deficiencies; places without a value are left as paper, and a column that is not to be trusted is struck out.
+Places without a value are left as paper, and a column that is not to be trusted is struck out.
 """
 
 from __future__ import annotations
@@ -13,19 +12,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from joma.charts import Heatmap
-from joma.report.drawing.figures import WIDTH_INCHES, write_pictures
-from joma.report.drawing.looks import LIGHT
+from joma.report.drawing.figures import SCALE, WIDTH_INCHES, write_pictures
+from joma.report.drawing.looks import LIGHT, SHADES
 
-STOPS = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
-"""Colours from the lowest value to the highest."""
-
-_SCALE = LinearSegmentedColormap.from_list("light to dark", list(STOPS))
 _LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, to be seen on light and on dark places
 _MOST_TICKS, _CHARACTERS = 9, 54  # of the labels of an axis, and what fits below one in all
 _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
@@ -50,7 +44,7 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
         "x": list(range(len(heatmap.x))),
         "y": list(range(len(heatmap.y))),
         "z": [list(row) for row in heatmap.values],
-        "colorscale": [[place / (len(STOPS) - 1), stop] for place, stop in enumerate(STOPS)],
+        "colorscale": [[place / (len(SHADES) - 1), stop] for place, stop in enumerate(SHADES)],
         "colorbar": {"thickness": 12, "outlinewidth": 0, "ticklen": 0, "x": 1.01},
         "hoverinfo": "none",  # the script writes what is under the pointer below the plot
         "xgap": 1 if len(heatmap.x) <= 60 else 0,
@@ -113,7 +107,7 @@ def _figure(heatmap: Heatmap) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
-    image = axes.imshow(values, cmap=_SCALE, aspect="auto", origin="lower", interpolation="nearest")
+    image = axes.imshow(values, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
     for colour, width in _LINES:
         for x, y in _strokes(heatmap):
             axes.plot(x, y, color=LIGHT[colour], linewidth=0.75 * width, scalex=False, scaley=False)

@@ -12,16 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from joma.report.drawing.figures import write_pictures
+from joma.report.drawing.figures import SCALE, write_pictures
 from joma.report.drawing.looks import LIGHT, shortened
 from joma.report.drawing.rows import Rows
-
-SCALE = LinearSegmentedColormap.from_list("found", ["#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b"])
-"""From chance to 1.00: light to dark throughout, so that it survives grey printing and colour-vision deficiencies."""
 
 WIDTH, MARGIN, NAMES = 7.4, 0.16, 1.5
 """Inches: of the picture, of its border, and of the column of row names."""

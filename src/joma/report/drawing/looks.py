@@ -48,6 +48,10 @@ DARK: Mapping[str, str] = MappingProxyType(
 )
 """The same names on a dark page."""
 
+SHADES = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
+"""The one scale of values, evenly from the lowest to the highest: each step is darker, so that it survives grey
+printing and colour-vision deficiencies."""
+
 NUM_SERIES = sum(name.startswith("series-") for name in LIGHT)
 
 
