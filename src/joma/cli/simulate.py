@@ -209,14 +209,13 @@ def _settings(options: Any) -> dict[str, Any]:
 
 def _write(folder: Path, trajectory: Trajectory, found: Conservation, record: dict[str, Any]) -> None:
     from joma.files import write_json
-    from joma.report.drawing.figures import write_figure
+    from joma.report.drawing.figures import write_figures
     from joma.report.simulation import simulation_charts
     from joma.simulate.trajectory import save_trajectory
 
     save_trajectory(trajectory, folder / "trajectory.safetensors")
     write_json(folder / "simulation.json", record)
-    for chart in simulation_charts(found):
-        write_figure(chart, folder)
+    write_figures(simulation_charts(found), folder)
 
 
 def _show(found: Conservation) -> None:

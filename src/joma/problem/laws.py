@@ -47,6 +47,11 @@ def hierarchy_of(law: Law) -> Hierarchy:
     return found
 
 
+def label_probabilities(law: Law) -> tuple[float, ...]:
+    """The probability of each label, even ones written out."""
+    return hierarchy_of(law).label_probabilities or (1 / law.num_labels,) * law.num_labels
+
+
 def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
     """Which tokens each sequence has."""
     there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)

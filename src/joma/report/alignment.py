@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -10,13 +11,13 @@ from rich.text import Text
 
 from joma.problem.laws import hierarchy_of
 from joma.problem.tree import LatentTree, digest
-from joma.report.drawing.hierarchies import Found, Grid, Level
+from joma.report.drawing.hierarchies import Found, Level
 from joma.report.drawing.rows import rows_of
+from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
 
 if TYPE_CHECKING:
-    from joma.measure.latents.alignment import Alignment
     from joma.train.latents import Aligned, Matrix
 
 _WAYS = (
@@ -80,23 +81,21 @@ def found_picture(found: Aligned) -> Found:
     """The tree with its latents coloured, for ``write_found``."""
     levels, before = [], []
     for level, size in enumerate(found.law.level_sizes):
-        own = (level, level) in found.own_layers
-        now, then = (_cell(matrix, level) if own else None for matrix in (found.trained, found.untrained))
-        levels.append(
-            Level(
-                f"level {level} · {f'layer {level}' if own else 'no layer'}",
-                f"{_number(now)}, before: {_number(then)}" if own else "",
-                _corrected(now, size),
-            )
-        )
-        before.append(_corrected(then, size))
+        if (level, level) not in found.own_layers:
+            levels.append(Level(f"level {level} · no layer", "", [None] * size))
+            before.append([None] * size)
+            continue
+        now, then = (matrix[level][level].best for matrix in (found.trained, found.untrained))
+        detail = f"{_share(now.corrected)}, before: {_share(then.corrected)}"
+        levels.append(Level(f"level {level} · layer {level}", detail, [match.corrected for match in now.latents]))
+        before.append([match.corrected for match in then.latents])
     num = found.law.num_labels
     return Found(
         rows_of(found.law),
         f"label, {num} values" if isinstance(hierarchy_of(found.law), LatentTree) else f"{num} classes",
         levels,
         before,
-        [_grid("After training", found.trained), _grid("Before", found.untrained)],
+        {"After training": _corrected(found.trained), "Before": _corrected(found.untrained)},
         "How well hidden units found the latents",
         f"Step {found.step:,}, accuracy {found.accuracy:.3f}. Colour: correlation of each latent with its best unit in "
         f"the level's own layer, on other samples than it was chosen on, corrected for chance.\n{conclusion(found)}",
@@ -105,11 +104,8 @@ def found_picture(found: Aligned) -> Found:
 
 
 def _own_table(found: Aligned) -> Table:
-    table = Table()
-    for name in ("latents", "score"):
-        table.add_column(name, no_wrap=True)
-    for name in ("trained", "before", "shuf-\nfled", "corrected\n(before)", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("latents", "score", "trained", "before", "shuf-\nfled", "corrected\n(before)", "p")
+    table = table_of(names, left=names[:2])
     for level, layer in found.own_layers:
         for place, (way, name) in enumerate(_WAYS):
             now, then = (getattr(matrix[layer][level], way) for matrix in (found.trained, found.untrained))
@@ -122,23 +118,13 @@ def _own_table(found: Aligned) -> Table:
 
 
 def _matrix_table(found: Aligned) -> Table:
-    table = Table()
-    table.add_column("", no_wrap=True)
-    for level in range(len(found.law.level_sizes)):
-        table.add_column(f"level {level}", justify="right", no_wrap=True)
+    levels = [f"level {level}" for level in range(len(found.law.level_sizes))]
+    table = table_of(("", *levels), left=("",))
     for layer in reversed(range(len(found.trained))):
         pairs = zip(found.trained[layer], found.untrained[layer], strict=True)
         cells = [f"{_share(now.best.corrected)} ({_share(then.best.corrected)})" for now, then in pairs]
         table.add_row(f"layer {layer}", *cells)
     return table
-
-
-def _cell(matrix: Matrix, level: int) -> Alignment:
-    return matrix[level][level]
-
-
-def _number(cell: Alignment | None) -> str:
-    return _share(None if cell is None else cell.best.corrected)
 
 
 def _share(value: float | None) -> str:
@@ -148,22 +134,14 @@ def _share(value: float | None) -> str:
     return "0.000" if text == "−0.000" else text
 
 
-def _corrected(cell: Alignment | None, size: int) -> list[float | None]:
-    return [None] * size if cell is None else [match.corrected for match in cell.best.latents]
-
-
-def _grid(title: str, matrix: Matrix) -> Grid:
-    return Grid(title, [[cell.best.corrected for cell in row] for row in matrix])
+def _corrected(matrix: Matrix) -> list[list[float | None]]:
+    return [[cell.best.corrected for cell in row] for row in matrix]
 
 
 def _missing(found: Aligned) -> str:
     """Why latents have no score, with how many of them."""
-    reasons: dict[str, int] = {}
-    for level, layer in found.own_layers:
-        for match in found.trained[layer][level].best.latents:
-            if match.corrected is None:
-                reason = match.reason or "shuffled latents score 1"
-                reasons[reason] = reasons.get(reason, 0) + 1
+    matches = [match for level, layer in found.own_layers for match in found.trained[layer][level].best.latents]
+    reasons = Counter(match.reason or "shuffled latents score 1" for match in matches if match.corrected is None)
     without = sum(found.law.level_sizes[len(found.trained) :])
     if without:
         reasons["the network has no layer for the level"] = without

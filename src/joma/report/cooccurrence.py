@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from joma.charts import Chart, Curve
 from joma.problem.laws import NO_ANCESTOR, Hierarchy
 from joma.problem.tree import LatentTree, digest
+from joma.report.drawing.tables import table_of
 from joma.report.samples import law_text
 
 if TYPE_CHECKING:
@@ -34,37 +34,23 @@ def cooccurrence_record(law: Hierarchy, found: Sequence[Cooccurrence], num_sampl
 
 def cooccurrence_table(law: Hierarchy, found: Sequence[Cooccurrence], num_samples: int) -> Group:
     """One row for each label and height; columns that would be empty are left out."""
-    has_exact, has_closed = (any(getattr(row, name) is not None for row in found) for name in ("exact", "closed"))
-    has_spread = any(_spreads(row) for row in found)
-    table = Table()
-    table.add_column("label", no_wrap=True)
-    for name, is_there in (
-        ("common\nancestor", True),
-        ("pairs", True),
-        ("exact", has_exact),
-        ("lowest – highest", has_spread),
-        ("Theorem 5", has_closed),
-        ("simulated", True),
-    ):
-        if is_there:
-            table.add_column(name, justify="right", no_wrap=True)
-    for place, row in enumerate(found):
-        label = _label_text(law, row.label)
+    columns = {
+        "common\nancestor": [_height_text(law, row.height) for row in found],
+        "pairs": [f"{row.num_pairs:,}" for row in found],
+        "exact": [_cell(row.exact) for row in found],
+        "lowest – highest": [f"{_cell(row.lowest)} – {_cell(row.highest)}" if _spreads(row) else "" for row in found],
+        "Theorem 5": [_cell(row.closed) for row in found],
+        "simulated": [
+            "–" if row.simulated is None else f"{_cell(row.simulated)} ± {_cell(row.standard_error)}" for row in found
+        ],
+    }
+    shown = {name: cells for name, cells in columns.items() if name == "simulated" or not {"–", ""}.issuperset(cells)}
+    table = table_of(("label", *shown), left=("label",))
+    for place, (row, *cells) in enumerate(zip(found, *shown.values(), strict=True)):
         is_first = place == 0 or row.label != found[place - 1].label
-        is_last = place == len(found) - 1 or row.label != found[place + 1].label
-        optional = (
-            (has_exact, _cell(row.exact)),
-            (has_spread, f"{_cell(row.lowest)} – {_cell(row.highest)}" if _spreads(row) else ""),
-            (has_closed, _cell(row.closed)),
-        )
-        table.add_row(
-            label if is_first else "",
-            _height_text(law, row.height),
-            f"{row.num_pairs:,}",
-            *(cell for is_there, cell in optional if is_there),
-            "–" if row.simulated is None else f"{_cell(row.simulated)} ± {_cell(row.standard_error)}",
-            end_section=is_last,
-        )
+        if is_first:
+            table.add_section()
+        table.add_row(_label_text(law, row.label) if is_first else "", *cells)
     return Group(Text(law_text(law)), table, Text(_caption(law, found, num_samples)))
 
 

@@ -2,75 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from joma.charts import Chart, Mark
 from joma.problem.tree import digest
+from joma.report.drawing.looks import spread
+from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
 
 if TYPE_CHECKING:
     from joma.measure.curves.course import Course
     from joma.theory.labels import Ceiling
-    from joma.train.courses import Learning
+    from joma.train.run import Run
+
+    Courses = Mapping[str, Course]  # by metric: accuracy, loss, training loss
 
 _ROWS = 12
 
 
-def learning_record(found: Learning, ceiling: Ceiling | None) -> dict[str, Any]:
+def learning_record(run: Run, courses: Courses, ceiling: Ceiling | None) -> dict[str, Any]:
     """Plain data that survives strict JSON."""
-    steps = found.accuracy.steps
+    steps = courses["validation_accuracy"].steps
     return {
-        "folder": str(found.run.folder),
-        "law": found.law.to_json(),
-        "digest": digest(found.law),
-        "recipe": found.run.recipe.to_json(),
-        "snapshots": found.run.snapshots(),
+        "folder": str(run.folder),
+        "law": run.law().to_json(),
+        "digest": digest(run.law()),
+        "recipe": run.recipe.to_json(),
+        "snapshots": run.snapshots(),
         "ceiling": None if ceiling is None else asdict(ceiling),
         "step": list(steps),
-        "validation_accuracy": [_by_step(found.accuracy)[step] for step in steps],
-        "validation_loss_nats": [_by_step(found.loss).get(step) for step in steps],
-        "train_loss_nats": [_by_step(found.train_loss).get(step) for step in steps],
+        **{metric: [_by_step(course).get(step) for step in steps] for metric, course in courses.items()},
     }
 
 
-def learning_table(found: Learning, ceiling: Ceiling | None) -> Group:
+def learning_table(run: Run, courses: Courses, ceiling: Ceiling | None) -> Group:
     """Some of the measurements, first and last included."""
-    config, num = found.run.recipe.decoder, found.run.recipe.num_probe_sequences
-    title = (
-        f"{law_text(found.law)}\n{config.num_layers} layers of width {config.width}, {config.feed_forward} hidden units"
-    )
-    table = Table()
-    table.add_column("step", justify="right")
-    for name in ("accuracy", "loss\nin nats", "loss while\ntraining"):
-        table.add_column(name, justify="right", no_wrap=True)
-    steps, trained = found.accuracy.steps, _by_step(found.train_loss)
-    for index in sorted({round(place) for place in torch.linspace(0, len(steps) - 1, _ROWS).tolist()}):
-        accuracy, loss = (float(course.mean[index]) for course in (found.accuracy, found.loss))
-        seen = "–" if steps[index] not in trained else format_number(trained[steps[index]])
-        table.add_row(f"{steps[index]:,}", f"{accuracy:.4f}", format_number(loss), seen)
-    return Group(Text(title), table, Text(_ceiling_text(ceiling, num)))
+    config, num = run.recipe.decoder, run.recipe.num_probe_sequences
+    size = f"{config.num_layers} layers of width {config.width}, {config.feed_forward} hidden units"
+    table = table_of(("step", "accuracy", "loss\nin nats", "loss while\ntraining"))
+    accuracy, loss, trained = map(_by_step, courses.values())
+    steps = list(accuracy)
+    for step in (steps[index] for index in spread(len(steps), _ROWS)):
+        seen = "–" if step not in trained else format_number(trained[step])
+        table.add_row(f"{step:,}", f"{accuracy[step]:.4f}", format_number(loss[step]), seen)
+    return Group(Text(f"{law_text(run.law())}\n{size}"), table, Text(_ceiling_text(ceiling, num)))
 
 
-def learning_charts(found: Learning, ceiling: Ceiling | None) -> tuple[Chart, Chart]:
+def learning_charts(run: Run, courses: Courses, ceiling: Ceiling | None) -> tuple[Chart, Chart]:
     """Accuracy and loss over training, with their ceiling and floor."""
-    chance = Mark("y", 1 / found.law.num_labels, "guessing")
+    law = run.law()
+    chance = Mark("y", 1 / law.num_labels, "guessing")
     best = () if ceiling is None else (Mark("y", ceiling.accuracy, f"best possible: {ceiling.accuracy:.3f}"),)
     least = () if ceiling is None else (Mark("y", ceiling.loss_nats, f"least possible: {ceiling.loss_nats:.3f} nats"),)
-    text = f"{law_text(found.law)}."
-    accuracy = found.accuracy.curve("fresh samples", group="")
-    losses = (
-        found.loss.curve("fresh samples", group=""),
-        found.train_loss.curve("while training", "context", group=""),
-    )
+    text, (accuracy, loss, trained) = f"{law_text(law)}.", courses.values()
+    losses = (loss.curve("fresh samples", group=""), trained.curve("while training", "context", group=""))
+    fresh = (accuracy.curve("fresh samples", group=""),)
     return (
-        Chart("accuracy", "Labels predicted from the tokens", text, "step", "accuracy", (accuracy,), (chance, *best)),
+        Chart("accuracy", "Labels predicted from the tokens", text, "step", "accuracy", fresh, (chance, *best)),
         Chart("loss", "Cross-entropy of the labels", text, "step", "loss in nats", losses, least),
     )
 

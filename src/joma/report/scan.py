@@ -15,7 +15,8 @@ from joma.measure.curves.recovery import Interval, Recovery
 from joma.measure.scan.measures import MEASURES
 from joma.measure.scan.results import StepResult
 from joma.measure.scan.scanned import Quantity, Scan, courses, shown_verdicts, verdicts
-from joma.measure.scan.verification import Suspect, Verification
+from joma.measure.scan.verification import Verification
+from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_bytes, format_number, format_seconds
 
 _MOST_NAMED = 8
@@ -71,7 +72,10 @@ def scan_record(scan: Scan) -> dict[str, Any]:
         "with_suspects": scan.with_suspects,
         "measured": [_step_record(result) for result in scan.measured],
         "failed": [_step_record(result) for result in scan.failed],
-        "means": _means(scan.measured),
+        "means": [
+            quantity._asdict() | {"step": list(course.steps), "value": course.mean.tolist()}
+            for quantity, course in courses(scan.measured).items()
+        ],
         "verdicts": [quantity._asdict() | asdict(found) for quantity, found in verdicts(scan.judged).items()],
         "why_no_verdict": why_no_verdict(scan) or None,
         "suspect_note": suspect_note(scan) or None,
@@ -99,12 +103,12 @@ def scan_table(scan: Scan) -> Group:
 
 def suspect_table(verification: Verification) -> Table:
     """What looking at the series found, one row per suspect."""
-    table = Table(title=f"Suspects in {verification.source}", title_justify="left")
-    for name in ("step", "what", "evidence", "what to do"):
-        table.add_column(name, justify="right" if name == "step" else "left", overflow="fold")
+    names = ("step", "what", "evidence", "what to do")
+    table = table_of(names, left=names[1:], fold=True, title=f"Suspects in {verification.source}")
     for row in verification.rows:
-        kind = row.kind.replace("_", " ") + ("" if row.severity == "error" else " (warning)")
-        table.add_row(f"{row.step:,}", Text(kind, style=_style_of(row)), Text(row.evidence), Text(row.remedy))
+        added, style = ("", "bold red") if row.severity == "error" else (" (warning)", "yellow")
+        kind = Text(row.kind.replace("_", " ") + added, style=style)
+        table.add_row(f"{row.step:,}", kind, Text(row.evidence), Text(row.remedy))
     return table
 
 
@@ -149,12 +153,8 @@ def title_of(measure: str, projection: str | None) -> str:
 
 
 def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
-    table = Table()
-    table.add_column("layer", justify="right")
-    table.add_column("measure")
-    for name in ("at the start", "lowest", "at step", "at the end", "came back"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("verdict")
+    names = ("layer", "measure", "at the start", "lowest", "at step", "at the end", "came back", "verdict")
+    table = table_of(names, left=("measure", "verdict"), fold=True)
     last = ""
     for quantity, entry in found.items():
         if last not in ("", quantity.measure):
@@ -192,18 +192,15 @@ def level_title(scan: Scan) -> str:
 
 def _level_table(scan: Scan) -> Table:
     head, rows = levels(scan)
-    table = Table(title=level_title(scan) if scan.numbered else None, title_justify="left")
-    for name in head:
-        table.add_column(name, justify="right", overflow="fold")
+    table = table_of(head, fold=True, title=level_title(scan) if scan.numbered else None)
     for row in rows:
         table.add_row(*row)
     return table
 
 
 def _failed_table(failed: Sequence[StepResult]) -> Table:
-    table = Table(title="Steps that could not be measured", title_justify="left")
-    for name in ("step", "why", "what to do"):
-        table.add_column(name, justify="right" if name == "step" else "left", overflow="fold")
+    names = ("step", "why", "what to do")
+    table = table_of(names, left=names[1:], fold=True, title="Steps that could not be measured")
     for result in failed:
         table.add_row(f"{result.step:,}", Text(result.reason, style="red"), Text(result.remedy))
     return table
@@ -212,14 +209,3 @@ def _failed_table(failed: Sequence[StepResult]) -> Table:
 def _step_record(result: StepResult) -> dict[str, Any]:
     kept = ("step", "seconds", "bytes_read", "bytes_stored", "reason", "remedy", "notes")
     return {name: value for name in kept if (value := getattr(result, name)) not in ("", ())}
-
-
-def _means(measured: Sequence[StepResult]) -> list[dict[str, Any]]:
-    return [
-        quantity._asdict() | {"step": list(course.steps), "value": course.mean.tolist()}
-        for quantity, course in courses(measured).items()
-    ]
-
-
-def _style_of(row: Suspect) -> str:
-    return "bold red" if row.severity == "error" else "yellow"

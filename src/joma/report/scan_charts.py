@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from joma.charts import Chart, Heatmap
 from joma.measure.curves.course import Course
 from joma.measure.scan.measures import MEASURES
 from joma.measure.scan.scanned import ENTROPY, RECOVERING, Quantity, Scan, by_head, courses
+from joma.report.drawing.looks import spread
 from joma.report.drawing.words import capitalized
 from joma.report.scan import suspect_note, title_of
 
@@ -63,7 +62,7 @@ def _id(measure: str, projection: str | None) -> str:
 
 def _course_chart(measure: str, projection: str | None, found: Mapping[int, Course], note: str) -> Chart:
     layers = list(found)
-    chosen = [layers[at] for at in _spread(len(layers), _MOST_CURVES)]
+    chosen = [layers[at] for at in spread(len(layers), _MOST_CURVES)]
     groups = max(len(course.values) for course in found.values())
     left_out = f" {len(chosen)} of {len(found)} layers are shown." if len(chosen) < len(found) else ""
     band = f" The band is the 95 % interval over {groups} groups of probe sequences." if groups > 1 else ""
@@ -117,7 +116,3 @@ def _head_heatmap(
         [[values.get((layer, head)) for head in heads] for layer in layers],
         MEASURES[measure].meaning,
     )
-
-
-def _spread(num: int, most: int) -> list[int]:
-    return sorted({round(place) for place in np.linspace(0, num - 1, min(num, most)).tolist()})

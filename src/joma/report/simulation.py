@@ -9,8 +9,10 @@ import torch
 from rich.table import Table
 
 from joma.charts import Chart, Curve, Role
+from joma.report.drawing.looks import spread
+from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_extended
-from joma.report.solution import finite_or_none
+from joma.report.solution import finite_curve, finite_or_none
 
 if TYPE_CHECKING:
     from joma.records import Status
@@ -42,15 +44,14 @@ def simulation_table(found: Conservation) -> Table:
     """Some of the snapshots, first and last included; the worst token and seed of each."""
     seeds = found.loss.shape[-1]
     over = "over tokens" if seeds == 1 else f"over tokens and {seeds} seeds; the loss is their mean"
-    table = Table(title_justify="left", caption_justify="left", caption=f"law: {found.law} = const; largest {over}")
-    for name in (found.clock, "loss", f"{_side(found)} moved\nby", "law drifted\nby", "relative to\nall motion"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = [found.clock, "loss", f"{_side(found)} moved\nby", "law drifted\nby", "relative to\nall motion"]
     drifts = (found.moved, found.drift, found.relative(found.drift))
     columns = [found.loss.mean(-1), *(part.amax(-1) for part in drifts)]
     if found.closed is not None:
-        table.add_column("the exact\nidentity", justify="right", no_wrap=True)
+        names.append("the exact\nidentity")
         columns.append(found.relative(found.closed).amax(-1))
-    for index in torch.linspace(0, len(found.times) - 1, min(_ROWS, len(found.times))).round().int().tolist():
+    table = table_of(names, caption=f"law: {found.law} = const; largest {over}")
+    for index in spread(len(found.times), _ROWS):
         cells = [format_extended(float(column[index])) for column in columns]
         table.add_row(f"{float(found.times[index]):.6g}", *cells)
     return table
@@ -69,8 +70,8 @@ def _logits_chart(found: Conservation) -> Chart:
     curves = []
     for token in tokens:
         name = f"token {token}"
-        curves.append(_line(f"{name}, simulated", found.times, seen[:, token], "measured", name))
-        curves.append(_line(f"{name}, from its weights", found.times, expected[:, token], "predicted", name))
+        curves.append(finite_curve(f"{name}, simulated", found.times, seen[:, token], "measured", name))
+        curves.append(finite_curve(f"{name}, from its weights", found.times, expected[:, token], "predicted", name))
     return Chart(
         "logits",
         "Attention logits, simulated and expected from the weights",
@@ -106,8 +107,3 @@ def _band(name: str, times: torch.Tensor, values: torch.Tensor, role: Role) -> C
     shown = values[there].clamp_min(_LOWEST)
     edges = [part.tolist() for part in (shown.mean(-1), shown.amin(-1), shown.amax(-1))] if len(shown) else [[], [], []]
     return Curve(name, times[there].tolist(), *edges, role=role)
-
-
-def _line(label: str, times: torch.Tensor, values: torch.Tensor, role: Role, group: str) -> Curve:
-    there = values.isfinite()
-    return Curve(label, times[there].tolist(), values[there].tolist(), role=role, group=group)

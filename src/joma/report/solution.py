@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.table import Table
 from rich.text import Text
 
-from joma.charts import Chart, Curve, Mark
+from joma.charts import Chart, Curve, Mark, Role
+from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_extended, format_number
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def solution_record(solution: Solution) -> dict[str, Any]:
         "t": solution.times.tolist(),
         "v": finite_or_none(solution.v.tolist()),
         "entropy_nats": finite_or_none(solution.entropy.tolist()),
-        "status": {"name": solution.status.name, "cause": solution.status.cause, "remedy": solution.status.remedy},
+        "status": asdict(solution.status),
     }
     if solution.sparsest is None:
         blow_ups = dynamics.blow_ups.tolist()
@@ -60,11 +62,9 @@ def solution_table(solution: Solution, width: int) -> Table:
     dynamics = solution.dynamics
     num = min(len(dynamics.rates), max(1, (width - 40) // 10))
     rest = len(dynamics.rates) - num
-    table = Table(title_justify="left", caption_justify="left", caption=_rest(rest) if rest else None)
-    table.add_column("t", justify="right", no_wrap=True)
-    for name in _names(dynamics)[:num]:
-        table.add_column(Text(name.replace(", ", "\n")), justify="right", no_wrap=True)
-    table.add_column("entropy\nin nats", justify="right", no_wrap=True)
+    more = f"and {rest} more component{'s' * (rest > 1)}: --json gives all"
+    names = [Text(name.replace(", ", "\n")) for name in _names(dynamics)[:num]]
+    table = table_of(("t", *names, "entropy\nin nats"), caption=more if rest else None)
     for time, v, entropy, is_sparsest in _rows(solution):
         cells = [f"{time:.6g}", *map(format_extended, (*v[:num], entropy))]
         table.add_row(*cells, *["sparsest"][:is_sparsest], style="bold" if is_sparsest else None)
@@ -111,7 +111,7 @@ def solution_charts(solution: Solution) -> tuple[Chart, Chart]:
             conclusion(solution),
             "t",
             "entropy of softmax(αv²), nats",
-            (_curve("entropy", fine.times, fine.entropy),),
+            (finite_curve("entropy", fine.times, fine.entropy),),
             marks,
         ),
     )
@@ -126,9 +126,10 @@ def _rows(solution: Solution) -> list[tuple[float, list[float], float, bool]]:
     return sorted(rows, key=lambda row: row[0])
 
 
-def _curve(name: str, times: torch.Tensor, values: torch.Tensor) -> Curve:
-    there = values.isfinite()
-    return Curve(name, times[there].tolist(), values[there].tolist())
+def finite_curve(label: str, x: torch.Tensor, y: torch.Tensor, role: Role = "measured", group: str = "") -> Curve:
+    """A curve without the points that are not finite."""
+    there = y.isfinite()
+    return Curve(label, x[there].tolist(), y[there].tolist(), role=role, group=group)
 
 
 def _components(solution: Solution) -> tuple[Curve, ...]:
@@ -137,7 +138,7 @@ def _components(solution: Solution) -> tuple[Curve, ...]:
     order = dynamics.rates.abs().argsort(descending=True, stable=True).tolist()
     own = order if len(order) <= _OWN_COLOURS else order[: _OWN_COLOURS - 1]
     names = _names(dynamics)
-    curves = [_curve(names[index], times, v[:, index]) for index in sorted(own)]
+    curves = [finite_curve(names[index], times, v[:, index]) for index in sorted(own)]
     rest = v[:, order[len(own) :]]
     if rest.shape[-1]:
         there = rest.isfinite().all(-1)
@@ -161,10 +162,6 @@ def _marks(solution: Solution, end: float) -> tuple[Mark, ...]:
 
 def _names(dynamics: Dynamics) -> list[str]:
     return [f"v[{index}], {dynamics.symbol} = {rate:.4g}" for index, rate in enumerate(dynamics.rates.tolist())]
-
-
-def _rest(num: int) -> str:
-    return f"and {num} more component{'s' * (num > 1)}: --json gives all"
 
 
 def finite_or_none(values: Sequence[Any]) -> list[Any]:

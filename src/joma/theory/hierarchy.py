@@ -13,7 +13,7 @@ import torch
 from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
 from joma.domains import POLARITY
 from joma.errors import InvalidArgument
-from joma.problem.laws import Hierarchy, token_presence
+from joma.problem.laws import Hierarchy, label_probabilities, token_presence
 from joma.problem.tree import LatentTree
 
 
@@ -119,7 +119,7 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
     """
     if label is None:
         given = [tree_pair_marginals(tree, value) for value in range(tree.num_labels)]
-        return torch.einsum("d,dabij->abij", _label_probabilities(tree), torch.stack(given))
+        return torch.einsum("d,dabij->abij", torch.tensor(label_probabilities(tree), dtype=REAL), torch.stack(given))
     _check_whole("tree_pair_marginals", "label", label, 0, tree.num_labels - 1, "number labels from 0")
     # A label that gives node j the sign s is a label of sign +1 with the polarity s ρ above the node.
     signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
@@ -154,7 +154,7 @@ def label_marginals(tree: LatentTree) -> torch.Tensor:
     Returns:
         (D, V); every column sums to 1.
     """
-    joint = _label_probabilities(tree)[:, None] * token_marginals(tree)
+    joint = torch.tensor(label_probabilities(tree), dtype=REAL)[:, None] * token_marginals(tree)
     return joint / _possible(joint.sum(0), "label_marginals")
 
 
@@ -196,7 +196,8 @@ def exact_cooccurrence(law: Hierarchy, label: int | None = None) -> torch.Tensor
         return None
     labels = torch.arange(law.num_labels) if label is None else torch.tensor([label])
     there = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)
-    both = there.T @ (_label_probabilities(law)[labels, None] * there)
+    weights = torch.tensor(label_probabilities(law), dtype=REAL)[labels, None]
+    both = there.T @ (weights * there)
     return both / both.diagonal()
 
 
@@ -223,11 +224,6 @@ def symmetric_cooccurrence(law: Hierarchy, label: int | None, ancestor_height: i
         return float(cooccurrence(below.pop(), top.pop(), len(law.levels) - 1, ancestor_height, signs.pop()))
     except InvalidArgument:  # the given token can never be there
         return None
-
-
-def _label_probabilities(law: Hierarchy) -> torch.Tensor:
-    even = [1 / law.num_labels] * law.num_labels
-    return torch.tensor(law.label_probabilities or even, dtype=REAL)
 
 
 def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from joma.arrays import REAL
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
-from joma.problem.laws import hierarchy_of, token_presence
+from joma.problem.laws import label_probabilities, token_presence
 from joma.problem.tree import LatentTree, Law, Samples
 from joma.problem.unrelated import UnrelatedLabels
 
@@ -43,7 +43,7 @@ def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
         law: any.
         samples: of a latent tree, in place of 20,000 drawn from seed 0.
     """
-    probabilities = hierarchy_of(law).label_probabilities or (1 / law.num_labels,) * law.num_labels
+    probabilities = label_probabilities(law)
     if isinstance(law, UnrelatedLabels):
         return Ceiling(max(probabilities), -math.fsum(p * math.log(p) for p in probabilities))
     if isinstance(law, LatentTree):
@@ -96,8 +96,7 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
     top = _message(tree, tree.levels[1], seen)  # given the sign that a label favours: +1 is the second
     signs = torch.tensor(tree.label_signs, device=seen.device)
     given = torch.where(signs > 0, top[:, None, :, 1], top[:, None, :, 0]).sum(-1)
-    even = [1 / tree.num_labels] * tree.num_labels
-    joint = given + torch.tensor(tree.label_probabilities or even, dtype=REAL, device=seen.device).log()
+    joint = given + torch.tensor(label_probabilities(tree), dtype=REAL, device=seen.device).log()
     if bool((joint.amax(-1) == -torch.inf).any()):
         raise InvalidArgument(
             "label_posterior",

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from joma.measure.curves.course import Course
-from joma.problem.tree import Law
 from joma.train.run import Run
 
-
-class Learning(NamedTuple):
-    """What a run on a law's labels has learned.
-
-    Args:
-        run: of one network.
-        law: whose labels it predicts.
-        accuracy, loss: on held-out samples, the loss in nats.
-        train_loss: while it trained, in nats.
-    """
-
-    run: Run
-    law: Law
-    accuracy: Course
-    loss: Course
-    train_loss: Course
-
-
-def learning_of(run: Run) -> Learning:
-    """Read what a run on a law's labels has learned."""
-    metrics = ("validation_accuracy", "validation_loss_nats", "train_loss_nats")
-    return Learning(run, run.law(), *(course_of([run], metric, None) for metric in metrics))
+LEARNING = ("validation_accuracy", "validation_loss_nats", "train_loss_nats")
+"""What is measured of a network that learns a law's labels."""
 
 
 def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0) -> Course:

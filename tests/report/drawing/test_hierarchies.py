@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.report.drawing.figures import SCALE
-from joma.report.drawing.hierarchies import Found, Grid, Level, write_found, write_present
+from joma.report.drawing.hierarchies import Found, Level, write_found, write_present
 from joma.report.drawing.looks import LIGHT
 from joma.report.drawing.rows import rows_of
 
@@ -22,8 +22,9 @@ DPI = 200
 def found(law, values, missing=""):
     levels = [Level(f"level {level} · layer {level}", "mean", row) for level, row in enumerate(values)]
     before = [[0.0] * len(row) for row in values]
-    grid = Grid("After training", [[0.5] * len(values)] * len(values))
-    return Found(rows_of(law), "label", levels, before, [grid, grid], "Title", "What the colours mean", missing)
+    grid = [[0.5] * len(values)] * len(values)
+    grids = {"After training": grid, "Before": grid}
+    return Found(rows_of(law), "label", levels, before, grids, "Title", "What the colours mean", missing)
 
 
 def num_pixels(png, colour):

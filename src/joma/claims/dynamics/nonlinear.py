@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from joma.charts import Chart, Curve, Mark
+from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.registry import claim
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -137,16 +137,10 @@ def _entropy_chart(nonlinear: list[Solution], linear: list[Solution]) -> Chart:
     )
 
 
-def _curve(label: str, steps: list[float], places: list[int], courses: list[Solution], role: str) -> Curve:
-    values = torch.stack([course.entropy[places] for course in courses])
-    return Curve(
-        label,
-        steps,
-        values[0].tolist(),
-        low=values.amin(dim=0).tolist(),
-        high=values.amax(dim=0).tolist(),
-        role="predicted" if role == "predicted" else "control",
-    )
+def _curve(label: str, steps: list[float], places: list[int], solutions: list[Solution], role: Role) -> Curve:
+    values = torch.stack([solution.entropy[places] for solution in solutions])
+    low, high = values.amin(dim=0).tolist(), values.amax(dim=0).tolist()
+    return Curve(label, steps, values[0].tolist(), low, high, role)
 
 
 def _component_chart(solution: Solution) -> Chart:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from joma.charts import Chart, Curve
+from joma.claims.hierarchy.levels import curve_of
 from joma.claims.registry import claim
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree
@@ -165,7 +166,6 @@ def _chart(label_sign: int, seen: list[Draw]) -> Chart:
     for setting in SETTINGS:
         heights = tuple(map(float, range(setting.depth + 1)))
         shares = np.stack([draw[setting, label_sign].share for draw in seen])
-        lowest, mean, highest = shares.min(0).tolist(), shares.mean(0).tolist(), shares.max(0).tolist()
         curves += [
             Curve(
                 f"{setting}, formula",
@@ -174,7 +174,7 @@ def _chart(label_sign: int, seen: list[Draw]) -> Chart:
                 role="predicted",
                 group=str(setting),
             ),
-            Curve(f"{setting}, simulated", heights[1:], mean, lowest, highest, group=str(setting)),
+            curve_of(f"{setting}, simulated", heights[1:], shares, "measured", str(setting)),
         ]
     sign = "+1" if label_sign > 0 else "−1"
     return Chart(

@@ -49,10 +49,10 @@ def run(options: Any) -> int:
     record = cooccurrence_record(law, found, options.samples, options.seed)
     if folder is not None:
         from joma.files import write_json
-        from joma.report.drawing.figures import write_figure
+        from joma.report.drawing.figures import write_figures
 
         write_json(folder / "cooccurrence.json", record)
-        write_figure(cooccurrence_chart(law, found), folder)
+        write_figures([cooccurrence_chart(law, found)], folder)
     if options.json:
         print_json(record)
         return 0

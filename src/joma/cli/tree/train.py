@@ -51,19 +51,20 @@ def run(options: Any) -> int:
     from joma.report.drawing.figures import write_stack
     from joma.report.learning import learning_charts, learning_record, learning_table
     from joma.theory.labels import ceiling_of
-    from joma.train.courses import learning_of
+    from joma.train.courses import LEARNING, course_of
 
-    found, ceiling = learning_of(finished), ceiling_of(law)
+    courses = {metric: course_of([finished], metric, None) for metric in LEARNING}
+    found = (finished, courses, ceiling_of(law))
     for ending in (".svg", ".png"):
-        write_stack(learning_charts(found, ceiling), folder / f"learning{ending}")
+        write_stack(learning_charts(*found), folder / f"learning{ending}")
     if options.json:
-        print_json(learning_record(found, ceiling))
+        print_json(learning_record(*found))
         return 0
 
     from rich.console import Console
 
     console = Console()
-    console.print(learning_table(found, ceiling))
+    console.print(learning_table(*found))
     console.print(f"Next: joma tree align {folder}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from joma.report.drawing.looks import (
     curve_colours,
     drawing,
     flags,
-    fraction,
     group_colours,
+    levels,
     num_rows,
     shortened,
 )
@@ -63,23 +64,21 @@ _SETTINGS: dict[Any, Any] = {
 _TITLE: dict[str, Any] = {"x": 0.0, "fontsize": 11.5, "fontweight": "bold"}
 
 
-def write_figure(chart: Chart, folder: Path, *, beside: Iterable[Chart] = ()) -> tuple[Path, Path]:
-    """Draw ``chart`` and write ``<id>.svg`` and ``<id>.png``.
+def write_figures(charts: Sequence[Chart], folder: Path) -> list[tuple[Path, Path]]:
+    """Write charts that stand together as ``<id>.svg`` and ``<id>.png``; their groups keep one colour in all of them.
 
     Args:
-        chart: what is to be seen.
-        folder: where the two files go; made if need be.
-        beside: the charts that stand with it, itself included: their groups keep one colour in all of them.
+        charts: what is to be seen.
+        folder: where the files go; made if need be.
 
     Returns:
-        The paths of the SVG and of the PNG.
-
-    Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
+        The paths of the SVG and of the PNG of each (see ``write_pictures``).
     """
-    drawn = drawing(chart)
-    colours = curve_colours(drawn.chart, group_colours([*beside, chart]))
-    return write_pictures(lambda: _figure([drawn], [colours]), folder / chart.id, chart.title, chart.caption)
+    groups = group_colours(charts)
+    return [
+        write_pictures(partial(_figure, [chart], groups), folder / chart.id, chart.title, chart.caption)
+        for chart in charts
+    ]
 
 
 def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: str) -> tuple[Path, Path]:
@@ -96,14 +95,11 @@ def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: 
     Raises:
         OSError: a file cannot be written; what stood there before is unchanged.
     """
-    about = {"Title": title, "Description": caption}
     paths = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
     with matplotlib.rc_context(_SETTINGS):  # put back on the way out: the caller's settings stay as they are
         figure = draw()
-        with replacing(paths[0]) as path:
-            figure.savefig(path, format="svg", metadata=about | {"Date": None, "Creator": "joma"})
-        with replacing(paths[1]) as path:
-            figure.savefig(path, format="png", dpi=DPI, metadata=about | {"Software": "joma"})
+        for path in paths:
+            _save(figure, path, title, caption)
     return paths
 
 
@@ -120,18 +116,22 @@ def write_stack(charts: Sequence[Chart], path: Path) -> Path:
     Raises:
         OSError: the file cannot be written; what stood there before is unchanged.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    about: dict[str, Any] = {"Title": charts[0].title, "Description": " ".join(chart.caption for chart in charts)}
-    about |= {"Date": None, "Creator": "joma"} if kind == "svg" else {"Software": "joma"}
-    drawings = [drawing(chart) for chart in charts]
     with matplotlib.rc_context(_SETTINGS):
-        figure = _figure(drawings, [curve_colours(drawn.chart, group_colours(charts)) for drawn in drawings])
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=DPI, metadata=about)
+        figure = _figure(charts, group_colours(charts))
+        _save(figure, path, charts[0].title, " ".join(chart.caption for chart in charts))
     return path
 
 
-def _figure(drawings: Sequence[Drawing], colours: Sequence[Sequence[str]]) -> Figure:
+def _save(figure: Figure, path: Path, title: str, caption: str) -> None:
+    kind = path.suffix.lower().removeprefix(".")
+    about: dict[str, Any] = {"Title": title, "Description": caption}
+    about |= {"Date": None, "Creator": "joma"} if kind == "svg" else {"Software": "joma"}
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=DPI if kind == "png" else "figure", metadata=about)
+
+
+def _figure(charts: Sequence[Chart], groups: Mapping[str, str]) -> Figure:
+    drawings = [drawing(chart) for chart in charts]
     heights = [_inches(drawn) for drawn in drawings]
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout=layout, facecolor=LIGHT["paper"])
@@ -139,8 +139,8 @@ def _figure(drawings: Sequence[Drawing], colours: Sequence[Sequence[str]]) -> Fi
     parts = (
         figure.subfigures(len(drawings), 1, squeeze=False, height_ratios=heights)[:, 0] if drawings[1:] else [figure]
     )
-    for part, drawn, named in zip(parts, drawings, colours, strict=True):
-        _draw_chart(part, drawn, named)
+    for part, drawn in zip(parts, drawings, strict=True):
+        _draw_chart(part, drawn, curve_colours(drawn.chart, groups))
     return figure
 
 
@@ -264,18 +264,16 @@ def _draw_flags(axes: Axes, drawn: Drawing) -> None:
 
 
 def _draw_levels(axes: Axes, drawn: Drawing) -> None:
-    levels = sorted((mark for mark in drawn.chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
-    for index, mark in enumerate(levels):
+    for mark, at_right, is_below in levels(drawn):
         axes.axhline(mark.at, color=LIGHT["quiet"], linewidth=0.7, zorder=1)
-        high = fraction(mark.at, drawn.y_range, drawn.chart.y_scale) > 0.9
         axes.annotate(
             shortened(mark.text, 48),
-            (index % 2, mark.at),
-            (0, -3 if high else 3),
+            (at_right, mark.at),
+            (0, -3 if is_below else 3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right" if index % 2 else "left",
-            va="top" if high else "bottom",
+            ha="right" if at_right else "left",
+            va="top" if is_below else "bottom",
             fontsize=8.5,
             color=LIGHT["quiet"],
             parse_math=False,

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from joma.charts import Heatmap
 from joma.report.drawing.figures import SCALE, WIDTH_INCHES, write_pictures
-from joma.report.drawing.looks import LIGHT, SHADES
+from joma.report.drawing.looks import LIGHT, SHADES, spread
+from joma.report.drawing.plots import BARE
 
 _LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, to be seen on light and on dark places
 _MOST_TICKS, _CHARACTERS = 9, 54  # of the labels of an axis, and what fits below one in all
@@ -26,14 +27,7 @@ _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
 
 
 def write_heatmap(heatmap: Heatmap, folder: Path) -> tuple[Path, Path]:
-    """Draw ``heatmap`` and write ``<id>.svg`` and ``<id>.png``.
-
-    Returns:
-        The paths of the SVG and of the PNG.
-
-    Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
-    """
+    """Draw ``heatmap`` and write ``<id>.svg`` and ``<id>.png`` (see ``write_pictures``)."""
     return write_pictures(lambda: _figure(heatmap), folder / heatmap.id, heatmap.title, heatmap.caption)
 
 
@@ -51,9 +45,7 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
         "ygap": 1 if len(heatmap.y) <= 60 else 0,
     }
     layout = {
-        "paper_bgcolor": "#0000",
-        "plot_bgcolor": "#0000",
-        "font": {"color": "quiet", "size": 13},
+        **BARE,
         "margin": {"l": 36, "r": 8, "t": 10, "b": 32},
         "hovermode": "closest",
         "xaxis": _axis(heatmap.x),
@@ -95,8 +87,7 @@ def _axis(names: Sequence[str]) -> dict[str, Any]:
 def _ticks(names: Sequence[str]) -> list[int]:
     """Places of as many labels as fit, evenly spread, the first and the last among them."""
     fitting = max(2, _CHARACTERS // (max(map(len, names)) + 2))
-    num = min(len(names), _MOST_TICKS, fitting)
-    return sorted({round(place) for place in np.linspace(0, len(names) - 1, num).tolist()})
+    return spread(len(names), min(_MOST_TICKS, fitting))
 
 
 def _figure(heatmap: Heatmap) -> Figure:

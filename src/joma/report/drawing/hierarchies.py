@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,6 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A small table of shares, layers by levels."""
-
-    title: str
-    values: Sequence[Values]
-
-
-@dataclass(frozen=True)
 class Found:
     """How well a network's hidden units found the latents of a hierarchy.
 
@@ -71,7 +63,7 @@ class Found:
         labels: what stands beside the top row.
         levels: the rows of latents, the one above the tokens first.
         before: the same latents' values before training.
-        grids: every layer against every level.
+        grids: by title, a row of values by level for each layer.
         title, subtitle: above the picture.
         missing: why latents have no score, empty where all have one.
     """
@@ -80,7 +72,7 @@ class Found:
     labels: str
     levels: Sequence[Level]
     before: Sequence[Values]
-    grids: Sequence[Grid]
+    grids: Mapping[str, Sequence[Values]]
     title: str
     subtitle: str
     missing: str = ""
@@ -91,13 +83,7 @@ def write_found(found: Found, stem: Path) -> tuple[Path, Path]:
 
     Args:
         found: what is to be seen.
-        stem: the files without ``.svg`` and ``.png``.
-
-    Returns:
-        the paths of the SVG and of the PNG, the same bytes every time.
-
-    Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
+        stem: the files without ``.svg`` and ``.png`` (see ``write_pictures``).
     """
     return write_pictures(lambda: _found_figure(found), stem, found.title, found.subtitle)
 
@@ -109,13 +95,7 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
         rows: where the nodes stand.
         present: for every row, the tokens' first, which nodes are there.
         names: what stands beside each row.
-        stem: the files without ``.svg`` and ``.png``.
-
-    Returns:
-        the paths of the SVG and of the PNG, the same bytes every time.
-
-    Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
+        stem: the files without ``.svg`` and ``.png`` (see ``write_pictures``).
     """
     title = "One sample: what is there is dark"
 
@@ -135,7 +115,7 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
 
 def _found_figure(found: Found) -> Figure:
     num_gaps = len(found.rows.places) - 1
-    small = max(SMALL_ROW * num_gaps, 0.3 * max(len(grid.values) for grid in found.grids)) + 0.42
+    small = max(SMALL_ROW * num_gaps, 0.3 * max(map(len, found.grids.values()))) + 0.42
     head = 0.74 + _LINE * len(_lines(found.subtitle))
     figure, axes = _page(head + ROW * num_gaps + small + 1.15 + 0.24 * bool(found.missing))
     top = figure.get_figheight()
@@ -157,11 +137,11 @@ def _found_figure(found: Found) -> Figure:
         beside.nodes(row, values)
     beside.ends("")
     left = middle + 0.7
-    num_columns = sum(len(grid.values[0]) for grid in found.grids)
+    num_columns = sum(len(rows[0]) for rows in found.grids.values())
     side = min(0.46, (WIDTH - MARGIN - left - 0.22 * (len(found.grids) - 1)) / num_columns)
-    for grid in found.grids:
-        _draw_grid(axes, grid, (left, under), side, is_first=grid is found.grids[0])
-        left += max(side * len(grid.values[0]) + 0.22, 1.15)
+    for place, (title, values) in enumerate(found.grids.items()):
+        _draw_grid(axes, title, values, (left, under), side, is_first=place == 0)
+        left += max(side * len(values[0]) + 0.22, 1.15)
     _draw_scale(axes, found.missing)
     return figure
 
@@ -295,12 +275,14 @@ def _lines(text: str) -> list[str]:
     return [line for paragraph in text.splitlines() for line in textwrap.wrap(paragraph, _COLUMNS)]
 
 
-def _draw_grid(axes: Axes, grid: Grid, corner: tuple[float, float], side: float, *, is_first: bool) -> None:
+def _draw_grid(
+    axes: Axes, title: str, values: Sequence[Values], corner: tuple[float, float], side: float, *, is_first: bool
+) -> None:
     """Layers from bottom to top like the rows of latents, levels from left to right, the own layer of each framed."""
-    num_levels, tall = len(grid.values[0]), min(side, 0.36)
-    left, bottom = corner[0], corner[1] - 0.2 - tall * len(grid.values)
-    _text(axes, left, corner[1], grid.title, size=9.5, weight="bold")
-    for layer, row in enumerate(grid.values):
+    num_levels, tall = len(values[0]), min(side, 0.36)
+    left, bottom = corner[0], corner[1] - 0.2 - tall * len(values)
+    _text(axes, left, corner[1], title, size=9.5, weight="bold")
+    for layer, row in enumerate(values):
         y = bottom + layer * tall
         if is_first:
             _text(axes, left - 0.06, y + tall / 2, f"layer {layer}", size=8.0, colour=LIGHT["quiet"], ha="right")

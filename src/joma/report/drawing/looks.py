@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from joma.charts import Chart, Curve, Mark, Role, Scale
 
@@ -220,9 +221,29 @@ class _Place:
         return lower.flag.row < upper.flag.row and lower.start < upper.stem < lower.end
 
 
+class Level(NamedTuple):
+    """The text of a level mark: at which end of its line it stands, and whether below it."""
+
+    mark: Mark
+    at_right: bool
+    is_below: bool
+
+
+def levels(drawn: Drawing) -> list[Level]:
+    """All level marks from the lowest to the highest, their texts at the left and at the right in turn."""
+    marks = sorted((mark for mark in drawn.chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
+    high = [fraction(mark.at, drawn.y_range, drawn.chart.y_scale) > 0.9 for mark in marks]
+    return [Level(mark, place % 2 == 1, is_high) for place, (mark, is_high) in enumerate(zip(marks, high, strict=True))]
+
+
 def num_rows(drawn: Drawing) -> int:
     """How many rows of texts stand above the plot."""
     return 1 + max((flag.row for flag in flags(drawn)), default=-1)
+
+
+def spread(num: int, most: int) -> list[int]:
+    """At most so many of the places from 0 to ``num`` − 1, evenly spread, the first and the last among them."""
+    return sorted({round(place * (num - 1) / max(1, min(num, most) - 1)) for place in range(min(num, most))})
 
 
 def shortened(text: str, length: int) -> str:

@@ -22,13 +22,16 @@ from joma.report.drawing.looks import (
     curve_colours,
     drawing,
     flags,
-    fraction,
     group_colours,
+    levels,
     num_rows,
     shortened,
 )
 
 ROW_PIXELS = 15
+BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "quiet", "size": 13}}
+"""What the layouts of all plots have in common."""
+
 _POINTER = {
     "showspikes": True,
     "spikemode": "across",
@@ -76,9 +79,7 @@ class Plot:
         pairs = zip(chart.curves, self.colours, strict=True)
         data = [trace for curve, colour in pairs for trace in _traces(curve, colour)]
         layout = {
-            "paper_bgcolor": "#0000",
-            "plot_bgcolor": "#0000",
-            "font": {"color": "quiet", "size": 13},
+            **BARE,
             "margin": {"l": 44, "r": 12, "t": 10 + num_rows(drawn) * ROW_PIXELS, "b": 28},
             "showlegend": False,
             "hovermode": "x",
@@ -155,17 +156,15 @@ def _upright_texts(drawn: Drawing) -> list[dict[str, Any]]:
 
 
 def _level_texts(drawn: Drawing) -> list[dict[str, Any]]:
-    chart, texts = drawn.chart, []
-    levels = sorted((mark for mark in chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
-    for index, mark in enumerate(levels):
-        high = fraction(mark.at, drawn.y_range, chart.y_scale) > 0.9
+    texts = []
+    for mark, at_right, is_below in levels(drawn):
         texts.append(
             {
                 "xref": "paper",
-                "x": index % 2,
-                "xanchor": "right" if index % 2 else "left",
-                "y": math.log10(mark.at) if chart.y_scale == "log" else mark.at,
-                "yanchor": "top" if high else "bottom",
+                "x": int(at_right),
+                "xanchor": "right" if at_right else "left",
+                "y": math.log10(mark.at) if drawn.chart.y_scale == "log" else mark.at,
+                "yanchor": "top" if is_below else "bottom",
                 "showarrow": False,
                 "text": literal(shortened(mark.text, 40)),
                 "font": {"size": 12},

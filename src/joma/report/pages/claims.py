@@ -56,13 +56,7 @@ def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Pat
     Args:
         outcomes: what became of the claims, in the order they are shown.
         context: what was run.
-        path: the file, replaced whole.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
+        path: the file (see ``write_document``).
     """
     return write_document(page(outcomes, context), path)
 

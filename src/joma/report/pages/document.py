@@ -15,16 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from joma.files import replacing
+from joma.report.drawing import words
 from joma.report.drawing.looks import DARK, LIGHT
-from joma.report.drawing.words import (
-    capitalized,
-    format_criterion,
-    format_estimate,
-    format_interval,
-    format_num,
-    format_seconds,
-    verdict_text,
-)
 
 
 def document(template: str, title: str, plots: Mapping[str, Any], **content: Any) -> str:
@@ -71,16 +63,16 @@ def environment() -> Environment:
     )
     found.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     found.filters |= {
-        "capitalized": capitalized,
-        "criterion": format_criterion,
+        "capitalized": words.capitalized,
+        "criterion": words.format_criterion,
         "digest": _digest,
-        "estimate": format_estimate,
-        "interval": format_interval,
+        "estimate": words.format_estimate,
+        "interval": words.format_interval,
         "moment": _moment,
-        "num": format_num,
+        "num": words.format_num,
         "percent": "{:.2f}%".format,
-        "seconds": format_seconds,
-        "verdict": verdict_text,
+        "seconds": words.format_seconds,
+        "verdict": words.verdict_text,
     }
     return found
 

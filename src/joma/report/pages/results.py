@@ -11,7 +11,7 @@ from joma.claims.workspace import Workspace
 from joma.files import write_json
 from joma.journal import write_metrics
 from joma.provenance import versions
-from joma.report.drawing.figures import write_figure
+from joma.report.drawing.figures import write_figures
 from joma.report.pages.claims import Context, write_page
 
 _QUICK_NOTE = (
@@ -47,9 +47,8 @@ def write_results(outcomes: Sequence[Outcome], workspace: Workspace, options: st
     write_metrics(measurements(outcomes, workspace.folder), workspace.folder / "metrics.parquet")
     write_page(outcomes, context, workspace.folder / "report.html")
     for outcome in outcomes:
-        charts = outcome.agreement.charts if outcome.agreement else ()
-        for chart in charts:
-            write_figure(chart, workspace.folder / "figures" / outcome.claim.id, beside=charts)
+        if outcome.agreement:
+            write_figures(outcome.agreement.charts, workspace.folder / "figures" / outcome.claim.id)
     return record
 
 

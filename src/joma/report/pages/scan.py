@@ -8,7 +8,7 @@ from pathlib import Path
 
 from joma.measure.curves.recovery import Recovery
 from joma.measure.scan.scanned import Quantity, Scan, shown_verdicts
-from joma.report.drawing.figures import write_figure
+from joma.report.drawing.figures import write_figures
 from joma.report.drawing.heatmaps import heatmap_plot, write_heatmap
 from joma.report.drawing.plots import plots_of
 from joma.report.drawing.words import format_number
@@ -36,14 +36,9 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
         versions: of what the numbers depend on, by name.
 
     Returns:
-        the path of the page.
-
-    Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
+        the path of the page (see ``write_document``).
     """
-    charts = course_charts(scan)
-    for chart in charts:
-        write_figure(chart, folder / "figures", beside=charts)
+    write_figures(course_charts(scan), folder / "figures")
     for heatmap in (*step_heatmaps(scan), *head_heatmaps(scan)):
         write_heatmap(heatmap, folder / "figures")
     return write_document(scan_page(scan, created=created, versions=versions), folder / "report.html")
