@@ -11,7 +11,8 @@ from joma.claims.series import rank_drop_and_rebound as series_rank
 from joma.claims.series import sparse_then_dense as series_entropy
 from joma.claims.series.subject import movements
 from joma.claims.text import mechanism
-from joma.claims.text.networks import Course, moved
+from joma.claims.text.networks import moved
+from joma.measure.curves.course import Course
 from joma.records import Estimate
 
 

@@ -55,7 +55,7 @@ def refusal(capsys, *words):
 
 
 def test_the_table_is_tidy(scanned):
-    frame = pandas.read_parquet(scanned / "measurements.parquet")
+    frame = pandas.read_parquet(scanned / "metrics.parquet")
     columns = ["step", "layer", "head", "projection", "group", "measure", "value", "reason", "suspect"]
     assert list(frame.columns) == columns
     assert set(frame["step"]) == set(STEPS)
@@ -75,7 +75,7 @@ def test_the_record_is_json_and_agrees_with_the_table(scanned):
     assert record["failed"] == []
     assert [entry["step"] for entry in record["measured"]] == list(STEPS)
     assert {entry["layer"] for entry in record["verdicts"]} == {0, 1}
-    frame = pandas.read_parquet(scanned / "measurements.parquet")
+    frame = pandas.read_parquet(scanned / "metrics.parquet")
     mean = next(
         entry for entry in record["means"] if (entry["measure"], entry["layer"]) == ("attention_first_token_share", 1)
     )
@@ -110,7 +110,7 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     shown = told(capsys, *words)
     assert "Suspects" in shown.out
     assert "Steps that could not be measured" in shown.out
-    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     failed = frame[frame["reason"].notna()]
     assert list(failed["step"]) == [20]
     assert failed["value"].isna().all()
@@ -146,7 +146,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
     (own / "tokenizer.json").unlink()
     spoil(own / "step60")
     told(capsys, own, *SMALL, "--measure", "val_loss_nats", "--out", tmp_path / "out")
-    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"][frame["reason"].isna()]) == set(measured)
     assert set(frame["step"]) == set(STEPS)
 
@@ -162,7 +162,7 @@ def test_a_single_step_shares_its_folder_with_the_others(series, tmp_path, capsy
     words = (series, *PLAIN, "--out", tmp_path / "out")
     told(capsys, *words, "--steps", "40")
     told(capsys, *words, "--steps", "0,40")
-    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == {0, 40}
+    assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 40}
 
 
 def test_a_source_that_is_one_model_takes_every_core_and_a_step_of_a_series_one(series, tmp_path, monkeypatch):
@@ -188,10 +188,10 @@ def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
     words = (own, *PLAIN, "--out", tmp_path / "out")
     monkeypatch.setattr(engines, "measure_step", interrupted)
     assert "what was finished is kept" in told(capsys, *words, status=130).err
-    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == {0, 4}
+    assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 4}
     monkeypatch.setattr(engines, "measure_step", measure)
     told(capsys, *words)
-    assert set(pandas.read_parquet(tmp_path / "out" / "measurements.parquet")["step"]) == set(STEPS)
+    assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == set(STEPS)
 
 
 def test_verify_alone(series, own, capsys):
@@ -211,7 +211,7 @@ def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(ow
     said = told(capsys, *words)
     assert "Without step 0 (identical, not initialisation), which is suspect." in said.out
     assert "curves and verdicts go without 1; going on" in said.err
-    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"]) == set(STEPS)
     assert set(frame["suspect"][frame["step"] == 0]) == {"identical, not_initialisation"}
     before = json.loads((tmp_path / "out" / "scan.json").read_text())
@@ -296,7 +296,7 @@ def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
     words = (run, "--measure", "attention_entropy_nats,stable_rank", "--out", tmp_path / "out")
     shown = told(capsys, *words).out
     assert "attention entropy" in shown
-    frame = pandas.read_parquet(tmp_path / "out" / "measurements.parquet")
+    frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"][frame["measure"] == "attention_entropy_nats"]) == {0, 2, 4, 6, 8}
     assert "samples of the run's law" in json.loads((tmp_path / "out" / "scan.json").read_text())["text"]
     for option, value in (("--tokenizer", "some/model"), ("--text", "wikitext2"), ("--length", "8")):
@@ -363,7 +363,7 @@ def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_pat
     words = (*SMALL, "--measure", "attention_entropy_nats,val_loss_nats", "--workers", "1")
     told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
     told(capsys, own, *words, "--out", tmp_path / "near")
-    far, near = (pandas.read_parquet(tmp_path / name / "measurements.parquet") for name in ("far", "near"))
+    far, near = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("far", "near"))
     pandas.testing.assert_frame_equal(far, near)
     assert not (tmp_path / "far" / "downloads").exists()
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import re
 import signal
 import subprocess
@@ -16,11 +15,9 @@ import torch
 from matplotlib.image import imread
 
 from joma.cli import main, progress
-from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
-from joma.report.cooccurrence import common_heights, together
-from joma.report.learning import ceiling_of
 from joma.train.decoder import Decoder, seed_of
 from joma.train.hierarchies import load_law, save_law, seeded_samples
 from joma.train.run import load_run
@@ -127,24 +124,6 @@ def test_a_tables_exact_shares_are_counted_over_its_classes(capsys):
         assert (row["lowest"], row["highest"]) == pytest.approx((min(expected), max(expected)), abs=SUMS)
 
 
-def test_the_standard_error_is_the_spread_over_repetitions():
-    tree = balanced_tree((2, 2, 2), 0.7)
-    draws = [together(tree, [0], 400, seed, lambda done, total: None) for seed in range(200)]
-    for rows in zip(*draws, strict=True):
-        spread = np.std([row.simulated for row in rows])
-        claimed = np.mean([row.standard_error for row in rows])
-        assert abs(claimed / spread - 1) < TOLERANCES["theorem5.spread"].bound
-
-
-def test_heights_are_those_of_the_nearest_common_ancestor():
-    assert common_heights(balanced_tree((2, 2), 0.5)).tolist() == [
-        [-1, 1, 2, 2],
-        [1, -1, 2, 2],
-        [2, 2, -1, 1],
-        [2, 2, 1, -1],
-    ]
-
-
 def test_a_token_that_is_never_there_leaves_no_share_and_no_nan(capsys):
     rows = said(capsys, "cooccurrence", "--polarity", "1", "--samples", "100", "--label", "0")["pairs"]
     assert all(row["exact"] is row["simulated"] is row["closed"] is None for row in rows)
@@ -189,26 +168,6 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_as_in_one_go(tmp_pa
     assert main([*words, str(tmp_path / "whole")]) == 0
     for name in ("metrics.jsonl", "checkpoints/step_000150.safetensors", "learning.svg", "learning.png"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_ceilings_are_those_of_the_best_guess():
-    certain = ceiling_of(balanced_tree((2, 2), 1.0))
-    assert certain is not None
-    assert (certain.accuracy, certain.val_loss_nats) == (1.0, 0.0)
-    chance = ceiling_of(balanced_tree((2, 2), 0.0))
-    assert chance is not None
-    assert (chance.accuracy, chance.val_loss_nats) == pytest.approx((0.5, math.log(2)))
-
-
-def test_a_ceiling_counts_classes_that_share_an_input_once():
-    shared = Combinatorial(((((0, 1),), ((1, 2),), ((0, 2),)), (((0, 1),), ((1, 2),), ((0,),))), 3, 3)
-    found = ceiling_of(shared)  # the first two classes both show all three tokens
-    assert found is not None
-    assert found.accuracy == pytest.approx(2 / 3)
-    assert found.loss_nats == pytest.approx(2 / 3 * math.log(2))
-    nothing = ceiling_of(UnrelatedLabels(shared))
-    assert nothing is not None
-    assert (nothing.accuracy, nothing.val_loss_nats) == pytest.approx((1 / 3, math.log(3)))
 
 
 # --- align ----------------------------------------------------------------------------------------------------------

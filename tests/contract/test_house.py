@@ -49,7 +49,7 @@ def test_no_function_is_longer_than_60_lines_or_takes_more_than_6_positional_par
 
 
 @pytest.mark.parametrize(
-    "module", ["torch", "transformers", "matplotlib", "plotly", "pandas", "scipy", "rich", "numpy"]
+    "module", ["torch", "transformers", "matplotlib", "plotly", "pandas", "scipy", "rich", "numpy", "jinja2"]
 )
 def test_help_imports_nothing_heavy(module):
     code = f"import sys\nfrom joma.cli import parser\nparser().format_help()\nassert {module!r} not in sys.modules"

@@ -79,3 +79,28 @@ def test_every_path_that_a_page_names_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:src|tests|docs|benchmarks|examples)/[\w./-]+)`", text)
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def imported_when_run(room: str) -> set[str]:
+    """What the modules of a room import from elsewhere, other than for the type checker."""
+    graph = grimp.build_graph(
+        "joma", cache_dir=None, exclude_type_checking_imports=True, include_external_packages=True
+    )
+    own = {module for module in graph.modules if module.startswith(f"joma.{room}")}
+    return set().union(*map(graph.find_modules_directly_imported_by, own)) - own
+
+
+def computing(imported: set[str]) -> set[str]:
+    """Those of the modules that compute: theory, simulations, networks, measurements other than those of a scan."""
+    rooms = [f"joma.{room}." for room in ("theory", "simulate", "expressive", "train", "saved", "measure")]
+    of_scans = ("joma.measure.scan.", "joma.measure.curves.")
+    found = {module for module in imported if module == "scipy" or module.startswith(tuple(rooms))}
+    return {module for module in found if not module.startswith(of_scans)}
+
+
+def test_the_report_imports_nothing_that_computes_but_for_its_types():
+    assert not computing(imported_when_run("report"))
+
+
+def test_claims_are_found_to_import_what_computes():
+    assert {"joma.theory.linear", "joma.train.run", "joma.simulate.flow"} <= computing(imported_when_run("claims"))

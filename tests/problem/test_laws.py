@@ -1,12 +1,13 @@
-"""Laws survive JSON, and what is none is refused in words."""
+"""Laws survive JSON, and what is none is refused in words; what can be asked of any of them."""
 
 import json
 
 import pytest
+import torch
 
-from joma.errors import BadInput
-from joma.problem.combinatorial import random_hierarchy
-from joma.problem.laws import law_from_json
+from joma.errors import BadInput, InvalidArgument
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.laws import NO_ANCESTOR, common_heights, edges_of, hierarchy_of, law_from_json, token_presence
 from joma.problem.tree import LatentTree, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
 
@@ -66,3 +67,43 @@ TABLE = random_hierarchy(2).to_json()
 def test_what_is_no_law_is_refused(data, message):
     with pytest.raises(BadInput, match=message):
         law_from_json(data)
+
+
+def test_unrelated_labels_leave_the_hierarchy_behind_and_other_laws_are_refused():
+    law = balanced_tree((2, 2), 0.5)
+    assert hierarchy_of(UnrelatedLabels(law)) is hierarchy_of(law) is law
+    with pytest.raises(InvalidArgument, match="UnrelatedLabels"):
+        hierarchy_of("tree")  # ty: ignore[invalid-argument-type]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
+def test_tokens_are_there_that_stand_in_the_sequence(law):
+    tokens = law.sample(20, torch.Generator().manual_seed(0)).tokens
+    for sequence, present in zip(tokens.tolist(), token_presence(law, tokens), strict=True):
+        assert set(present.nonzero().flatten().tolist()) == set(sequence) - {law.padding}
+
+
+def test_edges_of_a_tree_lead_from_tokens_to_the_label():
+    tree = LatentTree((-1, 0, 0, 2, 1, 2, 1), (0.0, *(0.5,) * 6), ((-1, -1), (1, 1)))
+    assert tree.parent_places == ((0, 0), (1, 0, 1, 0))
+    assert [edges.tolist() for edges in edges_of(tree)] == [[[0, 1], [1, 0], [2, 1], [3, 0]], [[0, 0], [1, 0]]]
+
+
+def test_edges_of_a_combinatorial_hierarchy_are_those_of_all_alternatives():
+    law = Combinatorial(((((0, 1), (1, 2)), ((2, 3),)), (((0,),), ((1,),))), 4, 4)
+    assert [edges.tolist() for edges in edges_of(law)] == [[[0, 0], [1, 0], [2, 0], [2, 1], [3, 1]], [[0, 0], [1, 1]]]
+
+
+def test_heights_are_those_of_the_nearest_common_ancestor():
+    assert common_heights(balanced_tree((2, 2), 0.5)).tolist() == [
+        [-1, 1, 2, 2],
+        [1, -1, 2, 2],
+        [2, 2, -1, 1],
+        [2, 2, 1, -1],
+    ]
+
+
+def test_tokens_of_different_classes_have_no_common_ancestor():
+    law = Combinatorial(((((0, 1),), ((2, 3),)), (((0,),), ((1,),))), 4, 4)
+    found = common_heights(law)
+    assert found[0].tolist() == [-1, 1, NO_ANCESTOR, NO_ANCESTOR]

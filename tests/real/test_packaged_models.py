@@ -64,7 +64,7 @@ def differences(scan: dict, eager: dict) -> list[float]:
 
 def scanned(source: Path, out: Path, capsys, *words: str) -> tuple[dict, pandas.DataFrame]:
     assert main(["scan", str(source), *text(), *words, "--out", str(out), "--json"]) == 0
-    return json.loads(capsys.readouterr().out), pandas.read_parquet(out / "measurements.parquet")
+    return json.loads(capsys.readouterr().out), pandas.read_parquet(out / "metrics.parquet")
 
 
 def test_the_encoder_is_scanned(minilm, tmp_path, capsys):

@@ -11,7 +11,7 @@ from joma.charts import Chart, Curve, Mark
 from joma.claims.evaluation import Outcome
 from joma.claims.registry import OWN
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.report.page import Context
+from joma.report.pages.claims import Context
 
 HOSTILE = "<script>alert(1)</script></script><b>x</b> \"q\" 'q' & &lt; %{x} $a_b$ \u2028"
 

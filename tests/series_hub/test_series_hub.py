@@ -86,7 +86,7 @@ def scanned(source, out: Path, trained: Path) -> pandas.DataFrame:
     """What a scan measures; the tokenizer is a local one, as transformers keeps to the first hub it meets."""
     words = [*SCAN, "--tokenizer", str(trained / "tokenizer.json"), "--out", str(out)]
     assert main(["scan", str(source), *words]) == 0
-    return pandas.read_parquet(out / "measurements.parquet")
+    return pandas.read_parquet(out / "metrics.parquet")
 
 
 def as_shards(place: Path) -> list[Path]:

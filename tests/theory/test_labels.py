@@ -1,14 +1,17 @@
 """What tokens say of the label, against sums over all states of small trees."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from joma.errors import InvalidArgument
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import LatentTree, balanced_tree
-from joma.theory.labels import label_posterior
+from joma.problem.unrelated import UnrelatedLabels
+from joma.theory.labels import ceiling_of, label_posterior
 
 
 def joint(tree: LatentTree) -> np.ndarray:
@@ -60,3 +63,36 @@ def test_a_certain_tree_says_its_label_and_refuses_what_cannot_be():
 def test_anything_but_the_presence_of_all_tokens_is_refused(present):
     with pytest.raises(InvalidArgument, match="present"):
         label_posterior(balanced_tree((2, 2), 0.5), present)
+
+
+def test_ceilings_are_those_of_the_best_guess():
+    certain = ceiling_of(balanced_tree((2, 2), 1.0))
+    assert certain is not None
+    assert (certain.accuracy, certain.loss_nats) == (1.0, 0.0)
+    chance = ceiling_of(balanced_tree((2, 2), 0.0))
+    assert chance is not None
+    assert (chance.accuracy, chance.loss_nats) == pytest.approx((0.5, math.log(2)))
+
+
+def test_a_ceiling_counts_classes_that_share_an_input_once():
+    shared = Combinatorial(((((0, 1),), ((1, 2),), ((0, 2),)), (((0, 1),), ((1, 2),), ((0,),))), 3, 3)
+    found = ceiling_of(shared)  # the first two classes both show all three tokens
+    assert found is not None
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.loss_nats == pytest.approx(2 / 3 * math.log(2))
+    nothing = ceiling_of(UnrelatedLabels(shared))
+    assert nothing is not None
+    assert (nothing.accuracy, nothing.loss_nats) == pytest.approx((1 / 3, math.log(3)))
+
+
+def test_random_sets_of_members_have_no_known_ceiling():
+    assert ceiling_of(random_hierarchy(5, show_probability=0.9)) is None
+
+
+def test_the_ceiling_of_given_samples_is_the_mean_of_their_posteriors():
+    samples = UNEVEN.sample(50, torch.Generator().manual_seed(1))
+    found = ceiling_of(UNEVEN, samples)
+    table = joint(UNEVEN)
+    posterior = table / table.sum(1, keepdims=True)
+    rows = [int("".join(str(int(n in row)) for n in range(UNEVEN.num_tokens)), 2) for row in samples.tokens.tolist()]
+    assert found.accuracy == pytest.approx(posterior[rows].max(1).mean())

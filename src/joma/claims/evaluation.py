@@ -75,8 +75,8 @@ def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:
     return [outcome for outcome in found if outcome is not None]
 
 
-def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurement]:
-    """Yield every row of the metrics table: of the networks trained in ``folder``, then of the simulations."""
+def measurements(folder: Path) -> Iterator[Measurement]:
+    """Yield every measurement of the networks that were trained in an output folder."""
     from joma.train.run import load_run
 
     for config in sorted((folder / "runs").glob("*/config.json")):
@@ -84,9 +84,6 @@ def measurements(outcomes: Sequence[Outcome], folder: Path) -> Iterator[Measurem
             yield from load_run(config.parent).measurements()
         except (BadInput, RunFailed) as damage:  # one damaged run must not cost the report of all others
             warnings.warn(f"left out of the metrics table: {damage}", stacklevel=2)
-    for outcome in outcomes:
-        if outcome.agreement is not None:
-            yield from outcome.agreement.measurements
 
 
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:

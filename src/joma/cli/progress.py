@@ -48,7 +48,7 @@ class Display:
 
     def finished(self, id: str, outcome: Outcome) -> None:
         """Show that a claim is done, with its verdict."""
-        from joma.report.words import verdict_text
+        from joma.report.drawing.words import verdict_text
 
         self._progress.advance(self._all)
         self._progress.update(self._step, visible=False)

@@ -114,7 +114,7 @@ def _write(outcomes: Sequence[Outcome], workspace: Workspace, options: Any) -> d
     """Write everything a person or a machine may want to read into the output folder."""
     from joma.claims.evaluation import finished
     from joma.claims.registry import all_claims
-    from joma.report.results import write_results
+    from joma.report.pages.results import write_results
 
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}

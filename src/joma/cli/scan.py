@@ -18,9 +18,9 @@ from jsonargparse.typing import PositiveInt
 from joma.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
+    from joma.measure.scan.scanned import Scan
     from joma.measure.scan.steps import Plan
     from joma.measure.scan.verification import Verification
-    from joma.report.scan import Scan
     from joma.saved.series import Series
 
 DEFAULT_LENGTH = 512
@@ -70,10 +70,10 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
 
 def run(options: Any) -> int:
     """Look at the series, measure it, write, print, return the exit status."""
-    from joma.measure.scan.measures import choose_measures
+    from joma.metrics import choose_metrics
 
     started = time.monotonic()
-    measures = choose_measures([name.strip() for name in options.measure.split(",") if name.strip()])
+    measures = choose_metrics(options.measure, "scan")
     folder = Path(options.out) if options.out else Path("joma-scan") / (Path(options.source).resolve().name or "scan")
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
@@ -200,14 +200,14 @@ def _plan(options: Any, series: Series, measures: tuple[str, ...]) -> tuple[Plan
     import os
 
     from joma.measure.models.families import kind_of
-    from joma.measure.scan.measures import kinds_of
     from joma.measure.scan.steps import Plan
+    from joma.metrics import sources_of
 
     # A model alone may use the whole machine. The steps of a series have one thread each, which is faster for all of
     # them, and so has a single one that is chosen: its numbers are to stand beside theirs.
     alone = not series.numbered or Path(series.source).name in series.names.values()
     num_threads = (os.cpu_count() or 1) if alone else 1
-    if not kinds_of(measures) & {"attention", "loss"}:
+    if not sources_of(measures) & {"attention", "loss"}:
         for name in ("text", "tokenizer", "length", "sequences"):
             if getattr(options, name) is not None:
                 raise BadInput(
@@ -272,8 +272,8 @@ def _scanned(
     from joma.cli.progress import shown
     from joma.measure.scan.engines import measured
     from joma.measure.scan.results import ScanStore
+    from joma.measure.scan.scanned import Scan
     from joma.measure.scan.steps import is_current
-    from joma.report.scan import Scan
 
     store = ScanStore(folder, plan.settings)
     left = [step for step in plan.series.steps if not is_current(plan.series, store.results.get(step))]
@@ -296,12 +296,13 @@ def _write(scan: Scan, folder: Path) -> dict[str, Any]:
 
     from joma.files import write_json
     from joma.provenance import versions
-    from joma.report.scan import scan_record, write_measurements
-    from joma.report.scan_page import write_scan
+    from joma.report.pages.scan import write_scan
+    from joma.report.scan import scan_record
+    from joma.tidy import write_frame
 
     record = scan_record(scan)
     write_json(folder / "scan.json", record)
-    write_measurements(scan, folder / "measurements.parquet")
+    write_frame(scan.frame(), folder / "metrics.parquet")
     write_scan(scan, folder, created=datetime.now(UTC), versions=versions())
     return record
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from joma.problem.one_layer import OneLayer, Parameters
-    from joma.report.simulation import Course
+    from joma.simulate.conservation import Conservation
     from joma.simulate.trajectory import Trajectory
 
 FLOW_ONLY = ("t", "method", "tolerance", "runge_kutta")
@@ -79,18 +79,19 @@ def run(options: Any) -> int:
         raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
     at = times(DEFAULT_TIMES if options.t is None else options.t)
 
-    from joma.report.simulation import course_of, simulation_record
+    from joma.report.simulation import simulation_record
+    from joma.simulate.conservation import conservation_of
 
     model, start = _problem(options)
     trajectory = _trajectory(options, model, start, at)
-    course = course_of(model, trajectory, "t" if options.optimizer is None else "step")
-    record = simulation_record(model, trajectory, course, _settings(options))
+    found = conservation_of(model, trajectory, "t" if options.optimizer is None else "step")
+    record = simulation_record(found, trajectory.status, _settings(options))
     if folder is not None:
-        _write(folder, trajectory, course, record)
+        _write(folder, trajectory, found, record)
     if options.json:
         print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        _show(course)
+        _show(found)
     if not trajectory.status.ok:
         kept = f"{len(trajectory.times)} snapshots up to {float(trajectory.times[-1]):g} are kept"
         remedy = REMEDIES.get(trajectory.status.name, trajectory.status.remedy)
@@ -206,24 +207,23 @@ def _settings(options: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in ("config", "json", "out")}
 
 
-def _write(folder: Path, trajectory: Trajectory, course: Course, record: dict[str, Any]) -> None:
+def _write(folder: Path, trajectory: Trajectory, found: Conservation, record: dict[str, Any]) -> None:
     from joma.files import write_json
-    from joma.report.figures import write_figure
+    from joma.report.drawing.figures import write_figures
     from joma.report.simulation import simulation_charts
     from joma.simulate.trajectory import save_trajectory
 
     save_trajectory(trajectory, folder / "trajectory.safetensors")
     write_json(folder / "simulation.json", record)
-    for chart in simulation_charts(course):
-        write_figure(chart, folder)
+    write_figures(simulation_charts(found), folder)
 
 
-def _show(course: Course) -> None:
+def _show(found: Conservation) -> None:
     from rich.console import Console
 
     from joma.report.simulation import simulation_table
 
-    Console().print(simulation_table(course))
+    Console().print(simulation_table(found))
 
 
 def _flag(name: str) -> str:

@@ -12,7 +12,7 @@ from joma.cli.numbers import SYNTAX, Given, allow_negative_lists, numbers, times
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
-    from joma.report.solution import Dynamics
+    from joma.theory.dynamics import Dynamics
 
 PICTURES = (".png", ".svg")
 ATTENTION: dict[str, Literal["softmax", "exp"]] = {"softmax": "softmax", "exp": "exp"}
@@ -38,11 +38,12 @@ def run(options: Any) -> int:
     picture = _picture(options.out)
     dynamics, at = _dynamics(options), times(options.t)
 
-    from joma.report.solution import solution_charts, solution_record, solve
+    from joma.report.solution import solution_charts, solution_record
+    from joma.theory.dynamics import solve
 
     solution = solve(dynamics, at)
     if picture is not None:
-        from joma.report.figures import write_stack
+        from joma.report.drawing.figures import write_stack
 
         write_stack(solution_charts(solution), picture)
     if options.json:
@@ -81,7 +82,7 @@ def _dynamics(options: Any) -> Dynamics:
 
     from joma.arrays import REAL
     from joma.domains import POSITIVE, choose
-    from joma.report.solution import Dynamics
+    from joma.theory.dynamics import Dynamics
 
     gain = 0.5 if options.gain is None else options.gain
     POSITIVE.check(gain, "joma solve", "--gain")

@@ -1,4 +1,4 @@
-"""Read the law of a hierarchy back from plain data."""
+"""What can be asked of any law of a hierarchy, and how one is read back from plain data."""
 
 from __future__ import annotations
 
@@ -6,18 +6,87 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from joma.errors import BadInput, cause_of
+import torch
+from jaxtyping import Bool, Int
+
+from joma.arrays import REAL
+from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.problem.combinatorial import Combinatorial
-from joma.problem.tree import LatentTree
+from joma.problem.tree import LatentTree, Law
 from joma.problem.unrelated import UnrelatedLabels
 
-AnyLaw = LatentTree | Combinatorial | UnrelatedLabels
+Hierarchy = LatentTree | Combinatorial
+AnyLaw = Hierarchy | UnrelatedLabels
 
 KINDS: Mapping[str, type[LatentTree] | type[Combinatorial] | type[UnrelatedLabels]] = {
     "latent_tree": LatentTree,
     "combinatorial": Combinatorial,
     "unrelated_labels": UnrelatedLabels,
 }
+
+
+NO_ANCESTOR = 0
+"""The height of the nearest common ancestor of two tokens that no label has in common."""
+
+
+def hierarchy_of(law: Law) -> Hierarchy:
+    """The hierarchy behind a law, whose labels may have nothing to do with it.
+
+    Raises:
+        InvalidArgument: a law of some other kind.
+    """
+    found = law.law if isinstance(law, UnrelatedLabels) else law
+    if not isinstance(found, LatentTree | Combinatorial):
+        raise InvalidArgument(
+            "hierarchy_of",
+            "law",
+            required="a LatentTree, a Combinatorial or UnrelatedLabels",
+            received=type(found).__name__,
+            remedy="pass one of these",
+        )
+    return found
+
+
+def label_probabilities(law: Law) -> tuple[float, ...]:
+    """The probability of each label, even ones written out."""
+    return hierarchy_of(law).label_probabilities or (1 / law.num_labels,) * law.num_labels
+
+
+def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
+    """Which tokens each sequence has."""
+    there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
+    return there.scatter_(1, tokens, True)[:, : law.num_tokens]
+
+
+def edges_of(law: Hierarchy) -> list[Int[torch.Tensor, "E 2"]]:
+    """The edges from the tokens to the lowest latents, and so on up to the labels: (place below, place above).
+
+    A latent tree has one node for its label, whatever values that has.
+    """
+    if isinstance(law, LatentTree):
+        return [torch.tensor(list(enumerate(places))) for places in reversed(law.parent_places)]
+    return [
+        torch.tensor(
+            sorted({(child, idx) for idx, latent in enumerate(level) for chosen in latent for child in chosen})
+        )
+        for level in law.members
+    ]
+
+
+def common_heights(law: Hierarchy) -> Int[torch.Tensor, "V V"]:
+    """For every two tokens, how many levels up their nearest common ancestor is; −1 for a token with itself.
+
+    The label is the highest ancestor. Tokens that do not even have a label in common never come together:
+    ``NO_ANCESTOR``.
+    """
+    heights = torch.full((law.num_tokens, law.num_tokens), NO_ANCESTOR)
+    below = torch.eye(law.num_tokens, dtype=REAL)  # whether a node is above a token
+    for height, edges in enumerate(edges_of(law), start=1):
+        is_child = torch.zeros(int(edges[:, 1].max()) + 1, len(below), dtype=REAL)
+        is_child[edges[:, 1], edges[:, 0]] = 1.0
+        below = (is_child @ below).clamp(max=1.0)
+        heights[(heights == NO_ANCESTOR) & (below.T @ below > 0)] = height
+    return heights.fill_diagonal_(-1)
 
 
 def law_from_json(data: Any) -> AnyLaw:

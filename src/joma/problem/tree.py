@@ -134,6 +134,15 @@ class LatentTree:
         nodes = range(len(depths))
         return tuple(tuple(node for node in nodes if depths[node] == depth) for depth in range(max(depths) + 1))
 
+    @cached_property
+    def parent_places(self) -> tuple[tuple[int, ...], ...]:
+        """For every depth below the label's, each node's parent by its place among the nodes of the depth above."""
+        places = [{node: idx for idx, node in enumerate(level)} for level in self.levels]
+        return tuple(
+            tuple(above[self.parents[node]] for node in level)
+            for above, level in zip(places, self.levels[1:], strict=False)
+        )
+
     @property
     def leaves(self) -> tuple[int, ...]:
         """The node of every token."""
@@ -285,9 +294,7 @@ def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, Tensor, lis
     signs = torch.tensor(tree.label_signs, device=device).t() > 0
     flips = [[(1 - tree.polarities[node]) / 2] for level in tree.levels[1:] for node in level]
     parents = [torch.arange(len(signs), device=device)]  # the label's children each have their own row of signs
-    for above, level in itertools.pairwise(tree.levels[1:]):
-        row = {node: idx for idx, node in enumerate(above)}
-        parents.append(torch.tensor([row[tree.parents[node]] for node in level], device=device))
+    parents += [torch.tensor(places, device=device) for places in tree.parent_places[1:]]
     return signs.to(torch.uint8), torch.tensor(flips, dtype=REAL, device=device), parents
 
 

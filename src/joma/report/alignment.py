@@ -2,107 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from joma.measure.latents.alignment import Alignment, Match, alignment
-from joma.problem.combinatorial import Combinatorial
-from joma.problem.tree import LatentTree, Law, Samples, digest
-from joma.report.rows import hierarchy_of, rows_of
+from joma.problem.laws import hierarchy_of
+from joma.problem.tree import LatentTree, digest
+from joma.report.drawing.hierarchies import Found, Level
+from joma.report.drawing.rows import rows_of
+from joma.report.drawing.tables import table_of
+from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
-from joma.report.tree import Found, Grid, Level
-from joma.report.words import format_number
-from joma.train.checkpoints import checkpoint_paths, step_of
-from joma.train.decoder import Decoder, seed_of
-from joma.train.hidden import pooled_hidden
-from joma.train.hierarchies import seeded_samples
-from joma.train.run import Run
 
-Matrix = list[list[Alignment]]
-"""A row for each layer, in it an alignment for each level."""
+if TYPE_CHECKING:
+    from joma.train.latents import Aligned, Matrix
 
 _WAYS = (
     ("best", "best unit"),
     ("one_to_one", "one to one"),
     ("in_sample", "as paper"),
 )
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """A network and what it was before training, on the same fresh samples, which neither has seen.
-
-    Args:
-        run: whose network.
-        law: whose latents.
-        step: optimiser steps done.
-        accuracy: share of labels told right.
-        trained, untrained: the alignments of all layers with all levels.
-        num_samples, seed: of the samples.
-    """
-
-    run: Run
-    law: Law
-    step: int
-    accuracy: float
-    trained: Matrix
-    untrained: Matrix
-    num_samples: int
-    seed: int
-
-    @property
-    def own_layers(self) -> list[tuple[int, int]]:
-        """(level, layer) for each level that has a layer of its own."""
-        return [(level, level) for level in range(min(len(self.trained), len(self.law.level_sizes)))]
-
-
-def aligned(
-    run: Run,
-    step: int | None,
-    num_samples: int,
-    seed: int,
-    num_permutations: int,
-    progress: Callable[[float, float], None],
-) -> Aligned:
-    """Compare all layers with all levels, for the network of a step and the one that its training began with.
-
-    A table has one input for each class, so shuffles exchange the latents of classes.
-
-    Args:
-        run: of a law.
-        step: one of ``run.snapshots()``; ``None`` for the newest.
-        num_samples: fresh ones, of a stream that no training draws from.
-        seed: of the samples and of the shuffles.
-        num_permutations: shuffles for chance.
-        progress: told (done, all).
-    """
-    law, recipe = run.law(), run.recipe
-    trained, untrained = run.decoder(step), Decoder(recipe.decoder, recipe.seed)
-    samples = seeded_samples(law, num_samples, seed_of(seed, "alignment"), shuffled=recipe.shuffle_tokens)
-    hierarchy, groups = hierarchy_of(law), None
-    if isinstance(hierarchy, Combinatorial) and hierarchy.is_table:  # there, no two classes have the same latents
-        groups = torch.cat(samples.presence, dim=-1).unique(dim=0, return_inverse=True)[1]
-    levels = len(law.level_sizes)
-    total, done = 2 * recipe.decoder.num_layers * levels, 0
-    matrices: list[Matrix] = []
-    for decoder in (trained, untrained):
-        matrix: Matrix = []
-        for units in pooled_hidden(decoder, samples.tokens):
-            row = []
-            for latents in samples.presence:
-                row.append(alignment(units, latents, num_permutations=num_permutations, seed=seed, groups=groups))
-                done += 1
-                progress(done, total)
-            matrix.append(row)
-        matrices.append(matrix)
-    reached = step_of(checkpoint_paths(run.checkpoint_folder)[0]) if step is None else step
-    return Aligned(run, law, reached, _accuracy(trained, samples), matrices[0], matrices[1], num_samples, seed)
 
 
 def alignment_record(found: Aligned) -> dict[str, Any]:
@@ -159,23 +81,21 @@ def found_picture(found: Aligned) -> Found:
     """The tree with its latents coloured, for ``write_found``."""
     levels, before = [], []
     for level, size in enumerate(found.law.level_sizes):
-        own = (level, level) in found.own_layers
-        now, then = (_cell(matrix, level) if own else None for matrix in (found.trained, found.untrained))
-        levels.append(
-            Level(
-                f"level {level} · {f'layer {level}' if own else 'no layer'}",
-                f"{_number(now)}, before: {_number(then)}" if own else "",
-                _corrected(now, size),
-            )
-        )
-        before.append(_corrected(then, size))
+        if (level, level) not in found.own_layers:
+            levels.append(Level(f"level {level} · no layer", "", [None] * size))
+            before.append([None] * size)
+            continue
+        now, then = (matrix[level][level].best for matrix in (found.trained, found.untrained))
+        detail = f"{_share(now.corrected)}, before: {_share(then.corrected)}"
+        levels.append(Level(f"level {level} · layer {level}", detail, [match.corrected for match in now.latents]))
+        before.append([match.corrected for match in then.latents])
     num = found.law.num_labels
     return Found(
         rows_of(found.law),
         f"label, {num} values" if isinstance(hierarchy_of(found.law), LatentTree) else f"{num} classes",
         levels,
         before,
-        [_grid("After training", found.trained), _grid("Before", found.untrained)],
+        {"After training": _corrected(found.trained), "Before": _corrected(found.untrained)},
         "How well hidden units found the latents",
         f"Step {found.step:,}, accuracy {found.accuracy:.3f}. Colour: correlation of each latent with its best unit in "
         f"the level's own layer, on other samples than it was chosen on, corrected for chance.\n{conclusion(found)}",
@@ -184,11 +104,8 @@ def found_picture(found: Aligned) -> Found:
 
 
 def _own_table(found: Aligned) -> Table:
-    table = Table()
-    for name in ("latents", "score"):
-        table.add_column(name, no_wrap=True)
-    for name in ("trained", "before", "shuf-\nfled", "corrected\n(before)", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("latents", "score", "trained", "before", "shuf-\nfled", "corrected\n(before)", "p")
+    table = table_of(names, left=names[:2])
     for level, layer in found.own_layers:
         for place, (way, name) in enumerate(_WAYS):
             now, then = (getattr(matrix[layer][level], way) for matrix in (found.trained, found.untrained))
@@ -201,29 +118,13 @@ def _own_table(found: Aligned) -> Table:
 
 
 def _matrix_table(found: Aligned) -> Table:
-    table = Table()
-    table.add_column("", no_wrap=True)
-    for level in range(len(found.law.level_sizes)):
-        table.add_column(f"level {level}", justify="right", no_wrap=True)
+    levels = [f"level {level}" for level in range(len(found.law.level_sizes))]
+    table = table_of(("", *levels), left=("",))
     for layer in reversed(range(len(found.trained))):
         pairs = zip(found.trained[layer], found.untrained[layer], strict=True)
         cells = [f"{_share(now.best.corrected)} ({_share(then.best.corrected)})" for now, then in pairs]
         table.add_row(f"layer {layer}", *cells)
     return table
-
-
-def _accuracy(decoder: Decoder, samples: Samples) -> float:
-    with torch.no_grad():
-        parts = [decoder(tokens, last_only=True).argmax(-1) for tokens in samples.tokens.split(512)]
-    return float((torch.cat(parts) == samples.labels).double().mean())
-
-
-def _cell(matrix: Matrix, level: int) -> Alignment:
-    return matrix[level][level]
-
-
-def _number(cell: Alignment | None) -> str:
-    return _share(None if cell is None else cell.best.corrected)
 
 
 def _share(value: float | None) -> str:
@@ -233,28 +134,14 @@ def _share(value: float | None) -> str:
     return "0.000" if text == "−0.000" else text
 
 
-def _corrected(cell: Alignment | None, size: int) -> list[float | None]:
-    return [None] * size if cell is None else [_of_latent(match) for match in cell.best.latents]
-
-
-def _of_latent(match: Match) -> float | None:
-    if match.score is None or match.chance is None or match.chance >= 1:
-        return None
-    return (match.score - match.chance) / (1 - match.chance)
-
-
-def _grid(title: str, matrix: Matrix) -> Grid:
-    return Grid(title, [[cell.best.corrected for cell in row] for row in matrix])
+def _corrected(matrix: Matrix) -> list[list[float | None]]:
+    return [[cell.best.corrected for cell in row] for row in matrix]
 
 
 def _missing(found: Aligned) -> str:
     """Why latents have no score, with how many of them."""
-    reasons: dict[str, int] = {}
-    for level, layer in found.own_layers:
-        for match in found.trained[layer][level].best.latents:
-            if _of_latent(match) is None:
-                reason = match.reason or "shuffled latents score 1"
-                reasons[reason] = reasons.get(reason, 0) + 1
+    matches = [match for level, layer in found.own_layers for match in found.trained[layer][level].best.latents]
+    reasons = Counter(match.reason or "shuffled latents score 1" for match in matches if match.corrected is None)
     without = sum(found.law.level_sizes[len(found.trained) :])
     if without:
         reasons["the network has no layer for the level"] = without

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from joma.problem.combinatorial import Combinatorial
+from joma.problem.laws import hierarchy_of, token_presence
 from joma.problem.tree import LatentTree, Law, Samples, digest
-from joma.report.rows import hierarchy_of
+from joma.report.drawing.tables import table_of
 
 _ROWS = 10
 _NUMBERS = 200  # in one cell: rich takes minutes to lay out a cell of a million
@@ -54,11 +54,8 @@ def sample_table(law: Law, samples: Samples) -> Group:
     num, mean = len(samples.labels), float((samples.tokens != law.padding).sum(-1).double().mean())
     shares = ", ".join(f"level {s} {float(there.double().mean()):.2f}" for s, there in enumerate(samples.presence))
     caption = f"{num:,} samples of {mean:.1f} tokens on average" + (f"; latents present: {shares}" if shares else "")
-    table = Table()
-    table.add_column("label", justify="right")
-    for level in reversed(range(len(samples.presence))):
-        table.add_column(f"level {level}", overflow="fold")
-    table.add_column("tokens", overflow="fold")
+    words = [*(f"level {level}" for level in reversed(range(len(samples.presence)))), "tokens"]
+    table = table_of(("label", *words), left=words, fold=True)
     for index in range(min(num, _ROWS)):
         levels = [_numbers(present[index].nonzero()[:, 0]) for present in reversed(samples.presence)]
         tokens = samples.tokens[index]
@@ -73,12 +70,6 @@ def present_rows(law: Law, samples: Samples, index: int = 0) -> list[Bool[torch.
         label = torch.ones(1, dtype=torch.bool)  # one node, whatever its value
     levels = [present[index] for present in samples.presence]
     return [token_presence(law, samples.tokens[index : index + 1])[0], *levels, label]
-
-
-def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
-    """Which tokens a sequence has."""
-    there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
-    return there.scatter_(1, tokens, True)[:, : law.num_tokens]
 
 
 def _numbers(values: torch.Tensor) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from joma.claims.evaluation import Outcome
 from joma.records import Verdict
-from joma.report.words import format_criterion, format_estimate, format_seconds, verdict_text
+from joma.report.drawing.words import format_criterion, format_estimate, format_seconds, verdict_text
 
 _STYLES = {
     Verdict.HOLDS.value: "bold green",

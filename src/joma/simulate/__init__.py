@@ -1,1 +1,1 @@
-"""The theory's equations, integrated."""
+"""The theory's equations integrated, and its laws of data sampled."""

@@ -13,6 +13,7 @@ import torch
 from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
 from joma.domains import POLARITY
 from joma.errors import InvalidArgument
+from joma.problem.laws import Hierarchy, label_probabilities, token_presence
 from joma.problem.tree import LatentTree
 
 
@@ -118,7 +119,7 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
     """
     if label is None:
         given = [tree_pair_marginals(tree, value) for value in range(tree.num_labels)]
-        return torch.einsum("d,dabij->abij", _label_probabilities(tree), torch.stack(given))
+        return torch.einsum("d,dabij->abij", torch.tensor(label_probabilities(tree), dtype=REAL), torch.stack(given))
     _check_whole("tree_pair_marginals", "label", label, 0, tree.num_labels - 1, "number labels from 0")
     # A label that gives node j the sign s is a label of sign +1 with the polarity s ρ above the node.
     signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
@@ -139,8 +140,7 @@ def token_marginals(tree: LatentTree) -> torch.Tensor:
     for depth, level in enumerate(tree.levels[1:]):
         above = by_depth[-1]
         if depth:
-            column = {node: idx for idx, node in enumerate(tree.levels[depth])}
-            above = above[:, [column[tree.parents[node]] for node in level]]
+            above = above[:, list(tree.parent_places[depth])]
         by_depth.append(above * torch.tensor([tree.polarities[node] for node in level], dtype=REAL))
     return (1 + by_depth[-1]) / 2
 
@@ -154,7 +154,7 @@ def label_marginals(tree: LatentTree) -> torch.Tensor:
     Returns:
         (D, V); every column sums to 1.
     """
-    joint = _label_probabilities(tree)[:, None] * token_marginals(tree)
+    joint = torch.tensor(label_probabilities(tree), dtype=REAL)[:, None] * token_marginals(tree)
     return joint / _possible(joint.sum(0), "label_marginals")
 
 
@@ -176,9 +176,54 @@ def token_cooccurrence(tree: LatentTree, label: int | None = None) -> torch.Tens
     return both / _possible(both.diagonal(), "token_cooccurrence")
 
 
-def _label_probabilities(tree: LatentTree) -> torch.Tensor:
-    even = [1 / tree.num_labels] * tree.num_labels
-    return torch.tensor(tree.label_probabilities or even, dtype=REAL)
+def exact_cooccurrence(law: Hierarchy, label: int | None = None) -> torch.Tensor | None:
+    """Return P(token l is there | token m is there) of any law, where a feasible sum gives it.
+
+    Args:
+        law: with V tokens.
+        label: given which label; ``None`` for the average over labels.
+
+    Returns:
+        (V, V), l by m. ``None`` for a tree with a token that is never there, and for random sets of members. Of a
+        table, NaN for an m that is never there.
+    """
+    if isinstance(law, LatentTree):
+        try:
+            return token_cooccurrence(law, label)
+        except InvalidArgument:  # a token that is never there
+            return None
+    if not law.is_table:
+        return None
+    labels = torch.arange(law.num_labels) if label is None else torch.tensor([label])
+    there = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)
+    weights = torch.tensor(label_probabilities(law), dtype=REAL)[labels, None]
+    both = there.T @ (weights * there)
+    return both / both.diagonal()
+
+
+def symmetric_cooccurrence(law: Hierarchy, label: int | None, ancestor_height: int) -> float | None:
+    """Return Theorem 5's ``cooccurrence`` for a law, where its assumptions hold.
+
+    Args:
+        law: any.
+        label: given which label.
+        ancestor_height: H, as in ``cooccurrence``, at least 1.
+
+    Returns:
+        The probability. ``None`` without a label, for one whose signs are not all alike, for a law that is no latent
+        tree with one polarity below the top latents and one above them, and for tokens that are never there.
+    """
+    if not isinstance(law, LatentTree) or label is None or ancestor_height < 1:
+        return None
+    signs = set(law.label_signs[label])
+    top = {law.polarities[node] for node in law.levels[1]}
+    below = {law.polarities[node] for level in law.levels[2:] for node in level} or {1.0}
+    if len(signs) > 1 or len(top) > 1 or len(below) > 1:
+        return None
+    try:
+        return float(cooccurrence(below.pop(), top.pop(), len(law.levels) - 1, ancestor_height, signs.pop()))
+    except InvalidArgument:  # the given token can never be there
+        return None
 
 
 def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:

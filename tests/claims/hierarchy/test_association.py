@@ -6,7 +6,6 @@ import torch
 
 from joma.claims.hierarchy.association import (
     Movement,
-    ancestor_heights,
     contexts,
     in_random_places,
     movement_in_flow,
@@ -33,12 +32,6 @@ def test_what_follows_from_a_common_cause_is_taken_out(tolerance):
     assert rank_correlation(cause + first, cause + second) > 0.4
     assert abs(rank_correlation(cause + first, cause + second, cause)) < tolerance("association.partial")
     assert rank_correlation(cause + first, first + 0.1 * second, cause) > 0.9
-
-
-def test_heights_are_levels_up_to_the_common_ancestor():
-    np.testing.assert_array_equal(
-        ancestor_heights(balanced_tree((2, 2), 0.5)), [[0, 1, 2, 2], [1, 0, 2, 2], [2, 2, 0, 1], [2, 2, 1, 0]]
-    )
 
 
 def test_leaves_in_random_places_keep_every_pair_s_number():

@@ -1,17 +1,14 @@
-"""Curves of networks over training: read per seed, cut at the right step, compared fairly."""
+"""Networks on real text: what sets variants apart, and from when on they know more than word frequencies."""
 
 import math
 import random
 
-import numpy as np
 import pytest
 import torch
 
 from joma.claims.text.networks import (
     STUDIES,
-    Course,
     Variant,
-    course,
     frequencies_learned,
     study,
     trained,
@@ -19,6 +16,7 @@ from joma.claims.text.networks import (
 )
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.errors import RunFailed
+from joma.train.courses import course_of
 from joma.train.text.vocabulary import Tokens
 
 
@@ -35,15 +33,6 @@ def test_unigram_nats_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(toler
 def test_unigram_nats_survives_words_that_training_never_showed():
     text = tokens([0, 1] * 50, [2, 2, 2], 3)
     assert math.isfinite(unigram_nats(text, text.held_out))
-
-
-def test_a_course_can_be_cut_and_shuffled():
-    whole = Course((0, 10, 20, 30), np.arange(8.0).reshape(2, 4))
-    assert whole.between(10, 20).steps == (10, 20)
-    np.testing.assert_array_equal(whole.between(10, 20).values, [[1, 2], [5, 6]])
-    mixed = whole.in_random_order(3)
-    assert sorted(mixed.values[0]) == [0, 1, 2, 3]
-    assert mixed.steps == whole.steps
 
 
 def test_variants_differ_only_in_what_their_name_says():
@@ -64,7 +53,7 @@ def test_the_number_of_seeds_asked_for_is_used(tmp_path):
 
 def test_networks_that_learn_nothing_beyond_frequencies_are_an_error(small_workspace):
     runs = trained(small_workspace, [Variant(num_steps=3)])[0]
-    assert course(runs, "val_loss_nats", None).values.shape == (2, 2)
+    assert course_of(runs, "val_loss_nats", None).values.shape == (2, 2)
     with pytest.raises(RunFailed, match="the network predicts better than word frequencies do at no step"):
         frequencies_learned(small_workspace, runs)
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import torch
 
 from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.workspace import Workspace
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.normalized import (
-    Sparsest,
-    attention_entropy_over_time,
-    entropy_of_squares,
-    normalized_solution,
-    sparsest_time,
-)
-from joma.theory.normalized_linear import linear_attention_entropy_over_time
+from joma.theory.dynamics import Solution, Symbol, paper_figure4, solve
+from joma.theory.normalized import entropy_of_squares
 
 NUM_TARGETS = 10
-START = 0.05
-GAIN = 1 / 3
+SYMBOLS: tuple[Symbol, ...] = ("μ", "Δ")
 STEP = 0.02
 NUM_STEPS = 5000
 
@@ -33,31 +26,17 @@ CRITERION = Criterion(
 )
 
 
-class _Course(NamedTuple):
-    """Attention entropy over NUM_STEPS steps, in nats, and its lowest value wherever that lies."""
-
-    entropy: torch.Tensor
-    lowest: float
-
-    @property
-    def recovery(self) -> float:
-        """Rise after the lowest value as a share of the fall before."""
-        return float((self.entropy[-1] - self.lowest) / (self.entropy[0] - self.lowest))
-
-
 def evaluate(workspace: Workspace) -> Agreement:
     """Read fall and rise of attention entropy off the exact solutions with and without the nonlinearity."""
     seeds = workspace.seeds(5)
-    nonlinear = [_nonlinear(targets(seed)) for seed in seeds]
-    linear = [_linear(targets(seed)) for seed in seeds]
-    sparsest = [sparsest_time(targets(seed), START, GAIN) for seed in seeds]
+    nonlinear, linear = ([solve(paper_figure4(symbol, targets(seed)), times()) for seed in seeds] for symbol in SYMBOLS)
     return Agreement(
         CRITERION,
-        Estimate.of([course.recovery for course in nonlinear]),
-        (Control("linear MLP", Estimate.of([course.recovery for course in linear])),),
+        Estimate.of(map(_recovery, nonlinear)),
+        (Control("linear MLP", Estimate.of(map(_recovery, linear))),),
         conclusion=_conclusion(nonlinear, linear),
-        findings=_findings(nonlinear, linear, sparsest),
-        charts=(_entropy_chart(nonlinear, linear, sparsest[0]), _component_chart(sparsest[0])),
+        findings=_findings(nonlinear, linear),
+        charts=(_entropy_chart(nonlinear, linear), _component_chart(nonlinear[0])),
         notes=(
             "Each seed draws other targets; curves show seed 0, bands all of them. The paper shows one draw, with "
             "steps of 0.02; finite steps are drawn beside the exact solution.",
@@ -78,34 +57,36 @@ def times() -> torch.Tensor:
 
 def stepped_entropy(mu: torch.Tensor) -> torch.Tensor:
     """Return attention entropy along explicit steps, as the literature takes them, before each step."""
-    v = torch.full_like(mu, START)
-    entropies = []
+    dynamics, entropies = paper_figure4(rates=mu), []
+    v, gain = dynamics.v0, dynamics.gain
     for _ in range(NUM_STEPS):
-        entropies.append(entropy_of_squares(v, torch.tensor(GAIN)))
-        v = v + STEP * (mu - v) * torch.softmax(GAIN * v.square(), dim=-1)
+        entropies.append(entropy_of_squares(v, torch.tensor(gain)))
+        v = v + STEP * (mu - v) * torch.softmax(gain * v.square(), dim=-1)
     return torch.stack(entropies)
 
 
-def _nonlinear(mu: torch.Tensor) -> _Course:
-    entropy = attention_entropy_over_time(mu, times(), START, GAIN)
-    return _Course(entropy, min(float(entropy.min()), float(sparsest_time(mu, START, GAIN).entropy_nats)))
+def _lowest(solution: Solution) -> float:
+    """The lowest entropy, wherever it lies."""
+    entropy = float(solution.entropy.min())
+    return entropy if solution.sparsest is None else min(entropy, solution.sparsest.entropy)
 
 
-def _linear(delta: torch.Tensor) -> _Course:
-    entropy = linear_attention_entropy_over_time(delta, times(), START, GAIN)
-    return _Course(entropy, float(entropy.min()))
+def _recovery(solution: Solution) -> float:
+    """Rise of the entropy after its lowest value as a share of the fall before."""
+    lowest = _lowest(solution)
+    return float((solution.entropy[-1] - lowest) / (solution.entropy[0] - lowest))
 
 
-def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sparsest]) -> tuple[Finding, ...]:
+def _findings(nonlinear: list[Solution], linear: list[Solution]) -> tuple[Finding, ...]:
     first = nonlinear[0]
     stepped = stepped_entropy(targets(0))
     return (
         Finding("entropy at the start", Estimate.of((course.entropy[0] for course in nonlinear), "nats")),
-        Finding("lowest entropy", Estimate.of((course.lowest for course in nonlinear), "nats")),
-        Finding("steps until attention is sparsest", Estimate.of((one.time / STEP for one in sparsest), "steps")),
+        Finding("lowest entropy", Estimate.of(map(_lowest, nonlinear), "nats")),
+        Finding("steps until attention is sparsest", Estimate.of(map(_sparsest_step, nonlinear), "steps")),
         Finding("last entropy", Estimate.of((course.entropy[-1] for course in nonlinear), "nats")),
         Finding("last entropy, linear MLP", Estimate.of((course.entropy[-1] for course in linear), "nats")),
-        Finding("lowest entropy, the paper's draw", Estimate.of([first.lowest], "nats")),
+        Finding("lowest entropy, the paper's draw", Estimate.of([_lowest(first)], "nats")),
         Finding(
             "what explicit steps get wrong, the paper's draw",
             Estimate.of([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
@@ -114,17 +95,17 @@ def _findings(nonlinear: list[_Course], linear: list[_Course], sparsest: list[Sp
     )
 
 
-def _conclusion(nonlinear: list[_Course], linear: list[_Course]) -> str:
+def _conclusion(nonlinear: list[Solution], linear: list[Solution]) -> str:
     course, control = nonlinear[0], linear[0]
     return (
         f"In the paper's draw, attention entropy starts at {course.entropy[0]:.4f} nats; with a nonlinear MLP it is "
-        f"{course.lowest:.4f} at its lowest and {course.entropy[-1]:.4f} after {NUM_STEPS:,} steps. With a linear MLP "
-        f"it is {control.lowest:.4f} at its lowest and {control.entropy[-1]:.4f} at the end. These are the theory's "
-        "own equations; whether trained networks follow them is another claim (text.mechanism)."
+        f"{_lowest(course):.4f} at its lowest and {course.entropy[-1]:.4f} after {NUM_STEPS:,} steps. With a linear "
+        f"MLP it is {_lowest(control):.4f} at its lowest and {control.entropy[-1]:.4f} at the end. These are the "
+        "theory's own equations; whether trained networks follow them is another claim (text.mechanism)."
     )
 
 
-def _entropy_chart(nonlinear: list[_Course], linear: list[_Course], sparsest: Sparsest) -> Chart:
+def _entropy_chart(nonlinear: list[Solution], linear: list[Solution]) -> Chart:
     places = _shown()
     steps = [float(place) for place in places]
     stepped = stepped_entropy(targets(0))
@@ -141,25 +122,19 @@ def _entropy_chart(nonlinear: list[_Course], linear: list[_Course], sparsest: Sp
             _curve("linear MLP, exact", steps, places, linear, "control"),
             Curve("explicit steps, seed 0", [float(p) for p in shown], stepped[shown].tolist(), role="measured"),
         ),
-        (Mark("x", float(sparsest.time) / STEP, "sparsest (seed 0)"),),
+        (Mark("x", _sparsest_step(nonlinear[0]), "sparsest (seed 0)"),),
     )
 
 
-def _curve(label: str, steps: list[float], places: list[int], courses: list[_Course], role: Role) -> Curve:
-    values = torch.stack([course.entropy[places] for course in courses])
-    return Curve(
-        label,
-        steps,
-        values[0].tolist(),
-        low=values.amin(dim=0).tolist(),
-        high=values.amax(dim=0).tolist(),
-        role=role,
-    )
+def _curve(label: str, steps: list[float], places: list[int], solutions: list[Solution], role: Role) -> Curve:
+    values = torch.stack([solution.entropy[places] for solution in solutions])
+    low, high = values.amin(dim=0).tolist(), values.amax(dim=0).tolist()
+    return Curve(label, steps, values[0].tolist(), low, high, role)
 
 
-def _component_chart(sparsest: Sparsest) -> Chart:
-    places, mu = _shown(), targets(0)
-    v = normalized_solution(mu, times()[places], START, GAIN)
+def _component_chart(solution: Solution) -> Chart:
+    places = _shown()
+    steps, v = [float(place) for place in places], solution.dynamics.v(times()[places])
     return Chart(
         "components",
         "Components on their way to their targets",
@@ -167,11 +142,15 @@ def _component_chart(sparsest: Sparsest) -> Chart:
         "steps of 0.02",
         "v(t)",
         tuple(
-            Curve(f"μ = {float(target):.2f}", [float(place) for place in places], v[:, j].tolist(), role="predicted")
-            for j, target in enumerate(mu)
+            Curve(f"μ = {mu:.2f}", steps, v[:, j].tolist(), role="predicted")
+            for j, mu in enumerate(solution.dynamics.rates.tolist())
         ),
-        (Mark("x", float(sparsest.time) / STEP, "sparsest"),),
+        (Mark("x", _sparsest_step(solution), "sparsest"),),
     )
+
+
+def _sparsest_step(solution: Solution) -> float:
+    return math.inf if solution.sparsest is None else solution.sparsest.time / STEP
 
 
 def _shown() -> list[int]:

@@ -16,7 +16,6 @@ from joma.claims.hierarchy.levels import (
     accuracy,
     curve_of,
     gain,
-    level_by_level,
     score_of,
 )
 from joma.claims.workspace import Profile, Workspace
@@ -25,10 +24,11 @@ from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import LatentTree, Law, Samples, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
-from joma.theory.labels import label_posterior
+from joma.theory.labels import ceiling_of
 from joma.train.decoder import seed_of
 from joma.train.hidden import pooled_hidden
 from joma.train.hierarchies import seeded_samples
+from joma.train.latents import level_by_level
 from joma.train.recipes import Recipe, hierarchy_recipe
 from joma.train.run import Run
 
@@ -213,8 +213,9 @@ def _look(subject: Subject, laws: Sequence[Law], pairs: Sequence[tuple[Run, Run]
         networks.append(_network(run, apart, samples, sizes.num_permutations))
     runs = [run for run, _ in pairs]
     entries = [np.array(entry) for entry in zip(*networks, strict=True)]
+    ceilings = [ceiling_of(law, seeded_samples(law, NUM_CEILING, seed_of(0, "ceiling"))) for law in laws]
     return Seen(
-        subject, runs, runs[0].snapshots(), *entries, [_ceiling(law) for law in laws if isinstance(law, LatentTree)]
+        subject, runs, runs[0].snapshots(), *entries, [ceiling.accuracy for ceiling in ceilings if ceiling is not None]
     )
 
 
@@ -252,13 +253,6 @@ def _scores(layers: Sequence[torch.Tensor], levels: Sequence[torch.Tensor]) -> l
     return [
         [score_of(entry.one_to_one) for entry in row] for row in alignment_matrix(layers, levels, num_permutations=1)
     ]
-
-
-def _ceiling(tree: LatentTree) -> float:
-    """The accuracy of the best guess there is, over as many samples as make its error small."""
-    samples = seeded_samples(tree, NUM_CEILING, seed_of(0, "ceiling"))
-    present = torch.zeros(NUM_CEILING, tree.vocabulary_size, dtype=torch.bool).scatter_(1, samples.tokens, True)
-    return float(label_posterior(tree, present[:, : tree.num_tokens]).amax(1).mean())
 
 
 def _findings(seen: Seen) -> list[Finding]:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch.nn.functional import one_hot
 
 from joma.arrays import REAL
 from joma.problem.classes import random_parameters
+from joma.problem.laws import token_presence
 from joma.problem.one_layer import OneLayer, activity, orthonormal_embeddings
-from joma.problem.tree import LatentTree, Samples
+from joma.problem.tree import LatentTree
 from joma.simulate.flow import Adaptive, flow
 from joma.threads import threads
 from joma.train.decoder import Decoder
@@ -120,16 +121,10 @@ def contexts(
     labels = torch.empty(0, dtype=torch.long)
     while not len(there) or int(there.sum(0).min()) < num:
         more = law.sample(3 * num, generator)
-        there, labels = torch.cat([there, presence(more, law)]), torch.cat([labels, more.labels])
+        there, labels = torch.cat([there, token_presence(law, more.tokens)]), torch.cat([labels, more.labels])
     chosen = torch.stack([there[:, query].nonzero().flatten()[:num] for query in range(law.num_tokens)])
     others = there[chosen] & ~torch.eye(law.num_tokens, dtype=torch.bool)[:, None]
     return others.to(REAL).unsqueeze(1), labels[chosen].unsqueeze(1)
-
-
-def presence(samples: Samples, law: LatentTree) -> Bool[torch.Tensor, "B M"]:
-    """Which tokens are in each sample."""
-    there = torch.zeros(len(samples.tokens), law.vocabulary_size, dtype=torch.bool)
-    return there.scatter_(1, samples.tokens, True)[:, : law.num_tokens]
 
 
 def rank_correlation(
@@ -164,11 +159,3 @@ def in_random_places(table: PairTable, seed: int) -> PairTable:
     """The prediction of the same tree with its leaves in other places."""
     order = np.random.default_rng(seed).permutation(len(table))
     return table[np.ix_(order, order)]
-
-
-def ancestor_heights(law: LatentTree) -> Int[np.ndarray, "M M"]:
-    """How many levels above the tokens the common ancestor of each two of them is."""
-    paths = [list(law.leaves)]
-    while any(paths[-1]):
-        paths.append([law.parents[node] for node in paths[-1]])
-    return sum((np.not_equal.outer(level, level).astype(int) for level in paths), np.zeros((law.num_tokens,) * 2, int))

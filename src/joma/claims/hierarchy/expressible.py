@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from joma.charts import Chart, Role
-from joma.claims.hierarchy.levels import accuracy, curve_of, level_by_level, score_of, untrained
+from joma.claims.hierarchy.levels import accuracy, curve_of, score_of
 from joma.claims.hierarchy.table1 import CORNER, NUM_SEEDS, SIZES, every_input, recipe
 from joma.claims.workspace import Workspace
 from joma.expressive.counts import count_small
@@ -17,6 +17,7 @@ from joma.expressive.weights import Needs, check_expressive, expressive_decoder,
 from joma.problem.combinatorial import Combinatorial
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.train.decoder import Decoder
+from joma.train.latents import level_by_level, untrained
 from joma.train.run import Run
 
 OTHER = 1000  # seeds of the other hierarchies, which no seed of the first ones reaches

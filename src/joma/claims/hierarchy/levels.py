@@ -1,4 +1,4 @@
-"""What the claims on learned hierarchies share: how well each layer of a network stands for its level of latents."""
+"""What the claims on learned hierarchies share: numbers of an alignment, over seeds."""
 
 from __future__ import annotations
 
@@ -7,41 +7,13 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
-from joma.measure.latents.alignment import Alignment, Matching, alignment
-from joma.train.decoder import Decoder
-from joma.train.hidden import pooled_hidden
+from joma.measure.latents.alignment import Matching
 from joma.train.run import Run
 
 Scores = Float[np.ndarray, "..."]
-
-
-def level_by_level(
-    decoder: Decoder,
-    tokens: Tensor,
-    presence: Sequence[Tensor],
-    *,
-    num_permutations: int = 1,
-    groups: Tensor | None = None,
-    first_layer: int = 0,
-) -> list[Alignment]:
-    """Alignment of the max-pooled hidden units of layer s + ``first_layer`` with the latents of level s.
-
-    Args:
-        decoder: has a layer for every level.
-        tokens: (B, L).
-        presence: of the latents of each level, the level just above the tokens first.
-        num_permutations, groups: as in ``joma.measure.latents.alignment``.
-        first_layer: where level 0 is looked for.
-    """
-    layers = pooled_hidden(decoder, tokens)[first_layer:]
-    return [
-        alignment(units, latents, num_permutations=num_permutations, groups=groups)
-        for units, latents in zip(layers, presence, strict=True)
-    ]
 
 
 def score_of(matching: Matching, which: Literal["mean", "chance", "corrected", "p_value"] = "mean") -> float:
@@ -69,11 +41,6 @@ def accuracy(run: Run) -> float:
     """The held-out share of labels told right after the last step."""
     last = run.recipe.num_steps
     return next(entry.value for entry in run.measurements() if entry.metric == "val_accuracy" and entry.step == last)
-
-
-def untrained(run: Run) -> Decoder:
-    """The network as it was before its first step."""
-    return Decoder(run.recipe.decoder, run.recipe.seed).eval()
 
 
 def curve_of(

@@ -14,14 +14,14 @@ from joma.claims.hierarchy.association import (
     NUM_MOMENTS,
     Movement,
     PairTable,
-    ancestor_heights,
     in_random_places,
     movement_in_flow,
     movement_of,
     rank_correlation,
 )
-from joma.claims.text.networks import Course
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
+from joma.problem.laws import common_heights
 from joma.problem.tree import LatentTree, balanced_tree, digest
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.hierarchy import label_marginals, token_cooccurrence
@@ -271,7 +271,7 @@ def _flow_chart(flows: dict[bool, list[Movement]], expected: Sequence[Prediction
 
 def _height_chart(decoders: Sequence[Movement], laws: Sequence[LatentTree], steps: list[int]) -> Chart:
     """How far logits have moved, by the height of the common ancestor."""
-    heights, curves = [ancestor_heights(law) for law in laws], []
+    heights, curves = [common_heights(law).numpy() for law in laws], []
     for height in range(1, int(heights[0].max()) + 1):
         means = []
         for seen, table in zip(decoders, heights, strict=True):

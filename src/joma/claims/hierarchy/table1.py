@@ -17,7 +17,6 @@ from joma.claims.hierarchy.levels import (
     accuracy,
     curve_of,
     score_of,
-    untrained,
 )
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.latents.alignment import Alignment, alignment, correlations
@@ -25,6 +24,7 @@ from joma.problem.combinatorial import Combinatorial, ambiguous_labels, random_h
 from joma.problem.tree import digest
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
 from joma.train.hidden import pooled_hidden
+from joma.train.latents import untrained
 from joma.train.recipes import Recipe, hierarchy_recipe
 from joma.train.run import Run
 

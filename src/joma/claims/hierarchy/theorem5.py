@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float
 
 from joma.charts import Chart, Curve
+from joma.claims.hierarchy.levels import curve_of
 from joma.claims.workspace import Profile, Workspace
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.simulate.cooccurrence import presence_in_draws
 from joma.theory.hierarchy import cooccurrence, token_cooccurrence
 
 
@@ -103,15 +105,10 @@ def simulated(tree: LatentTree, label_sign: int, num: int, generator: torch.Gene
         Shares among the samples that have leaf 0, one other leaf for each height.
     """
     partners = [2**height for height in range(len(tree.levels) - 1)]  # of leaf 0, with rising common ancestors
-    given, together = 0, np.zeros(len(partners))
-    for _ in range(0, num, BATCH):
-        size = min(BATCH, num)
-        tokens = tree.sample(size, generator, torch.full((size,), SIGNS.index(label_sign))).tokens
-        tokens = tokens[(tokens == 0).any(-1)]
-        given += len(tokens)
-        together += [float((tokens == partner).any(-1).sum()) for partner in partners]
-    share = together / given
-    return Shares(share, np.sqrt(share * (1 - share) / given))
+    there = presence_in_draws(tree, SIGNS.index(label_sign), num, generator, batch=BATCH)
+    given = there[there[:, 0]][:, partners].numpy()
+    share = given.mean(0)
+    return Shares(share, np.sqrt(share * (1 - share) / len(given)))
 
 
 def sum_product(tree: LatentTree, label_sign: int) -> Float[np.ndarray, " H"]:
@@ -158,7 +155,6 @@ def _chart(label_sign: int, seen: list[Draw]) -> Chart:
     for setting in SETTINGS:
         heights = tuple(map(float, range(setting.depth + 1)))
         shares = np.stack([draw[setting, label_sign].share for draw in seen])
-        lowest, mean, highest = shares.min(0).tolist(), shares.mean(0).tolist(), shares.max(0).tolist()
         curves += [
             Curve(
                 f"{setting}, formula",
@@ -167,7 +163,7 @@ def _chart(label_sign: int, seen: list[Draw]) -> Chart:
                 role="predicted",
                 group=str(setting),
             ),
-            Curve(f"{setting}, simulated", heights[1:], mean, lowest, highest, group=str(setting)),
+            curve_of(f"{setting}, simulated", heights[1:], shares, "measured", str(setting)),
         ]
     sign = "+1" if label_sign > 0 else "−1"
     return Chart(

@@ -10,8 +10,8 @@ import torch
 from joma.charts import Chart
 from joma.claims.series.subject import NUM_ORDERS, RANK, Subject, in_random_order, movements, smallest
 from joma.claims.series.subjects import subjects
-from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
+from joma.measure.curves.course import Course
 from joma.measure.models.families import projections
 from joma.measure.spectra.spectrum import stable_rank
 from joma.records import Agreement, Control, Criterion, Estimate

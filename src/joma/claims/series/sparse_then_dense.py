@@ -7,8 +7,8 @@ import numpy as np
 from joma.charts import Chart, Mark
 from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_random_order, movements, smallest
 from joma.claims.series.subjects import subjects
-from joma.claims.text.networks import Course
 from joma.claims.workspace import Workspace
+from joma.measure.curves.course import Course
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
 CRITERION = Criterion(

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from joma.claims.text.networks import Course, moved
+from joma.claims.text.networks import moved
+from joma.measure.curves.course import Course
 from joma.measure.scan.results import ScanStore, StepResult
 from joma.measure.scan.steps import Plan, is_current, measure_step
 from joma.metrics import choose_metrics

@@ -10,13 +10,14 @@ import torch
 
 from joma.arrays import REAL
 from joma.charts import Chart
-from joma.claims.text.networks import Course, Variant, course, frequencies_learned, probe_groups, study, trained
+from joma.claims.text.networks import Variant, frequencies_learned, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import rebounds
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.normalized import attention_entropy_over_time
-from joma.theory.normalized_linear import linear_attention_entropy_over_time
+from joma.theory.dynamics import paper_figure4, solve
+from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
 ABLATIONS = {
@@ -40,8 +41,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     names = ABLATIONS[workspace.profile]
     full_runs, *ablated_runs = trained(workspace, [Variant(), *(Variant(name) for name in names)])
     onset = frequencies_learned(workspace, full_runs)
-    full = course(full_runs, ENTROPY).between(onset)
-    ablated = {name: course(runs, ENTROPY).between(onset) for name, runs in zip(names, ablated_runs, strict=True)}
+    full = course_of(full_runs, ENTROPY).between(onset)
+    ablated = {name: course_of(runs, ENTROPY).between(onset) for name, runs in zip(names, ablated_runs, strict=True)}
     measured = _left(ablated["linear MLP"], full)
     return Agreement(
         CRITERION,
@@ -85,7 +86,7 @@ def _left(ablated: Course, full: Course) -> Estimate:
 def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
     """The deciding number with the full network in place of the ablated one, on the other half of the probes."""
     names = probe_groups(full_runs[0], ENTROPY, "sequences")
-    groups = [course(full_runs, ENTROPY, group=name).between(onset) for name in names]
+    groups = [course_of(full_runs, ENTROPY, group=name).between(onset) for name in names]
     halves = [replace(one, values=(one.values + two.values) / 2) for one, two in (groups[1::2], groups[::2])]
     return _left(*halves)
 
@@ -104,9 +105,8 @@ def _differences(name: str, ablated: Course, full: Course) -> tuple[Finding, ...
 
 def _theory_share() -> float:
     """The deciding number for the theory's own two curves: shows that the test can come out the other way."""
-    targets, times = torch.linspace(1, 4, 10, dtype=REAL), torch.logspace(-2, 3, 60, dtype=REAL)
-    nonlinear = attention_entropy_over_time(targets, times, v0=0.05, gain=1 / 3).numpy()
-    linear = linear_attention_entropy_over_time(targets, times, v0=0.05, gain=1 / 3).numpy()
+    times = torch.logspace(-2, 3, 60, dtype=REAL)
+    nonlinear, linear = (solve(paper_figure4(symbol), times).entropy.numpy() for symbol in ("μ", "Δ"))
     return rebounds(linear[None])[0].rise / rebounds(nonlinear[None])[0].rise
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.text.networks import Course, Variant, course, study, trained
+from joma.claims.text.networks import Variant, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Workspace
+from joma.measure.curves.course import Course
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.train.courses import course_of
 
 RANK = "stable_rank"
 NUM_ORDERS = 50
@@ -24,12 +26,14 @@ CRITERION = Criterion(
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, with and without the nonlinearity."""
     full_runs, linear_runs = trained(workspace, [Variant(), Variant("linear MLP")])
-    full, linear = course(full_runs, RANK), course(linear_runs, RANK)
+    full, linear = course_of(full_runs, RANK), course_of(linear_runs, RANK)
     start = full.values[:, 0].mean()
     measured = Estimate(_sizes(full), "")
     by_chance = np.array([_sizes(full.in_random_order(repetition)) for repetition in range(NUM_ORDERS)])
     findings = (*full.levels("full network"), *linear.levels("linear MLP"), _difference(full, linear))
-    sparsest = [course(full_runs, ENTROPY).steps[entry.bottom_idx] for entry in course(full_runs, ENTROPY).rebounds()]
+    sparsest = [
+        course_of(full_runs, ENTROPY).steps[entry.bottom_idx] for entry in course_of(full_runs, ENTROPY).rebounds()
+    ]
     return Agreement(
         CRITERION,
         measured,

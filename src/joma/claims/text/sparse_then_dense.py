@@ -5,22 +5,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark
 from joma.claims.text.networks import (
-    Course,
     Variant,
-    course,
     frequencies_learned,
     moved,
-    probe_groups,
     study,
     trained,
 )
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
-from joma.theory.normalized import attention_entropy_over_time
+from joma.theory.dynamics import paper_figure4, solve
+from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
 ENTROPY = "attention_entropy_nats"
@@ -43,8 +41,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     )
     layers = range(full[0].recipe.decoder.num_layers)
     onset = frequencies_learned(workspace, full)
-    entropy = course(full, ENTROPY, layers[-1]).between(onset)
-    found, on_shuffled = entropy.rebounds(), course(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
+    entropy = course_of(full, ENTROPY, layers[-1]).between(onset)
+    found, on_shuffled = entropy.rebounds(), course_of(shuffled, ENTROPY, layers[-1]).between(onset).rebounds()
     measured = Estimate.of((entry.size for entry in found), "nats")
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
@@ -53,7 +51,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "sequences")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
         *(
-            _first_dip(name, course(runs, ENTROPY, layers[-1]))
+            _first_dip(name, course_of(runs, ENTROPY, layers[-1]))
             for name, runs in (
                 ("real text", full),
                 ("shuffled words", shuffled),
@@ -83,7 +81,7 @@ def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
     """The deciding number, in every group of positions or of probe sequences by itself."""
     groups = probe_groups(runs[0], ENTROPY, kind)
     sizes = [
-        float(np.mean([entry.size for entry in course(runs, ENTROPY, layer, group).between(onset).rebounds()]))
+        float(np.mean([entry.size for entry in course_of(runs, ENTROPY, layer, group).between(onset).rebounds()]))
         for group in groups
     ]
     return Finding(
@@ -107,7 +105,7 @@ def _first_dip(name: str, entropy: Course) -> Finding:
 
 def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tuple[int, int]) -> tuple[Chart, ...]:
     layers = range(full[0].recipe.decoder.num_layers)
-    entropy = course(full, ENTROPY, layers[-1])
+    entropy = course_of(full, ENTROPY, layers[-1])
     onset, bottom = marks
     name = (lambda layer: f"real text, layer {layer}") if len(layers) > 1 else (lambda layer: "real text")
     return (
@@ -120,8 +118,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "mean attention entropy (nats)",
             (
-                *(course(full, ENTROPY, layer).curve(name(layer)) for layer in layers),
-                course(shuffled, ENTROPY, layers[-1]).curve("shuffled words", "control"),
+                *(course_of(full, ENTROPY, layer).curve(name(layer)) for layer in layers),
+                course_of(shuffled, ENTROPY, layers[-1]).curve("shuffled words", "control"),
                 _theory(entropy, bottom),
             ),
             (Mark("x", float(onset), "word frequencies learned"), Mark("x", float(bottom), "sparsest")),
@@ -133,7 +131,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "entropy / ln(visible keys)",
             tuple(
-                course(full, "attention_entropy_normalized", layers[-1], group).curve(_group_name(group))
+                course_of(full, "attention_entropy_normalized", layers[-1], group).curve(_group_name(group))
                 for group in probe_groups(full[0], "attention_entropy_normalized", "positions")
             ),
         ),
@@ -147,8 +145,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "mean attention entropy (nats)",
             (
                 entropy.between(0, EARLY_STEPS).curve("real text"),
-                course(shuffled, ENTROPY, layers[-1]).between(0, EARLY_STEPS).curve("shuffled words", "control"),
-                course(informed, ENTROPY, layers[-1]).curve("output bias at the word frequencies", "control"),
+                course_of(shuffled, ENTROPY, layers[-1]).between(0, EARLY_STEPS).curve("shuffled words", "control"),
+                course_of(informed, ENTROPY, layers[-1]).curve("output bias at the word frequencies", "control"),
             ),
         ),
         Chart(
@@ -158,8 +156,8 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
             "optimiser steps",
             "loss (nats per token)",
             (
-                course(full, "val_loss_nats", None).curve("real text"),
-                course(shuffled, "val_loss_nats", None).curve("shuffled words", "control"),
+                course_of(full, "val_loss_nats", None).curve("real text"),
+                course_of(shuffled, "val_loss_nats", None).curve("shuffled words", "control"),
             ),
         ),
     )
@@ -168,8 +166,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
 def _theory(entropy: Course, bottom: int) -> Curve:
     """Figure 4's exact curve with its time stretched so that it is sparsest at ``bottom``, scaled to the same start."""
     times = np.geomspace(1e-3, 3e3, 2000)
-    targets = torch.linspace(1, 4, 10, dtype=REAL)
-    predicted = attention_entropy_over_time(targets, torch.from_numpy(times), v0=0.05, gain=1 / 3).numpy()
+    predicted = solve(paper_figure4(), torch.from_numpy(times)).entropy.numpy()
     steps = np.asarray(entropy.steps[1:], dtype=float)
     at = np.interp(steps * times[predicted.argmin()] / bottom, times, predicted)
     scaled = at * entropy.values[:, 0].mean() / predicted[0]

@@ -28,10 +28,9 @@ def run(options: Any) -> int:
     """Compare, print, write, return the exit status."""
     folder = folder_of(options.out)
 
-    from functools import partial
-
     from joma.cli.progress import shown
-    from joma.report.alignment import aligned, alignment_record, alignment_tables, found_picture
+    from joma.report.alignment import alignment_record, alignment_tables, found_picture
+    from joma.train.latents import aligned
     from joma.train.run import load_run
 
     trained = load_run(Path(options.run))
@@ -42,13 +41,11 @@ def run(options: Any) -> int:
             remedy="train one with `joma tree train`",
         )
     with shown() as progress:
-        found = aligned(
-            trained, options.step, options.samples, options.seed, options.permutations, partial(progress, "alignment")
-        )
+        found = aligned(trained, options.step, options.samples, options.seed, options.permutations, progress)
     record = alignment_record(found)
     if folder is not None:
         from joma.files import write_json
-        from joma.report.tree import write_found
+        from joma.report.drawing.hierarchies import write_found
 
         write_json(folder / "alignment.json", record)
         write_found(found_picture(found), folder / "alignment")

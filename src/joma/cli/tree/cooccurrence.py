@@ -12,8 +12,8 @@ from joma.cli.tree.output import folder_of, print_json
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
-    from joma.problem.combinatorial import Combinatorial
-    from joma.problem.tree import LatentTree, Law
+    from joma.problem.laws import Hierarchy
+    from joma.problem.tree import Law
 
 MOST_LABELS = 4
 """Up to how many labels each has rows of its own; with more there is only the average, unless one is asked for."""
@@ -40,20 +40,19 @@ def run(options: Any) -> int:
     law = _hierarchy(options)
     labels = _labels(law, options.label)
 
-    from functools import partial
-
     from joma.cli.progress import shown
-    from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table, together
+    from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table
+    from joma.simulate.cooccurrence import cooccurrences
 
     with shown() as progress:
-        found = together(law, labels, options.samples, options.seed, partial(progress, "samples"))
+        found = cooccurrences(law, labels, options.samples, options.seed, progress)
     record = cooccurrence_record(law, found, options.samples, options.seed)
     if folder is not None:
         from joma.files import write_json
-        from joma.report.figures import write_figure
+        from joma.report.drawing.figures import write_figures
 
         write_json(folder / "cooccurrence.json", record)
-        write_figure(cooccurrence_chart(law, found), folder)
+        write_figures([cooccurrence_chart(law, found)], folder)
     if options.json:
         print_json(record)
         return 0
@@ -64,8 +63,8 @@ def run(options: Any) -> int:
     return 0
 
 
-def _hierarchy(options: Any) -> LatentTree | Combinatorial:
-    from joma.report.rows import hierarchy_of
+def _hierarchy(options: Any) -> Hierarchy:
+    from joma.problem.laws import hierarchy_of
 
     law = law_of(options)
     hierarchy = hierarchy_of(law)

@@ -83,9 +83,9 @@ def _drawn(law: Law, options: Any) -> Samples:
 def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
     from joma.cli.progress import shown
     from joma.files import replacing
-    from joma.report.rows import rows_of
+    from joma.report.drawing.hierarchies import write_present
+    from joma.report.drawing.rows import rows_of
     from joma.report.samples import present_rows
-    from joma.report.tree import write_present
     from joma.train.hierarchies import as_dataset, save_law
 
     save_law(law, folder / "law.json")

@@ -48,20 +48,23 @@ def run(options: Any) -> int:
     recipe = _recipe(law, options)
     finished = _train(recipe, law, folder)
 
-    from joma.report.figures import write_stack
-    from joma.report.learning import ceiling_of, learning_charts, learning_record, learning_table
+    from joma.report.drawing.figures import write_stack
+    from joma.report.learning import learning_charts, learning_record, learning_table
+    from joma.theory.labels import ceiling_of
+    from joma.train.courses import LEARNING, course_of
 
-    ceiling = ceiling_of(law)
+    courses = {metric: course_of([finished], metric, None) for metric in LEARNING}
+    found = (finished, courses, ceiling_of(law))
     for ending in (".svg", ".png"):
-        write_stack(learning_charts(finished, ceiling), folder / f"learning{ending}")
+        write_stack(learning_charts(*found), folder / f"learning{ending}")
     if options.json:
-        print_json(learning_record(finished, ceiling))
+        print_json(learning_record(*found))
         return 0
 
     from rich.console import Console
 
     console = Console()
-    console.print(learning_table(finished, ceiling))
+    console.print(learning_table(*found))
     console.print(f"Next: joma tree align {folder}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

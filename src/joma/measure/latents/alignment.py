@@ -15,6 +15,7 @@ L positions; n latents, G groups of samples that share an input, R arrangements 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from torch import Tensor
 from joma.arrays import REAL, on_one_device
 from joma.errors import InvalidArgument
 from joma.measure.latents.matching import Columns, Scores, Study, prepared, random_half, scored, standardised
+from joma.progress import Progress, silent
 
 _TIE = 1e-9  # shuffles that give the found arrangement back must count as reaching it, whatever the last digits
 _BLOCK = 2**21  # correlations held at a time (16 MB): batched products without a memory that grows with shuffles
@@ -46,6 +48,13 @@ class Match:
     units: tuple[int, ...] = ()
     chance: float | None = None
     reason: str = ""
+
+    @property
+    def corrected(self) -> float | None:
+        """(score − chance) / (1 − chance): 0 is luck, 1 is perfect; ``None`` where there is none."""
+        if self.score is None or self.chance is None or self.chance >= 1:
+            return None
+        return (self.score - self.chance) / (1 - self.chance)
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,7 @@ def alignment_matrix(
     num_permutations: int = 200,
     seed: int = 0,
     groups: Int[Tensor, " N"] | None = None,
+    progress: Progress = silent,
 ) -> list[list[Alignment]]:
     """Alignment of every layer with every level of latents, with the same halves and shuffles throughout.
 
@@ -215,6 +225,7 @@ def alignment_matrix(
         layers: per layer (N, K_s) activations.
         levels: per level (N, n_t) latents.
         num_permutations, seed, groups: as in ``alignment``.
+        progress: called with the number of pairs of a layer and a level.
 
     Returns:
         A row per layer, in it an alignment per level.
@@ -228,10 +239,11 @@ def alignment_matrix(
                 received="empty",
                 remedy="pass one tensor of shape (samples, ...) for each",
             )
-    return [
-        [alignment(units, latents, num_permutations=num_permutations, seed=seed, groups=groups) for latents in levels]
-        for units in layers
-    ]
+    found = []
+    for place, (units, latents) in enumerate(itertools.product(layers, levels)):
+        progress("alignment", place, len(layers) * len(levels))
+        found.append(alignment(units, latents, num_permutations=num_permutations, seed=seed, groups=groups))
+    return [found[first : first + len(levels)] for first in range(0, len(found), len(levels))]
 
 
 def _matching(found: Scores, shuffled: Float[Tensor, "n R"], reasons: list[str]) -> Matching:

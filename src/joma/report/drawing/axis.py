@@ -1,0 +1,36 @@
+"""The line on which a claim's measured value, its controls and its threshold lie."""
+
+from __future__ import annotations
+
+import math
+
+from joma.records import Agreement
+
+
+class Axis:
+    """An axis from 0 to 100 %, logarithmic where the values are far apart.
+
+    Args:
+        agreement: whose values and intervals fit on it.
+    """
+
+    def __init__(self, agreement: Agreement) -> None:
+        estimates = [agreement.measured, *(control.estimate for control in agreement.controls)]
+        criterion = agreement.criterion
+        values = [value for estimate in estimates for value in estimate.values] + [criterion.threshold]
+        self._logarithmic = min(values) > 0 and max(values) > 50 * min(values)
+        ends = [end for estimate in estimates for end in estimate.interval if end > 0 or not self._logarithmic]
+        low, high = self._warped(min(values + ends)), self._warped(max(values + ends))
+        room = 0.08 * (high - low) or 1.0
+        self._low, self._high = low - room, high + room
+        self.threshold = self.at(criterion.threshold)
+        self.counting = (0.0, self.threshold) if criterion.relation == "<=" else (self.threshold, 100.0)
+
+    def at(self, value: float) -> float:
+        """Where a value lies, in percent."""
+        if self._logarithmic and value <= 0:  # an interval may reach below zero where no value does
+            return 0.0
+        return min(100.0, max(0.0, 100 * (self._warped(value) - self._low) / (self._high - self._low)))
+
+    def _warped(self, value: float) -> float:
+        return math.log10(value) if self._logarithmic else value

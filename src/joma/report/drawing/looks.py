@@ -1,0 +1,275 @@
+"""One look for every picture: colours, strokes, axis ranges and the places of texts, for both renderers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from joma.charts import Chart, Curve, Mark, Role, Scale
+
+LIGHT: Mapping[str, str] = MappingProxyType(
+    {
+        "series-1": "#1247de",
+        "series-2": "#af3601",
+        "series-3": "#0d9eb1",
+        "series-4": "#74417b",
+        "series-5": "#e0710a",
+        "series-6": "#342c2f",
+        "predicted": "#15181d",
+        "context": "#8a919c",
+        "paper": "#ffffff",
+        "ink": "#15181d",
+        "quiet": "#565e6b",
+        "grid": "#e6e8ec",
+        "edge": "#c3c8d0",
+    }
+)
+"""Colours by name on white; the series were searched for the largest smallest difference under the three
+colour-vision deficiencies (test_looks measures it), at a contrast of at least 3 with the paper."""
+
+DARK: Mapping[str, str] = MappingProxyType(
+    {
+        "series-1": "#4e87ee",
+        "series-2": "#fc610c",
+        "series-3": "#47ebb8",
+        "series-4": "#c5889a",
+        "series-5": "#f1c313",
+        "series-6": "#b2b0fd",
+        "predicted": "#eceff4",
+        "context": "#747d8a",
+        "paper": "#14171c",
+        "ink": "#eceff4",
+        "quiet": "#a4adba",
+        "grid": "#262b33",
+        "edge": "#414955",
+    }
+)
+"""The same names on a dark page."""
+
+SHADES = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
+"""The one scale of values, evenly from the lowest to the highest: each step is darker, so that it survives grey
+printing and colour-vision deficiencies."""
+
+NUM_SERIES = sum(name.startswith("series-") for name in LIGHT)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """How a role's line is drawn: its width in CSS pixels and lengths of dash and gap in widths (none: solid)."""
+
+    width: float
+    dashes: tuple[float, ...] = ()
+
+
+STROKES: Mapping[Role, Stroke] = MappingProxyType(
+    {
+        "measured": Stroke(2.0),
+        "predicted": Stroke(1.8, (4.5, 2.5)),
+        "control": Stroke(1.8, (1.2, 1.8)),
+        "context": Stroke(1.2),
+    }
+)
+BAND_OPACITY = 0.16
+
+MARK_COLUMNS = 44
+"""How many characters of a mark's size fit side by side above a plot on a phone."""
+
+
+def group_colours(charts: Iterable[Chart]) -> dict[str, str]:
+    """Colour names by group, the same in all charts that stand together."""
+    groups = dict.fromkeys(curve.group for chart in charts for curve in chart.curves if _is_grouped(curve))
+    return {group: _series(index) for index, group in enumerate(groups)}
+
+
+def curve_colours(chart: Chart, groups: Mapping[str, str]) -> tuple[str, ...]:
+    """Colour names of a chart's curves, in their order.
+
+    A curve has its group's colour; without a group, the first colour that no group has in this chart. A prediction
+    without a group is drawn in ink, and what only gives context in grey.
+
+    Args:
+        chart: whose curves are coloured.
+        groups: from ``group_colours``, of all charts that stand together.
+    """
+    taken = {groups[curve.group] for curve in chart.curves if _is_grouped(curve)}
+    free = [_series(index) for index in range(NUM_SERIES) if _series(index) not in taken] or [_series(0)]
+    colours, num_single = [], 0
+    for curve in chart.curves:
+        if _is_grouped(curve):
+            colours.append(groups[curve.group])
+        elif curve.role in ("context", "predicted"):
+            colours.append(curve.role)
+        else:
+            colours.append(free[num_single % len(free)])
+            num_single += 1
+    return tuple(colours)
+
+
+def _is_grouped(curve: Curve) -> bool:
+    return bool(curve.group) and curve.role != "context"
+
+
+def _series(index: int) -> str:
+    return f"series-{index % NUM_SERIES + 1}"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart as it can be drawn, with the ranges of its axes.
+
+    Args:
+        chart: without what a logarithmic axis cannot show.
+        num_omitted: how many points and marks that took away; never hidden from the reader.
+        x_range, y_range: what the axes span, in the units of the data.
+    """
+
+    chart: Chart
+    num_omitted: int
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    @property
+    def omission(self) -> str:
+        """A sentence for the reader, empty where everything is shown."""
+        if not self.num_omitted:
+            return ""
+        what = "1 point or mark" if self.num_omitted == 1 else f"{self.num_omitted} points or marks"
+        return f"Not shown: {what} at or below zero, which a logarithmic axis has no place for."
+
+
+def drawing(chart: Chart) -> Drawing:
+    """What of ``chart`` can be drawn, and on which ranges."""
+    logarithmic = {"x": chart.x_scale == "log", "y": chart.y_scale == "log"}
+    marks = tuple(mark for mark in chart.marks if mark.at > 0 or not logarithmic[mark.axis])
+    curves = tuple(_positive_part(curve, logarithmic["x"], logarithmic["y"]) for curve in chart.curves)
+    kept = replace(chart, curves=curves, marks=marks)
+    num_omitted = _num_items(chart) - _num_items(kept)
+    heights = [value for curve in curves for edge in (curve.y, curve.low, curve.high) for value in edge or ()]
+    return Drawing(
+        kept,
+        num_omitted,
+        axis_range([x for curve in curves for x in curve.x] + _places(marks, "x"), chart.x_scale, 0.02),
+        axis_range(heights + _places(marks, "y"), chart.y_scale, 0.06),
+    )
+
+
+def axis_range(values: Sequence[float], scale: Scale, margin: float) -> tuple[float, float]:
+    """Ends of an axis that shows ``values`` with a share ``margin`` of its length free on either side."""
+    if not values:
+        return (0.1, 1.0) if scale == "log" else (0.0, 1.0)
+    low, high = (math.log10(end) if scale == "log" else end for end in (min(values), max(values)))
+    room = margin * (high - low)
+    if not high - low > 1e-12 * max(abs(low), abs(high)):  # one value only: nothing to zoom into
+        room = 0.5 if scale == "log" else (0.1 * abs(high) or 1.0)
+    low, high = low - room, high + room
+    return (10.0**low, 10.0**high) if scale == "log" else (low, high)
+
+
+def fraction(at: float, span: tuple[float, float], scale: Scale) -> float:
+    """Where ``at`` lies between the ends of an axis, from 0 to 1."""
+    low, high, place = (math.log10(value) if scale == "log" else value for value in (*span, at))
+    return (place - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The text of an upright mark: which row above the plot it stands in, and on which side of its line."""
+
+    mark: Mark
+    text: str
+    row: int
+    leans_left: bool
+
+
+def flags(drawn: Drawing) -> tuple[Flag, ...]:
+    """Rows for the texts of all upright marks.
+
+    No text meets another. Nor does one cross another's line, unless both reach over each other's lines, where no
+    rows could help; texts are drawn on paper for that case.
+    """
+    upright = [mark for mark in drawn.chart.marks if mark.axis == "x"]
+    places = {mark: fraction(mark.at, drawn.x_range, drawn.chart.x_scale) for mark in upright}
+    placed: list[_Place] = []
+    for mark in sorted(places, key=lambda mark: abs(places[mark] - 0.5)):
+        text = shortened(mark.text, MARK_COLUMNS - 4)
+        stem, left = places[mark] * MARK_COLUMNS, places[mark] > 0.5
+        start, end = (stem - len(text) - 1, stem) if left else (stem, stem + len(text) + 1)
+        rows = [_Place(Flag(mark, text, row, left), stem, start, end) for row in range(len(placed) + 1)]
+        free = [place for place in rows if not any(place.overlaps(other) for other in placed)]
+        clear = [place for place in free if not any(place.crosses(other) for other in placed)]
+        placed.append((clear or free)[0])
+    return tuple(place.flag for place in placed)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A flag with its line and the ends of its text, in characters."""
+
+    flag: Flag
+    stem: float
+    start: float
+    end: float
+
+    def overlaps(self, other: _Place) -> bool:
+        return self.flag.row == other.flag.row and self.start < other.end and other.start < self.end
+
+    def crosses(self, other: _Place) -> bool:
+        upper, lower = (self, other) if self.flag.row > other.flag.row else (other, self)
+        return lower.flag.row < upper.flag.row and lower.start < upper.stem < lower.end
+
+
+class Level(NamedTuple):
+    """The text of a level mark: at which end of its line it stands, and whether below it."""
+
+    mark: Mark
+    at_right: bool
+    is_below: bool
+
+
+def levels(drawn: Drawing) -> list[Level]:
+    """All level marks from the lowest to the highest, their texts at the left and at the right in turn."""
+    marks = sorted((mark for mark in drawn.chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
+    high = [fraction(mark.at, drawn.y_range, drawn.chart.y_scale) > 0.9 for mark in marks]
+    return [Level(mark, place % 2 == 1, is_high) for place, (mark, is_high) in enumerate(zip(marks, high, strict=True))]
+
+
+def num_rows(drawn: Drawing) -> int:
+    """How many rows of texts stand above the plot."""
+    return 1 + max((flag.row for flag in flags(drawn)), default=-1)
+
+
+def spread(num: int, most: int) -> list[int]:
+    """At most so many of the places from 0 to ``num`` − 1, evenly spread, the first and the last among them."""
+    return sorted({round(place * (num - 1) / max(1, min(num, most) - 1)) for place in range(min(num, most))})
+
+
+def shortened(text: str, length: int) -> str:
+    """``text`` cut to ``length`` characters, with an ellipsis where something is missing."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def _positive_part(curve: Curve, log_x: bool, log_y: bool) -> Curve:
+    kept = [
+        index
+        for index, (x, y) in enumerate(zip(curve.x, curve.y, strict=True))
+        if (x > 0 or not log_x) and (y > 0 or not log_y)
+    ]
+    x, y = [float(curve.x[index]) for index in kept], [float(curve.y[index]) for index in kept]
+    if curve.low is None or curve.high is None:
+        return replace(curve, x=x, y=y)
+    low, high = [float(curve.low[index]) for index in kept], [float(curve.high[index]) for index in kept]
+    if log_y:  # a band that reaches below zero is cut at the lowest height of its own curve
+        floor = min((value for value in [*low, *y] if value > 0), default=1.0)
+        low, high = [max(value, floor) for value in low], [max(value, floor) for value in high]
+    return replace(curve, x=x, y=y, low=low, high=high)
+
+
+def _num_items(chart: Chart) -> int:
+    return len(chart.marks) + sum(len(curve.x) for curve in chart.curves)
+
+
+def _places(marks: Iterable[Mark], axis: str) -> list[float]:
+    return [mark.at for mark in marks if mark.axis == axis]

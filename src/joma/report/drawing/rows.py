@@ -1,0 +1,111 @@
+"""A hierarchy laid out in rows, tokens at the bottom, with as few crossing lines as some sweeps can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from joma.problem.combinatorial import Combinatorial
+from joma.problem.laws import edges_of, hierarchy_of
+from joma.problem.tree import LatentTree, Law
+
+_NUM_SWEEPS = 30
+
+Edges = Int[np.ndarray, "E 2"]
+"""Lines from a row to the next one up: (node below, node above)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Where every node stands.
+
+    Args:
+        places: for each row, the tokens' first, the places of its nodes between 0 and 1; NaN for tokens that no
+            latent shows.
+        edges: for each row but the top one, the lines to the row above.
+    """
+
+    places: tuple[Float[np.ndarray, " n"], ...]
+    edges: tuple[Edges, ...]
+
+    @property
+    def num_hidden(self) -> int:
+        """How many tokens no latent shows."""
+        return int(np.isnan(self.places[0]).sum())
+
+
+def rows_of(law: Law) -> Rows:
+    """Lay a law out: labels on top (one node for the label of a latent tree), then levels, tokens at the bottom."""
+    hierarchy = hierarchy_of(law)
+    return _tree_rows(hierarchy) if isinstance(hierarchy, LatentTree) else _layered_rows(hierarchy)
+
+
+def num_crossings(rows: Rows) -> int:
+    """Count how often two lines cross."""
+    between = zip(rows.places[:-1], rows.places[1:], rows.edges, strict=True)
+    return sum(_crossings(low[pairs[:, 0]], high[pairs[:, 1]]) for low, high, pairs in between)
+
+
+def _tree_rows(tree: LatentTree) -> Rows:
+    """Leaves evenly spaced in the order in which one meets them, every parent above the middle of its children."""
+    children: dict[int, list[int]] = {}
+    for node, parent in enumerate(tree.parents[1:], start=1):
+        children.setdefault(parent, []).append(node)
+    place: dict[int, float] = {}
+    met = 0
+    stack = [(0, False)]
+    while stack:
+        node, is_done = stack.pop()
+        below = children.get(node, [])
+        if is_done:
+            place[node] = (place[below[0]] + place[below[-1]]) / 2
+        elif below:
+            stack += [(node, True), *((child, False) for child in reversed(below))]
+        else:
+            place[node] = (met + 0.5) / tree.num_tokens
+            met += 1
+    places = tuple(np.array([place[node] for node in level]) for level in reversed(tree.levels))
+    return Rows(places, tuple(pairs.numpy() for pairs in edges_of(tree)))
+
+
+def _layered_rows(law: Combinatorial) -> Rows:
+    """Every row evenly spaced, in the best order that sweeps up and down find (nodes go to their neighbours' mean)."""
+    edges = [pairs.numpy() for pairs in edges_of(law)]
+    shown = sorted(set(edges[0][:, 0].tolist()))
+    orders = [shown, *(list(range(len(level))) for level in law.members)]
+    sizes = (law.num_tokens, *map(len, law.members))
+    best = _evenly_spaced(orders, sizes, edges)
+    for sweep in range(_NUM_SWEEPS):
+        upwards = sweep % 2 == 0
+        for row in range(1, len(orders)) if upwards else range(len(orders) - 2, -1, -1):
+            beside = row - 1 if upwards else row + 1
+            pairs = edges[min(row, beside)][:, [1, 0] if upwards else [0, 1]]
+            orders[row] = _by_mean(orders[row], orders[beside], pairs)
+        best = min(best, _evenly_spaced(orders, sizes, edges), key=num_crossings)
+    return best
+
+
+def _evenly_spaced(orders: Sequence[Sequence[int]], sizes: Sequence[int], edges: Sequence[Edges]) -> Rows:
+    places = []
+    for order, size in zip(orders, sizes, strict=True):
+        at = np.full(size, np.nan)
+        at[list(order)] = (np.arange(len(order)) + 0.5) / len(order)
+        places.append(at)
+    return Rows(tuple(places), tuple(edges))
+
+
+def _by_mean(order: Sequence[int], beside: Sequence[int], pairs: Edges) -> list[int]:
+    """A row ordered by where its neighbours in another row stand; who has none there stays where he is."""
+    rank = {node: idx / len(beside) for idx, node in enumerate(beside)}
+    own = {node: idx / len(order) for idx, node in enumerate(order)}
+    met: dict[int, list[float]] = {node: [] for node in order}
+    for node, other in pairs.tolist():
+        met[node].append(rank[other])
+    return sorted(order, key=lambda node: sum(met[node]) / len(met[node]) if met[node] else own[node])
+
+
+def _crossings(low: Float[np.ndarray, " E"], high: Float[np.ndarray, " E"]) -> int:
+    return int(((low[:, None] < low) & (high[:, None] > high)).sum())

@@ -1,0 +1,1 @@
+"""HTML pages that work without a network, and the folders in which they stand."""

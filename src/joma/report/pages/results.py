@@ -1,0 +1,88 @@
+"""Everything ``joma reproduce`` leaves behind: ``claims.json``, ``metrics.parquet``, figures, ``report.html``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from joma.claims.evaluation import Outcome, measurements
+from joma.claims.workspace import Workspace
+from joma.files import write_json
+from joma.provenance import versions
+from joma.report.drawing.figures import write_figures
+from joma.report.pages.claims import Context, write_page
+from joma.tidy import frame_of, write_frame
+
+_QUICK_NOTE = (
+    "Profile quick: fewer words, fewer steps and a larger learning rate than the paper's, so that every claim with its "
+    "seeds and controls takes minutes. Each claim says its own sizes; --profile full has the paper's."
+)
+
+
+def write_results(outcomes: Sequence[Outcome], workspace: Workspace, options: str) -> dict[str, Any]:
+    """Write all results into the workspace's folder, each file whole or not at all.
+
+    Args:
+        outcomes: what became of the claims, in the order they are shown.
+        workspace: its folder is where everything goes.
+        options: of the command line, as they have to be typed to run a claim again.
+
+    Returns:
+        what ``claims.json`` holds.
+    """
+    context = Context(
+        title="joma: theory held against the evidence",
+        profile=workspace.profile.value,
+        text=workspace.tokens().description if any(outcome.claim.needs_text for outcome in outcomes) else "",
+        seeds=str(workspace.num_seeds) if workspace.num_seeds else "each claim's own number",
+        created=datetime.now(UTC),
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        versions=versions(),
+        options=options,
+        notes=(_QUICK_NOTE,) if workspace.profile == "quick" else (),
+    )
+    record = _record(outcomes, context)
+    write_json(workspace.folder / "claims.json", record)
+    write_frame(frame_of(measurements(workspace.folder)), workspace.folder / "metrics.parquet")
+    write_page(outcomes, context, workspace.folder / "report.html")
+    for outcome in outcomes:
+        if outcome.agreement:
+            write_figures(outcome.agreement.charts, workspace.folder / "figures" / outcome.claim.id)
+    return record
+
+
+def _record(outcomes: Sequence[Outcome], context: Context) -> dict[str, Any]:
+    return {
+        "profile": context.profile,
+        "text": context.text,
+        "seeds": context.seeds,
+        "created": context.created.isoformat(timespec="seconds"),
+        "seconds": round(context.seconds, 1),
+        "versions": dict(context.versions),
+        "claims": [_claim(outcome, context) for outcome in outcomes],
+    }
+
+
+def _claim(outcome: Outcome, context: Context) -> dict[str, Any]:
+    """One claim for machines: the evidence without the charts' points and the rows of the metrics table."""
+    claim, reference = outcome.claim, outcome.claim.reference
+    evidence = outcome.agreement.to_json() if outcome.agreement else {"verdict": None}
+    return {
+        "id": claim.id,
+        "statement": reference.statement,
+        "source": reference.source,
+        "assumptions": list(reference.assumptions),
+        "formula": reference.formula,
+        "test": claim.test,
+        "control": claim.control,
+        "origin": claim.origin,
+        **{name: part for name, part in evidence.items() if name != "charts"},
+        "figures": [f"figures/{claim.id}/{chart.id}" for chart in outcome.agreement.charts]
+        if outcome.agreement
+        else [],
+        "error": outcome.error or None,
+        "skipped": outcome.skipped or None,
+        "seconds": round(outcome.seconds, 3),
+        "command": context.command(claim.id),
+    }

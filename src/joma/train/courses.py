@@ -1,0 +1,39 @@
+"""The metrics of trained networks over their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from joma.measure.curves.course import Course
+from joma.train.run import Run
+
+LEARNING = ("val_accuracy", "val_loss_nats", "train_loss_nats")
+"""What is measured of a network that learns a law's labels."""
+
+
+def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0, group: str | None = None) -> Course:
+    """Read one metric of several runs, averaged over heads.
+
+    Args:
+        runs: the repetitions, probed at the same steps.
+        metric: its name in the metrics table.
+        layer: which layer; ``None`` for a metric of the whole network.
+        group: which part of the probe; ``None`` for all of it.
+    """
+    rows: list[dict[int, list[float]]] = []
+    for run in runs:
+        by_step: dict[int, list[float]] = {}
+        for entry in run.measurements():
+            if (entry.metric, entry.layer, entry.group) == (metric, layer, group):
+                by_step.setdefault(entry.step, []).append(entry.value)
+        rows.append(by_step)
+    steps = tuple(sorted(rows[0]))
+    return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
+
+
+def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
+    """The groups of ``positions`` or ``sequences`` that a metric is kept for, the lowest first."""
+    groups = {entry.group for entry in run.measurements() if entry.metric == metric and entry.group is not None}
+    return sorted((group for group in groups if group.startswith(kind)), key=lambda group: int(group.split("_")[1]))

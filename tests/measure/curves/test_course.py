@@ -1,0 +1,40 @@
+"""A course is cut, shuffled and drawn as its values say."""
+
+import numpy as np
+import pytest
+
+from joma.measure.curves.course import Course
+from joma.records import Estimate
+
+WHOLE = Course((0, 10, 20, 30), np.arange(8.0).reshape(2, 4) ** 2)
+
+
+def test_between_keeps_the_steps_from_first_to_last():
+    assert WHOLE.between(10, 20).steps == (10, 20)
+    np.testing.assert_array_equal(WHOLE.between(10, 20).values, [[1, 4], [25, 36]])
+    np.testing.assert_array_equal(WHOLE.between(20).values, [[4, 9], [36, 49]])
+
+
+def test_a_random_order_keeps_each_rows_values():
+    mixed = WHOLE.in_random_order(3)
+    assert sorted(mixed.values[0]) == [0, 1, 4, 9]
+    assert mixed.steps == WHOLE.steps
+    np.testing.assert_array_equal(mixed.values, WHOLE.in_random_order(3).values)
+
+
+@pytest.mark.parametrize("band", ["deviation", "interval"])
+def test_the_curve_is_the_mean_with_the_band_asked_for(band):
+    curve = WHOLE.curve("name", "control", band=band)
+    assert (curve.label, curve.role, curve.group) == ("name", "control", "name")
+    assert list(curve.y) == WHOLE.mean.tolist()
+    for low, mean, high, values in zip(curve.low, curve.y, curve.high, WHOLE.values.T.tolist(), strict=True):
+        estimate = Estimate(tuple(values))
+        expected = estimate.interval if band == "interval" else (mean - estimate.standard_deviation, None)
+        assert low == pytest.approx(expected[0])
+        assert high - mean == pytest.approx(mean - low)
+
+
+def test_one_repetition_has_no_band():
+    curve = Course(WHOLE.steps, WHOLE.values[:1]).curve("name", group="")
+    assert curve.low is curve.high is None
+    assert curve.group == ""

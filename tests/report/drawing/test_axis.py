@@ -1,0 +1,37 @@
+"""Where values lie beside a threshold, and which side of it counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from joma.records import Agreement, Control, Criterion, Estimate
+from joma.report.drawing.axis import Axis
+
+
+def agreement(measured, control, relation="<=", threshold=2.0) -> Agreement:
+    criterion = Criterion("quantity", relation, threshold, "reason")
+    return Agreement(criterion, Estimate(measured), (Control("control", Estimate(control)),), "")
+
+
+def test_all_values_and_the_threshold_lie_within_in_their_order():
+    axis = Axis(agreement((1.0, 1.5), (4.0,)))
+    places = [axis.at(value) for value in (1.0, 1.5, 2.0, 4.0)]
+    assert places == sorted(places)
+    assert 0 < places[0] < axis.threshold == places[2] < places[3] < 100
+
+
+def test_values_far_apart_lie_on_a_logarithmic_axis():
+    axis = Axis(agreement((1e-6,), (1.0,), threshold=1e-3))
+    assert axis.threshold == pytest.approx((axis.at(1e-6) + axis.at(1.0)) / 2)
+    assert axis.at(-1.0) == 0.0  # an end of an interval that a logarithm does not have
+
+
+@pytest.mark.parametrize("relation", ["<=", ">="])
+def test_the_side_that_counts_begins_at_the_threshold(relation):
+    axis = Axis(agreement((1.0, 1.5), (4.0,), relation))
+    assert axis.counting == ((0.0, axis.threshold) if relation == "<=" else (axis.threshold, 100.0))
+
+
+def test_one_value_at_its_threshold_lies_in_the_middle():
+    alone = replace(agreement((2.0,), (2.0,)), controls=())
+    assert Axis(alone).at(2.0) == pytest.approx(50.0)

@@ -1,0 +1,86 @@
+"""Numbers as people read them."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from joma.records import Criterion, Estimate
+from joma.report.drawing.words import (
+    format_criterion,
+    format_estimate,
+    format_interval,
+    format_number,
+    format_seconds,
+    verdict_text,
+)
+from tolerances import TOLERANCES
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "text"),
+    [
+        ((1.5, 1.6, 1.55), "nats", "1.550 ± 0.050 nats"),
+        ((0.43, 0.47, 0.51), "", "0.470 ± 0.040"),
+        ((3e-13, 5e-13), "", "(4.0 ± 1.4)·10⁻¹³"),
+        ((0.04, -0.06, 0.02), "", "0.000 ± 0.053"),
+        ((-1.25, -1.25), "", "−1.250 ± 0"),
+        ((0.0, 0.0), "", "0 ± 0"),
+        ((1.54,), "nats", "1.54 nats"),
+        ((1500.0, 1700.0), "", "1600 ± 141"),
+        ((2.5e9,), "", "2.5·10⁹"),
+    ],
+)
+def test_an_estimate_is_rounded_where_its_spread_begins(values, unit, text):
+    assert format_estimate(Estimate(values, unit)) == text
+
+
+def read(text: str) -> float:
+    number, _, power = text.replace("−", "-").partition("·10")
+    return float(number) * 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
+
+
+@given(st.floats(-1e200, 1e200, allow_subnormal=False))
+def test_a_number_reads_back_to_four_digits(value):
+    assert math.isclose(read(format_number(value)), value, rel_tol=TOLERANCES["report.four_digits"].bound)
+
+
+@given(st.lists(st.floats(-1e100, 1e100, allow_subnormal=False), min_size=1, max_size=4))
+def test_every_estimate_can_be_written(values):
+    text = format_estimate(Estimate(tuple(values)))
+    assert re.fullmatch(r"[−()±·\d. ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text)
+    assert ("±" in text) == (len(values) > 1)
+
+
+def test_an_interval_tells_its_ends_apart():
+    assert format_interval(Estimate((1.0000001, 1.0000003))) == "0.99999893 to 1.0000015"
+    assert format_interval(Estimate((1.0,))) == "one value, no interval"
+
+
+def test_a_criterion_says_its_side_without_idle_zeros():
+    assert format_criterion(Criterion("q", "<=", 0.05, "r")) == "≤ 0.05"
+    assert format_criterion(Criterion("q", ">=", 1e-8, "r")) == "≥ 1·10⁻⁸"
+    assert format_criterion(Criterion("q", ">=", 200.0, "r")) == "≥ 200"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (75.0, "75 s"), (119.9, "2 min"), (3600.0, "60 min"), (9000.0, "2 h 30 min")],
+)
+def test_seconds_at_the_precision_people_care_about(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_a_claim_without_evidence_has_no_verdict(outcomes):
+    words = {outcome.claim.id: verdict_text(outcome) for outcome in outcomes}
+    assert words == {
+        "theorem1.exp": "holds",
+        "theorem1.softmax": "not evaluated",
+        "text.sparse_then_dense": "holds",
+        "text.mechanism": "does not hold",
+        "text.rank_drop": "undecided",
+    }
+    assert verdict_text(replace(outcomes[0], agreement=None, skipped="no network")) == "skipped"

@@ -1,0 +1,115 @@
+"""What a scan says in tables, charts and JSON: made of rows whose course is known."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from made_scan import LAYERS, STEPS, level, made_scan, result, spoilt
+from rich.console import Console
+
+from joma.measure.scan.results import Row
+from joma.measure.scan.scanned import Scan, verdicts
+from joma.measure.scan.verification import Suspect
+from joma.report.scan import levels, scan_record, scan_table, suspect_note, why_no_verdict
+from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    return made_scan()
+
+
+def printed(table) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_record_is_strict_json_with_failures_and_suspects(scan):
+    record = json.loads(json.dumps(scan_record(scan), allow_nan=False))
+    assert [entry["step"] for entry in record["failed"]] == [2000]
+    assert record["suspects"][0]["kind"] == "not_finite"
+    assert why_no_verdict(scan) == ""
+
+
+def test_what_stands_below_verdicts_names_steps_that_failed(scan):
+    assert suspect_note(scan) == "Without step 2,000 (not measured)."
+    copied = replace(scan, verification=replace(scan.verification, rows=(Suspect(4, "identical", "", "error", ""),)))
+    assert suspect_note(copied) == "Without step 4 (identical), which is suspect. Without step 2,000 (not measured)."
+    through = suspect_note(replace(copied, with_suspects=True))
+    assert through.startswith("With step 4 (identical), suspect as it is")
+    assert through.endswith("Without step 2,000 (not measured).")
+
+
+def test_a_loss_alone_has_no_table_of_layers(scan):
+    loss = tuple(result(step, rows=(Row(None, None, None, 0, "loss_nats", 2.0),)) for step in STEPS[:3])
+    said = printed(scan_table(replace(scan, results=loss)))
+    assert "layer" not in said
+    assert "no verdict: 3 measured steps" in said
+
+
+def test_heatmaps_hold_the_means(scan):
+    steps = step_heatmaps(scan)
+    assert [heatmap.id for heatmap in steps] == [
+        "attention_entropy_nats_steps_layers",
+        "stable_rank_mlp_lower_steps_layers",
+    ]
+    assert steps[0].x == [str(step) for step in STEPS]
+    assert steps[1].values[1][5] == 3 * level(STEPS[5], 1)
+    heads = {heatmap.id: heatmap for heatmap in head_heatmaps(scan)}
+    assert "step 1000" in heads["attention_entropy_nats_layers_heads"].title
+    sparsest = heads["attention_entropy_nats_layers_heads_sparsest"]
+    assert "where it was lowest" in sparsest.title
+    assert heads["stable_rank_query_layers_heads"].values == [[2.0]] * LAYERS
+    assert step_heatmaps(replace(scan, results=scan.results[:1])) == []
+    assert head_heatmaps(replace(scan, results=())) == []
+
+
+def test_bands_are_over_groups(scan):
+    charts = {chart.id: chart for chart in course_charts(scan)}
+    assert charts["attention_entropy_nats"].x_scale == "log"
+    assert all(curve.low is not None for curve in charts["attention_entropy_nats"].curves)
+    assert all(curve.low is None for curve in charts["stable_rank_mlp_lower"].curves)
+
+
+def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
+    suspects = ((0, "not_initialisation"), (64, "identical"))
+    found = spoilt(scan, *suspects)
+    honest = {result.step: result for result in scan.measured}
+    kept = [honest[step] for step in STEPS if step not in (0, 64)]
+    said = "Without steps 0 (not initialisation) and 64 (identical), which are suspect."
+    assert suspect_note(found) == f"{said} Without step 2,000 (not measured)."
+    record = scan_record(found)
+    assert [entry["lowest_step"] for entry in record["verdicts"]] == [
+        entry.lowest_step for entry in verdicts(kept).values()
+    ]
+    assert 64 not in {entry["lowest_step"] for entry in record["verdicts"]}
+    assert record["condemned"] == {"0": "not_initialisation", "64": "identical"}
+    assert all(0.0 not in curve.x and 64.0 not in curve.x for chart in course_charts(found) for curve in chart.curves)
+    assert all(said in chart.caption for chart in course_charts(found))
+    assert all(list(heatmap.struck) == [0, STEPS.index(64)] for heatmap in step_heatmaps(found))
+    assert all("Struck out" in heatmap.caption for heatmap in step_heatmaps(found))
+    assert not any("step 64" in heatmap.title for heatmap in head_heatmaps(found))
+    assert said in printed(scan_table(found))
+
+
+def test_suspect_steps_come_back_where_asked_for(scan):
+    found = spoilt(scan, (64, "identical"), with_suspects=True)
+    assert "With step 64 (identical)" in suspect_note(found)
+    assert {entry["lowest_step"] for entry in scan_record(found)["verdicts"]} == {64}
+    assert any("step 64, where it was lowest" in heatmap.title for heatmap in head_heatmaps(found))
+    assert all(list(heatmap.struck) == [STEPS.index(64)] for heatmap in step_heatmaps(found))
+
+
+def test_too_few_steps_beside_suspect_ones_have_no_verdict(scan):
+    few = replace(scan, results=tuple(map(result, STEPS[:5])), steps=STEPS[:5])
+    assert why_no_verdict(few) == ""
+    found = spoilt(few, (4, "out_of_place"), (8, "out_of_place"))
+    assert scan_record(found)["verdicts"] == []
+    assert "3 measured steps and not suspect (2 more are)" in why_no_verdict(found)
+    assert "Step 2" in printed(scan_table(found))
+    assert levels(found)[1][0][1] == levels(replace(few, results=few.results[:3]))[1][0][1]
+    alone = spoilt(replace(few, results=few.results[:1]), (0, "not_initialisation"))
+    assert "Step 0 (suspect)" in printed(scan_table(alone))
+    assert "step 0 (suspect)" in head_heatmaps(alone)[0].title

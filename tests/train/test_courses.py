@@ -1,0 +1,37 @@
+"""Metrics of runs are read per run, averaged over heads, in the order of their steps."""
+
+import numpy as np
+import pytest
+from tiny import tiny_recipe, tiny_tokens
+
+from joma.train.courses import course_of, probe_groups
+from joma.train.run import Run
+from joma.train.training import train
+
+ENTROPY = "attention_entropy_nats"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [train(tiny_recipe(num_steps=20, seed=seed), tiny_tokens(), folder / str(seed)) for seed in (0, 1)]
+
+
+def test_a_course_has_a_row_for_each_run_and_means_over_heads(runs):
+    found = course_of(runs, ENTROPY)
+    assert found.steps == tuple(runs[0].recipe.probe_steps())
+    for run, row in zip(runs, found.values, strict=True):
+        last = [entry.value for entry in run.measurements() if (entry.metric, entry.step) == (ENTROPY, 20)]
+        assert len(last) == run.recipe.decoder.num_heads == 2
+        assert row[-1] == np.mean(last)
+
+
+def test_a_metric_of_the_whole_network_has_no_layer(runs):
+    assert course_of(runs, "validation_loss_nats", None).values.shape == (2, len(runs[0].recipe.probe_steps()))
+
+
+def test_groups_of_positions_come_in_their_order(runs):
+    found = probe_groups(runs[0], ENTROPY, "positions")
+    first = [int(name.split("_")[-2]) for name in found]
+    assert first == sorted(first)
+    assert course_of(runs, found[0]).values.shape[0] == 2
