@@ -136,7 +136,7 @@ def _as_typed(options: Any) -> str:
 def _show(outcomes: Sequence[Outcome], folder: Path) -> None:
     from rich.console import Console
 
-    from joma.report.tables import verdict_table
+    from joma.report.verdicts import verdict_table
 
     # Off a terminal there is no width to fit into, and a narrow table is hard to read.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)

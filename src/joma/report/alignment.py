@@ -1,4 +1,4 @@
-"""How well a run's hidden units stand for the latents of its law, beside the same network before training."""
+"""How well a run's hidden units stand for the latents of its law, compared with the same network before training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def alignment_record(found: Aligned) -> dict[str, Any]:
 
 
 def alignment_tables(found: Aligned) -> Group:
-    """Each level with its own layer, beside all that luck could do; then every layer with every level."""
+    """Each level with its own layer, and what shuffled latents score; then every layer with every level."""
     head = (
         f"{law_text(found.law)}\n{found.run.folder.name}, step {found.step:,}: accuracy {found.accuracy:.4f} "
         f"on {found.num_samples:,} fresh samples"

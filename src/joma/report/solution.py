@@ -72,7 +72,7 @@ def solution_table(solution: Solution, width: int) -> Table:
 
 
 def conclusion(solution: Solution) -> str:
-    """What to know beside the numbers: when attention is sparsest, who wins, where the dynamics end."""
+    """What the numbers say, in words: when attention is sparsest, who wins, where the dynamics end."""
     dynamics = solution.dynamics
     if solution.sparsest is not None:
         time, entropy, _ = solution.sparsest

@@ -1,4 +1,4 @@
-"""Where values lie beside a threshold, and which side of it counts."""
+"""Where values and a threshold lie, and which side of it counts."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Looks: colours that can be told apart, texts that do not meet, nothing left out in silence."""
+"""Looks: colours that can be distinguished, texts that do not meet, nothing left out in silence."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The page, in a real browser: it opens from a file, fetches nothing, shows everything and obeys no text."""
+"""The page, in a real browser: it opens from a file, fetches nothing, shows everything and executes no text."""
 
 import base64
 import hashlib

@@ -111,9 +111,9 @@ def _over_groups(values: Sequence[float]) -> Interval:
 def _by_scatter(curve: Curve, where: Stretches, whole: Rebound) -> tuple[Interval, Interval]:
     from scipy.stats import t
 
-    beside = curve[1:-1] - (curve[:-2] + curve[2:]) / 2  # of variance 3/2 where single steps scatter with 1
-    scatter = float(np.median(np.abs(beside))) / 0.6745 / 1.5**0.5
-    quantile = float(t.ppf(0.975, len(beside)))
+    apart = curve[1:-1] - (curve[:-2] + curve[2:]) / 2  # of variance 3/2 where single steps scatter with 1
+    scatter = float(np.median(np.abs(apart))) / 0.6745 / 1.5**0.5
+    quantile = float(t.ppf(0.975, len(apart)))
     bottom = where.bottom.stop - where.bottom.start
     halves = [
         quantile * scatter * (1 / bottom + 1 / (part.stop - part.start)) ** 0.5 for part in (where.start, where.end)

@@ -44,7 +44,7 @@ class Level:
     """One row of latents.
 
     Args:
-        name: what stands beside it.
+        name: what stands next to it.
         detail: a second line below the name.
         values: how well each latent was found: 0 is chance, 1 perfect.
     """
@@ -60,7 +60,7 @@ class Found:
 
     Args:
         rows: where the nodes stand.
-        labels: what stands beside the top row.
+        labels: what stands next to the top row.
         levels: the rows of latents, the one above the tokens first.
         before: the same latents' values before training.
         grids: by title, a row of values by level for each layer.
@@ -94,7 +94,7 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
     Args:
         rows: where the nodes stand.
         present: for every row, the tokens' first, which nodes are there.
-        names: what stands beside each row.
+        names: what stands next to each row.
         stem: the files without ``.svg`` and ``.png`` (see ``write_pictures``).
     """
     title = "One sample: what is there is dark"
@@ -131,11 +131,11 @@ def _found_figure(found: Found) -> Figure:
     _text(axes, MARGIN, under, "The same network before training", size=9.5, weight="bold")
     middle = 0.5 * WIDTH
     low = under - 0.32 - SMALL_ROW * num_gaps
-    beside = _Panel(axes, found.rows, (MARGIN, middle - 0.1), (low, under - 0.32), numbers=False)
-    beside.lines()
+    before = _Panel(axes, found.rows, (MARGIN, middle - 0.1), (low, under - 0.32), numbers=False)
+    before.lines()
     for row, values in enumerate(found.before, start=1):
-        beside.nodes(row, values)
-    beside.ends("")
+        before.nodes(row, values)
+    before.ends("")
     left = middle + 0.7
     num_columns = sum(len(rows[0]) for rows in found.grids.values())
     side = min(0.46, (WIDTH - MARGIN - left - 0.22 * (len(found.grids) - 1)) / num_columns)

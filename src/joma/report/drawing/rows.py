@@ -81,9 +81,9 @@ def _layered_rows(law: Combinatorial) -> Rows:
     for sweep in range(_NUM_SWEEPS):
         upwards = sweep % 2 == 0
         for row in range(1, len(orders)) if upwards else range(len(orders) - 2, -1, -1):
-            beside = row - 1 if upwards else row + 1
-            pairs = edges[min(row, beside)][:, [1, 0] if upwards else [0, 1]]
-            orders[row] = _by_mean(orders[row], orders[beside], pairs)
+            other = row - 1 if upwards else row + 1
+            pairs = edges[min(row, other)][:, [1, 0] if upwards else [0, 1]]
+            orders[row] = _by_mean(orders[row], orders[other], pairs)
         best = min(best, _evenly_spaced(orders, sizes, edges), key=num_crossings)
     return best
 
@@ -97,9 +97,9 @@ def _evenly_spaced(orders: Sequence[Sequence[int]], sizes: Sequence[int], edges:
     return Rows(tuple(places), tuple(edges))
 
 
-def _by_mean(order: Sequence[int], beside: Sequence[int], pairs: Edges) -> list[int]:
-    """A row ordered by where its neighbours in another row stand; who has none there stays where he is."""
-    rank = {node: idx / len(beside) for idx, node in enumerate(beside)}
+def _by_mean(order: Sequence[int], neighbours: Sequence[int], pairs: Edges) -> list[int]:
+    """A row ordered by where its neighbours in another row stand; a node without any stays where it is."""
+    rank = {node: idx / len(neighbours) for idx, node in enumerate(neighbours)}
     own = {node: idx / len(order) for idx, node in enumerate(order)}
     met: dict[int, list[float]] = {node: [] for node in order}
     for node, other in pairs.tolist():

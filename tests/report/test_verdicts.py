@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from joma.report.tables import verdict_table
+from joma.report.verdicts import verdict_table
 
 
 def printed(table, width: int) -> str:

@@ -1,4 +1,4 @@
-"""Tables: the verdicts for a terminal, the measurements for whoever goes on from here."""
+"""The verdicts as a table for a terminal."""
 
 from __future__ import annotations
 
