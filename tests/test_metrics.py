@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from joma.errors import BadInput
 from joma.measure.attention.statistics import AttentionStatistics
 from joma.measure.models.weights import SPECTRA
-from joma.metrics import DEFAULT, METRICS, choose_metrics, metrics_page, sources_of
-
-PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+from joma.metrics import DEFAULT, METRICS, choose_metrics, sources_of
 
 
 def test_every_statistic_of_the_kernel_has_a_record_and_every_watched_record_a_statistic():
@@ -48,7 +44,3 @@ def test_a_source_means_all_of_its_metrics_in_the_order_of_the_records():
 def test_an_unknown_metric_is_refused_with_the_nearest(names, instrument, message):
     with pytest.raises(BadInput, match=message):
         choose_metrics(names, instrument)
-
-
-def test_the_page_is_the_generated_one():
-    assert PAGE.read_text(encoding="utf-8") == metrics_page()

@@ -131,34 +131,3 @@ def choose_metrics(names: str | Collection[str], instrument: Instrument) -> tupl
 def sources_of(names: Sequence[str]) -> set[Source]:
     """What the metrics named are read off."""
     return {METRICS[name].source for name in names}
-
-
-def metrics_page() -> str:
-    """The page of the documentation that lists all metrics, in Markdown."""
-    counted = {
-        "all": "all that see a key and are no padding",
-        "spreading": "those that see two keys or more",
-        "largest": "the largest over all",
-        "": "–",
-    }
-    head = "| name | meaning | unit | read off | mean over queries | measured by |\n|---|---|---|---|---|---|\n"
-    rows = (
-        f"| `{metric.name}` | {metric.meaning} | {metric.unit or '–'} | {metric.source} | {counted[metric.queries]} | "
-        f"{', '.join(metric.measured_by)} |\n"
-        for metric in METRICS.values()
-    )
-    return _PAGE.format(table=head + "".join(rows))
-
-
-_PAGE = """# Metrics
-
-The same name means the same number in every table: of `joma.watch`, of `joma scan`, and of joma's own training runs.
-This page is generated (`.venv/bin/python -m joma.report.catalogue`), and a test compares it with the code.
-
-Tables are tidy: one row per number, columns `run`, `step`, `layer`, `head`, `projection`, `metric`, `value`. Layers and
-heads count from 0, and are null where a metric has none. `projection` names the weight matrix of a metric of weights
-(`query`, `key`, `value`, `output`, `mlp_lower`, `mlp_gate`, `mlp_upper`). Where there are any, `group` names a part of
-the probe (`sequences_3`, `positions_1_8`; null: all of it), `reason` says why a step has no numbers, and `suspect` what
-is wrong with a step. Tables of different sources can be concatenated in pandas.
-
-{table}"""

@@ -52,7 +52,7 @@ def test_metrics_are_tidy(tmp_path):
 
     assert main(["reproduce", "theorem1.exp", "--out", str(tmp_path / "out"), "--seeds", "1"]) == 0
     frame = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
-    assert list(frame.columns) == ["run", "step", "layer", "head", "metric", "value"]
+    assert list(frame.columns) == ["run", "step", "layer", "head", "projection", "metric", "value"]
 
 
 def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path):

@@ -22,7 +22,7 @@ from joma.train.training import train
 
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]
-MEASURES = "attention_entropy_nats,first_token_share,stable_rank,val_loss_nats"
+MEASURES = "attention_entropy_nats,attention_first_token_share,stable_rank,val_loss_nats"
 PLAIN = [*SMALL, "--measure", "val_loss_nats"]  # no pictures to draw
 
 
@@ -56,18 +56,16 @@ def refusal(capsys, *words):
 
 def test_the_table_is_tidy(scanned):
     frame = pandas.read_parquet(scanned / "metrics.parquet")
-    columns = ["step", "layer", "head", "projection", "group", "measure", "value", "reason", "suspect"]
-    assert list(frame.columns) == columns
+    assert list(frame.columns) == ["run", "step", "layer", "head", "projection", "metric", "value", "group"]
+    assert set(frame["run"]) == {"series"}
     assert set(frame["step"]) == set(STEPS)
     assert frame["value"].notna().all()
-    assert frame["reason"].isna().all()
-    assert frame["suspect"].isna().all()
-    entropy = frame[frame["measure"] == "attention_entropy_nats"]
-    assert len(entropy) == len(STEPS) * 2 * 4 * 4  # layers, heads, groups
-    assert entropy[["layer", "head", "group"]].notna().all().all()
-    rank = frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "mlp_lower")]
+    entropy = frame[frame["metric"] == "attention_entropy_nats"]
+    assert len(entropy) == len(STEPS) * 2 * 4 * 5  # layers, heads, all sequences and each of four groups
+    assert entropy[["layer", "head"]].notna().all().all()
+    rank = frame[(frame["metric"] == "stable_rank") & (frame["projection"] == "mlp_lower")]
     assert len(rank) == len(STEPS) * 2
-    assert frame[frame["measure"] == "val_loss_nats"]["layer"].isna().all()
+    assert frame[frame["metric"] == "val_loss_nats"]["layer"].isna().all()
 
 
 def test_the_record_is_json_and_agrees_with_the_table(scanned):
@@ -77,10 +75,10 @@ def test_the_record_is_json_and_agrees_with_the_table(scanned):
     assert {entry["layer"] for entry in record["verdicts"]} == {0, 1}
     frame = pandas.read_parquet(scanned / "metrics.parquet")
     mean = next(
-        entry for entry in record["means"] if (entry["measure"], entry["layer"]) == ("attention_first_token_share", 1)
+        entry for entry in record["means"] if (entry["metric"], entry["layer"]) == ("attention_first_token_share", 1)
     )
     of_step = (
-        frame[(frame["measure"] == "attention_first_token_share") & (frame["layer"] == 1)]
+        frame[(frame["metric"] == "attention_first_token_share") & (frame["layer"] == 1) & frame["group"].isna()]
         .groupby("step")["value"]
         .mean()
     )
@@ -147,7 +145,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
     spoil(own / "step60")
     told(capsys, own, *SMALL, "--measure", "val_loss_nats", "--out", tmp_path / "out")
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
-    assert set(frame["step"][frame["reason"].isna()]) == set(measured)
+    assert set(frame["step"][frame["value"].notna()]) == set(measured)
     assert set(frame["step"]) == set(STEPS)
 
 
@@ -246,7 +244,7 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--measure", "entrpy"], "there is no measure 'entrpy'"),
+        (["--measure", "entrpy"], "there is no metric 'entrpy'"),
         (["--measure", "stable_rnk"], "did you mean 'stable_rank'?"),
         (["--measure", "STABLE_RANK"], "did you mean 'stable_rank'?"),
         (["--measure", "Wieghts"], "did you mean 'weights'?"),
@@ -297,7 +295,7 @@ def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
     shown = told(capsys, *words).out
     assert "attention entropy" in shown
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
-    assert set(frame["step"][frame["measure"] == "attention_entropy_nats"]) == {0, 2, 4, 6, 8}
+    assert set(frame["step"][frame["metric"] == "attention_entropy_nats"]) == {0, 2, 4, 6, 8}
     assert "samples of the run's law" in json.loads((tmp_path / "out" / "scan.json").read_text())["text"]
     for option, value in (("--tokenizer", "some/model"), ("--text", "wikitext2"), ("--length", "8")):
         assert f"{option} has no effect on a run" in refusal(capsys, *words, option, value)
@@ -364,7 +362,7 @@ def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_pat
     told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
     told(capsys, own, *words, "--out", tmp_path / "near")
     far, near = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("far", "near"))
-    pandas.testing.assert_frame_equal(far, near)
+    pandas.testing.assert_frame_equal(far.drop(columns="run"), near.drop(columns="run"))
     assert not (tmp_path / "far" / "downloads").exists()
 
 

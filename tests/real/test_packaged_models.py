@@ -72,9 +72,9 @@ def test_the_encoder_is_scanned(minilm, tmp_path, capsys):
         minilm, tmp_path, capsys, "--sequences", "1", "--measure", "attention_entropy_nats,stable_rank"
     )
     assert "no verdict" in record["why_no_verdict"]
-    entropy = frame[frame["measure"] == "attention_entropy_nats"]
+    entropy = frame[frame["metric"] == "attention_entropy_nats"]
     assert entropy.groupby(["layer", "head"]).ngroups == 6 * 12
-    assert len(frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "mlp_lower")]) == 6
+    assert len(frame[(frame["metric"] == "stable_rank") & (frame["projection"] == "mlp_lower")]) == 6
 
 
 def test_the_encoder_agrees_with_eager(minilm):
@@ -86,9 +86,9 @@ def test_the_decoder_is_scanned_at_2048_tokens(smollm, tmp_path, capsys):
     words = ("--length", "2048", "--sequences", "1", "--measure", "attention,stable_rank")
     record, frame = scanned(smollm, tmp_path, capsys, *words)
     assert record["bytes_read"] < 1.2 * record["bytes_stored"]
-    entropy = frame[frame["measure"] == "attention_entropy_nats"]
+    entropy = frame[frame["metric"] == "attention_entropy_nats"]
     assert entropy.groupby(["layer", "head"]).ngroups == 30 * 9
-    keys = frame[(frame["measure"] == "stable_rank") & (frame["projection"] == "key") & frame["head"].notna()]
+    keys = frame[(frame["metric"] == "stable_rank") & (frame["projection"] == "key") & frame["head"].notna()]
     assert keys.groupby(["layer", "head"]).ngroups == 30 * 3  # grouped queries: three key heads
 
 

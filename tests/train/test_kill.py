@@ -83,7 +83,7 @@ def kill_at_random(target: Callable[[Path], None], folder: Path, journal_size: i
         process = processes.Process(target=target, args=(folder,))
         process.start()
         seen = journal.stat().st_size if journal.exists() else 0
-        goal = seen + dice.randrange(journal_size // 2)
+        goal = seen + dice.randrange(journal_size // 4)
         while process.is_alive() and (not journal.exists() or journal.stat().st_size <= goal):
             time.sleep(0.0005)
         time.sleep(dice.random() * 0.01)

@@ -28,7 +28,7 @@ _ROWS = 12
 
 def learning_record(run: Run, courses: Courses, ceiling: Ceiling | None) -> dict[str, Any]:
     """Plain data that survives strict JSON."""
-    steps = courses["validation_accuracy"].steps
+    steps = courses["val_accuracy"].steps
     return {
         "folder": str(run.folder),
         "law": run.law().to_json(),

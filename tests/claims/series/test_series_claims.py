@@ -64,7 +64,11 @@ def made(curves, layers: int = 1) -> Subject:
         tuple(
             StepResult(
                 step,
-                tuple(Row(layer, head, None, 0, "entropy", value) for layer in range(layers) for head in (0, 1)),
+                tuple(
+                    Row(layer, head, None, "entropy", value, "sequences_0")
+                    for layer in range(layers)
+                    for head in (0, 1)
+                ),
                 "",
                 0.0,
                 0,
@@ -92,13 +96,15 @@ def test_the_number_is_that_of_the_kind_of_model_that_shows_less():
 
 
 def test_a_single_series_is_repeated_by_groups_of_probe_sequences():
-    rows = tuple(Row(0, head, None, group, "entropy", group + head) for group in (0, 1, 2) for head in (0, 1))
+    rows = tuple(
+        Row(0, head, None, "entropy", group + head, f"sequences_{group}") for group in (0, 1, 2) for head in (0, 1)
+    )
     subject = Subject("one", ((StepResult(0, rows, "", 0.0, 0, 0),),), (1.0,), ())
     assert subject.course("entropy", 0).values[:, 0].tolist() == [0.5, 1.5, 2.5]
 
 
 def test_a_model_that_learned_nothing_is_refused():
-    rows = (Row(None, None, None, 0, "val_loss_nats", 5.0),)
+    rows = (Row(None, None, None, "val_loss_nats", 5.0, "sequences_0"),)
     subject = Subject("idle", ((StepResult(0, rows, "", 0.0, 0, 0),),), (4.0,), ())
     with pytest.raises(RunFailed, match="at no step"):
         subject.frequencies_learned()

@@ -7,7 +7,7 @@ CLAIM = Claim(
         id="entropy.bound",
         statement="The entropy of softmax attention over T keys is never below a bound that follows from T and from "
         "the norm of the centred attention logits.",
-        source="Zhai et al., ICML 2023, arXiv 2303.06296, section 3; here with each query's own norm",
+        source="Zhai et al., ICML 2023, arXiv 2303.06296; here with each query's own norm",
         assumptions=("softmax attention",),
         formula="H ≥ ln(1 + (T−1) e^(−β)) + (T−1) β e^(−β) / (1 + (T−1) e^(−β)),  β = σ √(T/(T−1)),  σ = ‖z − mean z‖",
     ),

@@ -81,8 +81,8 @@ class ScanStore:
         folder.mkdir(parents=True, exist_ok=True)
         if kept is None:
             self.path.write_bytes(line_of({"settings": dict(settings)}))
-        else:
-            os.truncate(self.path, lines[-1].end)  # a last line may have been cut short by a kill
+        elif lines[-1].end < self.path.stat().st_size:  # a last line was cut short by a kill
+            os.truncate(self.path, lines[-1].end)
 
     def append(self, result: StepResult) -> None:
         """Keep a result; handed to the operating system at once, so that it survives the end of this process."""

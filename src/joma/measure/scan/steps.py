@@ -281,7 +281,8 @@ def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: in
             expected="activations that fit into float32",
             remedy="leave this step out",
         )
-    groups = {f"sequences_{number}": values[number::num_groups].contiguous() for number in range(num_groups)}
+    numbers = range(num_groups) if num_groups > 1 else ()
+    groups = {f"sequences_{number}": values[number::num_groups].contiguous() for number in numbers}
     for group, part in ({None: values} | groups).items():
         over_all = part.amax(0) if METRICS[name].queries == "largest" else part.mean(0)
         for head, value in enumerate(over_all.flatten().tolist()):

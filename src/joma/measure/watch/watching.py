@@ -88,7 +88,8 @@ def watch(
         raise _bad("out", "a folder", f"the file {folder}", "name another place")
     track = track_with(tracker) if tracker is not None and _is_first_process() else None
     wanted = _wanted(model, measures, (projections,) if isinstance(projections, str) else tuple(projections))
-    return Watch(model, probe_batch, every, wanted._replace(share_window=share_window), folder, track, start)
+    wanted = wanted._replace(every=every, share_window=share_window)
+    return Watch(model, probe_batch, wanted, folder, track, start)
 
 
 def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -112,11 +113,12 @@ def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]
 
 
 class _Wanted(NamedTuple):
-    """What a probe measures: metrics of attention, metrics of weights and of which projections, near keys."""
+    """What is measured, every how many steps: metrics of attention, metrics of weights and of which projections."""
 
     attention: tuple[str, ...]
     weights: tuple[str, ...]
     roles: tuple[str, ...]
+    every: int = 0
     share_window: int | None = None
 
 
@@ -127,13 +129,12 @@ class Watch:
         self,
         model: nn.Module,
         probe_batch: Any,
-        every: int,
         wanted: _Wanted,
         folder: Path | None,
         track: Track | None,
         start: int,
     ) -> None:
-        self._model, self._batch, self._every, self._wanted = model, probe_batch, every, wanted
+        self._model, self._batch, self._wanted = model, probe_batch, wanted
         self._folder, self._track = folder, track
         self._step, self._start = start, start
         self._probes: dict[int, tuple[Row, ...]] = {}
@@ -181,7 +182,7 @@ class Watch:
                 remedy=f"count on over epochs; after a rollback begin a new watch with start={number}",
             )
         before, self._step = self._step, self._step + 1 if number is None else number
-        if self._step // self._every > before // self._every:
+        if self._step // self._wanted.every > before // self._wanted.every:
             self.measure()
 
     def measure(self) -> dict[str, float]:
