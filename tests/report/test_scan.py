@@ -8,8 +8,9 @@ import pytest
 from made_scan import LAYERS, STEPS, level, made_scan, result, spoilt
 from rich.console import Console
 
-from joma.measure.scan.results import Row
-from joma.measure.scan.scanned import Scan, verdicts
+from joma.measure.curves.quantities import verdicts
+from joma.measure.scan.results import Row, probes_of
+from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Suspect
 from joma.report.scan import levels, scan_record, scan_table, suspect_note, why_no_verdict
 from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
@@ -82,7 +83,7 @@ def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
     assert suspect_note(found) == f"{said} Without step 2,000 (not measured)."
     record = scan_record(found)
     assert [entry["lowest_step"] for entry in record["verdicts"]] == [
-        entry.lowest_step for entry in verdicts(kept).values()
+        entry.lowest_step for entry in verdicts(probes_of(kept)).values()
     ]
     assert 64 not in {entry["lowest_step"] for entry in record["verdicts"]}
     assert record["condemned"] == {"0": "not_initialisation", "64": "identical"}

@@ -11,9 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from joma.measure.curves.quantities import Quantity, courses, shown_verdicts, verdicts
 from joma.measure.curves.recovery import Interval, Recovery
-from joma.measure.scan.results import StepResult
-from joma.measure.scan.scanned import Quantity, Scan, courses, shown_verdicts, verdicts
+from joma.measure.scan.results import StepResult, probes_of
+from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Verification
 from joma.metrics import METRICS
 from joma.report.drawing.tables import table_of
@@ -74,9 +75,11 @@ def scan_record(scan: Scan) -> dict[str, Any]:
         "failed": [_step_record(result) for result in scan.failed],
         "means": [
             quantity._asdict() | {"step": list(course.steps), "value": course.mean.tolist()}
-            for quantity, course in courses(scan.measured).items()
+            for quantity, course in courses(probes_of(scan.measured)).items()
         ],
-        "verdicts": [quantity._asdict() | asdict(found) for quantity, found in verdicts(scan.judged).items()],
+        "verdicts": [
+            quantity._asdict() | asdict(found) for quantity, found in verdicts(probes_of(scan.judged)).items()
+        ],
         "why_no_verdict": why_no_verdict(scan) or None,
         "suspect_note": suspect_note(scan) or None,
     }
@@ -89,7 +92,7 @@ def scan_table(scan: Scan) -> Group:
         parts.append(suspect_table(scan.verification))
     if scan.failed:
         parts.append(_failed_table(scan.failed))
-    if found := shown_verdicts(scan.judged):
+    if found := shown_verdicts(probes_of(scan.judged)):
         parts.append(_verdict_table(found))
         parts += [Text(note, style="yellow") for note in (suspect_note(scan),) if note]
         parts.append(Text(interval_note(found), style="dim"))
@@ -176,7 +179,7 @@ def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
 def levels(scan: Scan) -> tuple[list[str], list[list[str]]]:
     """Each layer at the last step, as columns and rows: what one model or a short series has to say."""
     values: dict[int, dict[str, str]] = {}
-    for quantity, course in courses([scan.last]).items():
+    for quantity, course in courses(probes_of([scan.last])).items():
         if quantity.is_shown:
             name = title_of(quantity.metric, quantity.projection)
             values.setdefault(quantity.layer, {})[name] = format_number(float(course.mean[-1]))

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 
 from joma.charts import Chart, Heatmap
 from joma.measure.curves.course import Course
-from joma.measure.scan.scanned import ENTROPY, Quantity, Scan, by_head, courses
+from joma.measure.curves.quantities import ENTROPY, Quantity, by_head, courses
+from joma.measure.scan.results import probes_of
+from joma.measure.scan.scanned import Scan
 from joma.metrics import METRICS
 from joma.report.drawing.looks import spread
 from joma.report.drawing.words import capitalized
@@ -20,7 +22,7 @@ def course_charts(scan: Scan) -> list[Chart]:
     """Entropy and rank of each layer over the steps, with the interval over groups of sequences as a band."""
     shown = {
         quantity: course
-        for quantity, course in courses(scan.judged).items()
+        for quantity, course in courses(probes_of(scan.judged)).items()
         if METRICS[quantity.metric].recovers and quantity.is_shown and len(course.steps) > 1
     }
     return [_course_chart(*kind, found, suspect_note(scan)) for kind, found in _by_kind(shown).items()]
@@ -30,7 +32,7 @@ def step_heatmaps(scan: Scan) -> list[Heatmap]:
     """Steps by layers, one for each metric and projection, suspect steps struck out; none for a single step."""
     if len(scan.measured) < 2:
         return []
-    found = _by_kind(courses(scan.measured))
+    found = _by_kind(courses(probes_of(scan.measured)))
     return [_step_heatmap(*kind, by_layer, scan.suspect) for kind, by_layer in found.items()]
 
 
@@ -41,10 +43,10 @@ def head_heatmaps(scan: Scan) -> list[Heatmap]:
     last, lowest = scan.last, scan.sparsest
     suspect = " (suspect)" if last.step in scan.suspect else ""
     when = f", step {last.step}{suspect}" if scan.numbered else ""
-    found = [_head_heatmap(*kind, values, when) for kind, values in by_head(last).items()]
+    found = [_head_heatmap(*kind, values, when) for kind, values in by_head(last.rows).items()]
     if lowest is not None and lowest.step != last.step:
         at = f", step {lowest.step}, where it was lowest"
-        found.insert(1, _head_heatmap(ENTROPY, None, by_head(lowest)[ENTROPY, None], at, suffix="_sparsest"))
+        found.insert(1, _head_heatmap(ENTROPY, None, by_head(lowest.rows)[ENTROPY, None], at, suffix="_sparsest"))
     return found
 
 

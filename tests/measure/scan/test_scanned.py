@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 from made_scan import GROUPS, HOSTILE, LAYERS, STEPS, made_scan, result, spoilt
 
-from joma.measure.scan.scanned import Quantity, by_head, courses, shown_verdicts, verdicts
+from joma.measure.curves.quantities import Quantity, by_head, courses, shown_verdicts, verdicts
+from joma.measure.scan.results import probes_of
 from joma.records import Row
 
 SCAN = made_scan()
 
 
 def test_courses_are_means_over_heads_by_group():
-    found = courses(SCAN.measured)
+    found = courses(probes_of(SCAN.measured))
     assert len(found) == 2 * LAYERS  # a head's own rank is in no course
     entropy = found[Quantity("attention_entropy_nats", 0, None)]
     assert entropy.steps == STEPS
@@ -24,7 +25,10 @@ def test_courses_are_means_over_heads_by_group():
 
 
 def test_verdicts_are_those_of_the_courses():
-    found = {(quantity.metric, quantity.layer): entry.outcome for quantity, entry in verdicts(SCAN.measured).items()}
+    found = {
+        (quantity.metric, quantity.layer): entry.outcome
+        for quantity, entry in verdicts(probes_of(SCAN.measured)).items()
+    }
     for measure in ("attention_entropy_nats", "stable_rank"):
         assert [found[measure, layer] for layer in range(LAYERS)] == [
             "fell and came back",
@@ -36,8 +40,8 @@ def test_verdicts_are_those_of_the_courses():
 def test_verdicts_are_shown_for_entropy_and_the_rank_of_the_first_projection():
     rows = tuple(Row(0, None, projection, "stable_rank", 1.0) for projection in ("mlp_lower", "query"))
     results = tuple(result(step, rows=rows) for step in STEPS)
-    assert {quantity.projection for quantity in verdicts(results)} == {"mlp_lower", "query"}
-    assert {quantity.projection for quantity in shown_verdicts(results)} == {"mlp_lower"}
+    assert {quantity.projection for quantity in verdicts(probes_of(results))} == {"mlp_lower", "query"}
+    assert {quantity.projection for quantity in shown_verdicts(probes_of(results))} == {"mlp_lower"}
 
 
 def test_a_failed_step_is_a_row_with_its_reason():
@@ -72,7 +76,7 @@ def test_the_last_step_is_a_suspect_one_only_where_there_is_no_other():
 
 
 def test_values_of_a_head_are_those_of_all_sequences():
-    found = by_head(SCAN.last)
+    found = by_head(SCAN.last.rows)
     assert set(found) == {("attention_entropy_nats", None), ("stable_rank", "query")}
     wanted = ("attention_entropy_nats", 1, 2, None)
     (value,) = (row.value for row in SCAN.last.rows if (row.metric, row.layer, row.head, row.group) == wanted)

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from made_scan import HOSTILE, LAYERS, made_scan
 
-from joma.measure.scan.scanned import Scan, shown_verdicts
+from joma.measure.curves.quantities import shown_verdicts
+from joma.measure.scan.results import probes_of
+from joma.measure.scan.scanned import Scan
 from joma.report.pages.scan import write_scan
 from joma.report.scan_charts import head_heatmaps, step_heatmaps
 
@@ -44,7 +46,7 @@ def test_the_page_in_a_browser(scan, written):
         assert headings[0] == "Suspects"
         assert headings.index("What became of each layer") < headings.index("Over the steps")
         rows = tab.locator("table").nth(2).locator("tbody tr")
-        assert rows.count() == len(shown_verdicts(scan.measured)) == 2 * LAYERS
+        assert rows.count() == len(shown_verdicts(probes_of(scan.measured))) == 2 * LAYERS
         assert "fell and came back" in rows.first.inner_text()
         assert tab.locator(".heatmaplayer .hm").count() == len(step_heatmaps(scan)) + len(head_heatmaps(scan))
         place = tab.locator('.plot[data-plot="map/stable_rank_mlp_lower_steps_layers"]')

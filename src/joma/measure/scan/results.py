@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,11 @@ class StepResult:
     def ok(self) -> bool:
         """Whether there are numbers."""
         return not self.reason
+
+
+def probes_of(results: Iterable[StepResult]) -> dict[int, tuple[Row, ...]]:
+    """The numbers of steps, by step."""
+    return {result.step: result.rows for result in results}
 
 
 class ScanStore:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from joma.measure.curves.course import Course
-from joma.measure.curves.recovery import Recovery
+from joma.measure.curves.quantities import ENTROPY
 from joma.measure.scan.results import StepResult
 from joma.measure.scan.verification import Verification
-from joma.metrics import METRICS
 from joma.records import Measurement, Row
 from joma.tidy import frame_of, typed
 
 if TYPE_CHECKING:
     import pandas
-
-ENTROPY = "attention_entropy_nats"
-
-FIRST_ROLE = "mlp_lower"
-"""The projection that the theory speaks of: verdicts on rank are shown for it."""
 
 
 @dataclass(frozen=True)
@@ -113,59 +106,3 @@ def frame_of_steps(source: str, results: Iterable[StepResult], condemned: Mappin
     for name, known in (("reason", reasons), ("suspect", dict(condemned))):
         frame[name] = frame["step"].map(known)
     return typed(frame)
-
-
-class Quantity(NamedTuple):
-    """One metric of one layer: of attention the mean over heads, of weights one whole projection."""
-
-    metric: str
-    layer: int
-    projection: str | None
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether people are shown it: everything but the ranks of projections that the theory does not speak of."""
-        return self.projection in (None, FIRST_ROLE)
-
-
-def courses(results: Sequence[StepResult]) -> dict[Quantity, Course]:
-    """Every quantity over the steps that have it, a row per group of sequences, by metric, projection and layer."""
-    found: dict[Quantity, dict[int, dict[str, list[float]]]] = {}
-    for result in results:
-        groups = {row.metric for row in result.rows if row.group is not None}
-        for row in result.rows:
-            of_whole = row.head is None if row.projection else (row.group is None) == (row.metric not in groups)
-            if row.layer is not None and of_whole:
-                by_step = found.setdefault(Quantity(row.metric, row.layer, row.projection), {})
-                by_step.setdefault(result.step, {}).setdefault(row.group or "", []).append(row.value)
-    place = {name: idx for idx, name in enumerate(METRICS)}
-    order = sorted(found, key=lambda one: (place[one.metric], one.projection or "", one.layer))
-    return {quantity: _course(found[quantity]) for quantity in order}
-
-
-def _course(values: Mapping[int, Mapping[str, Sequence[float]]]) -> Course:
-    """The means of values by step and group."""
-    steps = tuple(sorted(values))
-    groups = sorted(values[steps[0]])
-    return Course(steps, np.array([[np.mean(values[step][group]) for step in steps] for group in groups]))
-
-
-def verdicts(results: Sequence[StepResult]) -> dict[Quantity, Recovery]:
-    """Where each layer was sparsest or of lowest rank, and whether it recovered; none for fewer than four steps."""
-    asked = {quantity: course for quantity, course in courses(results).items() if METRICS[quantity.metric].recovers}
-    return {quantity: found for quantity, course in asked.items() if (found := course.recovery()) is not None}
-
-
-def shown_verdicts(results: Sequence[StepResult]) -> dict[Quantity, Recovery]:
-    """Those that people are shown: entropy, and the rank that the theory speaks of; all are in ``scan.json``."""
-    shown = (ENTROPY, "stable_rank")
-    return {key: found for key, found in verdicts(results).items() if key.metric in shown and key.is_shown}
-
-
-def by_head(result: StepResult) -> dict[tuple[str, str | None], dict[tuple[int, int], float]]:
-    """The numbers of one step, by metric and projection, and in these by layer and head."""
-    found: dict[tuple[str, str | None], dict[tuple[int, int], float]] = {}
-    for row in result.rows:
-        if row.head is not None and row.layer is not None and row.group is None:
-            found.setdefault((row.metric, row.projection), {})[row.layer, row.head] = row.value
-    return found

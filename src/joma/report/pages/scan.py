@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from joma.measure.curves.quantities import Quantity, shown_verdicts
 from joma.measure.curves.recovery import Recovery
-from joma.measure.scan.scanned import Quantity, Scan, shown_verdicts
+from joma.measure.scan.results import probes_of
+from joma.measure.scan.scanned import Scan
 from joma.report.drawing.figures import write_figures
 from joma.report.drawing.heatmaps import heatmap_plot, write_heatmap
 from joma.report.drawing.plots import plots_of
@@ -47,7 +49,7 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
 def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> str:
     """The whole page as one HTML text."""
     courses, by_step, by_head = plots_of(course_charts(scan), "course"), step_heatmaps(scan), head_heatmaps(scan)
-    found = shown_verdicts(scan.judged)
+    found = shown_verdicts(probes_of(scan.judged))
     num_suspects = len({row.step for row in scan.verification.rows})
     return document(
         "scan.html",
