@@ -8,34 +8,43 @@ A change shows as a difference in the tests and in review. After a deliberate on
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
-SOURCE = Path(__file__).parents[1] / "src"
 CONTRACT = Path(__file__).parent / "contract"
-CLOSED = {"cli", "__main__"}  # called through the command line alone, whose options are the contract
 
 
 def public_names() -> list[str]:
-    """Every public function, class and method, read from the source without importing it."""
+    """Every name of the front door with its parameters, and what the classes among them offer."""
+    import joma
+
     names: list[str] = []
-    for path in sorted((SOURCE / "joma").rglob("*.py")):
-        room = path.relative_to(SOURCE).with_suffix("").parts
-        if room[1] in CLOSED or any(part.startswith("_") for part in room[1:] if part != "__init__"):
-            continue
-        module = ".".join(part for part in room if part != "__init__")
-        names += sorted(f"{module}.{name}" for name in _defined(ast.parse(path.read_text(encoding="utf-8")).body))
+    for name in dir(joma):
+        thing = getattr(joma, name)
+        names.append(f"joma.{name}({_parameters(thing)})")
+        if isinstance(thing, type):
+            names += [f"joma.{name}.{part}" for part in sorted(dir(thing)) if _is_ours(thing, part)]
     return names
 
 
-def _defined(body: list[ast.stmt]) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            yield node.name
-            if isinstance(node, ast.ClassDef):
-                yield from (f"{node.name}.{name}" for name in _defined(node.body))
+def _parameters(thing: Any) -> str:
+    """The parameters, and of settings that are passed on by name which there are."""
+    shown = []
+    for name, parameter in inspect.signature(thing, eval_str=True).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD and (unpacked := get_args(parameter.annotation)):
+            shown.append(f"**{', '.join(unpacked[0].__annotations__)}")
+        else:
+            star = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "")
+            shown.append(star + name)
+    return ", ".join(shown)
+
+
+def _is_ours(thing: type, part: str) -> bool:
+    home = next((kind for kind in thing.__mro__ if part in vars(kind)), object)
+    return not part.startswith("_") and home.__module__.startswith("joma.")
 
 
 def cli_options() -> list[str]:

@@ -1,21 +1,10 @@
 """An observatory for Transformer training dynamics (JoMA: Tian et al., ICLR 2024, arXiv 2310.00535).
 
-The rooms are imported by name (``from joma.theory.nonlinear import nonlinear_solution``); the root holds the version
-and ``joma.watch``, which is imported when it is first asked for, so that ``joma --help`` starts at once.
+``dir(joma)`` shows the public names, which ``__init__.pyi`` lists with their places; each is imported when it is first
+used, so that ``import joma`` and ``joma --help`` start at once. Whatever is not among them may move.
 """
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from joma.measure.watch.watching import watch
-
-__all__ = ["__version__", "watch"]
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name == "watch":
-        from joma.measure.watch.watching import watch
-
-        return watch
-    raise AttributeError(f"module 'joma' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

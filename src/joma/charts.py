@@ -21,6 +21,10 @@ Scale = Literal["linear", "log"]
 class Curve:
     """One line, with an optional band (the spread over seeds).
 
+    >>> import joma
+    >>> joma.Curve("measured", (0.0, 1.0, 2.0), (1.0, 0.5, 0.8)).role
+    'measured'
+
     Args:
         label: what the legend says.
         x, y: the points, equally long, finite.
@@ -48,7 +52,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """A place worth seeing: a vertical (``axis='x'``) or horizontal (``axis='y'``) line with a short text."""
+    """A place worth seeing: a vertical (``axis='x'``) or horizontal (``axis='y'``) line with a short text.
+
+    >>> import joma
+    >>> joma.Mark("x", 1.0, "lowest").axis
+    'x'
+    """
 
     axis: Literal["x", "y"]
     at: float
@@ -62,6 +71,11 @@ class Mark:
 @dataclass(frozen=True)
 class Chart:
     """One pair of axes with its lines.
+
+    >>> import joma
+    >>> curve = joma.Curve("measured", (0.0, 1.0, 2.0), (1.0, 0.5, 0.8))
+    >>> joma.Chart("dip", "A dip", "It falls and comes back.", "step", "nats", (curve,)).id
+    'dip'
 
     Args:
         id: unique within its claim, letters, digits and underscores: it names the files.

@@ -11,6 +11,11 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class BadInput(ValueError):
     """Something a person gave cannot be used. Printed as one line; the command line exits with 2.
 
+    >>> import joma
+    >>> raise joma.BadInput("the folder is empty", expected="saved steps", remedy="name another folder")
+    Traceback (most recent call last):
+    joma.errors.BadInput: the folder is empty; expected saved steps; name another folder
+
     Args:
         problem: what was wrong, with the value received.
         expected: what would have been right.
@@ -29,6 +34,11 @@ class BadInput(ValueError):
 class InvalidArgument(BadInput):
     """An argument of a library function lies outside its domain.
 
+    >>> import joma
+    >>> joma.blow_up_time([1.0], gain=-1.0)
+    Traceback (most recent call last):
+    joma.errors.InvalidArgument: blow_up_time: `gain` is -1; expected a finite number above 0; pass a positive ...
+
     Args:
         function: the function that was called.
         parameter: its parameter.
@@ -44,6 +54,11 @@ class InvalidArgument(BadInput):
 
 class RunFailed(RuntimeError):
     """A run could not go on (NaN loss, disk full, no whole checkpoint); what it had measured is kept.
+
+    >>> import joma
+    >>> raise joma.RunFailed("the disk is full", kept="step 100 is there", remedy="make room")
+    Traceback (most recent call last):
+    joma.errors.RunFailed: the disk is full; step 100 is there; make room
 
     Args:
         problem: what happened, and at which step.

@@ -78,6 +78,11 @@ class Verdict(StrEnum):
 class Estimate:
     """One number, measured once per seed (or per independent repetition).
 
+    >>> import joma
+    >>> found = joma.Estimate((1.0, 1.2, 1.1), "nats")
+    >>> round(found.mean, 3), tuple(round(end, 3) for end in found.interval)
+    (1.1, (0.852, 1.348))
+
     The interval is the 95 % Student interval of the mean; with one value it is that value and ``num`` says so.
     """
 
@@ -125,6 +130,11 @@ class Estimate:
 class Criterion:
     """When a measured number counts for the claim: ``value <= threshold`` or ``value >= threshold``.
 
+    >>> import joma
+    >>> criterion = joma.Criterion("largest error", "<=", 1e-6, "the integrator's tolerance")
+    >>> criterion.met_by(joma.Estimate((1e-9, 2e-9, 3e-9)))
+    True
+
     Args:
         quantity: what the number is, in words.
         relation: which side counts.
@@ -150,7 +160,12 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Finding:
-    """A further number beside the deciding one, shown in the claim's table."""
+    """A further number beside the deciding one, shown in the claim's table.
+
+    >>> import joma
+    >>> joma.Finding("step of the bottom", joma.Estimate((120.0,), "steps"), "of one seed").comment
+    'of one seed'
+    """
 
     name: str
     estimate: Estimate
@@ -159,7 +174,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Control:
-    """The deciding number, measured where the claim must fail."""
+    """The deciding number, measured where the claim must fail.
+
+    >>> import joma
+    >>> joma.Control("shuffled words", joma.Estimate((0.0, 0.1))).name
+    'shuffled words'
+    """
 
     name: str
     estimate: Estimate
@@ -168,6 +188,16 @@ class Control:
 @dataclass(frozen=True)
 class Agreement:
     """A claim held against the evidence.
+
+    >>> import joma
+    >>> found = joma.Agreement(
+    ...     joma.Criterion("largest error", "<=", 1e-6, "the integrator's tolerance"),
+    ...     joma.Estimate((1e-9, 2e-9, 3e-9)),
+    ...     (joma.Control("without the correction", joma.Estimate((0.5, 0.6, 0.7))),),
+    ...     conclusion="The formula is right to nine digits.",
+    ... )
+    >>> str(found.verdict)
+    'holds'
 
     Args:
         criterion: what decides.

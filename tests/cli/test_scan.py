@@ -16,8 +16,8 @@ from tiny import tiny_law, tiny_law_recipe
 from transformers import ResNetConfig, ResNetModel
 
 from joma.cli import main
-from joma.cli.scan import chosen_steps
 from joma.errors import BadInput
+from joma.studies.scan import chosen_steps
 from joma.train.training import train
 
 STEPS = (0, 4, 10, 20, 40, 60)

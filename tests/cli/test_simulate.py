@@ -10,8 +10,9 @@ import pytest
 from matplotlib.image import imread
 from scipy.integrate import solve_ivp
 
-from joma.cli import main, progress
+from joma.cli import main
 from joma.problem.classes import classification_data, gaussian_classes
+from joma.report import progress
 from joma.simulate.trajectory import load_trajectory
 from tolerances import TOLERANCES
 

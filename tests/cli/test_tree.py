@@ -14,10 +14,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from joma.cli import main, progress
+from joma.cli import main
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
+from joma.report import progress
 from joma.train.decoder import Decoder, seed_of
 from joma.train.hierarchies import load_law, save_law, seeded_samples
 from joma.train.run import load_run

@@ -12,8 +12,7 @@ from joma.measure.curves.quantities import verdicts
 from joma.measure.scan.results import Row, probes_of
 from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Suspect
-from joma.report.scan import levels, scan_record, scan_table, suspect_note, why_no_verdict
-from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
+from joma.report.scan import course_charts, heatmaps, levels, scan_record, scan_table, suspect_note, why_no_verdict
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +50,20 @@ def test_a_loss_alone_has_no_table_of_layers(scan):
 
 
 def test_heatmaps_hold_the_means(scan):
-    steps = step_heatmaps(scan)
+    steps = heatmaps(scan)[0]
     assert [heatmap.id for heatmap in steps] == [
         "attention_entropy_nats_steps_layers",
         "stable_rank_mlp_lower_steps_layers",
     ]
     assert steps[0].x == [str(step) for step in STEPS]
     assert steps[1].values[1][5] == 3 * level(STEPS[5], 1)
-    heads = {heatmap.id: heatmap for heatmap in head_heatmaps(scan)}
+    heads = {heatmap.id: heatmap for heatmap in heatmaps(scan)[1]}
     assert "step 1000" in heads["attention_entropy_nats_layers_heads"].title
     sparsest = heads["attention_entropy_nats_layers_heads_sparsest"]
     assert "where it was lowest" in sparsest.title
     assert heads["stable_rank_query_layers_heads"].values == [[2.0]] * LAYERS
-    assert step_heatmaps(replace(scan, results=scan.results[:1])) == []
-    assert head_heatmaps(replace(scan, results=())) == []
+    assert heatmaps(replace(scan, results=scan.results[:1]))[0] == []
+    assert heatmaps(replace(scan, results=()))[1] == []
 
 
 def test_bands_are_over_groups(scan):
@@ -89,9 +88,9 @@ def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
     assert record["condemned"] == {"0": "not_initialisation", "64": "identical"}
     assert all(0.0 not in curve.x and 64.0 not in curve.x for chart in course_charts(found) for curve in chart.curves)
     assert all(said in chart.caption for chart in course_charts(found))
-    assert all(list(heatmap.struck) == [0, STEPS.index(64)] for heatmap in step_heatmaps(found))
-    assert all("Struck out" in heatmap.caption for heatmap in step_heatmaps(found))
-    assert not any("step 64" in heatmap.title for heatmap in head_heatmaps(found))
+    assert all(list(heatmap.struck) == [0, STEPS.index(64)] for heatmap in heatmaps(found)[0])
+    assert all("Struck out" in heatmap.caption for heatmap in heatmaps(found)[0])
+    assert not any("step 64" in heatmap.title for heatmap in heatmaps(found)[1])
     assert said in printed(scan_table(found))
 
 
@@ -99,8 +98,8 @@ def test_suspect_steps_come_back_where_asked_for(scan):
     found = spoilt(scan, (64, "identical"), with_suspects=True)
     assert "With step 64 (identical)" in suspect_note(found)
     assert {entry["lowest_step"] for entry in scan_record(found)["verdicts"]} == {64}
-    assert any("step 64, where it was lowest" in heatmap.title for heatmap in head_heatmaps(found))
-    assert all(list(heatmap.struck) == [STEPS.index(64)] for heatmap in step_heatmaps(found))
+    assert any("step 64, where it was lowest" in heatmap.title for heatmap in heatmaps(found)[1])
+    assert all(list(heatmap.struck) == [STEPS.index(64)] for heatmap in heatmaps(found)[0])
 
 
 def test_too_few_steps_beside_suspect_ones_have_no_verdict(scan):
@@ -113,4 +112,4 @@ def test_too_few_steps_beside_suspect_ones_have_no_verdict(scan):
     assert levels(found)[1][0][1] == levels(replace(few, results=few.results[:3]))[1][0][1]
     alone = spoilt(replace(few, results=few.results[:1]), (0, "not_initialisation"))
     assert "Step 0 (suspect)" in printed(scan_table(alone))
-    assert "step 0 (suspect)" in head_heatmaps(alone)[0].title
+    assert "step 0 (suspect)" in heatmaps(alone)[1][0].title

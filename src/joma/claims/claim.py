@@ -21,6 +21,10 @@ PAPER = "Tian et al., ICLR 2024, arXiv 2310.00535"
 class Reference:
     """A statement with its source.
 
+    >>> import joma
+    >>> joma.Reference("ones.sum", "A sum of ones is how many there are.", "arithmetic", (), "Σ 1 = n").id
+    'ones.sum'
+
     Args:
         id: its id, ``family.name``; function docstrings, claims, tests and report lines carry it.
         statement: what is claimed, in one or two sentences.
@@ -49,6 +53,12 @@ class Reference:
 @dataclass(frozen=True)
 class Claim:
     """A statement and its test.
+
+    >>> import joma
+    >>> reference = joma.Reference("ones.sum", "A sum of ones is how many there are.", "arithmetic", (), "Σ 1 = n")
+    >>> claim = joma.Claim(reference, "Sum them.", "A sum of twos.", "my_package.ones:evaluate")
+    >>> claim.id, claim.needs_text
+    ('ones.sum', False)
 
     Args:
         reference: the statement, its source, its assumptions.

@@ -49,6 +49,12 @@ class TextChoice:
 class Workspace:
     """Handed to a claim's test.
 
+    >>> from pathlib import Path
+    >>> import joma
+    >>> workspace = joma.Workspace(Path("joma-out"), num_seeds=3)
+    >>> list(workspace.seeds(default=5))
+    [0, 1, 2]
+
     Args:
         folder: where texts and trained networks are kept; what one claim trained serves the next.
         profile: how much work to do.

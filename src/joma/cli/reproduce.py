@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from jsonargparse.typing import PositiveInt
 if TYPE_CHECKING:
     from joma.claims.claim import Claim
     from joma.claims.evaluation import Outcome
-    from joma.claims.workspace import Workspace
 
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
@@ -48,28 +46,31 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
 
 def run(options: Any) -> int:
     """Evaluate the claims named, write the report, return the exit status."""
-    from joma.claims.registry import select
-
-    claims = select(options.ids)
     if options.list:
-        return _list(claims, as_json=options.json)
-    workspace = _workspace(options)
-    outcomes: list[Outcome] = []
-    interrupted = False
+        from joma.claims.registry import select
+
+        return _list(select(options.ids), as_json=options.json)
+
+    from joma.claims.workspace import TextChoice
+    from joma.studies.reproduce import Interrupted, reproduce
+
+    text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
     try:
-        _evaluate(claims, workspace, outcomes)
-    except KeyboardInterrupt:
-        interrupted = True
-    record = _write(outcomes, workspace, options)
+        found, interrupted = (
+            reproduce(*options.ids, out=options.out, profile=options.profile, seeds=options.seeds, text=text),
+            False,
+        )
+    except Interrupted as stop:
+        found, interrupted = stop.result, True
     if options.json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        print(json.dumps(found.record, indent=1, ensure_ascii=False))
     else:
-        _show(outcomes, workspace.folder)
+        _show(found.outcomes, found.folder)
     if interrupted:
         raise KeyboardInterrupt
-    if any(outcome.error for outcome in outcomes):
+    if any(outcome.error for outcome in found.outcomes):
         return 1
-    return int(options.strict and any(entry["verdict"] != "holds" for entry in record["claims"]))
+    return int(options.strict and any(entry["verdict"] != "holds" for entry in found.record["claims"]))
 
 
 def _list(claims: Sequence[Claim], *, as_json: bool) -> int:
@@ -88,49 +89,6 @@ def _list(claims: Sequence[Claim], *, as_json: bool) -> int:
         table.add_row(*map(Text, (claim.id, claim.reference.statement, claim.reference.source + origin)))
     Console().print(table)
     return 0
-
-
-def _workspace(options: Any) -> Workspace:
-    from joma.claims.workspace import Profile, TextChoice, Workspace
-
-    text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
-    return Workspace(Path(options.out), Profile(options.profile), options.seeds, text)
-
-
-def _evaluate(claims: Sequence[Claim], workspace: Workspace, outcomes: list[Outcome]) -> None:
-    """Fill ``outcomes`` one by one, so that an interruption leaves the finished ones there."""
-    from joma.claims.evaluation import evaluate, prepare
-    from joma.cli.progress import shown
-
-    with shown(len(claims)) as display:
-        told = replace(workspace, progress=display)
-        prepare(claims, told)
-        for claim, outcome in zip(claims, evaluate(claims, told), strict=True):
-            outcomes.append(outcome)
-            display.finished(claim.id, outcome)
-
-
-def _write(outcomes: Sequence[Outcome], workspace: Workspace, options: Any) -> dict[str, Any]:
-    """Write everything a person or a machine may want to read into the output folder."""
-    from joma.claims.evaluation import finished
-    from joma.claims.registry import all_claims
-    from joma.report.pages.results import write_results
-
-    here = {outcome.claim.id: outcome for outcome in outcomes}
-    known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
-    everything = [(known | here)[id] for id in all_claims() if id in known | here]
-    return write_results(everything, workspace, _as_typed(options))
-
-
-def _as_typed(options: Any) -> str:
-    """The options that evidence depends on, as a person would type them; defaults are left out."""
-    words = []
-    defaults = {"profile": "quick", "out": "joma-out"}
-    for name in ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "out"):
-        value = getattr(options, name)
-        if value is not None and value != defaults.get(name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 def _show(outcomes: Sequence[Outcome], folder: Path) -> None:

@@ -181,7 +181,7 @@ def _embeddings(
 
 
 def _trajectory(options: Any, model: OneLayer, start: Parameters, at: list[float]) -> Trajectory:
-    from joma.cli.progress import shown
+    from joma.report.progress import shown
     from joma.simulate.descent import Minibatches, descent
     from joma.simulate.flow import Adaptive, FixedStep, flow
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import jsonargparse
 
 from joma.cli.numbers import SYNTAX, Given, allow_negative_lists, numbers, times
 from joma.errors import BadInput
 
-if TYPE_CHECKING:
-    from joma.theory.dynamics import Dynamics
-
 PICTURES = (".png", ".svg")
-ATTENTION: dict[str, Literal["softmax", "exp"]] = {"softmax": "softmax", "exp": "exp"}
 
 
 def add_options(parser: jsonargparse.ArgumentParser) -> None:
@@ -36,17 +32,18 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
 def run(options: Any) -> int:
     """Solve, print, draw, return the exit status."""
     picture = _picture(options.out)
-    dynamics, at = _dynamics(options), times(options.t)
+    settings, at = _settings(options), times(options.t)
 
-    from joma.report.solution import solution_charts, solution_record
-    from joma.theory.dynamics import solve
+    from joma.studies.solve import solve
 
-    solution = solve(dynamics, at)
+    solution = solve(at, **settings)
     if picture is not None:
         from joma.report.drawing.figures import write_stack
 
-        write_stack(solution_charts(solution), picture)
+        write_stack(solution.pictures(), picture)
     if options.json:
+        from joma.report.solution import solution_record
+
         print(json.dumps(solution_record(solution), indent=1, allow_nan=False))
     else:
         _show(solution)
@@ -59,7 +56,7 @@ def _picture(out: str | None) -> Path | None:
     raise BadInput(f"--out is {out!r}", expected="a file that ends in .png or .svg", remedy="write --out solution.png")
 
 
-def _dynamics(options: Any) -> Dynamics:
+def _settings(options: Any) -> dict[str, Any]:
     if (options.mu is None) == (options.delta is None):
         raise BadInput(
             f"{'neither' if options.mu is None else 'both'} of --mu and --delta given",
@@ -68,41 +65,28 @@ def _dynamics(options: Any) -> Dynamics:
         )
     if options.gain is not None and options.temperature is not None:
         raise BadInput("both --gain and --temperature given", expected="one of them", remedy="leave one out")
-    option = "--delta" if options.mu is None else "--mu"
-    rates = numbers(options.delta if options.mu is None else options.mu, option)
-    v0 = numbers(options.v0, "--v0")
+    name, given = ("delta", options.delta) if options.mu is None else ("mu", options.mu)
+    rates, v0 = numbers(given, f"--{name}"), numbers(options.v0, "--v0")
     if len(v0) not in (1, len(rates)):
         raise BadInput(
             f"--v0 holds {len(v0)} numbers",
-            expected=f"one, or {len(rates)} as in {option}",
+            expected=f"one, or {len(rates)} as in --{name}",
             remedy="give as many of both",
         )
-
-    import torch
-
-    from joma.arrays import REAL
-    from joma.domains import POSITIVE, choose
-    from joma.theory.dynamics import Dynamics
-
     gain = 0.5 if options.gain is None else options.gain
-    POSITIVE.check(gain, "joma solve", "--gain")
     if options.temperature is not None:
+        from joma.domains import POSITIVE
+
         POSITIVE.check(options.temperature, "joma solve", "--temperature")
         gain = 0.5 / options.temperature**2
-    return Dynamics(
-        "Δ" if options.mu is None else "μ",
-        torch.tensor(rates, dtype=REAL),
-        torch.tensor(v0, dtype=REAL).expand(len(rates)),
-        gain,
-        choose(options.attention, ATTENTION, "joma solve", "--attention"),
-    )
+    return {name: rates, "v0": v0, "gain": gain, "attention": options.attention}
 
 
 def _show(solution: Any) -> None:
     from rich.console import Console
 
-    from joma.report.solution import conclusion, solution_table
+    from joma.report.solution import solution_table
 
     console = Console()
     console.print(solution_table(solution, console.width))
-    console.print(conclusion(solution), markup=False, highlight=False, soft_wrap=True)
+    console.print(solution.summary(), markup=False, highlight=False, soft_wrap=True)

@@ -34,6 +34,12 @@ from joma.problem.tree import Samples
 class Combinatorial:
     """A combinatorial hierarchy.
 
+    >>> import joma
+    >>> members = ((((0, 1),), ((1, 2),)), (((0,),), ((0, 1),)))  # two latents of three tokens, two classes of them
+    >>> law = joma.Combinatorial(members, num_tokens=3, length=4)
+    >>> law.num_labels, law.level_sizes
+    (2, (2,))
+
     Args:
         members: ``members[level][latent][alternative]`` is a rising tuple of indices into the level below (of tokens
             for level 0); the last level holds the classes.
@@ -147,6 +153,11 @@ def random_hierarchy(
     seed: int = 0,
 ) -> Combinatorial:
     """Draw a hierarchy: every latent and class has its own random sets of members of the level below.
+
+    >>> import torch, joma
+    >>> law = joma.random_hierarchy(20, (10, 20), 2, num_tokens=100)
+    >>> law.sample(3, torch.Generator().manual_seed(0)).tokens.shape
+    torch.Size([3, 30])
 
     Args:
         num_classes: C, how many classes.

@@ -101,6 +101,11 @@ def digest(law: Law) -> str:
 class LatentTree:
     """A hierarchical binary latent tree.
 
+    >>> import joma
+    >>> tree = joma.LatentTree(parents=(-1, 0, 1, 1), polarities=(0.0, 0.8, 0.9, 0.9), label_signs=((-1,), (1,)))
+    >>> tree.num_tokens, tree.num_labels
+    (2, 2)
+
     Args:
         parents: the parent of each node, by index; the label is node 0 and its own entry is −1. Parents come first,
             and every leaf lies equally deep. Leaves are tokens, numbered in the order of the nodes.
@@ -229,6 +234,11 @@ def balanced_tree(
     jitter: float = 0.0,
 ) -> LatentTree:
     """Build a tree in which all nodes of a level have the same number of children.
+
+    >>> import joma
+    >>> tree = joma.balanced_tree((2, 3, 4), 0.8)
+    >>> tree.num_tokens, tree.level_sizes
+    (24, (6, 2))
 
     Args:
         branching: children of each node, from the label's down; the last are tokens.

@@ -11,14 +11,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from joma.charts import Chart, Heatmap
 from joma.measure.curves.quantities import Quantity, courses, shown_verdicts, verdicts
 from joma.measure.curves.recovery import Interval, Recovery
 from joma.measure.scan.results import StepResult, probes_of
 from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Verification
-from joma.metrics import METRICS
+from joma.report.courses import course_pictures, head_pictures, quantities_summary, step_pictures, title_of
 from joma.report.drawing.tables import table_of
-from joma.report.drawing.words import format_bytes, format_number, format_seconds
+from joma.report.drawing.words import capitalized, format_bytes, format_number, format_seconds
 
 _MOST_NAMED = 8
 
@@ -115,6 +116,37 @@ def suspect_table(verification: Verification) -> Table:
     return table
 
 
+def verification_summary(found: Verification) -> str:
+    """How many steps are suspect, and how much was read to see that, in a sentence."""
+    num, num_suspect = len(found.steps), len({row.step for row in found.rows})
+    what = f"{num_suspect} of {num} steps are suspect" if num_suspect else f"nothing suspicious in {num} steps"
+    return f"{found.source}: {what.replace(' 1 steps', ' 1 step')}; {bytes_text(found.bytes_read, found.bytes_stored)}"
+
+
+def scan_summary(scan: Scan) -> str:
+    """What became of attention and rank, in a sentence."""
+    said = quantities_summary(probes_of(scan.judged)) or why_no_verdict(scan)
+    return f"{scan.source}: {cost_text(scan)}. {capitalized(said)}"
+
+
+def course_charts(scan: Scan) -> list[Chart]:
+    """The course of each layer through the steps that are judged."""
+    return course_pictures(probes_of(scan.judged), suspect_note(scan))
+
+
+def heatmaps(scan: Scan) -> tuple[list[Heatmap], list[Heatmap]]:
+    """Steps by layers, and layers by heads."""
+    if not scan.measured:
+        return [], []
+    last = scan.last
+    suspect = " (suspect)" if last.step in scan.suspect else ""
+    when = f", step {last.step}{suspect}" if scan.numbered else ""
+    sparsest = scan.sparsest
+    kept = probes_of([last] if sparsest is None else sorted({sparsest, last}, key=lambda result: result is last))
+    by_head = head_pictures(kept, when, None if sparsest is None else sparsest.step)
+    return step_pictures(probes_of(scan.measured), scan.suspect), by_head
+
+
 def cost_text(scan: Scan) -> str:
     """Bytes read against bytes stored, and time per step, in a sentence."""
     read, stored = (sum(getattr(result, name) for result in scan.results) for name in ("bytes_read", "bytes_stored"))
@@ -147,12 +179,6 @@ def interval_note(found: Mapping[Quantity, Recovery]) -> str:
     if 1 in groups:
         said.append("of one curve: what the scatter of single steps may do to its levels")
     return f"Intervals are of 95 %: {'; '.join(said)}. Neither says what another training run would do."
-
-
-def title_of(metric: str, projection: str | None) -> str:
-    """Metric, with its unit, and projection in words."""
-    words = METRICS[metric].axis
-    return words if projection is None else f"{words} of {projection}"
 
 
 def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -16,6 +17,14 @@ _STYLES = {
     Verdict.FAILS.value: "bold red",
     Verdict.UNDECIDED.value: "bold yellow",
 }
+
+
+def verdicts_summary(outcomes: Sequence[Outcome]) -> str:
+    """How many claims ended how, in words."""
+    counts = Counter(verdict_text(outcome) for outcome in outcomes)
+    return f"{len(outcomes)} claim{'' if len(outcomes) == 1 else 's'}: " + ", ".join(
+        f"{num} {verdict}" for verdict, num in counts.items()
+    )
 
 
 def verdict_table(outcomes: Sequence[Outcome]) -> Table:

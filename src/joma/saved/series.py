@@ -242,6 +242,17 @@ def open_series(
 ) -> Series:
     """Find the saved steps in a folder or a hub repository; nothing of a model is read yet.
 
+    >>> import joma
+    >>> from transformers import GPT2Config, GPT2Model
+    >>> model = GPT2Model(GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4))
+    >>> for step in (0, 100):
+    ...     model.save_pretrained(f"checkpoints/step{step}")
+    >>> series = joma.open_series("checkpoints")
+    >>> series.steps
+    (0, 100)
+    >>> series.read(100, ["h.0.mlp.c_fc.weight"])["h.0.mlp.c_fc.weight"].shape
+    torch.Size([32, 128])
+
     Args:
         source: a folder (a run of joma, Trainer's, step-named), a weight file, or ``owner/name`` on a hub.
         steps: which, ascending; ``None`` for all.

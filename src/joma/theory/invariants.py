@@ -92,6 +92,11 @@ def invariant(
 ) -> torch.Tensor:
     """What Theorem 1 says is constant, per token (claims theorem1.linear, .exp, .softmax, .several_queries).
 
+    >>> import torch, joma
+    >>> weights = torch.tensor([[1.0, 2.0], [0.0, 1.0]])  # two tokens, two hidden units
+    >>> joma.invariant(weights, torch.tensor([3.0, 0.5]), "exp")  # z − Σv²/2
+    tensor([0.5000, 0.0000], dtype=torch.float64)
+
     linear: z² − Σₖ vₖ²; exp: z − (1/2T) Σₖ vₖ²; softmax: z − (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄). Of several queries that share
     V, z² (linear) or z (exp) is summed over the queries. Assumptions as for ``expected_logits``.
 

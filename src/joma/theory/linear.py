@@ -17,6 +17,10 @@ from joma.records import Status
 def linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
     """Return v(t) of v̇ = Δ exp(α v²), exactly: v = √2 erfinv(√(2/π) Δt + erf(v₀/√2)) at gain ½.
 
+    >>> import joma
+    >>> joma.linear_solution([1.0, 2.0], 0.5)
+    tensor([0.5229, 1.2755], dtype=torch.float64)
+
     Claim: theorem2. Assumes attention integrated out (Theorem 1), one hidden unit, a constant upstream gradient.
 
     Args:
@@ -40,6 +44,10 @@ def linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> t
 @numpy_in_numpy_out
 def blow_up_time(delta: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
     """Return when each component of the linear dynamics becomes infinite: √(π/2) (sign Δ − erf(v₀/√2))/Δ at gain ½.
+
+    >>> import joma
+    >>> joma.blow_up_time([1.0, 2.0, 0.0])
+    tensor([1.2533, 0.6267,    inf], dtype=torch.float64)
 
     Claim: theorem2.
 

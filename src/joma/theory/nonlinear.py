@@ -23,6 +23,10 @@ _CONVERGED = 750.0  # e⁻ᵘ is 0 in float64 from here on
 def nonlinear_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
     """Return v(t) of v̇ = (μ − v) exp(α v²), exact to rounding.
 
+    >>> import joma
+    >>> joma.nonlinear_solution([3.0, 1.0], 0.5)
+    tensor([1.6387, 0.4027], dtype=torch.float64)
+
     Claims: theorem4, nonlinear.sparse_then_dense. Assumes attention integrated out (Theorem 1), one hidden unit, a
     constant upstream gradient and a fixed point μ of the nonlinear dynamics.
 

@@ -41,6 +41,11 @@ class Sparsest(NamedTuple):
 def normalized_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
     """Return v(t) of v̇ = (μ − v)∘exp(α v²)/Σ exp(α v²), exact to rounding.
 
+    >>> import joma
+    >>> joma.normalized_solution([3.0, 1.0], [0.5, 1.0])  # a row for each time
+    tensor([[0.6847, 0.2141],
+            [1.2970, 0.3519]], dtype=torch.float64)
+
     Claim: nonlinear.sparse_then_dense. Assumes what ``nonlinear_solution`` does, with softmax attention.
 
     Args:
@@ -75,6 +80,11 @@ def attention_entropy_over_time(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 
 @numpy_in_numpy_out
 def sparsest_time(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sparsest:
     """Return when the attention of ``normalized_solution`` is sparsest, and its entropy then.
+
+    >>> import joma
+    >>> found = joma.sparsest_time([3.0, 2.0, 1.0, 0.5])
+    >>> round(float(found.time), 3), round(float(found.entropy_nats), 4)
+    (9.051, 0.2311)
 
     Claim: nonlinear.sparse_then_dense. Arguments as there. The lowest entropy does not depend on the clock: it is
     that of the dynamics without normalisation too.

@@ -26,6 +26,11 @@ _MAX_SEARCH = 300  # Newton steps and halvings; halvings alone would need fewer
 def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
     """Return v(t) of v̇ = Δ∘exp(α v²)/Σ exp(α v²), exactly: the linear dynamics under softmax attention.
 
+    >>> import joma
+    >>> joma.normalized_linear_solution([2.0, 1.0], [0.5, 1.0])  # a row for each time
+    tensor([[0.5081, 0.2460],
+            [1.0706, 0.4647]], dtype=torch.float64)
+
     Claims: theorem2, nonlinear.sparse_then_dense. There is no blow-up on this clock.
 
     Args:

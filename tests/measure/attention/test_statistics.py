@@ -511,7 +511,7 @@ GOOD = some(2, 4, 6, 8)
     [
         ("k", lambda: attention_entropy(GOOD, GOOD[:, :3])),
         ("k", lambda: attention_entropy(GOOD, GOOD[..., :4])),
-        ("k", lambda: attention_entropy(GOOD[0], GOOD[0])),
+        ("q", lambda: attention_entropy(GOOD[0], GOOD[0])),
         ("q", lambda: attention_entropy(GOOD[:, :, :0], GOOD)),
         ("k", lambda: attention_entropy(GOOD, GOOD[:, :, :0])),
         ("attn_mask", lambda: attention_entropy(GOOD, GOOD, is_causal=True, attn_mask=torch.ones(6, 6).bool())),

@@ -5,7 +5,7 @@ from small_models import small_batch, small_model
 
 from joma.errors import InvalidArgument
 from joma.measure.watch.trackers import track_with, tracked_values
-from joma.measure.watch.watching import watch
+from joma.measure.watch.watching import Watch
 from joma.records import Row
 
 ROWS = [
@@ -73,7 +73,7 @@ def watched_loop(tracker, tell):
     model = small_model("gpt2", "AutoModelForCausalLM").train()
     batch = small_batch("gpt2")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    with watch(model, batch, every=4, tracker=tracker) as probe:
+    with Watch(model, batch, every=4, tracker=tracker) as probe:
         for index in range(8):
             model(**batch, labels=batch["input_ids"]).loss.backward()
             optimizer.step()
@@ -165,7 +165,7 @@ def test_trackio_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypat
 def test_trackio_before_a_run_is_refused(tmp_path, monkeypatch):
     trackio = local_trackio(tmp_path, monkeypatch)
     with pytest.raises(InvalidArgument, match=r"trackio, which has begun none; .* call trackio\.init\(\.\.\.\) first"):
-        watch(small_model("gpt2"), small_batch("gpt2"), tracker=trackio)
+        Watch(small_model("gpt2"), small_batch("gpt2"), tracker=trackio)
 
 
 def test_a_function_is_told_values_and_step():

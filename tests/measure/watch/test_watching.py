@@ -283,14 +283,6 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_measured():
         assert [layer for layer, *_ in weight_rows(model, ["stable_rank"], ["mlp_lower"])] == [1]
 
 
-def test_the_root_gives_watch_and_nothing_else():
-    assert "watch" in joma.__all__
-    with pytest.raises(AttributeError, match="no attribute 'wtach'"):
-        _ = joma.wtach
-    light = "import sys, joma\nassert 'torch' not in sys.modules\nassert callable(joma.watch)"
-    assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0
-
-
 def meta_batch():
     return {"input_ids": torch.zeros(1, 4, dtype=torch.long, device="meta")}
 

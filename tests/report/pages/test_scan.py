@@ -10,7 +10,7 @@ from joma.measure.curves.quantities import shown_verdicts
 from joma.measure.scan.results import probes_of
 from joma.measure.scan.scanned import Scan
 from joma.report.pages.scan import write_scan
-from joma.report.scan_charts import head_heatmaps, step_heatmaps
+from joma.report.scan import heatmaps
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_page_in_a_browser(scan, written):
         rows = tab.locator("table").nth(2).locator("tbody tr")
         assert rows.count() == len(shown_verdicts(probes_of(scan.measured))) == 2 * LAYERS
         assert "fell and came back" in rows.first.inner_text()
-        assert tab.locator(".heatmaplayer .hm").count() == len(step_heatmaps(scan)) + len(head_heatmaps(scan))
+        assert tab.locator(".heatmaplayer .hm").count() == sum(map(len, heatmaps(scan)))
         place = tab.locator('.plot[data-plot="map/stable_rank_mlp_lower_steps_layers"]')
         place.scroll_into_view_if_needed()
         area = place.locator(".nsewdrag").bounding_box()

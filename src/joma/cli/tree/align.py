@@ -28,8 +28,8 @@ def run(options: Any) -> int:
     """Compare, print, write, return the exit status."""
     folder = folder_of(options.out)
 
-    from joma.cli.progress import shown
     from joma.report.alignment import alignment_record, alignment_tables, found_picture
+    from joma.report.progress import shown
     from joma.train.latents import aligned
     from joma.train.run import load_run
 

@@ -40,8 +40,8 @@ def run(options: Any) -> int:
     law = _hierarchy(options)
     labels = _labels(law, options.label)
 
-    from joma.cli.progress import shown
     from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table
+    from joma.report.progress import shown
     from joma.simulate.cooccurrence import cooccurrences
 
     with shown() as progress:

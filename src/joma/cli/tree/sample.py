@@ -66,8 +66,8 @@ def run(options: Any) -> int:
 def _drawn(law: Law, options: Any) -> Samples:
     import torch
 
-    from joma.cli.progress import shown
     from joma.problem.tree import Samples
+    from joma.report.progress import shown
     from joma.train.hierarchies import dataset_samples
 
     parts, done = [], 0
@@ -81,10 +81,10 @@ def _drawn(law: Law, options: Any) -> Samples:
 
 
 def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
-    from joma.cli.progress import shown
     from joma.files import replacing
     from joma.report.drawing.hierarchies import write_present
     from joma.report.drawing.rows import rows_of
+    from joma.report.progress import shown
     from joma.report.samples import present_rows
     from joma.train.hierarchies import as_dataset, save_law
 

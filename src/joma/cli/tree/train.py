@@ -96,7 +96,7 @@ def _recipe(law: Law, options: Any) -> Recipe:
 
 
 def _train(recipe: Recipe, law: Law, folder: Path) -> Run:
-    from joma.cli.progress import shown
+    from joma.report.progress import shown
     from joma.train.training import train
 
     with shown() as progress:

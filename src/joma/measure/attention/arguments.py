@@ -5,15 +5,62 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from inspect import signature
 from numbers import Integral
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
+from joma.arrays import numpy_in_numpy_out
 from joma.errors import InvalidArgument
 from joma.measure.attention.visibility import Visibility
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def of_heads(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function of (B, H, L, E) queries and keys take NumPy arrays, and one head of one sequence as (L, E).
+
+    Results are arrays where arrays came in, and (L,) where (L, E) did. Three axes are refused: they may be heads or
+    sequences.
+    """
+
+    call: Callable[..., R] = function
+    name_of_function = getattr(function, "__name__", "")
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature(function).bind(*args, **kwargs).arguments
+        given = {name: torch.as_tensor(part) if isinstance(part, np.ndarray) else part for name, part in given.items()}
+        for name in ("q", "k"):
+            part = given[name]
+            if not isinstance(part, Tensor) or part.dim() not in (2, 4):
+                raise InvalidArgument(
+                    name_of_function,
+                    name,
+                    required="(batch, heads, length, head dim), or (length, head dim) for one head of one sequence",
+                    received=f"of shape {tuple(part.shape)}" if isinstance(part, Tensor) else f"{part!r}"[:60],
+                    remedy=f"pass {name}[None] for heads of one sequence, {name}[:, None] for sequences of one head",
+                )
+        is_one_head = given["q"].dim() == given["k"].dim() == 2
+        given |= {name: given[name][(None,) * (4 - given[name].dim())] for name in ("q", "k")}
+        result: Any = call(**given)
+        return _map(lambda part: part[0, 0], result) if is_one_head else result
+
+    return numpy_in_numpy_out(wrapped)
+
+
+def _map(change: Callable[[Tensor], Tensor], result: Any) -> Any:
+    if isinstance(result, tuple):
+        return type(result)(*(None if part is None else change(part) for part in result))
+    return change(result)
 
 
 def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from joma.errors import InvalidArgument
-from joma.measure.attention.arguments import checked, require_positive, require_whole, sinks_over_queries
+from joma.measure.attention.arguments import checked, of_heads, require_positive, require_whole, sinks_over_queries
 from joma.measure.attention.refined import Attention, attention_of, refined
 from joma.measure.attention.spread import Spread, joined
 from joma.measure.attention.visibility import Census
@@ -56,6 +56,7 @@ class AttentionStatistics(NamedTuple):
     window_share: Tensor | None = None
 
 
+@of_heads
 def attention_statistics(
     q: Tensor,
     k: Tensor,
@@ -69,6 +70,14 @@ def attention_statistics(
     share_window: int | None = None,
 ) -> AttentionStatistics:
     """Everything that is measured about the spread of attention, from two passes and one over the scores.
+
+    >>> import torch, joma
+    >>> q = k = 5 * torch.eye(4)[None, None]  # each query attends to its own key
+    >>> found = joma.attention_statistics(q, k, scale=1.0, is_causal=True)
+    >>> found.max_logit[0, 0]
+    tensor([25., 25., 25., 25.])
+    >>> found.first_token_share[0, 0].round(decimals=3)
+    tensor([1., 0., 0., 0.])
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
@@ -121,6 +130,7 @@ def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Te
     return found, rounding
 
 
+@of_heads
 def attention_entropy(
     q: Tensor,
     k: Tensor,
@@ -131,6 +141,11 @@ def attention_entropy(
     normalized: bool = False,
 ) -> Tensor:
     """Entropy of each query's attention, in nats.
+
+    >>> import torch, joma
+    >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
+    >>> joma.attention_entropy(q, k, is_causal=True)[0, 0].exp()
+    tensor([1., 2., 3., 4.])
 
     Args:
         q: (B, H, L, E) queries as the kernel sees them (after rotary embedding); any floating dtype.
@@ -166,6 +181,7 @@ def attention_entropy(
     return entropy / attention.num_keys.clamp_min(2).log() if normalized else entropy
 
 
+@of_heads
 def key_share(
     q: Tensor,
     k: Tensor,
@@ -176,6 +192,12 @@ def key_share(
     attn_mask: Tensor | None = None,
 ) -> Tensor:
     """Share of each query's attention that falls on some of the keys.
+
+    >>> import torch, joma
+    >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
+    >>> is_comma = torch.tensor([False, True, False, True])
+    >>> joma.key_share(q, k, is_comma, is_causal=True)[0, 0].round(decimals=3)
+    tensor([0.0000, 0.5000, 0.3330, 0.5000])
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
@@ -205,6 +227,7 @@ def key_share(
     return refined(attention, measured)[0]
 
 
+@of_heads
 def first_token_share(
     q: Tensor,
     k: Tensor,
@@ -214,6 +237,11 @@ def first_token_share(
     attn_mask: Tensor | None = None,
 ) -> Tensor:
     """Share of each query's attention that falls on the first key of its sequence (an attention sink).
+
+    >>> import torch, joma
+    >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
+    >>> joma.first_token_share(q, k, is_causal=True)[0, 0].round(decimals=3)
+    tensor([1.0000, 0.5000, 0.3330, 0.2500])
 
     The first key is the first that is no padding, and of packed documents each has its own, as the mask tells them:
     a key that a query sees first, while the query at that key's position sees none before it either.

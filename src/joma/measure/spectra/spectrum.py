@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from joma.arrays import numpy_in_numpy_out
 from joma.domains import Domain
 from joma.errors import InvalidArgument, RunFailed
 from joma.measure.precision import full_precision
@@ -57,8 +58,14 @@ class Certified(NamedTuple):
     upper: Tensor
 
 
+@numpy_in_numpy_out
 def spectral_norm(weight: Tensor, relative: float = 1e-6) -> Certified:
     """Largest singular value σ₁ of a matrix, with bounds that are at most ``relative`` from it.
+
+    >>> import torch, joma
+    >>> found = joma.spectral_norm(torch.diag(torch.tensor([2.0, 1.0, 1.0])))
+    >>> bool(found.lower <= 2 <= found.upper)
+    True
 
     Args:
         weight: (..., rows, columns), finite; any floating dtype and device; leading axes are heads or matrices.
@@ -79,8 +86,13 @@ def spectral_norm(weight: Tensor, relative: float = 1e-6) -> Certified:
     return Certified(value, (1 - 4 * UNIT) * lower, (1 + 4 * UNIT) * upper)
 
 
+@numpy_in_numpy_out
 def stable_rank(weight: Tensor) -> Tensor:
     """Stable rank ‖W‖²_F / σ₁² of a matrix: how many directions carry its strength, between 1 and its rank.
+
+    >>> import torch, joma
+    >>> joma.stable_rank(torch.diag(torch.tensor([2.0, 1.0, 1.0])))  # (4 + 1 + 1) / 4
+    tensor(1.5000, dtype=torch.float64)
 
     Args:
         weight: (..., rows, columns), finite and not all zero; any floating dtype, raised to float64.
@@ -97,6 +109,7 @@ def stable_rank(weight: Tensor) -> Tensor:
     return _stable_rank(weight, 1e-6, "stable_rank").value
 
 
+@numpy_in_numpy_out
 def certified_stable_rank(weight: Tensor, relative: float = 1e-6) -> Certified:
     """Stable rank ‖W‖²_F / σ₁² with bounds that are at most ``relative`` from it.
 
@@ -113,6 +126,7 @@ def certified_stable_rank(weight: Tensor, relative: float = 1e-6) -> Certified:
     return _stable_rank(weight, relative, "certified_stable_rank")
 
 
+@numpy_in_numpy_out
 def singular_values(weight: Tensor) -> Tensor:
     """All singular values, the largest first: a full decomposition in float64, the slow way to any number above.
 
@@ -129,8 +143,13 @@ def singular_values(weight: Tensor) -> Tensor:
     return sigma * unit[..., None]
 
 
+@numpy_in_numpy_out
 def effective_rank(weight: Tensor) -> Tensor:
     """Effective rank exp(−Σ pᵢ ln pᵢ), pᵢ = σᵢ/Σσ: all directions counted, between 1 and the matrix's rank.
+
+    >>> import torch, joma
+    >>> joma.effective_rank(torch.eye(5)).round(decimals=3)
+    tensor(5., dtype=torch.float64)
 
     Args:
         weight: (..., rows, columns), finite and not all zero; any floating dtype, raised to float64.
@@ -164,6 +183,7 @@ def _decomposed(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
 
 def _scaled(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
     """The matrices, fit to be squared in float64, and the unit (...) in which they then are."""
+    weight = torch.as_tensor(weight)
     if weight.dim() < 2 or not weight.numel():
         raise _unusable(function, f"of shape {tuple(weight.shape)}", "pass a matrix (..., rows, columns)")
     if not weight.is_floating_point():

@@ -10,7 +10,7 @@ from torch import nn
 from joma.errors import InvalidArgument
 from joma.extras import extra
 from joma.measure.watch.probing import moved
-from joma.measure.watch.watching import Watch, callback_settings, watch
+from joma.measure.watch.watching import Watch, callback_settings
 
 extra("lightning", "this callback is for its Trainer")
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402 (the line above says what is missing)
@@ -25,6 +25,8 @@ class LightningWatch(Callback):
         every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``; values go to the
             Trainer's loggers.
     """
+
+    kind: type[Watch] = Watch
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class LightningWatch(Callback):
                 logger.log_metrics(values, step)
 
         with trainer.precision_plugin.forward_context():
-            self.watch = watch(
+            self.watch = self.kind(
                 self._model(pl_module),
                 moved(self._batch, pl_module.device),
                 tracker=report,

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from joma.measure.watch.probing import moved
-from joma.measure.watch.watching import Watch, callback_settings, watch
+from joma.measure.watch.watching import Watch, callback_settings
 
 
 class TrainerWatch(TrainerCallback):
@@ -23,6 +23,8 @@ class TrainerWatch(TrainerCallback):
         trainer: whose ``report_to`` the values go to as well; without it they go to ``out`` alone.
         every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``.
     """
+
+    kind: type[Watch] = Watch
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class TrainerWatch(TrainerCallback):
     ) -> None:
         """Probe before the first step."""
         model: nn.Module = given["model"]
-        self.watch = watch(
+        self.watch = self.kind(
             model,
             moved(self._batch, next(model.parameters()).device),
             tracker=None if self._trainer is None else self._report,

@@ -8,16 +8,16 @@ numbers to the bit, watched or not.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.journal import append_line, probe_line, read_journal
@@ -31,81 +31,49 @@ from joma.measure.watch.probing import (
     require_same_when_seen,
     weight_rows,
 )
-from joma.measure.watch.trackers import Track, track_with, tracked_values
+from joma.measure.watch.trackers import track_with, tracked_values
 from joma.metrics import DEFAULT, METRICS, choose_metrics
 from joma.records import Measurement, Row
 from joma.tidy import frame_of, write_frame
 
 
-def watch(
-    model: nn.Module,
-    probe_batch: Any,
-    *,
-    every: int = 100,
-    measures: str | Collection[str] | None = None,
-    projections: str | Collection[str] = ("mlp_lower",),
-    share_window: int | None = None,
-    out: str | Path | None = None,
-    tracker: Any = None,
-    start: int = 0,
-) -> Watch:
-    """Watch a model while it trains.
-
-        with joma.watch(model, probe_batch, every=100, out="watched") as probe:
-            for batch in batches:
-                ...  # forward, backward
-                optimizer.step()
-                probe.step()
+class WatchSettings(TypedDict, total=False):
+    """How a model is watched; every setting may be left out.
 
     Args:
-        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
-            or wrapped for data parallelism. With several processes the first one measures.
-        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
-            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
-        every: optimiser steps between probes; there is one before the first step and one after the last as well.
+        every: optimiser steps between probes (100); there is one before the first step and one after the last as well.
         measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
             default attention, and the stable rank where the family of the model is known.
-        projections: whose weights are measured, by role: ``mlp_lower``, ``query``, ….
+        projections: whose weights are measured, by role: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
         share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
         tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
         start: optimiser steps done already, where training goes on from a checkpoint. What ``out`` holds from this
             step on is measured anew.
-
-    Raises:
-        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
-            of the batch is known at the first probe, when the block is entered.
     """
-    if not _counts(every, 1):
-        raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(every), "take 100")
-    if not _counts(start, 0):
-        raise _bad("start", "the number of optimiser steps done, 0 or more", repr(start), "leave it out")
-    if share_window is not None and not _counts(share_window, 1):
-        raise _bad("share_window", "a whole number of positions, 1 or more, or None", repr(share_window), "take 16")
-    _require_readable(unwrapped(model), probe_batch)
-    folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise _bad("out", "a folder", f"the file {folder}", "name another place")
-    track = track_with(tracker) if tracker is not None and _is_first_process() else None
-    wanted = _wanted(model, measures, (projections,) if isinstance(projections, str) else tuple(projections))
-    wanted = wanted._replace(every=every, share_window=share_window)
-    return Watch(model, probe_batch, wanted, folder, track, start)
+
+    every: int
+    measures: str | Collection[str] | None
+    projections: str | Collection[str]
+    share_window: int | None
+    out: str | Path | None
+    tracker: Any
+    start: int
 
 
 def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a callback, which hands them on to ``watch``.
+    """Return the settings of a callback, which hands them on to its ``Watch``.
 
     Raises:
-        InvalidArgument: one that ``watch`` does not have, or that the callback sets itself.
+        InvalidArgument: one that there is not, or that the callback sets itself.
     """
-    itself = ("model", "probe_batch", "start", "tracker")
-    known = [name for name in signature(watch).parameters if name not in itself]
+    taken = [name for name in WatchSettings.__annotations__ if name not in ("start", "tracker")]
     for name in settings:
-        if name not in known:
+        if name not in taken:
             raise InvalidArgument(
                 callback,
                 name,
-                required=f"some of {', '.join(known)}",
+                required=f"some of {', '.join(taken)}",
                 received="none of its settings",
                 remedy="leave it out: the callback learns model, start and tracker from its Trainer",
             )
@@ -113,33 +81,56 @@ def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]
 
 
 class _Wanted(NamedTuple):
-    """What is measured, every how many steps: metrics of attention, metrics of weights and of which projections."""
+    """What is measured: metrics of attention, metrics of weights and of which projections."""
 
     attention: tuple[str, ...]
     weights: tuple[str, ...]
     roles: tuple[str, ...]
-    every: int = 0
-    share_window: int | None = None
 
 
 class Watch:
-    """A model under observation, as ``watch`` begins it; a context manager."""
+    """A model under observation; a context manager that probes when it is entered, at steps, and when it is left.
 
-    def __init__(
-        self,
-        model: nn.Module,
-        probe_batch: Any,
-        wanted: _Wanted,
-        folder: Path | None,
-        track: Track | None,
-        start: int,
-    ) -> None:
-        self._model, self._batch, self._wanted = model, probe_batch, wanted
-        self._folder, self._track = folder, track
-        self._step, self._start = start, start
+    Args:
+        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
+            or wrapped for data parallelism. With several processes the first one measures.
+        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
+            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
+        **settings: of ``WatchSettings``.
+
+    Raises:
+        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
+            of the batch is known at the first probe, when the block is entered.
+    """
+
+    def __init__(self, model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings]) -> None:
+        for name in settings:
+            choose(name, WatchSettings.__annotations__, "watch", "settings")
+        self._model, self._batch = model, probe_batch
+        self._every, self._start = settings.get("every", 100), settings.get("start", 0)
+        self._share_window, out = settings.get("share_window"), settings.get("out")
+        if not _counts(self._every, 1):
+            raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(self._every), "take 100")
+        if not _counts(self._start, 0):
+            raise _bad("start", "the number of optimiser steps done, 0 or more", repr(self._start), "leave it out")
+        if self._share_window is not None and not _counts(self._share_window, 1):
+            what = "a whole number of positions, 1 or more, or None"
+            raise _bad("share_window", what, repr(self._share_window), "take 16")
+        _require_readable(unwrapped(model), probe_batch)
+        self._folder = None if out is None else Path(out)
+        if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
+            raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
+        self._is_measuring, tracker = _is_first_process(), settings.get("tracker")
+        self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
+        roles = settings.get("projections", ("mlp_lower",))
+        self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
+        self._step, self._is_open = self._start, False
         self._probes: dict[int, tuple[Row, ...]] = {}
-        self._is_measuring = _is_first_process()
-        self._is_open = False
+
+    @property
+    def probes(self) -> Mapping[int, Sequence[Row]]:
+        """Everything measured so far, by step; in the first process only."""
+        return self._probes
 
     def __enter__(self) -> Self:
         if self._is_measuring:
@@ -182,7 +173,7 @@ class Watch:
                 remedy=f"count on over epochs; after a rollback begin a new watch with start={number}",
             )
         before, self._step = self._step, self._step + 1 if number is None else number
-        if self._step // self._wanted.every > before // self._wanted.every:
+        if self._step // self._every > before // self._every:
             self.measure()
 
     def measure(self) -> dict[str, float]:
@@ -203,7 +194,7 @@ class Watch:
                 raise _bad("out", "to measure inside the block", what, "move the call there, or leave `out` out")
             wanted, rows = self._wanted, []
             if wanted.attention:
-                found = attention_rows(self._model, self._batch, share_window=wanted.share_window)
+                found = attention_rows(self._model, self._batch, share_window=self._share_window)
                 rows += [row for row in found if row.metric in wanted.attention]
             if wanted.weights:
                 rows += weight_rows(self._model, wanted.weights, wanted.roles)

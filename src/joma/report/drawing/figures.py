@@ -45,7 +45,7 @@ PLOT_INCHES = 3.1
 ROW_POINTS = 12.0
 DPI = 200
 
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "joma",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -76,7 +76,7 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> list[tuple[Path, Pat
     """
     groups = group_colours(charts)
     return [
-        write_pictures(partial(_figure, [chart], groups), folder / chart.id, chart.title, chart.caption)
+        write_pictures(partial(chart_figure, [chart], groups), folder / chart.id, chart.title, chart.caption)
         for chart in charts
     ]
 
@@ -96,7 +96,7 @@ def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: 
         OSError: a file cannot be written; what stood there before is unchanged.
     """
     paths = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
-    with matplotlib.rc_context(_SETTINGS):  # put back on the way out: the caller's settings stay as they are
+    with matplotlib.rc_context(SETTINGS):  # put back on the way out: the caller's settings stay as they are
         figure = draw()
         for path in paths:
             _save(figure, path, title, caption)
@@ -116,8 +116,8 @@ def write_stack(charts: Sequence[Chart], path: Path) -> Path:
     Raises:
         OSError: the file cannot be written; what stood there before is unchanged.
     """
-    with matplotlib.rc_context(_SETTINGS):
-        figure = _figure(charts, group_colours(charts))
+    with matplotlib.rc_context(SETTINGS):
+        figure = chart_figure(charts, group_colours(charts))
         _save(figure, path, charts[0].title, " ".join(chart.caption for chart in charts))
     return path
 
@@ -130,12 +130,22 @@ def _save(figure: Figure, path: Path, title: str, caption: str) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI if kind == "png" else "figure", metadata=about)
 
 
-def _figure(charts: Sequence[Chart], groups: Mapping[str, str]) -> Figure:
+def new_canvas(size: tuple[float, float], new_figure: Callable[..., Figure] | None) -> Figure:
+    """An empty figure in the one look: on a canvas of its own, or made by ``new_figure``, such as pyplot's."""
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = (new_figure or Figure)(figsize=size, layout=layout, facecolor=LIGHT["paper"])
+    if new_figure is None:
+        FigureCanvasAgg(figure)
+    return figure
+
+
+def chart_figure(
+    charts: Sequence[Chart], groups: Mapping[str, str], new_figure: Callable[..., Figure] | None = None
+) -> Figure:
+    """Draw charts below one another, each with its title and legend (see ``new_canvas``)."""
     drawings = [drawing(chart) for chart in charts]
     heights = [_inches(drawn) for drawn in drawings]
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout=layout, facecolor=LIGHT["paper"])
-    FigureCanvasAgg(figure)
+    figure = new_canvas((WIDTH_INCHES, sum(heights)), new_figure)
     parts = (
         figure.subfigures(len(drawings), 1, squeeze=False, height_ratios=heights)[:, 0] if drawings[1:] else [figure]
     )
@@ -166,13 +176,18 @@ def _draw_chart(figure: FigureBase, drawn: Drawing, colours: Sequence[str]) -> N
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     label = shortened(chart.y_label, 60)
     axes.annotate(label, (0, 1), (0, head + 8), **place, color=LIGHT["quiet"], parse_math=False)
-    axes.set_xlabel(textwrap.fill(chart.x_label, 60), parse_math=False)
+    draw_curves(axes, drawn, colours)
+    _draw_legend(figure, axes, labels)
+
+
+def draw_curves(axes: Axes, drawn: Drawing, colours: Sequence[str]) -> None:
+    """Draw the curves and marks of a chart, without title and legend."""
+    axes.set_xlabel(textwrap.fill(drawn.chart.x_label, 60), parse_math=False)
     _draw_axes(axes, drawn)
-    for curve, colour in zip(chart.curves, colours, strict=True):
+    for curve, colour in zip(drawn.chart.curves, colours, strict=True):
         _draw_curve(axes, curve, LIGHT[colour])
     _draw_flags(axes, drawn)
     _draw_levels(axes, drawn)
-    _draw_legend(figure, axes, labels)
 
 
 def _num_legend_columns(labels: Sequence[str]) -> int:

@@ -6,18 +6,18 @@ Places without a value are left as paper, and a column that is not to be trusted
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from joma.charts import Heatmap
-from joma.report.drawing.figures import SCALE, WIDTH_INCHES, write_pictures
+from joma.report.drawing.figures import SCALE, WIDTH_INCHES, new_canvas, write_pictures
 from joma.report.drawing.looks import LIGHT, SHADES, spread
 from joma.report.drawing.plots import BARE
 
@@ -28,7 +28,7 @@ _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
 
 def write_heatmap(heatmap: Heatmap, folder: Path) -> tuple[Path, Path]:
     """Draw ``heatmap`` and write ``<id>.svg`` and ``<id>.png`` (see ``write_pictures``)."""
-    return write_pictures(lambda: _figure(heatmap), folder / heatmap.id, heatmap.title, heatmap.caption)
+    return write_pictures(lambda: heatmap_figure(heatmap), folder / heatmap.id, heatmap.title, heatmap.caption)
 
 
 def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
@@ -90,34 +90,14 @@ def _ticks(names: Sequence[str]) -> list[int]:
     return spread(len(names), min(_MOST_TICKS, fitting))
 
 
-def _figure(heatmap: Heatmap) -> Figure:
+def heatmap_figure(heatmap: Heatmap, new_figure: Callable[..., Figure] | None = None) -> Figure:
+    """Draw a heatmap with its title and scale (see ``new_canvas``)."""
     height = min(_MOST_INCHES, max(_LEAST_INCHES, _ROW_INCHES * len(heatmap.y)))
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     title = textwrap.wrap(heatmap.title, 52)
-    figure = Figure(figsize=(WIDTH_INCHES, height + 1.05 + 0.22 * len(title)), layout=layout, facecolor=LIGHT["paper"])
-    FigureCanvasAgg(figure)
+    figure = new_canvas((WIDTH_INCHES, height + 1.05 + 0.22 * len(title)), new_figure)
     axes = figure.add_subplot()
-    values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
-    image = axes.imshow(values, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
-    for colour, width in _LINES:
-        for x, y in _strokes(heatmap):
-            axes.plot(x, y, color=LIGHT[colour], linewidth=0.75 * width, scalex=False, scaley=False)
+    image = draw_image(axes, heatmap)
     axes.set_title("\n".join(title), x=0.0, loc="left", fontsize=11.5, fontweight="bold", pad=22, parse_math=False)
-    axes.annotate(
-        heatmap.y_label,
-        (0, 1),
-        (0, 6),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        color=LIGHT["quiet"],
-        parse_math=False,
-    )
-    axes.set_xlabel(heatmap.x_label, parse_math=False)
-    for axis, names in ((axes.xaxis, heatmap.x), (axes.yaxis, heatmap.y)):
-        ticks = _ticks(names)
-        axis.set_ticks(ticks, [names[at] for at in ticks])
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=2)
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=max(8, 7 * height))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
@@ -125,3 +105,21 @@ def _figure(heatmap: Heatmap) -> Figure:
     bar.ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     bar.set_label(textwrap.fill(heatmap.value_label, max(18, round(11 * height))), parse_math=False)
     return figure
+
+
+def draw_image(axes: Axes, heatmap: Heatmap) -> AxesImage:
+    """Draw the places of a heatmap and their names, without title and scale."""
+    values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
+    image = axes.imshow(values, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
+    for colour, width in _LINES:
+        for x, y in _strokes(heatmap):
+            axes.plot(x, y, color=LIGHT[colour], linewidth=0.75 * width, scalex=False, scaley=False)
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(heatmap.y_label, (0, 1), (0, 6), **place, color=LIGHT["quiet"], parse_math=False)
+    axes.set_xlabel(heatmap.x_label, parse_math=False)
+    for axis, names in ((axes.xaxis, heatmap.x), (axes.yaxis, heatmap.y)):
+        ticks = _ticks(names)
+        axis.set_ticks(ticks, [names[at] for at in ticks])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=2)
+    return image

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from joma.measure.curves.quantities import Quantity, shown_verdicts
 from joma.measure.curves.recovery import Recovery
 from joma.measure.scan.results import probes_of
 from joma.measure.scan.scanned import Scan
+from joma.report.courses import title_of
 from joma.report.drawing.figures import write_figures
 from joma.report.drawing.heatmaps import heatmap_plot, write_heatmap
 from joma.report.drawing.plots import plots_of
@@ -17,15 +19,15 @@ from joma.report.drawing.words import format_number
 from joma.report.pages.document import document, write_document
 from joma.report.scan import (
     cost_text,
+    course_charts,
     format_share,
+    heatmaps,
     interval_note,
     level_title,
     levels,
     suspect_note,
-    title_of,
     why_no_verdict,
 )
-from joma.report.scan_charts import course_charts, head_heatmaps, step_heatmaps
 
 
 def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping[str, str]) -> Path:
@@ -41,14 +43,14 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
         the path of the page (see ``write_document``).
     """
     write_figures(course_charts(scan), folder / "figures")
-    for heatmap in (*step_heatmaps(scan), *head_heatmaps(scan)):
+    for heatmap in chain(*heatmaps(scan)):
         write_heatmap(heatmap, folder / "figures")
     return write_document(scan_page(scan, created=created, versions=versions), folder / "report.html")
 
 
 def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> str:
     """The whole page as one HTML text."""
-    courses, by_step, by_head = plots_of(course_charts(scan), "course"), step_heatmaps(scan), head_heatmaps(scan)
+    courses, (by_step, by_head) = plots_of(course_charts(scan), "course"), heatmaps(scan)
     found = shown_verdicts(probes_of(scan.judged))
     num_suspects = len({row.step for row in scan.verification.rows})
     return document(

@@ -1,52 +1,58 @@
-"""Pictures of a scan: how each layer's course runs, steps by layers, and layers by heads."""
+"""Pictures of probes, of a scan or of a watched model: each layer's course, steps by layers, and layers by heads."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from joma.charts import Chart, Heatmap
 from joma.measure.curves.course import Course
-from joma.measure.curves.quantities import ENTROPY, Quantity, by_head, courses
-from joma.measure.scan.results import probes_of
-from joma.measure.scan.scanned import Scan
+from joma.measure.curves.quantities import ENTROPY, Probes, Quantity, by_head, courses, shown_verdicts
 from joma.metrics import METRICS
 from joma.report.drawing.looks import spread
 from joma.report.drawing.words import capitalized
-from joma.report.scan import suspect_note, title_of
 
 _MOST_CURVES = 6
 _STEPS_SPREAD = 50  # steps that spread over this factor are drawn on a logarithmic axis
 
 
-def course_charts(scan: Scan) -> list[Chart]:
-    """Entropy and rank of each layer over the steps, with the interval over groups of sequences as a band."""
+def course_pictures(probes: Probes, note: str = "") -> list[Chart]:
+    """Entropy and rank of each layer over the steps, with the interval over groups of sequences as a band.
+
+    Args:
+        probes: what the curves go through.
+        note: what a reader must know of them.
+    """
     shown = {
         quantity: course
-        for quantity, course in courses(probes_of(scan.judged)).items()
+        for quantity, course in courses(probes).items()
         if METRICS[quantity.metric].recovers and quantity.is_shown and len(course.steps) > 1
     }
-    return [_course_chart(*kind, found, suspect_note(scan)) for kind, found in _by_kind(shown).items()]
+    return [_course_chart(*kind, found, note) for kind, found in _by_kind(shown).items()]
 
 
-def step_heatmaps(scan: Scan) -> list[Heatmap]:
+def step_pictures(probes: Probes, suspect: Collection[int] = ()) -> list[Heatmap]:
     """Steps by layers, one for each metric and projection, suspect steps struck out; none for a single step."""
-    if len(scan.measured) < 2:
+    if len(probes) < 2:
         return []
-    found = _by_kind(courses(probes_of(scan.measured)))
-    return [_step_heatmap(*kind, by_layer, scan.suspect) for kind, by_layer in found.items()]
+    return [_step_heatmap(*kind, by_layer, suspect) for kind, by_layer in _by_kind(courses(probes)).items()]
 
 
-def head_heatmaps(scan: Scan) -> list[Heatmap]:
-    """Layers by heads at the last step, and for the entropy also where it was lowest over all layers."""
-    if not scan.measured:
+def head_pictures(probes: Probes, when: str = "", sparsest: int | None = None) -> list[Heatmap]:
+    """Layers by heads at the last step, and for the entropy also at the step where it was lowest.
+
+    Args:
+        probes: the last one is drawn.
+        when: it was, for the titles.
+        sparsest: the step where the entropy was lowest over all layers, if that is another.
+    """
+    if not probes:
         return []
-    last, lowest = scan.last, scan.sparsest
-    suspect = " (suspect)" if last.step in scan.suspect else ""
-    when = f", step {last.step}{suspect}" if scan.numbered else ""
-    found = [_head_heatmap(*kind, values, when) for kind, values in by_head(last.rows).items()]
-    if lowest is not None and lowest.step != last.step:
-        at = f", step {lowest.step}, where it was lowest"
-        found.insert(1, _head_heatmap(ENTROPY, None, by_head(lowest.rows)[ENTROPY, None], at, suffix="_sparsest"))
+    last = max(probes)
+    found = [_head_heatmap(*kind, values, when) for kind, values in by_head(probes[last]).items()]
+    if sparsest not in (None, last):
+        at = f", step {sparsest}, where it was lowest"
+        found.insert(1, _head_heatmap(ENTROPY, None, by_head(probes[sparsest])[ENTROPY, None], at, suffix="_sparsest"))
     return found
 
 
@@ -56,6 +62,21 @@ def _by_kind(found: Mapping[Quantity, Course]) -> dict[tuple[str, str | None], d
     for (metric, layer, projection), course in found.items():
         kinds.setdefault((metric, projection), {})[layer] = course
     return kinds
+
+
+def title_of(metric: str, projection: str | None) -> str:
+    """Metric, with its unit, and projection in words."""
+    words = METRICS[metric].axis
+    return words if projection is None else f"{words} of {projection}"
+
+
+def quantities_summary(probes: Probes) -> str:
+    """What became of attention and rank, in words; empty where there are too few steps to say."""
+    outcomes = Counter(
+        f"{title_of(quantity.metric, quantity.projection)} {found.outcome}"
+        for quantity, found in shown_verdicts(probes).items()
+    )
+    return "; ".join(f"in {num} layer{'' if num == 1 else 's'} {what}" for what, num in outcomes.items())
 
 
 def _id(metric: str, projection: str | None) -> str:

@@ -1,0 +1,162 @@
+"""Writes the pages of the documentation that are made from the code: ``.venv/bin/python docs/pages.py``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, is_typeddict
+
+import joma
+from joma.claims.claim import Claim
+from joma.claims.registry import OWN
+from joma.metrics import METRICS, Queries
+
+_CLAIMS = """# Claims
+
+Made from the registry by `python docs/pages.py`. Which of them hold is not written
+here: `joma reproduce` says so, on your machine and your text, with numbers. What the verdicts mean is in
+[reproduce.md](reproduce.md).
+"""
+
+
+def claims_page(claims: Iterable[Claim]) -> str:
+    """Return every claim with its formula, source, assumptions, test and control, as Markdown."""
+    return "\n".join([_CLAIMS, *(_section(claim) for claim in claims)])
+
+
+def _section(claim: Claim) -> str:
+    reference = claim.reference
+    return f"""## {claim.id}
+
+{reference.statement}
+
+    {reference.formula}
+
+- **Source**: {reference.source}
+- **Assumes**: {"; ".join(reference.assumptions)}
+- **Test**: {claim.test}
+- **Control**: {claim.control}
+- **Run it**: `joma reproduce {claim.id}`
+"""
+
+
+_METRICS = """# Metrics
+
+The same name means the same number in every table: of `joma.watch`, of `joma scan`, and of joma's own training runs.
+This page is made from the code by `python docs/pages.py`.
+
+Tables are tidy: one row per number, columns `run`, `step`, `layer`, `head`, `projection`, `metric`, `value`. Layers and
+heads count from 0, and are null where a metric has none. `projection` names the weight matrix of a metric of weights
+(`query`, `key`, `value`, `output`, `mlp_lower`, `mlp_gate`, `mlp_upper`). Where there are any, `group` names a part of
+the probe (`sequences_3`, `positions_1_8`; null: all of it), `reason` says why a step has no numbers, and `suspect` what
+is wrong with a step. Tables of different sources can be concatenated in pandas.
+
+| name | meaning | unit | read off | over queries | measured by |
+|---|---|---|---|---|---|
+"""
+
+_QUERIES: dict[Queries, str] = {
+    "all": "mean over all that see a key and are no padding",
+    "spreading": "mean over those that see two keys or more",
+    "largest": "the largest of all that see a key and are no padding",
+    "": "–",
+}
+
+
+def metrics_page() -> str:
+    """Return every metric with its meaning, unit and source, as Markdown."""
+    rows = (
+        f"| `{metric.name}` | {metric.meaning} | {metric.unit or '–'} | {metric.source} | "
+        f"{_QUERIES[metric.queries]} | {', '.join(metric.measured_by)} |\n"
+        for metric in METRICS.values()
+    )
+    return _METRICS + "".join(rows)
+
+
+_API = """# Public names
+
+What `import joma` gives; `dir(joma)` shows the same list, and `help(joma.scan)` the same text. Whatever is not here may
+move. These pages are made from the docstrings by `python docs/pages.py`; a test runs every example.
+
+"""
+
+_SECTION = re.compile(r"^(Args|Returns|Raises|Yields):$", re.MULTILINE)
+
+
+def api_index() -> str:
+    """Return the list of public names in their groups, as Markdown."""
+    stub = (Path(joma.__file__).with_suffix(".pyi")).read_text(encoding="utf-8")
+    lines = []
+    for line in stub.splitlines():
+        if line.startswith("# "):
+            lines.append(f"\n## {line[2:]}\n\n")
+        elif found := re.search(r" as (\w+)$", line):
+            first = (inspect.getdoc(getattr(joma, found[1])) or "").split("\n\n")[0].replace("\n", " ")
+            lines.append(f"- [`joma.{found[1]}`]({found[1]}.md): {first.replace('``', '`')}\n")
+    return _API + "".join(lines).lstrip("\n")
+
+
+def api_page(name: str) -> str:
+    """Return the page of one public name, as Markdown: signature, docstring, example."""
+    thing = getattr(joma, name)
+    docstring = inspect.getdoc(thing) or ""
+    page = f"# joma.{name}\n\n```python\njoma.{name}{_signature(thing)}\n```\n\n{_markdown(docstring)}\n"
+    return page + "".join(_settings(thing))
+
+
+def _settings(thing: Any) -> Iterator[str]:
+    """The keyword arguments that a signature takes together (``**settings``), one section for each table of them."""
+    for given in inspect.signature(thing).parameters.values():
+        if named := re.fullmatch(r"Unpack\[(\w+)\]", str(given.annotation)):
+            module = vars(sys.modules[thing.__module__])
+            for part in filter(is_typeddict, module.values()):
+                if part.__annotations__.keys() <= module[named[1]].__annotations__.keys():
+                    yield f"\n## {part.__name__}\n\n{_markdown(inspect.getdoc(part) or '')}\n"
+
+
+def _signature(thing: Any) -> str:
+    """The signature, one parameter a line where it is long."""
+    found = inspect.signature(thing)
+    plain = [
+        given if type(given.default) in (bool, int, float, str, type(None), type) else given.replace(default=...)
+        for given in found.parameters.values()
+    ]
+    signature = str(found.replace(parameters=plain)).replace("'", "").replace("joma.", "").replace("Ellipsis", "…")
+    return signature if len(signature) < 80 else re.sub(r"(?<=[,(]) ?(?=[\w*]+[:,=)]|/|\*)", "\n    ", signature)
+
+
+def _markdown(docstring: str) -> str:
+    """A docstring as Markdown: examples as code, sections with their entries as lists."""
+    parts = []
+    for block in docstring.split("\n\n"):
+        if block.lstrip().startswith(">>>"):
+            parts.append(f"```python\n{block}\n```")
+        elif found := _SECTION.match(block.split("\n")[0]):
+            entries = textwrap.dedent(block.split("\n", 1)[1])
+            listed = (
+                re.sub(r"^(?=\S)", "- ", entries, flags=re.MULTILINE) if found[1] in ("Args", "Raises") else entries
+            )
+            listed = re.sub(r"^- ([^:]+):", r"- `\1`:", listed.replace("``", "`"), flags=re.MULTILINE)
+            parts.append(f"**{found[1]}**\n\n{listed}")
+        else:
+            parts.append(block.replace("``", "`"))
+    return "\n\n".join(parts)
+
+
+PAGES = {
+    "claims.md": lambda: claims_page(OWN),
+    "metrics.md": metrics_page,
+    "api/index.md": api_index,
+    **{f"api/{name}.md": lambda name=name: api_page(name) for name in dir(joma)},
+}
+"""The pages by file name."""
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        path = Path(__file__).parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(page(), encoding="utf-8")

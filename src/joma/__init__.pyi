@@ -1,0 +1,57 @@
+# Watch a model while it trains
+from .studies.watch import watch as watch
+from .studies.trainer import TrainerWatch as TrainerWatch
+from .studies.lightning import LightningWatch as LightningWatch
+
+# Look at saved steps
+from .studies.scan import scan as scan
+from .studies.scan import verify as verify
+from .saved.series import open_series as open_series
+
+# Measure tensors
+from .measure.attention.statistics import attention_entropy as attention_entropy
+from .measure.attention.statistics import attention_statistics as attention_statistics
+from .measure.attention.statistics import first_token_share as first_token_share
+from .measure.attention.statistics import key_share as key_share
+from .measure.spectra.spectrum import stable_rank as stable_rank
+from .measure.spectra.spectrum import spectral_norm as spectral_norm
+from .measure.spectra.spectrum import effective_rank as effective_rank
+from .studies.alignment import alignment as alignment
+
+# The theory, solved
+from .studies.solve import solve as solve
+from .theory.linear import blow_up_time as blow_up_time
+from .theory.linear import linear_solution as linear_solution
+from .theory.nonlinear import nonlinear_solution as nonlinear_solution
+from .theory.normalized import normalized_solution as normalized_solution
+from .theory.normalized import sparsest_time as sparsest_time
+from .theory.normalized_linear import normalized_linear_solution as normalized_linear_solution
+from .theory.invariants import invariant as invariant
+
+# Data with known latents
+from .problem.tree import LatentTree as LatentTree
+from .problem.tree import balanced_tree as balanced_tree
+from .problem.combinatorial import Combinatorial as Combinatorial
+from .problem.combinatorial import random_hierarchy as random_hierarchy
+from .theory.hierarchy import cooccurrence as cooccurrence
+
+# Claims against evidence, also of one's own
+from .studies.reproduce import reproduce as reproduce
+from .claims.claim import Claim as Claim
+from .claims.claim import Reference as Reference
+from .claims.workspace import Workspace as Workspace
+from .records import Agreement as Agreement
+from .records import Control as Control
+from .records import Criterion as Criterion
+from .records import Estimate as Estimate
+from .records import Finding as Finding
+from .charts import Chart as Chart
+from .charts import Curve as Curve
+from .charts import Mark as Mark
+
+# What goes wrong
+from .errors import BadInput as BadInput
+from .errors import InvalidArgument as InvalidArgument
+from .errors import RunFailed as RunFailed
+
+__version__: str

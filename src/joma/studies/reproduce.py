@@ -1,0 +1,140 @@
+"""Claims held against the evidence: what ``joma reproduce`` and ``joma.reproduce`` do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas
+
+from joma.claims.evaluation import Outcome, evaluate, finished, measurements, prepare
+from joma.claims.registry import all_claims, select
+from joma.claims.workspace import Profile, TextChoice, Workspace
+from joma.domains import choose
+from joma.progress import Progress
+from joma.report.drawing.words import verdict_text
+from joma.report.pages.results import write_results
+from joma.report.progress import Display, shown
+from joma.report.verdicts import verdicts_summary
+from joma.studies.result import Interrupted, Result
+from joma.tidy import frame_of
+
+if TYPE_CHECKING:
+    from joma.charts import Chart
+
+DEFAULT_OUT = "joma-out"
+
+
+@dataclass(frozen=True)
+class Reproduction(Result):
+    """Claims and what became of them: ``verdicts()`` has a row for each, ``plot("theorem4")`` draws its first chart.
+
+    Args:
+        outcomes: what became of the claims, in their order.
+        folder: that holds everything, ``report.html`` too.
+        record: what ``claims.json`` holds, of all claims in the folder.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    folder: Path
+    record: dict[str, Any]
+
+    __repr__ = Result.__repr__
+
+    def frame(self) -> pandas.DataFrame:
+        """Every measurement of the networks that were trained (docs/metrics.md)."""
+        return frame_of(measurements(self.folder))
+
+    def verdicts(self) -> pandas.DataFrame:
+        """One row for each claim: its verdict, the deciding number with its interval, and when it counts."""
+        rows = []
+        for outcome in self.outcomes:
+            row: dict[str, Any] = {"claim": outcome.claim.id, "verdict": verdict_text(outcome)}
+            if (agreement := outcome.agreement) is not None:
+                measured, criterion = agreement.measured, agreement.criterion
+                low, high = measured.interval
+                row |= {"measured": measured.mean, "low": low, "high": high, "unit": measured.unit}
+                row |= {"counts_if": f"{criterion.relation} {criterion.threshold:g}"}
+            rows.append(row | {"seconds": outcome.seconds, "reason": outcome.reason or None})
+        return pandas.DataFrame(rows)
+
+    def pictures(self) -> Sequence[Chart]:
+        """Every chart of every claim, ``claim/chart`` for an id; the first of each also by the claim's id."""
+        found = [(outcome.claim.id, outcome.agreement.charts) for outcome in self.outcomes if outcome.agreement]
+        first = [replace(charts[0], id=id) for id, charts in found if charts]
+        return [*first, *(replace(chart, id=f"{id}/{chart.id}") for id, charts in found for chart in charts)]
+
+    def summary(self) -> str:
+        """How many claims ended how."""
+        return f"{verdicts_summary(self.outcomes)}; the page is {self.folder / 'report.html'}"
+
+
+def reproduce(
+    *claims: str,
+    out: str | Path = DEFAULT_OUT,
+    profile: Literal["quick", "full"] = "quick",
+    seeds: int | None = None,
+    text: str | TextChoice | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Hold claims against the evidence, and say for each whether it holds.
+
+    >>> import joma
+    >>> found = joma.reproduce("theorem4", out="evidence")
+    >>> found.verdicts()[["claim", "verdict"]].values.tolist()
+    [['theorem4', 'holds']]
+
+    Args:
+        *claims: ids, or the start of several up to a dot (``theorem1``); all where none is named.
+        out: a folder that keeps each finished claim, and goes on from there; in the end it holds ``report.html``.
+        profile: ``quick`` takes minutes for all claims, ``full`` has the paper's sizes and takes hours.
+        seeds: repetitions of whatever is random; each claim has its own default.
+        text: that networks learn: a file, a folder, ``wikitext2``, ``wikitext103``, or with more settings a
+            ``TextChoice``; what ships with Python where ``None``.
+        progress: called as it goes on; a progress bar where ``None``.
+
+    Raises:
+        BadInput: a claim that there is not, a folder with other settings, a text that cannot be used. What goes wrong
+            inside one claim is its outcome.
+        Interrupted: Ctrl-C; its ``result`` has the claims that were finished.
+    """
+    choice = text if isinstance(text, TextChoice) else TextChoice(text)
+    profiles = {kind.value: kind for kind in Profile}
+    workspace = Workspace(Path(out), choose(profile, profiles, "reproduce", "profile"), seeds, choice)
+    chosen, outcomes, interrupted = select(claims), [], False
+    try:
+        with nullcontext(progress) if progress else shown(len(chosen)) as report:
+            reporting = replace(workspace, progress=report)
+            prepare(chosen, reporting)
+            for claim, outcome in zip(chosen, evaluate(chosen, reporting), strict=True):
+                outcomes.append(outcome)
+                if isinstance(report, Display):
+                    report.finished(claim.id, outcome)
+    except KeyboardInterrupt:
+        interrupted = True
+    found = Reproduction(tuple(outcomes), workspace.folder, _write(outcomes, workspace))
+    if interrupted:
+        raise Interrupted(found)
+    return found
+
+
+def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
+    """Write everything a person or a machine may want to read, of claims that were finished earlier too."""
+    here = {outcome.claim.id: outcome for outcome in outcomes}
+    known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
+    everything = [(known | here)[id] for id in all_claims() if id in known | here]
+    return write_results(everything, workspace, _as_typed(workspace))
+
+
+def _as_typed(workspace: Workspace) -> str:
+    """The settings that evidence depends on, as options of the command; defaults are left out."""
+    settings = {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}
+    settings |= {"text": settings.pop("source"), "out": str(workspace.folder)}
+    defaults = {"profile": "quick", "out": DEFAULT_OUT}
+    order = ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "out")
+    given = [(name, settings[name]) for name in order if settings[name] not in (None, defaults.get(name))]
+    return shlex.join(word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value)))

@@ -1,0 +1,60 @@
+"""The front door: exactly the frozen names, each imported when it is used, each with an example that runs."""
+
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import frozen
+import joma
+
+OPTIONAL = {"TrainerWatch": "accelerate", "LightningWatch": "lightning"}
+
+
+def test_dir_shows_exactly_the_frozen_names():
+    changed = frozen.difference("public_names.txt")
+    assert not changed, f"if this is meant, run `.venv/bin/python tests/frozen.py` and commit the list\n{changed}"
+    assert dir(joma) == sorted(joma.__all__)
+
+
+def test_a_name_that_goes_or_comes_shows_in_the_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "CONTRACT", tmp_path)
+    (tmp_path / "public_names.txt").write_text("joma.gone\njoma.kept\n")
+    monkeypatch.setitem(frozen.LISTS, "public_names.txt", lambda: ["joma.kept", "joma.new"])
+    assert frozen.difference("public_names.txt").splitlines()[2:] == ["-joma.gone", "+joma.new"]
+
+
+def test_importing_joma_imports_nothing_heavy():
+    heavy = ("torch", "numpy", "scipy", "pandas", "transformers", "rich", "matplotlib", "plotly", "jinja2")
+    code = f"import sys, joma; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_a_claim_is_declared_with_loads_no_numerics():
+    code = "import sys, joma; joma.Claim, joma.Reference; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="wacth"):
+        joma.wacth  # noqa: B018
+
+
+@pytest.mark.parametrize("name", joma.__all__)
+def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name], reason="not installed: it comes with joma[dev]")
+    thing = getattr(joma, name)
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(thing) or ""
+    assert ">>> import" in text or ">>> from" in text, f"joma.{name} has no example"
+    module = importlib.import_module(thing.__module__)
+    test = doctest.DocTestParser().get_doctest(text, {}, name, inspect.getsourcefile(module), 0)
+    out: list[str] = []
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    doctest.DocTestRunner(optionflags=flags, verbose=False).run(test, out=out.append)
+    assert not out, "".join(out)
