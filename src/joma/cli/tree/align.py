@@ -8,7 +8,7 @@ from typing import Any
 import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from joma.cli.tree.output import folder_of, print_json
+from joma.cli.output import folder_of, print_json
 from joma.errors import BadInput
 
 

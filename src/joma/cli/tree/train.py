@@ -9,7 +9,7 @@ import jsonargparse
 from jsonargparse.typing import PositiveInt
 
 from joma.cli.tree.laws import add_law_options, law_of
-from joma.cli.tree.output import folder_of, print_json
+from joma.cli.output import folder_of, print_json
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
