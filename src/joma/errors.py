@@ -48,7 +48,7 @@ class InvalidArgument(BadInput):
     """
 
     def __init__(self, function: str, parameter: str, *, required: str, received: str, remedy: str) -> None:
-        self.function, self.parameter = function, parameter
+        self.function, self.parameter, self.received = function, parameter, received
         super().__init__(f"{function}: `{parameter}` is {received}", expected=required, remedy=remedy)
 
 

@@ -23,7 +23,7 @@ def listed(folder: Path) -> tuple[list[dict], list[str]]:
         text=True,
         check=True,
     )
-    return json.loads(done.stdout), done.stderr.splitlines()
+    return json.loads(done.stdout), [line for line in done.stderr.splitlines() if line.startswith("joma: ")]
 
 
 @pytest.mark.parametrize(

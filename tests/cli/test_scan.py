@@ -23,7 +23,7 @@ from joma.train.training import train
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]
 MEASURES = "attention_entropy_nats,attention_first_token_share,stable_rank,val_loss_nats"
-PLAIN = [*SMALL, "--measure", "val_loss_nats"]  # no pictures to draw
+PLAIN = [*SMALL, "--measures", "val_loss_nats"]  # no pictures to draw
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def own(series, tmp_path):
 @pytest.fixture(scope="module")
 def scanned(series):
     out = series.with_name("out")
-    assert main(["scan", str(series), *SMALL, "--measure", MEASURES, "--out", str(out)]) == 0
+    assert main(["scan", str(series), *SMALL, "--measures", MEASURES, "--out", str(out)]) == 0
     return out
 
 
@@ -96,7 +96,7 @@ def test_pictures_and_page_are_there(scanned):
 
 def test_a_second_run_measures_nothing_again(series, scanned, capsys):
     before = (scanned / "scan.jsonl").read_bytes()
-    record = json.loads(told(capsys, series, *SMALL, "--measure", MEASURES, "--out", scanned, "--json").out)
+    record = json.loads(told(capsys, series, *SMALL, "--measures", MEASURES, "--out", scanned, "--json").out)
     assert (scanned / "scan.jsonl").read_bytes() == before
     assert [entry["step"] for entry in record["measured"]] == list(STEPS)
 
@@ -143,7 +143,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
         shutil.copy(own / "tokenizer.json", own / f"step{step}")
     (own / "tokenizer.json").unlink()
     spoil(own / "step60")
-    told(capsys, own, *SMALL, "--measure", "val_loss_nats", "--out", tmp_path / "out")
+    told(capsys, own, *SMALL, "--measures", "val_loss_nats", "--out", tmp_path / "out")
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"][frame["value"].notna()]) == set(measured)
     assert set(frame["step"]) == set(STEPS)
@@ -152,7 +152,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
 def test_weights_alone_need_no_tokenizer_and_no_whole_last_step(own, tmp_path, capsys):
     (own / "tokenizer.json").unlink()
     (own / "step60" / "config.json").unlink()
-    record = json.loads(told(capsys, own, "--measure", "weights", "--json", "--out", tmp_path / "out").out)
+    record = json.loads(told(capsys, own, "--measures", "weights", "--json", "--out", tmp_path / "out").out)
     assert [entry["step"] for entry in record["failed"]] == [60]
 
 
@@ -166,7 +166,7 @@ def test_a_single_step_shares_its_folder_with_the_others(series, tmp_path, capsy
 def test_a_source_that_is_one_model_takes_every_core_and_a_step_of_a_series_one(series, tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 5)
     for place, num_threads in ((series, 1), (series / "step40", 5), (series / "step40" / "model.safetensors", 5)):
-        options = ["--measure", "stable_rank", "--out", str(tmp_path / place.name)]
+        options = ["--measures", "stable_rank", "--out", str(tmp_path / place.name)]
         options += ["--steps", "40"] if place == series else []
         assert main(["scan", str(place), *options]) == 0
         assert json.loads((tmp_path / place.name / "scan.json").read_text())["settings"]["num_threads"] == num_threads
@@ -205,7 +205,7 @@ def test_verify_alone(series, own, capsys):
 
 def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(own, tmp_path, capsys):
     copy_weights(own / "step60", own / "step0")
-    words = (own, "--measure", "spectral_norm,stable_rank", "--out", tmp_path / "out")
+    words = (own, "--measures", "spectral_norm,stable_rank", "--out", tmp_path / "out")
     said = told(capsys, *words)
     assert "Without step 0 (identical, not initialisation), which is suspect." in said.out
     assert "curves and verdicts go without 1; going on" in said.err
@@ -226,7 +226,7 @@ def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
     shutil.copytree(series / "step60", tmp_path / "model")
     write_tokenizer(tmp_path / "model")
     shown = told(
-        capsys, tmp_path / "model", *SMALL, "--measure", "attention_entropy_nats", "--out", tmp_path / "out"
+        capsys, tmp_path / "model", *SMALL, "--measures", "attention_entropy_nats", "--out", tmp_path / "out"
     ).out
     assert "this is one model" in shown
     record = json.loads((tmp_path / "out" / "scan.json").read_text())
@@ -236,27 +236,27 @@ def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
 
 
 def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, capsys):
-    shown = told(capsys, series, "--steps", "40", "--measure", "stable_rank", "--out", tmp_path / "out").out
-    assert "no verdict: 1 measured step" in shown
+    shown = told(capsys, series, "--steps", "40", "--measures", "stable_rank", "--out", tmp_path / "out").out
+    assert "No verdict: 1 measured step" in shown
     assert "Step 40" in shown
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--measure", "entrpy"], "there is no metric 'entrpy'"),
-        (["--measure", "stable_rnk"], "did you mean 'stable_rank'?"),
-        (["--measure", "STABLE_RANK"], "did you mean 'stable_rank'?"),
-        (["--measure", "Wieghts"], "did you mean 'weights'?"),
+        (["--measures", "entrpy"], "there is no metric 'entrpy'"),
+        (["--measures", "stable_rnk"], "did you mean 'stable_rank'?"),
+        (["--measures", "STABLE_RANK"], "did you mean 'stable_rank'?"),
+        (["--measures", "Wieghts"], "did you mean 'weights'?"),
         (["--length", "33"], "longer than the model's context"),
         (["--sequences", "100000", "--length", "32"], "give a longer text with --text"),
         (["--steps", "5"], "ask for one of the nearest"),
-        (["--steps", "5:59:50"], "--steps 5:59:50 names no step"),
-        (["--steps", "1-2"], "--steps holds '1-2'"),
-        (["--measure", "weights", "--length", "8"], "--length has no effect on weights"),
+        (["--steps", "5:59:50"], "--steps is 5:59:50, which names no step"),
+        (["--steps", "1-2"], "--steps is '1-2'"),
+        (["--measures", "weights", "--length", "8"], "--length has no effect on weights"),
         (["--verify", "--length", "8"], "--length has no effect with --verify"),
         (["--verify", "--with-suspects"], "--with-suspects has no effect with --verify"),
-        (["--verify", "--measure", "loss"], "--measure has no effect with --verify"),
+        (["--verify", "--measures", "loss"], "--measures has no effect with --verify"),
         (["--verify", "--engine", "ray"], "--engine has no effect with --verify"),
         (["--verify", "--device", "auto"], "--device has no effect with --verify"),
         (["--keep"], "--keep has no effect on a folder"),
@@ -291,7 +291,7 @@ def test_what_is_no_transformer_is_not_asked_for_a_tokenizer(tmp_path, capsys):
 def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
     run = tmp_path / "run"
     train(tiny_law_recipe(num_steps=8, snapshot_every=2), tiny_law(), run)
-    words = (run, "--measure", "attention_entropy_nats,stable_rank", "--out", tmp_path / "out")
+    words = (run, "--measures", "attention_entropy_nats,stable_rank", "--out", tmp_path / "out")
     shown = told(capsys, *words).out
     assert "attention entropy" in shown
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
@@ -308,16 +308,17 @@ def test_no_model_is_said(tmp_path, capsys):
 
 
 def test_another_scan_in_the_folder_is_not_mixed_in(series, scanned, capsys):
-    said = refusal(capsys, series, "--measure", "stable_rank", "--out", scanned)
+    said = refusal(capsys, series, "--measures", "stable_rank", "--out", scanned)
     assert "holds another scan" in said
     assert "--out" in said
 
 
-def test_where_nothing_can_be_measured_it_fails(own, tmp_path, capsys):
+def test_where_nothing_can_be_measured_it_fails(own, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no name is broken
     for step in STEPS:
         name = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
         set_number(own / f"step{step}", name, float("inf"))
-    shown = told(capsys, own, "--measure", "weights", "--out", tmp_path / "out", status=1)
+    shown = told(capsys, own, "--measures", "weights", "--out", tmp_path / "out", status=1)
     assert "none of the 6 steps could be measured" in shown.err
     assert "dense_h_to_4h" in shown.out
 
@@ -358,7 +359,7 @@ def hub(series, tmp_path, monkeypatch):
 def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_path, capsys):
     shutil.copy(own / "tokenizer.json", own / "step60")  # beside the configuration, as on the hub
     hub.faults += [Fault("step20", times=2), Fault("model.safetensors", sent=500, times=3)]
-    words = (*SMALL, "--measure", "attention_entropy_nats,val_loss_nats", "--workers", "1")
+    words = (*SMALL, "--measures", "attention_entropy_nats,val_loss_nats", "--workers", "1")
     told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
     told(capsys, own, *words, "--out", tmp_path / "near")
     far, near = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("far", "near"))
@@ -367,14 +368,14 @@ def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_pat
 
 
 def test_what_is_fetched_is_kept_where_asked(hub, tmp_path, capsys):
-    words = ("someone/tiny", "--measure", "stable_rank", "--steps", "0:10", "--keep", "--out", tmp_path / "out")
+    words = ("someone/tiny", "--measures", "stable_rank", "--steps", "0:10", "--keep", "--out", tmp_path / "out")
     told(capsys, *words)
     kept = sum(path.stat().st_size for path in (tmp_path / "out" / "downloads").rglob("*") if path.is_file())
     assert kept > 0
 
 
 def test_a_full_disk_is_one_line_and_what_was_measured_stays(own, tmp_path, capsys):
-    words = ["scan", str(own), "--measure", "stable_rank", "--out", str(tmp_path / "out")]
+    words = ["scan", str(own), "--measures", "stable_rank", "--out", str(tmp_path / "out")]
     code = (
         "import resource, sys; from joma.cli import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.exit(main(sys.argv[1:]))"

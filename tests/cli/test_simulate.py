@@ -17,7 +17,7 @@ from joma.simulate.trajectory import load_trajectory
 from tolerances import TOLERANCES
 
 SOLVER = TOLERANCES["simulation.solver"].bound
-SMALL = ["--tokens", "6", "--hidden", "3", "--samples", "8", "--classes", "3", "--t", "0:2:3"]
+SMALL = ["--tokens", "6", "--hidden", "3", "--samples", "8", "--classes", "3", "--t", "0:2:1"]
 
 
 def refuse_constant(name):
@@ -82,7 +82,7 @@ def test_the_flow_is_that_of_an_integrator_on_the_written_out_equations(tmp_path
 
 
 def test_descent_takes_the_written_out_steps_and_its_drift_is_reported(tmp_path, capsys):
-    words = [*SMALL[:-2], "--attention", "exp", "--optimizer", "sgd", "--learning-rate", "0.5", "--steps", "4"]
+    words = [*SMALL[:-2], "--attention", "exp", "--optimizer", "sgd", "--learning-rate", "0.5", "--num-steps", "4"]
     record = simulated(capsys, *words, "--out", str(tmp_path))
     written = WrittenOut(load_trajectory(tmp_path / "trajectory.safetensors").parameters(0), 1.0)
     states = [written.start]
@@ -117,13 +117,13 @@ def test_with_softmax_attention_the_exact_identity_is_followed(queries, capsys):
 
 
 def test_adam_breaks_the_invariant_that_small_plain_steps_keep(capsys):
-    words = [*SMALL[:-2], "--attention", "exp", "--steps", "50"]
+    words = [*SMALL[:-2], "--attention", "exp", "--num-steps", "50"]
     adam = simulated(capsys, *words, "--optimizer", "adam", "--learning-rate", "0.01")
     plain = simulated(capsys, *words, "--optimizer", "sgd", "--learning-rate", "0.01")
     assert adam["relative_drift"][-1][0] > 10 * plain["relative_drift"][-1][0]
 
 
-FLOW, DESCENT = ["--attention", "exp"], ["--optimizer", "sgd", "--learning-rate", "0.1", "--steps", "3"]
+FLOW, DESCENT = ["--attention", "exp"], ["--optimizer", "sgd", "--learning-rate", "0.1", "--num-steps", "3"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ FLOW, DESCENT = ["--attention", "exp"], ["--optimizer", "sgd", "--learning-rate"
         (FLOW, ["--runge-kutta", "0.5"]),
         (DESCENT, ["--optimizer", "momentum"]),
         (DESCENT, ["--learning-rate", "0.2"]),
-        (DESCENT, ["--steps", "4"]),
+        (DESCENT, ["--num-steps", "4"]),
         (DESCENT, ["--batch-size", "2"]),
     ],
     ids=lambda words: " ".join(words[:1]) if len(words) < 3 else "",
@@ -166,28 +166,28 @@ def test_every_option_has_an_effect(base, words, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--attention", "softmx"], "did you mean 'softmax'"),
-        (["--activation", "tahn"], "did you mean 'tanh'"),
-        (["--loss", "crossentropy"], "did you mean 'cross_entropy'"),
-        (["--temperature", "0"], "`temperature` is 0"),
+        (["--attention", "softmx"], "did you mean softmax?"),
+        (["--activation", "tahn"], "did you mean tanh?"),
+        (["--loss", "crossentropy"], "did you mean cross_entropy?"),
+        (["--temperature", "0"], "--temperature is 0"),
         (["--attention", "linear", "--temperature", "2"], "no temperature"),
-        (["--coherence", "-0.1"], "`--coherence` is -0.1"),
+        (["--coherence", "-0.1"], "--coherence is -0.1"),
         (["--tokens", "2", "--coherence", "0.99"], "random vectors reach"),
-        (["--scale", "0"], "`scale` is 0"),
-        (["--method", "LSODE"], "did you mean 'LSODA'"),
-        (["--tolerance", "1"], "`tolerance` is 1"),
+        (["--scale", "0"], "--scale is 0"),
+        (["--method", "LSODE"], "did you mean LSODA?"),
+        (["--tolerance", "1"], "--tolerance is 1"),
         (["--runge-kutta", "0"], "`step` is 0"),
         (["--runge-kutta", "0.1", "--method", "RK45"], "--method has no effect"),
         (["--t", "1"], "at least two"),
-        (["--t", "0,2,1"], "1 after 2"),
+        (["--t", "0,2,1"], "--t is"),
         (["--learning-rate", "0.1"], "no effect without --optimizer"),
         (["--batch-size", "4"], "--batch-size has no effect"),
-        (["--optimizer", "sgd", "--learning-rate", "0.1"], "--steps with it"),
-        (["--optimizer", "sgd", "--steps", "5"], "--learning-rate with it"),
-        (["--optimizer", "sdg", "--learning-rate", "0.1", "--steps", "5"], "did you mean 'sgd'"),
-        (["--optimizer", "sgd", "--learning-rate", "-1", "--steps", "5"], "`learning_rate` is -1"),
-        (["--optimizer", "sgd", "--learning-rate", "0.1", "--steps", "5", "--t", "0,1"], "no effect with --optimizer"),
-        (["--optimizer", "adam", "--learning-rate", "0.1", "--steps", "5", "--queries", "2"], "over 2 queries"),
+        (["--optimizer", "sgd", "--learning-rate", "0.1"], "--num-steps with it"),
+        (["--optimizer", "sgd", "--num-steps", "5"], "--learning-rate with it"),
+        (["--optimizer", "sdg", "--learning-rate", "0.1", "--num-steps", "5"], "did you mean sgd?"),
+        (["--optimizer", "sgd", "--learning-rate", "-1", "--num-steps", "5"], "--learning-rate is -1"),
+        ([*DESCENT, "--t", "0,1"], "no effect with --optimizer"),
+        (["--optimizer", "adam", "--learning-rate", "0.1", "--num-steps", "5", "--queries", "2"], "over 2 queries"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, capsys):
@@ -220,7 +220,7 @@ def test_the_folder_holds_trajectory_record_and_pictures_that_show_everything(tm
 
 
 def test_a_flow_that_reaches_infinity_keeps_what_was_there_and_exits_with_1(tmp_path, capsys):
-    words = ["--loss", "constant_gradient", "--activation", "identity", "--attention", "exp", "--t", "0:400:41"]
+    words = ["--loss", "constant_gradient", "--activation", "identity", "--attention", "exp", "--t", "0:400:10"]
     assert main(["simulate", *SMALL[:-2], *words, "--json", "--out", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     record = json.loads(out, parse_constant=refuse_constant)
@@ -233,7 +233,7 @@ def test_a_flow_that_reaches_infinity_keeps_what_was_there_and_exits_with_1(tmp_
 
 def test_numbers_too_large_for_squares_are_null_in_json_and_left_out_of_pictures(tmp_path, capsys):
     words = ["--loss", "squared_error", "--activation", "identity", "--attention", "linear", "--out", str(tmp_path)]
-    descent = ["--optimizer", "sgd", "--learning-rate", "1e8", "--steps", "30"]
+    descent = ["--optimizer", "sgd", "--learning-rate", "1e8", "--num-steps", "30"]
     record = simulated(capsys, *SMALL[:-2], *words, *descent, status=1)
     assert record["status"]["name"] == "diverged"
     assert record["loss"][-1] == [None]
@@ -262,5 +262,5 @@ def test_what_takes_long_says_how_far_it_is(monkeypatch, capsys):
 def test_the_command_itself_runs_from_a_shell():
     words = ["simulate", *SMALL, "--json"]
     done = subprocess.run([sys.executable, "-m", "joma", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert json.loads(done.stdout, parse_constant=refuse_constant)["t"] == [0, 1, 2]

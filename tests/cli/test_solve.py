@@ -64,7 +64,7 @@ def test_nonlinear_numbers_are_those_of_an_integrator(kind, words, gain, capsys)
 @pytest.mark.parametrize("kind", ["softmax", "exp"])
 def test_linear_numbers_are_those_of_an_integrator(kind, capsys):
     times = np.linspace(0, 0.6, 4)
-    record = solved(capsys, "--delta", "-1,2,1.7", "--t", "0:0.6:4", "--v0", "0.1,0,-0.2", "--attention", kind)
+    record = solved(capsys, "--delta", "-1,2,1.7", "--t", "0:0.6:0.2", "--v0", "0.1,0,-0.2", "--attention", kind)
     assert record["t"] == pytest.approx(list(times))
     v = integrated(lambda v: np.array(DELTA), times, [0.1, 0, -0.2], 0.5, kind)
     assert np.abs(np.array(record["v"]) - v).max() < CLOSE
@@ -122,7 +122,7 @@ def test_the_table_marks_the_sparsest_time_and_says_it(capsys, monkeypatch):
 
 def test_a_narrow_terminal_shows_fewer_components_and_says_so(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    assert main(["solve", "--mu", "1:4:9", "--t", "1"]) == 0
+    assert main(["solve", "--mu", "1:4:0.375", "--t", "1"]) == 0
     shown = capsys.readouterr().out
     assert "v[1]" in shown
     assert "v[2]" not in shown
@@ -165,7 +165,7 @@ def test_numbers_come_from_arrays_but_never_from_pickles(tmp_path, capsys):
 
 
 def test_options_come_from_a_configuration(tmp_path, capsys):
-    (tmp_path / "solve.yaml").write_text("mu: [3, 2]\nt: 0:1:3\nv0: 0.1\n")
+    (tmp_path / "solve.yaml").write_text("mu: [3, 2]\nt: 0:1:0.5\nv0: 0.1\n")
     record = solved(capsys, "--config", str(tmp_path / "solve.yaml"), "--t", "2")
     assert (record["mu"], record["t"], record["v0"]) == ([3, 2], [2], [0.1, 0.1])
 
@@ -174,42 +174,41 @@ def test_options_come_from_a_configuration(tmp_path, capsys):
     "words",
     [
         ["--mu", "3,2,1"],
-        ["--mu", "1:4:40"],
-        ["--delta", "-1,2", "--attention", "exp", "--t", "0:2:5"],
+        ["--mu", "1:4:0.075"],
+        ["--delta", "-1,2", "--attention", "exp", "--t", "0:2:0.5"],
         ["--mu", "2", "--t", "0"],
     ],
 )
 def test_pictures_are_drawn_with_every_curve(words, tmp_path, capsys):
-    for name in ("picture.png", "picture.svg"):
-        assert main(["solve", *words, "--out", str(tmp_path / "new" / name)]) == 0
-    pixels = imread(tmp_path / "new" / "picture.png")
+    assert main(["solve", *words, "--out", str(tmp_path / "new")]) == 0
+    pixels = imread(tmp_path / "new" / "solution.png")
     assert (pixels[..., :3].min(-1) < 0.9).mean() > 0.01
-    titles = ElementTree.parse(tmp_path / "new" / "picture.svg").iter("{http://purl.org/dc/elements/1.1/}title")
+    titles = ElementTree.parse(tmp_path / "new" / "solution.svg").iter("{http://purl.org/dc/elements/1.1/}title")
     assert "MLP" in next(titles).text
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "neither of --mu and --delta"),
-        (["--mu", "1", "--delta", "1"], "both of --mu and --delta"),
-        (["--mu", "1,nan"], "number 2 of 2"),
-        (["--mu", "1,inf"], "--mu holds inf"),
-        (["--mu", ""], "a number is missing"),
-        (["--mu", "[]"], "holds no numbers"),
-        (["--mu", "3,x"], "'x' in '3,x'"),
+        ([], "--mu is missing, and so is --delta"),
+        (["--mu", "1", "--delta", "1"], "--mu is given, and so is --delta"),
+        (["--mu", "1,nan"], "--mu is '1,nan', with nan among them"),
+        (["--mu", "1,inf"], "--mu is '1,inf', with inf among them"),
+        (["--mu", ""], "--mu is ''"),
+        (["--mu", "[]"], "--mu is '[]', with none"),
+        (["--mu", "3,x"], "could not convert string to float: 'x'"),
         (["--mu", "no/such.csv"], "No such file"),
         (["--mu", "1:4"], "'1:4'"),
-        (["--mu", "1", "--t", "0:1:0.5"], "start:stop:count"),
-        (["--mu", "1", "--t", "0,2,1"], "1 after 2"),
-        (["--mu", "1", "--t", "0,0"], "0 after 0"),
-        (["--mu", "1", "--t", "-1,2"], "begins at -1"),
-        (["--mu", "1,2", "--v0", "1,2,3"], "--v0 holds 3 numbers"),
-        (["--mu", "1", "--temperature", "0"], "`--temperature` is 0"),
-        (["--mu", "1", "--gain", "-2"], "`--gain` is -2"),
+        (["--mu", "1", "--t", "0:1:0"], "a range has"),
+        (["--mu", "1", "--t", "0,2,1"], "--t is [0.0, 2.0, 1.0]"),
+        (["--mu", "1", "--t", "0,0"], "--t is [0.0, 0.0]"),
+        (["--mu", "1", "--t", "-1,2"], "--t is [-1.0, 2.0]"),
+        (["--mu", "1,2", "--v0", "1,2,3"], "--v0 is 3 numbers; expected one number, or 2 as in --mu"),
+        (["--mu", "1", "--temperature", "0"], "--temperature is 0"),
+        (["--mu", "1", "--gain", "-2"], "--gain is -2"),
         (["--mu", "1", "--gain", "1", "--temperature", "1"], "both --gain and --temperature"),
-        (["--mu", "1", "--attention", "softmx"], "did you mean 'softmax'"),
-        (["--mu", "1", "--out", "picture.gif"], ".png or .svg"),
+        (["--mu", "1", "--attention", "softmx"], "did you mean softmax?"),
+        (["--mu", "1", "--out", __file__], "is a file"),
         (["--mu", "1e6"], "at most 1000"),
     ],
 )
@@ -228,7 +227,7 @@ def test_numbers_beyond_float64_are_refused_and_not_a_hole_in_the_table(capsys):
     assert main(["solve", "--delta", "1e200,1", "--t", "0,1", "--json"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert "`delta` is as large as 1e+200" in err
+    assert "--delta is as large as 1e+200" in err
 
 
 @pytest.mark.parametrize(
@@ -262,8 +261,9 @@ def test_the_page_shows_what_its_commands_print(capsys, monkeypatch):
         assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed.splitlines()
 
 
-def test_the_command_of_the_issue_prints_json_and_nothing_else():
+def test_standard_output_is_json_alone_and_the_sentence_goes_to_standard_error():
     words = ["solve", "--mu", "3,2,1,0.5", "--t", "0,0.5,1,2,4", "--json"]
     done = subprocess.run([sys.executable, "-m", "joma", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("Attention is sparsest at t = 9.05055: ")
     assert json.loads(done.stdout, parse_constant=refuse_constant)["t"] == [0, 0.5, 1, 2, 4]

@@ -30,11 +30,11 @@ def cycle_in(imports: dict[str, set[str]]) -> list[str]:
 
 
 def between_rooms(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The same for folders: a room imports what its modules import from others."""
+    """The same for folders: a room imports what its modules import from others; a room's front may import from it."""
     rooms: dict[str, set[str]] = defaultdict(set)
     for module, imported in imports.items():
         here = module.rpartition(".")[0]
-        rooms[here] |= {room for other in imported if (room := other.rpartition(".")[0]) != here}
+        rooms[here] |= {other.rpartition(".")[0] for other in imported} - {here, module}
     return rooms
 
 

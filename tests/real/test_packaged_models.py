@@ -69,7 +69,7 @@ def scanned(source: Path, out: Path, capsys, *words: str) -> tuple[dict, pandas.
 
 def test_the_encoder_is_scanned(minilm, tmp_path, capsys):
     record, frame = scanned(
-        minilm, tmp_path, capsys, "--sequences", "1", "--measure", "attention_entropy_nats,stable_rank"
+        minilm, tmp_path, capsys, "--sequences", "1", "--measures", "attention_entropy_nats,stable_rank"
     )
     assert "no verdict" in record["why_no_verdict"]
     entropy = frame[frame["metric"] == "attention_entropy_nats"]
@@ -83,7 +83,7 @@ def test_the_encoder_agrees_with_eager(minilm):
 
 
 def test_the_decoder_is_scanned_at_2048_tokens(smollm, tmp_path, capsys):
-    words = ("--length", "2048", "--sequences", "1", "--measure", "attention,stable_rank")
+    words = ("--length", "2048", "--sequences", "1", "--measures", "attention,stable_rank")
     record, frame = scanned(smollm, tmp_path, capsys, *words)
     assert record["bytes_read"] < 1.2 * record["bytes_stored"]
     entropy = frame[frame["metric"] == "attention_entropy_nats"]

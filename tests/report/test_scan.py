@@ -12,7 +12,16 @@ from joma.measure.curves.quantities import verdicts
 from joma.measure.scan.results import Row, probes_of
 from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Suspect
-from joma.report.scan import course_charts, heatmaps, levels, scan_record, scan_table, suspect_note, why_no_verdict
+from joma.report.scan import (
+    course_charts,
+    heatmaps,
+    levels,
+    scan_record,
+    scan_summary,
+    scan_table,
+    suspect_note,
+    why_no_verdict,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,7 @@ def test_a_loss_alone_has_no_table_of_layers(scan):
     loss = tuple(result(step, rows=(Row(None, None, None, 0, "loss_nats", 2.0),)) for step in STEPS[:3])
     said = printed(scan_table(replace(scan, results=loss)))
     assert "layer" not in said
-    assert "no verdict: 3 measured steps" in said
+    assert "No verdict: 3 measured steps" in scan_summary(replace(scan, results=loss))
 
 
 def test_heatmaps_hold_the_means(scan):

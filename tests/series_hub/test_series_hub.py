@@ -26,7 +26,7 @@ from joma.train.text.vocabulary import tokenize
 FAMILIES = ("gpt_neox", "opt")
 RECIPE = SeriesRecipe(num_steps=80, save_every=8, learning_rate=3e-3, length=32, width=32)
 STEPS = RECIPE.saved_steps()
-SCAN = ["--measure", "attention_entropy_nats,val_loss_nats", "--length", "32", "--sequences", "4", "--workers", "1"]
+SCAN = ["--measures", "attention_entropy_nats,val_loss_nats", "--length", "32", "--sequences", "4", "--workers", "1"]
 LOWER = {
     "gpt_neox": "gpt_neox.layers.1.mlp.dense_h_to_4h.weight",
     "opt": "model.decoder.layers.1.fc1.weight",

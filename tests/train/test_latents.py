@@ -20,7 +20,7 @@ def run(tmp_path_factory) -> Run:
 
 def test_every_layer_is_aligned_with_every_level(run):
     seen = []
-    found = aligned(run, None, 100, 3, 5, lambda *progress: seen.append(progress))
+    found = aligned(run, None, 100, 3, 5, progress=lambda *progress: seen.append(progress))
     layers, levels = run.recipe.decoder.num_layers, len(run.law().level_sizes)
     assert [len(row) for row in found.trained] == [len(row) for row in found.untrained] == [levels] * layers
     assert found.step == 32

@@ -145,7 +145,7 @@ def test_tokens_that_are_not_the_runs_own_are_refused(own, tokens):
 
 @pytest.mark.parametrize(("name", "value"), [("text", "wikitext2"), ("length", 9)])
 def test_what_a_law_decides_cannot_be_asked_for(of_law, name, value):
-    with pytest.raises(BadInput, match=f"--{name} has no effect"):
+    with pytest.raises(BadInput, match=f"`{name}` has no effect"):
         run_probe(config_of(of_law), of_law, **{name: value})
 
 

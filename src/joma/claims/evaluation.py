@@ -144,8 +144,8 @@ def _claim_folder(workspace: Workspace) -> None:
         write_json(path, wanted)
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        found = {"device": "cpu"} | json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
         found = {}
     different = [name for name in wanted if found.get(name) != wanted[name]]
     if different:
@@ -158,4 +158,5 @@ def _claim_folder(workspace: Workspace) -> None:
 
 
 def _settings(workspace: Workspace) -> dict[str, Any]:
-    return {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}
+    settings = {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}
+    return settings | {"device": workspace.device}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from joma.errors import BadInput
 from joma.progress import Progress, silent
@@ -60,6 +59,8 @@ class Workspace:
         profile: how much work to do.
         num_seeds: how many repetitions; ``None`` leaves it to the claim.
         text: what networks learn.
+        device: where networks train: ``cpu``, or ``auto`` for an accelerator where there is one.
+        num_workers: networks trained at a time; as many as there are processors where ``None``.
         progress: called as long work goes on.
     """
 
@@ -67,6 +68,8 @@ class Workspace:
     profile: Profile = Profile.QUICK
     num_seeds: int | None = None
     text: TextChoice = TextChoice()
+    device: Literal["cpu", "auto"] = "cpu"
+    num_workers: int | None = None
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
@@ -105,7 +108,6 @@ class Workspace:
             wanted: complete descriptions, whose names become folder names, and with each whether it learns the
                 text's words in random order (another order for every seed).
         """
-        from joma.train.jobs import train_all
         from joma.train.text.vocabulary import save_tokens, shuffled
 
         tokens = self.tokens()
@@ -114,8 +116,8 @@ class Workspace:
             path = self._tokens_path(f"shuffled_{recipe.seed}" if shuffle_words else "text")
             if not path.exists():
                 save_tokens(shuffled(tokens, recipe.seed), path)
-            jobs.append((recipe, path, self._run_folder(recipe)))
-        return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
+            jobs.append((recipe, path))
+        return self._train(jobs)
 
     def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
         """Learn the labels of laws, where a network has not yet, as many at a time as there are cores.
@@ -125,17 +127,22 @@ class Workspace:
         """
         from joma.problem.tree import digest
         from joma.train.hierarchies import save_law
-        from joma.train.jobs import train_all
 
         jobs = []
         for recipe, law in wanted:
             path = self.folder / "laws" / f"{digest(law)[:16]}.json"
             save_law(law, path)
-            jobs.append((recipe, path, self._run_folder(recipe)))
-        return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
+            jobs.append((recipe, path))
+        return self._train(jobs)
 
-    def _run_folder(self, recipe: Recipe) -> Path:
-        return self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")
+    def _train(self, wanted: Sequence[tuple[Recipe, Path]]) -> list[Run]:
+        from joma.train.jobs import train_all
+
+        jobs = []
+        for recipe, path in wanted:
+            here = recipe if self.device == "cpu" else replace(recipe, device=self.device)
+            jobs.append((here, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
+        return train_all(jobs, num_workers=self.num_workers, progress=self.progress)
 
     def _tokens_path(self, name: str) -> Path:
         return self.folder / "text" / f"{name}.safetensors"

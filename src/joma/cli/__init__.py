@@ -11,9 +11,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-import jsonargparse
-
-from joma.errors import DISK_FULL, BadInput, RunFailed
+from joma.cli.parsing import Parser, add_commands
+from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed
 
 COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
@@ -27,20 +26,10 @@ _OUT_OF_MEMORY = re.compile(r"allocate memory|out of memory|not enough memory", 
 """How torch says it; on a CPU it has no error of its own for that."""
 
 
-def parser() -> jsonargparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the whole command line; each command's module adds its own options."""
-    root = jsonargparse.ArgumentParser(
-        prog="joma",
-        description="An observatory for Transformer training dynamics.",
-        version=version("joma"),
-        allow_abbrev=False,
-    )
-    commands = root.add_subcommands(required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        sub = jsonargparse.ArgumentParser(description=summary, allow_abbrev=False)
-        sub.add_argument("--config", action="config", help="read options from a YAML file; flags override it")
-        commands.add_subcommand(name, sub, help=summary)
-        _module(name).add_options(sub)  # after: commands below commands must be added from the top down
+    root = Parser(prog="joma", description="An observatory for Transformer training dynamics.", version=version("joma"))
+    add_commands(root, "joma.cli", COMMANDS, "COMMAND")
     return root
 
 
@@ -48,14 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
     # Threads that wait for work by spinning take the cores from those that have some: twenty times slower when busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
-    options = parser().parse_args(None if argv is None else list(argv))
-    run: Callable[[Any], int] = _module(options.subcommand).run
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parser().parse_args(words if words not in ([], ["tree"]) else [*words, "--help"])
+    except SystemExit as stop:  # help, or a wrong use
+        return int(stop.code or 0)
+    run: Callable[[Any], int] = import_module(f"joma.cli.{options.subcommand}").run
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning  # ty: ignore[invalid-assignment] (it wants that very function)
             return run(options[options.subcommand])
     except BadInput as error:
-        return _say(str(error), 2)
+        return _say(_with_option(error, options[options.subcommand]), 2)
     except RunFailed as error:
         return _say(str(error), 1)
     except KeyboardInterrupt:
@@ -73,8 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"{error.strerror or error}: {error.filename or ''}; what was finished is kept", 1)
 
 
-def _module(command: str) -> Any:
-    return import_module(f"joma.cli.{command}")
+def _with_option(error: BadInput, options: Any) -> str:
+    """The message, with options in place of the parameters that they set."""
+    while options.get("subcommand"):
+        options = options[options.subcommand]
+    names = {"times": "t"} | {name: name for name in vars(options)} | {f"num_{name}": name for name in vars(options)}
+    flags = {parameter: f"--{name.replace('_', '-')}" for parameter, name in names.items() if name in options}
+    message = str(error)
+    if isinstance(error, InvalidArgument) and error.parameter in flags:
+        message = f"{flags[error.parameter]} is {error.received}; expected {error.expected}; {error.remedy}"
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), message)
 
 
 def _say_warning(message: Warning | str, *_: object) -> None:

@@ -1,8 +1,11 @@
-"""Where the commands below ``joma tree`` write, and how they print JSON."""
+"""What commands print and where they write: strict JSON or tables, then a sentence, then the files."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,34 @@ def folder_of(out: str | None) -> Path | None:
     Raises:
         BadInput: it is a file.
     """
-    if out is None:
-        return None
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
     return folder
 
 
-def print_json(record: Any) -> None:
-    """Print strict JSON."""
-    print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+def width() -> int:
+    """Columns for a table: a terminal's, or ``COLUMNS``; a file has no width to fit into, and gets wide tables."""
+    from rich.console import Console
+
+    return Console().width if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+
+
+def show(record: Any, tables: Sequence[Any], *, as_json: bool) -> None:
+    """Print the record as JSON, or the tables."""
+    if as_json:
+        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, width=width())
+    for table in tables:
+        console.print(table)
+
+
+def conclude(sentence: str, folder: Path | None, files: Sequence[str], *, as_json: bool) -> None:
+    """Print what was found and which files of a folder were written; to standard error where JSON is printed."""
+    written = "" if folder is None else f"\nWritten to {folder}: {', '.join(files)}."
+    if folder is not None and "report.html" in files:
+        written += f"\nThe page: {(folder / 'report.html').absolute().as_uri()}"
+    print(f"{sentence.rstrip('.')}.{written}", file=sys.stderr if as_json else sys.stdout)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
+
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from joma.claims.claim import Claim
-    from joma.claims.evaluation import Outcome
+
+FILES = ("report.html", "claims.json", "metrics.parquet", "figures/", "evidence/")
 
 
-def add_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of ``joma reproduce``."""
     add = parser.add_argument
     add(
@@ -25,47 +25,38 @@ def add_options(parser: jsonargparse.ArgumentParser) -> None:
     )
     add("--profile", choices=["quick", "full"], default="quick", help="quick: minutes; full: the paper's sizes, hours")
     add("--list", action="store_true", help="list the claims and stop")
-    add("--seeds", type=PositiveInt | None, help="repetitions of whatever is random; each claim has its own default")
-    add(
-        "--text",
-        type=str | None,
-        metavar="FILE|NAME",
-        help="a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
-    )
+    add("--seeds", type=PositiveInt, metavar="N", help="repetitions of whatever is random (default: each claim's own)")
+    parser.share("--text")
     add(
         "--vocabulary-size",
-        type=PositiveInt | None,
+        type=PositiveInt,
         metavar="N",
-        help="keep the N commonest words (1000 in quick, 4000 in full)",
+        help="keep the N commonest words (default: 1000 in quick, 4000 in full)",
     )
-    add("--tokenizer", type=str | None, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
+    add("--tokenizer", type=str, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
     add("--out", type=str, default="joma-out", metavar="DIR", help="where everything goes; a second run goes on there")
-    add("--json", action="store_true", help="print claims.json to standard output, for machines")
+    parser.share("--device", "--workers", "--json")
     add("--strict", action="store_true", help="exit with 1 unless every verdict is `holds`")
 
 
 def run(options: Any) -> int:
     """Evaluate the claims named, write the report, return the exit status."""
     if options.list:
-        from joma.claims.registry import select
-
-        return _list(select(options.ids), as_json=options.json)
+        return _list(options)
+    folder_of(options.out)
 
     from joma.claims.workspace import TextChoice
+    from joma.report.verdicts import verdict_table
     from joma.studies.reproduce import Interrupted, reproduce
 
+    settings = {name: getattr(options, name) for name in ("out", "profile", "seeds", "device", "workers")}
     text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
     try:
-        found, interrupted = (
-            reproduce(*options.ids, out=options.out, profile=options.profile, seeds=options.seeds, text=text),
-            False,
-        )
+        found, interrupted = reproduce(*options.ids, text=text, **settings), False
     except Interrupted as stop:
         found, interrupted = stop.result, True
-    if options.json:
-        print(json.dumps(found.record, indent=1, ensure_ascii=False))
-    else:
-        _show(found.outcomes, found.folder)
+    show(found.record, [verdict_table(found.outcomes)], as_json=options.json)
+    conclude(found.summary(), found.folder, FILES, as_json=options.json)
     if interrupted:
         raise KeyboardInterrupt
     if any(outcome.error for outcome in found.outcomes):
@@ -73,30 +64,24 @@ def run(options: Any) -> int:
     return int(options.strict and any(entry["verdict"] != "holds" for entry in found.record["claims"]))
 
 
-def _list(claims: Sequence[Claim], *, as_json: bool) -> int:
-    from rich.console import Console
+def _list(options: Any) -> int:
     from rich.table import Table
-    from rich.text import Text
 
-    if as_json:
-        parts = ("test", "control", "origin")
-        rows = [asdict(claim.reference) | {part: getattr(claim, part) for part in parts} for claim in claims]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return 0
+    from joma.claims.registry import select
+
+    claims = select(options.ids)
+    parts = ("test", "control", "origin")
+    rows = [asdict(claim.reference) | {part: getattr(claim, part) for part in parts} for claim in claims]
     table = Table("claim", "what it says", "where it stands", show_lines=True)
     for claim in claims:
-        origin = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
-        table.add_row(*map(Text, (claim.id, claim.reference.statement, claim.reference.source + origin)))
-    Console().print(table)
+        table.add_row(*_cells(claim))
+    show(rows, [table], as_json=options.json)
+    conclude(f"{len(claims)} claim{'' if len(claims) == 1 else 's'}", None, (), as_json=options.json)
     return 0
 
 
-def _show(outcomes: Sequence[Outcome], folder: Path) -> None:
-    from rich.console import Console
+def _cells(claim: Claim) -> Sequence[Any]:
+    from rich.text import Text
 
-    from joma.report.verdicts import verdict_table
-
-    # Off a terminal there is no width to fit into, and a narrow table is hard to read.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
-    console.print(verdict_table(outcomes))
-    console.print(f"the page: {(folder / 'report.html').absolute().as_uri()}", soft_wrap=True)
+    origin = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
+    return [Text(part) for part in (claim.id, claim.reference.statement, claim.reference.source + origin)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
 
-from joma.cli.numbers import Given, times
+from joma.cli.numbers import Given, numbers
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
 from joma.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
     from joma.simulate.trajectory import Trajectory
 
 FLOW_ONLY = ("t", "method", "tolerance", "runge_kutta")
-DESCENT_ONLY = ("learning_rate", "steps", "batch_size")
-DEFAULT_TIMES = "0:20:41"
+DESCENT_ONLY = ("learning_rate", "num_steps", "batch_size")
+ACTIVATIONS = ["identity", "tanh", "relu", "gelu", "softplus", "sigmoid", "silu"]
+LOSSES = ["cross_entropy", "squared_error", "constant_gradient"]
+METHODS = ["DOP853", "RK45", "LSODA", "Radau", "BDF"]
+OPTIMIZERS = ["sgd", "momentum", "adam"]
+FILES = ("simulation.json", "trajectory.safetensors", "logits.svg", "logits.png", "drift.svg", "drift.png")
+DEFAULT_TIMES = "0:20:0.5"
 SNAPSHOTS = 100
 """How many snapshots a descent leaves behind, about."""
 
@@ -36,62 +42,55 @@ REMEDIES = {
 }
 
 
-def add_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of ``joma simulate``."""
     add = parser.add_argument
-    add("--attention", type=str, default="softmax", help="linear, exp or softmax")
-    add("--temperature", type=float, default=1.0, help="T of exp and softmax attention")
-    add("--activation", type=str, default="tanh", help="φ: identity, tanh, relu, gelu, softplus, sigmoid or silu")
-    add("--loss", type=str, default="cross_entropy", help="cross_entropy, squared_error or constant_gradient")
+    add("--attention", choices=["linear", "exp", "softmax"], default="softmax", help="how logits become weights")
+    add("--temperature", type=float, default=1.0, metavar="T", help="of exp and softmax attention")
+    add("--activation", choices=ACTIVATIONS, default="tanh", help="φ of the MLP")
+    add("--loss", choices=LOSSES, default="cross_entropy", help="of the outputs")
     add("--fixed-upper", action="store_true", help="leave the upper layer as it starts")
     add("--coherence", type=float, default=0.0, help="max |UᵀU − I| of the token embeddings; 0: orthonormal")
     add("--seeds", type=PositiveInt, default=1, metavar="N", help="problems at once, each with its own data and start")
-    add("--tokens", type=PositiveInt, default=12, help="contextual tokens")
-    add("--classes", type=PositiveInt, default=4, help="classes of samples, which differ in their tokens")
-    add("--hidden", type=PositiveInt, default=8, help="hidden units of the MLP")
-    add("--samples", type=PositiveInt, default=32, help="samples of each query")
-    add("--length", type=PositiveInt, default=8, help="tokens of each sample")
-    add("--queries", type=PositiveInt, default=1, help="queries, each with its own attention logits")
+    add("--tokens", type=PositiveInt, default=12, metavar="N", help="contextual tokens")
+    add("--classes", type=PositiveInt, default=4, metavar="N", help="classes of samples, which differ in their tokens")
+    add("--hidden", type=PositiveInt, default=8, metavar="N", help="hidden units of the MLP")
+    add("--samples", type=PositiveInt, default=32, metavar="N", help="samples of each query")
+    add("--length", type=PositiveInt, default=8, metavar="N", help="tokens of each sample")
+    add("--queries", type=PositiveInt, default=1, metavar="N", help="queries, each with its own attention logits")
     add("--scale", type=float, default=0.3, help="standard deviation of the weights at the start")
     add("--logit", type=float, default=1.0, help="every attention logit at the start")
-    add("--t", type=Given | None, metavar="NUMBERS", help=f"times of the gradient flow (default {DEFAULT_TIMES})")
-    add("--method", type=str | None, help="solver of the flow: DOP853 (default), RK45, LSODA, Radau, BDF")
-    add("--tolerance", type=float | None, help="of the solver, relative and absolute (default 1e-10)")
-    add(
-        "--runge-kutta",
-        type=float | None,
-        metavar="STEP",
-        help="fixed steps of the flow in place of a solver, for relu",
-    )
-    add("--optimizer", type=str | None, help="finite steps in place of the flow: sgd, momentum or adam")
-    add("--learning-rate", type=float | None, help="of the optimizer")
-    add("--steps", type=PositiveInt | None, help="how many steps of the optimizer")
-    add("--batch-size", type=PositiveInt | None, help="samples of each query in a step (default: all)")
-    add("--json", action="store_true", help="print JSON in place of the table")
-    add("--out", type=str | None, metavar="DIR", help="write the trajectory, simulation.json and pictures there")
+    add("--t", type=Given, metavar="NUMBERS", help=f"times of the gradient flow (default: {DEFAULT_TIMES})")
+    add("--method", choices=METHODS, help="solver of the flow (default: DOP853)")
+    add("--tolerance", type=float, help="of the solver, relative and absolute (default: 1e-10)")
+    add("--runge-kutta", type=float, metavar="STEP", help="fixed steps of the flow in place of a solver, for relu")
+    add("--optimizer", choices=OPTIMIZERS, help="finite steps in place of the flow")
+    add("--learning-rate", type=float, metavar="η", help="of the optimizer")
+    add("--num-steps", type=PositiveInt, metavar="N", help="how many steps of the optimizer")
+    add("--batch-size", type=PositiveInt, metavar="N", help="samples of each query in a step (default: all)")
+    add("--out", type=str, metavar="DIR", help="write the trajectory, simulation.json and pictures there")
+    parser.share("--device", "--workers", "--json")
 
 
 def run(options: Any) -> int:
     """Simulate, print, write, return the exit status."""
     _check_together(options)
-    folder = None if options.out is None else Path(options.out)
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise BadInput(f"--out {folder} is a file", expected="a folder", remedy="give another name")
-    at = times(DEFAULT_TIMES if options.t is None else options.t)
+    folder = folder_of(options.out)
+    at = numbers(DEFAULT_TIMES if options.t is None else options.t, "--t")
 
-    from joma.report.simulation import simulation_record
+    from joma.report.simulation import simulation_record, simulation_summary, simulation_table
     from joma.simulate.conservation import conservation_of
 
+    if len(at) < 2:
+        raise BadInput("--t holds one time", expected="at least two", remedy="give a start and an end, such as 0,10")
     model, start = _problem(options)
     trajectory = _trajectory(options, model, start, at)
     found = conservation_of(model, trajectory, "t" if options.optimizer is None else "step")
     record = simulation_record(found, trajectory.status, _settings(options))
     if folder is not None:
         _write(folder, trajectory, found, record)
-    if options.json:
-        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        _show(found)
+    show(record, [simulation_table(found)], as_json=options.json)
+    conclude(simulation_summary(found), folder, FILES, as_json=options.json)
     if not trajectory.status.ok:
         kept = f"{len(trajectory.times)} snapshots up to {float(trajectory.times[-1]):g} are kept"
         remedy = REMEDIES.get(trajectory.status.name, trajectory.status.remedy)
@@ -109,7 +108,7 @@ def _check_together(options: Any) -> None:
                 expected=f"options of {'finite steps' if descends else 'the gradient flow'}",
                 remedy=f"leave it out, or {'leave out' if descends else 'give'} --optimizer",
             )
-    for name in ("learning_rate", "steps"):
+    for name in ("learning_rate", "num_steps"):
         if descends and getattr(options, name) is None:
             raise BadInput("--optimizer alone", expected=f"{_flag(name)} with it", remedy="give both")
     for name in ("method", "tolerance"):
@@ -128,7 +127,7 @@ def _problem(options: Any) -> tuple[OneLayer, Parameters]:
     from joma.problem.classes import classification_data, gaussian_classes, random_parameters
     from joma.problem.one_layer import OneLayer
 
-    FINITE.check(options.logit, "joma simulate", "--logit")
+    FINITE.check(options.logit, "simulate", "logit")
     seeds = range(options.seeds)
     law = gaussian_classes(options.classes, options.tokens, width=options.tokens / 6)
     model = OneLayer(
@@ -154,7 +153,7 @@ def _embeddings(
     from joma.problem.one_layer import orthonormal_embeddings
     from joma.theory.embeddings import coherence
 
-    FRACTION.check(wanted, "joma simulate", "--coherence")
+    FRACTION.check(wanted, "simulate", "coherence")
     tokens, queries = orthonormal_embeddings(n_context, n_queries)
     if wanted == 0.0:
         return tokens, queries
@@ -181,30 +180,33 @@ def _embeddings(
 
 
 def _trajectory(options: Any, model: OneLayer, start: Parameters, at: list[float]) -> Trajectory:
+    """Simulate where the options say, and bring what was found back."""
+    from joma.devices import device_of, moved
     from joma.report.progress import shown
     from joma.simulate.descent import Minibatches, descent
     from joma.simulate.flow import Adaptive, FixedStep, flow
+    from joma.threads import threads
 
-    if options.optimizer is not None:
-        steps = [*range(0, options.steps, max(1, options.steps // SNAPSHOTS)), options.steps]
-        batches = None if options.batch_size is None else Minibatches(options.batch_size)
-        with shown() as progress:
-            return descent(model, start, steps, options.learning_rate, options.optimizer, batches, progress=progress)
-    if len(at) < 2:
-        raise BadInput("--t holds one time", expected="at least two", remedy="give a start and an end, such as 0,10")
-    if options.runge_kutta is not None:
-        solver = FixedStep(options.runge_kutta)
-    else:
-        chosen = {name: getattr(options, name) for name in ("method", "tolerance")}
-        solver = Adaptive(**{name: value for name, value in chosen.items() if value is not None})
-    with shown() as progress:
-        return flow(model, start, at, solver=solver, progress=progress)
+    device = device_of(options.device, "simulate")
+    model, start = moved(model, device), moved(start, device)
+    with shown() as progress, nullcontext() if options.workers is None else threads(options.workers):
+        if options.optimizer is not None:
+            steps = [*range(0, options.num_steps, max(1, options.num_steps // SNAPSHOTS)), options.num_steps]
+            batches = None if options.batch_size is None else Minibatches(options.batch_size)
+            found = descent(model, start, steps, options.learning_rate, options.optimizer, batches, progress=progress)
+        elif options.runge_kutta is not None:
+            found = flow(model, start, at, solver=FixedStep(options.runge_kutta), progress=progress)
+        else:
+            chosen = {name: getattr(options, name) for name in ("method", "tolerance")}
+            solver = Adaptive(**{name: value for name, value in chosen.items() if value is not None})
+            found = flow(model, start, at, solver=solver, progress=progress)
+    return moved(found, "cpu")
 
 
 def _settings(options: Any) -> dict[str, Any]:
     """The options that the numbers depend on."""
     given = vars(options)
-    return {name: value for name, value in given.items() if name not in ("config", "json", "out")}
+    return {name: value for name, value in given.items() if name not in ("config", "json", "out", "workers")}
 
 
 def _write(folder: Path, trajectory: Trajectory, found: Conservation, record: dict[str, Any]) -> None:
@@ -216,14 +218,6 @@ def _write(folder: Path, trajectory: Trajectory, found: Conservation, record: di
     save_trajectory(trajectory, folder / "trajectory.safetensors")
     write_json(folder / "simulation.json", record)
     write_figures(simulation_charts(found), folder)
-
-
-def _show(found: Conservation) -> None:
-    from rich.console import Console
-
-    from joma.report.simulation import simulation_table
-
-    Console().print(simulation_table(found))
 
 
 def _flag(name: str) -> str:

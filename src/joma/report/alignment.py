@@ -62,7 +62,6 @@ def alignment_tables(found: Aligned) -> Group:
         Text(f"{foot}{missing}\n"),
         Text("Best unit, corrected (before)"),
         _matrix_table(found),
-        Text(conclusion(found)),
     )
 
 

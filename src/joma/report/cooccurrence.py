@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,21 @@ def cooccurrence_table(law: Hierarchy, found: Sequence[Cooccurrence], num_sample
             table.add_section()
         table.add_row(_label_text(law, row.label) if is_first else "", *cells)
     return Group(Text(law_text(law)), table, Text(_caption(law, found, num_samples)))
+
+
+def cooccurrence_summary(found: Sequence[Cooccurrence]) -> str:
+    """How often tokens come together in the nearest and in the farthest pairs, in a sentence."""
+    rows = [row for row in found if row.label == found[-1].label and row.simulated is not None]
+    if not rows:
+        return "No pair of tokens was ever present"
+    rows.sort(key=lambda row: math.inf if row.height == NO_ANCESTOR else row.height)
+    given = "over all labels" if rows[0].label is None else f"given label {rows[0].label}"
+    off = [abs(row.simulated - row.exact) for row in found if row.simulated is not None and row.exact is not None]
+    check = f"; counted and exact values differ by at most {max(off):.4f}" if off else ""
+    return (
+        f"P(token present | another one present), {given}: {_cell(rows[0].simulated)} for the nearest pairs in the "
+        f"hierarchy, {_cell(rows[-1].simulated)} for the farthest{check}"
+    )
 
 
 def cooccurrence_chart(law: Hierarchy, found: Sequence[Cooccurrence]) -> Chart:

@@ -41,9 +41,9 @@ def learning_record(run: Run, courses: Courses, ceiling: Ceiling | None) -> dict
     }
 
 
-def learning_table(run: Run, courses: Courses, ceiling: Ceiling | None) -> Group:
+def learning_table(run: Run, courses: Courses) -> Group:
     """Some of the measurements, first and last included."""
-    config, num = run.recipe.decoder, run.recipe.num_probe_sequences
+    config = run.recipe.decoder
     size = f"{config.num_layers} layers of width {config.width}, {config.feed_forward} hidden units"
     table = table_of(("step", "accuracy", "loss\nin nats", "loss while\ntraining"))
     accuracy, loss, trained = map(_by_step, courses.values())
@@ -51,7 +51,14 @@ def learning_table(run: Run, courses: Courses, ceiling: Ceiling | None) -> Group
     for step in (steps[index] for index in spread(len(steps), _ROWS)):
         seen = "–" if step not in trained else format_number(trained[step])
         table.add_row(f"{step:,}", f"{accuracy[step]:.4f}", format_number(loss[step]), seen)
-    return Group(Text(f"{law_text(run.law())}\n{size}"), table, Text(_ceiling_text(ceiling, num)))
+    return Group(Text(f"{law_text(run.law())}\n{size}"), table)
+
+
+def learning_summary(run: Run, courses: Courses, ceiling: Ceiling | None) -> str:
+    """The accuracy at the end, and the best possible, in a sentence."""
+    step, accuracy = list(_by_step(courses["val_accuracy"]).items())[-1]
+    chance = f"guessing: {1 / run.law().num_labels:.4f}"
+    return f"Step {step:,}: accuracy {accuracy:.4f}, {chance}; {_ceiling_text(ceiling, run.recipe.num_probe_sequences)}"
 
 
 def learning_charts(run: Run, courses: Courses, ceiling: Ceiling | None) -> tuple[Chart, Chart]:
@@ -74,9 +81,9 @@ def _by_step(course: Course) -> dict[int, float]:
 
 
 def _ceiling_text(ceiling: Ceiling | None, num: int) -> str:
-    seen = f"accuracy and loss on {num:,} fresh samples"
+    seen = f"on {num:,} fresh samples"
     if ceiling is None:
-        return f"{seen}; the best possible ones are not known for this law"
+        return f"{seen}; the best possible is not known for this law"
     error = f" ± {ceiling.standard_error:.4f}" if ceiling.standard_error else ""
     loss = format_number(ceiling.loss_nats)
     return f"{seen}; the best possible: accuracy {ceiling.accuracy:.4f}{error}, loss {loss} nats"

@@ -87,7 +87,7 @@ def scan_record(scan: Scan) -> dict[str, Any]:
 
 
 def scan_table(scan: Scan) -> Group:
-    """Suspects first, then steps that failed, verdicts per layer, and what it cost."""
+    """Suspects first, then steps that failed, then verdicts per layer."""
     parts: list[Any] = []
     if scan.verification.rows:
         parts.append(suspect_table(scan.verification))
@@ -99,9 +99,7 @@ def scan_table(scan: Scan) -> Group:
         parts.append(Text(interval_note(found), style="dim"))
     elif scan.measured:
         parts += [_level_table(scan)] if levels(scan)[1] else []
-        parts.append(Text(why_no_verdict(scan)))
     parts += [Text(f"note, step {result.step}: {note}") for result in scan.measured[-1:] for note in result.notes[:3]]
-    parts.append(Text(cost_text(scan)))
     return Group(*parts)
 
 

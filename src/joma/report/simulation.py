@@ -57,6 +57,16 @@ def simulation_table(found: Conservation) -> Table:
     return table
 
 
+def simulation_summary(found: Conservation) -> str:
+    """How far what should be constant drifted, in a sentence."""
+    drift, moved = (float(part[-1].max()) for part in (found.relative(found.drift), found.moved))
+    end = f"{found.clock} {float(found.times[-1]):g}"
+    return (
+        f"At {end}, {_side(found)} has moved by {format_extended(moved)} at most, and {found.law}, which should be "
+        f"constant, has drifted by {format_extended(drift)} of the largest motion"
+    )
+
+
 def simulation_charts(found: Conservation) -> tuple[Chart, Chart]:
     """The logits as simulated and as the law expects them of the weights, and the drift of the law."""
     return _logits_chart(found), _drift_chart(found)

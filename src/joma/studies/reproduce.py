@@ -14,6 +14,7 @@ import pandas
 from joma.claims.evaluation import Outcome, evaluate, finished, measurements, prepare
 from joma.claims.registry import all_claims, select
 from joma.claims.workspace import Profile, TextChoice, Workspace
+from joma.devices import device_of
 from joma.domains import choose
 from joma.progress import Progress
 from joma.report.drawing.words import verdict_text
@@ -70,7 +71,7 @@ class Reproduction(Result):
 
     def summary(self) -> str:
         """How many claims ended how."""
-        return f"{verdicts_summary(self.outcomes)}; the page is {self.folder / 'report.html'}"
+        return verdicts_summary(self.outcomes)
 
 
 def reproduce(
@@ -79,6 +80,8 @@ def reproduce(
     profile: Literal["quick", "full"] = "quick",
     seeds: int | None = None,
     text: str | TextChoice | None = None,
+    device: Literal["cpu", "auto"] = "cpu",
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
     """Hold claims against the evidence, and say for each whether it holds.
@@ -95,6 +98,8 @@ def reproduce(
         seeds: repetitions of whatever is random; each claim has its own default.
         text: that networks learn: a file, a folder, ``wikitext2``, ``wikitext103``, or with more settings a
             ``TextChoice``; what ships with Python where ``None``.
+        device: where networks train: ``cpu``, or ``auto`` for an accelerator where there is one.
+        workers: networks trained at a time; as many as there are processors where ``None``.
         progress: called as it goes on; a progress bar where ``None``.
 
     Raises:
@@ -104,7 +109,9 @@ def reproduce(
     """
     choice = text if isinstance(text, TextChoice) else TextChoice(text)
     profiles = {kind.value: kind for kind in Profile}
-    workspace = Workspace(Path(out), choose(profile, profiles, "reproduce", "profile"), seeds, choice)
+    chosen_profile = choose(profile, profiles, "reproduce", "profile")
+    device_of(device, "reproduce")
+    workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers)
     chosen, outcomes, interrupted = select(claims), [], False
     try:
         with nullcontext(progress) if progress else shown(len(chosen)) as report:
@@ -133,8 +140,8 @@ def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
 def _as_typed(workspace: Workspace) -> str:
     """The settings that evidence depends on, as options of the command; defaults are left out."""
     settings = {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}
-    settings |= {"text": settings.pop("source"), "out": str(workspace.folder)}
-    defaults = {"profile": "quick", "out": DEFAULT_OUT}
-    order = ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "out")
+    settings |= {"text": settings.pop("source"), "device": workspace.device, "out": str(workspace.folder)}
+    defaults = {"profile": "quick", "device": "cpu", "out": DEFAULT_OUT}
+    order = ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "device", "out")
     given = [(name, settings[name]) for name in order if settings[name] not in (None, defaults.get(name))]
     return shlex.join(word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value)))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 import pandas
 
 from joma.domains import choose
-from joma.errors import BadInput
+from joma.errors import BadInput, InvalidArgument
 from joma.files import write_json
 from joma.measure.models.building import longest_context
 from joma.measure.models.families import kind_of
@@ -243,9 +243,11 @@ def chosen_steps(steps: str | Sequence[int], there: Sequence[int]) -> list[int]:
     for part in steps.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18})(?::(\d{1,18}))?)?", part)
         if match is None or match[3] == "0":
-            raise BadInput(
-                f"the steps are {part!r}",
-                expected="numbers and ranges first:last or first:last:stride, with commas between",
+            raise InvalidArgument(
+                "scan",
+                "steps",
+                received=repr(part),
+                required="numbers and ranges first:last or first:last:stride, with commas between",
                 remedy="write 0,512,1000:143000:1000, for one",
             )
         first, last, stride = (None if value is None else int(value) for value in match.groups())
@@ -256,9 +258,11 @@ def chosen_steps(steps: str | Sequence[int], there: Sequence[int]) -> list[int]:
             named = range(first, last + 1, stride or 1)
             found = [step for step in there if step in named]
             if not found:
-                raise BadInput(
-                    f"the range {part} names no step",
-                    expected=f"a range that meets one of its steps, {min(there)} to {max(there)}, the lower end first",
+                raise InvalidArgument(
+                    "scan",
+                    "steps",
+                    received=f"{part}, which names no step",
+                    required=f"a range that meets one of its steps, {min(there)} to {max(there)}, the lower end first",
                     remedy=f"ask for {min(there)}:{max(there)} for all of them",
                 )
             if stride and len(found) < len(named):
@@ -276,9 +280,7 @@ def _opened(source: str | Path | Series, settings: Mapping[str, Any]) -> Series:
         return source
     steps, keep = settings.get("steps"), settings.get("keep")
     if keep is not None and Path(source).expanduser().exists():
-        raise BadInput(
-            "there is nothing to keep of a folder", expected="a repository on a hub", remedy="leave keep out"
-        )
+        raise _ineffective("keep", "a folder", "a repository on a hub")
     open_with = partial(
         open_series,
         source,
@@ -310,17 +312,13 @@ def _plan(series: Series, settings: Mapping[str, Any]) -> tuple[Plan, str]:
     if not sources_of(metrics) & {"attention", "loss"}:
         for name in ("text", "tokenizer", "length", "sequences"):
             if settings.get(name) is not None:
-                raise BadInput(
-                    f"{name} has no effect on weights", expected="a metric that reads text", remedy=f"leave {name} out"
-                )
+                raise _ineffective(name, "weights", "a metric that reads text")
         return Plan(series, metrics, None, num_threads, device), ""
     config, longest = series.last(partial(_config_and_context, series))
     asked = {"text": settings.get("text"), "num_sequences": settings.get("sequences"), "length": settings.get("length")}
     if kind_of(config) == "joma":  # a network of our own reads what it was measured on while it trained
         if settings.get("tokenizer") is not None:
-            raise BadInput(
-                "tokenizer has no effect on a run of joma", expected="the run's own tokens", remedy="leave it out"
-            )
+            raise _ineffective("tokenizer", "a run of joma", "the run's own tokens")
         probe, read = run_probe(config, Path(series.source), **asked)
         return Plan(series, metrics, probe, num_threads, device, saved_decoder), read
     length, text = _length(asked["length"], longest), read_text(asked["text"])
@@ -336,13 +334,19 @@ def _config_and_context(series: Series, step: int) -> tuple[Mapping[str, Any], i
     return config, None if kind_of(config) == "joma" else longest_context(config)
 
 
+def _ineffective(setting: str, on: str, expected: str) -> BadInput:
+    return BadInput(f"`{setting}` has no effect on {on}", expected=expected, remedy="leave it out")
+
+
 def _length(asked: int | None, longest: int | None) -> int:
     if asked is None:
         return min(DEFAULT_LENGTH, longest or DEFAULT_LENGTH)
     if longest is not None and asked > longest:
-        raise BadInput(
-            f"a length of {asked} is longer than the model's context",
-            expected=f"at most {longest} tokens",
-            remedy=f"take a length of {longest}",
+        raise InvalidArgument(
+            "scan",
+            "length",
+            received=f"{asked}, longer than the model's context",
+            required=f"at most {longest} tokens",
+            remedy=f"choose {longest} or less",
         )
     return asked

@@ -94,8 +94,8 @@ def solve(
         raise InvalidArgument(
             "solve",
             "mu",
-            required="given, or `delta` in its place",
-            received=f"{'not given, and neither is' if mu is None else 'given, and so is'} `delta`",
+            required="one of the two",
+            received=f"{'missing, and so is' if mu is None else 'given, and so is'} `delta`",
             remedy="give mu for a nonlinear MLP, delta for a linear one",
         )
     symbol, name, given = ("Δ", "delta", delta) if mu is None else ("μ", "mu", mu)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from joma.devices import moved
 from joma.measure.latents.alignment import Alignment, alignment, alignment_matrix
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import hierarchy_of
@@ -52,7 +53,13 @@ class Aligned:
 
 
 def aligned(
-    run: Run, step: int | None, num_samples: int, seed: int, num_permutations: int, progress: Progress = silent
+    run: Run,
+    step: int | None,
+    num_samples: int,
+    seed: int,
+    num_permutations: int,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
 ) -> Aligned:
     """Compare all layers with all levels, for the network of a step and the one that its training began with.
 
@@ -64,10 +71,12 @@ def aligned(
         num_samples: fresh ones, of a stream that no training draws from.
         seed: of the samples and of the shuffles.
         num_permutations: shuffles for chance.
+        device: where networks run and units are compared; samples and shuffles are the same everywhere.
         progress: called with the number of alignments.
     """
-    law, decoders = run.law(), (run.decoder(step), untrained(run))
+    law, decoders = run.law(), (run.decoder(step).to(device), untrained(run).to(device))
     samples = seeded_samples(law, num_samples, seed_of(seed, "alignment"), shuffled=run.recipe.shuffle_tokens)
+    samples = moved(samples, device)
     hierarchy, groups = hierarchy_of(law), None
     if isinstance(hierarchy, Combinatorial) and hierarchy.is_table:  # there, no two classes have the same latents
         groups = torch.cat(samples.presence, dim=-1).unique(dim=0, return_inverse=True)[1]

@@ -109,7 +109,7 @@ def _of_law(config: Mapping[str, Any], recipe: Recipe, num: int, **given: Any) -
     for name, value in given.items():
         if value is not None:
             raise BadInput(
-                f"--{name} has no effect on a run that learned the labels of a law",
+                f"`{name}` has no effect on a run that learned the labels of a law",
                 expected="what the law says",
                 remedy="leave it out",
             )

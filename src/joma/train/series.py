@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from joma.devices import device_of
 from joma.domains import POSITIVE
 from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing, write_json
@@ -96,6 +97,7 @@ def train_series(
     tokenizer: str,
     folder: Path,
     *,
+    device: Literal["cpu", "auto"] = "cpu",
     progress: Progress = silent,
 ) -> Path:
     """Train a model and save its series, or go on where an earlier call was stopped.
@@ -105,6 +107,7 @@ def train_series(
         tokens: the text, numbered by the tokenizer (``tokenize`` with ``keep_ids``).
         tokenizer: the content of its ``tokenizer.json``, which every step carries.
         folder: of this series alone; created if need be.
+        device: where it trains: ``auto`` for an accelerator where there is one.
         progress: called between any two steps; what it raises stops the training, which can be continued later.
 
     Returns:
@@ -115,11 +118,13 @@ def train_series(
         RunFailed: the loss is no number any more, or the disk refuses; the steps saved so far stay.
     """
     require_tokens(tokens, recipe.batch_size, recipe.length, 1)
-    with writing(folder, lambda: "the steps saved so far"), threads(1), torch.random.fork_rng(devices=[]):
+    place = device_of(device, "train_series")
+    random = torch.random.fork_rng([place] if place.type == "cuda" else [])
+    with writing(folder, lambda: "the steps saved so far"), threads(1), random:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            _claim(folder, recipe, tokens)
-            series = _Model(recipe, tokens, tokenizer, folder)
+            _claim(folder, recipe, tokens, place)
+            series = _Model(recipe, tokens, tokenizer, folder, place)
             if series.first_missing() <= recipe.num_steps:
                 drive(series, progress)
             shutil.rmtree(series.checkpoint_folder, ignore_errors=True)
@@ -130,11 +135,13 @@ def train_series(
 class _Model:
     """A model of transformers as the loop trains it; what is recorded is the whole saved step."""
 
-    def __init__(self, recipe: SeriesRecipe, tokens: Tokens, tokenizer: str, folder: Path) -> None:
+    def __init__(
+        self, recipe: SeriesRecipe, tokens: Tokens, tokenizer: str, folder: Path, device: torch.device
+    ) -> None:
         self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
         self.checkpoint_folder = folder / _UNFINISHED
         torch.manual_seed(recipe.seed)
-        model = _MODELS[recipe.family](recipe, len(tokens.vocabulary)).train()
+        model = _MODELS[recipe.family](recipe, len(tokens.vocabulary)).to(device).train()
         self.model: nn.Module = model
         self.config = f"{model.config.to_json_string(use_diff=False)}\n"
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
@@ -142,7 +149,7 @@ class _Model:
         )
         self.num_steps, self.checkpoint_every = recipe.num_steps, recipe.save_every
         self.gradient_clip, self.seed = 1.0, recipe.seed
-        self._streams = Streams(tokens.train, recipe.batch_size, recipe.length)
+        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
         self._saved_steps = frozenset(recipe.saved_steps())
 
     @property
@@ -188,9 +195,10 @@ def _safetensors(parameters: dict[str, Tensor]) -> bytes:
     return save({name: parameter.detach() for name, parameter in parameters.items()}, {"format": "pt"})
 
 
-def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens) -> None:
+def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens, device: torch.device) -> None:
     """Make sure that the folder is empty or holds this very series."""
-    wanted = {"recipe": asdict(recipe), "text": {"name": tokens.name, "digest": tokens.digest}}
+    text = {"name": tokens.name, "digest": tokens.digest}
+    wanted = {"recipe": asdict(recipe), "text": text, "device": device.type}
     path = folder / RECIPE
     if path.exists():
         try:
@@ -199,7 +207,7 @@ def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens) -> None:
             there = None
         if there == wanted:
             return
-        problem = f"{folder} holds the series of another recipe or text"
+        problem = f"{folder} holds the series of another recipe, text or device"
     elif others := [entry.name for entry in folder.iterdir()]:
         problem = f"{folder} holds something that is no series ({others[0]})"
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from joma.devices import device_of
 from joma.journal import append_line, probe_line
 from joma.progress import Progress, silent
 from joma.records import Row
@@ -41,7 +42,7 @@ def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = sile
             would change nothing here, a folder that holds something else.
         RunFailed: the loss is no number any more, or the disk refuses; what was measured stays.
     """
-    device = torch.device("cuda" if recipe.device == "auto" and torch.cuda.is_available() else "cpu")
+    device = device_of(recipe.device, "train")
     run = Run(folder, recipe)
     with threads(recipe.num_threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         task = task_of(recipe, data, device)

@@ -46,7 +46,9 @@ def test_claim_is_evaluated_for_both_families_with_controls_findings_and_picture
 def test_what_is_trained_and_measured_serves_the_next_claim(agreements, workspace):
     told = []
     before = {path: path.stat().st_mtime_ns for path in (workspace.folder / "series").rglob("*") if path.is_file()}
-    again = subjects(Workspace(workspace.folder, Profile.QUICK, 2, workspace.text, lambda *call: told.append(call)))
+    again = subjects(
+        Workspace(workspace.folder, Profile.QUICK, 2, workspace.text, progress=lambda *call: told.append(call))
+    )
     assert [subject.name for subject in again.models] == ["GPT-NeoX", "OPT"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

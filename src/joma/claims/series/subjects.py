@@ -5,9 +5,9 @@ Both are read as any series of saved steps is, by ``joma.measure``: from the fil
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from joma.claims.series.published import published
 from joma.claims.series.subject import NUM_SEEDS, Subject, Subjects, measured
@@ -50,12 +50,14 @@ class SeriesWork:
         tokens_path: its text (``save_tokens``).
         tokenizer_path: the ``tokenizer.json`` that numbered it.
         folder: of the series.
+        device: where it trains.
     """
 
     recipe: SeriesRecipe
     tokens_path: Path
     tokenizer_path: Path
     folder: Path
+    device: Literal["cpu", "auto"] = "cpu"
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class SeriesWork:
         tokens, tokenizer = load_tokens(self.tokens_path), self.tokenizer_path.read_text(encoding="utf-8")
         training = part_of(progress, self.name, 0, _TRAINING, 1)
         measuring = part_of(progress, self.name, _TRAINING, 1 - _TRAINING, 1)
-        train_series(self.recipe, tokens, tokenizer, self.folder, progress=training)
+        train_series(self.recipe, tokens, tokenizer, self.folder, device=self.device, progress=training)
         probe = tokens.held_out[: NUM_PROBES * self.recipe.length].view(NUM_PROBES, -1)
         results = measured(open_series(self.folder), probe, self.folder / _MEASURED, measuring)
         if failed := [result for result in results if not result.ok]:
@@ -101,11 +103,12 @@ def _trained(workspace: Workspace) -> Subjects:
             tokens_path,
             tokenizer_path,
             workspace.folder / "series" / f"{family}_seed-{seed}",
+            workspace.device,
         )
         for family in NAMES
         for seed in seeds
     ]
-    num_workers = 1 if all(work.is_done for work in works) else os.cpu_count() or 1
+    num_workers = 1 if all(work.is_done for work in works) else workspace.num_workers
     found = do_all(
         works, f"training and measuring {len(works)} series", num_workers=num_workers, progress=workspace.progress
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
 
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
 from joma.cli.tree.laws import add_law_options, law_of
-from joma.cli.output import folder_of, print_json
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,19 +19,14 @@ MOST_LABELS = 4
 """Up to how many labels each has rows of its own; with more there is only the average, unless one is asked for."""
 
 
-def add_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of ``joma tree cooccurrence``."""
     add_law_options(parser)
     add = parser.add_argument
-    add(
-        "--label",
-        type=int | None,
-        help=f"given this one only (default: each of up to {MOST_LABELS}, and their average)",
-    )
-    add("--samples", type=PositiveInt, default=100_000, help="to count, for each label")
-    add("--seed", type=int, default=0, help="of the samples")
-    add("--json", action="store_true", help="print JSON in place of the table")
-    add("--out", type=str | None, metavar="DIR", help="write cooccurrence.json and the picture there")
+    add("--label", type=int, help=f"given this one only (default: each of up to {MOST_LABELS}, and their average)")
+    add("--samples", type=PositiveInt, default=100_000, metavar="N", help="to count, for each label")
+    add("--out", type=str, metavar="DIR", help="write cooccurrence.json and the picture there")
+    parser.share("--seed", "--json")
 
 
 def run(options: Any) -> int:
@@ -40,7 +35,12 @@ def run(options: Any) -> int:
     law = _hierarchy(options)
     labels = _labels(law, options.label)
 
-    from joma.report.cooccurrence import cooccurrence_chart, cooccurrence_record, cooccurrence_table
+    from joma.report.cooccurrence import (
+        cooccurrence_chart,
+        cooccurrence_record,
+        cooccurrence_summary,
+        cooccurrence_table,
+    )
     from joma.report.progress import shown
     from joma.simulate.cooccurrence import cooccurrences
 
@@ -53,13 +53,9 @@ def run(options: Any) -> int:
 
         write_json(folder / "cooccurrence.json", record)
         write_figures([cooccurrence_chart(law, found)], folder)
-    if options.json:
-        print_json(record)
-        return 0
-
-    from rich.console import Console
-
-    Console().print(cooccurrence_table(law, found, options.samples))
+    show(record, [cooccurrence_table(law, found, options.samples)], as_json=options.json)
+    files = ("cooccurrence.json", "cooccurrence.svg", "cooccurrence.png")
+    conclude(cooccurrence_summary(found), folder, files, as_json=options.json)
     return 0
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
 
-from joma.cli.numbers import Given, allow_negative_lists, numbers
+from joma.cli.numbers import Given, numbers
+from joma.cli.parsing import Parser
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,44 +27,43 @@ _OPTIONS = tuple(dict.fromkeys((*_LAWS["latent-tree"], *_LAWS["random"])))
 DEFAULT_BRANCHING, DEFAULT_POLARITY, DEFAULT_LEVELS, DEFAULT_SHOW = "2,2,2,2", 0.8, "10,20", 0.8
 
 
-def add_law_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_law_options(parser: Parser) -> None:
     """Add the options that say which law."""
-    allow_negative_lists(parser)
     add = parser.add_argument
     add("--law", type=str, default="latent-tree", help="latent-tree, table, random, or a .json file of a law")
-    add(
-        "--branching",
-        type=Given | None,
-        metavar="NUMBERS",
-        help=f"latent-tree: children by level ({DEFAULT_BRANCHING})",
-    )
+    add("--branching", type=Given, metavar="NUMBERS", help=f"latent-tree: children by level ({DEFAULT_BRANCHING})")
     add(
         "--polarity",
-        type=Given | None,
+        type=Given,
         metavar="NUMBERS",
         help=f"latent-tree: ρ, one for all edges or one for each level from the label down ({DEFAULT_POLARITY})",
     )
-    add("--labels", type=PositiveInt | None, help="latent-tree: values of the label (2)")
-    add("--jitter", type=float | None, help="latent-tree: moves every edge's polarity by up to this (0)")
-    add("--classes", type=PositiveInt | None, help="table, random: values of the label (20)")
+    add("--labels", type=PositiveInt, metavar="N", help="latent-tree: values of the label (2)")
+    add("--jitter", type=float, help="latent-tree: moves every edge's polarity by up to this (0)")
+    add("--classes", type=PositiveInt, metavar="N", help="table, random: values of the label (20)")
     add(
         "--levels",
-        type=Given | None,
+        type=Given,
         metavar="NUMBERS",
         help=f"table, random: latents of each level, tokens' first ({DEFAULT_LEVELS})",
     )
     add(
         "--members",
-        type=Given | None,
+        type=Given,
         metavar="NUMBERS",
         help="table, random: members of a latent, one number or one for each level and the classes (2)",
     )
-    add("--tokens", type=PositiveInt | None, help="table, random: tokens to draw members from (100)")
-    add("--length", type=PositiveInt | None, help="table, random: of the sequences, with their padding (30)")
+    add("--tokens", type=PositiveInt, metavar="N", help="table, random: tokens to draw members from (100)")
+    add("--length", type=PositiveInt, metavar="N", help="table, random: of the sequences, with their padding (30)")
     add("--distinct", action="store_true", help="table, random: no two classes show the same tokens")
-    add("--show", type=float | None, help=f"random: probability with which a latent shows each member ({DEFAULT_SHOW})")
-    add("--alternatives", type=PositiveInt | None, help="random: member sets of a latent, of which one is drawn (1)")
-    add("--law-seed", type=int | None, help="what of the law is drawn: members, or signs and jitter (0)")
+    add("--show", type=float, help=f"random: probability with which a latent shows each member ({DEFAULT_SHOW})")
+    add(
+        "--alternatives",
+        type=PositiveInt,
+        metavar="N",
+        help="random: member sets of a latent, of which one is drawn (1)",
+    )
+    add("--law-seed", type=int, metavar="N", help="what of the law is drawn: members, or signs and jitter (0)")
 
 
 def law_of(options: Any) -> Law:
@@ -79,7 +78,7 @@ def law_of(options: Any) -> Law:
     if not from_file:
         from joma.domains import choose
 
-        choose(options.law, _LAWS, "joma tree", "--law")
+        choose(options.law, _LAWS, "tree", "law")
     allowed = () if from_file else _LAWS[options.law]
     for name in given:
         if name not in allowed:

@@ -8,35 +8,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
 
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
 from joma.cli.tree.laws import add_law_options, law_of
-from joma.cli.output import folder_of, print_json
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
     from joma.problem.tree import Law, Samples
     from joma.progress import Progress
 
-FORMATS = ("jsonl", "parquet", "dataset")
+FORMATS = {"jsonl": "samples.jsonl", "parquet": "samples.parquet", "dataset": "dataset/"}
+"""What ``--format`` leaves in the folder."""
 
 
-def add_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of ``joma tree sample``."""
     add_law_options(parser)
     add = parser.add_argument
-    add("--num", type=PositiveInt, default=10, help="how many samples")
-    add("--seed", type=int, default=0, help="of the samples")
-    add("--shuffled", action="store_true", help="tokens of a sequence in random order in place of rising")
-    add("--json", action="store_true", help="print JSON with all samples in place of a table of the first ones")
-    add(
-        "--out",
-        type=str | None,
-        metavar="DIR",
-        help="write law.json, all samples, and a picture of the first one there",
-    )
-    add("--format", type=str | None, help="of the samples in --out: jsonl (default), parquet or dataset (Hugging Face)")
+    add("--samples", type=PositiveInt, default=10, metavar="N", help="how many")
+    parser.share("--seed", "--shuffled")
+    add("--out", type=str, metavar="DIR", help="write law.json, all samples, and a picture of the first one there")
+    add("--format", choices=list(FORMATS), help="of the samples in --out (default: jsonl); dataset is Hugging Face's")
+    parser.share("--json")
 
 
 def run(options: Any) -> int:
@@ -44,22 +39,16 @@ def run(options: Any) -> int:
     folder = folder_of(options.out)
     if folder is None and options.format is not None:
         raise BadInput("--format has no effect without --out", expected="both", remedy="give --out, or leave it out")
-    if options.format not in (None, *FORMATS):
-        raise BadInput(f"--format is {options.format!r}", expected=f"one of {', '.join(FORMATS)}", remedy="name one")
     law = law_of(options)
 
-    from joma.report.samples import sample_record, sample_table
+    from joma.report.samples import law_text, sample_record, sample_table
 
     samples = _drawn(law, options)
     if folder is not None:
         _write(law, samples, folder, options)
-    if options.json:
-        print_json(sample_record(law, samples, options.seed))
-        return 0
-
-    from rich.console import Console
-
-    Console().print(sample_table(law, samples))
+    show(sample_record(law, samples, options.seed), [sample_table(law, samples)], as_json=options.json)
+    files = ("law.json", FORMATS[options.format or "jsonl"], "sample.svg", "sample.png")
+    conclude(f"{options.samples:,} samples of a {law_text(law)}", folder, files, as_json=options.json)
     return 0
 
 
@@ -72,8 +61,8 @@ def _drawn(law: Law, options: Any) -> Samples:
 
     parts, done = [], 0
     with shown() as progress:
-        for part in dataset_samples(law, options.num, options.seed, shuffled=options.shuffled):
-            progress("drawing samples", done, options.num)
+        for part in dataset_samples(law, options.samples, options.seed, shuffled=options.shuffled):
+            progress("drawing samples", done, options.samples)
             parts.append(part)
             done += len(part.labels)
     levels = tuple(torch.cat(level) for level in zip(*(part.presence for part in parts), strict=True))
@@ -93,7 +82,7 @@ def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
         with shown() as progress, replacing(folder / "samples.jsonl") as path:
             _write_lines(law, samples, path, progress)
     else:
-        dataset = as_dataset(law, options.num, options.seed, shuffled=options.shuffled)
+        dataset = as_dataset(law, options.samples, options.seed, shuffled=options.shuffled)
         with _quiet_datasets():
             if options.format == "parquet":
                 with replacing(folder / "samples.parquet") as path:

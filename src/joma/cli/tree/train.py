@@ -1,15 +1,15 @@
-"""``joma tree train``: train a decoder to tell a law's labels, in a folder from which the same command goes on."""
+"""``joma tree train``: train a decoder to predict a law's labels, in a folder from which the same command goes on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt
 
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
 from joma.cli.tree.laws import add_law_options, law_of
-from joma.cli.output import folder_of, print_json
 from joma.errors import BadInput
 
 if TYPE_CHECKING:
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
     from joma.train.recipes import Recipe
     from joma.train.run import Run
 
+FILES = ("config.json", "metrics.jsonl", "checkpoints/", "snapshots/", "learning.svg", "learning.png")
 NUM_SNAPSHOTS = 10
 """How many snapshots of the weights are kept unless ``--snapshot-every`` says otherwise, about."""
 
 
-def add_options(parser: jsonargparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of ``joma tree train``."""
     add_law_options(parser)
     add = parser.add_argument
     add("--out", type=str, required=True, metavar="DIR", help="folder of the run; the same command goes on there")
-    add("--steps", type=PositiveInt, default=1000, help="steps of Adam, each on fresh samples")
-    add("--seed", type=int, default=0, help="of the weights and of the samples")
-    add("--learning-rate", type=float, default=1e-3, help="of Adam")
+    add("--num-steps", type=PositiveInt, default=1000, metavar="N", help="steps of Adam, each on fresh samples")
+    add("--learning-rate", type=float, default=1e-3, metavar="η", help="of Adam")
     add("--weight-decay", type=float, default=1e-4, help="of Adam")
-    add("--batch-size", type=PositiveInt, default=64, help="samples in a step")
-    add("--width", type=PositiveInt, default=128, help="of the residual stream")
-    add("--hidden", type=PositiveInt, default=512, help="hidden units of each MLP")
-    add("--heads", type=PositiveInt, default=1, help="attention heads of each layer")
-    add("--layers", type=PositiveInt | None, help="of the network (default: one for each level of latents)")
-    add("--shuffled", action="store_true", help="tokens of a sequence in random order in place of rising")
-    add("--snapshot-every", type=PositiveInt | None, metavar="STEPS", help="keep the weights (default: ten times)")
-    add("--json", action="store_true", help="print JSON in place of the table")
+    add("--batch-size", type=PositiveInt, default=64, metavar="N", help="samples in a step")
+    add("--width", type=PositiveInt, default=128, metavar="N", help="of the residual stream")
+    add("--hidden", type=PositiveInt, default=512, metavar="N", help="hidden units of each MLP")
+    add("--heads", type=PositiveInt, default=1, metavar="N", help="attention heads of each layer")
+    add("--layers", type=PositiveInt, metavar="N", help="of the network (default: one for each level of latents)")
+    add("--snapshot-every", type=PositiveInt, metavar="STEPS", help="keep the weights (default: ten times)")
+    parser.share("--seed", "--shuffled", "--device", "--workers", "--json")
 
 
 def run(options: Any) -> int:
@@ -49,7 +48,7 @@ def run(options: Any) -> int:
     finished = _train(recipe, law, folder)
 
     from joma.report.drawing.figures import write_stack
-    from joma.report.learning import learning_charts, learning_record, learning_table
+    from joma.report.learning import learning_charts, learning_record, learning_summary, learning_table
     from joma.theory.labels import ceiling_of
     from joma.train.courses import LEARNING, course_of
 
@@ -57,15 +56,10 @@ def run(options: Any) -> int:
     found = (finished, courses, ceiling_of(law))
     for ending in (".svg", ".png"):
         write_stack(learning_charts(*found), folder / f"learning{ending}")
-    if options.json:
-        print_json(learning_record(*found))
-        return 0
-
-    from rich.console import Console
-
-    console = Console()
-    console.print(learning_table(*found))
-    console.print(f"Next: joma tree align {folder}", markup=False, highlight=False, soft_wrap=True)
+    show(learning_record(*found), [learning_table(finished, courses)], as_json=options.json)
+    conclude(learning_summary(*found), folder, FILES, as_json=options.json)
+    if not options.json:
+        print(f"Next: joma tree align {folder}")
     return 0
 
 
@@ -81,7 +75,7 @@ def _recipe(law: Law, options: Any) -> Recipe:
         )
     return hierarchy_recipe(
         law,
-        num_steps=options.steps,
+        num_steps=options.num_steps,
         seed=options.seed,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
@@ -91,7 +85,9 @@ def _recipe(law: Law, options: Any) -> Recipe:
         num_heads=options.heads,
         num_layers=num_layers,
         shuffle_tokens=options.shuffled,
-        snapshot_every=options.snapshot_every or max(1, options.steps // NUM_SNAPSHOTS),
+        device=options.device,
+        num_threads=options.workers or 1,
+        snapshot_every=options.snapshot_every or max(1, options.num_steps // NUM_SNAPSHOTS),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from joma.devices import device_of
 from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing
@@ -68,7 +69,7 @@ class Plan:
     @property
     def place(self) -> torch.device:
         """Where models run and spectra are taken."""
-        return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
+        return device_of(self.device, "Plan")
 
     @property
     def num_groups(self) -> int:
