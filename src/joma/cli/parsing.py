@@ -81,6 +81,17 @@ class Parser(jsonargparse.ArgumentParser):
         for option in options:
             self.add_argument(option, **_SHARED[option])
 
+    def validate(self, cfg: Any, *args: Any, **settings: Any) -> None:
+        """Check the options; of a command below a command too, for which jsonargparse 4.48 raises a bare KeyError."""
+        try:
+            super().validate(cfg, *args, **settings)
+        except KeyError as error:
+            if type(error) is not KeyError:
+                raise
+            assert self._subcommands_action is not None
+            below = self._subcommands_action.choices[cfg.subcommand]
+            below.validate(cfg[cfg.subcommand], *args, **settings)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
