@@ -11,8 +11,13 @@ from matplotlib.image import imread
 from scipy.integrate import solve_ivp
 
 from joma.cli import main
+from joma.cli import simulate as cli
+from joma.problem.activations import ACTIVATIONS
 from joma.problem.classes import classification_data, gaussian_classes
+from joma.problem.losses import LOSSES
 from joma.report import progress
+from joma.simulate.descent import OPTIMIZERS
+from joma.simulate.flow import METHODS
 from joma.simulate.trajectory import load_trajectory
 from tolerances import TOLERANCES
 
@@ -257,6 +262,13 @@ def test_what_takes_long_says_how_far_it_is(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("gradient flow: ")
     assert "s left" in line
+
+
+def test_choices_are_those_of_the_library():
+    assert cli.ACTIVATIONS == list(ACTIVATIONS)
+    assert cli.LOSSES == list(LOSSES)
+    assert cli.METHODS == list(METHODS)
+    assert cli.OPTIMIZERS == list(OPTIMIZERS)
 
 
 def test_the_command_itself_runs_from_a_shell():

@@ -27,8 +27,6 @@ SIGNIFICANT = 0.05
 class Alignment(measured.Alignment, Result):
     """How well units stand for latents: ``frame()`` has each latent's units and score, ``verdicts()`` the means."""
 
-    __repr__ = Result.__repr__
-
     def frame(self) -> pandas.DataFrame:
         """One row for each latent and way of choosing: way, latent, score, chance, corrected, units, reason."""
         rows = [

@@ -44,8 +44,6 @@ class Reproduction(Result):
     folder: Path
     record: dict[str, Any]
 
-    __repr__ = Result.__repr__
-
     def frame(self) -> pandas.DataFrame:
         """Every measurement of the networks that were trained (docs/metrics.md)."""
         return frame_of(measurements(self.folder))

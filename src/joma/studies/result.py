@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from joma.domains import choose
+from joma.errors import BadInput
 from joma.measure.curves.quantities import Probes, verdicts
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
 
 class Result(ABC):
     """A result: ``frame()`` has the numbers, ``verdicts()`` what they say, ``plot()`` draws them."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__repr__ = Result.__repr__  # in place of a dataclass's, which shows every number
 
     @abstractmethod
     def frame(self) -> pandas.DataFrame:
@@ -76,13 +81,16 @@ class Result(ABC):
             The matplotlib axes, or the plotly figure.
 
         Raises:
-            InvalidArgument: there is no such picture, or none at all.
+            BadInput: there is no such picture, or none at all.
         """
         from joma.report.drawing import single
 
         pictures = {picture.id: picture for picture in self.pictures()}
-        named = next(iter(pictures), "a picture") if which is None else which
-        picture = choose(named, pictures, f"{type(self).__name__}.plot", "which")
+        if not pictures:
+            raise BadInput("there is nothing to draw", expected="a result with pictures", remedy="see its frame()")
+        picture = choose(
+            next(iter(pictures)) if which is None else which, pictures, f"{type(self).__name__}.plot", "which"
+        )
         return single.interactive(picture) if interactive else single.axes_of(picture, ax)
 
     def __repr__(self) -> str:

@@ -23,8 +23,6 @@ ATTENTION: dict[str, Literal["softmax", "exp"]] = {"softmax": "softmax", "exp": 
 class Solution(dynamics.Solution, Result):
     """What the dynamics do at some times; ``v`` and ``entropy`` are tensors, ``frame()`` a table of both."""
 
-    __repr__ = Result.__repr__
-
     def frame(self) -> pandas.DataFrame:
         """One row for each time and component: t, component, target (μ or Δ), v, attention, entropy_nats."""
         num_times, num = self.v.shape

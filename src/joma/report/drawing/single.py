@@ -87,15 +87,13 @@ def interactive(picture: Picture) -> Figure:
     return figure
 
 
-def _with_colours(spec: Any) -> Any:
+def _with_colours(spec: Any, *, is_colour: bool = False) -> Any:
     """The specification with colours in place of the names that the page's script looks up."""
     if isinstance(spec, dict):
-        return {key: _with_colours(part) for key, part in spec.items()}
+        return {key: _with_colours(part, is_colour="color" in key) for key, part in spec.items()}
     if isinstance(spec, Sequence) and not isinstance(spec, str):
-        return [_with_colours(part) for part in spec]
-    if not isinstance(spec, str):
-        return spec
-    name, _, opacity = spec.partition("/")
+        return [_with_colours(part, is_colour=is_colour) for part in spec]
+    name, _, opacity = spec.partition("/") if is_colour and isinstance(spec, str) else ("", "", "")
     if name not in LIGHT:
         return spec
     red, green, blue = (int(LIGHT[name][at : at + 2], 16) for at in (1, 3, 5))
