@@ -265,10 +265,10 @@ def test_what_takes_long_says_how_far_it_is(monkeypatch, capsys):
 
 
 def test_choices_are_those_of_the_library():
-    assert cli.ACTIVATIONS == list(ACTIVATIONS)
-    assert cli.LOSSES == list(LOSSES)
-    assert cli.METHODS == list(METHODS)
-    assert cli.OPTIMIZERS == list(OPTIMIZERS)
+    assert list(ACTIVATIONS) == cli.ACTIVATIONS
+    assert list(LOSSES) == cli.LOSSES
+    assert list(METHODS) == cli.METHODS
+    assert list(OPTIMIZERS) == cli.OPTIMIZERS
 
 
 def test_the_command_itself_runs_from_a_shell():
