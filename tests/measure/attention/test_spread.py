@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -6,8 +7,8 @@ from torch import Tensor
 
 from joma.measure.attention.spread import (
     Spread,
+    combined,
     joined,
-    preceded_by_none,
     spread_over_keys,
     spread_over_none,
     spread_over_one,
@@ -53,12 +54,17 @@ def test_one_key_has_its_score_and_nothing_to_spread():
     assert furthest(spread_over_one(score), spread_of(score.double()[..., None])) <= torch.finfo(torch.float32).eps
 
 
-def test_queries_put_before_others_see_nothing():
+def test_combined_queries_keep_their_spreads():
     spread = spread_of(some(1, 2, 3, 4))
-    longer = preceded_by_none(spread, 2)
+    longer = combined([spread_over_none(some(1, 2, 2, 8)), spread], partial(torch.cat, dim=2))
     assert (longer.lse[..., :2] == -math.inf).all()
     assert (longer.entropy_nats[..., :2] == 0).all()
     assert furthest(Spread(*(field[..., 2:] for field in longer)), spread) == 0
+
+
+def test_combined_squares_are_missing_where_one_part_has_none():
+    spread = spread_of(some(1, 2, 3, 4))
+    assert combined([spread, spread._replace(lse_doubled=None)], partial(torch.cat, dim=2)).lse_doubled is None
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

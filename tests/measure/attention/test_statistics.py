@@ -12,9 +12,9 @@ from joma.measure.attention.statistics import (
     AttentionStatistics,
     attention_entropy,
     attention_statistics,
+    census_of_keys,
     first_token_share,
     key_share,
-    visible_keys,
 )
 
 
@@ -180,8 +180,8 @@ def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
     wanted = some(3, 40, seed=9) > 0
     share = (weights * wanted[:, None, None]).sum(-1)
     assert (key_share(q, k, wanted, **settings) - share).abs().max() <= tolerance("attention.share")
-    assert torch.equal(visible_keys(q, k, **{n: v for n, v in settings.items() if n != "scale"}).expand(3, 4, 40),
-                       num_visible)  # fmt: skip
+    census = census_of_keys(q, k, **{name: value for name, value in settings.items() if name != "scale"})
+    assert torch.equal(census.num_visible.expand(3, 4, 40), num_visible)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -256,10 +256,10 @@ def test_alibi_hides_nothing_however_far_it_reaches():
     q, k = torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 16384, 4)
     slopes = torch.tensor([2**-0.5, 2**-8])[:, None, None]
     bias = (-slopes * torch.arange(16384).flip(0))[None]
-    assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16384]
+    assert census_of_keys(q, k, attn_mask=bias).num_visible.unique().tolist() == [16384]
     for hidden in (-1e9, torch.finfo(torch.float32).min, -math.inf):
         bias[..., 100:200] = hidden
-        assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16284]
+        assert census_of_keys(q, k, attn_mask=bias).num_visible.unique().tolist() == [16284]
 
 
 @pytest.mark.parametrize("what", [1e6, 1e10, 3e38, math.inf, math.nan])

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable
 from inspect import signature
 from numbers import Integral
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.bias import CausalBias, CausalVariant
+from torch.utils._pytree import tree_map_only
 
 from joma.arrays import numpy_in_numpy_out
 from joma.errors import InvalidArgument
@@ -31,7 +32,6 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
     Results are arrays where arrays came in, and (L,) where (L, E) did. Three axes are refused: they may be heads or
     sequences.
     """
-
     call: Callable[..., R] = function
     name_of_function = getattr(function, "__name__", "")
 
@@ -51,16 +51,10 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
                 )
         is_one_head = given["q"].dim() == given["k"].dim() == 2
         given |= {name: given[name][(None,) * (4 - given[name].dim())] for name in ("q", "k")}
-        result: Any = call(**given)
-        return _map(lambda part: part[0, 0], result) if is_one_head else result
+        result = call(**given)
+        return tree_map_only(Tensor, lambda part: part[0, 0], result) if is_one_head else result
 
     return numpy_in_numpy_out(wrapped)
-
-
-def _map(change: Callable[[Tensor], Tensor], result: Any) -> Any:
-    if isinstance(result, tuple):
-        return type(result)(*(None if part is None else change(part) for part in result))
-    return change(result)
 
 
 def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from joma.measure.attention.spread import (
     Spread,
+    combined,
     joined,
     largest_score,
-    preceded_by_none,
     spread_over_keys,
+    spread_over_none,
     spread_over_one,
     spread_over_one_each,
 )
-from joma.measure.attention.visibility import Visibility
+from joma.measure.attention.visibility import Visibility, of_queries
 
 _MOST_ROUNDING = 2e-6
 """Largest ``Spread.rounding`` that is left as it is, in nats: up to there errors were at most 9e-6, on queries and keys
@@ -84,20 +85,15 @@ class Attention(NamedTuple):
     def of_queries(self, head: int, rows: Tensor) -> Attention:
         """Keep one head, and some of the queries, in float64."""
         key_head = head // (self.q.shape[1] // self.k.shape[1])
-
-        def part(of: Tensor) -> Tensor:
-            of = of if of.shape[1] == 1 else of[:, head : head + 1]
-            return of if of.shape[2] == 1 else of[:, :, rows]
-
         k = self.k[:, key_head : key_head + 1].double()
         return self._replace(
-            q=part(self.q).double(),
+            q=of_queries(self.q, head, rows).double(),
             k=k,
             centre=_centre_of(k, self.seen, self.softcap),
             visibility=self.visibility.of_queries(head, rows),
-            num_visible=part(self.num_visible),
-            first_keys=part(self.first_keys),
-            sinks=None if self.sinks is None else part(self.sinks).double(),
+            num_visible=of_queries(self.num_visible, head, rows),
+            first_keys=of_queries(self.first_keys, head, rows),
+            sinks=None if self.sinks is None else of_queries(self.sinks, head, rows).double(),
         )
 
     def spread(self) -> Spread:
@@ -117,7 +113,8 @@ class Attention(NamedTuple):
         if self.from_zero:
             rest = visibility.of_other_keys()
             skipped = visibility.num_queries - rest.num_queries  # the first query, where it sees only the first key
-            others = preceded_by_none(spread(q[:, :, skipped:], k[:, :, 1:], rest), skipped)
+            parts = [spread_over_none(q[:, :, :skipped]), spread(q[:, :, skipped:], k[:, :, 1:], rest)]
+            others = combined(parts, partial(torch.cat, dim=2))
         else:
             others = spread(q, k, visibility._replace(without=self.first_keys))
         if self.sinks is not None:

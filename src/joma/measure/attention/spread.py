@@ -12,13 +12,12 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from joma.measure.attention.visibility import Visibility
 from joma.measure.precision import full_precision
@@ -69,6 +68,12 @@ def joined(one: Spread, other: Spread) -> Spread:
     return Spread(lse, entropy, rounding, lse_rounding, doubled)
 
 
+def combined(parts: Iterable[Spread], combine: Callable[[list[Tensor]], Tensor]) -> Spread:
+    """Put the spreads of different queries into one, field by field, such as by ``torch.cat``."""
+    fields = zip(*parts, strict=True)
+    return Spread._make(None if any(part is None for part in field) else combine(list(field)) for field in fields)
+
+
 def spread_over_one(score: Tensor) -> Spread:
     """Give the spread over a single key with that score."""
     zero = torch.zeros_like(score)
@@ -101,27 +106,8 @@ def spread_over_none(q: Tensor) -> Spread:
     return Spread(nothing, zero, zero, zero, nothing)
 
 
-def preceded_by_none(spread: Spread, num_queries: int) -> Spread:
-    """Put that many queries that see nothing before those of a spread."""
-    lse, entropy, rounding, lse_rounding, doubled = spread
-    before = (num_queries, 0)
-    return Spread(
-        pad(lse, before, value=-math.inf),
-        pad(entropy, before),
-        pad(rounding, before),
-        pad(lse_rounding, before),
-        None if doubled is None else pad(doubled, before, value=-math.inf),
-    )
-
-
 def spread_over_keys(
-    q: Tensor,
-    k: Tensor,
-    visibility: Visibility,
-    *,
-    scale: float,
-    softcap: float | None = None,
-    squares: bool = False,
+    q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None, squares: bool = False
 ) -> Spread:
     """Give the spread over all keys that a query sees.
 
@@ -139,7 +125,7 @@ def spread_over_keys(
             _spread(q[:, n::group], k, visibility.of_group_member(n, group), _Scores(scale, softcap, squares))
             for n in range(group)
         ]
-    return members[0] if group == 1 else _of_parts(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
+    return members[0] if group == 1 else combined(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
 
 
 def largest_score(
@@ -182,10 +168,10 @@ def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Sp
     if visibility.is_whole and scores.softcap is None:
         bias = visibility._replace(is_causal=False).bias(*whole, q)
         if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
-            seen = None if bias is None else visibility.num_visible(q) > 0
+            seen = None if bias is None else visibility.census(q).num_visible > 0
             return _fused(q, k, bias, scores, is_causal=visibility.is_causal, seen=seen)
     parts = (_spread_of_rows(q[:, :, rows], k, visibility, rows, scores) for rows in visibility.row_blocks())
-    return _of_parts(list(parts), lambda parts: torch.cat(parts, dim=2))
+    return combined(parts, partial(torch.cat, dim=2))
 
 
 def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, scores: _Scores) -> Spread:
@@ -239,16 +225,10 @@ def _fused(
     lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may pass over what is not finite
     entropy = (lse - mean_score).clamp_min(0)
     doubled = _kernel(q, k, 2 * scores.scale, is_causal, bias)[1] if scores.squares else None
-    if seen is None:
-        return Spread(lse, entropy, rounding, rounding, doubled)
-    rounding = rounding.where(seen, 0)
-    return Spread(
-        lse.where(seen, -math.inf),
-        entropy.where(seen, 0),
-        rounding,
-        rounding,
-        None if doubled is None else doubled.where(seen, -math.inf),
-    )
+    if seen is not None:
+        lse, entropy, rounding = lse.where(seen, -math.inf), entropy.where(seen, 0), rounding.where(seen, 0)
+        doubled = None if doubled is None else doubled.where(seen, -math.inf)
+    return Spread(lse, entropy, rounding, rounding, doubled)
 
 
 def _has_kernel(q: Tensor, bias: Tensor | None) -> bool:
@@ -272,14 +252,3 @@ def _hides_only(bias: Tensor | None) -> bool:
     if bias is None:
         return True
     return all(((part == 0) | (part == -math.inf)).all() for part in (bias[:, :, -1:], bias))
-
-
-def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor]) -> Spread:
-    doubled = [part.lse_doubled for part in parts if part.lse_doubled is not None]
-    return Spread(
-        put_together([part.lse for part in parts]),
-        put_together([part.entropy_nats for part in parts]),
-        put_together([part.rounding for part in parts]),
-        put_together([part.lse_rounding for part in parts]),
-        put_together(doubled) if len(doubled) == len(parts) else None,
-    )

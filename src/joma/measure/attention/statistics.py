@@ -229,12 +229,7 @@ def key_share(
 
 @of_heads
 def first_token_share(
-    q: Tensor,
-    k: Tensor,
-    *,
-    scale: float | None = None,
-    is_causal: bool = False,
-    attn_mask: Tensor | None = None,
+    q: Tensor, k: Tensor, *, scale: float | None = None, is_causal: bool = False, attn_mask: Tensor | None = None
 ) -> Tensor:
     """Share of each query's attention that falls on the first key of its sequence (an attention sink).
 
@@ -260,18 +255,6 @@ def first_token_share(
         return [_share(first, everything)], everything.rounding
 
     return refined(attention_of(q, k, visibility, scale=scale), measured)[0]
-
-
-def visible_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Tensor:
-    """Count the keys each query sees.
-
-    Args:
-        q, k, is_causal, attn_mask: as in ``attention_entropy``.
-
-    Returns:
-        Integers, broadcastable to (B, H, L).
-    """
-    return checked("visible_keys", q, k, None, is_causal, attn_mask)[2].num_visible(q)
 
 
 def census_of_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Census:

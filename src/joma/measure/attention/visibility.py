@@ -95,13 +95,7 @@ class Visibility(NamedTuple):
 
     def of_queries(self, head: int, rows: Tensor) -> Visibility:
         """Keep one head, and some of the queries, ascending."""
-        mask, without = self.mask, self.without
-        if mask is not None:
-            mask = mask if mask.shape[1] == 1 else mask[:, head : head + 1]
-            mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
-        if without is not None:
-            without = without if without.shape[1] == 1 else without[:, head : head + 1]
-            without = without if without.shape[2] == 1 else without[:, :, rows]
+        mask, without = (None if part is None else of_queries(part, head, rows) for part in (self.mask, self.without))
         return self._replace(num_queries=len(rows), mask=mask, without=without, at=rows)
 
     def of_group_member(self, member: int, group: int) -> Visibility:
@@ -111,17 +105,13 @@ class Visibility(NamedTuple):
         )
         return self._replace(mask=mask, without=without)
 
-    def of_first_key(self) -> Visibility:
-        """Keep the first key."""
-        return self._of_keys(slice(0, 1))._replace(num_keys=1)
-
     def of_other_keys(self) -> Visibility:
         """Leave out the first key and the first query where it sees no other, so that the rest is causal again."""
-        others = self._of_keys(slice(1, None))._replace(num_keys=self.num_keys - 1)
+        mask, keys = (_part(part, 3, slice(1, None)) for part in (self.mask, self.keys))
+        others = self._replace(mask=mask, keys=keys, num_keys=self.num_keys - 1)
         if not self.is_causal or self.lead or self.at is not None:
             return others._replace(lead=self.lead - 1)
-        mask = others.mask if others.mask is None or others.mask.shape[-2] == 1 else others.mask[:, :, 1:]
-        return others._replace(num_queries=self.num_queries - 1, mask=mask)
+        return others._replace(num_queries=self.num_queries - 1, mask=_part(mask, 2, slice(1, None)))
 
     def within(self, distance: int) -> Visibility:
         """Hide, as well, all keys that many positions away or more."""
@@ -180,10 +170,6 @@ class Visibility(NamedTuple):
         keys = keys.expand(shape) if self.mask.shape[-1] > 1 else keys.new_zeros(1).expand(shape)
         return self.mask.expand(*shape, -1).gather(-1, keys[..., None])[..., 0].to(like.dtype)
 
-    def num_visible(self, like: Tensor) -> Tensor:
-        """Count the keys each query sees: integers, broadcastable to (B, H, L)."""
-        return self.census(like).num_visible
-
     def census(self, like: Tensor) -> Census:
         """Go through queries and keys once and note who sees whom."""
         if self.mask is None and self.keys is None and self.without is None:
@@ -226,13 +212,15 @@ class Visibility(NamedTuple):
         return seen[None, None]
 
     def _kept(self, rows: slice, columns: slice) -> Tensor | None:
-        if self.without is None:
+        if (without := _part(self.without, 2, rows)) is None:
             return None
-        without = self.without if self.without.shape[-1] == 1 else self.without[..., rows]
         return without[..., None] != torch.arange(columns.start, columns.stop, device=without.device)
 
-    def _of_keys(self, columns: slice) -> Visibility:
-        return self._replace(mask=_part(self.mask, 3, columns), keys=_part(self.keys, 3, columns))
+
+def of_queries(values: Tensor, head: int, rows: Tensor) -> Tensor:
+    """Keep one head and some queries of values (B, H or 1, L or 1, ...)."""
+    values = values if values.shape[1] == 1 else values[:, head : head + 1]
+    return values if values.shape[2] == 1 else values[:, :, rows]
 
 
 def _part(mask: Tensor | None, axis: int, part: slice) -> Tensor | None:

@@ -6,17 +6,20 @@ A projection is found by the end of its tensor's name in a state dict, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from joma.errors import BadInput, cause_of
 from joma.measure.models.projections import (
-    Cut,
+    HEAD_ROLES,
     Family,
     Heads,
+    Places,
     Projection,
-    Role,
     half,
     interleaved,
     key_rows,
@@ -45,7 +48,7 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
     if not described:
-        separate = [family for family in FAMILIES if not family.fused]
+        separate = [family for family in FAMILIES if not family.is_fused]
         candidates = (*separate, *(family.attention for family in separate))
         described = [family for family in candidates if family.fits(names)]
         heads = heads._replace(dim=_head_dim(config, heads) if described else None)
@@ -184,54 +187,44 @@ def _completed(config: Any) -> Any:
     return _completed(known_configuration(config)) if kind_of(config) in CONFIG_MAPPING else config
 
 
-_SEPARATE: dict[Role, tuple[str, Cut]] = {
-    "query": ("self_attn.q_proj.weight", query_rows),
-    "key": ("self_attn.k_proj.weight", key_rows),
-    "value": ("self_attn.v_proj.weight", key_rows),
-}
-_PLAIN: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.up_proj.weight", whole),
+def _separate(pattern: str, query: str, key: str, value: str, output: str) -> Places:
+    """Attention with one tensor for each projection; ``pattern`` has ``{}`` where their names differ."""
+    names, cuts = (query, key, value, output), (query_rows, key_rows, key_rows, output_columns)
+    return {role: (pattern.format(name), cut) for role, name, cut in zip(HEAD_ROLES, names, cuts, strict=True)}
+
+
+def _fused(tensor: str, output: str, cut: Callable[..., Tensor]) -> Places:
+    """Attention with one tensor for query, key and value, of which ``cut`` takes out one ``part``."""
+    parts: Places = {role: (tensor, partial(cut, part=part)) for part, role in enumerate(HEAD_ROLES[:3])}
+    return {**parts, "output": (output, output_columns)}
+
+
+def _mlp(lower: str, upper: str) -> Places:
+    return {"mlp_lower": (lower, whole), "mlp_upper": (upper, whole)}
+
+
+_LLAMA = _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "o_proj")
+_OUT_PROJ = _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "out_proj")
+_UP_DOWN = _mlp("mlp.up_proj.weight", "mlp.down_proj.weight")
+_GATE_UP: Places = {
+    "mlp_lower": ("mlp.gate_up_proj.weight", partial(half, part=1)),
+    "mlp_gate": ("mlp.gate_up_proj.weight", partial(half, part=0)),
     "mlp_upper": ("mlp.down_proj.weight", whole),
 }
-_GATED: dict[Role, tuple[str, Cut]] = {**_PLAIN, "mlp_gate": ("mlp.gate_proj.weight", whole)}
-_GATE_FUSED: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
-    "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
-    "mlp_upper": ("mlp.down_proj.weight", whole),
-}
-_NUMBERED: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.fc1.weight", whole),
-    "mlp_upper": ("mlp.fc2.weight", whole),
-}
+_FC = _mlp("mlp.fc1.weight", "mlp.fc2.weight")
+_BERT_MLP = _mlp("intermediate.dense.weight", "output.dense.weight")
+_GPT2 = _fused("attn.c_attn.weight", "attn.c_proj.weight", stacked) | _mlp("mlp.c_fc.weight", "mlp.c_proj.weight")
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         "GPT-NeoX",
         ("gpt_neox",),
         "layers",
-        {
-            "query": ("attention.query_key_value.weight", interleaved(0)),
-            "key": ("attention.query_key_value.weight", interleaved(1)),
-            "value": ("attention.query_key_value.weight", interleaved(2)),
-            "output": ("attention.dense.weight", output_columns),
-            "mlp_lower": ("mlp.dense_h_to_4h.weight", whole),
-            "mlp_upper": ("mlp.dense_4h_to_h.weight", whole),
-        },
-        fused=True,
+        _fused("attention.query_key_value.weight", "attention.dense.weight", interleaved)
+        | _mlp("mlp.dense_h_to_4h.weight", "mlp.dense_4h_to_h.weight"),
     ),
     Family(
-        "GPT-2",
-        ("gpt2",),
-        "h",
-        {
-            "query": ("attn.c_attn.weight", transposed(stacked(0))),
-            "key": ("attn.c_attn.weight", transposed(stacked(1))),
-            "value": ("attn.c_attn.weight", transposed(stacked(2))),
-            "output": ("attn.c_proj.weight", transposed(output_columns)),
-            "mlp_lower": ("mlp.c_fc.weight", transposed(whole)),
-            "mlp_upper": ("mlp.c_proj.weight", transposed(whole)),
-        },
-        fused=True,
+        "GPT-2", ("gpt2",), "h", {role: (name, partial(transposed, cut=cut)) for role, (name, cut) in _GPT2.items()}
     ),
     Family(
         "Llama",
@@ -240,147 +233,66 @@ FAMILIES: tuple[Family, ...] = (
             *("gemma", "gemma2", "gemma3_text", "smollm3", "granite", "stablelm", "cohere"),
         ),
         "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATED},
+        {**_LLAMA, **_UP_DOWN, "mlp_gate": ("mlp.gate_proj.weight", whole)},
     ),
-    Family(
-        "StarCoder 2",
-        ("starcoder2",),
-        "layers",
-        {
-            **_SEPARATE,
-            "output": ("self_attn.o_proj.weight", output_columns),
-            "mlp_lower": ("mlp.c_fc.weight", whole),
-            "mlp_upper": ("mlp.c_proj.weight", whole),
-        },
-    ),
+    Family("StarCoder 2", ("starcoder2",), "layers", _LLAMA | _mlp("mlp.c_fc.weight", "mlp.c_proj.weight")),
     Family(
         "MPT",
         ("mpt",),
         "blocks",
-        {
-            "query": ("attn.Wqkv.weight", stacked(0)),
-            "key": ("attn.Wqkv.weight", stacked(1)),
-            "value": ("attn.Wqkv.weight", stacked(2)),
-            "output": ("attn.out_proj.weight", output_columns),
-            "mlp_lower": ("ffn.up_proj.weight", whole),
-            "mlp_upper": ("ffn.down_proj.weight", whole),
-        },
-        fused=True,
+        _fused("attn.Wqkv.weight", "attn.out_proj.weight", stacked)
+        | _mlp("ffn.up_proj.weight", "ffn.down_proj.weight"),
     ),
     Family(
-        "Phi-3",
-        ("phi3",),
-        "layers",
-        {
-            "query": ("self_attn.qkv_proj.weight", stacked(0)),
-            "key": ("self_attn.qkv_proj.weight", stacked(1)),
-            "value": ("self_attn.qkv_proj.weight", stacked(2)),
-            "output": ("self_attn.o_proj.weight", output_columns),
-            **_GATE_FUSED,
-        },
-        fused=True,
+        "Phi-3", ("phi3",), "layers", _fused("self_attn.qkv_proj.weight", "self_attn.o_proj.weight", stacked) | _GATE_UP
     ),
-    Family(
-        "GLM-4",
-        ("glm", "glm4"),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATE_FUSED},
-        fused=True,
-    ),
-    Family(
-        "Nemotron",
-        ("nemotron", "arcee"),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_PLAIN},
-    ),
-    Family(
-        "Phi",
-        ("phi",),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.dense.weight", output_columns), **_NUMBERED},
-    ),
+    Family("GLM-4", ("glm", "glm4"), "layers", _LLAMA | _GATE_UP),
+    Family("Nemotron", ("nemotron", "arcee"), "layers", _LLAMA | _UP_DOWN),
+    Family("Phi", ("phi",), "layers", _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "dense") | _FC),
     Family(
         "CLIP",
         ("clip_text_model", "clip_vision_model", "siglip_text_model", "siglip_vision_model"),
         "layers",
-        {**_SEPARATE, "output": ("self_attn.out_proj.weight", output_columns), **_NUMBERED},
+        _OUT_PROJ | _FC,
     ),
-    Family(
-        "OPT",
-        ("opt",),
-        "layers",
-        {
-            **_SEPARATE,
-            "output": ("self_attn.out_proj.weight", output_columns),
-            "mlp_lower": ("fc1.weight", whole),
-            "mlp_upper": ("fc2.weight", whole),
-        },
-    ),
+    Family("OPT", ("opt",), "layers", _OUT_PROJ | _mlp("fc1.weight", "fc2.weight")),
     Family(
         "BERT",
         ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
         "encoder.layer",
-        {
-            "query": ("attention.self.query.weight", query_rows),
-            "key": ("attention.self.key.weight", key_rows),
-            "value": ("attention.self.value.weight", key_rows),
-            "output": ("attention.output.dense.weight", output_columns),
-            "mlp_lower": ("intermediate.dense.weight", whole),
-            "mlp_upper": ("output.dense.weight", whole),
-        },
+        _separate("attention.{}.weight", "self.query", "self.key", "self.value", "output.dense") | _BERT_MLP,
     ),
     Family(
         "ViT",
         ("vit", "deit"),
         "layers",
-        {
-            "query": ("attention.q_proj.weight", query_rows),
-            "key": ("attention.k_proj.weight", key_rows),
-            "value": ("attention.v_proj.weight", key_rows),
-            "output": ("attention.o_proj.weight", output_columns),
-            **_NUMBERED,
-        },
+        _separate("attention.{}.weight", "q_proj", "k_proj", "v_proj", "o_proj") | _FC,
     ),
     Family(
         "ViT as stored before transformers 5",
         ("vit", "deit"),
         "encoder.layer",
-        {
-            "query": ("attention.attention.query.weight", query_rows),
-            "key": ("attention.attention.key.weight", key_rows),
-            "value": ("attention.attention.value.weight", key_rows),
-            "output": ("attention.output.dense.weight", output_columns),
-            "mlp_lower": ("intermediate.dense.weight", whole),
-            "mlp_upper": ("output.dense.weight", whole),
-        },
+        _separate("attention.{}.weight", "attention.query", "attention.key", "attention.value", "output.dense")
+        | _BERT_MLP,
     ),
     Family(
         "torch's encoder layers",
         ("torch",),
         "layers",
-        {
-            "query": ("self_attn.in_proj_weight", stacked(0)),
-            "key": ("self_attn.in_proj_weight", stacked(1)),
-            "value": ("self_attn.in_proj_weight", stacked(2)),
-            "output": ("self_attn.out_proj.weight", output_columns),
-            "mlp_lower": ("linear1.weight", whole),
-            "mlp_upper": ("linear2.weight", whole),
-        },
-        fused=True,
+        _fused("self_attn.in_proj_weight", "self_attn.out_proj.weight", stacked)
+        | _mlp("linear1.weight", "linear2.weight"),
     ),
     Family(
         "ours",
         ("joma",),
         "blocks",
         {
-            "query": ("query_key.weight", half(0, query_rows)),
-            "key": ("query_key.weight", half(1, query_rows)),
+            "query": ("query_key.weight", partial(half, part=0, cut=query_rows)),
+            "key": ("query_key.weight", partial(half, part=1, cut=query_rows)),
             "value": ("value.weight", key_rows),
             "output": ("attention_output.weight", output_columns),
-            "mlp_lower": ("mlp_lower.weight", whole),
-            "mlp_upper": ("mlp_upper.weight", whole),
+            **_mlp("mlp_lower.weight", "mlp_upper.weight"),
         },
-        fused=True,
     ),
 )
 """All families that are known by name."""

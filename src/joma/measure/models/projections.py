@@ -6,9 +6,8 @@ Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden unit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -38,6 +37,8 @@ class Heads(NamedTuple):
 
 
 Cut = Callable[[Tensor, Heads], Tensor]
+Places = dict[Role, tuple[str, Cut]]
+"""For each role, the end of its tensor's name and how to cut it out."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,14 @@ class Projection:
                 expected="weights and a configuration of the same model",
                 remedy="check that config.json is the one that was saved beside these weights",
             ) from error
-        if self.heads.dim is not None and self.role in HEAD_ROLES:
-            self._require_dim(self.heads.dim, part.shape[-1 if self.role == "output" else 1])
+        dim, found = self.heads.dim, part.shape[-1 if self.role == "output" else 1]
+        if dim is not None and self.role in HEAD_ROLES and found != dim:
+            raise BadInput(
+                f"{self.tensor} has {found} dimensions for each head of a model whose heads have {dim}, so that it is "
+                f"not the {self.role} alone",
+                expected="a kind of model that is known, or tensors that hold what they are named for",
+                remedy="leave the ranks of heads out",
+            )
         return part
 
     def joined(self, matrices: Tensor) -> Tensor:
@@ -92,15 +99,6 @@ class Projection:
         Heads lie next to one another in the columns of the output projection, below one another elsewhere.
         """
         return matrices.movedim(0, 1).flatten(1) if self.role == "output" else matrices.flatten(0, 1)
-
-    def _require_dim(self, dim: int, found: int) -> None:
-        if found != dim:
-            raise BadInput(
-                f"{self.tensor} has {found} dimensions for each head of a model whose heads have {dim}, so that it is "
-                f"not the {self.role} alone",
-                expected="a kind of model that is known, or tensors that hold what they are named for",
-                remedy="leave the ranks of heads out",
-            )
 
 
 @dataclass(frozen=True)
@@ -112,14 +110,17 @@ class Family:
         model_types: as ``config.json`` has them.
         layer: what stands before a layer's number in a tensor's name.
         places: for each role, what stands after it and how to cut.
-        fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
     """
 
     name: str
     model_types: tuple[str, ...]
     layer: str
-    places: Mapping[Role, tuple[str, Cut]]
-    fused: bool = False
+    places: Places
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether some tensor holds several projections, so that names alone do not tell how they lie."""
+        return len(self._rests) < len(self.places)
 
     @property
     def attention(self) -> Family:
@@ -192,38 +193,22 @@ def whole(tensor: Tensor, heads: Heads) -> Tensor:
     return tensor
 
 
-def transposed(cut: Cut) -> Cut:
+def transposed(tensor: Tensor, heads: Heads, cut: Cut) -> Tensor:
     """Cut a tensor that holds inputs by outputs, as GPT-2's layers do."""
-    return partial(_transposed, cut)
-
-
-def interleaved(part: int) -> Cut:
-    """Query (0), key (1) or value (2) where those of the first head come first, then those of the second."""
-    return partial(_interleaved, part)
-
-
-def stacked(part: int) -> Cut:
-    """Query (0), key (1) or value (2) where all queries come first, then all keys, then all values."""
-    return partial(_stacked, part)
-
-
-def half(part: int, cut: Cut = whole) -> Cut:
-    """First (0) or second (1) half of the outputs, then ``cut``."""
-    return partial(_half, part, cut)
-
-
-def _transposed(cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
     return cut(tensor.T, heads)
 
 
-def _interleaved(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+def interleaved(tensor: Tensor, heads: Heads, part: int) -> Tensor:
+    """Query (0), key (1) or value (2) where those of the first head come first, then those of the second."""
     return tensor.unflatten(0, (heads.query, 3, -1))[:, part]
 
 
-def _stacked(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+def stacked(tensor: Tensor, heads: Heads, part: int) -> Tensor:
+    """Query (0), key (1) or value (2) where all queries come first, then all keys, then all values."""
     blocks = tensor.unflatten(0, (heads.query + 2 * heads.key, -1))
     return blocks.split((heads.query, heads.key, heads.key))[part]
 
 
-def _half(part: int, cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+def half(tensor: Tensor, heads: Heads, part: int, cut: Cut = whole) -> Tensor:
+    """First (0) or second (1) half of the outputs, then ``cut``."""
     return cut(tensor.unflatten(0, (2, -1))[part], heads)
