@@ -11,14 +11,14 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from joma.errors import BadInput
 from joma.extras import extra
-from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, stream, unreadable
 
 _AT_ONCE = 1 << 18
 _NEEDED = "quantised GGUF weights become numbers through it"
@@ -57,24 +57,15 @@ _BLOCK = {
 }
 
 
-class Quantised(NamedTuple):
-    """What a GGUF file says about itself.
-
-    Args:
-        config: as transformers would have it in ``config.json``.
-        places: by name.
-    """
-
-    config: dict[str, Any]
-    places: dict[str, TensorPlace]
-
-
-def quantised_places(file: RangedFile, key: str) -> Quantised:
-    """What a GGUF file holds and where, from what stands before its tensors.
+def quantised_places(file: RangedFile, key: str) -> tuple[dict[str, Any], dict[str, TensorPlace]]:
+    """Find the tensors of a GGUF file from its header.
 
     Args:
         file: GGUF of version 2 or 3, little-endian.
-        key: the name its tensors' places carry.
+        key: the file's name among those of its step.
+
+    Returns:
+        The configuration as transformers would have it in ``config.json``, and the tensors' places by name.
 
     Raises:
         BadInput: damaged, cut off, or without the package ``gguf``.
@@ -92,12 +83,10 @@ def quantised_places(file: RangedFile, key: str) -> Quantised:
         raise
     except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         raise unreadable(file.name, f"its beginning is malformed ({type(error).__name__}: {error})") from error
-    whole = max((place.stop for place in places.values()), default=0)
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+    require_whole(file, places)
     if config["model_type"] in _ARCHITECTURES:
         places = {_name(name): place for name, place in places.items()}
-    return Quantised(config, places)
+    return config, places
 
 
 def dequantised(content: memoryview, place: TensorPlace) -> Tensor:

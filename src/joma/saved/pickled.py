@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from joma.errors import BadInput
-from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, stream, unreadable
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -77,7 +77,6 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
         places = {name: _place(key, entry, starts) for name, entry in _named(described).items()}
         if not places:
             raise ValueError("it names no tensors")
-        whole = max(place.stop for place in places.values())
     except _Refused as error:
         raise BadInput(
             f"{file.name} is refused: its pickle {error}, and was not run",
@@ -90,8 +89,7 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
         raise unreadable(file.name, f"{type(error).__name__}: {error}") from error
     except _SENSELESS as error:
         raise unreadable(file.name, f"its pickle makes no sense ({type(error).__name__}: {error})") from error
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+    require_whole(file, places)
     return places
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +114,13 @@ class TensorPlace:
     def num_entries(self) -> int:
         """Numbers in the tensor."""
         return math.prod(self.shape)
+
+
+def require_whole(file: RangedFile, places: Mapping[str, TensorPlace]) -> None:
+    """Refuse a file that ends before its last tensor does."""
+    needed = max((place.stop for place in places.values()), default=0)
+    if needed > file.size:
+        raise unreadable(file.name, f"it was cut off: {file.size:,} of {needed:,} bytes are there")
 
 
 def unreadable(name: str, reason: str) -> BadInput:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from joma.saved.gguf import dequantised
-from joma.saved.ranges import RangedFile, TensorPlace, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, unreadable
 
 _MOST_HEADER = 100_000_000
 _GAP = 1 << 16
@@ -66,9 +66,7 @@ def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> 
         places = {name: _place(key, entry, end) for name, entry in entries.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable(file.name, f"its header is malformed ({type(error).__name__}: {error})") from error
-    whole = max((place.stop for place in places.values()), default=end)
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+    require_whole(file, places)
     return places
 
 
@@ -131,10 +129,9 @@ def _spans(places: Mapping[str, TensorPlace]) -> Iterator[tuple[int, int, list[s
         yield start, stop, names
 
 
-def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor with a NaN or an infinity, or ``None``."""
-    return next((name for name, tensor in tensors.items() if not _finite(tensor)), None)
-
-
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Describe the first tensor that has a NaN or an infinity; ``None`` if there is no such tensor."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and (num := int((~tensor.float().isfinite()).sum())):
+            return f"{name} is NaN or infinite in {num:,} of {tensor.numel():,} entries"
+    return None

@@ -337,7 +337,7 @@ def test_damaged_steps_become_rows_and_the_others_are_looked_at(hub: LocalHub, t
     assert "it was cut off" in said[0]
     assert "was not run" in said[1]
     assert f"{QKV} is missing and {QKV.replace('attention', 'attn')} of the same shape is there instead" in said[2]
-    assert said[3] == f"{QKV} is NaN or infinite in 1 of 3,072 sampled places"
+    assert said[3] == f"of the sampled weights, {QKV} is NaN or infinite in 1 of 3,072 entries"
     assert not trace.exists()
 
 

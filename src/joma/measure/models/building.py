@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from joma.errors import BadInput, cause_of
 from joma.measure.models.families import kind_of, known_configuration, setting
-from joma.saved.reading import first_not_finite
+from joma.saved.reading import not_finite
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 """Tensors that only predictions need."""
@@ -151,13 +151,8 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     Raises:
         BadInput: naming the first such tensor.
     """
-    if (name := first_not_finite(tensors)) is not None:
-        num = int((~tensors[name].float().isfinite()).sum())
-        raise BadInput(
-            f"{name} is NaN or infinite in {num:,} of {tensors[name].numel():,} places",
-            expected="finite weights",
-            remedy="leave this step and what came after it out",
-        )
+    if (problem := not_finite(tensors)) is not None:
+        raise BadInput(problem, expected="finite weights", remedy="leave out this step and the later ones")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.models.configurations import odd_settings
 from joma.measure.scan.ordering import NEARER, STRANGERS, Path, out_of_line, torn
 from joma.progress import Progress, silent
-from joma.saved.reading import first_not_finite
+from joma.saved.reading import not_finite
 from joma.saved.series import CheckpointFiles, Series
 
 Kind = Literal[
@@ -136,8 +136,10 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
         except Exception as error:  # noqa: BLE001 (as above)
             rows.append(_failed(step, error))
         else:
-            rows += _not_finite(step, found)
-            if here and len(here) == len(sampled) and first_not_finite(found) is None:
+            if (problem := not_finite(found)) is not None:
+                evidence = f"of the sampled weights, {problem}"
+                rows.append(Suspect(step, "not_finite", evidence, "error", "leave out this step and the later ones"))
+            elif here and len(here) == len(sampled):
                 samples[step] = torch.cat([tensor.double().flatten() for tensor in found.values()])
         progress(f"looking at the steps of {series.source}", done, len(checkpoints))
     reached = [step for step in series.steps if not any(row.step == step and row.kind == "unreachable" for row in rows)]
@@ -220,13 +222,6 @@ def _sampled(checkpoints: Mapping[int, CheckpointFiles]) -> dict[str, tuple[int,
 
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _not_finite(step: int, found: Mapping[str, Tensor]) -> Iterator[Suspect]:
-    if (name := first_not_finite(found)) is not None:
-        num, sampled = int((~found[name].float().isfinite()).sum()), found[name].numel()
-        evidence = f"{name} is NaN or infinite in {num:,} of {sampled:,} sampled places"
-        yield Suspect(step, "not_finite", evidence, "error", "leave this step and what came after it out")
 
 
 def _copies(series: Series, reached: list[int], samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
