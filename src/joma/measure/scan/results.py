@@ -81,8 +81,8 @@ class ScanStore:
             )
         for body in bodies if kept is not None else []:
             if "settings" not in body:
-                result = _result(body)
-                self.results[result.step] = result
+                rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
+                self.results[body["step"]] = StepResult(**body, rows=rows, notes=notes)
         folder.mkdir(parents=True, exist_ok=True)
         if kept is None:
             self.path.write_bytes(line_of({"settings": dict(settings)}))
@@ -93,11 +93,6 @@ class ScanStore:
         """Keep a result; handed to the operating system at once, so that it survives the end of this process."""
         append_line(self.path, line_of(asdict(replace(result, rows=())) | {"rows": columns_of(result.rows)}))
         self.results[result.step] = result
-
-
-def _result(body: dict[str, Any]) -> StepResult:
-    rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
-    return StepResult(**body, rows=rows, notes=notes)
 
 
 def _brief(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,17 @@ class Scan:
 
     def frame(self) -> pandas.DataFrame:
         """The table of measurements; suspect steps are in it, marked as such, and failed ones with their reason."""
-        return frame_of_steps(self.source, self.results, self.verification.condemned)
+        nothing = (Row(None, None, None, "", float("nan")),)
+        run = Path(self.source).name or self.source
+        frame = frame_of(
+            Measurement(run, result.step, *row)
+            for result in self.results
+            for row in (result.rows if result.ok else nothing)
+        )
+        frame["metric"] = frame["metric"].replace("", None)
+        frame["reason"] = frame["step"].map({result.step: result.reason for result in self.failed})
+        frame["suspect"] = frame["step"].map(self.verification.condemned)
+        return typed(frame)
 
     @property
     def measured(self) -> tuple[StepResult, ...]:
@@ -86,23 +95,3 @@ class Scan:
                 means[result.step] = float(np.mean(values))
         lowest = min(means, key=lambda step: means[step], default=None)
         return next((result for result in self.judged if result.step == lowest), None)
-
-
-def frame_of_steps(source: str, results: Iterable[StepResult], condemned: Mapping[int, str]) -> pandas.DataFrame:
-    """The table of measurements (``joma.tidy``), with one row without a number for each failed step.
-
-    Args:
-        source: of the series; its name becomes the run's.
-        results: of all steps.
-        condemned: by step, what is wrong with it (``Verification.condemned``): the column ``suspect``.
-    """
-    nothing = (Row(None, None, None, "", float("nan")),)
-    results, run = list(results), Path(source).name or source
-    frame = frame_of(
-        Measurement(run, result.step, *row) for result in results for row in (result.rows if result.ok else nothing)
-    )
-    frame["metric"] = frame["metric"].replace("", None)
-    reasons = {result.step: result.reason for result in results if not result.ok}
-    for name, known in (("reason", reasons), ("suspect", dict(condemned))):
-        frame[name] = frame["step"].map(known)
-    return typed(frame)

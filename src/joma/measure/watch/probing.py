@@ -38,19 +38,23 @@ def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = N
     Raises:
         BadInput: a batch the model cannot read, or a model without attention that can be seen.
     """
-    rows: list[Row] = []
-    num_calls = 0
+    found: list[list[Row]] = []
 
     def measure(call: AttentionCall) -> None:
-        nonlocal num_calls
-        num_calls += 1
-        rows.extend(_rows_of(call, share_window))
+        found.append(_rows_of(call, share_window))
 
     with undisturbed(model), observing(model, measure, substitute=True) as inner:
         run(inner, batch)
-    if not num_calls:
-        raise _without_attention(inner)
-    return rows
+    if not found:
+        kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
+        why = ", which attends by code of its own instead of transformers' registered functions" if own else ""
+        raise BadInput(
+            f"no attention was seen in {kind}{why}",
+            expected="a Transformer that attends by transformers' registered functions, nn.MultiheadAttention, or "
+            "torch's scaled_dot_product_attention",
+            remedy="hand its queries and keys to joma.measure.attention.statistics.attention_statistics yourself",
+        )
+    return [row for rows in found for row in rows]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -221,21 +225,6 @@ def _configuration(model: nn.Module) -> Any:
         if getattr(config, "model_type", None):
             return config
         if isinstance(module, nn.MultiheadAttention):
-            return {
-                "model_type": "torch",
-                "num_attention_heads": module.num_heads,
-                "num_key_value_heads": module.num_heads,
-            }
+            num = module.num_heads
+            return {"model_type": "torch", "num_attention_heads": num, "num_key_value_heads": num}
     return {}
-
-
-def _without_attention(model: nn.Module) -> BadInput:
-    kind = type(model).__name__
-    own = any(base.__name__ == "PreTrainedModel" for base in type(model).__mro__)
-    return BadInput(
-        f"no attention was seen in {kind}"
-        + (", which attends by code of its own instead of transformers' registered functions" if own else ""),
-        expected="a Transformer that attends by transformers' registered functions, nn.MultiheadAttention, or torch's "
-        "scaled_dot_product_attention",
-        remedy="hand its queries and keys to joma.measure.attention.statistics.attention_statistics yourself",
-    )
