@@ -83,7 +83,7 @@ def test_a_header_longer_than_the_first_request_is_read_completely(various, tmp_
     ("content", "said"),
     [
         (b"", "it has 0 bytes, too few for a header"),
-        (struct.pack("<Q", 1 << 60) + b"{}", "this is no safetensors file"),
+        (struct.pack("<Q", 1 << 60) + b"{}", "it is not a safetensors file"),
         (struct.pack("<Q", 100) + b"{}", r"cut off inside its header, after 10 of 108 bytes"),
         (struct.pack("<Q", 4) + b"oops", r"header is malformed \(JSONDecodeError"),
         (struct.pack("<Q", 2) + b"[]", r"header is malformed \(AttributeError"),

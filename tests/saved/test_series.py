@@ -187,18 +187,18 @@ def test_an_incomplete_step_is_reported_when_it_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "content"),
     [
         ("adapter_model.safetensors", "only an adapter"),
         ("adapter_model.bin", "only an adapter"),
-        ("optimizer.pt", "only the state of a training"),
-        ("training_args.bin", "only the state of a training"),
+        ("optimizer.pt", "only the state of a training run"),
+        ("training_args.bin", "only the state of a training run"),
     ],
 )
-def test_an_adapter_or_training_state_without_a_model_is_reported(tmp_path, file, said):
+def test_an_adapter_or_training_state_without_a_model_is_reported(tmp_path, file, content):
     places = write_series(tmp_path, TRAINER)
     (places[40] / "model.safetensors").rename(places[40] / file)
-    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {said},.* \({file}"):
+    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {content},.* \({file}"):
         open_series(tmp_path / "run").checkpoint(40)
 
 

@@ -1,4 +1,4 @@
-"""What attention is measured on: arguments checked, raised to full precision, and put into one record of who sees whom.
+"""Check the arguments of attention statistics, raise them to full precision, and combine what hides keys.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -71,28 +71,32 @@ def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:
 
 
 def require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
-    """Refuse what is no number of positions."""
+    """Raise ``InvalidArgument`` unless a value is ``None`` or a whole number of positions."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         required = "a whole number of positions, 1 or more, or None"
         raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
 
 
 def require_positive(function: str, name: str, value: float | None) -> None:
-    """Refuse what is neither ``None`` nor a positive number."""
+    """Raise ``InvalidArgument`` unless a value is ``None`` or positive and finite."""
     if value is not None and not 0 < value < math.inf:
         raise InvalidArgument(
             function,
             name,
             required="positive and finite, or None",
             received=f"{value}",
-            remedy="pass None where the model has none",
+            remedy=f"pass None if the model has no {name}",
         )
 
 
 def checked(
     function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Visibility, float]:
-    """Raise queries and keys to full precision, and put what hides keys together."""
+    """Return queries and keys in full precision, which keys each query sees, and the scale.
+
+    Raises:
+        InvalidArgument: shapes or a mask that do not fit, or a mask together with ``is_causal``.
+    """
     if (
         q.dim() != 4
         or k.dim() != 4
@@ -103,8 +107,8 @@ def checked(
         raise InvalidArgument(
             function,
             "k",
-            required="of shape (batch, key heads, keys, head dim), the key heads dividing the query heads",
-            received=f"{tuple(k.shape)} beside q of {tuple(q.shape)}",
+            required="of shape (batch, key heads, keys, head dim); key heads must divide query heads",
+            received=f"of shape {tuple(k.shape)}, with q of shape {tuple(q.shape)}",
             remedy="transpose both to (batch, heads, length, head dim)",
         )
     if not q.numel() or not k.numel():
@@ -119,8 +123,8 @@ def checked(
         raise InvalidArgument(
             function,
             "attn_mask",
-            required="None where is_causal=True",
-            received="given as well",
+            required="None if is_causal=True",
+            received="a mask",
             remedy="fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()",
         )
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
@@ -134,7 +138,7 @@ def checked(
 
 
 def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibility:
-    """Read the rule off a mask that is nothing but a rule; its memory holds no numbers."""
+    """Apply torch's ``CausalBias``, a rule whose tensor holds no numbers."""
     size, stated = visibility[:2], (bias.seq_len_q, bias.seq_len_kv)
     if stated != size:
         raise InvalidArgument(
@@ -142,7 +146,7 @@ def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibili
             "attn_mask",
             required=f"a causal bias of {size[0]} queries and {size[1]} keys",
             received=f"one of {stated[0]} and {stated[1]}",
-            remedy="make it of q.shape[-2] and k.shape[-2]",
+            remedy="make it with q.shape[-2] and k.shape[-2]",
         )
     lead = size[1] - size[0] if bias.variant == CausalVariant.LOWER_RIGHT else 0
     return visibility._replace(is_causal=True, lead=lead)
@@ -156,7 +160,7 @@ def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tens
             function,
             "attn_mask",
             required="a plain tensor, or torch's CausalBias",
-            received=f"a {type(mask).__name__}, whose numbers may not say what it hides",
+            received=f"a {type(mask).__name__}, whose numbers may not show what it hides",
             remedy="write it out as a bool tensor (True = attend)",
         )
     full = (*q.shape[:-1], k.shape[-2])

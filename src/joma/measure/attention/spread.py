@@ -1,10 +1,10 @@
-"""One pass over queries and keys that says how each query's attention is spread, without the L×S matrix.
+"""Log-sum-exp and entropy of each query's attention in one pass over the keys, without the L×S matrix.
 
-A fused kernel of torch gives it in one call where the scores are scale · q·k and keys are only ever hidden; its
-values are the keys themselves (docs/theory, section 6). Anything else (additive biases, soft-capping, devices
-without such a kernel) goes block by block in plain torch, in memory of O(L·E).
+If scores are scale · q·k and masks only hide keys, one call of a fused torch kernel returns both; its values are the
+keys themselves (docs/theory, section 6). All other cases (additive biases, soft-capping, devices without such a kernel)
+are computed block by block in plain torch, in memory of O(L·E).
 
-Spreads over separate keys can be joined, which is how blocks, the first key and sink logits come together.
+Spreads over disjoint sets of keys can be joined; so blocks, the first key and sink logits are combined.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -22,21 +22,22 @@ from torch import Tensor
 from joma.measure.attention.visibility import Visibility
 from joma.measure.precision import full_precision
 
-_ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, so that they stay in cache
+_ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, which fit into the cache
 _HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
-_FEW = 4  # roundings that an entropy is off by where its log-sum-exp is off by one
-_ENTRIES_ELSEWHERE = 2**24  # ... and enough to keep an accelerator busy
+_FEW = 4  # how many times larger the rounding of an entropy is than that of its log-sum-exp
+_ENTRIES_ELSEWHERE = 2**24  # enough to keep an accelerator busy
 
 
 class Spread(NamedTuple):
     """How softmax attention is spread over some keys, for each query; all (B, H, L).
 
     Args:
-        lse: log Σ exp(s) over those keys; −inf where the query sees none of them.
-        entropy_nats: entropy of softmax(s) over those keys; 0 where the query sees none.
-        rounding: of the entropy, in nats: half a unit in the last place of what cancels in it; real errors are a few.
-        lse_rounding: of lse; real errors are about as large.
-        lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` where nobody asked.
+        lse: log Σ exp(s) over those keys; −inf if the query sees none of them.
+        entropy_nats: entropy of softmax(s) over those keys; 0 if the query sees none.
+        rounding: of the entropy, in nats: half a unit in the last place of the terms that cancel in it; true errors
+            are a few times larger.
+        lse_rounding: of lse; true errors are about as large.
+        lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` if not requested.
     """
 
     lse: Tensor
@@ -47,9 +48,9 @@ class Spread(NamedTuple):
 
 
 def joined(one: Spread, other: Spread) -> Spread:
-    """Give the spread over two separate sets of keys together.
+    """Return the spread over the union of two disjoint sets of keys.
 
-    With w the share that falls on the first set: H = w H₁ + (1 − w) H₂ − w log w − (1 − w) log(1 − w).
+    With w the share of the first set: H = w H₁ + (1 − w) H₂ − w log w − (1 − w) log(1 − w).
     """
     nothing = (one.lse == -math.inf) & (other.lse == -math.inf)
     odds = (one.lse - other.lse).masked_fill(nothing, 0)
@@ -69,13 +70,13 @@ def joined(one: Spread, other: Spread) -> Spread:
 
 
 def combined(parts: Iterable[Spread], combine: Callable[[list[Tensor]], Tensor]) -> Spread:
-    """Put the spreads of different queries into one, field by field, such as by ``torch.cat``."""
+    """Combine the spreads of different queries field by field, for example by ``torch.cat``."""
     fields = zip(*parts, strict=True)
     return Spread._make(None if any(part is None for part in field) else combine(list(field)) for field in fields)
 
 
 def spread_over_one(score: Tensor) -> Spread:
-    """Give the spread over a single key with that score."""
+    """Return the spread over a single key with this score."""
     zero = torch.zeros_like(score)
     return Spread(score, zero, zero, _HALF[score.dtype] * score.abs(), 2 * score)
 
@@ -83,25 +84,25 @@ def spread_over_one(score: Tensor) -> Spread:
 def spread_over_one_each(
     q: Tensor, k: Tensor, seen: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None = None
 ) -> Spread:
-    """Give the spread of each query over one key of its own, or of one that all share.
+    """Return the spread of each query over one key: its own, or one that all queries share.
 
     Args:
         q: (B, H, L, E).
         k: (B, H, L or 1, E).
         seen: whether a query sees its key; broadcastable to (B, H, L).
-        bias: is added to scores; broadcastable to (B, H, L).
+        bias: added to scores; broadcastable to (B, H, L).
         scale, softcap: as in ``spread_over_keys``.
     """
     with full_precision(q.device):
         score = scale * (torch.linalg.vecdot(q, k) if k.shape[2] > 1 else (q @ k.mT)[..., 0])
     score = score if softcap is None else softcap * (score / softcap).tanh()
     score = (score if bias is None else score + bias).where(seen, -math.inf)
-    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # of what scores are sums of
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # bounds the terms of the scores
     return spread_over_one(score)._replace(lse_rounding=(_HALF[q.dtype] * abs(scale) * size).where(seen, 0))
 
 
 def spread_over_none(q: Tensor) -> Spread:
-    """Give the spread of queries q (B, H, L, E) that see nothing."""
+    """Return the spread of queries q (B, H, L, E) that see no key."""
     nothing, zero = q.new_full(q.shape[:-1], -math.inf), q.new_zeros(q.shape[:-1])
     return Spread(nothing, zero, zero, zero, nothing)
 
@@ -109,15 +110,15 @@ def spread_over_none(q: Tensor) -> Spread:
 def spread_over_keys(
     q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None, squares: bool = False
 ) -> Spread:
-    """Give the spread over all keys that a query sees.
+    """Return the spread of each query over all keys that it sees.
 
     Args:
         q: (B, H, L, E) in float32 or float64.
-        k: (B, G, S, E) in the same dtype; they are not copied for grouped queries.
+        k: (B, G, S, E) in the same dtype; not copied for grouped queries.
         visibility: which keys each query sees.
         scale: factor on q·k.
         softcap: scores become c·tanh(score / c) before any bias.
-        squares: take ``lse_doubled`` as well, which costs a fused kernel a second call.
+        squares: compute ``lse_doubled`` too, which takes a second call of a fused kernel.
     """
     group = q.shape[1] // k.shape[1]
     with full_precision(q.device):
@@ -131,7 +132,7 @@ def spread_over_keys(
 def largest_score(
     q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None
 ) -> Tensor:
-    """Give each query's largest score among the keys that it sees, (B, H, L); −inf where it sees none.
+    """Return each query's largest score over the keys that it sees, (B, H, L); −inf if it sees none.
 
     Args:
         q, k, visibility, scale, softcap: as in ``spread_over_keys``.
@@ -178,7 +179,7 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     columns = visibility.columns(rows)
     bias = visibility.bias(rows, columns, q)
     if bias is not None and bias.shape[-1] > 1:
-        # What no query of these rows sees costs nothing: half of a causal mask, most of a packed or a local one.
+        # Skip columns that no query of these rows sees: half of a causal mask, most of a packed or a local one.
         used = (bias.amax((0, 1, 2)) != -math.inf).nonzero()
         first, last = (int(used[0]), int(used[-1])) if len(used) else (0, -1)
         columns, bias = slice(columns.start + first, columns.start + last + 1), bias[..., first : last + 1]
@@ -200,7 +201,7 @@ def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: in
     below = score.sub_(peak[..., None])
     weights = below.exp()
     total, squares = weights.sum(-1), torch.linalg.vecdot(weights, weights)
-    below.clamp_min_(-1e4)  # its weight is 0, and 0 · −inf is not
+    below.clamp_min_(-1e4)  # the weight is 0 there, but 0 · −inf is NaN
     entropy = total.log() - torch.linalg.vecdot(weights, below) / total
     rounding = _HALF[q.dtype] * peak.abs()
     entropy = entropy.masked_fill(total == 0, 0)
@@ -217,12 +218,12 @@ def _scored(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores) -> Tenso
 def _fused(
     q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, *, is_causal: bool, seen: Tensor | None
 ) -> Spread:
-    """Attend with the keys as values; ``seen`` says which queries see a key, all where ``None``."""
+    """Attend with the keys as values; ``seen`` marks the queries that see a key, ``None`` means all."""
     mean_key, lse = _kernel(q, k, scores.scale, is_causal, bias)
     size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(mean_key, dim=-1)
     mean_score = scores.scale * mean_key.mul_(q).sum(-1)
     rounding = _HALF[q.dtype] * (lse.abs() + abs(scores.scale) * size)
-    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may pass over what is not finite
+    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may hide scores that are not finite
     entropy = (lse - mean_score).clamp_min(0)
     doubled = _kernel(q, k, 2 * scores.scale, is_causal, bias)[1] if scores.squares else None
     if seen is not None:
@@ -238,7 +239,7 @@ def _has_kernel(q: Tensor, bias: Tensor | None) -> bool:
 
 
 def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attend with the keys as values and keep the log-sum-exp: the one door to torch's private kernels."""
+    """Attend with the keys as values and return the log-sum-exp too; the only use of torch's private kernels."""
     if q.device.type == "cpu":
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return kernel(q, k, k, 0.0, is_causal, attn_mask=bias, scale=scale)
@@ -248,7 +249,7 @@ def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | 
 
 
 def _hides_only(bias: Tensor | None) -> bool:
-    """Whether a bias only hides keys; one that does more mostly shows it in its last row."""
+    """Whether a bias only hides keys; its last row, which mostly decides, is checked first."""
     if bias is None:
         return True
     return all(((part == 0) | (part == -math.inf)).all() for part in (bias[:, :, -1:], bias))

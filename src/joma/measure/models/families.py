@@ -1,7 +1,7 @@
-"""What each family of models calls the projections of its layers, and how they lie in their tensors.
+"""The families of models: names of the tensors that hold a layer's projections, and their layouts.
 
-A projection is found by the end of its tensor's name in a state dict, whatever stands before it (``gpt_neox.``,
-``model.``, ``module.``, nothing), so that one tensor of a checkpoint can be read without building the model.
+A projection is found by the end of its tensor's name in a state dict, with any prefix (``gpt_neox.``, ``model.``,
+``module.``, none), so that single tensors of a checkpoint can be read without building the model.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     """Find the projections of a model, one per layer and role, from its configuration and its tensors' names.
 
     Args:
-        config: a configuration of transformers, or the mapping in its ``config.json``; that of a run of ours too.
+        config: a configuration of transformers, or the contents of ``config.json``, also of a run of joma.
         names: of a state dict.
 
     Returns:
-        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, without its MLPs
-        where only the rest is named so. A family's fused tensors are not: names do not tell how they are laid out.
+        Projections ordered by layer. A model of an unknown kind is read like the family whose tensor names it uses,
+        without MLPs if only its attention matches; families with fused tensors are excluded, because names do not
+        determine the layout of these.
 
     Raises:
-        BadInput: no layers that a family describes, or layers that lack a tensor.
+        BadInput: no family matches, or layers lack a tensor.
     """
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
@@ -58,18 +59,18 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
     near = get_close_matches(model_type, known, n=3, cutoff=0.4)
     raise BadInput(
-        f"a model of the kind {model_type!r} whose tensors are not named as in any family known here "
+        f"the tensors of a model of the kind {model_type!r} are not named as in any known family "
         f"(such as {', '.join(sorted(names)[:3]) or 'none at all'})",
         expected=f"one of {', '.join(known)}" + (f" (nearest: {', '.join(near)})" if near else ""),
-        remedy="measure attention alone, or a family that is known",
+        remedy="measure only attention, or a model of a known family",
     )
 
 
 def kind_of(config: Any) -> str:
-    """Name a model's kind as ``config.json`` does (``gpt_neox``); a run of ours is ``joma``.
+    """Return a model's ``model_type`` (``gpt_neox``); ``joma`` for a run of joma.
 
     Raises:
-        BadInput: a configuration that does not say.
+        BadInput: the configuration does not state it.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
     if kind:
@@ -77,17 +78,17 @@ def kind_of(config: Any) -> str:
     if isinstance(config, Mapping) and "recipe" in config:
         return "joma"
     raise BadInput(
-        "no config.json, or one that does not say of which kind the model is",
-        expected="a model_type, as config.json of transformers has it",
-        remedy="keep config.json beside the weights",
+        "there is no config.json, or it has no model_type",
+        expected="a model_type, as in config.json of transformers",
+        remedy="keep config.json next to the weights",
     )
 
 
 def heads_of(config: Any) -> Heads:
-    """Count a model's heads; what the mapping leaves out is as transformers has it for that kind of model.
+    """Return a model's numbers of heads; missing settings get the defaults of transformers for this kind of model.
 
     Raises:
-        BadInput: a configuration without heads, such as that of a network that is no Transformer.
+        BadInput: a configuration without heads, such as that of a network that is not a Transformer.
     """
     if isinstance(config, Mapping) and kind_of(config) == "joma":
         return _heads_of_run(config)
@@ -98,14 +99,14 @@ def heads_of(config: Any) -> Heads:
         keys = keys or setting(config, "num_key_value_heads") or queries
     if queries is None:
         raise BadInput(
-            f"a {kind_of(config)!r} is no Transformer: its configuration tells of no attention heads",
+            f"a {kind_of(config)!r} model is not a Transformer: its configuration has no attention heads",
             expected="a Transformer",
             remedy="name a series of one",
         )
     if not isinstance(queries, int) or not isinstance(keys, int) or queries < 1 or keys < 1 or queries % keys:
         raise BadInput(
-            f"a {kind_of(config)!r} configuration with {queries} attention heads and {keys} key heads",
-            expected="a Transformer with one number of heads for all layers",
+            f"a {kind_of(config)!r} configuration has {queries} attention heads and {keys} key heads",
+            expected="a Transformer with the same number of heads in all layers",
             remedy="check config.json",
         )
     return Heads(queries, keys)
@@ -116,7 +117,7 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
         num_heads = config["recipe"]["decoder"]["num_heads"]
     except (KeyError, TypeError) as error:
         raise BadInput(
-            "a recipe that tells of no decoder's heads",
+            "a recipe has no number of heads of a decoder",
             expected="config.json of a run of joma, or one that names a model_type",
             remedy="check config.json",
         ) from error
@@ -124,20 +125,20 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
 
 
 def _head_dim(config: Any, heads: Heads) -> int:
-    """How many dimensions a head has, as the configuration says or as width and heads do."""
+    """Return the dimension of a head, as stated or from the width and the number of heads."""
     config = _completed(config)
     dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
     if dim is None and width is None:
         raise BadInput(
-            f"a {kind_of(config)!r} configuration that tells no size of heads, of a kind that is unknown here",
-            expected="head_dim or hidden_size, by which tensors known by their names alone can be checked",
-            remedy="complete config.json, or measure attention alone",
+            f"a {kind_of(config)!r} configuration, of an unknown kind, has no size of heads",
+            expected="head_dim or hidden_size, to check tensors that are identified only by their names",
+            remedy="complete config.json, or measure only attention",
         )
     return width // heads.query if dim is None else dim
 
 
 def known_configuration(config: Mapping[str, Any]) -> Any:
-    """Give what ``config.json`` holds as a configuration of transformers, which knows this kind of model.
+    """Return the contents of ``config.json``, of a kind that transformers includes, as its configuration.
 
     Raises:
         BadInput: settings that transformers refuses.
@@ -162,24 +163,24 @@ _SPELLINGS = {
     "hidden_size": ("n_embd", "d_model"),
     "max_position_embeddings": ("n_positions", "max_seq_len"),
 }
-"""What configurations call a setting, next to its usual name."""
+"""Other names of settings in configurations, by their usual name."""
 
 
 def setting(config: Any, name: str) -> Any:
-    """A setting of a configuration under any of the names it goes by; ``None`` where it is not set."""
+    """Return a setting of a configuration under any of its names; ``None`` if it is not set."""
     names = (name, *_SPELLINGS.get(name, ()))
     values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
     return next((value for value in values if value is not None), None)
 
 
 def num_layers_of(config: Any) -> int | None:
-    """How many layers a configuration states; ``None`` where it does not."""
+    """Return the number of layers that a configuration states; ``None`` if it does not."""
     found = setting(config, "num_hidden_layers")
     return found if isinstance(found, int) else None
 
 
 def _completed(config: Any) -> Any:
-    """Fill in what a ``config.json`` leaves at its default."""
+    """Fill in the defaults of transformers that a ``config.json`` omits."""
     if not isinstance(config, Mapping):
         return config.get_text_config() if hasattr(config, "get_text_config") else config
     from transformers import CONFIG_MAPPING
@@ -188,13 +189,13 @@ def _completed(config: Any) -> Any:
 
 
 def _separate(pattern: str, query: str, key: str, value: str, output: str) -> Places:
-    """Attention with one tensor for each projection; ``pattern`` has ``{}`` where their names differ."""
+    """Return the places of attention with one tensor per projection; ``pattern`` has ``{}`` where names differ."""
     names, cuts = (query, key, value, output), (query_rows, key_rows, key_rows, output_columns)
     return {role: (pattern.format(name), cut) for role, name, cut in zip(HEAD_ROLES, names, cuts, strict=True)}
 
 
 def _fused(tensor: str, output: str, cut: Callable[..., Tensor]) -> Places:
-    """Attention with one tensor for query, key and value, of which ``cut`` takes out one ``part``."""
+    """Return the places of attention with one tensor for query, key and value, of which ``cut`` takes one ``part``."""
     parts: Places = {role: (tensor, partial(cut, part=part)) for part, role in enumerate(HEAD_ROLES[:3])}
     return {**parts, "output": (output, output_columns)}
 
@@ -295,4 +296,4 @@ FAMILIES: tuple[Family, ...] = (
         },
     ),
 )
-"""All families that are known by name."""
+"""All known families."""
