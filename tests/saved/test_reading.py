@@ -80,7 +80,7 @@ def test_a_header_longer_than_the_first_request_is_read_completely(various, tmp_
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"", "it has 0 bytes, too few for a header"),
         (struct.pack("<Q", 1 << 60) + b"{}", "it is not a safetensors file"),
@@ -89,10 +89,10 @@ def test_a_header_longer_than_the_first_request_is_read_completely(various, tmp_
         (struct.pack("<Q", 2) + b"[]", r"header is malformed \(AttributeError"),
     ],
 )
-def test_a_file_that_is_not_safetensors_is_refused(tmp_path, content, said):
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path, content, problem):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=problem):
         safetensors_places(opened(path)[0], "m")
 
 

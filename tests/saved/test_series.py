@@ -280,8 +280,8 @@ def test_a_source_without_a_model_is_reported(tmp_path):
 def test_a_hub_series_is_read_in_parts(hub: LocalHub):
     series = open_series("someone/tiny")
     assert series.steps == STEPS
-    asked = [request for request in hub.requests if "someone/tiny" in request]
-    assert asked == ["GET /api/models/someone/tiny/refs 200"]  # nothing of the model yet
+    requests = [request for request in hub.requests if "someone/tiny" in request]
+    assert requests == ["GET /api/models/someone/tiny/refs 200"]  # nothing of the model yet
     found = series.read(40, [QKV])
     assert torch.equal(found[QKV], trained()[40][QKV])
     assert series.bytes_stored == (place(hub, 40) / "model.safetensors").stat().st_size

@@ -18,7 +18,11 @@ def full_precision(device: torch.device) -> Generator[None]:
         device: the device of the measurement.
     """
     products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # ty: ignore[missing-attribute]
-    overall, each = _overall_precision(), [product.fp32_precision for product in products]
+    each = [product.fp32_precision for product in products]
+    try:
+        overall = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the backends were set to different precisions
+        overall = None
     try:
         if overall is not None:  # torch's profiler fails if the global and the backends' settings disagree
             torch.set_float32_matmul_precision("highest")
@@ -31,11 +35,3 @@ def full_precision(device: torch.device) -> Generator[None]:
             torch.set_float32_matmul_precision(overall)
         for product, precision in zip(products, each, strict=True):
             product.fp32_precision = precision
-
-
-def _overall_precision() -> str | None:
-    """Return the global setting, or ``None`` if the backends were set to different precisions."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        return None

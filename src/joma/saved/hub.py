@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from joma.errors import BadInput, RunFailed, Unreachable, cause_of
+from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
 from joma.saved.ranges import Meter
 from joma.saved.stores import StoredFile, numbered, step_in
@@ -43,8 +42,8 @@ class HubStore:
         refs = with_retries(lambda: self._api.list_repo_refs(repository), repository)
         self._commits = {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
         chosen = _chosen(repository, list(self._commits), revisions)
-        remedy = f"choose some with revisions, such as {_pattern(chosen)!r}"
-        self.names = numbered(repository, chosen, remedy)
+        example = next((name for name in chosen if step_in(name) is not None), "").split("step")[0]
+        self.names = numbered(repository, chosen, f"choose some with revisions, such as '{example}step*'")
         self.numbered = bool(self.names)
         if not self.numbered:
             self.names = {0: _single(repository, chosen)}
@@ -213,20 +212,13 @@ def _chosen(repository: str, names: list[str], revisions: str | Sequence[str] | 
 
 def _single(repository: str, chosen: list[str]) -> str:
     """Return the revision of a repository that holds one model and no series."""
-    if len(chosen) == 1:
-        return chosen[0]
-    if "main" in chosen:
-        return "main"
+    if len(chosen) == 1 or "main" in chosen:
+        return chosen[0] if len(chosen) == 1 else "main"
     raise BadInput(
         f"no revision of {repository} has a step in its name ({', '.join(chosen[:3]) or 'there are no revisions'})",
         expected="revisions such as step1000, or one model",
         remedy="name one revision",
     )
-
-
-def _pattern(names: list[str]) -> str:
-    first = next((name for name in names if step_in(name) is not None), "")
-    return f"{first.split('step')[0]}step*"
 
 
 def _digest(file: Any) -> str | None:
@@ -240,9 +232,9 @@ def _keep(path: Path, content: bytearray) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if error.errno in DISK_FULL else cause_of(error)
         raise RunFailed(
-            f"downloads cannot be kept in {path.parent} ({'the disk is full' if full else cause_of(error)})",
+            f"downloads cannot be kept in {path.parent} ({reason})",
             kept="what was measured before is kept",
             remedy="free some disk space, choose another cache, or keep nothing",
         ) from error

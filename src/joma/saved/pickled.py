@@ -118,11 +118,7 @@ def _tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) ->
     return _Described(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
 
 
-def _parameter(data: _Described, *_: Any) -> _Described:
-    return data
-
-
-_REBUILT = {"_rebuild_tensor_v2": _tensor, "_rebuild_tensor": _tensor, "_rebuild_parameter": _parameter}
+_REBUILT = {"_rebuild_tensor_v2": _tensor, "_rebuild_tensor": _tensor, "_rebuild_parameter": lambda data, *_: data}
 
 
 def _named(described: Any) -> dict[str, _Described]:

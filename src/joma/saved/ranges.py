@@ -81,11 +81,9 @@ class LocalFile:
     def read(self, start: int, stop: int) -> bytearray:
         """Read all bytes from ``start`` up to but not including ``stop``."""
         content = bytearray(stop - start)
-        with self.path.open("rb", buffering=0) as file:
+        with self.path.open("rb") as file:
             file.seek(start)
-            num_read, view = 0, memoryview(content)
-            while num_read < len(content) and (more := file.readinto(view[num_read:])):
-                num_read += more
+            num_read = file.readinto(content)
         self._meter.bytes_read += num_read
         if num_read != len(content):
             raise unreadable(self.name, f"it ends at byte {start + num_read:,} of {stop:,}")

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
+from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
@@ -264,25 +265,14 @@ def open_series(
         BadInput: the source has no model or lacks a step or revision, or the steps are not ascending.
         RunFailed: the hub does not answer.
     """
-    if weights is not None and weights not in _KINDS:
-        raise InvalidArgument(
-            "open_series",
-            "weights",
-            required=f"one of {', '.join(_KINDS)}",
-            received=repr(weights),
-            remedy="leave it out for the first of these that a step has",
-        )
+    if weights is not None:
+        choose(weights, dict.fromkeys(_KINDS), "open_series", "weights")
     meter, path = Meter(), Path(source).expanduser()
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):
             if value is not None:
-                raise InvalidArgument(
-                    "open_series",
-                    name,
-                    required="left out for a local folder",
-                    received=repr(value),
-                    remedy="leave it out, or name a repository of a hub",
-                )
+                required, remedy = "left out for a local folder", "leave it out, or name a repository of a hub"
+                raise InvalidArgument("open_series", name, required=required, received=repr(value), remedy=remedy)
         return Series(FolderStore(path, meter), meter, steps, weights)
     if not _REPOSITORY.fullmatch(str(source)):
         raise BadInput(

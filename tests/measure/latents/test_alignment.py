@@ -279,13 +279,13 @@ def a_table(seed: int, num_inputs: int = 20, num_units: int = 1000) -> tuple[tor
 
 def test_with_few_inputs_only_permutations_of_groups_give_the_chance_level():
     units, latents, inputs = a_table(0)
-    naive, honest = alignment(units, latents), alignment(units, latents, groups=inputs)
-    assert honest.num_groups == 20
+    naive, grouped = alignment(units, latents), alignment(units, latents, groups=inputs)
+    assert grouped.num_groups == 20
     for way in WAYS:
         assert getattr(naive, way).p_value == 1 / 201
         assert getattr(naive, way).corrected > 0.4
-        assert getattr(honest, way).mean > 0.6
-        assert getattr(honest, way).p_value > 0.05
+        assert getattr(grouped, way).mean > 0.6
+        assert getattr(grouped, way).p_value > 0.05
 
 
 def test_p_values_of_a_table_are_uniform(tolerance):

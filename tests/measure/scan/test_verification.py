@@ -313,12 +313,12 @@ def test_a_step_of_another_training_is_found(spoilt: Path, step):
     assert "; 0 or less on a path, 0.5 in noise); it is not nearer to any other step" in found.rows[0].evidence
 
 
-@pytest.mark.parametrize(("taken", "blamed"), [((0,), 0), ((60,), 60), ((20, 40, 60), 20)])
-def test_a_change_of_the_training_run_is_a_jump(spoilt: Path, taken, blamed):
+@pytest.mark.parametrize(("taken", "reported"), [((0,), 0), ((60,), 60), ((20, 40, 60), 20)])
+def test_a_change_of_the_training_run_is_a_jump(spoilt: Path, taken, reported):
     for step in taken:
         save_file(_on_disk(trained(seed=7)[step]), at(spoilt, step) / "model.safetensors")
     found = verify(open_series(spoilt / "run"))
-    assert kinds(found) == [(blamed, "jump")]
+    assert kinds(found) == [(reported, "jump")]
     assert "times as far as the neighbouring intervals allow" in found.rows[0].evidence
 
 

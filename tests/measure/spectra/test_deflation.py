@@ -34,14 +34,14 @@ MATRICES = {
 def test_bounds_enclose_the_full_decomposition(kind, relative, tolerance):
     weight = MATRICES[kind]
     found, exact = enclosed(weight, relative), exact_square(weight)
-    room = tolerance("spectrum.stable_rank")
+    allowed = tolerance("spectrum.stable_rank")
     assert found is not None
-    assert found.lower <= exact * (1 + room)
-    assert found.upper >= exact * (1 - room)
+    assert found.lower <= exact * (1 + allowed)
+    assert found.upper >= exact * (1 - allowed)
     assert found.upper - found.value <= relative * found.value
     assert found.value == pytest.approx(exact, rel=relative)
     trace = float(weight.double().square().sum())
-    assert abs(found.trace - trace) <= found.trace_doubt + room * trace
+    assert abs(found.trace - trace) <= found.trace_doubt + allowed * trace
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_missed_direction_makes_the_factorisation_fail(monkeypatch):
 @pytest.mark.parametrize("part", ["_thin", "_shift"])
 def test_an_estimate_of_c_that_is_too_low_is_rejected(monkeypatch, part):
     """A wrong estimate of c, or of the distance that the bound needs, gives no bound instead of a wrong one."""
-    weight, honest = gaussian(300, 200), getattr(deflation, part)
+    weight, original = gaussian(300, 200), getattr(deflation, part)
 
     def optimistic(*arguments):
-        result = honest(*arguments)
+        result = original(*arguments)
         if part == "_thin" or result is None:
             return result if part == "_shift" else result._replace(away=1.1 * result.top)
         return result._replace(below=0.8 * result.below)

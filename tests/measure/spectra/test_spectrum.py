@@ -46,14 +46,14 @@ SPECTRA = {
 
 @pytest.mark.parametrize("kind", SPECTRA)
 def test_bounds_enclose_the_full_decomposition_and_are_tight(kind, tolerance):
-    weight, room = SPECTRA[kind], tolerance("spectrum.stable_rank")
+    weight, allowed = SPECTRA[kind], tolerance("spectrum.stable_rank")
     peak = weight.double().abs().amax()
     singular = torch.linalg.svdvals(weight.double() / peak)
     exact_rank = singular.square().sum(-1) / singular[..., 0].square()
     for found, exact in ((spectral_norm(weight), singular[..., 0] * peak), (certified_stable_rank(weight), exact_rank)):
         assert found.value.shape == weight.shape[:-2]
-        assert (found.lower <= exact * (1 + room)).all()
-        assert (found.upper >= exact * (1 - room)).all()
+        assert (found.lower <= exact * (1 + allowed)).all()
+        assert (found.upper >= exact * (1 - allowed)).all()
         assert (found.lower <= found.value).all()
         assert (found.value <= found.upper).all()
         assert ((found.upper - found.lower) <= 2 * tolerance("spectrum.certified") * found.value).all()
@@ -163,27 +163,27 @@ def test_singular_values_and_effective_rank(tolerance):
     weight = with_spectrum(sigma, 7)
     assert (singular_values(weight) - sigma).abs().max() <= tolerance("spectrum.stable_rank") * 4
     by_hand = 2 ** (1 / 2 * 1 + 1 / 4 * 2 + 2 * 1 / 8 * 3)  # entropy in bits of shares 1/2, 1/4, 1/8, 1/8
-    room = tolerance("spectrum.effective_rank")
-    assert effective_rank(weight).item() == pytest.approx(by_hand, rel=room)
+    allowed = tolerance("spectrum.effective_rank")
+    assert effective_rank(weight).item() == pytest.approx(by_hand, rel=allowed)
     rotation = torch.linalg.qr(gaussian(2, 12, 12).double()).Q
-    assert effective_rank(1e-200 * rotation).tolist() == pytest.approx([12, 12], rel=room)
-    assert effective_rank(torch.diag(torch.tensor([3.0, 0.0, 0.0]))).item() == pytest.approx(1, rel=room)
+    assert effective_rank(1e-200 * rotation).tolist() == pytest.approx([12, 12], rel=allowed)
+    assert effective_rank(torch.diag(torch.tensor([3.0, 0.0, 0.0]))).item() == pytest.approx(1, rel=allowed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("kind", ["no gap", "heads", "small heads", "bfloat16"])
 def test_bounds_from_an_accelerator_enclose_the_full_decomposition_too(kind, tolerance):
-    weight, room = SPECTRA[kind], tolerance("spectrum.stable_rank")
+    weight, allowed = SPECTRA[kind], tolerance("spectrum.stable_rank")
     there = certified_stable_rank(weight.cuda())
     assert there.value.is_cuda
     value, lower, upper = (bound.cpu() for bound in there)
     singular = torch.linalg.svdvals(weight.double())
     exact = singular.square().sum(-1) / singular[..., 0].square()
-    assert (lower <= exact * (1 + room)).all()
-    assert (upper >= exact * (1 - room)).all()
+    assert (lower <= exact * (1 + allowed)).all()
+    assert (upper >= exact * (1 - allowed)).all()
     assert ((upper - lower) <= 2 * tolerance("spectrum.certified") * value).all()
     if kind == "small heads":  # all their eigenvalues are computed
-        assert ((value / exact - 1).abs() <= room).all()
+        assert ((value / exact - 1).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (200, 40), (40, 200), (3, 5, 20, 30), (1, 7)])

@@ -80,13 +80,8 @@ def require_whole(function: str, name: str, value: int | None, *, remedy: str) -
 def require_positive(function: str, name: str, value: float | None) -> None:
     """Raise ``InvalidArgument`` unless a value is ``None`` or positive and finite."""
     if value is not None and not 0 < value < math.inf:
-        raise InvalidArgument(
-            function,
-            name,
-            required="positive and finite, or None",
-            received=f"{value}",
-            remedy=f"pass None if the model has no {name}",
-        )
+        required, remedy = "positive and finite, or None", f"pass None if the model has no {name}"
+        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
 
 
 def checked(
@@ -111,22 +106,14 @@ def checked(
             received=f"of shape {tuple(k.shape)}, with q of shape {tuple(q.shape)}",
             remedy="transpose both to (batch, heads, length, head dim)",
         )
-    if not q.numel() or not k.numel():
-        raise InvalidArgument(
-            function,
-            "q" if not q.numel() else "k",
-            required="at least one query and one key",
-            received=f"empty, of shape {tuple(q.shape if not q.numel() else k.shape)}",
-            remedy="skip empty batches",
-        )
+    for name, part in (("q", q), ("k", k)):
+        if not part.numel():
+            required, received = "at least one query and one key", f"empty, of shape {tuple(part.shape)}"
+            raise InvalidArgument(function, name, required=required, received=received, remedy="skip empty batches")
     if is_causal and attn_mask is not None:
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required="None if is_causal=True",
-            received="a mask",
-            remedy="fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()",
-        )
+        required = "None if is_causal=True"
+        remedy = "fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()"
+        raise InvalidArgument(function, "attn_mask", required=required, received="a mask", remedy=remedy)
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
     visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
@@ -141,13 +128,9 @@ def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibili
     """Apply torch's ``CausalBias``, a rule whose tensor holds no numbers."""
     size, stated = visibility[:2], (bias.seq_len_q, bias.seq_len_kv)
     if stated != size:
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required=f"a causal bias of {size[0]} queries and {size[1]} keys",
-            received=f"one of {stated[0]} and {stated[1]}",
-            remedy="make it with q.shape[-2] and k.shape[-2]",
-        )
+        required = f"a causal bias of {size[0]} queries and {size[1]} keys"
+        received, remedy = f"one of {stated[0]} and {stated[1]}", "make it with q.shape[-2] and k.shape[-2]"
+        raise InvalidArgument(function, "attn_mask", required=required, received=received, remedy=remedy)
     lead = size[1] - size[0] if bias.variant == CausalVariant.LOWER_RIGHT else 0
     return visibility._replace(is_causal=True, lead=lead)
 

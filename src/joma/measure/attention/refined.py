@@ -74,14 +74,6 @@ class Attention(NamedTuple):
         q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self.centre))
         return bool(abs(self.scale) * q * (k + centre) <= _MILD)
 
-    def within(self, distance: int) -> Attention:
-        """Also hide all keys at this distance (in positions) or farther."""
-        return self._replace(visibility=self.visibility.within(distance))
-
-    def among(self, keys: Tensor) -> Attention:
-        """Hide all keys except those marked in ``keys``, (B or 1, 1, 1, S) bool."""
-        return self._replace(visibility=self.visibility._replace(keys=keys))
-
     def of_queries(self, head: int, rows: Tensor) -> Attention:
         """Select some queries of one head, in float64."""
         key_head = head // (self.q.shape[1] // self.k.shape[1])

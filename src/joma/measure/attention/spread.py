@@ -22,10 +22,8 @@ from torch import Tensor
 from joma.measure.attention.visibility import Visibility
 from joma.measure.precision import full_precision
 
-_ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, which fit into the cache
 _HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 _FEW = 4  # how many times larger the rounding of an entropy is than that of its log-sum-exp
-_ENTRIES_ELSEWHERE = 2**24  # enough to keep an accelerator busy
 
 
 class Spread(NamedTuple):
@@ -146,9 +144,8 @@ def largest_score(
 def _largest(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Tensor:
     largest = q.new_full(q.shape[:-1], -math.inf)
     for rows in visibility.row_blocks():
-        seen = visibility.columns(rows)
-        of_rows, num = q[:, :, rows], _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE)
-        size = max(32, num // max(1, math.prod(of_rows.shape[:3])))
+        seen, of_rows = visibility.columns(rows), q[:, :, rows]
+        size = _block_size(of_rows)
         for start in range(seen.start, seen.stop, size):
             columns = slice(start, min(start + size, seen.stop))
             score = _scored(of_rows, k[:, :, columns], visibility.bias(rows, columns, q), scores)
@@ -189,8 +186,14 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
         seen = None if bias is None else bias.amax(-1) != -math.inf
         return _fused(q, k, bias, scores, is_causal=False, seen=seen)
-    size = max(32, _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE) // math.prod(q.shape[:3]))
+    size = _block_size(q)
     return reduce(joined, (_block(q, k, bias, scores, n, size) for n in range(0, k.shape[2], size)))
+
+
+def _block_size(q: Tensor) -> int:
+    """Return the number of keys whose scores are computed at once."""
+    num_scores = 2**20 if q.device.type == "cpu" else 2**24  # fits into the cache, or keeps an accelerator busy
+    return max(32, num_scores // max(1, math.prod(q.shape[:3])))
 
 
 def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: int, size: int) -> Spread:

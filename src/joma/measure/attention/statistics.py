@@ -124,7 +124,7 @@ def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Te
     ]
     rounding = torch.maximum(everything.rounding, others.rounding)
     if share_window is not None:
-        near = attention.within(share_window).spread()
+        near = attention._replace(visibility=attention.visibility.within(share_window)).spread()
         found.append(_share(near, everything))
         rounding = torch.maximum(rounding, found[-1] * near.lse_rounding)
     return found, rounding
@@ -221,7 +221,7 @@ def key_share(
 
     def measured(attention: Attention) -> tuple[list[Tensor], Tensor]:
         everything = attention.spread()
-        part = attention.among(counted).spread()
+        part = attention._replace(visibility=attention.visibility._replace(keys=counted)).spread()
         share = _share(part, everything)
         return [share], torch.maximum(everything.rounding, share * part.lse_rounding)
 

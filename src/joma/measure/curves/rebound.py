@@ -140,13 +140,9 @@ def rebounds(curves: Curves, weights: Curve | None = None, *, shortest: int = 3)
         weights, shortest: as in ``stretches``.
     """
     if not np.isfinite(curves).all():
-        raise InvalidArgument(
-            "rebounds",
-            "curves",
-            required="finite numbers",
-            received=f"NaN or infinite in {int((~np.isfinite(curves)).sum())} places",
-            remedy="leave out the probes after a diverged step",
-        )
+        received = f"NaN or infinite in {int((~np.isfinite(curves)).sum())} places"
+        remedy = "leave out the probes after a diverged step"
+        raise InvalidArgument("rebounds", "curves", required="finite numbers", received=received, remedy=remedy)
     if len(curves) == 1:
         return [rebound(curves[0], stretches(curves[0], weights, shortest=shortest))]
     total = curves.sum(axis=0)

@@ -232,13 +232,8 @@ def alignment_matrix(
     """
     for parameter, parts in (("layers", layers), ("levels", levels)):
         if not len(parts):
-            raise InvalidArgument(
-                "alignment_matrix",
-                parameter,
-                required="at least one tensor",
-                received="empty",
-                remedy="pass one tensor of shape (samples, ...) for each",
-            )
+            required, remedy = "at least one tensor", "pass one tensor of shape (samples, ...) for each"
+            raise InvalidArgument("alignment_matrix", parameter, required=required, received="empty", remedy=remedy)
     found = []
     for place, (units, latents) in enumerate(itertools.product(layers, levels)):
         progress("alignment", place, len(layers) * len(levels))
@@ -331,13 +326,9 @@ def _read_both(function: str, units: Tensor, latents: Tensor) -> tuple[Columns, 
             )
         _require_finite(tensor, function, parameter)
     if len(units) != len(latents):
-        raise InvalidArgument(
-            function,
-            "latents",
-            required=f"of as many samples as the units ({len(units)})",
-            received=f"of {len(latents)} samples",
-            remedy="pass activations and latents of the same samples, in the same order",
-        )
+        required, received = f"of as many samples as the units ({len(units)})", f"of {len(latents)} samples"
+        remedy = "pass activations and latents of the same samples, in the same order"
+        raise InvalidArgument(function, "latents", required=required, received=received, remedy=remedy)
     return _read(units), _read(latents)
 
 
@@ -350,33 +341,20 @@ def _read(tensor: Tensor) -> Columns:
 
 def _require_enough(num_samples: int, num_permutations: int) -> None:
     if num_samples < 4:
-        raise InvalidArgument(
-            "alignment",
-            "units",
-            required="at least 4 samples, two to choose units and two to score them",
-            received=f"of {num_samples} samples",
-            remedy="measure on more samples",
-        )
+        required = "at least 4 samples, two to choose units and two to score them"
+        received, remedy = f"of {num_samples} samples", "measure on more samples"
+        raise InvalidArgument("alignment", "units", required=required, received=received, remedy=remedy)
     if not isinstance(num_permutations, int) or num_permutations < 1:
-        raise InvalidArgument(
-            "alignment",
-            "num_permutations",
-            required="a whole number, at least 1",
-            received=f"{num_permutations}",
-            remedy="pass 200, for p-values down to 0.005",
-        )
+        required, remedy = "a whole number, at least 1", "pass 200, for p-values down to 0.005"
+        received = f"{num_permutations}"
+        raise InvalidArgument("alignment", "num_permutations", required=required, received=received, remedy=remedy)
 
 
 def _require_finite(tensor: Tensor, function: str, parameter: str) -> None:
-    num_bad = tensor.numel() - int(tensor.isfinite().sum())
-    if num_bad:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="finite numbers",
-            received=f"NaN or infinite in {num_bad} of {tensor.numel()} entries",
-            remedy="check whether the network diverged, or measure an earlier step",
-        )
+    if num_bad := tensor.numel() - int(tensor.isfinite().sum()):
+        received = f"NaN or infinite in {num_bad} of {tensor.numel()} entries"
+        remedy = "check whether the network diverged, or measure an earlier step"
+        raise InvalidArgument(function, parameter, required="finite numbers", received=received, remedy=remedy)
 
 
 def _described(tensor: Tensor) -> str:

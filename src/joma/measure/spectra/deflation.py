@@ -36,8 +36,8 @@ from joma.measure.spectra.lanczos import Ritz, largest
 SINGLE_UNIT, DOUBLE_UNIT = 2.0**-24, 2.0**-53
 PANEL = 128  # columns of a Gram matrix formed at once
 RAISED = 2**17  # entries converted to float64 at once: they fit into the processor's cache
-_ROOM = 5e-4  # distance between c' and the largest remaining eigenvalue, relative to the largest one
-_AMPLE_ROOM = 0.1  # a distance that is reliable even early in the iteration
+_MARGIN = 5e-4  # distance between c' and the largest remaining eigenvalue, relative to the largest one
+_AMPLE_MARGIN = 0.1  # a distance that is reliable even early in the iteration
 
 
 class Enclosed(NamedTuple):
@@ -167,12 +167,12 @@ def _shift(ritz: Ritz, before: Ritz | None, trace: float, shape: torch.Size, rel
     errors = sums * trace + (3 + (taken + 5) * taken) * top + factors * ((columns + taken) * top - trace)
     errors *= SINGLE_UNIT
     below = top - blurred - away - errors
-    room = below - ritz.values[1:] - ritz.residuals[1:]
-    enough = np.flatnonzero(room >= _ROOM * top)
+    margin = below - ritz.values[1:] - ritz.residuals[1:]
+    enough = np.flatnonzero(margin >= _MARGIN * top)
     if not len(enough):
         return None
     first = enough[0]
-    if room[first] < _AMPLE_ROOM * top and _num_above(below[first], before) != _num_above(below[first], ritz):
+    if margin[first] < _AMPLE_MARGIN * top and _num_above(below[first], before) != _num_above(below[first], ritz):
         return None
     return _Shift(int(taken[first]), float(below[first]), float(errors[first]))
 
@@ -217,7 +217,7 @@ def _thin(matrix: Tensor, vectors: Tensor, relative: float) -> _Thin:
     values, turned = torch.linalg.eigh(inner)
     top, total = float(values[-1]), float(trace)
     doubt = 5 * (rows + 2 * columns) * num**0.5 * DOUBLE_UNIT * total
-    room = (1 + 0.8 * relative) * top - values
-    residual = turned.T @ (image - inner @ across) / room.sqrt()[:, None]
-    away = float(torch.linalg.matrix_norm(residual, 2)) + num**0.5 * doubt / float(room[-1]) ** 0.5
+    margin = (1 + 0.8 * relative) * top - values
+    residual = turned.T @ (image - inner @ across) / margin.sqrt()[:, None]
+    away = float(torch.linalg.matrix_norm(residual, 2)) + num**0.5 * doubt / float(margin[-1]) ** 0.5
     return _Thin(top, doubt, away**2, total, (height * columns + rows / height + 8) * DOUBLE_UNIT * total)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
@@ -70,13 +69,9 @@ def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]
     taken = [name for name in WatchSettings.__annotations__ if name not in ("start", "tracker")]
     for name in settings:
         if name not in taken:
-            raise InvalidArgument(
-                callback,
-                name,
-                required=f"some of {', '.join(taken)}",
-                received="not one of its settings",
-                remedy="leave it out: the callback gets model, start and tracker from its Trainer",
-            )
+            required, received = f"some of {', '.join(taken)}", "not one of its settings"
+            remedy = "leave it out: the callback gets model, start and tracker from its Trainer"
+            raise InvalidArgument(callback, name, required=required, received=received, remedy=remedy)
     return settings
 
 
@@ -120,7 +115,9 @@ class Watch:
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
-        self._is_measuring, tracker = _is_first_process(), settings.get("tracker")
+        distributed, tracker = torch.distributed, settings.get("tracker")
+        is_alone = not (distributed.is_available() and distributed.is_initialized())
+        self._is_measuring = is_alone or distributed.get_rank() == 0
         self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
         roles = settings.get("projections", ("mlp_lower",))
         self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
@@ -164,13 +161,9 @@ class Watch:
                 drops later measurements.
         """
         if number is not None and not _counts(number, self._step):
-            raise InvalidArgument(
-                "Watch.step",
-                "number",
-                required=f"{self._step} or more, the number of finished optimiser steps",
-                received=repr(number),
-                remedy=f"keep counting over epochs; after a rollback start a new watch with start={number}",
-            )
+            required = f"{self._step} or more, the number of finished optimiser steps"
+            remedy = f"keep counting over epochs; after a rollback start a new watch with start={number}"
+            raise InvalidArgument("Watch.step", "number", required=required, received=repr(number), remedy=remedy)
         before, self._step = self._step, self._step + 1 if number is None else number
         if self._step // self._every > before // self._every:
             self.measure()
@@ -223,11 +216,6 @@ class Watch:
             self._track(tracked_values(rows), self._step)
 
 
-def _is_first_process() -> bool:
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
-
-
 def _earlier_probes(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
     """Return the measurements before step ``start`` in a file, and remove the others from it."""
     try:
@@ -259,9 +247,7 @@ def _counts(value: Any, least: int) -> bool:
 def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tuple[str, ...]) -> _Wanted:
     """Return what to measure, after checking that the model has it."""
     for role in roles:
-        if role not in ROLES:
-            near = get_close_matches(str(role), ROLES, n=1, cutoff=0.0)[0]
-            raise _bad("projections", f"some of {', '.join(ROLES)}", repr(role), f"did you mean {near!r}?")
+        choose(role, dict.fromkeys(ROLES), "watch", "projections")
     chosen = choose_metrics(DEFAULT if measures is None else measures, "watch")
     attention, weights = (
         tuple(name for name in chosen if METRICS[name].source == source) for source in ("attention", "weights")
