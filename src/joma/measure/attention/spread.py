@@ -252,7 +252,7 @@ def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | 
 
 
 def _hides_only(bias: Tensor | None) -> bool:
-    """Whether a bias only hides keys; its last row, which mostly decides, is checked first."""
+    """Whether a bias only hides keys; the last row is checked first, because other biases mostly show there."""
     if bias is None:
         return True
     return all(((part == 0) | (part == -math.inf)).all() for part in (bias[:, :, -1:], bias))

@@ -128,7 +128,7 @@ class Family:
         return replace(self, places={role: place for role, place in self.places.items() if role in HEAD_ROLES})
 
     def fits(self, names: Collection[str]) -> bool:
-        """Whether there are layers, all with all tensors of the family."""
+        """Whether there are layers and each has all tensors of the family."""
         found = self._found(names)
         layers = {(stack, layer) for stack, layer, _ in found}
         return bool(found) and len(found) == len(layers) * len(self._rests)

@@ -60,7 +60,7 @@ class ScanStore:
 
     Args:
         folder: its folder; created if necessary.
-        settings: everything except the steps that results depend on.
+        settings: the settings that results depend on, without the steps.
 
     Raises:
         BadInput: the folder holds a scan with other settings.

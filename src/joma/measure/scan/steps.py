@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def place(self) -> torch.device:
-        """The device on which models run and spectra are computed."""
+        """Where models run and spectra are taken."""
         return torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
 
     @property
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything except the step that its results depend on, as plain data."""
+        """The settings that the results of steps depend on, as plain data."""
         probe = None
         if self.probe is not None:
             digest = hashlib.sha256(self.probe.contiguous().numpy().tobytes()).hexdigest()[:16]
@@ -112,7 +112,7 @@ def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResu
             rows += _rows(plan, checkpoint, progress, notes)
     except (BadInput, RunFailed) as error:
         rows, reason, remedy = [], error.problem, error.remedy
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, whose result says so)
+    except Exception as error:  # noqa: BLE001 (any error becomes the result of its step)
         rows, reason = [], f"it cannot be computed ({cause_of(error)})"
         remedy = "shorten --length if memory is short, check config.json, or leave this step out"
     return StepResult(
