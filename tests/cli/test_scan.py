@@ -304,7 +304,7 @@ def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
 def test_no_model_is_said(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "holds no model" in refusal(capsys, tmp_path / "empty", "--out", tmp_path / "out")
-    assert "is no folder here" in refusal(capsys, tmp_path / "nothing" / "at" / "all", "--out", tmp_path / "out")
+    assert "is not a folder" in refusal(capsys, tmp_path / "nothing" / "at" / "all", "--out", tmp_path / "out")
 
 
 def test_another_scan_in_the_folder_is_not_mixed_in(series, scanned, capsys):

@@ -1,4 +1,4 @@
-"""Small series of really trained models, laid out as on a hub or by a training loop, and the faults of real ones."""
+"""Small series of trained models, in the layouts of a hub and of a training loop, and faults to plant in them."""
 
 import json
 import pickle
@@ -32,7 +32,7 @@ def _model(family: str, seed: int) -> PreTrainedModel:
 def trained(
     family: str = "gpt_neox", seed: int = 0, steps: Sequence[int] = STEPS, rate: float = 1e-3
 ) -> dict[int, dict[str, Tensor]]:
-    """State dicts by step of a model that learns to go on with sequences that count in steps of one to four."""
+    """Return state dicts by step of a model that learns to continue sequences that count in steps of one to four."""
     model = _model(family, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     found = {}
@@ -48,7 +48,7 @@ def trained(
 
 
 def write_series(folder: Path, layout: str = HUB, family: str = "gpt_neox", shards: bool = False) -> dict[int, Path]:
-    """Save each step by ``save_pretrained``; on a hub, the last one is its main branch too."""
+    """Save each step by ``save_pretrained``; on a hub, the last one is the main branch too."""
     places = {}
     model = _model(family, 0)
     for step, state in trained(family).items():
@@ -61,40 +61,40 @@ def write_series(folder: Path, layout: str = HUB, family: str = "gpt_neox", shar
 
 
 def as_bin(place: Path, name: str = "pytorch_model.bin") -> Path:
-    """Have a ``.bin`` instead of safetensors, as older repositories do."""
+    """Replace safetensors by a ``.bin`` file, as in older repositories."""
     torch.save(load_file(place / "model.safetensors"), place / name)
     (place / "model.safetensors").unlink()
     return place / name
 
 
 def copy_weights(source: Path, target: Path) -> None:
-    """Publish a step's weights under another one's name."""
+    """Copy a step's weights to another step."""
     for file in source.glob("*.safetensors"):
         shutil.copy(file, target / file.name)
 
 
 def cut_off(file: Path, kept: float = 0.6) -> None:
-    """Leave only the beginning of a file, as an upload that broke off does."""
+    """Truncate a file, as an interrupted upload does."""
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
 
 
 def rename_tensor(place: Path, old: str, new: str) -> None:
-    """Save a tensor under another name."""
+    """Rename a tensor."""
     tensors = load_file(place / "model.safetensors")
     tensors[new] = tensors.pop(old)
     save_file(tensors, place / "model.safetensors", {"format": "pt"})
 
 
 def set_number(place: Path, name: str, number: float) -> None:
-    """Put one number into a tensor."""
+    """Change one entry of a tensor."""
     tensors = load_file(place / "model.safetensors")
     tensors[name].view(-1)[3] = number
     save_file(tensors, place / "model.safetensors", {"format": "pt"})
 
 
 class Malicious:
-    """Writes a file where it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -104,7 +104,7 @@ class Malicious:
 
 
 def plant_malicious(file: Path, trace: Path, as_zip: bool = True) -> None:
-    """Write a ``.bin`` that runs code where it is unpickled without restriction."""
+    """Write a ``.bin`` that runs code when it is unpickled without restrictions."""
     if as_zip:
         torch.save({"weight": torch.zeros(2), "note": Malicious(trace)}, file)
     else:

@@ -1,4 +1,4 @@
-"""The real hub client in this process, pointed at a hub on the loopback interface."""
+"""Connect the real hub client to a hub on the loopback interface."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from joma.saved import hub
 
 
 def point_to(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client ask ``endpoint`` as it would with ``HF_ENDPOINT``, and wait next to nothing between tries."""
+    """Make the client use ``endpoint``, as with ``HF_ENDPOINT``, and wait very little between retries."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
     template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

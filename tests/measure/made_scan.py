@@ -1,4 +1,4 @@
-"""A scan of which every course is known, with a step that failed and texts that try to break out of a page."""
+"""A scan with known courses, a failed step, and texts that would inject HTML into a page."""
 
 import itertools
 from dataclasses import replace
@@ -16,14 +16,14 @@ LAYERS, HEADS, GROUPS = 3, 4, 5
 
 
 def level(step: int, layer: int) -> float:
-    """Layer 0 falls and comes back, layer 1 falls, layer 2 stays."""
+    """Return the level of a layer: layer 0 falls and recovers, layer 1 falls, and layer 2 is constant."""
     fall = 2.0 * min(1.0, np.log2(step + 1) / 4)
     back = 1.5 * max(0.0, np.log2(step + 1) - 6) / 4
     return 5.0 - (fall - back, fall, 0.0)[layer]
 
 
 def result(step: int, **changes) -> StepResult:
-    """What was measured at a step."""
+    """Return the result of a step."""
     noise = np.random.default_rng(step)
     rows = []
     for layer, head in itertools.product(range(LAYERS), range(HEADS)):
@@ -40,7 +40,7 @@ def result(step: int, **changes) -> StepResult:
 
 
 def made_scan() -> Scan:
-    """Twelve steps of three layers, and one that could not be measured."""
+    """Return a scan of three layers with twelve measured steps and a failed one."""
     failed = result(2000, rows=(), reason=f"it holds {HOSTILE}", remedy="leave it out")
     suspect = Suspect(2000, "not_finite", f"{HOSTILE} is NaN", "error", "leave it out")
     return Scan(
@@ -56,7 +56,7 @@ def made_scan() -> Scan:
 
 
 def spoilt(scan: Scan, *suspects: tuple[int, str], **changes) -> Scan:
-    """The scan with wrong numbers at some steps, as verification would have found."""
+    """Return the scan with wrong values at some steps, which its verification reports."""
     rows = tuple(Suspect(step, kind, "evidence", "error", "leave it out") for step, kind in suspects)
     wrong = {
         step: result(step, rows=tuple(row._replace(value=1.0) for row in result(step).rows)) for step, _ in suspects

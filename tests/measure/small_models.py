@@ -1,4 +1,4 @@
-"""Small random models of every family that is known, for tests that need a real one."""
+"""Small random models of every known family."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "olmo2": _GROUPED,
     "gemma2": {
         **{**_GROUPED, "head_dim": 16, "sliding_window": 5, "attn_logit_softcapping": 0.5},
-        "attn_implementation": "eager",  # earlier transformers load it with sdpa, which drops the cap
+        "attn_implementation": "eager",  # older versions of transformers load it with sdpa, which ignores the cap
     },
     "phi3": _GROUPED,
     "phi": {**_SIZES, **_TEXT},
@@ -37,11 +37,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "roberta": {**_SIZES, **_TEXT, "max_position_embeddings": 64},
     "vit": {**_SIZES, "image_size": 32, "patch_size": 8},
 }
-"""By model type. Windows and caps are so tight that ignoring them shows."""
+"""Settings by model type. Windows and caps are tight enough to change results."""
 
 
 def small_model(kind: str, head: str = "AutoModel", **settings: Any) -> Any:
-    """Build one, without dropout, weights large enough that attention is far from uniform."""
+    """Build a model without dropout, with weights so large that attention is far from uniform."""
     import transformers
 
     torch.manual_seed(0)
@@ -50,7 +50,7 @@ def small_model(kind: str, head: str = "AutoModel", **settings: Any) -> Any:
 
 
 def small_batch(kind: str, *, padded: bool = False) -> dict[str, Tensor]:
-    """Draw what such a model reads: two images, or three texts of 12 tokens, the last two of them shorter if asked."""
+    """Draw two images or three texts of 12 tokens; if ``padded``, the last two texts are shorter."""
     generator = torch.Generator().manual_seed(1)
     if kind == "vit":
         return {"pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joma.measure.attention.statistics import attention_statistics, visible_keys
+from joma.measure.attention.statistics import attention_statistics, census_of_keys
 from tolerances import TOLERANCES
 
 ENTROPY = TOLERANCES["attention.entropy"].bound
@@ -32,7 +32,7 @@ def test_statistics_respect_what_holds_for_any_distribution(
     # Jensen: the effective number of keys is at most the exponential of the entropy.
     assert (found.sum_of_squares >= (-found.entropy_nats).exp() - SQUARES)[sees].all()
     assert (found.sum_of_squares <= 1).all()
-    num_visible = visible_keys(q, k, is_causal=is_causal).expand(found.entropy_nats.shape)
+    num_visible = census_of_keys(q, k, is_causal=is_causal).num_visible.expand(found.entropy_nats.shape)
     assert (found.sum_of_squares >= 1 / num_visible - SQUARES)[sees].all()
     assert (found.entropy_nats >= 0).all()
     assert ((found.entropy_normalized >= 0) & (found.entropy_normalized <= 1 + ENTROPY)).all()

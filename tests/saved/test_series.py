@@ -1,4 +1,4 @@
-"""Series in folders and on a hub: their steps, what each holds, and what is said of what is not there."""
+"""Series in folders and on a hub: their steps, the contents of each step, and the errors for missing parts."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ QKV = "gpt_neox.layers.1.attention.query_key_value.weight"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A hub's folder with a series, to be read only."""
+    """The folder of a hub with a series; tests must not change it."""
     folder = tmp_path_factory.mktemp("hub")
     write_series(folder)
     return folder
@@ -36,7 +36,7 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hub(written, tmp_path, monkeypatch):
-    """That hub, running."""
+    """A running hub with that folder."""
     with local_hub(written) as running:
         point_to(running.endpoint, tmp_path, monkeypatch)
         yield running
@@ -44,7 +44,7 @@ def hub(written, tmp_path, monkeypatch):
 
 @pytest.fixture
 def own_hub(written, tmp_path, monkeypatch):
-    """A copy of that hub, running, to be spoilt."""
+    """A running hub with a copy of that folder, which tests may change."""
     shutil.copytree(written, tmp_path / "hub")
     with local_hub(tmp_path / "hub") as running:
         point_to(running.endpoint, tmp_path, monkeypatch)
@@ -73,12 +73,12 @@ def place(hub: LocalHub, step: int) -> Path:
         ("step10x", None),
     ],
 )
-def test_steps_in_names(name, step):
+def test_the_step_is_found_in_a_name(name, step):
     assert step_in(name) == step
 
 
 @pytest.mark.parametrize("layout", [TRAINER, "run/step{step}", "run/global_step_{step}", "run/step_{step:07d}"])
-def test_a_folder_of_saved_steps(tmp_path, layout):
+def test_steps_of_a_folder_are_listed_and_read(tmp_path, layout):
     write_series(tmp_path, layout)
     series = open_series(tmp_path / "run")
     assert series.steps == STEPS
@@ -92,7 +92,7 @@ def test_a_folder_of_saved_steps(tmp_path, layout):
     assert series.bytes_read < series.bytes_stored
 
 
-def test_a_run_of_our_own(tmp_path):
+def test_a_joma_run_is_read_from_snapshots_or_else_from_checkpoints(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(model.parameters())
     run = tmp_path / "run"
@@ -105,13 +105,13 @@ def test_a_run_of_our_own(tmp_path):
     assert torch.equal(series.read(50)["weight"], model.weight)
     assert series.checkpoint(50).config == {"model_type": "joma", "recipe": {"seed": 3}}
 
-    shutil.rmtree(run / "snapshots")  # a run without snapshots has its last checkpoints, with the optimiser's part
+    shutil.rmtree(run / "snapshots")  # only the last checkpoints, with optimiser state
     series = open_series(run)
     assert series.steps == (50, 100)
     assert set(series.read(100)) == {"weight", "bias"}
 
 
-def test_a_single_model_and_a_single_file(tmp_path):
+def test_a_single_model_or_file_counts_as_step_0(tmp_path):
     state = trained()[60]
     model = tmp_path / "model"
     model.mkdir()
@@ -122,7 +122,7 @@ def test_a_single_model_and_a_single_file(tmp_path):
         assert torch.equal(series.read(0, [QKV])[QKV], state[QKV])
 
 
-def test_files_named_by_step(tmp_path):
+def test_weight_files_with_steps_in_their_names_form_a_series(tmp_path):
     for step in (200, 1000):
         save_file({"w": torch.full((2,), float(step))}, tmp_path / f"model-step{step}.safetensors")
     series = open_series(tmp_path)
@@ -142,7 +142,7 @@ def test_shards_are_read_as_one(tmp_path):
 
     shard = sorted(places[40].glob("model-*.safetensors"))[1]
     shard.unlink()
-    with pytest.raises(BadInput, match=f"step 40 .* is not whole: the shard {shard.name} is missing"):
+    with pytest.raises(BadInput, match=f"step 40 .* is incomplete: the shard {shard.name} is missing"):
         series.checkpoint(40)
     first = sorted(places[20].glob("model-*.safetensors"))[0].name
     write_index(places[20], {"renamed.weight": first})
@@ -150,7 +150,7 @@ def test_shards_are_read_as_one(tmp_path):
         series.checkpoint(20)
 
 
-def test_bin_where_there_is_nothing_else_and_by_choice(tmp_path):
+def test_bin_files_are_read_without_safetensors_or_on_request(tmp_path):
     places = write_series(tmp_path, TRAINER)
     as_bin(places[20])
     torch.save(trained()[0], places[60] / "pytorch_model.bin")
@@ -169,13 +169,15 @@ def test_bin_where_there_is_nothing_else_and_by_choice(tmp_path):
     assert not trace.exists()
 
 
-def test_half_written_folders_are_named_when_they_are_read(tmp_path):
+def test_an_incomplete_step_is_reported_when_it_is_read(tmp_path):
     places = write_series(tmp_path, TRAINER)
     (places[40] / "model.safetensors").unlink()
     cut_off(places[60] / "model.safetensors")
     (places[20] / "config.json").write_text('{"model_type": ')
     series = open_series(tmp_path / "run")
-    with pytest.raises(BadInput, match=r"step 40 .* \(checkpoint-40\) holds no model weights \(config.json, .* whole"):
+    with pytest.raises(
+        BadInput, match=r"step 40 .* \(checkpoint-40\) holds no model weights \(config.json, .* completely"
+    ):
         series.checkpoint(40)
     with pytest.raises(BadInput, match=r"model.safetensors cannot be read: it was cut off: [\d,]+ of [\d,]+ bytes"):
         series.checkpoint(60)
@@ -185,23 +187,23 @@ def test_half_written_folders_are_named_when_they_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "content"),
     [
         ("adapter_model.safetensors", "only an adapter"),
         ("adapter_model.bin", "only an adapter"),
-        ("optimizer.pt", "only the state of a training"),
-        ("training_args.bin", "only the state of a training"),
+        ("optimizer.pt", "only the state of a training run"),
+        ("training_args.bin", "only the state of a training run"),
     ],
 )
-def test_what_is_saved_beside_a_model_is_no_model(tmp_path, file, said):
+def test_an_adapter_or_training_state_without_a_model_is_reported(tmp_path, file, content):
     places = write_series(tmp_path, TRAINER)
     (places[40] / "model.safetensors").rename(places[40] / file)
-    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {said},.* \({file}"):
+    with pytest.raises(BadInput, match=rf"step 40 .* \(checkpoint-40\) holds {content},.* \({file}"):
         open_series(tmp_path / "run").checkpoint(40)
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
-def test_names_are_those_of_the_model_without_what_wraps_it(tmp_path, prefix):
+def test_tensor_names_have_no_prefixes_of_wrappers(tmp_path, prefix):
     places = write_series(tmp_path, TRAINER)
     plain = load_file(places[40] / "model.safetensors")
     save_file({prefix + name: tensor for name, tensor in plain.items()}, places[40] / "model.safetensors")
@@ -210,12 +212,12 @@ def test_names_are_those_of_the_model_without_what_wraps_it(tmp_path, prefix):
     assert torch.equal(series.read(40, [QKV])[QKV], plain[QKV])
 
 
-def test_parts_that_were_compiled_have_their_own_names_too(tmp_path):
+def test_tensor_names_of_compiled_submodules_have_no_prefix(tmp_path):
     save_file({"layers.0._orig_mod.w": torch.ones(2), "module.w": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert set(open_series(tmp_path).read(0)) == {"layers.0.w", "module.w"}
 
 
-def test_the_last_step_that_serves_or_else_which_did_not(tmp_path):
+def test_the_last_usable_step_is_returned_or_the_first_error_raised(tmp_path):
     write_series(tmp_path, TRAINER)
 
     def look(step):
@@ -224,26 +226,26 @@ def test_the_last_step_that_serves_or_else_which_did_not(tmp_path):
         return step
 
     assert open_series(tmp_path / "run").last(look) == 20
-    for steps, later in (([40], ""), ([40, 60], ", and no later step serves either")):
+    for steps, later in (([40], ""), ([40, 60], ", and all later steps fail too")):
         with pytest.raises(
             BadInput, match=rf"step 40 of .*run \(checkpoint-40\): it is crooked{later}; expected a str"
         ):
             open_series(tmp_path / "run", steps=steps).last(look)
 
 
-def test_a_nested_configuration_is_no_end_of_everything(tmp_path):
+def test_a_configuration_nested_too_deeply_is_reported(tmp_path):
     places = write_series(tmp_path, TRAINER)
     (places[40] / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
     with pytest.raises(BadInput, match=r"checkpoint-40/config\.json cannot be read \(.*recursion"):
         open_series(tmp_path / "run").checkpoint(40)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_steps_and_tensors_and_invalid_arguments_are_reported(tmp_path):
     write_series(tmp_path, TRAINER)
     run = tmp_path / "run"
     with pytest.raises(BadInput, match=r"has no step 30; expected some of its 6 steps, from 0 to 60; .* 10, 20, 40"):
         open_series(run, steps=[0, 30])
-    with pytest.raises(BadInput, match=r"the steps 20,10,10 are not in order; .* ask for 10,20"):
+    with pytest.raises(BadInput, match=r"the steps 20,10,10 are not in order; .* pass 10,20"):
         open_series(run, steps=[20, 10, 10])
     with pytest.raises(BadInput, match=r"the steps \(none\) are not in order"):
         open_series(run, steps=[])
@@ -262,8 +264,8 @@ def test_what_is_not_there_is_said(tmp_path):
         open_series(run)
 
 
-def test_where_there_is_no_model_it_is_said(tmp_path):
-    with pytest.raises(BadInput, match="is no folder here"):
+def test_a_source_without_a_model_is_reported(tmp_path):
+    with pytest.raises(BadInput, match="is not a folder"):
         open_series(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("nothing")
     for source in (tmp_path, tmp_path / "notes.txt"):
@@ -278,8 +280,8 @@ def test_where_there_is_no_model_it_is_said(tmp_path):
 def test_a_hub_series_is_read_in_parts(hub: LocalHub):
     series = open_series("someone/tiny")
     assert series.steps == STEPS
-    asked = [request for request in hub.requests if "someone/tiny" in request]
-    assert asked == ["GET /api/models/someone/tiny/refs 200"]  # nothing of the model yet
+    requests = [request for request in hub.requests if "someone/tiny" in request]
+    assert requests == ["GET /api/models/someone/tiny/refs 200"]  # nothing of the model yet
     found = series.read(40, [QKV])
     assert torch.equal(found[QKV], trained()[40][QKV])
     assert series.bytes_stored == (place(hub, 40) / "model.safetensors").stat().st_size
@@ -317,13 +319,13 @@ def test_revisions_are_chosen_by_pattern_or_name(own_hub: LocalHub):
         open_series("someone/tiny", revisions="stage3-*")
 
 
-def test_a_missing_revision_is_said(own_hub: LocalHub):
+def test_a_missing_revision_is_reported(own_hub: LocalHub):
     shutil.rmtree(place(own_hub, 40))
-    with pytest.raises(BadInput, match=r"has no step 40; .* ask for one of the nearest, 10, 20, 60"):
+    with pytest.raises(BadInput, match=r"has no step 40; .* take one of the nearest, 10, 20, 60"):
         open_series("someone/tiny", steps=[0, 40])
 
 
-def test_an_overloaded_hub_is_asked_again(hub: LocalHub):
+def test_requests_to_an_overloaded_hub_are_repeated(hub: LocalHub):
     hub.faults = [Fault("refs", 2), Fault("/revision/", 2), Fault("model.safetensors", 2)]
     series = open_series("someone/tiny")
     assert torch.equal(series.read(10, [QKV])[QKV], trained()[10][QKV])
@@ -336,7 +338,7 @@ def test_an_overloaded_hub_is_asked_again(hub: LocalHub):
         series.read(20, [QKV])
 
 
-def test_what_a_dying_server_sent_is_not_asked_for_again(hub: LocalHub):
+def test_an_interrupted_download_continues_where_it_stopped(hub: LocalHub):
     series = open_series("someone/tiny")
     series.checkpoint(10)
     before = series.bytes_read
@@ -346,7 +348,7 @@ def test_what_a_dying_server_sent_is_not_asked_for_again(hub: LocalHub):
     assert hub.faults[0].times == 0
 
 
-def test_a_hub_that_is_gone_fails_the_step_and_keeps_the_rest(written, tmp_path, monkeypatch):
+def test_an_unreachable_hub_raises_and_earlier_tensors_remain(written, tmp_path, monkeypatch):
     with local_hub(written) as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
         series = open_series("someone/tiny")
@@ -358,7 +360,7 @@ def test_a_hub_that_is_gone_fails_the_step_and_keeps_the_rest(written, tmp_path,
         open_series("someone/tiny")
 
 
-def test_what_a_hub_refuses_is_said(hub: LocalHub, monkeypatch):
+def test_requests_that_a_hub_refuses_are_reported(hub: LocalHub, monkeypatch):
     with pytest.raises(BadInput, match=r"someone/absent is neither a folder here nor a repository on the hub"):
         open_series("someone/absent")
     hub.gated.add("someone/tiny")
@@ -366,11 +368,11 @@ def test_what_a_hub_refuses_is_said(hub: LocalHub, monkeypatch):
         open_series("someone/tiny")
     hub.gated.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(Unreachable, match=r"HF_HUB_OFFLINE forbids asking the hub; .* unset HF_HUB_OFFLINE"):
+    with pytest.raises(Unreachable, match=r"HF_HUB_OFFLINE forbids requests to the hub; .* unset HF_HUB_OFFLINE"):
         open_series("someone/tiny")
 
 
-def test_what_is_kept_is_not_fetched_again(hub: LocalHub, tmp_path):
+def test_cached_bytes_are_not_downloaded_again(hub: LocalHub, tmp_path):
     cache = tmp_path / "kept"
     first = open_series("someone/tiny", cache=cache).read(40)
     hub.requests.clear()
@@ -378,22 +380,24 @@ def test_what_is_kept_is_not_fetched_again(hub: LocalHub, tmp_path):
     assert all(torch.equal(tensor, first[name]) for name, tensor in again.read(40).items())
     assert again.bytes_read == 0
     assert not any("resolve" in request for request in hub.requests)
-    # Without a cache nothing reaches the disk.
+    # Without a cache, nothing is written to disk.
     before = sorted(tmp_path.rglob("*"))
     open_series("someone/tiny").read(40)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_is_said(hub: LocalHub, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported(hub: LocalHub, tmp_path, monkeypatch):
     def full(self: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(RunFailed, match=r"no room on disk.* free some room, choose another cache, or keep nothing"):
+    with pytest.raises(
+        RunFailed, match=r"the disk is full.* free some disk space, choose another cache, or keep nothing"
+    ):
         open_series("someone/tiny", cache=tmp_path / "kept").read(40)
 
 
-def test_the_hub_of_the_environment_is_asked(hub: LocalHub, tmp_path):
+def test_the_hub_named_in_the_environment_is_used(hub: LocalHub, tmp_path):
     code = "from joma.saved.series import open_series as o; s = o('someone/tiny'); print(s.steps, len(s.read(0)))"
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -406,6 +410,7 @@ def test_bytes_are_counted_once_per_read(tmp_path):
     series = open_series(tmp_path)
     size = (tmp_path / "model.safetensors").stat().st_size
     series.checkpoint(0)
-    assert (series.bytes_read, series.bytes_stored) == (size, size)  # a small file comes with its header
+    # The request for the header reads all of a small file.
+    assert (series.bytes_read, series.bytes_stored) == (size, size)
     series.read(0)
     assert series.bytes_read == size + 40

@@ -1,6 +1,6 @@
-"""From end to end: series trained on real text, served by a hub with the faults of real ones, looked at and scanned.
+"""End-to-end tests: series trained on real text and served by a local hub, with faults, are verified and scanned.
 
-The faults are planted in a copy of a whole series, several steps at a time, and each must be told of the right step.
+Faults are planted in a copy of the series, in several steps at a time; each must be reported for the right step.
 """
 
 import json
@@ -52,7 +52,7 @@ def family(request) -> str:
 
 @pytest.fixture
 def served(trained, family, tmp_path) -> dict[int, Path]:
-    """A hub's folder with a copy of the series, one branch per step; where each step lies."""
+    """Put a copy of the series into a hub's folder, one branch per step; return each step's folder."""
     models = tmp_path / "served" / "models" / "someone"
     places = {step: models / f"tiny@step{step}" for step in STEPS}
     for step, place in places.items():
@@ -74,7 +74,7 @@ def connect(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def verified(capsys, status: int) -> dict[int, list[dict]]:
-    """The suspects that the command line tells of, by step."""
+    """The suspects that the command line reports, by step."""
     assert main(["scan", "someone/tiny", "--verify", "--json"]) == status
     rows: dict[int, list[dict]] = {}
     for row in json.loads(capsys.readouterr().out)["rows"]:
@@ -83,14 +83,14 @@ def verified(capsys, status: int) -> dict[int, list[dict]]:
 
 
 def scanned(source, out: Path, trained: Path) -> pandas.DataFrame:
-    """What a scan measures; the tokenizer is a local one, as transformers keeps to the first hub it meets."""
+    """Scan a series; the tokenizer is local, since transformers keeps using the first hub it was given."""
     words = [*SCAN, "--tokenizer", str(trained / "tokenizer.json"), "--out", str(out)]
     assert main(["scan", str(source), *words]) == 0
     return pandas.read_parquet(out / "metrics.parquet").drop(columns="run")
 
 
 def as_shards(place: Path) -> list[Path]:
-    """Have the weights in two files and an index."""
+    """Replace the weights by two shards and an index."""
     tensors = load_file(place / "model.safetensors")
     (place / "model.safetensors").unlink()
     names = sorted(tensors)
@@ -102,18 +102,18 @@ def as_shards(place: Path) -> list[Path]:
     return files
 
 
-def test_an_honest_series_is_not_suspected_and_its_scan_is_that_of_the_folder(trained, family, hub, tmp_path, capsys):
+def test_an_intact_series_has_no_suspects_and_the_same_scan_as_its_folder(trained, family, hub, tmp_path, capsys):
     assert verified(capsys, 0) == {}
-    far, near = (
-        scanned("someone/tiny", tmp_path / "far", trained),
-        scanned(trained / family, tmp_path / "near", trained),
+    from_hub, from_folder = (
+        scanned("someone/tiny", tmp_path / "from_hub", trained),
+        scanned(trained / family, tmp_path / "from_folder", trained),
     )
-    pandas.testing.assert_frame_equal(far, near)
-    loss = far[far["metric"] == "val_loss_nats"].groupby("step")["value"].mean()
+    pandas.testing.assert_frame_equal(from_hub, from_folder)
+    loss = from_hub[from_hub["metric"] == "val_loss_nats"].groupby("step")["value"].mean()
     assert loss.loc[80] < loss.loc[0] - 0.5
 
 
-def test_every_planted_fault_is_told_of_the_right_step(family, served, hub, trained, tmp_path, capsys):
+def test_every_planted_fault_is_reported_for_the_right_step(family, served, hub, trained, tmp_path, capsys):
     trace = tmp_path / "the pickle was run"
     copy_weights(served[80], served[0])
     copy_weights(served[8], served[16])
@@ -126,7 +126,7 @@ def test_every_planted_fault_is_told_of_the_right_step(family, served, hub, trai
     hub.faults += [Fault("step64", times=2)]
     rows = verified(capsys, 1)
     kinds = {step: {row["kind"] for row in found} for step, found in rows.items()}
-    twins = {8, 16} & set(kinds)  # which of two equal neighbours is the copy may stay open
+    twins = {8, 16} & set(kinds)  # either of two equal neighbours may be reported as the copy
     assert set(kinds) == {0, 24, 48, 56} | twins
     assert len(twins) == 1
     assert "identical" in kinds[0]
@@ -144,7 +144,7 @@ def test_every_planted_fault_is_told_of_the_right_step(family, served, hub, trai
     assert not trace.exists()
 
 
-def test_weights_of_another_training_under_step_0_are_no_initialisation(family, served, hub, trained, capsys):
+def test_trained_weights_under_step_0_are_reported(family, served, hub, trained, capsys):
     copy_weights(served[72], served[0])
     shutil.rmtree(served[72])
     rows = verified(capsys, 1)
@@ -156,25 +156,25 @@ def test_weights_of_another_training_under_step_0_are_no_initialisation(family, 
 def test_bin_files_and_shards_give_the_same_numbers_as_one_file(family, served, hub, trained, tmp_path):
     as_bin(served[40])
     as_shards(served[32])
-    far, near = (
-        scanned("someone/tiny", tmp_path / "far", trained),
-        scanned(trained / family, tmp_path / "near", trained),
+    from_hub, from_folder = (
+        scanned("someone/tiny", tmp_path / "from_hub", trained),
+        scanned(trained / family, tmp_path / "from_folder", trained),
     )
-    pandas.testing.assert_frame_equal(far, near)
+    pandas.testing.assert_frame_equal(from_hub, from_folder)
 
 
 def test_a_missing_revision_is_named_with_the_nearest(served, hub, capsys):
     shutil.rmtree(served[40])
     assert main(["scan", "someone/tiny", "--verify", "--steps", "32,40"]) == 2
-    said = capsys.readouterr().err
-    assert "no step 40" in said
-    assert "32" in said
+    message = capsys.readouterr().err
+    assert "no step 40" in message
+    assert "32" in message
 
 
-def test_a_hub_that_dies_half_way_costs_nothing_that_was_measured(family, hub, trained, tmp_path, monkeypatch):
+def test_measured_steps_survive_when_the_hub_stops(family, hub, trained, tmp_path, monkeypatch):
     out, deadline = tmp_path / "out", time.monotonic() + 60
 
-    def die_half_way() -> None:
+    def stop_hub() -> None:
         while num_measured(out) < 5 and time.monotonic() < deadline:
             time.sleep(0.001)
         hub.faults.append(Fault("", times=10**9, status=HTTPStatus.OK, sent=0))
@@ -182,23 +182,23 @@ def test_a_hub_that_dies_half_way_costs_nothing_that_was_measured(family, hub, t
         hub.server_close()
         hub.hang_up()
 
-    death = threading.Thread(target=die_half_way)
-    death.start()
+    stopping = threading.Thread(target=stop_hub)
+    stopping.start()
     frame = scanned("someone/tiny", out, trained)
-    death.join()
+    stopping.join()
     failed = frame[frame["reason"].notna()]
     assert 1 <= len(failed) <= len(STEPS) - 5
-    whole_before = set(frame["step"]) - set(failed["step"])
+    complete = set(frame["step"]) - set(failed["step"])
     with local_hub(tmp_path / "served") as again:
         connect(again, tmp_path, monkeypatch)
         lines = num_measured(out)
-        whole = scanned("someone/tiny", out, trained)
+        continued = scanned("someone/tiny", out, trained)
     assert num_measured(out) - lines == len(failed)
-    assert len(whole_before) + len(failed) == len(STEPS)
-    pandas.testing.assert_frame_equal(whole, scanned(trained / family, tmp_path / "near", trained))
+    assert len(complete) + len(failed) == len(STEPS)
+    pandas.testing.assert_frame_equal(continued, scanned(trained / family, tmp_path / "from_folder", trained))
 
 
 def num_measured(out: Path) -> int:
-    """Lines of results on disk."""
+    """The number of results on disk."""
     path = out / "scan.jsonl"
     return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0

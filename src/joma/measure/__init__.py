@@ -1,1 +1,1 @@
-"""Numbers read off tensors, modules and checkpoints; nothing here knows the theory."""
+"""Measurements of tensors, modules and checkpoints, independent of the theory."""

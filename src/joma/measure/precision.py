@@ -1,4 +1,4 @@
-"""Keeps training's shortcuts out of a measurement."""
+"""Switch off reduced precision during a measurement."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import torch
 def full_precision(device: torch.device) -> Generator[None]:
     """Measure without gradients, without autocast, and without tf32 or bf16 inside float32 products.
 
-    Args:
-        device: on which is measured.
+    These settings apply to the whole process; they are restored afterwards.
 
-    The settings are the process's; they are put back as they were.
+    Args:
+        device: the device of the measurement.
     """
     products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # ty: ignore[missing-attribute]
-    overall, each = _overall_precision(), [product.fp32_precision for product in products]
+    each = [product.fp32_precision for product in products]
     try:
-        if overall is not None:  # both ways to set it must agree: torch's profiler asks, and fails if they do not
+        overall = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the backends were set to different precisions
+        overall = None
+    try:
+        if overall is not None:  # torch's profiler fails if the global and the backends' settings disagree
             torch.set_float32_matmul_precision("highest")
         for product in products:
             product.fp32_precision = "ieee"
@@ -31,11 +35,3 @@ def full_precision(device: torch.device) -> Generator[None]:
             torch.set_float32_matmul_precision(overall)
         for product, precision in zip(products, each, strict=True):
             product.fp32_precision = precision
-
-
-def _overall_precision() -> str | None:
-    """The one word for all backends, or ``None`` where they were set one by one, for which torch has no word."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        return None

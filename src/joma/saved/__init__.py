@@ -1,1 +1,1 @@
-"""Saved weights and runs, in folders and on hubs: read by parts, never unpickled."""
+"""Saved weights and runs, in folders and on hubs: read in parts, never unpickled."""

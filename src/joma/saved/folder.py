@@ -1,4 +1,4 @@
-"""Where the saved steps of a series are: in a folder of this machine, laid out as training loops do."""
+"""Series of saved steps in a local folder, in the layouts that training loops write."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RUN = ("snapshots", "checkpoints")
 
 
 class FolderStore:
-    """A series in a folder, or a single file of weights.
+    """A series in a folder, or a single weight file.
 
-    Known are: a run of joma (``snapshots/`` or else ``checkpoints/``), folders whose names tell a step
-    (``checkpoint-500`` as Trainer writes them, ``step500``, ``global_step500``), weight files whose names do, and a
-    folder with one model.
+    The layouts are: a run of joma (``snapshots/`` or else ``checkpoints/``), folders with a step in their names
+    (``checkpoint-500`` as Trainer writes them, ``step500``, ``global_step500``), weight files with a step in their
+    names, and a folder with one model.
     """
 
     def __init__(self, path: Path, meter: Meter) -> None:
@@ -28,11 +28,11 @@ class FolderStore:
         self.names = {step: place.name for step, place in self._places.items()}
 
     def listing(self, step: int) -> dict[str, StoredFile]:
-        """The files of a step by name; a configuration may lie above them."""
+        """The files of a step by name; ``config.json`` may lie up to two folders above them."""
         return {name: StoredFile(name, path.stat().st_size) for name, path in self._files(step).items()}
 
     def open(self, step: int, name: str) -> LocalFile:
-        """One of them."""
+        """One file of a step."""
         return LocalFile(self._files(step)[name], self._meter)
 
     def _files(self, step: int) -> dict[str, Path]:
@@ -71,7 +71,7 @@ def _weight_files(entries: Iterable[Path]) -> list[Path]:
 
 
 def _numbered(path: Path, found: list[Path]) -> dict[int | None, Path]:
-    """Places by step; a weight file's suffix is not part of what its name tells."""
+    """Folders or weight files by step; the suffix of a weight file is not searched for a step."""
     by_name = {entry.name if entry.is_dir() else entry.stem: entry for entry in found}
     steps = numbered(str(path), by_name, "move one of them away")
     return {step: by_name[name] for step, name in steps.items()}

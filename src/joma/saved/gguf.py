@@ -1,7 +1,7 @@
-"""Where the tensors of a GGUF file lie, what model they are, and how a quantised one becomes numbers again.
+"""Find the tensors and the configuration of a GGUF file, and dequantise tensors.
 
-Names and the order of rotary pairs are those of transformers for the architectures listed here; of any other one
-tensors keep the names they have in the file.
+For the architectures listed here, names and the order of rotary pairs are those of transformers. Tensors of other
+architectures keep their names.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from joma.errors import BadInput
 from joma.extras import extra
-from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, stream, unreadable
 
 _AT_ONCE = 1 << 18
-_NEEDED = "quantised GGUF weights become numbers through it"
+_NEEDED = "it dequantises GGUF weights"
 _MOST_ENTRIES = 1 << 27
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _HEADS = " in heads: "
-_AS_THEY_ARE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+_UNQUANTISED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 _CONFIG = {
     "context_length": "max_position_embeddings",
@@ -57,24 +57,15 @@ _BLOCK = {
 }
 
 
-class Quantised(NamedTuple):
-    """What a GGUF file says about itself.
-
-    Args:
-        config: as transformers would have it in ``config.json``.
-        places: by name.
-    """
-
-    config: dict[str, Any]
-    places: dict[str, TensorPlace]
-
-
-def quantised_places(file: RangedFile, key: str) -> Quantised:
-    """What a GGUF file holds and where, from what stands before its tensors.
+def quantised_places(file: RangedFile, key: str) -> tuple[dict[str, Any], dict[str, TensorPlace]]:
+    """Find the tensors of a GGUF file from its header.
 
     Args:
         file: GGUF of version 2 or 3, little-endian.
-        key: the name its tensors' places carry.
+        key: the file's name among those of its step.
+
+    Returns:
+        The configuration as transformers would have it in ``config.json``, and the tensors' places by name.
 
     Raises:
         BadInput: damaged, cut off, or without the package ``gguf``.
@@ -91,21 +82,19 @@ def quantised_places(file: RangedFile, key: str) -> Quantised:
     except BadInput:
         raise
     except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
-        raise unreadable(file.name, f"its beginning is malformed ({type(error).__name__}: {error})") from error
-    whole = max((place.stop for place in places.values()), default=0)
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+        raise unreadable(file.name, f"its header is malformed ({type(error).__name__}: {error})") from error
+    require_whole(file, places)
     if config["model_type"] in _ARCHITECTURES:
         places = {_name(name): place for name, place in places.items()}
-    return Quantised(config, places)
+    return config, places
 
 
 def dequantised(content: memoryview, place: TensorPlace) -> Tensor:
-    """The numbers of a tensor from its bytes, float32 where it was quantised."""
+    """Return a tensor from its bytes, in float32 if it was quantised."""
     import numpy as np
 
     kind, _, heads = (place.quantised or "").partition(_HEADS)
-    if kind in _AS_THEY_ARE:
+    if kind in _UNQUANTISED:
         tensor = torch.frombuffer(content, dtype=torch.uint8).clone().view(place.dtype)
     else:
         gguf = extra("gguf", _NEEDED)
@@ -114,17 +103,17 @@ def dequantised(content: memoryview, place: TensorPlace) -> Tensor:
     tensor = tensor.view(place.shape)
     if not heads:
         return tensor
-    # llama.cpp interleaves the two halves of each rotary pair within a head; transformers keeps them apart.
+    # Within a head, llama.cpp interleaves the halves of the rotary pairs; transformers stores one after the other.
     return tensor.view(int(heads), place.shape[0] // int(heads) // 2, 2, -1).transpose(1, 2).reshape(place.shape)
 
 
 def _header(content: BinaryIO) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int, int]]]:
-    """Facts by name, and for each tensor its shape (torch's order), type and place."""
+    """Read the metadata by name, and for each tensor its shape (in torch's order), type and offset."""
     if (magic := content.read(4)) != b"GGUF":
         raise ValueError(f"it begins with {magic!r}")
     version, num_tensors, num_facts = struct.unpack("<IQQ", content.read(20))
     if version not in (2, 3):
-        raise ValueError(f"version {version}, of which 2 and 3 are known")
+        raise ValueError(f"version {version}; 2 and 3 are supported")
     facts = {}
     for _ in range(num_facts):
         name = _string(content)
@@ -153,7 +142,7 @@ def _string(content: BinaryIO) -> str:
 
 
 def _value(content: BinaryIO, kind: int) -> Any:
-    """A value; of an array only its length, since all that we need stands alone."""
+    """Read a value; of an array only its length, since no array is needed."""
     if kind == _STRING:
         return _string(content)
     if kind != _ARRAY:
@@ -175,9 +164,9 @@ def _place(file: RangedFile, key: str, base: int, shape: tuple[int, ...], kind: 
         name = gguf.GGMLQuantizationType(kind).name
         entries_per_block, bytes_per_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
-        raise unreadable(file.name, f"it holds tensors of type {kind}, unknown to gguf") from error
+        raise unreadable(file.name, f"it holds tensors of type {kind}, which the package gguf does not know") from error
     num_bytes = math.prod(shape) // entries_per_block * bytes_per_block
-    dtype = _AS_THEY_ARE.get(name, torch.float32)
+    dtype = _UNQUANTISED.get(name, torch.float32)
     return TensorPlace(key, dtype, shape, base + at, base + at + num_bytes, quantised=name)
 
 
@@ -201,7 +190,7 @@ def _name(name: str) -> str:
 
 
 def _in_halves(name: str, place: TensorPlace, config: Mapping[str, Any]) -> TensorPlace:
-    """Note by how many heads the rows of a query or key have to be put back in order."""
+    """Record the number of heads of a query or key, whose rows ``dequantised`` has to reorder."""
     if not (rotary := re.search(r"\.attn_([qk])\.", name)):
         return place
     heads = config["num_attention_heads"]

@@ -1,8 +1,7 @@
-"""A series in a repository of a model hub: its revisions, its files' hashes, and parts of its files."""
+"""Series in a repository of a model hub: its revisions, the hashes of its files, and parts of its files."""
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from joma.errors import BadInput, RunFailed, Unreachable, cause_of
+from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
 from joma.saved.ranges import Meter
 from joma.saved.stores import StoredFile, numbered, step_in
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Pauses before a request is made again, as long as nothing comes."""
+"""Pauses before the retries of a request; they start again when bytes were received."""
 
 _LONGEST_WAIT_S = 300.0
 _TIMEOUT_S = 30.0
@@ -24,13 +23,13 @@ _TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 
 class HubStore:
-    """A series whose steps are revisions (branches or tags) of a repository; pinned to the commits of now.
+    """A series whose steps are revisions (branches or tags) of a repository, pinned to their current commits.
 
     Args:
         repository: ``owner/name``.
-        revisions: a pattern such as ``stage1-*``, or names; ``None`` for all that tell a step.
-        cache: a folder that keeps what was fetched.
-        meter: counts what comes over the network.
+        revisions: a pattern such as ``stage1-*``, or names; ``None`` for all with a step in their names.
+        cache: a folder that keeps downloaded bytes.
+        meter: counts the bytes received.
     """
 
     def __init__(
@@ -40,22 +39,22 @@ class HubStore:
 
         self.source, self._cache, self._meter = repository, cache, meter
         self._api = HfApi()
-        refs = patiently(lambda: self._api.list_repo_refs(repository), repository)
+        refs = with_retries(lambda: self._api.list_repo_refs(repository), repository)
         self._commits = {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
         chosen = _chosen(repository, list(self._commits), revisions)
-        remedy = f"choose some with revisions, such as {_pattern(chosen)!r}"
-        self.names = numbered(repository, chosen, remedy)
+        example = next((name for name in chosen if step_in(name) is not None), "").split("step")[0]
+        self.names = numbered(repository, chosen, f"choose some with revisions, such as '{example}step*'")
         self.numbered = bool(self.names)
         if not self.numbered:
             self.names = {0: _single(repository, chosen)}
         self._listings: dict[int, dict[str, StoredFile]] = {}
 
     def listing(self, step: int) -> dict[str, StoredFile]:
-        """The files of a step by name, with the hashes that the hub knows."""
+        """The files of a step by name, with their hashes."""
         if step not in self._listings:
             commit = self._commits[self.names[step]]
-            # Unlike a listing of the tree this asks once: the client adds no patience of its own to ours.
-            info = patiently(
+            # Unlike a listing of the tree, this makes one request, without retries of the client's own.
+            info = with_retries(
                 lambda: self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S),
                 f"{self.source} at {self.names[step]}",
             )
@@ -66,7 +65,7 @@ class HubStore:
         return self._listings[step]
 
     def open(self, step: int, name: str) -> RemoteFile:
-        """One of them."""
+        """One file of a step."""
         from huggingface_hub import hf_hub_url
 
         stored = self.listing(step)[name]
@@ -76,14 +75,14 @@ class HubStore:
 
 
 class RemoteFile:
-    """A file of a hub; what a dying server did not send is asked for again from where it stopped."""
+    """A file on a hub; interrupted downloads continue where they stopped."""
 
     def __init__(self, name: str, size: int, url: str, cache: Path | None, meter: Meter) -> None:
         self.name, self.size = name, size
         self._url, self._cache, self._meter = url, cache, meter
 
     def read(self, start: int, stop: int) -> bytearray:
-        """The bytes ``start <= place < stop``."""
+        """Read all bytes from ``start`` up to but not including ``stop``."""
         if start == stop:
             return bytearray()
         kept = None if self._cache is None else self._cache / f"{start}-{stop}"
@@ -99,17 +98,17 @@ class RemoteFile:
 
         content = bytearray()
 
-        def go_on() -> None:
-            asked = {"Range": f"bytes={start + len(content)}-{stop - 1}", "Accept-Encoding": "identity"}
-            headers = {**build_hf_headers(), **asked}
+        def download_rest() -> None:
+            wanted = {"Range": f"bytes={start + len(content)}-{stop - 1}", "Accept-Encoding": "identity"}
+            headers = {**build_hf_headers(), **wanted}
             with get_session().stream("GET", self._url, headers=headers, timeout=_TIMEOUT_S) as response:
                 if response.status_code >= 400:
                     response.read()
                 hf_raise_for_status(response)
                 if response.status_code != 206:
                     raise BadInput(
-                        f"{self.name} comes only whole from this hub",
-                        expected="a server that sends parts of files",
+                        f"this hub does not send parts of {self.name}",
+                        expected="a server that supports range requests",
                         remedy="download the repository and name its folder",
                     )
                 for part in response.iter_raw():
@@ -117,21 +116,21 @@ class RemoteFile:
                     self._meter.bytes_read += len(part)
 
         while len(content) < stop - start:
-            patiently(go_on, self.name, lambda: len(content))
+            with_retries(download_rest, self.name, lambda: len(content))
         return content
 
 
-def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = lambda: 0) -> Any:
-    """What ``call`` returns, tried again while a hub is overloaded, restarting or out of reach.
+def with_retries(call: Callable[[], Any], name: str, progress: Callable[[], int] = lambda: 0) -> Any:
+    """Return what ``call`` returns; repeat it while a hub is overloaded, restarting or unreachable.
 
     Args:
         call: makes one request.
-        name: what it asks for, for messages.
-        progress: grows when a failed try was not in vain; then patience begins anew.
+        name: of the file or repository, for messages.
+        progress: a count that grows when a failed attempt received something; the pauses then start again.
 
     Raises:
-        BadInput: the hub says no.
-        Unreachable: it may not be asked, or did not answer, try after try.
+        BadInput: the hub refuses the request.
+        Unreachable: requests are switched off, or the hub did not answer any attempt.
     """
     from huggingface_hub import errors
 
@@ -141,7 +140,7 @@ def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = 
             return call()
         except errors.OfflineModeIsEnabled as error:
             raise Unreachable(
-                f"{name} cannot be fetched: HF_HUB_OFFLINE forbids asking the hub",
+                f"{name} cannot be downloaded: HF_HUB_OFFLINE forbids requests to the hub",
                 kept="what was read before is kept",
                 remedy="unset HF_HUB_OFFLINE, or name a folder that holds the saved steps",
             ) from error
@@ -154,13 +153,13 @@ def patiently(call: Callable[[], Any], name: str, progress: Callable[[], int] = 
                 raise Unreachable(
                     f"{name} could not be fetched: the hub did not answer {len(WAITS_S) + 1} times ({cause_of(error)})",
                     kept="what was read before is kept",
-                    remedy="check the network and the name, and run the same again",
+                    remedy="check the network and the name, and run the same command again",
                 ) from error
-            time.sleep(min(max(waits.pop(0), _asked_for(error)), _LONGEST_WAIT_S))
+            time.sleep(min(max(waits.pop(0), _retry_after(error)), _LONGEST_WAIT_S))
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """What the client's HTTP library raises, whichever of its libraries the client was built on."""
+    """The errors of the client's HTTP library, whichever library the client uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     kinds: tuple[Any, ...] = HfHubHTTPError.__mro__
@@ -168,28 +167,29 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 def _refusal(error: Exception, name: str) -> BadInput | None:
-    """What a person has to change, or ``None`` where it may only have been bad luck."""
+    """Return the error that the user has to correct, or ``None`` if a retry may succeed."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return BadInput(f"{name} is gated", expected="access", remedy="ask for it on the model's page and set HF_TOKEN")
+        remedy = "request access on the model's page and set HF_TOKEN"
+        return BadInput(f"{name} is gated", expected="a token with access", remedy=remedy)
     if isinstance(error, errors.RepositoryNotFoundError):
         return BadInput(
             f"{name} is neither a folder here nor a repository on the hub",
-            expected="owner/name of a public repository, or one that HF_TOKEN opens",
+            expected="owner/name of a public repository, or of one that HF_TOKEN has access to",
             remedy="check the name",
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is None or status in _TRANSIENT:
         return None
-    return BadInput(f"the hub refuses {name} ({cause_of(error)})", expected="something it has", remedy="check the name")
+    return BadInput(f"the hub refuses {name} ({cause_of(error)})", expected="an existing file", remedy="check the name")
 
 
-def _asked_for(error: Exception) -> float:
-    """Seconds that an overloaded hub asks to be left alone."""
+def _retry_after(error: Exception) -> float:
+    """Return the pause in seconds that an overloaded hub requests."""
     response = getattr(error, "response", None)
-    asked = "" if response is None else response.headers.get("Retry-After", "")
-    return float(asked) if asked.isdecimal() else 0.0
+    seconds = "" if response is None else response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else 0.0
 
 
 def _chosen(repository: str, names: list[str], revisions: str | Sequence[str] | None) -> list[str]:
@@ -211,21 +211,14 @@ def _chosen(repository: str, names: list[str], revisions: str | Sequence[str] | 
 
 
 def _single(repository: str, chosen: list[str]) -> str:
-    """The one revision of a repository that is no series."""
-    if len(chosen) == 1:
-        return chosen[0]
-    if "main" in chosen:
-        return "main"
+    """Return the revision of a repository that holds one model and no series."""
+    if len(chosen) == 1 or "main" in chosen:
+        return chosen[0] if len(chosen) == 1 else "main"
     raise BadInput(
-        f"no revision of {repository} tells a step ({', '.join(chosen[:3]) or 'there is none'})",
+        f"no revision of {repository} has a step in its name ({', '.join(chosen[:3]) or 'there are no revisions'})",
         expected="revisions such as step1000, or one model",
         remedy="name one revision",
     )
-
-
-def _pattern(names: list[str]) -> str:
-    first = next(name for name in [*names, "step*"] if step_in(name) is not None or name == "step*")
-    return f"{first.split('step')[0]}step*"
 
 
 def _digest(file: Any) -> str | None:
@@ -239,9 +232,9 @@ def _keep(path: Path, content: bytearray) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if error.errno in DISK_FULL else cause_of(error)
         raise RunFailed(
-            f"{path.parent} cannot keep what was fetched ({'no room on disk' if full else cause_of(error)})",
+            f"downloads cannot be kept in {path.parent} ({reason})",
             kept="what was measured before is kept",
-            remedy="free some room, choose another cache, or keep nothing",
+            remedy="free some disk space, choose another cache, or keep nothing",
         ) from error

@@ -1,7 +1,7 @@
-"""Where the tensors of a ``.bin`` lie, without running the pickle inside.
+"""Find the tensors of a ``.bin`` file without running the pickle inside.
 
-The pickle is interpreted with an allow-list of inert parts: it can describe tensors and nothing else, and what it
-asks for beyond that is refused by name. No storage is read, so tensors come by byte ranges as from safetensors.
+The pickle is interpreted with an allow-list of inert classes that can only describe tensors; anything else is refused
+by name. Storages are not read, so tensors can be read by byte ranges as from safetensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from joma.errors import BadInput
-from joma.saved.ranges import RangedFile, TensorPlace, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, stream, unreadable
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -33,7 +33,7 @@ _DTYPES = {
     "BoolStorage": torch.bool,
 }
 _AROUND = ("state_dict", "model", "module")
-"""Under these names a training loop may have put the weights, beside other things."""
+"""Keys under which training loops save the weights among other things."""
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -41,7 +41,7 @@ _ALIGNMENT = 64
 _MOST_PICKLE = 1 << 28
 _AT_ONCE = 1 << 14
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, struct.error, NotImplementedError, MemoryError)
-"""What interpreting random bytes ends in; ``MemoryError`` when they announce more than there is."""
+"""Exceptions of interpreting random bytes; ``MemoryError`` when they state a length beyond the memory."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class _Refused(pickle.UnpicklingError):
 
 
 def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
-    """What a ``.bin`` holds and where, from its table of contents and the description inside.
+    """Find the tensors of a ``.bin`` file from its table of contents and its pickle.
 
     Args:
-        file: written by ``torch.save``, as a zip file or in the form of before torch 1.6.
-        key: the name its tensors' places carry.
+        file: written by ``torch.save``, as a zip file or in the format before torch 1.6.
+        key: the file's name among those of its step.
 
     Raises:
-        BadInput: damaged, or its pickle asks for anything but tensors.
+        BadInput: damaged, or its pickle refers to anything other than tensors.
     """
     try:
         start = bytes(file.read(0, min(4, file.size)))
@@ -77,26 +77,24 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
         places = {name: _place(key, entry, starts) for name, entry in _named(described).items()}
         if not places:
             raise ValueError("it names no tensors")
-        whole = max(place.stop for place in places.values())
     except _Refused as error:
         raise BadInput(
             f"{file.name} is refused: its pickle {error}, and was not run",
-            expected="a pickle that describes tensors and nothing else",
-            remedy="use the model's safetensors file, or ask who published it to write one",
+            expected="a pickle that describes only tensors",
+            remedy="use the model's safetensors file, or ask its publisher for one",
         ) from error
     except BadInput:
         raise
     except (pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, EOFError, OSError, ImportError) as error:
         raise unreadable(file.name, f"{type(error).__name__}: {error}") from error
     except _SENSELESS as error:
-        raise unreadable(file.name, f"its pickle makes no sense ({type(error).__name__}: {error})") from error
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+        raise unreadable(file.name, f"its pickle is malformed ({type(error).__name__}: {error})") from error
+    require_whole(file, places)
     return places
 
 
 class _Description(pickle.Unpickler):
-    """Makes inert records of tensors; looks nothing else up."""
+    """Builds inert records of tensors; refuses to look up anything else."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -107,12 +105,12 @@ class _Description(pickle.Unpickler):
             return tuple
         if module == "torch._utils" and name in _REBUILT:
             return _REBUILT[name]
-        raise _Refused(f"asks for {module}.{name}")
+        raise _Refused(f"refers to {module}.{name}")
 
     def persistent_load(self, pid: Any, /) -> _Storage:
         kind, dtype, key, *_ = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or (len(pid) > 5 and pid[5] is not None):
-            raise _Refused(f"asks for a {kind} of {dtype}")
+            raise _Refused(f"refers to a {kind} of {dtype}")
         return _Storage(str(key), dtype)
 
 
@@ -120,15 +118,11 @@ def _tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) ->
     return _Described(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
 
 
-def _parameter(data: _Described, *_: Any) -> _Described:
-    return data
-
-
-_REBUILT = {"_rebuild_tensor_v2": _tensor, "_rebuild_tensor": _tensor, "_rebuild_parameter": _parameter}
+_REBUILT = {"_rebuild_tensor_v2": _tensor, "_rebuild_tensor": _tensor, "_rebuild_parameter": lambda data, *_: data}
 
 
 def _named(described: Any) -> dict[str, _Described]:
-    """The tensors by name, out of what a loop may have put around them."""
+    """Return the tensors by name, from within the mappings in which a training loop may have saved them."""
     while isinstance(described, Mapping):
         found = {str(name): value for name, value in described.items() if isinstance(value, _Described)}
         inner = next((described[name] for name in _AROUND if isinstance(described.get(name), Mapping)), None)
@@ -154,7 +148,7 @@ def _zip(file: RangedFile) -> tuple[Any, dict[str, int]]:
     with zipfile.ZipFile(stream(file, _AT_ONCE)) as archive:
         records = archive.infolist()
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise ValueError("it is compressed, which torch never does")
+            raise ValueError("it is compressed, which torch.save never does")
         description = next((record for record in records if record.filename.endswith("/data.pkl")), None)
         if description is None:
             raise ValueError("it holds no data.pkl")
@@ -171,10 +165,10 @@ def _zip(file: RangedFile) -> tuple[Any, dict[str, int]]:
 
 
 def _starts(file: RangedFile, records: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, int]:
-    """Where each record's content begins.
+    """Find where each record's content begins.
 
-    Only the small header right before a content tells for sure, at the price of a request each. torch aligns all
-    contents alike, so the first and the last are asked, and the others only where these are not as foreseen.
+    Only the local header before each content states it, which costs one request per record. torch aligns all contents
+    in the same way, so the first and the last header are read, and the others only if these are not as expected.
     """
     foreseen = {record: _foreseen_start(record) for record in records}
     if all(_start(file, record) == foreseen[record] for record in (*records[:1], *records[-1:])):
@@ -192,16 +186,16 @@ def _foreseen_start(record: zipfile.ZipInfo) -> int:
 def _start(file: RangedFile, record: zipfile.ZipInfo) -> int:
     header = file.read(record.header_offset, record.header_offset + 30)
     if header[:4] != b"PK\3\4":
-        raise ValueError(f"{record.filename} is not where its table of contents says")
+        raise ValueError(f"{record.filename} is not where the table of contents says")
     name_length, extra_length = struct.unpack("<HH", header[26:])
     return record.header_offset + 30 + name_length + extra_length
 
 
 def _legacy(file: RangedFile) -> tuple[Any, dict[str, int]]:
-    """Five pickles one after the other, then for each storage its length and content."""
+    """Read the older format: five pickles in a row, then each storage's length and content."""
     storages: dict[str, _Storage] = {}
 
-    class Noting(_Description):
+    class Recording(_Description):
         def persistent_load(self, pid: Any, /) -> _Storage:
             storage = super().persistent_load(pid)
             return storages.setdefault(storage.key, storage)
@@ -210,8 +204,8 @@ def _legacy(file: RangedFile) -> tuple[Any, dict[str, int]]:
     magic, protocol = (_Description(content).load() for _ in range(2))
     if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
         raise pickle.UnpicklingError("it was not written by torch.save")
-    _Description(content).load()  # sizes of C types where it was written
-    described = Noting(content).load()
+    _Description(content).load()  # sizes of C types on the machine that wrote it
+    described = Recording(content).load()
     starts, at = {}, None
     for key in _Description(content).load():
         at = content.tell() if at is None else at

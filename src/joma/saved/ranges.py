@@ -1,9 +1,10 @@
-"""Files that are read in part, on disk or on a hub, and where a tensor lies in one."""
+"""Files that are read in part, and the position of a tensor in a file."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,32 +13,35 @@ import torch
 
 from joma.errors import BadInput
 
+WRITE_AGAIN = "download or write it again, or leave out this step"
+"""The remedy for damaged files."""
+
 
 class RangedFile(Protocol):
     """A file that can be read in part.
 
     Args:
         name: for messages.
-        size: bytes.
+        size: in bytes.
     """
 
     name: str
     size: int
 
     def read(self, start: int, stop: int) -> bytearray:
-        """The bytes ``start <= place < stop``, all of them."""
+        """Read all bytes from ``start`` up to but not including ``stop``."""
         ...
 
 
 @dataclass
 class Meter:
-    """Counts the bytes that were really read."""
+    """Counts the bytes that were read from disk or received from a hub."""
 
     bytes_read: int = 0
 
 
 class _Raw(io.RawIOBase):
-    """A ranged file as the standard library wants one."""
+    """A ``RangedFile`` as a raw stream of the standard library."""
 
     def __init__(self, file: RangedFile) -> None:
         self._file, self._place = file, 0
@@ -51,7 +55,7 @@ class _Raw(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._file.size}[whence]
         if self._place < 0:
-            raise OSError("a place before the beginning")
+            raise OSError("a position before the start of the file")
         return self._place
 
     def readinto(self, buffer: Any, /) -> int:
@@ -63,7 +67,7 @@ class _Raw(io.RawIOBase):
 
 
 def stream(file: RangedFile, at_once: int) -> io.BufferedReader:
-    """A ranged file to be read on and on or sought through, ``at_once`` bytes a request."""
+    """Return a buffered, seekable stream of a file that reads ``at_once`` bytes in one request."""
     return io.BufferedReader(_Raw(file), at_once)
 
 
@@ -75,30 +79,28 @@ class LocalFile:
         self._meter = meter
 
     def read(self, start: int, stop: int) -> bytearray:
-        """The bytes ``start <= place < stop``."""
+        """Read all bytes from ``start`` up to but not including ``stop``."""
         content = bytearray(stop - start)
-        with self.path.open("rb", buffering=0) as file:
+        with self.path.open("rb") as file:
             file.seek(start)
-            there, view = 0, memoryview(content)
-            while there < len(content) and (more := file.readinto(view[there:])):
-                there += more
-        self._meter.bytes_read += there
-        if there != len(content):
-            raise unreadable(self.name, f"it ends at byte {start + there:,} of {stop:,}")
+            num_read = file.readinto(content)
+        self._meter.bytes_read += num_read
+        if num_read != len(content):
+            raise unreadable(self.name, f"it ends at byte {start + num_read:,} of {stop:,}")
         return content
 
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies in a file.
+    """The position of a tensor in a file.
 
     Args:
         file: name of the file among the step's files.
-        dtype: as stored, or float32 for a quantised one.
+        dtype: as stored; float32 for a quantised tensor.
         shape: axes in torch's order.
-        start, stop: bytes in the file.
-        stride: in entries, where rows are not simply one after the other.
-        quantised: name of a GGUF type that has to be taken apart.
+        start, stop: first byte, and the byte after the last.
+        stride: in entries, where the tensor is not contiguous.
+        quantised: the GGUF type of a tensor that has to be dequantised.
     """
 
     file: str
@@ -111,14 +113,17 @@ class TensorPlace:
 
     @property
     def num_entries(self) -> int:
-        """Numbers in the tensor."""
+        """The number of entries of the tensor."""
         return math.prod(self.shape)
 
 
+def require_whole(file: RangedFile, places: Mapping[str, TensorPlace]) -> None:
+    """Raise ``BadInput`` if a file ends before its last tensor does."""
+    needed = max((place.stop for place in places.values()), default=0)
+    if needed > file.size:
+        raise unreadable(file.name, f"it was cut off: {file.size:,} of {needed:,} bytes are there")
+
+
 def unreadable(name: str, reason: str) -> BadInput:
-    """The error for a weight file that is damaged or none at all."""
-    return BadInput(
-        f"{name} cannot be read: {reason}",
-        expected="a whole weight file",
-        remedy="fetch or write it again, or leave this step out",
-    )
+    """Return the error for a file that is damaged or is not a weight file."""
+    return BadInput(f"{name} cannot be read: {reason}", expected="a complete weight file", remedy=WRITE_AGAIN)

@@ -1,6 +1,6 @@
-"""Tensors out of a weight file by byte ranges: only what is asked for is read, and no pickle is ever run.
+"""Read tensors of a weight file by byte ranges: only the requested ones, and without running a pickle.
 
-Where tensors lie is found here for safetensors, in ``pickled`` for ``.bin`` and in ``gguf`` for GGUF.
+The positions of tensors are found here for safetensors, in ``pickled`` for ``.bin`` and in ``gguf`` for GGUF.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from joma.saved.gguf import dequantised
-from joma.saved.ranges import RangedFile, TensorPlace, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_whole, unreadable
 
 _MOST_HEADER = 100_000_000
 _GAP = 1 << 16
-"""Bytes between two wanted tensors that are cheaper to read along than to ask twice for."""
+"""Largest gap in bytes between two requested tensors that are read in one request."""
 
 _LONGEST = 1 << 26
-"""Bytes of one request, unless a single tensor is larger: what is read twice over in memory stays small."""
+"""Largest request in bytes, unless a single tensor is larger; it bounds the memory for a second copy."""
 
 _FIRST_READ = 1 << 14
 _SAFETENSORS_DTYPES = {
@@ -41,15 +42,15 @@ _SAFETENSORS_DTYPES = {
 
 
 def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> dict[str, TensorPlace]:
-    """What a safetensors file holds and where, from its header alone.
+    """Find the tensors of a safetensors file from its header.
 
     Args:
         file: the file.
-        key: the name its tensors' places carry.
-        guess: bytes to read at first, in the hope that the header is no longer.
+        key: the file's name among those of its step.
+        guess: how many bytes to read at first; a second request is needed if the header is longer.
 
     Raises:
-        BadInput: malformed, or shorter than its header says.
+        BadInput: malformed, or shorter than its header states.
     """
     if file.size < 8:
         raise unreadable(file.name, f"it has {file.size} bytes, too few for a header")
@@ -57,7 +58,7 @@ def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> 
     (length,) = struct.unpack("<Q", first[:8])
     end = 8 + length
     if length > _MOST_HEADER:
-        raise unreadable(file.name, f"its header would be {length:,} bytes long; this is no safetensors file")
+        raise unreadable(file.name, f"its header would have {length:,} bytes; it is not a safetensors file")
     if end > file.size:
         raise unreadable(file.name, f"it was cut off inside its header, after {file.size:,} of {end:,} bytes")
     header = first[8:end] if end <= len(first) else first[8:] + file.read(len(first), end)
@@ -66,9 +67,7 @@ def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> 
         places = {name: _place(key, entry, end) for name, entry in entries.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable(file.name, f"its header is malformed ({type(error).__name__}: {error})") from error
-    whole = max((place.stop for place in places.values()), default=end)
-    if whole > file.size:
-        raise unreadable(file.name, f"it was cut off: {file.size:,} of {whole:,} bytes are there")
+    require_whole(file, places)
     return places
 
 
@@ -81,11 +80,11 @@ def _place(key: str, entry: Mapping, base: int) -> TensorPlace:
 
 
 def read_places(file: RangedFile, places: Mapping[str, TensorPlace]) -> dict[str, Tensor]:
-    """Read tensors of one file, with neighbouring ones in one go.
+    """Read tensors of one file, with one request for tensors that are close to each other.
 
     Args:
-        file: the file that all places lie in.
-        places: by tensor name.
+        file: the file that holds all of them.
+        places: their positions by name.
     """
     found = {}
     for start, stop, names in _spans(places):
@@ -97,7 +96,7 @@ def read_places(file: RangedFile, places: Mapping[str, TensorPlace]) -> dict[str
 
 
 def tensor_from(content: memoryview, place: TensorPlace) -> Tensor:
-    """A tensor from the very bytes that a place stands for; it keeps no more than its own alive."""
+    """Return a tensor from its bytes, of which it keeps a copy."""
     if not place.num_entries:
         return torch.empty(place.shape, dtype=place.dtype)
     if place.quantised is not None:
@@ -109,16 +108,14 @@ def tensor_from(content: memoryview, place: TensorPlace) -> Tensor:
 
 
 def beginning(place: TensorPlace, num_entries: int) -> TensorPlace:
-    """The first entries of a tensor as a tensor of its own, where they lie together; otherwise the whole."""
-    whole = place.quantised is not None or place.stride is not None
-    if whole or place.num_entries <= num_entries:
+    """Return the first entries of a tensor as a flat tensor; all of it if it is quantised or not contiguous."""
+    if place.quantised is not None or place.stride is not None or place.num_entries <= num_entries:
         return place
-    stop = place.start + num_entries * place.dtype.itemsize
-    return TensorPlace(place.file, place.dtype, (num_entries,), place.start, stop)
+    return replace(place, shape=(num_entries,), stop=place.start + num_entries * place.dtype.itemsize)
 
 
 def _spans(places: Mapping[str, TensorPlace]) -> Iterator[tuple[int, int, list[str]]]:
-    """Ranges that hold all places, joined where little lies between."""
+    """Yield ranges of bytes with the names of the tensors in them; tensors with a small gap share a range."""
     start, stop, names = 0, -1, []
     for name in sorted(places, key=lambda name: places[name].start):
         place = places[name]
@@ -131,10 +128,9 @@ def _spans(places: Mapping[str, TensorPlace]) -> Iterator[tuple[int, int, list[s
         yield start, stop, names
 
 
-def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor with a NaN or an infinity, or ``None``."""
-    return next((name for name, tensor in tensors.items() if not _finite(tensor)), None)
-
-
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Describe the first tensor that has a NaN or an infinity; ``None`` if there is no such tensor."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and (num := int((~tensor.float().isfinite()).sum())):
+            return f"{name} is NaN or infinite in {num:,} of {tensor.numel():,} entries"
+    return None

@@ -1,4 +1,4 @@
-"""A series of saved steps, in a folder or on a hub: what each step holds, and only those tensors that are asked for."""
+"""Series of saved steps, in a folder or on a hub, of which only the requested tensors are read."""
 
 from __future__ import annotations
 
@@ -8,45 +8,46 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
+from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
 from joma.saved.pickled import pickled_places
-from joma.saved.ranges import Meter, RangedFile, TensorPlace
+from joma.saved.ranges import WRITE_AGAIN, Meter, RangedFile, TensorPlace
 from joma.saved.reading import beginning, read_places, safetensors_places
 from joma.saved.stores import WEIGHTS, Store, StoredFile
 
 Found = TypeVar("Found")
 WeightKind = Literal["safetensors", "bin", "gguf"]
-"""In this order they are preferred."""
+"""The format of weight files, in order of preference."""
 
-_KINDS: tuple[WeightKind, ...] = ("safetensors", "bin", "gguf")
+_KINDS: tuple[WeightKind, ...] = get_args(WeightKind)
 _USUAL = {"safetensors": ("model.safetensors",), "bin": ("pytorch_model.bin", "pytorch_model.pt", "model.pt")}
 _NO_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model", re.IGNORECASE
 )
 _COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
-"""What torch.compile and DistributedDataParallel put into names."""
+"""Prefixes that torch.compile and DistributedDataParallel add to names."""
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A saved step as its table of contents has it.
+    """The contents of a saved step.
 
     Args:
-        step: optimiser steps done.
+        step: number of optimiser steps done.
         name: its folder, file or revision.
-        kind: how its weights are written.
-        config: the model's, as ``config.json`` has it; empty where there is none.
-        files: those with weights, with their sizes and, on a hub, hashes.
-        tensors: by name as in a state dict: where it is, its dtype and shape.
+        kind: format of its weights.
+        config: the contents of ``config.json``; empty if there is no such file.
+        files: its weight files with their sizes and, on a hub, hashes.
+        tensors: position, dtype and shape of each tensor, by its name in the state dict.
     """
 
     step: int
@@ -58,13 +59,13 @@ class CheckpointFiles:
 
 
 class Series:
-    """Saved steps of one training, each read in parts.
+    """Saved steps of one training run, each read in parts.
 
     Args:
-        store: where they are.
-        meter: counts what is read.
-        steps: those to look at, ascending; ``None`` for all.
-        weights: which files to read where there are several kinds; ``None`` for the best.
+        store: holds the steps.
+        meter: counts the bytes read.
+        steps: the steps to use, ascending; ``None`` for all.
+        weights: the format to read if a step has several; ``None`` for the first in order of preference.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Series:
 
     @property
     def numbered(self) -> bool:
-        """Whether steps are told by names; a model without one is step 0 and no initialisation."""
+        """Whether the steps' names contain step numbers; a single model without one is step 0, not initialisation."""
         return self._store.numbered
 
     @property
@@ -87,20 +88,20 @@ class Series:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of configurations, tables of contents and tensors that were read so far."""
+        """The number of bytes of configurations, tables of contents and tensors read so far."""
         return self._meter.bytes_read
 
     @property
     def bytes_stored(self) -> int:
-        """Bytes of the weight files of all steps looked at so far, in the kind that was read."""
+        """The total size in bytes of the weight files of all steps read so far, in the format that was read."""
         return sum(file.size for checkpoint in self._known.values() for file in checkpoint.files)
 
     def place(self, step: int) -> str:
-        """Where a step is, as messages name it."""
+        """Describe a step for messages: its number, its series, and its folder, file or revision."""
         return f"step {step} of {self.source} ({self._store.names[step]})"
 
     def files(self, step: int) -> dict[str, StoredFile]:
-        """All files of a step by name, with what is known of them without reading.
+        """The files of a step by name, with their sizes and, on a hub, hashes.
 
         Raises:
             InvalidArgument: the series has no such step.
@@ -111,26 +112,26 @@ class Series:
                 "step",
                 required=f"one of the {len(self.steps)} steps of {self.source}",
                 received=f"{step}",
-                remedy=f"ask for one of the nearest, {_nearest(step, self.steps)}",
+                remedy=f"take one of the nearest, {_nearest(step, self.steps)}",
             )
         return self._store.listing(step)
 
     def kinds(self, step: int) -> dict[WeightKind, tuple[StoredFile, ...]]:
-        """The weight files of a step in every kind it has, preferred first; an index is none of them."""
+        """The weight files of a step in each format it has, preferred first, without their indices."""
         files = self.files(step)
         found = {kind: tuple(files[name] for name in _weight_names(files, kind)) for kind in _KINDS}
         return {kind: held for kind, held in found.items() if held}
 
     def weight_files(self, step: int) -> tuple[StoredFile, ...]:
-        """The weight files of a step in the kind that is read; empty if it has none."""
+        """The weight files of a step in the format that is read; empty if there are none."""
         kinds = self.kinds(step)
         return kinds.get(self._weights, ()) if self._weights else next(iter(kinds.values()), ())
 
     def checkpoint(self, step: int) -> CheckpointFiles:
-        """What a step holds and where, from its configuration and tables of contents; no tensor is read.
+        """Read the configuration and the tables of contents of a step, but no tensor.
 
         Raises:
-            BadInput: it holds no whole weights.
+            BadInput: its weights are missing or incomplete.
             RunFailed: the hub does not answer.
         """
         if step not in self._known:
@@ -138,12 +139,15 @@ class Series:
         return self._known[step]
 
     def read(self, step: int, names: Collection[str] | None = None, *, at_most: int | None = None) -> dict[str, Tensor]:
-        """Tensors of a step by name, in the order asked for.
+        """Read tensors of a step.
 
         Args:
-            step: which.
-            names: which; ``None`` for all.
-            at_most: of each tensor only so many entries from its beginning, flat, where they lie together.
+            step: its number.
+            names: of the tensors; ``None`` for all.
+            at_most: read only this many entries of each contiguous tensor, from its start, as a flat tensor.
+
+        Returns:
+            The tensors by name, in the order of ``names``.
 
         Raises:
             BadInput: no such tensor, or one that cannot be read.
@@ -167,22 +171,22 @@ class Series:
         return {name: found[name] for name in wanted}
 
     def last(self, look: Callable[[int], Found]) -> Found:
-        """What is found at the last step where it can be: a training that was killed leaves one that is not whole.
+        """Return ``look(step)`` for the last step where it succeeds; a killed run may leave an incomplete last step.
 
         Raises:
-            BadInput, RunFailed: why it cannot be found at the first step either.
+            BadInput, RunFailed: it fails at the first step too; the error is that of the first step.
         """
         for step in reversed(self.steps[1:]):
             try:
                 return look(step)
-            except (BadInput, RunFailed):  # whoever measures this step is told so, and why
+            except (BadInput, RunFailed):  # measuring this step will report it
                 continue
         first = self.steps[0]
         try:
             return look(first)
         except BadInput as error:
             named = "" if self.place(first) in error.problem else f"{self.place(first)}: "
-            later = ", and no later step serves either" if self.steps[1:] else ""
+            later = ", and all later steps fail too" if self.steps[1:] else ""
             raise BadInput(f"{named}{error.problem}{later}", expected=error.expected, remedy=error.remedy) from error
 
     def _looked_up(self, step: int) -> CheckpointFiles:
@@ -190,19 +194,19 @@ class Series:
         kind = next(iter(kinds), None) if self._weights is None else self._weights
         if kind is None or kind not in kinds:
             there = ", ".join(sorted(files)[:5]) or "empty"
-            held = (kind is None and _beside_a_model(files)) or f"no {kind or 'model'} weights ({there})"
+            held = (kind is None and _without_model(files)) or f"no {kind or 'model'} weights ({there})"
             raise BadInput(
                 f"{self.place(step)} holds {held}",
                 expected=f"files of {' or '.join(WEIGHTS)}" if kind is None else f"one of {', '.join(kinds) or 'any'}",
-                remedy="leave this step out, or wait until it is written whole",
+                remedy="leave out this step, or wait until it is written completely",
             )
         config = self._json(step, "config.json") if "config.json" in files else {}
         if "recipe" in config:
             config = {"model_type": "joma", **config}
         tensors: dict[str, TensorPlace] = {}
         for file in kinds[kind]:
-            told, places = self._contents(self._store.open(step, file.name), file.name, kind)
-            config, tensors = config or told, tensors | places
+            config_in_file, places = self._contents(self._store.open(step, file.name), file.name, kind)
+            config, tensors = config or config_in_file, tensors | places
         if (index := _index(files, kind)) is not None:
             _check_index(self._json(step, index), tensors, self.place(step))
         return CheckpointFiles(step, name, kind, config, kinds[kind], _of_model(tensors))
@@ -213,7 +217,7 @@ class Series:
         if kind == "bin":
             return {}, pickled_places(file, name)
         places = safetensors_places(file, name, self._header_length)
-        # Headers of one series are nearly of one length: the next one most likely comes whole in one request.
+        # Headers of one series have nearly the same length, so that one request most likely gets all of the next one.
         self._header_length = min((place.start for place in places.values()), default=self._header_length) + 64
         return {}, places
 
@@ -224,11 +228,8 @@ class Series:
             if not isinstance(content, dict):
                 raise TypeError(f"it holds a {type(content).__name__}")
         except (ValueError, TypeError, RecursionError) as error:
-            raise BadInput(
-                f"{file.name} cannot be read ({error})",
-                expected="a JSON object",
-                remedy="fetch or write it again, or leave this step out",
-            ) from error
+            problem = f"{file.name} cannot be read ({error})"
+            raise BadInput(problem, expected="a JSON object", remedy=WRITE_AGAIN) from error
         return content
 
 
@@ -240,7 +241,7 @@ def open_series(
     weights: WeightKind | None = None,
     cache: Path | None = None,
 ) -> Series:
-    """Find the saved steps in a folder or a hub repository; nothing of a model is read yet.
+    """Find the saved steps in a folder or a hub repository, without reading a model.
 
     >>> import joma
     >>> from transformers import GPT2Config, GPT2Model
@@ -255,38 +256,27 @@ def open_series(
 
     Args:
         source: a folder (a run of joma, Trainer's, step-named), a weight file, or ``owner/name`` on a hub.
-        steps: which, ascending; ``None`` for all.
-        revisions: on a hub, a pattern such as ``stage1-*`` or names; ``None`` for all that tell a step.
+        steps: the steps to use, ascending; ``None`` for all.
+        revisions: on a hub, a pattern such as ``stage1-*`` or names; ``None`` for all with a step in their names.
         weights: ``safetensors``, ``bin`` or ``gguf``; ``None`` for the first of these that a step has.
-        cache: on a hub, a folder that keeps what is fetched for the next time; ``None``: nothing reaches the disk.
+        cache: on a hub, a folder that keeps downloads; nothing is written to disk if ``None``.
 
     Raises:
-        BadInput: no model there, steps it has not or not in order, a revision it has not.
+        BadInput: the source has no model or lacks a step or revision, or the steps are not ascending.
         RunFailed: the hub does not answer.
     """
-    if weights is not None and weights not in _KINDS:
-        raise InvalidArgument(
-            "open_series",
-            "weights",
-            required=f"one of {', '.join(_KINDS)}",
-            received=repr(weights),
-            remedy="leave it out for the best that a step has",
-        )
+    if weights is not None:
+        choose(weights, dict.fromkeys(_KINDS), "open_series", "weights")
     meter, path = Meter(), Path(source).expanduser()
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):
             if value is not None:
-                raise InvalidArgument(
-                    "open_series",
-                    name,
-                    required="left out for a folder of this machine",
-                    received=repr(value),
-                    remedy="leave it out, or name a repository of a hub",
-                )
+                required, remedy = "left out for a local folder", "leave it out, or name a repository of a hub"
+                raise InvalidArgument("open_series", name, required=required, received=repr(value), remedy=remedy)
         return Series(FolderStore(path, meter), meter, steps, weights)
     if not _REPOSITORY.fullmatch(str(source)):
         raise BadInput(
-            f"{source} is no folder here",
+            f"{source} is not a folder",
             expected="a folder with saved steps, or owner/name of a repository on the hub",
             remedy="check the path",
         )
@@ -300,14 +290,14 @@ def _checked(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
         raise BadInput(
             f"{store.source} has no step {missing[0]}",
             expected=f"some of its {len(store.names)} steps, from {min(store.names)} to {max(store.names)}",
-            remedy=f"ask for one of the nearest, {_nearest(missing[0], store.names)}",
+            remedy=f"take one of the nearest, {_nearest(missing[0], store.names)}",
         )
     if not steps or list(steps) != sorted(set(steps)):
         in_order = ",".join(map(str, sorted(set(steps)))) or "no steps at all"
         raise BadInput(
             f"the steps {','.join(map(str, steps)) or '(none)'} are not in order",
             expected="each step once, ascending",
-            remedy=f"ask for {in_order}" if steps else "leave steps out for all of them",
+            remedy=f"pass {in_order}" if steps else "leave steps out for all of them",
         )
     return tuple(steps)
 
@@ -331,19 +321,19 @@ def _weight_names(files: Collection[str], kind: WeightKind) -> list[str]:
         return [usual]
     if len(held) > 1:
         raise BadInput(
-            f"there are several {kind} files ({', '.join(held[:4])}) and nothing says which is the model",
+            f"there are several {kind} files ({', '.join(held[:4])}), and no index says which belong to the model",
             expected="one file, or an index that names the shards",
             remedy="name one file",
         )
     return held
 
 
-def _beside_a_model(files: Collection[str]) -> str | None:
-    """What a step without a model holds of those things that are saved beside one."""
+def _without_model(files: Collection[str]) -> str | None:
+    """Describe the adapter or training state that a step without a model holds; ``None`` if there is neither."""
     held = [name for name in sorted(files) if Path(name).suffix in WEIGHTS and _NO_WEIGHTS.search(name)]
     if not held:
         return None
-    what = "an adapter" if any("adapter" in name for name in held) else "the state of a training"
+    what = "an adapter" if any("adapter" in name for name in held) else "the state of a training run"
     return f"only {what}, and no model ({', '.join(held[:4])})"
 
 
@@ -356,14 +346,14 @@ def _check_index(index: dict[str, Any], tensors: dict[str, TensorPlace], where: 
     shard = wanted[missing[0]]
     lacking = f"the shard {shard} is missing" if shard not in files else f"{missing[0]} is not in {shard}"
     raise BadInput(
-        f"{where} is not whole: {lacking}",
+        f"{where} is incomplete: {lacking}",
         expected=f"the {len(set(wanted.values()))} shards that its index names",
-        remedy="fetch or write it again, or leave this step out",
+        remedy=WRITE_AGAIN,
     )
 
 
 def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """By the model's own names: without the optimiser's part of a joma checkpoint, and without what wraps a model."""
+    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
     ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
     found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
     while found and all(name.startswith(_DISTRIBUTED) for name in found):

@@ -1,4 +1,4 @@
-"""What a place with the saved steps of a series offers, wherever it is, and which step a name says."""
+"""The interface of the stores of saved steps, and the step numbers in names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from joma.errors import BadInput
 from joma.saved.ranges import RangedFile
 
 WEIGHTS = {".safetensors": "safetensors", ".bin": "bin", ".pt": "bin", ".pth": "bin", ".gguf": "gguf"}
-"""What a file of weights is, by its suffix."""
+"""The kind of a weight file, by its suffix."""
 
 _STEP = re.compile(
     r"(?:^|[^a-z])(?:global_?)?(?:step|checkpoint|ckpt|iter)s?[_=-]?(\d+)(k)?(?![a-z0-9])", re.IGNORECASE
@@ -24,8 +24,8 @@ class StoredFile:
 
     Args:
         name: relative to the step's folder.
-        size: bytes.
-        digest: of its content, where it is known without reading: kind and hexadecimal number.
+        size: in bytes.
+        digest: hash of its content as ``kind:hexadecimal``, if it is known without reading the file.
     """
 
     name: str
@@ -34,12 +34,12 @@ class StoredFile:
 
 
 class Store(Protocol):
-    """Where the steps of a series are.
+    """A folder or a repository that holds the steps of a series.
 
     Args:
-        source: as the person named it.
+        source: its path or name, as the user gave it.
         names: each step's folder, file or revision.
-        numbered: whether steps come from names; a single model without one counts as step 0.
+        numbered: whether the names contain step numbers; a single model without one counts as step 0.
     """
 
     source: str
@@ -51,21 +51,21 @@ class Store(Protocol):
         ...
 
     def open(self, step: int, name: str) -> RangedFile:
-        """One of them, to be read in part."""
+        """One file of a step."""
         ...
 
 
 def step_in(name: str) -> int | None:
-    """The step that a name tells: ``step1000``, ``checkpoint-500``, ``stage1-step1000-tokens5B``, ``step_20k``."""
+    """Return the step in a name: ``step1000``, ``checkpoint-500``, ``stage1-step1000-tokens5B``, ``step_20k``."""
     found = _STEP.search(name)
     return None if found is None else int(found[1]) * (1000 if found[2] else 1)
 
 
 def numbered(source: str, names: Iterable[str], remedy: str) -> dict[int, str]:
-    """Names by the step they tell, in the order of steps; those that tell none are left out.
+    """Return names by the step in them, in ascending order; names without a step are left out.
 
     Raises:
-        BadInput: two of them tell the same step.
+        BadInput: two names contain the same step.
     """
     found: dict[int, str] = {}
     for name in names:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from joma.measure.attention.statistics import attention_entropy, first_token_share, key_share, visible_keys
+from joma.measure.attention.statistics import attention_entropy, census_of_keys, first_token_share, key_share
 from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
@@ -70,7 +70,7 @@ class Probe:
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
         nats = attention_entropy(q, k, is_causal=True).double()
-        normalized = nats / visible_keys(q, k, is_causal=True).clamp_min(2).log()
+        normalized = nats / census_of_keys(q, k, is_causal=True).num_visible.clamp_min(2).log()
         first = first_token_share(q, k, is_causal=True)
         commonest = key_share(q, k, self._inputs == self._commonest, is_causal=True)
         queries = AttentionCall(layer, "", q, k, is_causal=True).queries()

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -6,8 +7,8 @@ from torch import Tensor
 
 from joma.measure.attention.spread import (
     Spread,
+    combined,
     joined,
-    preceded_by_none,
     spread_over_keys,
     spread_over_none,
     spread_over_one,
@@ -20,7 +21,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 
 def spread_of(scores: Tensor) -> Spread:
-    """By definition, from all scores (…, keys)."""
+    """Return the spread by definition, from all scores (…, keys)."""
     weights = scores.softmax(-1)
     entropy = -torch.xlogy(weights, weights).sum(-1)
     return Spread(scores.logsumexp(-1), entropy, *[torch.zeros_like(entropy)] * 2, (2 * scores).logsumexp(-1))
@@ -38,7 +39,7 @@ def test_joining_two_sets_of_keys_gives_the_spread_over_both(apart, tolerance):
     assert furthest(found, spread_of(torch.cat((one, other), dim=-1))) <= tolerance("attention.entropy")
 
 
-def test_no_keys_join_as_nothing():
+def test_joining_with_no_keys_changes_nothing():
     some_keys, none = spread_of(some(1, 2, 3, 4)), spread_over_none(some(1, 2, 3, 8))
     for found in (joined(some_keys, none), joined(none, some_keys)):
         assert furthest(found, some_keys) == 0
@@ -48,23 +49,28 @@ def test_no_keys_join_as_nothing():
     assert (nothing.lse_doubled == -math.inf).all()
 
 
-def test_one_key_has_its_score_and_nothing_to_spread():
+def test_the_spread_over_one_key_is_its_score_and_zero_entropy():
     score = some(1, 2, 3)
     assert furthest(spread_over_one(score), spread_of(score.double()[..., None])) <= torch.finfo(torch.float32).eps
 
 
-def test_queries_put_before_others_see_nothing():
+def test_combined_queries_keep_their_spreads():
     spread = spread_of(some(1, 2, 3, 4))
-    longer = preceded_by_none(spread, 2)
+    longer = combined([spread_over_none(some(1, 2, 2, 8)), spread], partial(torch.cat, dim=2))
     assert (longer.lse[..., :2] == -math.inf).all()
     assert (longer.entropy_nats[..., :2] == 0).all()
     assert furthest(Spread(*(field[..., 2:] for field in longer)), spread) == 0
 
 
+def test_combined_squares_are_none_if_one_part_has_none():
+    spread = spread_of(some(1, 2, 3, 4))
+    assert combined([spread, spread._replace(lse_doubled=None)], partial(torch.cat, dim=2)).lse_doubled is None
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 40), (5, 300), (300, 5), (1300, 700)])
 def test_fused_and_blockwise_pass_agree(is_causal, num_queries, num_keys, tolerance):
-    """A bias that is the same number everywhere changes no spread but its log-sum-exp, and no kernel takes it."""
+    """A constant bias changes only the log-sum-exp, but no kernel supports it."""
     q, k = some(2, 3, num_queries, 8), some(2, 3, num_keys, 8, seed=1)
     visibility = Visibility(num_queries, num_keys, is_causal=is_causal)
     fused = spread_over_keys(q, k, visibility, scale=0.5, squares=True)
@@ -72,16 +78,16 @@ def test_fused_and_blockwise_pass_agree(is_causal, num_queries, num_keys, tolera
     plain = spread_over_keys(q, k, raised, scale=0.5, squares=True)
     lowered = plain._replace(lse=plain.lse - 2, lse_doubled=plain.lse_doubled - 4)
     assert furthest(fused, lowered) <= tolerance("attention.entropy")
-    assert not torch.equal(fused.entropy_nats, lowered.entropy_nats)  # else both would have gone the same way
+    assert not torch.equal(fused.entropy_nats, lowered.entropy_nats)  # otherwise both would have used the same code
 
 
-def test_squares_are_taken_where_asked_for():
+def test_squares_are_computed_only_on_request():
     q = some(1, 1, 4, 8)
     assert spread_over_keys(q, q, Visibility(4, 4), scale=1.0).lse_doubled is None
 
 
-def test_nothing_broken_is_swallowed():
-    """A NaN among the keys is a NaN among the results of every query that sees it."""
+def test_nan_keys_give_nan():
+    """NaN in a key gives NaN for every query that sees it."""
     q, k = some(1, 1, 6, 8), some(1, 1, 6, 8, seed=1)
     k[0, 0, 3] = math.nan
     for mask in (None, torch.ones(1, 1, 1, 6)):

@@ -12,9 +12,9 @@ from joma.measure.attention.statistics import (
     AttentionStatistics,
     attention_entropy,
     attention_statistics,
+    census_of_keys,
     first_token_share,
     key_share,
-    visible_keys,
 )
 
 
@@ -28,7 +28,7 @@ def scores_of(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """The whole matrix of scores in float64, −inf where a key is hidden."""
+    """Return the matrix of all scores in float64, −inf for hidden keys."""
     q, k = q.double(), k.double().repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if softcap is not None:
@@ -46,7 +46,7 @@ def scores_of(
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """Attention weights; rows without a key are 0."""
+    """Return attention weights; rows without a visible key are 0."""
     return scores.softmax(-1).nan_to_num(0.0)
 
 
@@ -59,9 +59,9 @@ def entropy_of(weights: Tensor) -> Tensor:
 
 
 def first_keys(visible: Tensor) -> Tensor:
-    """Whether a key is the first of its query's sequence, query by query: (…, L, S) bool of the same.
+    """Return for each query which key is the first of its sequence, as (…, L, S) bool.
 
-    It is the first the query sees, unless the query at its position sees one still before it.
+    It is the first key that the query sees, unless the query at its position sees an earlier one.
     """
     result = torch.zeros_like(visible)
     for *place, i in visible.any(-1).nonzero().tolist():
@@ -78,7 +78,7 @@ def expected_statistics(
 ) -> AttentionStatistics:
     scores = scores_of(q, k, **settings)
     num_queries, num_keys = scores.shape[-2:]
-    if sinks is not None:  # one more key, behind all others
+    if sinks is not None:  # one more key, after all others
         scores = torch.cat((scores, sinks.double()[:, None, None].expand(len(q), -1, num_queries, 1)), dim=-1)
     weights = softmax(scores)
     first = first_keys(scores[..., :num_keys] > -math.inf)
@@ -105,7 +105,7 @@ def assert_agree(found: AttentionStatistics, expected: AttentionStatistics, tole
         one, other = getattr(found, name).cpu(), getattr(expected, name)
         assert one.shape == other.shape
         size = other.abs().clamp_min(1) if name == "max_logit" else 1
-        apart = ((one - other) / size).where(one != other, 0)  # a query without keys has −∞ in both
+        apart = ((one - other) / size).where(one != other, 0)  # a query without keys has −inf in both
         assert apart.abs().max() <= tolerance(bound), name
 
 
@@ -162,7 +162,7 @@ ONLY_STATISTICS = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
-def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
+def test_entropy_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
     settings = CASES[case]
     q, k = some(3, 4, 40, 16, spread=2.0), some(3, key_heads, 40, 16, seed=1, spread=2.0)
     weights = materialised(q, k, **settings)
@@ -180,8 +180,8 @@ def test_agrees_with_the_materialised_softmax(case, key_heads, tolerance):
     wanted = some(3, 40, seed=9) > 0
     share = (weights * wanted[:, None, None]).sum(-1)
     assert (key_share(q, k, wanted, **settings) - share).abs().max() <= tolerance("attention.share")
-    assert torch.equal(visible_keys(q, k, **{n: v for n, v in settings.items() if n != "scale"}).expand(3, 4, 40),
-                       num_visible)  # fmt: skip
+    census = census_of_keys(q, k, **{name: value for name, value in settings.items() if name != "scale"})
+    assert torch.equal(census.num_visible.expand(3, 4, 40), num_visible)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -203,7 +203,7 @@ def test_statistics_agree_at_every_size(settings, num_queries, num_keys, toleran
     assert_agree(found, expected_statistics(q, k, share_window=33, **settings), tolerance)
 
 
-def test_long_masks_are_cut_into_blocks_and_agree(tolerance):
+def test_statistics_agree_for_masks_longer_than_one_block(tolerance):
     """Two documents and a padded third, longer than one block of queries."""
     lengths = (500, 200, 400)
     packed = torch.block_diag(*(torch.ones(n, n) * (n != 400) for n in lengths)).bool().tril()
@@ -213,8 +213,8 @@ def test_long_masks_are_cut_into_blocks_and_agree(tolerance):
     assert torch.equal(attention_entropy(q, k, attn_mask=packed)[..., 700:], torch.zeros(1, 2, 400))
 
 
-def test_what_is_left_beside_an_overwhelming_sink_keeps_its_digits(tolerance):
-    """The first key takes all but 1e-12: in float32 its share is 1, and the closed form from H and p₀ says 0/0."""
+def test_entropy_without_an_overwhelming_sink_stays_accurate(tolerance):
+    """The first key has a share of 1 − 1e-12, which is 1 in float32: the closed form from H and p₀ would give 0/0."""
     q, k = some(1, 1, 30, 16), some(1, 1, 30, 16, seed=1)
     q[..., 0], k[..., 0] = 4.0, 0.0
     k[:, :, 0, 0] = 35.0
@@ -227,7 +227,7 @@ def test_what_is_left_beside_an_overwhelming_sink_keeps_its_digits(tolerance):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
-def test_a_sequence_is_measured_alike_alone_padded_and_packed(causal, dtype, tolerance):
+def test_a_sequence_has_the_same_statistics_alone_padded_and_packed(causal, dtype, tolerance):
     q, k = some(1, 2, 40, 8), some(1, 1, 40, 8, seed=1)
     for start, stop in ((12, 40), (0, 12), (12, 30)):
         inside = (torch.arange(40) >= start) & (torch.arange(40) < stop)
@@ -242,7 +242,7 @@ def test_a_sequence_is_measured_alike_alone_padded_and_packed(causal, dtype, tol
                 assert (one - other[:, :, start:stop]).abs().max() <= tolerance("attention.entropy"), name
 
 
-def test_the_first_key_is_not_what_a_sliding_window_begins_with():
+def test_the_first_key_of_a_sliding_window_is_not_the_first_of_the_sequence():
     q, k = some(1, 1, 40, 8), some(1, 1, 40, 8, seed=1)
     share = first_token_share(q, k, attn_mask=WINDOW)
     assert (share[..., 5:] == 0).all()
@@ -251,19 +251,19 @@ def test_the_first_key_is_not_what_a_sliding_window_begins_with():
     assert packed[0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]
 
 
-def test_alibi_hides_nothing_however_far_it_reaches():
-    """Over 16,384 tokens its steepest bias falls to −11,585, below what hands write to hide a key."""
+def test_alibi_hides_no_key_at_any_length():
+    """Over 16,384 tokens its steepest bias falls to −11,585, below numbers such as −1e4 that hide keys elsewhere."""
     q, k = torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 16384, 4)
     slopes = torch.tensor([2**-0.5, 2**-8])[:, None, None]
     bias = (-slopes * torch.arange(16384).flip(0))[None]
-    assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16384]
+    assert census_of_keys(q, k, attn_mask=bias).num_visible.unique().tolist() == [16384]
     for hidden in (-1e9, torch.finfo(torch.float32).min, -math.inf):
         bias[..., 100:200] = hidden
-        assert visible_keys(q, k, attn_mask=bias).unique().tolist() == [16284]
+        assert census_of_keys(q, k, attn_mask=bias).num_visible.unique().tolist() == [16284]
 
 
 @pytest.mark.parametrize("what", [1e6, 1e10, 3e38, math.inf, math.nan])
-def test_a_key_that_nobody_sees_may_hold_anything(what, tolerance):
+def test_the_content_of_hidden_keys_has_no_influence(what, tolerance):
     q, k = some(1, 2, 64, 16), some(1, 1, 64, 16, seed=1)
     broken = k.clone()
     broken[:, :, 50:] = what
@@ -293,8 +293,8 @@ def test_a_key_that_nobody_sees_may_hold_anything(what, tolerance):
     ],
     ids=["causal", "mask", "packed", "bias"],
 )
-def test_large_scores_lose_no_digits(spread, sink, settings, tolerance):
-    """In float32, log-sum-exp and mean score cancel: off by 1e-4 nats at a spread of 50, by 1e-3 beside a sink."""
+def test_statistics_are_accurate_for_large_scores(spread, sink, settings, tolerance):
+    """In float32, log-sum-exp and mean score cancel: errors of 1e-4 nats at a spread of 50, and of 1e-3 with a sink."""
     q, k = some(2, 2, 300, 64, spread=spread), some(2, 1, 300, 64, seed=1)
     k[:, :, 0] *= sink
     found = attention_statistics(q, k, share_window=9, **settings)
@@ -305,7 +305,7 @@ def test_large_scores_lose_no_digits(spread, sink, settings, tolerance):
 
 @pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"attn_mask": PACKED}, {"softcap": 30.0}])
 def test_products_that_overflow_float32_are_finite(settings):
-    """Their digits are lost, in float64 too; but soft-capped scores have none to lose."""
+    """Their digits are lost in float64 too, except those of soft-capped scores."""
     q, k = some(1, 2, 40, 16, spread=1e19), some(1, 1, 40, 16, seed=1, spread=1e19)
     found = attention_statistics(q, k, share_window=3, **settings)
     assert all(field.isfinite().all() for field in found._replace(max_logit=torch.zeros(1)))
@@ -315,14 +315,14 @@ def test_products_that_overflow_float32_are_finite(settings):
 
 
 @pytest.mark.parametrize("size", [1e3, 1e4])
-def test_scores_up_to_a_thousand_million_are_as_good(size, tolerance):
+def test_statistics_are_accurate_for_scores_up_to_1e9(size, tolerance):
     q, k = some(1, 2, 40, 16, spread=size), some(1, 1, 40, 16, seed=1, spread=size)
     found = attention_statistics(q, k, is_causal=True, share_window=3)
     assert_agree(found, expected_statistics(q, k, is_causal=True, share_window=3), tolerance)
 
 
 @pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"attn_mask": PACKED}, {"softcap": 5.0}])
-def test_a_query_that_is_not_a_number_gives_none(settings):
+def test_a_nan_query_gives_nan(settings):
     q, k = some(1, 2, 40, 8), some(1, 2, 40, 8, seed=1)
     q[0, 1, 30, 2] = math.nan
     found = [*attention_statistics(q, k, share_window=40, **settings)]
@@ -333,12 +333,12 @@ def test_a_query_that_is_not_a_number_gives_none(settings):
 
 
 @pytest.mark.parametrize("sizes", [(30, 30), (12, 30), (30, 12)])
-def test_a_causal_bias_says_what_its_mask_would_say(sizes, tolerance):
-    """Its memory holds no numbers; read as a mask it gave entropies off by a nat."""
+def test_a_causal_bias_agrees_with_its_mask(sizes, tolerance):
+    """Its tensor holds no numbers; read as a mask, it gave errors of a nat."""
     q, k = some(1, 2, sizes[0], 8), some(1, 1, sizes[1], 8, seed=1)
     for variant, lead in ((CausalVariant.UPPER_LEFT, 0), (CausalVariant.LOWER_RIGHT, sizes[1] - sizes[0])):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of queries that see nothing, torch says NaN
+            warnings.simplefilter("ignore")  # torch returns NaN for queries that see no key
             bias = CausalBias(variant, *sizes)
         found = attention_statistics(q, k, attn_mask=bias)[:5]
         expected = attention_statistics(q, k, attn_mask=torch.ones(sizes).bool().tril(lead))[:5]
@@ -346,7 +346,7 @@ def test_a_causal_bias_says_what_its_mask_would_say(sizes, tolerance):
             assert (one - other).abs().max() <= tolerance("attention.entropy"), name
 
 
-def test_rotary_embeddings_need_nothing_but_the_rotated_queries_and_keys(tolerance):
+def test_rotated_queries_and_keys_give_the_entropy_of_rotary_attention(tolerance):
     q, k = some(1, 2, 50, 16), some(1, 2, 50, 16, seed=1)
     angles = torch.arange(50).double()[:, None] * 10.0 ** -torch.arange(8).double()
 
@@ -354,7 +354,7 @@ def test_rotary_embeddings_need_nothing_but_the_rotated_queries_and_keys(toleran
         pairs = torch.view_as_complex(x.double().unflatten(-1, (8, 2)))
         return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).float()
 
-    # Scores of the definition: pair by pair Re(q k* e^{i(position of q − position of k)θ}), nothing rotated before.
+    # Scores by definition: Re(q k* e^{i(position of q − position of k)θ}) for each pair, without prior rotation.
     pairs = [torch.view_as_complex(x.double().unflatten(-1, (8, 2))) for x in (q, k)]
     relative = torch.polar(torch.ones(50, 50, 8).double(), angles[:, None] - angles)
     scores = torch.einsum("bhie,bhje,ije->bhij", pairs[0], pairs[1].conj(), relative).real / 4
@@ -379,7 +379,7 @@ def test_agrees_on_an_accelerator(case, dtype, tolerance):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_tf32_stays_out_on_an_accelerator(is_causal, tolerance):
+def test_tf32_is_not_used_on_an_accelerator(is_causal, tolerance):
     q, k = some(2, 4, 300, 64), some(2, 2, 300, 64, seed=1)
     torch.set_float32_matmul_precision("high")
     try:
@@ -390,8 +390,8 @@ def test_tf32_stays_out_on_an_accelerator(is_causal, tolerance):
     assert_agree(found, expected, tolerance)
 
 
-def test_keys_with_a_large_common_part_lose_no_digits(tolerance):
-    """Real models' keys share a large offset: it moves all scores of a query alike and must not reach the entropy."""
+def test_entropy_is_accurate_for_keys_with_a_large_common_offset(tolerance):
+    """Keys of real models share a large offset, which shifts all scores of a query and must not change the entropy."""
     q, k = some(1, 2, 60, 16), (some(1, 2, 60, 16, seed=1) + 1000 * some(1, 2, 1, 16, seed=2)).round()
     expected = entropy_of(materialised(q, k, is_causal=True))
     assert (attention_entropy(q, k, is_causal=True) - expected).abs().max() <= tolerance("attention.entropy")
@@ -414,7 +414,7 @@ def test_a_query_without_keys_has_entropy_zero(bias):
     assert (found.max_logit[:, :, 3] == -math.inf).all()
 
 
-def test_even_attention_has_normalised_entropy_one(tolerance):
+def test_uniform_attention_has_normalised_entropy_one(tolerance):
     q, k = torch.zeros(1, 1, 50, 8), some(1, 1, 50, 8)
     entropy = attention_entropy(q, k, is_causal=True, normalized=True)
     assert entropy[0, 0, 0] == 0
@@ -422,7 +422,7 @@ def test_even_attention_has_normalised_entropy_one(tolerance):
 
 
 class Largest(TorchDispatchMode):
-    """Note how many bytes the largest memory holds that any operation allocates."""
+    """Records the number of bytes of the largest tensor that an operation allocates."""
 
     def __init__(self, *given: Tensor) -> None:
         super().__init__()
@@ -462,7 +462,7 @@ def test_no_matrix_of_queries_by_keys_is_built(settings):
 
 @pytest.fixture
 def training_precision(request):
-    """Let float32 products run in bf16, in either of torch's two ways to say so."""
+    """Compute float32 products in bf16, by each of torch's two settings."""
     backend = torch.backends.mkldnn.matmul
     if request.param == "overall":
         torch.set_float32_matmul_precision("medium")
@@ -473,8 +473,8 @@ def training_precision(request):
 
 
 @pytest.mark.parametrize("training_precision", ["overall", "per backend"], indirect=True)
-def test_what_training_sets_up_changes_no_digit(training_precision, tolerance):
-    """Autocast, bf16 products for float32 and gradient mode, as a training step may have them on."""
+def test_autocast_and_reduced_precision_change_no_bit(training_precision, tolerance):
+    """A training step may use autocast, bf16 products for float32, and gradient mode."""
     q, k = some(1, 2, 64, 16), some(1, 2, 64, 16, seed=1)
     for settings in ({}, {"softcap": 5.0}):
         expected = expected_statistics(q, k, is_causal=True, share_window=3, **settings)
@@ -484,7 +484,7 @@ def test_what_training_sets_up_changes_no_digit(training_precision, tolerance):
     assert training_precision.fp32_precision == "bf16"
 
 
-def test_measuring_leaves_gradients_alone():
+def test_measuring_does_not_change_gradients():
     q, k = some(1, 2, 20, 8).requires_grad_(), some(1, 2, 20, 8, seed=1)
     loss = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True).square().sum()
     (plain,) = torch.autograd.grad(loss, q)
@@ -500,7 +500,7 @@ def test_gradients_are_not_recorded():
 
 
 class Own(Tensor):
-    """A mask of somebody's own kind."""
+    """A tensor subclass that is not one of torch's masks."""
 
 
 GOOD = some(2, 4, 6, 8)
@@ -530,6 +530,6 @@ GOOD = some(2, 4, 6, 8)
         ("keys", lambda: key_share(GOOD, GOOD, torch.ones(2, 6))),
     ],
 )
-def test_refuses_what_does_not_fit(parameter, call):
+def test_invalid_arguments_are_refused(parameter, call):
     with pytest.raises(InvalidArgument, match=f"`{parameter}`"):
         call()

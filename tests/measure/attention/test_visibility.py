@@ -25,7 +25,7 @@ CASES = {
 
 
 def seen(visibility: Visibility) -> torch.Tensor:
-    """One rule at a time, one query and key at a time."""
+    """Return which keys are visible, by applying each rule to each pair of query and key."""
     result = torch.zeros(visibility.num_queries, visibility.num_keys, dtype=torch.bool)
     for i in range(visibility.num_queries):
         for j in range(visibility.num_keys):
@@ -39,18 +39,18 @@ def seen(visibility: Visibility) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_hides_what_its_rules_hide(case):
+def test_the_bias_hides_exactly_the_keys_that_the_rules_hide(case):
     visibility = CASES[case]
     num_queries, num_keys = visibility.num_queries, visibility.num_keys
     bias = visibility.bias(slice(0, num_queries), slice(0, num_keys), LIKE)
     found = torch.ones(1, 1, num_queries, num_keys, dtype=torch.bool) if bias is None else bias > -math.inf
     assert torch.equal(found.expand(1, 1, num_queries, num_keys)[0, 0], seen(visibility))
-    count = visibility.num_visible(LIKE).expand(1, 1, num_queries)[0, 0]
+    count = visibility.census(LIKE).num_visible.expand(1, 1, num_queries)[0, 0]
     assert torch.equal(count, seen(visibility).sum(-1))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_columns_hold_all_that_rows_see(case):
+def test_columns_contain_all_visible_keys_of_the_rows(case):
     visibility = CASES[case]
     for start in range(0, visibility.num_queries, 3):
         rows = slice(start, min(start + 3, visibility.num_queries))
@@ -61,18 +61,17 @@ def test_columns_hold_all_that_rows_see(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_first_key_and_others_are_all_keys(case):
-    visibility = CASES[case]
-    first, others = visibility.of_first_key(), visibility.of_other_keys()
+def test_without_the_first_key_each_query_sees_its_other_keys(case):
+    visibility, expected = CASES[case], seen(CASES[case])
+    others = visibility.of_other_keys()
     skipped = visibility.num_queries - others.num_queries
-    expected = seen(visibility)
-    for part, keys in ((first, expected[:, :1]), (others, expected[skipped:, 1:])):
-        assert torch.equal(part.num_visible(LIKE).expand(1, 1, part.num_queries)[0, 0], keys.sum(-1))
+    counts = others.census(LIKE).num_visible.expand(1, 1, others.num_queries)[0, 0]
+    assert torch.equal(counts, expected[skipped:, 1:].sum(-1))
     assert not expected[:skipped, 1:].any()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_some_queries_see_what_they_saw_among_all(case):
+def test_selected_queries_see_the_same_keys_as_before(case):
     visibility, rows = CASES[case], torch.tensor([0, 2, 3, 6])
     few = visibility.of_queries(0, rows)
     bias = few.bias(slice(1, 4), few.columns(slice(1, 4)), LIKE)
@@ -84,7 +83,7 @@ def test_some_queries_see_what_they_saw_among_all(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_census_says_who_sees_whom(case):
+def test_the_census_counts_the_visible_keys(case):
     visibility = CASES[case]
     census, expected = visibility.census(LIKE), seen(visibility)
     shape = (1, 1, visibility.num_queries)
@@ -94,7 +93,7 @@ def test_a_census_says_who_sees_whom(case):
     assert torch.equal(census.seen[0, 0], expected.any(0))
 
 
-def test_a_local_block_reads_local_keys():
+def test_a_block_of_a_sliding_window_reads_only_near_keys():
     visibility = Visibility(10_000, 10_000, is_causal=True, window=100)
     assert all(
         columns.stop - columns.start <= rows.stop - rows.start + 99
@@ -104,7 +103,7 @@ def test_a_local_block_reads_local_keys():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_what_hands_write_hides_and_what_grades_down_to_it_does_not(dtype):
+def test_large_negative_numbers_hide_and_graded_biases_do_not(dtype):
     by_hand = torch.tensor([[3.0, -1e4], [-4e3, -1e4 + 5], [0.0, -6e4]], dtype=dtype)
     assert hides(by_hand).tolist() == [[False, True]] * 3
     graded = -torch.arange(0, 12_000, 8.0).to(dtype)[None]

@@ -8,7 +8,7 @@ from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.watch.probing import attention_rows
 
 
-def test_a_mean_is_taken_over_what_counts_and_nothing_has_none():
+def test_a_mean_is_over_counted_queries_and_nan_without_any():
     values = torch.arange(12.0).view(2, 2, 3)
     counted = torch.tensor([[[True, False, True], [False, False, False]], [[False, True, False], [False] * 3]])
     found = mean_over_queries(values, counted)
@@ -16,7 +16,7 @@ def test_a_mean_is_taken_over_what_counts_and_nothing_has_none():
     assert found[1].isnan()
 
 
-def test_a_query_that_sees_no_key_counts_for_nothing_unless_it_hears_a_sink():
+def test_a_query_without_visible_keys_counts_only_with_a_sink():
     q, mask = torch.randn(1, 2, 6, 8), torch.ones(6, 6).bool().tril()
     mask[4] = False
     plain, with_sinks = (AttentionCall(0, "", q, q, attn_mask=mask, sinks=sinks) for sinks in (None, torch.zeros(2)))
@@ -27,9 +27,9 @@ def test_a_query_that_sees_no_key_counts_for_nothing_unless_it_hears_a_sink():
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
-def test_where_nothing_can_be_measured_there_is_no_row_and_a_warning(kind):
+def test_a_metric_without_queries_gives_a_warning_and_no_row(kind):
     model, batch = small_model(kind), small_batch(kind)
-    with pytest.warns(RuntimeWarning, match="layer 0 .* has no query in the probe batch, padding left out, that sees"):
+    with pytest.warns(RuntimeWarning, match="layer 0 .* has no query in the probe batch, except padding, that sees"):
         assert attention_rows(model, {**batch, "attention_mask": torch.zeros(3, 12).long()}) == []
     with pytest.warns(RuntimeWarning, match="enough keys for attention_entropy_normalized, attention_entropy_without"):
         rows = attention_rows(model, {"input_ids": batch["input_ids"][:, :1]})

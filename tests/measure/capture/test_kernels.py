@@ -23,7 +23,7 @@ UNNAMED = {
     "modernbert": {"local_attention": 6, "cls_token_id": 1, "sep_token_id": 2},
     "falcon": {},
 }
-"""Families nobody names here: position biases, cross-attention, shared layers, experts, windows, own code."""
+"""Families unknown to joma: position biases, cross-attention, shared layers, experts, windows, own code."""
 
 
 def entropies(attentions):
@@ -31,7 +31,7 @@ def entropies(attentions):
 
 
 def worst(calls, references):
-    """Largest difference in nats over all queries but padding."""
+    """Return the largest difference in nats over all queries except padding."""
     differences = [
         ((call.statistics().entropy_nats - reference).abs() * call.queries().every).max()
         for call, reference in zip(calls, references, strict=True)
@@ -40,7 +40,7 @@ def worst(calls, references):
 
 
 def seen_and_eager(model, eager, batch):
-    """What is seen while ``model`` runs, and the entropies of eager's own attention weights."""
+    """Return the observed calls of ``model``, and the entropies of the attention weights that it returns."""
     calls = []
     with torch.no_grad():
         before = model(**batch)[0]
@@ -58,7 +58,7 @@ def seen_and_eager(model, eager, batch):
     ("kind", "padded"),
     [(kind, padded) for kind in CONFIGS for padded in (False, True) if not (padded and kind == "vit")],
 )
-def test_every_family_shows_the_attention_that_eager_computes(kind, padded, tolerance):
+def test_observed_entropies_of_every_family_agree_with_eager(kind, padded, tolerance):
     model, eager = small_model(kind), small_model(kind)
     eager.set_attn_implementation("eager")
     calls, references = seen_and_eager(model, eager, small_batch(kind, padded=padded))
@@ -70,7 +70,7 @@ def test_every_family_shows_the_attention_that_eager_computes(kind, padded, tole
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "llama", "mistral", "bert"])
-def test_an_eager_model_is_seen_as_it_is(kind, tolerance):
+def test_an_eager_model_is_observed_with_its_own_function(kind, tolerance):
     model = small_model(kind)
     model.set_attn_implementation("eager")
     calls, references = seen_and_eager(model, model, small_batch(kind, padded=True))
@@ -79,7 +79,7 @@ def test_an_eager_model_is_seen_as_it_is(kind, tolerance):
 
 
 @pytest.mark.parametrize("kind", UNNAMED)
-def test_families_that_nothing_knows_by_name_are_seen_by_what_their_kernels_get(kind, tolerance):
+def test_families_unknown_to_joma_are_observed(kind, tolerance):
     import transformers
 
     sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
@@ -114,7 +114,7 @@ def test_sink_logits_count_as_one_more_key(tolerance):
     assert worst(calls, entropies(with_sink)) <= tolerance("attention.entropy")
 
 
-def test_without_its_masks_a_family_would_be_measured_wrong(tolerance):
+def test_entropies_without_the_masks_would_be_wrong(tolerance):
     from transformers import AttentionMaskInterface
 
     model, eager = small_model("mistral"), small_model("mistral")
@@ -140,22 +140,22 @@ def test_attention_that_does_more_than_its_arguments_say_is_refused():
     AttentionMaskInterface.register("sharpened", sdpa_mask)
     model = small_model("llama")
     model.set_attn_implementation("sharpened")
-    with pytest.raises(BadInput, match="'sharpened', which hides its masks"), observing(model, print):
+    with pytest.raises(BadInput, match="'sharpened', whose masks cannot"), observing(model, print):
         pass
     assert model.config._attn_implementation == "sharpened"
-    capture_transformers._IN_VIEW += ("sharpened",)
+    capture_transformers._OBSERVABLE += ("sharpened",)
     try:
         with (
-            pytest.raises(BadInput, match="LlamaAttention attends in a way that its arguments"),
+            pytest.raises(BadInput, match="attention of LlamaAttention does not follow from its arguments"),
             observing(model, print),
         ):
             model(**small_batch("llama"))
     finally:
-        capture_transformers._IN_VIEW = capture_transformers._IN_VIEW[:2]
+        capture_transformers._OBSERVABLE = capture_transformers._OBSERVABLE[:2]
 
 
-def test_padding_is_told_in_self_attention_alone():
-    """Across sequences, as many keys as queries say nothing of which queries are padding."""
+def test_padding_is_recognised_only_in_self_attention():
+    """In cross-attention, hidden keys do not show which queries are padding, even with as many keys as queries."""
     import transformers
 
     config = transformers.AutoConfig.for_model("t5", vocab_size=99, **UNNAMED["t5"], decoder_start_token_id=0)
@@ -175,7 +175,7 @@ def test_padding_is_told_in_self_attention_alone():
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_text_is_measured_alike_alone_and_padded_on_either_side(side, tolerance):
+def test_a_text_has_the_same_entropies_alone_and_padded(side, tolerance):
     model = small_model("llama")
     tokens, none = torch.randint(3, 99, (1, 8)), torch.zeros(1, 4).long()
     texts = [(tokens, torch.ones_like(tokens), torch.arange(8)[None])]
@@ -193,7 +193,7 @@ def test_a_text_is_measured_alike_alone_and_padded_on_either_side(side, toleranc
 
 
 @pytest.mark.parametrize("hidden", [-torch.inf, torch.finfo(torch.float32).min, -1e9, -1e4])
-def test_masks_written_by_hand_hide_like_others(hidden, tolerance):
+def test_masks_with_large_negative_numbers_hide_keys(hidden, tolerance):
     seen = torch.ones(12, 12).bool().tril() & (torch.arange(12) >= torch.tensor([0, 3, 7])[:, None, None])
     model, calls = small_model("gpt2"), []
     with torch.no_grad(), observing(model, calls.append):
@@ -206,7 +206,7 @@ def test_masks_written_by_hand_hide_like_others(hidden, tolerance):
 
 
 class Masked(nn.Module):
-    """Attends by torch's kernel with a mask of its own."""
+    """Calls torch's kernel with its own mask."""
 
     def __init__(self, mask):
         super().__init__()
@@ -218,20 +218,20 @@ class Masked(nn.Module):
 
 
 @pytest.mark.parametrize("sees", [~torch.eye(6).bool(), torch.ones(6, 6).bool().tril(-1)], ids=["others", "earlier"])
-def test_a_query_that_does_not_see_its_own_key_is_no_padding(sees, tolerance):
+def test_a_query_that_does_not_see_its_own_key_is_not_padding(sees, tolerance):
     model, x, calls = Masked(sees), 3 * torch.randn(2, 6, 8), []
     with torch.no_grad(), observing(model, calls.append):
         model(x)
     scores = (calls[0].q @ calls[0].k.mT / 2).double().masked_fill(~sees, -torch.inf)
     num_seen = int(sees.any(-1).sum())
-    # The last key that anybody sees is the last but one under the second mask, so its own query counts for padding.
+    # Under the second mask no query sees the last key, so the last query counts as padding.
     counted = sees.any(-1) & sees.any(0)
     expected = entropies([scores.softmax(-1)])[0][:, :, counted].mean((0, 2))
     assert num_seen >= 5
     assert (calls[0].metrics()["attention_entropy_nats"] - expected).abs().max() <= tolerance("attention.entropy")
 
 
-def test_a_causal_bias_is_read_by_its_rule_and_other_kinds_of_masks_are_refused(tolerance):
+def test_a_causal_bias_is_observed_and_other_mask_classes_are_refused(tolerance):
     from torch.nn.attention.bias import causal_lower_right
 
     class Unknown(torch.Tensor):
@@ -250,7 +250,7 @@ def test_a_causal_bias_is_read_by_its_rule_and_other_kinds_of_masks_are_refused(
         model(x)
 
 
-def test_what_was_changed_comes_back_also_after_an_exception():
+def test_the_model_is_restored_after_an_exception():
     model = small_model("gpt2")
     hooks = len(model._forward_pre_hooks)
     with pytest.raises(ZeroDivisionError), observing(model, lambda call: 1 / 0):
@@ -273,7 +273,7 @@ def training_step(model, batch):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_loss_and_gradients_of_a_training_step_are_the_same_bits_when_seen(checkpointing):
+def test_loss_and_gradients_are_bit_identical_when_observed(checkpointing):
     batch, results, calls = small_batch("gpt2", padded=True), [], []
     for seen in (False, True):
         model = small_model("gpt2", "AutoModelForCausalLM")
@@ -285,11 +285,11 @@ def test_loss_and_gradients_of_a_training_step_are_the_same_bits_when_seen(check
         else:
             results.append(training_step(model, batch))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-    assert [call.layer for call in calls] == [0, 1]  # not again when the backward pass runs a layer again
+    assert [call.layer for call in calls] == [0, 1]  # the layers that the backward pass repeats are not reported
     assert not any(call.q.requires_grad for call in calls)
 
 
-def test_layers_count_from_the_first_again_in_every_pass():
+def test_layers_are_numbered_from_0_in_every_pass():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0)
     model, calls = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), []
     with observing(model, calls.append):
@@ -313,7 +313,7 @@ def test_layers_count_from_the_first_again_in_every_pass():
     ],
     ids=lambda settings: "+".join(settings) or "plain",
 )
-def test_multihead_attention_shows_the_weights_it_gives(settings, training, tolerance):
+def test_observed_multihead_attention_agrees_with_its_weights(settings, training, tolerance):
     torch.manual_seed(0)
     module = nn.MultiheadAttention(8, 2, **settings).train(training)
     q, k, v = (
@@ -337,14 +337,14 @@ def test_multihead_attention_shows_the_weights_it_gives(settings, training, tole
 
 
 class TowardsItself(nn.MultiheadAttention):
-    """Attends in a way of its own: to what it is given, from twice that."""
+    """Attends from twice its input to its input."""
 
     def forward(self, x):
         self.weights = super().forward(2 * x, x, x, average_attn_weights=False)[1]
         return x
 
 
-def test_multihead_attention_with_a_forward_of_its_own_shows_the_weights_it_gives(tolerance):
+def test_observed_subclasses_of_multihead_attention_agree_with_their_weights(tolerance):
     module, calls = nn.Sequential(nn.Linear(8, 8), TowardsItself(8, 2, batch_first=True)), []
     with torch.no_grad(), observing(module, calls.append):
         module(torch.randn(3, 5, 8))
@@ -353,7 +353,7 @@ def test_multihead_attention_with_a_forward_of_its_own_shows_the_weights_it_give
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_encoder_layers_are_seen_where_torch_would_fuse_them(norm_first, tolerance):
+def test_encoder_layers_are_observed_without_fusion(norm_first, tolerance):
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first)
     model = nn.TransformerEncoder(layer, 2).eval()
@@ -369,19 +369,19 @@ def test_encoder_layers_are_seen_where_torch_would_fuse_them(norm_first, toleran
     assert calls[0].queries().every.expand(3, -1, 5)[:, 0].sum(-1).tolist() == [5, 5, 2]
 
 
-def test_our_decoder_is_seen_as_it_lets_itself_be_observed():
+def test_the_own_decoder_reports_the_same_calls_as_its_observer():
     decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2)).eval()
-    tokens, calls, told = torch.randint(20, (3, 7)), [], []
+    tokens, calls, expected = torch.randint(20, (3, 7)), [], []
     with observing(decoder, calls.append):
-        decoder(tokens, observe=lambda *call: told.append(call))
-    for call, (layer, q, k) in zip(calls, told, strict=True):
+        decoder(tokens, observe=lambda *call: expected.append(call))
+    for call, (layer, q, k) in zip(calls, expected, strict=True):
         assert (call.layer, call.is_causal) == (layer, True)
         assert torch.equal(call.q, q)
         assert torch.equal(call.k, k)
 
 
 class Own(nn.Module):
-    """A model of somebody's own, that attends by torch's kernel."""
+    """A model from outside that calls torch's kernel."""
 
     def __init__(self):
         super().__init__()
@@ -392,7 +392,7 @@ class Own(nn.Module):
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
 
 
-def test_anything_that_attends_by_torchs_kernel_is_seen(tolerance):
+def test_any_model_that_calls_torchs_kernel_is_observed(tolerance):
     model, x, calls = Own(), torch.randn(2, 5, 8), []
     with observing(model, calls.append):
         checkpoint(model, x, use_reentrant=False).sum().backward()
@@ -402,7 +402,7 @@ def test_anything_that_attends_by_torchs_kernel_is_seen(tolerance):
     assert worst(calls, entropies([scores.softmax(-1)])) <= tolerance("attention.entropy")
 
 
-def test_a_compiled_model_is_looked_through_and_not_compiled_again():
+def test_a_compiled_model_is_observed_without_recompilation():
     from torch._dynamo.testing import CompileCounter
 
     counter = CompileCounter()
@@ -418,6 +418,6 @@ def test_a_compiled_model_is_looked_through_and_not_compiled_again():
     assert before >= 1
 
 
-def test_no_module_is_refused():
+def test_an_object_that_is_not_a_module_is_refused():
     with pytest.raises(InvalidArgument, match="`model` is a dict"), observing({}, print):
         pass

@@ -1,4 +1,4 @@
-"""A course is cut, shuffled and drawn as its values say."""
+"""Parts, permutations and curves of a course agree with its values."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_a_random_order_keeps_each_rows_values():
 
 
 @pytest.mark.parametrize("band", ["deviation", "interval"])
-def test_the_curve_is_the_mean_with_the_band_asked_for(band):
+def test_the_curve_is_the_mean_with_the_requested_band(band):
     curve = WHOLE.curve("name", "control", band=band)
     assert (curve.label, curve.role, curve.group) == ("name", "control", "name")
     assert list(curve.y) == WHOLE.mean.tolist()

@@ -1,4 +1,4 @@
-"""Falls and rises are read off whole curves, and noise has none."""
+"""Falls and rises are measured on whole curves, and noise has none."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def noisy(shape, num_seeds=4, scale=0.05, seed=0):
     return shape + np.random.default_rng(seed).normal(0, scale, (num_seeds, len(shape)))
 
 
-def test_a_clean_curve_is_its_own_fit():
+def test_the_fit_of_a_falling_then_rising_curve_is_the_curve():
     np.testing.assert_allclose(fall_then_rise(SHAPE), SHAPE, atol=1e-12)
 
 
@@ -42,19 +42,19 @@ def test_probes_in_random_order_have_no_rebound(seed, tolerance):
     assert sizes.mean() < tolerance("rebound.by_chance") * np.mean([entry.size for entry in real])
 
 
-def test_wandering_that_differs_between_seeds_cancels():
+def test_fluctuations_that_differ_between_seeds_cancel():
     steps = np.random.default_rng(3).normal(0, 0.1, (40, 60))
     sizes = [entry.size for entry in rebounds(2 + steps.cumsum(axis=1))]
     flattered = [rebound(curve, stretches(curve)).size for curve in 2 + steps.cumsum(axis=1)]
     assert np.mean(sizes) < 0.05 < np.mean(flattered)
 
 
-def test_a_curve_that_only_falls_does_not_come_back():
+def test_a_curve_that_only_falls_has_no_rise():
     falling = noisy(np.linspace(2.5, 1.0, 60), scale=0.01)
     assert all(entry.rise < 0.05 < entry.fall for entry in rebounds(falling))
 
 
-def test_probes_count_by_the_steps_they_stand_for():
+def test_probes_are_weighted_by_the_steps_they_represent():
     steps = [0, 10, 20, 30, 100, 200, 300]
     np.testing.assert_allclose(steps_stood_for(steps), [10, 10, 10, 40, 85, 100, 100])
 
@@ -76,5 +76,5 @@ def test_too_few_probes_and_nan_are_refused():
         ([1.0], 0.0),
     ],
 )
-def test_deepest_dip_needs_a_way_back(values, depth):
+def test_the_deepest_dip_needs_a_rise(values, depth):
     assert deepest_dip(np.array(values)) == pytest.approx(depth)

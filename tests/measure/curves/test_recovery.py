@@ -1,4 +1,4 @@
-"""Verdicts on curves whose course is known."""
+"""Verdicts on curves with a known course."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ STEPS = tuple(range(0, 400, 10))
 
 
 def course(fall: float, rise: float, noise: float = 0.0, groups: int = 1, seed: int = 0) -> np.ndarray:
-    """From 10 down by ``fall`` at step 100 and up again by ``rise``."""
+    """Return curves that fall from 10 by ``fall`` until step 100 and then rise by ``rise``."""
     at = np.array(STEPS)
     mean = np.interp(at, [0, 20, 80, 120, 360, 400], [10, 10, 10 - fall, 10 - fall, 10 - fall + rise, 10 - fall + rise])
     return mean + noise * np.random.default_rng(seed).standard_normal((groups, len(at)))
@@ -37,14 +37,14 @@ def test_verdicts(groups, fall, rise, outcome):
         )
 
 
-def test_groups_that_disagree_decide_nothing():
+def test_disagreeing_groups_give_an_undecided_verdict():
     curves = np.concatenate([course(4.0, 3.9), course(4.0, 0.0), course(4.0, 0.0)])
     assert recovery(STEPS, curves).outcome == "undecided"
 
 
-def test_noise_alone_is_no_recovery():
+def test_noise_rarely_gives_a_recovery():
     outcomes = [recovery(STEPS, course(0.0, 0.0, noise=0.5, seed=seed)).outcome for seed in range(40)]
-    assert outcomes.count("fell and came back") <= 4  # 95 % intervals, and the lowest place of noise was chosen
+    assert outcomes.count("fell and came back") <= 4  # 95 % intervals at the minimum of noise
 
 
 def test_scatter_widens_the_interval_of_one_curve():
@@ -62,6 +62,6 @@ def test_few_steps_have_no_verdict(num):
 
 
 @pytest.mark.parametrize("num", [4, 5, 8])
-def test_short_series_have_one(num):
+def test_series_of_four_steps_or_more_have_a_verdict(num):
     values = np.array([[10.0, 6.0, 6.0, 9.0, 9.0, 9.0, 9.0, 9.0][:num]] * 3) + np.array([[0.0], [0.01], [-0.01]])
     assert recovery(STEPS[:num], values).outcome == "fell and came back"

@@ -37,7 +37,7 @@ def test_pooling_takes_the_largest_of_the_positions_that_count():
     assert max_pooled(activations, kept).tolist() == [[3, 2], [-1, -7]]
 
 
-def test_what_stands_in_padding_may_be_anything():
+def test_the_content_of_padding_has_no_influence():
     activations = normal(0, 2, 3, 4)
     activations[:, 0] = torch.nan
     kept = torch.tensor([[False, True, True]] * 2)
@@ -45,7 +45,7 @@ def test_what_stands_in_padding_may_be_anything():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_pooling_keeps_the_dtype_and_lets_no_gradient_through(dtype):
+def test_pooling_keeps_the_dtype_and_stops_gradients(dtype):
     pooled = max_pooled(normal(0, 2, 3, 4).to(dtype).requires_grad_())
     assert pooled.dtype == dtype
     assert not pooled.requires_grad
@@ -63,7 +63,7 @@ def test_pooling_keeps_the_dtype_and_lets_no_gradient_through(dtype):
         (torch.full((2, 3, 4), torch.nan), None, "8 of 8"),
     ],
 )
-def test_pooling_refuses_what_it_cannot_pool(activations, kept, received):
+def test_invalid_arguments_of_pooling_are_refused(activations, kept, received):
     with pytest.raises(InvalidArgument, match=received):
         max_pooled(activations, kept)
 
@@ -71,21 +71,21 @@ def test_pooling_refuses_what_it_cannot_pool(activations, kept, received):
 # --- correlations --------------------------------------------------------------------------------------------------
 
 
-def test_correlations_are_numpys(tolerance):
+def test_correlations_agree_with_numpy(tolerance):
     units, latents = normal(0, 50, 7).double() * 3 + 100, normal(1, 50, 4).double()
     latents[:, 1] += units[:, 2]
     expected = np.corrcoef(units.numpy(), latents.numpy(), rowvar=False)[:7, 7:]
     assert np.abs(correlations(units, latents).numpy() - expected).max() <= tolerance("alignment.correlation")
 
 
-def test_present_and_absent_count_as_one_and_zero(tolerance):
+def test_bool_latents_count_as_one_and_zero(tolerance):
     units, latents = normal(0, 50, 7), present(1, 50, 4)
     difference = correlations(units, latents) - correlations(units, latents.double())
     assert difference.abs().max() <= tolerance("alignment.correlation")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_half_precision_is_raised_before_anything_is_summed(dtype, tolerance):
+def test_half_precision_is_converted_before_summation(dtype, tolerance):
     units, latents = (normal(0, 4000, 3) + 30).to(dtype), present(1, 4000, 2)
     found = correlations(units, latents)
     expected = np.corrcoef(units.double().numpy(), latents.numpy(), rowvar=False)[:3, 3:]
@@ -93,7 +93,7 @@ def test_half_precision_is_raised_before_anything_is_summed(dtype, tolerance):
     assert np.abs(found.numpy() - expected).max() <= tolerance("alignment.correlation")
 
 
-def test_a_correlation_that_does_not_exist_is_nan_and_no_other(tolerance):
+def test_only_correlations_with_constants_are_nan(tolerance):
     units, latents = normal(0, 60, 5), present(1, 60, 3)
     units[:, 1], units[:, 3], latents[:, 2] = 0, 0.1, True
     missing = correlations(units, latents).isnan()
@@ -103,14 +103,14 @@ def test_a_correlation_that_does_not_exist_is_nan_and_no_other(tolerance):
     assert torch.equal(missing, expected)
 
 
-def test_sums_in_another_order_do_not_make_a_constant_unit_vary():
+def test_rounding_errors_of_reordered_sums_count_as_constant():
     value = torch.tensor(0.1)
     rounded = torch.stack([value, torch.nextafter(value, value + 1), torch.nextafter(value, value - 1)]).repeat(20)
     units = torch.stack([rounded, rounded * 1e6, rounded + 1e-4 * normal(0, 60)], dim=1)
     assert correlations(units, present(1, 60, 1)).isnan()[:, 0].tolist() == [True, True, False]
 
 
-def test_numbers_near_the_ends_of_float64_still_correlate(tolerance):
+def test_correlations_of_very_large_and_small_numbers_are_accurate(tolerance):
     units, latents = normal(0, 50, 2).double(), present(1, 50, 2)
     expected = correlations(units, latents)
     for factor in (1e300, 1e-300):
@@ -122,7 +122,7 @@ def test_numbers_near_the_ends_of_float64_still_correlate(tolerance):
 
 @pytest.fixture(scope="module")
 def planted():
-    """Twenty units, the last four of which are the latents, scaled and shifted."""
+    """Return twenty units, the last four of which are the latents, scaled and shifted."""
     latents = present(0, 400, 4)
     return alignment(torch.cat([normal(1, 400, 16), 3 * latents - 7.0], dim=1), latents, num_permutations=99)
 
@@ -149,7 +149,7 @@ def test_the_sign_of_a_correlation_counts():
     assert found.in_sample.mean == pytest.approx(-1)
 
 
-def test_one_unit_may_not_stand_for_two_latents(tolerance):
+def test_one_to_one_assigns_a_unit_to_one_latent_only(tolerance):
     latents = present(0, 600, 1).repeat(1, 2)
     units = torch.cat([latents[:, :1].float(), normal(1, 600, 5)], dim=1)
     found = alignment(units, latents, num_permutations=19)
@@ -161,9 +161,9 @@ def test_one_unit_may_not_stand_for_two_latents(tolerance):
     assert all(one != other for one, other in zip(first.units, second.units, strict=True))
 
 
-def test_one_to_one_takes_the_assignment_that_is_best_in_all():
+def test_one_to_one_maximises_the_sum_of_correlations():
     one, two, noise = normal(0, 4000, 3).T
-    latents = torch.stack([one, two], dim=1)  # the first unit fits both; only one of the latents has another
+    latents = torch.stack([one, two], dim=1)  # the first unit fits both latents, and the second only one of them
     units = torch.stack([one + two + 0.2 * noise, one + 2 * noise], dim=1)
     found = alignment(units, latents, num_permutations=1)
     assert [set(match.units) for match in found.best.latents] == [{0}, {0}]
@@ -178,19 +178,19 @@ def test_one_to_one_needs_as_many_units_as_latents():
     assert found.best.mean is not None
 
 
-def test_held_out_scores_are_chosen_on_one_half_and_read_off_the_other():
+def test_held_out_units_are_chosen_on_one_half_and_scored_on_the_other():
     latents = normal(0, 64, 3).double()
     units = normal(1, 64, 40).double()
     found = alignment(units, latents, num_permutations=1)
     for match, latent in zip(found.best.latents, latents.T, strict=True):
         chosen = units[:, list(match.units)]
         on_all = np.corrcoef(chosen.numpy(), latent.numpy()[:, None], rowvar=False)[:2, 2]
-        assert match.score < on_all.mean()  # both were lucky on the half that chose them, and that half is left out
+        assert match.score < on_all.mean()  # scores on the half on which units were chosen are biased upwards
 
 
-def test_in_sample_is_the_papers_score(tolerance):
+def test_in_sample_is_the_score_of_the_paper(tolerance):
     units, latents = normal(0, 101, 30), present(1, 101, 4)
-    units[:5, 3], units[5:, 3] = 1, 0  # nearly always silent, perhaps constant in one half
+    units[:5, 3], units[5:, 3] = 1, 0  # almost always inactive, so it may be constant in one half
     expected = correlations(units, latents).max(0)
     found = alignment(units, latents, num_permutations=3).in_sample
     scores = torch.tensor([match.score for match in found.latents], dtype=torch.float64)
@@ -202,7 +202,7 @@ def test_in_sample_is_the_papers_score(tolerance):
 def test_real_latents_are_found_like_binary_ones(tolerance):
     latents = normal(0, 500, 3)
     found = alignment(torch.cat([normal(1, 500, 8), latents + 0.5 * normal(2, 500, 3)], dim=1), latents)
-    expected = 1 / 1.25**0.5  # of a latent and itself with noise of half its width
+    expected = 1 / 1.25**0.5  # correlation of a latent with itself plus noise of half its standard deviation
     for way in WAYS:
         assert getattr(found, way).mean == pytest.approx(expected, abs=tolerance("alignment.by_luck"))
         assert getattr(found, way).p_value == 1 / 201
@@ -211,7 +211,7 @@ def test_real_latents_are_found_like_binary_ones(tolerance):
 # --- chance --------------------------------------------------------------------------------------------------------
 
 
-def test_choice_on_one_half_takes_away_the_luck_of_many_units(tolerance):
+def test_held_out_scores_of_noise_are_zero_with_many_units(tolerance):
     found = alignment(normal(0, 60, 2000), present(1, 60, 6, share=0.5), num_permutations=50)
     assert found.in_sample.mean > 0.4
     assert abs(found.best.mean) <= tolerance("alignment.luck_of_a_half")
@@ -236,7 +236,7 @@ def test_the_corrected_score_of_noise_is_zero_on_average(tolerance):
         assert abs(mean) <= tolerance("alignment.corrected_noise")
 
 
-def test_chance_is_what_shuffled_rows_score(tolerance):
+def test_chance_is_the_score_of_permuted_rows(tolerance):
     units, latents = normal(0, 50, 100), present(1, 50, 5)
     found = alignment(units, latents, num_permutations=300).in_sample
     generator = np.random.default_rng(0)
@@ -248,7 +248,7 @@ def test_chance_is_what_shuffled_rows_score(tolerance):
     assert found.corrected == pytest.approx((found.mean - found.chance) / (1 - found.chance))
 
 
-def test_the_seed_decides_and_nothing_else_does():
+def test_results_depend_only_on_the_seed():
     units, latents = normal(0, 50, 20), present(1, 50, 3)
     once = alignment(units, latents, num_permutations=20, seed=3)
     torch.manual_seed(7)
@@ -256,7 +256,7 @@ def test_the_seed_decides_and_nothing_else_does():
     assert alignment(units, latents, num_permutations=20, seed=4).best.mean != once.best.mean
 
 
-def test_blocks_of_shuffles_change_nothing(monkeypatch, tolerance):
+def test_blocks_of_permutations_change_nothing(monkeypatch, tolerance):
     units, latents = normal(0, 50, 20), present(1, 50, 3)
     whole = alignment(units, latents, num_permutations=20)
     monkeypatch.setattr("joma.measure.latents.alignment._BLOCK", 1)
@@ -272,20 +272,20 @@ def test_blocks_of_shuffles_change_nothing(monkeypatch, tolerance):
 
 
 def a_table(seed: int, num_inputs: int = 20, num_units: int = 1000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Units that know nothing of the latents, on samples of few distinct inputs."""
+    """Return units that are independent of the latents, on samples of few distinct inputs."""
     inputs = torch.arange(400) % num_inputs
     return normal(seed, num_inputs, num_units).relu()[inputs], present(seed + 1, num_inputs, 8)[inputs], inputs
 
 
-def test_in_a_table_of_few_inputs_only_whole_inputs_shuffled_tell_luck():
+def test_with_few_inputs_only_permutations_of_groups_give_the_chance_level():
     units, latents, inputs = a_table(0)
-    naive, honest = alignment(units, latents), alignment(units, latents, groups=inputs)
-    assert honest.num_groups == 20
+    naive, grouped = alignment(units, latents), alignment(units, latents, groups=inputs)
+    assert grouped.num_groups == 20
     for way in WAYS:
         assert getattr(naive, way).p_value == 1 / 201
         assert getattr(naive, way).corrected > 0.4
-        assert getattr(honest, way).mean > 0.6
-        assert getattr(honest, way).p_value > 0.05
+        assert getattr(grouped, way).mean > 0.6
+        assert getattr(grouped, way).p_value > 0.05
 
 
 def test_p_values_of_a_table_are_uniform(tolerance):
@@ -299,7 +299,7 @@ def test_p_values_of_a_table_are_uniform(tolerance):
     assert np.abs(shares - levels).max() <= tolerance("alignment.uniform")
 
 
-def test_groups_of_one_are_no_groups():
+def test_groups_of_one_sample_equal_no_groups():
     units, latents = normal(0, 50, 20), present(1, 50, 3)
     without = alignment(units, latents, num_permutations=20)
     names = 7 * torch.arange(50) - 100
@@ -315,7 +315,7 @@ def test_a_group_is_split_evenly_so_that_its_latents_are_in_both_halves():
         assert found.best.num_without == 0
 
 
-# --- what has no correlation ---------------------------------------------------------------------------------------
+# --- undefined correlations ---------------------------------------------------------------------------------------
 
 
 def test_a_constant_latent_has_no_score_and_is_left_out_of_the_mean(tolerance):
@@ -330,7 +330,7 @@ def test_a_constant_latent_has_no_score_and_is_left_out_of_the_mean(tolerance):
         assert matching.mean == pytest.approx(1, abs=tolerance("alignment.correlation"))
 
 
-def test_a_latent_present_once_has_only_the_papers_score():
+def test_a_latent_present_once_has_only_an_in_sample_score():
     latents = torch.zeros(50, 2, dtype=torch.bool)
     latents[7, 0], latents[::3, 1] = True, True
     found = alignment(normal(1, 50, 4), latents, num_permutations=9)
@@ -343,11 +343,11 @@ def test_constant_units_are_never_chosen():
     units = torch.cat([torch.zeros(80, 3), torch.full((80, 2), 0.3), -present(0, 80, 1).float()], dim=1)
     found = alignment(units, present(0, 80, 1), num_permutations=9)
     assert found.num_constant_units == 5
-    for way in WAYS:  # the one unit that varies correlates with -1, less than a constant's 0 would be
+    for way in WAYS:  # the only varying unit has a correlation of -1, below the 0 that a constant would get
         assert set(getattr(found, way).latents[0].units) == {5}
 
 
-def test_without_a_unit_that_varies_there_is_no_score_but_a_reason():
+def test_constant_units_give_a_reason_instead_of_a_score():
     found = alignment(torch.ones(20, 3), present(0, 20, 2), num_permutations=9)
     for way in WAYS:
         matching = getattr(found, way)
@@ -356,7 +356,7 @@ def test_without_a_unit_that_varies_there_is_no_score_but_a_reason():
         assert {match.reason for match in matching.latents} == {"every unit is constant"}
 
 
-def test_a_unit_that_fires_once_cannot_be_held_out():
+def test_a_unit_active_once_has_no_held_out_score():
     units = torch.zeros(20, 1)
     units[3] = 1
     found = alignment(units, present(0, 20, 2), num_permutations=9)
@@ -364,27 +364,27 @@ def test_a_unit_that_fires_once_cannot_be_held_out():
     assert found.in_sample.mean is not None
 
 
-def test_where_chance_is_perfect_nothing_can_be_corrected():
+def test_a_chance_level_of_one_gives_no_corrected_score():
     inputs = torch.arange(40) % 2
-    units = torch.stack([inputs, 1 - inputs], dim=1).double()  # whichever input has the latent, a unit fits
+    units = torch.stack([inputs, 1 - inputs], dim=1).double()  # for either assignment of the latent, a unit fits
     found = alignment(units, inputs.bool()[:, None], groups=inputs, num_permutations=19)
     assert found.best.p_value == 1
     assert found.best.corrected is None
-    assert found.best.reason == "chance alone scores 1"
+    assert found.best.reason == "the chance level is 1"
 
 
-def test_a_shuffle_without_any_score_never_speaks_against_luck():
-    latents = torch.tensor([True, True, False, False])[:, None]  # shuffled, one half may have it all
+def test_permutations_without_a_score_count_as_reaching_the_mean():
+    latents = torch.tensor([True, True, False, False])[:, None]  # after a permutation, one half may be constant
     drawn = [alignment(normal(seed, 4, 2), latents, num_permutations=1, seed=seed).best for seed in range(60)]
     silent = [found for found in drawn if found.mean is not None and found.chance is None]
     assert silent
-    assert all(found.p_value == 1 and found.reason == "no shuffle has a score" for found in silent)
+    assert all(found.p_value == 1 and found.reason == "no permutation has a score" for found in silent)
 
 
-# --- many at once, and bad input -----------------------------------------------------------------------------------
+# --- several layers, and invalid arguments ----------------------------------------------------------------------------
 
 
-def test_the_matrix_tells_which_layer_knows_which_level():
+def test_the_matrix_shows_which_layer_represents_which_level():
     lower, upper = present(0, 300, 4), present(1, 300, 2)
     layers = [torch.cat([level.float(), normal(2, 300, 9)], dim=1) for level in (lower, upper)]
     matrix = alignment_matrix(layers, [lower, upper], num_permutations=19)
@@ -402,7 +402,7 @@ def test_an_alignment_survives_json(planted):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-def test_an_accelerator_finds_the_same(tolerance):
+def test_an_accelerator_gives_the_same_alignment(tolerance):
     units, latents = normal(0, 400, 300), present(1, 400, 8)
     here, there = alignment(units, latents), alignment(units.cuda(), latents)
     for way in WAYS:
@@ -433,7 +433,7 @@ UNITS, LATENTS = normal(0, 10, 3), present(1, 10, 2)
         (UNITS, LATENTS, {"groups": torch.arange(9)}, r"`groups` is int64 of shape \(9,\)"),
         (UNITS, LATENTS, {"groups": torch.arange(10.0)}, "`groups` is float32"),
         (UNITS, LATENTS, {"groups": torch.zeros(10, dtype=torch.int64)}, "that name one group"),
-        (UNITS, LATENTS, {"groups": torch.arange(10) // 5}, "in which latents differ"),
+        (UNITS, LATENTS, {"groups": torch.arange(10) // 5}, "a group with different latents"),
     ],
 )
 def test_bad_input_is_named(units, latents, settings, message):

@@ -6,7 +6,7 @@ from joma.errors import BadInput
 from joma.measure.models.families import heads_of, kind_of, projections
 from joma.train.decoder import Decoder, DecoderConfig
 
-SECOND = 1  # the head, and the layer, that the tests cut into
+SECOND = 1  # the head and the layer under test
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -20,7 +20,7 @@ def model(request):
 
 
 def parts_of(model, config=None):
-    """The projections of the second layer, as views into the model's own weights."""
+    """Return the projections of the second layer, as views of the model's weights."""
     state = model.state_dict()
     found = projections(model.config if config is None else config, state)
     assert {part.layer for part in found} == {0, 1}
@@ -28,7 +28,7 @@ def parts_of(model, config=None):
 
 
 def outcome(model, blinded=None):
-    """What the second layer's kernel gets and what the model gives; ``blinded``: a head that attends to nothing."""
+    """Return the kernel inputs of the second layer and the model's output; the head ``blinded`` attends to nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
@@ -59,7 +59,7 @@ def weights_kept(model):
 
 @pytest.mark.usefixtures("weights_kept")
 @pytest.mark.parametrize("role", ["query", "key", "value"])
-def test_without_its_part_of_the_weights_a_head_gets_nothing_and_the_others_something(model, role):
+def test_a_head_without_its_weights_receives_zeros_and_the_others_do_not(model, role):
     parts_of(model)[role][SECOND] = 0
     given = outcome(model)[0][role]
     empty = (given == 0).all(-1).all(-1).all(0)
@@ -67,7 +67,7 @@ def test_without_its_part_of_the_weights_a_head_gets_nothing_and_the_others_some
 
 
 @pytest.mark.usefixtures("weights_kept")
-def test_without_its_part_of_the_output_a_head_might_as_well_not_attend(model, tolerance):
+def test_a_head_without_its_output_weights_has_no_effect(model, tolerance):
     expected = outcome(model, blinded=SECOND)[1]
     assert not torch.equal(expected, outcome(model)[1])
     parts_of(model)["output"][SECOND] = 0
@@ -75,7 +75,7 @@ def test_without_its_part_of_the_output_a_head_might_as_well_not_attend(model, t
 
 
 @pytest.mark.usefixtures("weights_kept")
-def test_lower_gate_and_upper_meet_in_the_same_hidden_unit(model, tolerance):
+def test_lower_gate_and_upper_projections_share_their_hidden_units(model, tolerance):
     parts, before = parts_of(model), model.state_dict()
     kept = {role: parts[role].clone() for role in parts}
     ends = []
@@ -103,7 +103,7 @@ def test_the_lower_projection_is_the_linear_one_and_the_gate_is_not(model, toler
     assert (doubled[2] - doubled[0]).abs().max() > 100 * tolerance("capture.outputs")
 
 
-def test_a_configuration_as_json_says_the_same_as_the_object(model, tmp_path):
+def test_config_json_and_the_configuration_object_give_the_same_projections(model, tmp_path):
     import json
 
     model.config.save_pretrained(tmp_path)
@@ -114,14 +114,14 @@ def test_a_configuration_as_json_says_the_same_as_the_object(model, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.gpt_neox."])
-def test_what_stands_before_a_name_does_not_matter(prefix):
+def test_prefixes_of_names_are_ignored(prefix):
     state = small_model("gpt_neox").state_dict()
     plain = projections(CONFIGS["gpt_neox"] | {"model_type": "gpt_neox"}, state)
     found = projections(CONFIGS["gpt_neox"] | {"model_type": "gpt_neox"}, [prefix + name for name in state])
     assert [part.tensor for part in found] == [prefix + part.tensor for part in plain]
 
 
-def test_images_are_read_by_the_names_they_had_before_transformers_5():
+def test_vit_weights_with_names_from_before_transformers_5_are_found():
     new = [part.tensor for part in projections(small_model("vit").config, small_model("vit").state_dict())]
     old = [
         f"vit.encoder.layer.0.{name}.weight"
@@ -135,7 +135,7 @@ def test_images_are_read_by_the_names_they_had_before_transformers_5():
     assert len(new) == 2 * len(old)
 
 
-def test_our_own_decoder_gives_its_queries_and_its_lower_weights():
+def test_the_projections_of_the_own_decoder_give_its_queries():
     decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
     state = decoder.state_dict()
     config = {"recipe": {"decoder": {"num_heads": 2}}}
@@ -150,8 +150,8 @@ def test_our_own_decoder_gives_its_queries_and_its_lower_weights():
         torch.testing.assert_close(given, torch.einsum("bld,hed->bhle", x, parts[0, role]))
 
 
-def test_a_model_that_attends_by_itself_is_cut_by_its_family_too():
-    """MPT names its settings and weights otherwise, and calls no kernel: its attention weights tell."""
+def test_projections_of_a_model_without_an_attention_kernel_are_those_of_its_heads():
+    """MPT has its own names of settings and weights and calls no kernel, so its attention weights are compared."""
     import transformers
 
     torch.manual_seed(0)
@@ -164,7 +164,7 @@ def test_a_model_that_attends_by_itself_is_cut_by_its_family_too():
     texts = torch.randint(99, (2, 12))
 
     def looks_at_the_text(*roles):
-        """Whether the attention of each head of the second layer depends on the text."""
+        """Return whether the attention of each head of the second layer depends on the text."""
         kept = {role: parts[role][SECOND].clone() for role in roles}
         for role in roles:
             parts[role][SECOND] = 0
@@ -204,7 +204,7 @@ def unknown_model(kind, **settings):
     return transformers.AutoModel.from_config(config)
 
 
-def test_an_unknown_kind_whose_mlps_are_experts_is_read_without_them():
+def test_an_unknown_kind_with_experts_is_read_without_its_mlps():
     model = unknown_model("mixtral", num_local_experts=2)
     found = projections(model.config, model.state_dict())
     assert {part.role for part in found} == {"query", "key", "value", "output"}
@@ -213,39 +213,39 @@ def test_an_unknown_kind_whose_mlps_are_experts_is_read_without_them():
     assert torch.equal(part.of(query)[2], query[16:24])
 
 
-def test_heads_of_an_unknown_kind_that_are_not_alone_in_their_tensor_are_refused():
-    """The query's tensor holds a gate as well, head by head."""
+def test_a_tensor_of_an_unknown_kind_that_holds_more_than_heads_is_refused():
+    """The query's tensor also holds a gate for each head."""
     model = unknown_model("qwen3_next", num_experts=0, layer_types=["full_attention"] * 2, head_dim=8)
     parts = {part.role: part for part in projections(model.config, model.state_dict()) if part.layer == 0}
     tensors = dict(model.named_parameters())
-    with pytest.raises(BadInput, match=r"q_proj.weight has 16 dimensions for each head of .* not the query alone"):
+    with pytest.raises(BadInput, match=r"q_proj.weight has 16 dimensions per head, .* only the query"):
         parts["query"].of(tensors[parts["query"].tensor])
     for role, shape in {"key": (2, 8, 32), "output": (4, 32, 8), "mlp_lower": (64, 32)}.items():
         assert parts[role].of(tensors[parts[role].tensor]).shape == shape
 
 
 @pytest.mark.parametrize("role", ["key", "value", "output"])
-def test_other_sizes_than_the_heads_of_an_unknown_kind_are_refused(role):
+def test_tensors_of_an_unknown_kind_with_another_head_size_are_refused(role):
     found = projections({**ZEBRA, "head_dim": 4}, small_model("llama").state_dict())
     (part,) = (part for part in found if (part.layer, part.role) == (0, role))
-    with pytest.raises(BadInput, match=f"has 8 dimensions for each head of .* whose heads have 4.*the {role} alone"):
+    with pytest.raises(BadInput, match=f"has 8 dimensions per head, .* heads have 4.*only the {role}"):
         part.of(small_model("llama").state_dict()[part.tensor])
 
 
-def test_an_unknown_kind_that_tells_no_size_of_heads_is_refused():
+def test_an_unknown_kind_without_a_head_size_is_refused():
     config = {name: value for name, value in ZEBRA.items() if name != "hidden_size"}
-    with pytest.raises(BadInput, match="'zebra' configuration that tells no size of heads"):
+    with pytest.raises(BadInput, match="'zebra' configuration, of an unknown kind, has no size of heads"):
         projections(config, small_model("llama").state_dict())
 
 
-def test_an_unknown_kind_that_lacks_what_a_family_has_is_not_said_to_be_damaged():
+def test_an_unknown_kind_with_missing_tensors_is_reported_as_unknown():
     names = [name for name in small_model("llama").state_dict() if "v_proj" not in name]
-    with pytest.raises(BadInput, match="'zebra' whose tensors are not named as in any family"):
+    with pytest.raises(BadInput, match="the kind 'zebra' are not named as in any known family"):
         projections(ZEBRA, names)
 
 
 def test_an_unknown_kind_with_fused_weights_is_refused():
-    with pytest.raises(BadInput, match="'zebra' whose tensors are not named as in any family"):
+    with pytest.raises(BadInput, match="the kind 'zebra' are not named as in any known family"):
         projections(
             {"model_type": "zebra", "num_attention_heads": 4, "num_key_value_heads": 4},
             small_model("gpt2").state_dict(),
@@ -263,10 +263,10 @@ def test_an_unknown_kind_with_fused_weights_is_refused():
             lambda names: names + [f"other.{name}" for name in names],
             "several stacks of layers \\(\\(none\\), other.\\)",
         ),
-        (lambda names: ["conv1.weight"], "tensors are not named"),
+        (lambda names: ["conv1.weight"], "the tensors of .* are not named"),
     ],
 )
-def test_names_that_do_not_fit_are_refused(change, message):
+def test_names_that_fit_no_family_are_refused(change, message):
     with pytest.raises(BadInput, match=message):
         projections({"model_type": "llama", **CONFIGS["llama"]}, change(list(small_model("llama").state_dict())))
 
@@ -274,8 +274,8 @@ def test_names_that_do_not_fit_are_refused(change, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "does not say of which kind"),
-        ({"model_type": "resnet"}, "'resnet' is no Transformer"),
+        ({}, "no model_type"),
+        ({"model_type": "resnet"}, "'resnet' model is not a Transformer"),
         (
             {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 3},
             "4 attention heads and 3 key heads",
@@ -287,20 +287,20 @@ def test_a_configuration_without_heads_is_refused(config, message):
         projections(config, ["layers.0.self_attn.q_proj.weight"])
 
 
-def test_weights_of_another_shape_than_the_configuration_says_are_refused():
+def test_weights_with_shapes_other_than_configured_are_refused():
     found = projections({"model_type": "gpt_neox", **CONFIGS["gpt_neox"]}, small_model("gpt_neox").state_dict())
     with pytest.raises(BadInput, match=r"shape \(95, 32\) does not split into the query of 4 heads"):
         found[0].of(torch.zeros(95, 32))
 
 
-def test_a_layer_that_is_missing_altogether_is_named():
+def test_a_missing_layer_is_named():
     model = small_model("llama", num_hidden_layers=3)
     names = [name for name in model.state_dict() if not name.startswith("layers.1.")]
     with pytest.raises(BadInput, match=r"layer 1 has no layers\.1\."):
         projections(model.config, names)
 
 
-def test_no_recipe_of_ours_is_said_to_be_none():
+def test_a_recipe_without_a_decoder_is_refused():
     for recipe in ("with eggs", {}, {"decoder": None}):
         with pytest.raises(BadInput, match="recipe"):
             heads_of({"recipe": recipe})

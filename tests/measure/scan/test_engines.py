@@ -1,4 +1,4 @@
-"""Steps measured here, in processes and on Ray: the same result to the bit, and a step that fails costs no other."""
+"""Steps measured in this process, in several and with Ray: bit-identical results, and failures stay separate."""
 
 import json
 import os
@@ -51,22 +51,22 @@ def assert_same(found, here):
         assert (result.rows, result.reason) == (here[step].rows, here[step].reason)
 
 
-def test_a_failed_step_costs_no_other(here):
+def test_a_failed_step_does_not_affect_others(here):
     assert [step for step, result in here.items() if not result.ok] == [20]
     assert here[20].reason
     assert all(result.rows for step, result in here.items() if step != 20)
 
 
-def test_left_to_itself_it_stays_here_for_what_is_quick(series, here):
-    plan, told = plan_for(series), []
-    found = measured(plan, plan.series.steps, progress=lambda _, done, total: told.append(done / total))
+def test_quick_steps_are_measured_in_this_process_by_default(series, here):
+    plan, reported = plan_for(series), []
+    found = measured(plan, plan.series.steps, progress=lambda _, done, total: reported.append(done / total))
     assert_same({result.step: result for result in found}, here)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
 
 
 @pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
-def test_engines_give_the_same_to_the_bit(series, here, engine):
+def test_engines_give_bit_identical_results(series, here, engine):
     if engine == "ray":
         pytest.importorskip("ray", reason="the extra ray is not installed")
     plan = plan_for(series)
@@ -74,7 +74,7 @@ def test_engines_give_the_same_to_the_bit(series, here, engine):
     assert_same({result.step: result for result in found}, here)
 
 
-def test_no_worker_is_refused(series):
+def test_zero_workers_are_refused(series):
     plan = plan_for(series)
     with pytest.raises(BadInput, match="workers is 0"):
         list(measured(plan, plan.series.steps, num_workers=0))
@@ -88,7 +88,7 @@ def start(series, folder, num_workers):
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_and_continued_gives_equal_results(series, here, tmp_path):
+def test_a_killed_and_continued_scan_gives_equal_results(series, here, tmp_path):
     process = start(series, tmp_path, 1)
     assert process.stdout.readline().strip() == "0"
     assert process.stdout.readline().strip() == "4"
@@ -97,7 +97,7 @@ def test_killed_and_continued_gives_equal_results(series, here, tmp_path):
     plan = plan_for(series)
     kept = ScanStore(tmp_path, plan.settings).results
     assert 2 <= len(kept) < len(here)
-    with (tmp_path / FILE).open("ab") as file:  # and the kill had come in the middle of a line
+    with (tmp_path / FILE).open("ab") as file:  # as if the process was killed while it wrote a line
         file.write(json.dumps({"step": 10, "rows": {}})[:-4].encode())
     store = ScanStore(tmp_path, plan.settings)
     assert store.results == kept

@@ -1,4 +1,4 @@
-"""Results of a scan survive what happens to files: a kill in the middle of a line, a flipped bit, other settings."""
+"""Results of a scan survive a kill while a line is written, a flipped bit and other settings."""
 
 import pytest
 
@@ -24,11 +24,11 @@ def filled(tmp_path):
     return tmp_path
 
 
-def test_what_was_kept_comes_back_to_the_bit(filled):
+def test_stored_results_are_read_bit_identically(filled):
     assert ScanStore(filled, SETTINGS).results == {step: result(step, notes=("zeros",)) for step in (0, 10, 20)}
 
 
-def test_a_line_cut_short_is_dropped_and_the_next_is_whole(filled):
+def test_an_incomplete_line_is_dropped_and_the_next_is_complete(filled):
     path = filled / FILE
     content = path.read_bytes()
     for cut in (1, 30, len(content.splitlines(keepends=True)[-1]) - 1):
@@ -52,12 +52,12 @@ def test_the_last_result_of_a_step_counts(filled):
     assert ScanStore(filled, SETTINGS).results[10] == result(10, seconds=0.7)
 
 
-def test_another_scan_is_not_mixed_in(filled):
+def test_a_folder_with_another_scan_is_refused(filled):
     with pytest.raises(BadInput, match="measures: stable_rank, not val_loss_nats") as refused:
         ScanStore(filled, SETTINGS | {"measures": ["val_loss_nats"]})
     assert "--out" in refused.value.remedy
 
 
-def test_a_number_that_is_none_is_refused(tmp_path):
+def test_a_nan_value_is_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         ScanStore(tmp_path, SETTINGS).append(result(0, rows=(Row(0, 0, None, "val_loss_nats", float("nan")),)))

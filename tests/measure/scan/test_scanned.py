@@ -1,4 +1,4 @@
-"""Courses, verdicts and the table of a scan whose numbers are known."""
+"""Courses, verdicts and the table of a scan with known results."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ SCAN = made_scan()
 
 def test_courses_are_means_over_heads_by_group():
     found = courses(probes_of(SCAN.measured))
-    assert len(found) == 2 * LAYERS  # a head's own rank is in no course
+    assert len(found) == 2 * LAYERS  # ranks of single heads have no course
     entropy = found[Quantity("attention_entropy_nats", 0, None)]
     assert entropy.steps == STEPS
     assert entropy.values.shape == (GROUPS, len(STEPS))
@@ -59,7 +59,7 @@ def test_suspect_steps_are_in_the_table_and_marked():
     assert frame["suspect"][frame["step"] != 64].isna().all()
 
 
-def test_suspect_steps_are_judged_only_where_asked_for():
+def test_suspect_steps_are_judged_only_on_request():
     found = spoilt(SCAN, (64, "identical"))
     assert 64 not in {result.step for result in found.judged}
     assert found.sparsest.step != 64
@@ -68,7 +68,7 @@ def test_suspect_steps_are_judged_only_where_asked_for():
     assert through.sparsest.step == 64
 
 
-def test_the_last_step_is_a_suspect_one_only_where_there_is_no_other():
+def test_the_last_step_is_suspect_only_if_all_are():
     found = spoilt(SCAN, (1000, "identical"))
     assert found.last.step == 512
     alone = replace(found, results=found.results[-2:])

@@ -1,4 +1,4 @@
-"""What a scan measures in a step, against the model run eagerly and full decompositions."""
+"""Measurements of a step, compared with the eager model and with full decompositions."""
 
 import json
 import shutil
@@ -34,20 +34,20 @@ def own(series, tmp_path):
 
 
 def configure(place, **settings):
-    """Write something else into a step's configuration."""
+    """Change a step's configuration."""
     config = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps(config | settings))
 
 
 def rewrite(place, change):
-    """Save other tensors: those that ``change`` makes of a name and a tensor."""
+    """Replace a step's tensors by those that ``change`` returns for each name and tensor."""
     tensors = load_file(place / "model.safetensors")
     changed = dict(pair for name, tensor in tensors.items() for pair in change(name, tensor))
     save_file(changed, place / "model.safetensors", {"format": "pt"})
 
 
 def saved(folder, kind, **settings):
-    """One small model of a kind, as step 1."""
+    """Save a small model of a kind as step 1."""
     small_model(kind, **settings).save_pretrained(folder / "step1")
     return folder
 
@@ -60,7 +60,7 @@ def values(result, metric, projection=None, *, of_groups=False):
     return found
 
 
-def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
+def test_attention_and_loss_agree_with_the_eager_model(series):
     plan = plan_for(series)
     result = measure_step(plan, 40)
     assert result.ok, result.reason
@@ -78,7 +78,7 @@ def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
     for layer, attention in enumerate(output.attentions):
         p = attention.double()
         entropy = torch.special.entr(p).sum(-1)
-        others = p[:, :, 1:, 1:] / p[:, :, 1:, 1:].sum(-1, keepdim=True)  # the first query sees one key only
+        others = p[:, :, 1:, 1:] / p[:, :, 1:, 1:].sum(-1, keepdim=True)  # the first query sees only one key
         entropy_of_others = torch.special.entr(others).sum(-1)
         for head in range(p.shape[1]):
             for group in range(len(plan.probe)):
@@ -97,7 +97,7 @@ def test_attention_and_loss_are_those_of_the_model_run_eagerly(series):
     assert values(result, "val_loss_nats")[None, None] == [pytest.approx(float(output.loss), abs=ENTROPY)]
 
 
-def test_spectra_are_those_of_full_decompositions_with_projections_taken_apart(series):
+def test_spectra_agree_with_full_decompositions(series):
     result = measure_step(plan_for(series, "weights"), 20)
     model = AutoModelForCausalLM.from_pretrained(series / "step20")
     state = {
@@ -125,7 +125,7 @@ def test_spectra_are_those_of_full_decompositions_with_projections_taken_apart(s
         assert values(result, "stable_rank", "query")[1, head] == [pytest.approx(number, rel=bound)]
 
 
-def test_weights_alone_read_only_the_projections(series):
+def test_measuring_weights_reads_only_the_projections(series):
     plan = Plan(open_series(series), choose_metrics("stable_rank", "scan"))
     result = measure_step(plan, 10)
     assert result.ok
@@ -135,7 +135,7 @@ def test_weights_alone_read_only_the_projections(series):
     assert not any("embed" in note for note in result.notes)
 
 
-def test_half_precision_is_raised(own):
+def test_half_precision_weights_are_converted(own):
     model = AutoModelForCausalLM.from_pretrained(own / "step40")
     model.bfloat16().save_pretrained(own / "step40")
     half = measure_step(plan_for(own), 40)
@@ -158,7 +158,7 @@ def test_a_nan_weight_is_named(own):
         assert result.rows == ()
 
 
-def test_a_renamed_tensor_is_no_random_weight(own):
+def test_a_renamed_tensor_fails_the_step(own):
     names = open_series(own).checkpoint(20).tensors
     old = next(name for name in names if name.endswith(("dense.weight", "out_proj.weight")))
     rename_tensor(own / "step20", old, old.replace("weight", "wait"))
@@ -167,7 +167,7 @@ def test_a_renamed_tensor_is_no_random_weight(own):
     assert "dense" in result.reason or "out_proj" in result.reason
 
 
-def test_a_file_that_was_cut_off_is_a_result_too(own):
+def test_a_truncated_file_fails_the_step(own):
     cut_off(own / "step20" / "model.safetensors")
     result = measure_step(plan_for(own), 20)
     assert not result.ok
@@ -183,7 +183,7 @@ def test_a_replaced_step_is_not_current(own):
     assert fingerprint_of(open_series(own), 20) != result.fingerprint
 
 
-def test_zeros_are_left_out_and_said(own):
+def test_zeros_are_left_out_with_a_note(own):
     series = open_series(own)
     name = next(name for name in series.checkpoint(20).tensors if name.endswith(("4h_to_h.weight", "fc2.weight")))
     tensors = load_file(own / "step20" / "model.safetensors")
@@ -194,7 +194,7 @@ def test_zeros_are_left_out_and_said(own):
     assert any("mlp_upper" in note and "zeros" in note for note in result.notes)
 
 
-def test_the_numbers_do_not_depend_on_the_threads_of_the_caller(series):
+def test_results_do_not_depend_on_the_threads_of_the_caller(series):
     plan, before = plan_for(series), torch.get_num_threads()
     found = []
     for num in (1, 2):
@@ -235,11 +235,11 @@ def test_quantised_weights_are_not_measured_without_their_scales(own, measures, 
     rewrite(own / "step20", quantise)
     result = measure_step(plan_for(own, measures), 20)
     assert result.rows == ()
-    assert f"is kept in {dtype}" in result.reason
+    assert f"is stored in {dtype}" in result.reason
 
 
 @pytest.mark.parametrize("measures", ["attention", "weights"])
-def test_a_configuration_that_tells_of_quantisation_is_refused(own, measures):
+def test_a_configuration_with_quantisation_is_refused(own, measures):
     configure(own / "step20", quantization_config={"quant_method": "gptq", "bits": 4})
     assert "quantised (gptq)" in measure_step(plan_for(own, measures), 20).reason
     configure(own / "step20", quantization_config={})
@@ -254,15 +254,15 @@ def test_a_configuration_of_fewer_layers_is_refused(own, measures):
     assert "layers" in result.reason
 
 
-def test_a_layer_that_is_missing_altogether_is_missed(own):
+def test_a_missing_layer_fails_the_step(own):
     rewrite(own / "step20", lambda name, tensor: [] if "layers.1." in name else [(name, tensor)])
     result = measure_step(plan_for(own, "weights"), 20)
     assert result.rows == ()
-    assert "layers with weights is 1, and 2 in config.json" in result.reason
+    assert "weights of 1 layers, and config.json states 2" in result.reason
 
 
 @pytest.mark.parametrize("measures", ["attention", "all"])
-def test_a_model_without_attention_that_can_be_seen_is_no_row_of_losses(tmp_path, measures):
+def test_a_model_without_observable_attention_fails_the_step(tmp_path, measures):
     from transformers import BloomConfig, BloomForCausalLM
 
     BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)).save_pretrained(tmp_path / "s1")
@@ -270,7 +270,7 @@ def test_a_model_without_attention_that_can_be_seen_is_no_row_of_losses(tmp_path
     names = ["attention", "loss"] if measures == "all" else [measures]
     result = measure_step(plan_for(tmp_path, *names), 1)
     assert result.rows == ()
-    assert "no attention was seen" in result.reason
+    assert "no attention was observed" in result.reason
 
 
 def test_a_changed_configuration_is_measured_again(own):
@@ -279,7 +279,7 @@ def test_a_changed_configuration_is_measured_again(own):
     assert not is_current(open_series(own), result)
 
 
-def test_what_goes_wrong_in_any_way_is_the_steps_own_row(own):
+def test_any_error_becomes_the_result_of_its_step(own):
     def broken(config, tensors, *, with_head):
         raise ZeroDivisionError("of nothing")
 
@@ -295,15 +295,15 @@ def test_what_goes_wrong_in_any_way_is_the_steps_own_row(own):
         measure_step(Plan(plan.series, plan.metrics, plan.probe, build=interrupted), 20)
 
 
-def test_a_step_that_knows_fewer_tokens_says_so(tmp_path):
+def test_tokens_unknown_to_the_model_fail_the_step(tmp_path):
     saved(tmp_path, "llama", vocab_size=20)
     result = measure_step(plan_for(tmp_path, "attention"), 1)
     assert "token 63" in result.reason
     assert "20 tokens" in result.reason
 
 
-@pytest.mark.parametrize(("kind", "said"), [("vit", "pixel_values"), ("t5", "an encoder and a decoder")])
-def test_models_that_read_no_text_alone_are_refused(tmp_path, kind, said):
+@pytest.mark.parametrize(("kind", "problem"), [("vit", "pixel_values"), ("t5", "an encoder and a decoder")])
+def test_models_with_other_inputs_than_one_text_are_refused(tmp_path, kind, problem):
     if kind == "t5":
         from transformers import T5Config, T5Model
 
@@ -312,10 +312,10 @@ def test_models_that_read_no_text_alone_are_refused(tmp_path, kind, said):
         )
     else:
         saved(tmp_path, kind)
-    assert said in measure_step(plan_for(tmp_path, "attention"), 1).reason
+    assert problem in measure_step(plan_for(tmp_path, "attention"), 1).reason
 
 
-def test_weights_that_are_no_matrices_are_named(own):
+def test_weights_that_are_not_matrices_are_named(own):
     def flatten(name, tensor):
         return [(name, tensor.flatten() if name.endswith(("4h_to_h.weight", "fc2.weight")) else tensor)]
 
@@ -324,7 +324,7 @@ def test_weights_that_are_no_matrices_are_named(own):
     assert "of shape (4096,)" in result.reason
 
 
-def test_a_recipe_that_is_none_of_ours_is_refused(own):
+def test_a_recipe_without_a_decoder_fails_the_step(own):
     (own / "step20" / "config.json").write_text('{"recipe": "with eggs"}')
     assert "recipe" in measure_step(plan_for(own, "weights"), 20).reason
 
@@ -338,13 +338,13 @@ def test_a_configuration_that_transformers_refuses_is_named_with_its_field(own):
 
 
 @pytest.mark.parametrize("measures", ["attention", "weights"])
-def test_where_there_is_no_configuration_it_is_said_which(own, measures):
+def test_a_missing_configuration_is_reported_with_its_step(own, measures):
     (own / "step20" / "config.json").unlink()
     reason = measure_step(plan_for(own, measures), 20).reason
     assert reason == f"step 20 of {own} (step20) has no config.json"
 
 
 @pytest.mark.parametrize("kind", ["mamba", "rwkv"])
-def test_what_is_no_transformer_is_called_that(own, kind):
+def test_a_network_that_is_not_a_transformer_is_reported(own, kind):
     (own / "step20" / "config.json").write_text(json.dumps({"model_type": kind}))
-    assert f"a {kind!r} is no Transformer" in measure_step(plan_for(own, "weights"), 20).reason
+    assert f"a {kind!r} model is not a Transformer" in measure_step(plan_for(own, "weights"), 20).reason

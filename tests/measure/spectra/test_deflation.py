@@ -31,17 +31,17 @@ MATRICES = {
 
 @pytest.mark.parametrize("relative", [1e-4, 1e-6])
 @pytest.mark.parametrize("kind", MATRICES)
-def test_encloses_the_full_decomposition_in_single_precision(kind, relative, tolerance):
+def test_bounds_enclose_the_full_decomposition(kind, relative, tolerance):
     weight = MATRICES[kind]
     found, exact = enclosed(weight, relative), exact_square(weight)
-    room = tolerance("spectrum.stable_rank")
+    allowed = tolerance("spectrum.stable_rank")
     assert found is not None
-    assert found.lower <= exact * (1 + room)
-    assert found.upper >= exact * (1 - room)
+    assert found.lower <= exact * (1 + allowed)
+    assert found.upper >= exact * (1 - allowed)
     assert found.upper - found.value <= relative * found.value
     assert found.value == pytest.approx(exact, rel=relative)
     trace = float(weight.double().square().sum())
-    assert abs(found.trace - trace) <= found.trace_doubt + room * trace
+    assert abs(found.trace - trace) <= found.trace_doubt + allowed * trace
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_encloses_the_full_decomposition_in_single_precision(kind, relative, tol
     [torch.zeros(300, 200), torch.eye(200), torch.linalg.qr(gaussian(300, 200))[0]],
     ids=["zeros", "identity", "rotation"],
 )
-def test_says_where_it_does_not_lead(weight):
+def test_matrices_without_a_bound_give_none(weight):
     assert enclosed(weight, 1e-6) is None
 
 
-def test_more_accuracy_than_there_is_is_not_given():
+def test_unreachable_accuracy_gives_none():
     assert enclosed(gaussian(3000, 400), 1e-10) is None
 
 
-def test_a_direction_that_was_not_found_breaks_the_factorisation(monkeypatch):
-    """Were the iteration to miss the strongest direction, no bound without it comes out."""
+def test_a_missed_direction_makes_the_factorisation_fail(monkeypatch):
+    """If the iteration misses the strongest direction, no wrong bound is returned."""
     weight = decaying(600, 300, 0.4)
     *_, first = torch.linalg.svd(weight, full_matrices=False)
     others = weight - weight @ torch.outer(first[0], first[0])
@@ -69,12 +69,12 @@ def test_a_direction_that_was_not_found_breaks_the_factorisation(monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["_thin", "_shift"])
-def test_a_number_too_low_for_the_rest_is_refused(monkeypatch, part):
-    """c is never taken on trust: far too much room for the bound changes only that the factorisation fails."""
-    weight, honest = gaussian(300, 200), getattr(deflation, part)
+def test_an_estimate_of_c_that_is_too_low_is_rejected(monkeypatch, part):
+    """A wrong estimate of c, or of the distance that the bound needs, gives no bound instead of a wrong one."""
+    weight, original = gaussian(300, 200), getattr(deflation, part)
 
     def optimistic(*arguments):
-        result = honest(*arguments)
+        result = original(*arguments)
         if part == "_thin" or result is None:
             return result if part == "_shift" else result._replace(away=1.1 * result.top)
         return result._replace(below=0.8 * result.below)
@@ -84,7 +84,7 @@ def test_a_number_too_low_for_the_rest_is_refused(monkeypatch, part):
 
 
 @pytest.mark.parametrize("columns", [150, 500, 1300])
-def test_the_factorisation_knows_positive_from_not(columns):
+def test_the_factorisation_fails_exactly_for_matrices_that_are_not_positive(columns):
     weight = gaussian(2 * columns, columns)
     gram = weight.T @ weight
     top = float(torch.linalg.eigvalsh(gram.double())[-1])
@@ -93,9 +93,9 @@ def test_the_factorisation_knows_positive_from_not(columns):
 
 
 @pytest.mark.parametrize("columns", [150, 500, 1300])
-def test_roundings_of_the_gram_matrix_stay_within_what_is_said(columns):
+def test_rounding_errors_of_the_gram_matrix_stay_within_their_bound(columns):
     weight = gaussian(2000, columns)
     gram, exact = deflation._gram(weight).double(), weight.double().T @ weight.double()
-    said = (deflation._part(columns) + 2000 / deflation._part(columns) + 8) * deflation.SINGLE_UNIT * exact.trace()
-    assert torch.linalg.matrix_norm(gram - exact, 2) <= said
+    bound = (deflation._part(columns) + 2000 / deflation._part(columns) + 8) * deflation.SINGLE_UNIT * exact.trace()
+    assert torch.linalg.matrix_norm(gram - exact, 2) <= bound
     assert torch.equal(gram, gram.T)

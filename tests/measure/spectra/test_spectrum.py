@@ -19,7 +19,7 @@ def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def with_spectrum(sigma: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """A matrix (num_rows, len(sigma)) of these singular values, in float64, between random directions."""
+    """Return a random matrix (num_rows, len(sigma)) with these singular values, in float64."""
     left = torch.linalg.qr(gaussian(num_rows, len(sigma)).double()).Q
     right = torch.linalg.qr(gaussian(len(sigma), len(sigma), seed=1).double()).Q
     return left * sigma @ right
@@ -46,21 +46,21 @@ SPECTRA = {
 
 @pytest.mark.parametrize("kind", SPECTRA)
 def test_bounds_enclose_the_full_decomposition_and_are_tight(kind, tolerance):
-    weight, room = SPECTRA[kind], tolerance("spectrum.stable_rank")
+    weight, allowed = SPECTRA[kind], tolerance("spectrum.stable_rank")
     peak = weight.double().abs().amax()
     singular = torch.linalg.svdvals(weight.double() / peak)
     exact_rank = singular.square().sum(-1) / singular[..., 0].square()
     for found, exact in ((spectral_norm(weight), singular[..., 0] * peak), (certified_stable_rank(weight), exact_rank)):
         assert found.value.shape == weight.shape[:-2]
-        assert (found.lower <= exact * (1 + room)).all()
-        assert (found.upper >= exact * (1 - room)).all()
+        assert (found.lower <= exact * (1 + allowed)).all()
+        assert (found.upper >= exact * (1 - allowed)).all()
         assert (found.lower <= found.value).all()
         assert (found.value <= found.upper).all()
         assert ((found.upper - found.lower) <= 2 * tolerance("spectrum.certified") * found.value).all()
     assert ((stable_rank(weight) / exact_rank - 1).abs() <= tolerance("spectrum.certified")).all()
 
 
-def test_bounds_enclose_what_is_known_without_computing():
+def test_bounds_enclose_exactly_known_values():
     hadamard = torch.ones(1, 1)
     while len(hadamard) < 256:
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)])
@@ -68,7 +68,7 @@ def test_bounds_enclose_what_is_known_without_computing():
         assert found.lower < exact < found.upper
 
 
-def test_zeros_have_norm_zero_beside_others():
+def test_a_zero_matrix_in_a_batch_has_norm_zero():
     found = spectral_norm(torch.stack([torch.zeros(150, 140), torch.eye(150, 140)]))
     assert [bound[0].item() for bound in found] == [0, 0, 0]
     assert found.lower[1] < 1 < found.upper[1]
@@ -76,13 +76,13 @@ def test_zeros_have_norm_zero_beside_others():
 
 @pytest.fixture
 def in_double_alone(monkeypatch):
-    """Leave out the way through single precision."""
+    """Switch off deflation in single precision."""
     monkeypatch.setattr(spectrum, "enclosed", lambda matrix, relative: None)
 
 
 @pytest.mark.parametrize("kind", SPECTRA)
 @pytest.mark.usefixtures("in_double_alone")
-def test_either_way_bounds_the_same(kind, tolerance):
+def test_deflation_and_the_float64_gram_matrix_agree(kind, tolerance):
     weight = SPECTRA[kind]
     alone = certified_stable_rank(weight)
     singular = torch.linalg.svdvals(weight.double() / weight.double().abs().amax())
@@ -93,7 +93,7 @@ def test_either_way_bounds_the_same(kind, tolerance):
 
 
 @pytest.mark.usefixtures("in_double_alone")
-def test_a_guess_too_low_is_refused(monkeypatch, tolerance):
+def test_an_estimate_that_is_too_low_is_rejected(monkeypatch, tolerance):
     weight = gaussian(300, 200)
     exact = torch.linalg.svdvals(weight.double())[:1]
     five_power_iterations = exact**2 / 1.15
@@ -105,7 +105,7 @@ def test_a_guess_too_low_is_refused(monkeypatch, tolerance):
 
 
 @pytest.mark.usefixtures("in_double_alone")
-def test_a_guess_too_high_keeps_no_bound(monkeypatch):
+def test_an_estimate_that_is_too_high_raises(monkeypatch):
     weight = gaussian(300, 200)
     too_high = torch.linalg.svdvals(weight.double())[:1] ** 2 * (1 + 1e-6)
     monkeypatch.setattr(spectrum, "_guesses", lambda gram, relative: iter([too_high]))
@@ -114,7 +114,7 @@ def test_a_guess_too_high_keeps_no_bound(monkeypatch):
 
 
 @pytest.mark.usefixtures("in_double_alone")
-def test_an_iteration_that_does_not_arrive_ends_in_all_eigenvalues(monkeypatch, tolerance):
+def test_without_convergence_all_eigenvalues_are_computed(monkeypatch, tolerance):
     monkeypatch.setattr(spectrum, "largest", lambda gram: iter(()))
     weight = gaussian(300, 200)
     exact = torch.linalg.svdvals(weight.double())[0].item()
@@ -122,7 +122,7 @@ def test_an_iteration_that_does_not_arrive_ends_in_all_eigenvalues(monkeypatch, 
 
 
 @pytest.mark.parametrize("strength", [1.01, 1 + 1e-5])
-def test_finds_a_direction_that_the_start_is_orthogonal_to(strength, tolerance):
+def test_a_direction_orthogonal_to_the_start_is_found(strength, tolerance):
     start = torch.randn(200, generator=torch.Generator().manual_seed(0)).double()
     hidden = gaussian(200, seed=1).double()
     hidden -= start * (start @ hidden) / (start @ start)
@@ -132,7 +132,7 @@ def test_finds_a_direction_that_the_start_is_orthogonal_to(strength, tolerance):
     assert found.value.item() == pytest.approx(strength, rel=tolerance("spectrum.certified"))
 
 
-def test_shortcuts_of_training_change_nothing():
+def test_reduced_precision_settings_change_nothing():
     weight = gaussian(400, 300)
     expected = certified_stable_rank(weight)
     torch.set_float32_matmul_precision("medium")
@@ -145,7 +145,7 @@ def test_shortcuts_of_training_change_nothing():
 
 
 @pytest.mark.usefixtures("in_double_alone")
-def test_a_large_matrix_is_raised_in_parts(monkeypatch, tolerance):
+def test_a_large_matrix_is_converted_in_parts(monkeypatch, tolerance):
     weight = gaussian(1000, 150)
     expected = stable_rank(weight)
     monkeypatch.setattr(spectrum, "CHUNK", 1)
@@ -153,7 +153,7 @@ def test_a_large_matrix_is_raised_in_parts(monkeypatch, tolerance):
 
 
 @pytest.mark.parametrize("relative", spectrum.ACCURACY.bad_values)
-def test_refuses_an_accuracy_it_cannot_give(relative):
+def test_an_unreachable_accuracy_is_refused(relative):
     with pytest.raises(InvalidArgument, match="relative"):
         spectral_norm(torch.eye(3), relative)
 
@@ -163,27 +163,27 @@ def test_singular_values_and_effective_rank(tolerance):
     weight = with_spectrum(sigma, 7)
     assert (singular_values(weight) - sigma).abs().max() <= tolerance("spectrum.stable_rank") * 4
     by_hand = 2 ** (1 / 2 * 1 + 1 / 4 * 2 + 2 * 1 / 8 * 3)  # entropy in bits of shares 1/2, 1/4, 1/8, 1/8
-    room = tolerance("spectrum.effective_rank")
-    assert effective_rank(weight).item() == pytest.approx(by_hand, rel=room)
+    allowed = tolerance("spectrum.effective_rank")
+    assert effective_rank(weight).item() == pytest.approx(by_hand, rel=allowed)
     rotation = torch.linalg.qr(gaussian(2, 12, 12).double()).Q
-    assert effective_rank(1e-200 * rotation).tolist() == pytest.approx([12, 12], rel=room)
-    assert effective_rank(torch.diag(torch.tensor([3.0, 0.0, 0.0]))).item() == pytest.approx(1, rel=room)
+    assert effective_rank(1e-200 * rotation).tolist() == pytest.approx([12, 12], rel=allowed)
+    assert effective_rank(torch.diag(torch.tensor([3.0, 0.0, 0.0]))).item() == pytest.approx(1, rel=allowed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("kind", ["no gap", "heads", "small heads", "bfloat16"])
 def test_bounds_from_an_accelerator_enclose_the_full_decomposition_too(kind, tolerance):
-    weight, room = SPECTRA[kind], tolerance("spectrum.stable_rank")
+    weight, allowed = SPECTRA[kind], tolerance("spectrum.stable_rank")
     there = certified_stable_rank(weight.cuda())
     assert there.value.is_cuda
     value, lower, upper = (bound.cpu() for bound in there)
     singular = torch.linalg.svdvals(weight.double())
     exact = singular.square().sum(-1) / singular[..., 0].square()
-    assert (lower <= exact * (1 + room)).all()
-    assert (upper >= exact * (1 - room)).all()
+    assert (lower <= exact * (1 + allowed)).all()
+    assert (upper >= exact * (1 - allowed)).all()
     assert ((upper - lower) <= 2 * tolerance("spectrum.certified") * value).all()
-    if kind == "small heads":  # whose eigenvalues are all computed
-        assert ((value / exact - 1).abs() <= room).all()
+    if kind == "small heads":  # all their eigenvalues are computed
+        assert ((value / exact - 1).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (200, 40), (40, 200), (3, 5, 20, 30), (1, 7)])
@@ -198,7 +198,7 @@ def test_agrees_with_the_full_decomposition(shape, dtype, tolerance):
     assert ((found - expected) / expected).abs().max() <= tolerance("spectrum.stable_rank")
 
 
-def test_known_matrices(tolerance):
+def test_stable_ranks_of_known_matrices(tolerance):
     rotation = torch.linalg.qr(gaussian(12, 12).double()).Q
     assert stable_rank(3 * rotation).item() == pytest.approx(12, rel=tolerance("spectrum.stable_rank"))
     one_direction = torch.outer(gaussian(9).double(), gaussian(5, seed=1).double())
@@ -207,7 +207,7 @@ def test_known_matrices(tolerance):
 
 
 @pytest.mark.parametrize("factor", [1e-170, 1e-30, -7.0, 1e160])
-def test_does_not_depend_on_the_unit(factor, tolerance):
+def test_the_stable_rank_does_not_depend_on_scale(factor, tolerance):
     weight = gaussian(20, 30).double()
     expected = stable_rank(weight).item()
     assert stable_rank(weight * factor).item() == pytest.approx(expected, rel=tolerance("spectrum.stable_rank"))
@@ -225,13 +225,13 @@ def test_does_not_depend_on_the_unit(factor, tolerance):
     ],
 )
 @pytest.mark.parametrize("measure", [stable_rank, certified_stable_rank, effective_rank])
-def test_refuses_what_has_no_stable_rank(measure, weight, message):
+def test_matrices_without_a_stable_rank_are_refused(measure, weight, message):
     with pytest.raises(InvalidArgument, match=message) as refused:
         measure(weight)
     assert refused.value.function == measure.__name__
 
 
 @pytest.mark.parametrize("measure", [spectral_norm, singular_values])
-def test_names_what_broke_down(measure):
+def test_nan_entries_are_counted_in_the_error(measure):
     with pytest.raises(InvalidArgument, match=f"{measure.__name__}.*1 of 9"):
         measure(torch.diag(torch.tensor([1.0, -math.inf, 2.0])))

@@ -1,4 +1,4 @@
-"""Both Trainers, really run."""
+"""The callbacks in real runs of both Trainers."""
 
 import math
 
@@ -20,7 +20,7 @@ def texts():
 
 
 def under_trainer(folder, *, probe=None, resume=None, **settings):
-    """Train with accumulation and dropout; the weights at the end, and the trainer."""
+    """Train with accumulation and dropout, and return the final weights and the trainer."""
     from transformers import Trainer, TrainingArguments
 
     arguments = TrainingArguments(
@@ -41,7 +41,7 @@ def under_trainer(folder, *, probe=None, resume=None, **settings):
 @pytest.mark.parametrize(
     "settings", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids=["plain", "bf16", "checkpointing"]
 )
-def test_trainer_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path, settings):
+def test_trainer_trains_bit_identically_and_probes_by_optimiser_steps(tmp_path, settings):
     from joma.measure.watch.trainer_callback import TrainerWatch
 
     plain, _ = under_trainer(tmp_path, **settings)
@@ -73,16 +73,16 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
     shown = scalars(tmp_path / "board")
     assert shown["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
     assert shown["train/joma/stable_rank/mlp_lower/layer_00"] == [0, 4, 6]
-    assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # nor printed
+    assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # and nothing is printed
 
 
-def test_a_reporter_made_from_one_of_transformers_is_told_as_well(tmp_path, monkeypatch):
+def test_a_subclass_of_a_transformers_reporter_receives_values(tmp_path, monkeypatch):
     from transformers.integrations import TensorBoardCallback
 
     from joma.measure.watch.trainer_callback import TrainerWatch
 
     class Board(TensorBoardCallback):
-        """What people write to report a little more."""
+        """A user's subclass that reports more."""
 
     def probe(trainer):
         trainer.add_callback(Board)
@@ -94,7 +94,7 @@ def test_a_reporter_made_from_one_of_transformers_is_told_as_well(tmp_path, monk
 
 
 def of_one_head(rows, name, step):
-    """Where a head's entropy stands in a history, and that it is one."""
+    """Return the entries of a history with a head's entropy, and check their values."""
     shown = {row[step]: row[name] for row in rows if name in row}
     assert all(0 < value < math.log(12) for value in shown.values())  # texts of 12 tokens
     return list(shown)
@@ -118,7 +118,7 @@ def test_trainer_reports_to_wandb_and_trackio(tmp_path, monkeypatch, kind):
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
 
 
-def test_trainer_that_fails_leaves_its_lines_and_going_on_the_table(tmp_path):
+def test_failed_trainer_leaves_lines_and_continued_training_writes_the_table(tmp_path):
     from transformers import TrainerCallback
 
     from joma.measure.watch.trainer_callback import TrainerWatch
@@ -146,12 +146,12 @@ def test_trainer_that_fails_leaves_its_lines_and_going_on_the_table(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["tracker", "start", "evry"])
-def test_settings_that_a_callback_does_not_take_are_refused(setting):
+def test_unknown_settings_of_a_callback_are_refused(setting):
     from joma.measure.watch.lightning_callback import LightningWatch
     from joma.measure.watch.trainer_callback import TrainerWatch
 
     taken = "every, measures, projections, share_window, out"
-    message = rf"`{setting}` is none of its settings; expected some of {taken}; leave it out"
+    message = rf"`{setting}` is not one of its settings; expected some of {taken}; leave it out"
     for callback in (LightningWatch, TrainerWatch):
         with pytest.raises(InvalidArgument, match=message):
             callback(small_batch(KIND), **{setting: 1})
@@ -192,7 +192,7 @@ def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", lo
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_lightning_trains_the_same_bits_and_probes_by_optimiser_steps(tmp_path, precision):
+def test_lightning_trains_bit_identically_and_probes_by_optimiser_steps(tmp_path, precision):
     from joma.measure.watch.lightning_callback import LightningWatch
 
     plain = under_lightning(tmp_path / "plain", precision=precision)
@@ -215,7 +215,7 @@ def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
     assert of_one_head(wandb_rows(wandb, tmp_path), name, "trainer/global_step") == [0, 4, 6]
 
 
-def test_lightning_that_fails_leaves_what_was_measured(tmp_path):
+def test_failed_lightning_training_writes_the_table(tmp_path):
     from joma.measure.watch.lightning_callback import LightningWatch
 
     probe = LightningWatch(small_batch(KIND), part="model", every=2, out=tmp_path / "w")
@@ -225,10 +225,12 @@ def test_lightning_that_fails_leaves_what_was_measured(tmp_path):
     assert sorted(set(steps)) == [0, 2]
 
 
-def test_a_part_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_part_is_refused(tmp_path):
     from joma.measure.watch.lightning_callback import LightningWatch
 
     with pytest.raises(InvalidArgument, match=r"`part` is 'network'.* name one of model"):
         under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="network"))
-    with pytest.raises(InvalidArgument, match=r"`part` is None; expected .*, as it has no forward; name one of model"):
+    with pytest.raises(
+        InvalidArgument, match=r"`part` is None; expected .*, because it has no forward; name one of model"
+    ):
         under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND)))

@@ -20,11 +20,11 @@ VALUES = {
 }
 
 
-def test_names_tell_metric_layer_and_head():
+def test_names_contain_metric_layer_and_head():
     assert tracked_values(ROWS) == VALUES
 
 
-def test_tensorboard_shows_what_it_was_told(tmp_path):
+def test_tensorboard_shows_the_logged_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
 
@@ -44,18 +44,18 @@ def test_an_accelerator_passes_values_on_to_its_trackers():
 
         def __init__(self):
             super().__init__()
-            self.told = []
+            self.received = []
 
         def store_init_configuration(self, values): ...
 
         def log(self, values, step=None):
-            self.told.append((values, step))
+            self.received.append((values, step))
 
     kept = Kept()
     accelerator = Accelerator(cpu=True, log_with=kept)
     accelerator.init_trackers("project")
     track_with(accelerator)(VALUES, 40)
-    assert kept.told == [(VALUES, 40)]
+    assert kept.received == [(VALUES, 40)]
 
 
 def test_an_accelerator_without_trackers_is_refused():
@@ -65,10 +65,10 @@ def test_an_accelerator_without_trackers_is_refused():
         track_with(Accelerator(cpu=True))
 
 
-def watched_loop(tracker, tell):
-    """Train a GPT-2 for eight steps; each step ``tell`` gets its index, and a function that says it is done.
+def watched_loop(tracker, log):
+    """Train a GPT-2 for eight steps; ``log`` gets each index and a function that ends the step.
 
-    Returns what was measured: values by name, and by step.
+    Returns the measured values by step and name.
     """
     model = small_model("gpt2", "AutoModelForCausalLM").train()
     batch = small_batch("gpt2")
@@ -78,7 +78,7 @@ def watched_loop(tracker, tell):
             model(**batch, labels=batch["input_ids"]).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            tell(index, probe.step)
+            log(index, probe.step)
     steps = {}
     for row in probe.measurements():
         steps.setdefault(row.step, []).append(Row(*row[2:]))
@@ -86,28 +86,28 @@ def watched_loop(tracker, tell):
 
 
 def ours(rows, step):
-    """Our values by name, and by what ``step`` names, of those rows that hold any."""
-    told = {row[step]: {name: row[name] for name in row if name.startswith("joma/")} for row in rows}
-    return {number: values for number, values in told.items() if values}
+    """Return joma's values by name and by the column ``step``, for rows that have any."""
+    found = {row[step]: {name: row[name] for name in row if name.startswith("joma/")} for row in rows}
+    return {number: values for number, values in found.items() if values}
 
 
 LOOPS = {
-    "told by batch": lambda run, index, done: [
+    "logged by batch": lambda run, index, done: [
         *[run.log({"mine": 3 * index + batch}) for batch in range(3)],
         done(),
     ],
-    "from 0, told first": lambda run, index, done: [run.log({"mine": index}, step=index), done()],
-    "from 0, told last": lambda run, index, done: [done(), run.log({"mine": index}, step=index)],
-    "from 1, told first": lambda run, index, done: [run.log({"mine": index + 1}, step=index + 1), done()],
-    "from 1, told last": lambda run, index, done: [done(), run.log({"mine": index + 1}, step=index + 1)],
-    "told before and after": lambda run, index, done: [
+    "from 0, logged first": lambda run, index, done: [run.log({"mine": index}, step=index), done()],
+    "from 0, logged last": lambda run, index, done: [done(), run.log({"mine": index}, step=index)],
+    "from 1, logged first": lambda run, index, done: [run.log({"mine": index + 1}, step=index + 1), done()],
+    "from 1, logged last": lambda run, index, done: [done(), run.log({"mine": index + 1}, step=index + 1)],
+    "logged before and after": lambda run, index, done: [
         run.log({"mine": index}, step=index),
         done(),
         run.log({"more": index}, step=index),
     ],
-    "told nothing": lambda run, index, done: done(),
+    "nothing logged": lambda run, index, done: done(),
 }
-"""How loops number the rows of their run; ``mine`` is the row's number where there is one."""
+"""Ways in which loops number the rows of their run; ``mine`` is the number of a row with values of the loop."""
 
 
 @pytest.mark.parametrize("kind", LOOPS)
@@ -119,13 +119,15 @@ def test_wandb_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypatch
     assert list(measured) == [0, 4, 8]
     shown = ours([row for row in rows if "joma/step" in row], "joma/step")
     assert shown == {step: {**values, "joma/step": step} for step, values in measured.items()}
-    mine = {"told by batch": range(24), "told nothing": []}.get(kind, range("from 1" in kind, 8 + ("from 1" in kind)))
+    mine = {"logged by batch": range(24), "nothing logged": []}.get(
+        kind, range("from 1" in kind, 8 + ("from 1" in kind))
+    )
     assert [(row["_step"], row["mine"]) for row in rows if "mine" in row] == [(number, number) for number in mine]
-    if kind == "told before and after":
+    if kind == "logged before and after":
         assert [row["more"] for row in rows if "more" in row] == list(range(8))
 
 
-def test_an_accelerator_leads_to_the_run_of_wandb(tmp_path, monkeypatch):
+def test_an_accelerator_logs_to_its_wandb_run(tmp_path, monkeypatch):
     from accelerate import Accelerator
 
     wandb = offline_wandb(tmp_path, monkeypatch)
@@ -138,9 +140,9 @@ def test_an_accelerator_leads_to_the_run_of_wandb(tmp_path, monkeypatch):
     assert (row["_step"], row["mine"]) == (90, 1.5)
 
 
-def test_wandb_itself_is_its_run_and_draws_over_our_steps(tmp_path, monkeypatch):
+def test_the_wandb_package_logs_to_its_run_over_joma_steps(tmp_path, monkeypatch):
     wandb = offline_wandb(tmp_path, monkeypatch)
-    with pytest.raises(InvalidArgument, match=r"wandb, which has begun none; .* call wandb\.init\(\.\.\.\) first"):
+    with pytest.raises(InvalidArgument, match=r"wandb, which has no active run; .* call wandb\.init\(\.\.\.\) first"):
         track_with(wandb)
     wandb.init(project="p")
     track_with(wandb)(VALUES, 40)
@@ -150,7 +152,7 @@ def test_wandb_itself_is_its_run_and_draws_over_our_steps(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("given", ["run", "package"])
-@pytest.mark.parametrize("kind", ["from 0, told last", "from 1, told first", "told nothing"])
+@pytest.mark.parametrize("kind", ["from 0, logged last", "from 1, logged first", "nothing logged"])
 def test_trackio_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypatch, kind, given):
     trackio = local_trackio(tmp_path, monkeypatch)
     run = trackio.init(project="p", embed=False)
@@ -158,20 +160,22 @@ def test_trackio_shows_every_probe_and_every_row_of_the_loop(tmp_path, monkeypat
     rows = trackio_rows(trackio, "p")
     assert list(measured) == [0, 4, 8]
     assert ours([row for row in rows if "mine" not in row], "step") == measured
-    mine = {"told nothing": []}.get(kind, range("from 1" in kind, 8 + ("from 1" in kind)))
+    mine = {"nothing logged": []}.get(kind, range("from 1" in kind, 8 + ("from 1" in kind)))
     assert [(row["step"], row["mine"]) for row in rows if "mine" in row] == [(number, number) for number in mine]
 
 
 def test_trackio_before_a_run_is_refused(tmp_path, monkeypatch):
     trackio = local_trackio(tmp_path, monkeypatch)
-    with pytest.raises(InvalidArgument, match=r"trackio, which has begun none; .* call trackio\.init\(\.\.\.\) first"):
+    with pytest.raises(
+        InvalidArgument, match=r"trackio, which has no active run; .* call trackio\.init\(\.\.\.\) first"
+    ):
         Watch(small_model("gpt2"), small_batch("gpt2"), tracker=trackio)
 
 
-def test_a_function_is_told_values_and_step():
-    told = []
-    track_with(lambda *what: told.append(what))(VALUES, 40)
-    assert told == [(VALUES, 40)]
+def test_a_function_receives_values_and_step():
+    received = []
+    track_with(lambda *what: received.append(what))(VALUES, 40)
+    assert received == [(VALUES, 40)]
 
 
 def test_anything_else_is_refused():

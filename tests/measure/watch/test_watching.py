@@ -26,19 +26,19 @@ KIND = "gpt2"
 
 
 def language_model(**settings):
-    """A model that drops out, so that random numbers which a probe took would show in its losses."""
+    """Return a model with dropout, whose losses would change if a probe drew random numbers."""
     return small_model(KIND, "AutoModelForCausalLM", **settings).train()
 
 
 class Plain(nn.Sequential):
-    """What a person wrote, so that compiling in place finds something outside torch."""
+    """A module defined outside of torch, for compilation in place."""
 
     def forward(self, tokens):
         return super().forward(tokens)
 
 
 def plain_model():
-    """A model of torch's own parts, which a fresh process has sooner than one of transformers."""
+    """Return a model of torch modules, which is faster to import than one of transformers."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.2)
     return Plain(nn.Embedding(99, 16), nn.TransformerEncoder(layer, 2), nn.Linear(16, 99))
@@ -53,7 +53,7 @@ def copying_loss(model, batch):
 
 
 def train(model, num_steps=6, *, probe=None, accumulate=1, dtype=None, loss_of=language_loss):
-    """Losses of each batch and the weights at the end, as bits that must not change."""
+    """Return the losses of all batches and the final weights, which must be bit-identical."""
     torch.manual_seed(7)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     batch = small_batch(KIND, padded=True)
@@ -91,7 +91,7 @@ def checkpointed(model):
     ],
     ids=["plain", "accumulation", "autocast", "bf16", "checkpointing"],
 )
-def test_training_computes_the_same_bits_watched_or_not(prepare, settings):
+def test_training_is_bit_identical_with_and_without_a_watch(prepare, settings):
     plain = train(prepare(language_model()), **settings)
     model = prepare(language_model())
     with joma.watch(model, small_batch(KIND, padded=True), every=2) as probe:
@@ -113,7 +113,7 @@ def compiled_in_parts(model, backend):
 
 
 @pytest.mark.parametrize("compiling", [torch.compile, compiled_in_place, compiled_in_parts])
-def test_compiled_models_train_the_same_bits_and_are_not_compiled_again(compiling):
+def test_watched_compiled_models_train_bit_identically_without_recompilation(compiling):
     from torch._dynamo.testing import CompileCounter
 
     frames, outcomes = [], []
@@ -132,7 +132,7 @@ def test_compiled_models_train_the_same_bits_and_are_not_compiled_again(compilin
     assert all(torch.equal(*pair) for pair in zip(outcomes[0][1], outcomes[1][1], strict=True))
 
 
-def test_a_probe_says_what_attention_and_weights_are():
+def test_a_probe_measures_attention_and_weights():
     model, batch = language_model(), small_batch(KIND, padded=True)
     with joma.watch(
         model, batch, measures="attention,stable_rank", projections=("mlp_lower", "query"), share_window=3
@@ -162,18 +162,18 @@ def test_a_probe_says_what_attention_and_weights_are():
     assert values["joma/stable_rank/query/layer_01/head_01"] == stable_rank(query).item()
 
 
-def test_one_measure_may_be_named_alone():
+def test_a_single_measure_can_be_a_string():
     with joma.watch(language_model(), small_batch(KIND), measures="stable_rank") as probe:
         assert set(probe.measure()) == {"joma/stable_rank/mlp_lower/layer_00", "joma/stable_rank/mlp_lower/layer_01"}
 
 
-def test_a_model_whose_configuration_names_no_longest_text_reads_any():
+def test_a_model_without_a_longest_context_reads_any_length():
     model = small_model(KIND)
-    model.config.max_position_embeddings = -1  # as XLNet's
+    model.config.max_position_embeddings = -1  # as in XLNet
     assert joma.watch(model, small_batch(KIND)).measure()
 
 
-def test_torchs_layers_and_our_decoder_are_watched_with_their_weights():
+def test_torch_layers_and_the_own_decoder_are_measured_with_their_weights():
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
     decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
     for model, batch in ((encoder, torch.randn(2, 5, 16)), (decoder, torch.randint(20, (3, 9)))):
@@ -184,7 +184,7 @@ def test_torchs_layers_and_our_decoder_are_watched_with_their_weights():
     assert [names["joma/stable_rank/mlp_lower/layer_00"], names["joma/stable_rank/mlp_lower/layer_01"]] == lower
 
 
-def test_modes_of_modules_and_random_numbers_come_back():
+def test_module_modes_and_random_state_are_restored():
     model = language_model()
     model.transformer.h[0].eval()
     modes = [module.training for module in model.modules()]
@@ -197,11 +197,11 @@ def test_modes_of_modules_and_random_numbers_come_back():
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_values_are_on_disk_as_they_are_taken_and_a_table_at_the_end(tmp_path):
+def test_values_are_written_at_each_probe_and_the_table_at_the_end(tmp_path):
     model = language_model()
-    told = []
+    received = []
     with joma.watch(
-        model, small_batch(KIND), every=2, out=tmp_path / "w", tracker=lambda *what: told.append(what)
+        model, small_batch(KIND), every=2, out=tmp_path / "w", tracker=lambda *what: received.append(what)
     ) as probe:
         train(model, 3, probe=probe)
         on_disk = read_journal(tmp_path / "w" / "metrics.jsonl")
@@ -209,11 +209,11 @@ def test_values_are_on_disk_as_they_are_taken_and_a_table_at_the_end(tmp_path):
     table = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet").to_pylist()
     assert sorted({row["step"] for row in table}) == [0, 2, 3]
     assert table == [dict(zip(table[0], row[:-1], strict=True)) for row in probe.measurements()]
-    assert [step for _, step in told] == [0, 2, 3]
-    assert told[1][0]["joma/stable_rank/mlp_lower/layer_00"] in [row["value"] for row in table if row["step"] == 2]
+    assert [step for _, step in received] == [0, 2, 3]
+    assert received[1][0]["joma/stable_rank/mlp_lower/layer_00"] in [row["value"] for row in table if row["step"] == 2]
 
 
-def test_a_killed_process_leaves_what_it_had_measured(tmp_path):
+def test_the_measurements_of_a_killed_process_are_on_disk(tmp_path):
     code = f"""
         import os, signal, sys
         sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
@@ -227,13 +227,13 @@ def test_a_killed_process_leaves_what_it_had_measured(tmp_path):
     assert [step for step, _ in read_journal(tmp_path / "metrics.jsonl").probes] == [0, 1]
 
 
-def test_training_that_failed_leaves_a_table_and_no_probe_of_the_failed_step(tmp_path):
+def test_failed_training_writes_the_table_without_a_last_probe(tmp_path):
     with pytest.raises(ZeroDivisionError), joma.watch(language_model(), small_batch(KIND), out=tmp_path) as probe:
         probe.step(1 // 0 if probe.step() is None else 2)
     assert {row["step"] for row in pyarrow.parquet.read_table(tmp_path / "metrics.parquet").to_pylist()} == {0}
 
 
-def test_going_on_measures_anew_from_there(tmp_path):
+def test_continued_training_replaces_later_measurements(tmp_path):
     def go(start, num_steps):
         with joma.watch(language_model(), small_batch(KIND), every=2, out=tmp_path, start=start) as probe:
             for _ in range(num_steps):
@@ -242,15 +242,15 @@ def test_going_on_measures_anew_from_there(tmp_path):
 
     assert go(0, 5) == [0, 2, 4, 5]
     assert go(3, 3) == [0, 2, 3, 4, 6]
-    with pytest.raises(BadInput, match="holds measurements of steps 0 to 6 already"):
+    with pytest.raises(BadInput, match="already holds measurements of steps 0 to 6"):
         go(0, 1)
 
 
-def test_steps_that_go_back_are_refused_and_what_was_measured_stays(tmp_path):
+def test_decreasing_steps_are_refused_and_measurements_stay(tmp_path):
     with joma.watch(language_model(), small_batch(KIND), every=5, out=tmp_path) as probe:
         probe.step(6)
         with pytest.raises(
-            InvalidArgument, match=r"`number` is 3; expected 6 or more.* begin a new watch with start=3"
+            InvalidArgument, match=r"`number` is 3; expected 6 or more.* start a new watch with start=3"
         ):
             probe.step(3)
         with pytest.raises(InvalidArgument, match=r"`number` is 6\.5"):
@@ -260,14 +260,14 @@ def test_steps_that_go_back_are_refused_and_what_was_measured_stays(tmp_path):
     assert ([step for step, _ in journal.probes], journal.damage) == ([0, 6, 11], "")
 
 
-def test_steps_may_jump_over_the_time_of_a_probe():
+def test_a_probe_that_steps_skip_is_taken_at_the_next_step():
     with joma.watch(language_model(), small_batch(KIND), every=10) as probe:
         for number in (4, 4, 8, 13, 13, 19, 41):
             probe.step(number)
     assert steps_of(probe) == [0, 13, 41]
 
 
-def test_a_layer_that_is_not_finite_is_named_and_the_others_are_measured():
+def test_a_nan_layer_gives_a_warning_and_the_others_are_measured():
     model = language_model()
     with torch.no_grad():
         model.transformer.h[1].attn.c_attn.weight[0, 0] = math.nan
@@ -279,7 +279,7 @@ def test_a_layer_that_is_not_finite_is_named_and_the_others_are_measured():
     assert all(math.isfinite(row.value) for row in rows)
     with torch.no_grad():
         model.transformer.h[0].mlp.c_fc.weight.zero_()
-    with pytest.warns(RuntimeWarning, match="mlp_lower projection of layer 0 .* has no stable_rank"):
+    with pytest.warns(RuntimeWarning, match="stable_rank is undefined for the mlp_lower projection of layer 0"):
         assert [layer for layer, *_ in weight_rows(model, ["stable_rank"], ["mlp_lower"])] == [1]
 
 
@@ -295,7 +295,7 @@ def meta_batch():
         ({"probe_batch": {"input_ids": torch.zeros(0, 4, dtype=torch.long)}}, "`probe_batch` is empty"),
         (
             {"probe_batch": meta_batch()},
-            r"`probe_batch` is on meta \(input_ids\); expected on cpu.*move it: .to\('cpu'\)",
+            r"`probe_batch` is on meta \(input_ids\); expected on cpu.*use .to\('cpu'\)",
         ),
         (
             {"probe_batch": {"input_ids": torch.zeros(1, 65, dtype=torch.long)}},
@@ -320,7 +320,7 @@ def test_bad_input_is_refused_before_anything_runs(settings, message):
         joma.watch(**{**good, **settings})
 
 
-def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
+def test_weights_of_an_unknown_family_are_left_out_unless_requested():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
@@ -332,11 +332,11 @@ def test_weights_of_an_unknown_family_are_left_out_unless_asked_for():
 
     with joma.watch(Own(), torch.randn(2, 5, 8)) as probe:
         assert not any("rank" in name for name in probe.measure())
-    with pytest.raises(BadInput, match="does not say of which kind"):
+    with pytest.raises(BadInput, match="no model_type"):
         joma.watch(Own(), torch.randn(2, 5, 8), measures=["stable_rank"])
 
 
-def test_experts_are_left_out_unless_asked_for():
+def test_experts_are_left_out_unless_requested():
     import transformers
 
     sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
@@ -353,8 +353,12 @@ def test_experts_are_left_out_unless_asked_for():
 @pytest.mark.parametrize(
     ("model", "batch", "message"),
     [
-        (lambda: nn.Linear(4, 4), torch.randn(2, 4), "no attention was seen in Linear"),
-        (lambda: bloom(), {"input_ids": torch.ones(1, 4, dtype=torch.long)}, "attends by code of its own"),
+        (lambda: nn.Linear(4, 4), torch.randn(2, 4), "no attention was observed in Linear"),
+        (
+            lambda: bloom(),
+            {"input_ids": torch.ones(1, 4, dtype=torch.long)},
+            "does not use transformers' registered attention functions",
+        ),
         (
             lambda: language_model(),
             {"tokens": torch.ones(1, 4)},
@@ -368,13 +372,13 @@ def test_experts_are_left_out_unless_asked_for():
     ],
     ids=["no Transformer", "own code", "wrong names", "asserts"],
 )
-def test_what_cannot_be_measured_is_refused_before_the_first_step(model, batch, message):
+def test_models_that_cannot_be_measured_are_refused_before_the_first_step(model, batch, message):
     with pytest.raises(BadInput, match=message), joma.watch(model(), batch):
         pytest.fail("training must not begin")
 
 
-def test_a_model_that_loses_its_masks_when_seen_is_refused(monkeypatch):
-    """One that asks by name whether it has to hide padding, as no model of transformers does any more."""
+def test_a_model_that_drops_its_masks_when_observed_is_refused(monkeypatch):
+    """The model hides padding only for known names of attention functions, as older models of transformers did."""
     model = small_model(KIND)
     attend = type(model).forward
 
@@ -397,7 +401,7 @@ def bloom():
     )
 
 
-def test_a_file_that_cannot_be_written_says_what_is_kept(tmp_path):
+def test_an_unwritable_file_raises_with_the_number_of_kept_probes(tmp_path):
     with joma.watch(language_model(), small_batch(KIND), out=tmp_path) as probe:
         kept = (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
         (tmp_path / "metrics.jsonl").mkdir()
@@ -415,25 +419,25 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, taken):
     if not taken:
         folder = folder / "file" / "below"
         folder.parent.write_text("a file")
-    match = r"`out` is .*, where nothing can be written \((Not|Is) a directory\); .* name another place"
+    match = r"`out` is .*, which cannot be written to \((Not|Is) a directory\); .* name another folder"
     with pytest.raises(InvalidArgument, match=match), joma.watch(language_model(), small_batch(KIND), out=folder):
         pytest.fail("training must not begin")
 
 
-def test_before_its_block_a_watch_with_a_folder_measures_nothing(tmp_path):
+def test_measuring_outside_of_the_block_is_refused_with_a_folder(tmp_path):
     probe = joma.watch(language_model(), small_batch(KIND), out=tmp_path)
-    with pytest.raises(InvalidArgument, match=r"`out` is .*, which is open inside the block alone"):
+    with pytest.raises(InvalidArgument, match=r"`out` is .*, which is only open inside the block"):
         probe.measure()
     with probe:
         assert probe.measure()
 
 
 def in_two_processes(rank, folder, port):
-    """What each process of a data-parallel training does; module level, to be found by a spawned process."""
+    """Run one process of data-parallel training; at module level, so that a spawned process can import it."""
     torch.set_num_threads(1)
     meeting = torch.distributed.TCPStore("127.0.0.1", port)
     torch.distributed.init_process_group("gloo", store=meeting, rank=rank, world_size=2)
-    train_in_parallel(rank, folder)  # its models end before the group: one that outlives it may never let torch end
+    train_in_parallel(rank, folder)  # models must be deleted before the group, or torch may never exit
     torch.distributed.destroy_process_group()
 
 
@@ -448,8 +452,8 @@ def train_in_parallel(rank, folder):
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-def test_with_two_processes_the_first_one_measures_and_nobody_waits(tmp_path):
-    # not a file: of two processes that leave it at once, one may wait five minutes for what the other removed
+def test_with_two_processes_only_the_first_measures_and_neither_waits(tmp_path):
+    # not a file store: of two processes that leave it together, one may wait five minutes for a removed file
     meeting = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     torch.multiprocessing.spawn(in_two_processes, (str(tmp_path), meeting.port), nprocs=2)
     lines = (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()
@@ -458,7 +462,7 @@ def test_with_two_processes_the_first_one_measures_and_nobody_waits(tmp_path):
 
 @pytest.fixture
 def mesh(tmp_path):
-    """This process alone, as a mesh of processes."""
+    """Return a mesh of only this process."""
     from torch.distributed.device_mesh import init_device_mesh
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
@@ -479,25 +483,25 @@ def fully_sharded(model, mesh):
 
 
 def by_deepspeed(model, _):
-    """Mark a parameter as ZeRO-3 marks those that it takes apart."""
+    """Mark a parameter in the way of ZeRO-3."""
     model.layers[0].linear1.weight.ds_id = 0
     return model
 
 
 @pytest.mark.parametrize("spread", [in_tensor_parallel, fully_sharded, by_deepspeed])
-def test_parameters_spread_over_processes_are_refused(spread, mesh):
+def test_sharded_parameters_are_refused(spread, mesh):
     model = spread(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1), mesh)
-    with pytest.raises(BadInput, match="spread over processes"):
+    with pytest.raises(BadInput, match="sharded over processes"):
         joma.watch(model, torch.randn(1, 3, 8))
 
 
-def test_a_watch_is_made_by_watch_alone():
+def test_joma_watch_returns_a_watch_without_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert isinstance(joma.watch(language_model(), small_batch(KIND)), Watch)
 
 
-def test_a_model_that_attends_by_another_kernel_is_probed_by_one_in_view():
+def test_a_model_with_an_unobservable_kernel_is_measured_with_another():
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask

@@ -1,1 +1,1 @@
-"""How softmax attention is spread over its keys, without the L×S matrix."""
+"""Statistics of softmax attention, computed without the L×S matrix."""

@@ -1,4 +1,4 @@
-"""What attention is measured on: arguments checked, raised to full precision, and put into one record of who sees whom.
+"""Check the arguments of attention statistics, raise them to full precision, and combine what hides keys.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable
 from inspect import signature
 from numbers import Integral
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.bias import CausalBias, CausalVariant
+from torch.utils._pytree import tree_map_only
 
 from joma.arrays import numpy_in_numpy_out
 from joma.errors import InvalidArgument
@@ -31,7 +32,6 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
     Results are arrays where arrays came in, and (L,) where (L, E) did. Three axes are refused: they may be heads or
     sequences.
     """
-
     call: Callable[..., R] = function
     name_of_function = getattr(function, "__name__", "")
 
@@ -51,16 +51,10 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
                 )
         is_one_head = given["q"].dim() == given["k"].dim() == 2
         given |= {name: given[name][(None,) * (4 - given[name].dim())] for name in ("q", "k")}
-        result: Any = call(**given)
-        return _map(lambda part: part[0, 0], result) if is_one_head else result
+        result = call(**given)
+        return tree_map_only(Tensor, lambda part: part[0, 0], result) if is_one_head else result
 
     return numpy_in_numpy_out(wrapped)
-
-
-def _map(change: Callable[[Tensor], Tensor], result: Any) -> Any:
-    if isinstance(result, tuple):
-        return type(result)(*(None if part is None else change(part) for part in result))
-    return change(result)
 
 
 def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:
@@ -77,28 +71,27 @@ def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:
 
 
 def require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
-    """Refuse what is no number of positions."""
+    """Raise ``InvalidArgument`` unless a value is ``None`` or a whole number of positions."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         required = "a whole number of positions, 1 or more, or None"
         raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
 
 
 def require_positive(function: str, name: str, value: float | None) -> None:
-    """Refuse what is neither ``None`` nor a positive number."""
+    """Raise ``InvalidArgument`` unless a value is ``None`` or positive and finite."""
     if value is not None and not 0 < value < math.inf:
-        raise InvalidArgument(
-            function,
-            name,
-            required="positive and finite, or None",
-            received=f"{value}",
-            remedy="pass None where the model has none",
-        )
+        required, remedy = "positive and finite, or None", f"pass None if the model has no {name}"
+        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
 
 
 def checked(
     function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Visibility, float]:
-    """Raise queries and keys to full precision, and put what hides keys together."""
+    """Return queries and keys in full precision, which keys each query sees, and the scale.
+
+    Raises:
+        InvalidArgument: shapes or a mask that do not fit, or a mask together with ``is_causal``.
+    """
     if (
         q.dim() != 4
         or k.dim() != 4
@@ -109,26 +102,18 @@ def checked(
         raise InvalidArgument(
             function,
             "k",
-            required="of shape (batch, key heads, keys, head dim), the key heads dividing the query heads",
-            received=f"{tuple(k.shape)} beside q of {tuple(q.shape)}",
+            required="of shape (batch, key heads, keys, head dim); key heads must divide query heads",
+            received=f"of shape {tuple(k.shape)}, with q of shape {tuple(q.shape)}",
             remedy="transpose both to (batch, heads, length, head dim)",
         )
-    if not q.numel() or not k.numel():
-        raise InvalidArgument(
-            function,
-            "q" if not q.numel() else "k",
-            required="at least one query and one key",
-            received=f"empty, of shape {tuple(q.shape if not q.numel() else k.shape)}",
-            remedy="skip empty batches",
-        )
+    for name, part in (("q", q), ("k", k)):
+        if not part.numel():
+            required, received = "at least one query and one key", f"empty, of shape {tuple(part.shape)}"
+            raise InvalidArgument(function, name, required=required, received=received, remedy="skip empty batches")
     if is_causal and attn_mask is not None:
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required="None where is_causal=True",
-            received="given as well",
-            remedy="fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()",
-        )
+        required = "None if is_causal=True"
+        remedy = "fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()"
+        raise InvalidArgument(function, "attn_mask", required=required, received="a mask", remedy=remedy)
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
     visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
@@ -140,16 +125,12 @@ def checked(
 
 
 def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibility:
-    """Read the rule off a mask that is nothing but a rule; its memory holds no numbers."""
+    """Apply torch's ``CausalBias``, a rule whose tensor holds no numbers."""
     size, stated = visibility[:2], (bias.seq_len_q, bias.seq_len_kv)
     if stated != size:
-        raise InvalidArgument(
-            function,
-            "attn_mask",
-            required=f"a causal bias of {size[0]} queries and {size[1]} keys",
-            received=f"one of {stated[0]} and {stated[1]}",
-            remedy="make it of q.shape[-2] and k.shape[-2]",
-        )
+        required = f"a causal bias of {size[0]} queries and {size[1]} keys"
+        received, remedy = f"one of {stated[0]} and {stated[1]}", "make it with q.shape[-2] and k.shape[-2]"
+        raise InvalidArgument(function, "attn_mask", required=required, received=received, remedy=remedy)
     lead = size[1] - size[0] if bias.variant == CausalVariant.LOWER_RIGHT else 0
     return visibility._replace(is_causal=True, lead=lead)
 
@@ -162,7 +143,7 @@ def _four_axes(function: str, q: Tensor, k: Tensor, mask: Tensor | None) -> Tens
             function,
             "attn_mask",
             required="a plain tensor, or torch's CausalBias",
-            received=f"a {type(mask).__name__}, whose numbers may not say what it hides",
+            received=f"a {type(mask).__name__}, whose numbers may not show what it hides",
             remedy="write it out as a bool tensor (True = attend)",
         )
     full = (*q.shape[:-1], k.shape[-2])

@@ -1,7 +1,7 @@
-"""One attention as a whole, and those of its queries measured again in float64 that float32 does not do justice to.
+"""One attention call, and the repetition in float64 of queries for which float32 is not accurate enough.
 
-Scores are taken relative to a centre of the keys, which moves all scores of a query alike and leaves less to cancel.
-The first key of a sequence, often a sink that lies far from all others, is measured apart and kept out of the centre.
+Keys are taken relative to their centre, which shifts all scores of a query by the same amount and reduces cancellation.
+The first key of a sequence, often a sink that lies far from all others, is left out of the centre and handled alone.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -17,35 +17,36 @@ from torch import Tensor
 
 from joma.measure.attention.spread import (
     Spread,
+    combined,
     joined,
     largest_score,
-    preceded_by_none,
     spread_over_keys,
+    spread_over_none,
     spread_over_one,
     spread_over_one_each,
 )
-from joma.measure.attention.visibility import Visibility
+from joma.measure.attention.visibility import Visibility, of_queries
 
 _MOST_ROUNDING = 2e-6
-"""Largest ``Spread.rounding`` that is left as it is, in nats: up to there errors were at most 9e-6, on queries and keys
-drawn at random and on those of pretrained models."""
+"""Largest ``Spread.rounding`` that is accepted, in nats: below it errors were at most 9e-6, for random queries and keys
+and for those of pretrained models."""
 
-_MILD = 24.0  # what |q| |k| comes to, for scores with a standard deviation of 1
+_MILD = 24.0  # a typical |q| |k| of scores with a standard deviation of 1
 _MOST_ROWS = 512
 
 
 class Attention(NamedTuple):
-    """What there is to know of an attention, or of some of its queries.
+    """An attention call, or some of its queries.
 
     Args:
         q: (B, H, L, E) in float32 or float64.
-        k: (B, G, S, E) in the same dtype; zeros where nobody sees the key.
-        centre: mean of the keys but the first that are seen, (B, G, 1, E); 0 where scores are not affine in keys.
+        k: (B, G, S, E) in the same dtype; zeros for keys that no query sees.
+        centre: mean of the visible keys except the first, (B, G, 1, E); 0 if scores are not affine in keys.
         visibility: which keys each query sees.
         seen: keys that some query sees; (B or 1, 1, S, 1) bool.
-        num_visible: keys each query sees; (B or 1, H or 1, L or 1).
-        first_keys: of each query's own sequence, S for none, of the same shape.
-        from_zero: that is key 0, or none, for all queries.
+        num_visible: number of keys each query sees; (B or 1, H or 1, L or 1).
+        first_keys: index of the first key of each query's sequence, S if there is none; of the same shape.
+        from_zero: whether all ``first_keys`` are 0 or S.
         scale, softcap: as in ``attention_statistics``.
         sinks: (B, H, L) logits without a key.
     """
@@ -64,60 +65,48 @@ class Attention(NamedTuple):
 
     @property
     def num_keys(self) -> Tensor:
-        """Keys each query sees, a sink among them; broadcastable to (B, H, L)."""
+        """The number of keys each query sees, including a sink; broadcastable to (B, H, L)."""
         return self.num_visible + (self.sinks is not None)
 
     @property
     def is_mild(self) -> bool:
-        """Whether no score can be so large that the first key had better be measured apart."""
+        """Whether all scores are so small that the first key need not be handled alone."""
         q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self.centre))
         return bool(abs(self.scale) * q * (k + centre) <= _MILD)
 
-    def within(self, distance: int) -> Attention:
-        """Hide, as well, all keys that many positions away or more."""
-        return self._replace(visibility=self.visibility.within(distance))
-
-    def among(self, keys: Tensor) -> Attention:
-        """Hide all but some of the keys; (B or 1, 1, 1, S) bool."""
-        return self._replace(visibility=self.visibility._replace(keys=keys))
-
     def of_queries(self, head: int, rows: Tensor) -> Attention:
-        """Keep one head, and some of the queries, in float64."""
+        """Select some queries of one head, in float64."""
         key_head = head // (self.q.shape[1] // self.k.shape[1])
-
-        def part(of: Tensor) -> Tensor:
-            of = of if of.shape[1] == 1 else of[:, head : head + 1]
-            return of if of.shape[2] == 1 else of[:, :, rows]
-
         k = self.k[:, key_head : key_head + 1].double()
         return self._replace(
-            q=part(self.q).double(),
+            q=of_queries(self.q, head, rows).double(),
             k=k,
             centre=_centre_of(k, self.seen, self.softcap),
             visibility=self.visibility.of_queries(head, rows),
-            num_visible=part(self.num_visible),
-            first_keys=part(self.first_keys),
-            sinks=None if self.sinks is None else part(self.sinks).double(),
+            num_visible=of_queries(self.num_visible, head, rows),
+            first_keys=of_queries(self.first_keys, head, rows),
+            sinks=None if self.sinks is None else of_queries(self.sinks, head, rows).double(),
         )
 
     def spread(self) -> Spread:
-        """Give the spread over all keys but sinks."""
+        """Return the spread over all keys except sinks."""
         k = self.k - self.centre
         return spread_over_keys(self.q, k, self.visibility, scale=self.scale, softcap=self.softcap)
 
     def largest_score(self) -> Tensor:
-        """Give each query's largest score over all keys but sinks, (B, H, L)."""
+        """Return each query's largest score over all keys except sinks, (B, H, L)."""
         return largest_score(self.q, self.k, self.visibility, scale=self.scale, softcap=self.softcap)
 
     def first_and_others(self, *, squares: bool = False) -> tuple[Spread, Spread]:
-        """Split what each query sees into the first key of its sequence and the rest, sinks among them."""
+        """Return the spreads over the first key of each query's sequence and over all other keys and sinks."""
         q, k, visibility = self.q, self.k - self.centre, self.visibility
         spread = partial(spread_over_keys, scale=self.scale, softcap=self.softcap, squares=squares)
         first = self._first(k)
         if self.from_zero:
             rest = visibility.of_other_keys()
-            skipped = visibility.num_queries - rest.num_queries  # the first query, where it sees only the first key
-            others = preceded_by_none(spread(q[:, :, skipped:], k[:, :, 1:], rest), skipped)
+            skipped = visibility.num_queries - rest.num_queries  # 1 if the first query sees only the first key
+            parts = [spread_over_none(q[:, :, :skipped]), spread(q[:, :, skipped:], k[:, :, 1:], rest)]
+            others = combined(parts, partial(torch.cat, dim=2))
         else:
             others = spread(q, k, visibility._replace(without=self.first_keys))
         if self.sinks is not None:
@@ -126,7 +115,7 @@ class Attention(NamedTuple):
         return first, others
 
     def _first(self, k: Tensor) -> Spread:
-        """Give the spread of each query over the first key of its sequence."""
+        """Return the spread of each query over the first key of its sequence."""
         q, seen = self.q, self.first_keys < k.shape[-2]
         keys = self.first_keys.where(seen, 0)
         bias = self.visibility.bias_of_one(keys, q)
@@ -141,7 +130,7 @@ class Attention(NamedTuple):
 def attention_of(
     q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None
 ) -> Attention:
-    """Put together what there is to know; keys that nobody sees, such as padding, become 0, whatever they hold."""
+    """Return the record of an attention call; keys that no query sees, such as padding, become 0."""
     census = visibility.census(q)
     seen = census.seen.any(1, keepdim=True)[..., None]
     if not bool(seen.all()):
@@ -156,11 +145,11 @@ def attention_of(
 
 
 def refined(attention: Attention, measure: Callable[[Attention], tuple[list[Tensor], Tensor]]) -> list[Tensor]:
-    """Measure, and once more in float64 those queries whose rounding is too much for float32.
+    """Measure an attention call, and repeat queries with too large rounding errors in float64.
 
     Args:
-        attention: of which.
-        measure: gives values and their rounding, all (B, H, L).
+        attention: the call.
+        measure: returns values and their rounding, all (B, H, L).
 
     Returns:
         The values.

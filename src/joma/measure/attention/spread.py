@@ -1,10 +1,10 @@
-"""One pass over queries and keys that says how each query's attention is spread, without the L×S matrix.
+"""Log-sum-exp and entropy of each query's attention in one pass over the keys, without the L×S matrix.
 
-A fused kernel of torch gives it in one call where the scores are scale · q·k and keys are only ever hidden; its
-values are the keys themselves (docs/theory, section 6). Anything else (additive biases, soft-capping, devices
-without such a kernel) goes block by block in plain torch, in memory of O(L·E).
+If scores are scale · q·k and masks only hide keys, one call of a fused torch kernel returns both; its values are the
+keys themselves (docs/theory, section 6). All other cases (additive biases, soft-capping, devices without such a kernel)
+are computed block by block in plain torch, in memory of O(L·E).
 
-Spreads over separate keys can be joined, which is how blocks, the first key and sink logits come together.
+Spreads over disjoint sets of keys can be joined; so blocks, the first key and sink logits are combined.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -12,32 +12,30 @@ Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from joma.measure.attention.visibility import Visibility
 from joma.measure.precision import full_precision
 
-_ENTRIES = {"cpu": 2**20}  # scores per block: a few MB, so that they stay in cache
 _HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
-_FEW = 4  # roundings that an entropy is off by where its log-sum-exp is off by one
-_ENTRIES_ELSEWHERE = 2**24  # ... and enough to keep an accelerator busy
+_FEW = 4  # how many times larger the rounding of an entropy is than that of its log-sum-exp
 
 
 class Spread(NamedTuple):
     """How softmax attention is spread over some keys, for each query; all (B, H, L).
 
     Args:
-        lse: log Σ exp(s) over those keys; −inf where the query sees none of them.
-        entropy_nats: entropy of softmax(s) over those keys; 0 where the query sees none.
-        rounding: of the entropy, in nats: half a unit in the last place of what cancels in it; real errors are a few.
-        lse_rounding: of lse; real errors are about as large.
-        lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` where nobody asked.
+        lse: log Σ exp(s) over those keys; −inf if the query sees none of them.
+        entropy_nats: entropy of softmax(s) over those keys; 0 if the query sees none.
+        rounding: of the entropy, in nats: half a unit in the last place of the terms that cancel in it; true errors
+            are a few times larger.
+        lse_rounding: of lse; true errors are about as large.
+        lse_doubled: log Σ exp(2 s), so that Σ p² = exp(lse_doubled − 2 lse); ``None`` if not requested.
     """
 
     lse: Tensor
@@ -48,9 +46,9 @@ class Spread(NamedTuple):
 
 
 def joined(one: Spread, other: Spread) -> Spread:
-    """Give the spread over two separate sets of keys together.
+    """Return the spread over the union of two disjoint sets of keys.
 
-    With w the share that falls on the first set: H = w H₁ + (1 − w) H₂ − w log w − (1 − w) log(1 − w).
+    With w the share of the first set: H = w H₁ + (1 − w) H₂ − w log w − (1 − w) log(1 − w).
     """
     nothing = (one.lse == -math.inf) & (other.lse == -math.inf)
     odds = (one.lse - other.lse).masked_fill(nothing, 0)
@@ -69,8 +67,14 @@ def joined(one: Spread, other: Spread) -> Spread:
     return Spread(lse, entropy, rounding, lse_rounding, doubled)
 
 
+def combined(parts: Iterable[Spread], combine: Callable[[list[Tensor]], Tensor]) -> Spread:
+    """Combine the spreads of different queries field by field, for example by ``torch.cat``."""
+    fields = zip(*parts, strict=True)
+    return Spread._make(None if any(part is None for part in field) else combine(list(field)) for field in fields)
+
+
 def spread_over_one(score: Tensor) -> Spread:
-    """Give the spread over a single key with that score."""
+    """Return the spread over a single key with this score."""
     zero = torch.zeros_like(score)
     return Spread(score, zero, zero, _HALF[score.dtype] * score.abs(), 2 * score)
 
@@ -78,60 +82,41 @@ def spread_over_one(score: Tensor) -> Spread:
 def spread_over_one_each(
     q: Tensor, k: Tensor, seen: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None = None
 ) -> Spread:
-    """Give the spread of each query over one key of its own, or of one that all share.
+    """Return the spread of each query over one key: its own, or one that all queries share.
 
     Args:
         q: (B, H, L, E).
         k: (B, H, L or 1, E).
         seen: whether a query sees its key; broadcastable to (B, H, L).
-        bias: is added to scores; broadcastable to (B, H, L).
+        bias: added to scores; broadcastable to (B, H, L).
         scale, softcap: as in ``spread_over_keys``.
     """
     with full_precision(q.device):
         score = scale * (torch.linalg.vecdot(q, k) if k.shape[2] > 1 else (q @ k.mT)[..., 0])
     score = score if softcap is None else softcap * (score / softcap).tanh()
     score = (score if bias is None else score + bias).where(seen, -math.inf)
-    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # of what scores are sums of
+    size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(k, dim=-1)  # bounds the terms of the scores
     return spread_over_one(score)._replace(lse_rounding=(_HALF[q.dtype] * abs(scale) * size).where(seen, 0))
 
 
 def spread_over_none(q: Tensor) -> Spread:
-    """Give the spread of queries q (B, H, L, E) that see nothing."""
+    """Return the spread of queries q (B, H, L, E) that see no key."""
     nothing, zero = q.new_full(q.shape[:-1], -math.inf), q.new_zeros(q.shape[:-1])
     return Spread(nothing, zero, zero, zero, nothing)
 
 
-def preceded_by_none(spread: Spread, num_queries: int) -> Spread:
-    """Put that many queries that see nothing before those of a spread."""
-    lse, entropy, rounding, lse_rounding, doubled = spread
-    before = (num_queries, 0)
-    return Spread(
-        pad(lse, before, value=-math.inf),
-        pad(entropy, before),
-        pad(rounding, before),
-        pad(lse_rounding, before),
-        None if doubled is None else pad(doubled, before, value=-math.inf),
-    )
-
-
 def spread_over_keys(
-    q: Tensor,
-    k: Tensor,
-    visibility: Visibility,
-    *,
-    scale: float,
-    softcap: float | None = None,
-    squares: bool = False,
+    q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None, squares: bool = False
 ) -> Spread:
-    """Give the spread over all keys that a query sees.
+    """Return the spread of each query over all keys that it sees.
 
     Args:
         q: (B, H, L, E) in float32 or float64.
-        k: (B, G, S, E) in the same dtype; they are not copied for grouped queries.
+        k: (B, G, S, E) in the same dtype; not copied for grouped queries.
         visibility: which keys each query sees.
         scale: factor on q·k.
         softcap: scores become c·tanh(score / c) before any bias.
-        squares: take ``lse_doubled`` as well, which costs a fused kernel a second call.
+        squares: compute ``lse_doubled`` too, which takes a second call of a fused kernel.
     """
     group = q.shape[1] // k.shape[1]
     with full_precision(q.device):
@@ -139,13 +124,13 @@ def spread_over_keys(
             _spread(q[:, n::group], k, visibility.of_group_member(n, group), _Scores(scale, softcap, squares))
             for n in range(group)
         ]
-    return members[0] if group == 1 else _of_parts(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
+    return members[0] if group == 1 else combined(members, lambda parts: torch.stack(parts, dim=2).flatten(1, 2))
 
 
 def largest_score(
     q: Tensor, k: Tensor, visibility: Visibility, *, scale: float, softcap: float | None = None
 ) -> Tensor:
-    """Give each query's largest score among the keys that it sees, (B, H, L); −inf where it sees none.
+    """Return each query's largest score over the keys that it sees, (B, H, L); −inf if it sees none.
 
     Args:
         q, k, visibility, scale, softcap: as in ``spread_over_keys``.
@@ -159,9 +144,8 @@ def largest_score(
 def _largest(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Tensor:
     largest = q.new_full(q.shape[:-1], -math.inf)
     for rows in visibility.row_blocks():
-        seen = visibility.columns(rows)
-        of_rows, num = q[:, :, rows], _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE)
-        size = max(32, num // max(1, math.prod(of_rows.shape[:3])))
+        seen, of_rows = visibility.columns(rows), q[:, :, rows]
+        size = _block_size(of_rows)
         for start in range(seen.start, seen.stop, size):
             columns = slice(start, min(start + size, seen.stop))
             score = _scored(of_rows, k[:, :, columns], visibility.bias(rows, columns, q), scores)
@@ -182,17 +166,17 @@ def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Sp
     if visibility.is_whole and scores.softcap is None:
         bias = visibility._replace(is_causal=False).bias(*whole, q)
         if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
-            seen = None if bias is None else visibility.num_visible(q) > 0
+            seen = None if bias is None else visibility.census(q).num_visible > 0
             return _fused(q, k, bias, scores, is_causal=visibility.is_causal, seen=seen)
     parts = (_spread_of_rows(q[:, :, rows], k, visibility, rows, scores) for rows in visibility.row_blocks())
-    return _of_parts(list(parts), lambda parts: torch.cat(parts, dim=2))
+    return combined(parts, partial(torch.cat, dim=2))
 
 
 def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, scores: _Scores) -> Spread:
     columns = visibility.columns(rows)
     bias = visibility.bias(rows, columns, q)
     if bias is not None and bias.shape[-1] > 1:
-        # What no query of these rows sees costs nothing: half of a causal mask, most of a packed or a local one.
+        # Skip columns that no query of these rows sees: half of a causal mask, most of a packed or a local one.
         used = (bias.amax((0, 1, 2)) != -math.inf).nonzero()
         first, last = (int(used[0]), int(used[-1])) if len(used) else (0, -1)
         columns, bias = slice(columns.start + first, columns.start + last + 1), bias[..., first : last + 1]
@@ -202,8 +186,14 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
         seen = None if bias is None else bias.amax(-1) != -math.inf
         return _fused(q, k, bias, scores, is_causal=False, seen=seen)
-    size = max(32, _ENTRIES.get(q.device.type, _ENTRIES_ELSEWHERE) // math.prod(q.shape[:3]))
+    size = _block_size(q)
     return reduce(joined, (_block(q, k, bias, scores, n, size) for n in range(0, k.shape[2], size)))
+
+
+def _block_size(q: Tensor) -> int:
+    """Return the number of keys whose scores are computed at once."""
+    num_scores = 2**20 if q.device.type == "cpu" else 2**24  # fits into the cache, or keeps an accelerator busy
+    return max(32, num_scores // max(1, math.prod(q.shape[:3])))
 
 
 def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: int, size: int) -> Spread:
@@ -214,7 +204,7 @@ def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: in
     below = score.sub_(peak[..., None])
     weights = below.exp()
     total, squares = weights.sum(-1), torch.linalg.vecdot(weights, weights)
-    below.clamp_min_(-1e4)  # its weight is 0, and 0 · −inf is not
+    below.clamp_min_(-1e4)  # the weight is 0 there, but 0 · −inf is NaN
     entropy = total.log() - torch.linalg.vecdot(weights, below) / total
     rounding = _HALF[q.dtype] * peak.abs()
     entropy = entropy.masked_fill(total == 0, 0)
@@ -231,24 +221,18 @@ def _scored(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores) -> Tenso
 def _fused(
     q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, *, is_causal: bool, seen: Tensor | None
 ) -> Spread:
-    """Attend with the keys as values; ``seen`` says which queries see a key, all where ``None``."""
+    """Attend with the keys as values; ``seen`` marks the queries that see a key, ``None`` means all."""
     mean_key, lse = _kernel(q, k, scores.scale, is_causal, bias)
     size = torch.linalg.vector_norm(q, dim=-1) * torch.linalg.vector_norm(mean_key, dim=-1)
     mean_score = scores.scale * mean_key.mul_(q).sum(-1)
     rounding = _HALF[q.dtype] * (lse.abs() + abs(scores.scale) * size)
-    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may pass over what is not finite
+    lse = lse.where(mean_score.isfinite(), math.nan)  # kernels may hide scores that are not finite
     entropy = (lse - mean_score).clamp_min(0)
     doubled = _kernel(q, k, 2 * scores.scale, is_causal, bias)[1] if scores.squares else None
-    if seen is None:
-        return Spread(lse, entropy, rounding, rounding, doubled)
-    rounding = rounding.where(seen, 0)
-    return Spread(
-        lse.where(seen, -math.inf),
-        entropy.where(seen, 0),
-        rounding,
-        rounding,
-        None if doubled is None else doubled.where(seen, -math.inf),
-    )
+    if seen is not None:
+        lse, entropy, rounding = lse.where(seen, -math.inf), entropy.where(seen, 0), rounding.where(seen, 0)
+        doubled = None if doubled is None else doubled.where(seen, -math.inf)
+    return Spread(lse, entropy, rounding, rounding, doubled)
 
 
 def _has_kernel(q: Tensor, bias: Tensor | None) -> bool:
@@ -258,7 +242,7 @@ def _has_kernel(q: Tensor, bias: Tensor | None) -> bool:
 
 
 def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attend with the keys as values and keep the log-sum-exp: the one door to torch's private kernels."""
+    """Attend with the keys as values and return the log-sum-exp too; the only use of torch's private kernels."""
     if q.device.type == "cpu":
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return kernel(q, k, k, 0.0, is_causal, attn_mask=bias, scale=scale)
@@ -268,18 +252,7 @@ def _kernel(q: Tensor, k: Tensor, scale: float, is_causal: bool, bias: Tensor | 
 
 
 def _hides_only(bias: Tensor | None) -> bool:
-    """Whether a bias only hides keys; one that does more mostly shows it in its last row."""
+    """Whether a bias only hides keys; the last row is checked first, because other biases mostly show there."""
     if bias is None:
         return True
     return all(((part == 0) | (part == -math.inf)).all() for part in (bias[:, :, -1:], bias))
-
-
-def _of_parts(parts: list[Spread], put_together: Callable[[list[Tensor]], Tensor]) -> Spread:
-    doubled = [part.lse_doubled for part in parts if part.lse_doubled is not None]
-    return Spread(
-        put_together([part.lse for part in parts]),
-        put_together([part.entropy_nats for part in parts]),
-        put_together([part.rounding for part in parts]),
-        put_together([part.lse_rounding for part in parts]),
-        put_together(doubled) if len(doubled) == len(parts) else None,
-    )

@@ -1,14 +1,14 @@
-"""How attention is spread over its keys, read off queries and keys without ever building the L×S matrix.
+"""Statistics of attention, computed from queries and keys without building the L×S matrix.
 
 For one query with scores s_j = scale · q·k_j (+ bias_j) and p = softmax(s), the entropy is lse(s) − E_p[s], and
-E_p[s] = scale · q·(Σ_j p_j k_j) + E_p[bias]. The bracket is attention whose values are the keys, so one pass of
-a stock fused kernel that returns its log-sum-exp is all it takes (docs/theory, section 6). Where no such kernel
-serves, a blockwise pass in plain torch gives the same numbers in memory of O(L·E).
+E_p[s] = scale · q·(Σ_j p_j k_j) + E_p[bias]. The bracket is attention whose values are the keys, so one pass of a stock
+fused kernel that returns its log-sum-exp is enough (docs/theory, section 6). If there is no such kernel, a blockwise
+pass in plain torch gives the same numbers in memory of O(L·E).
 
-Everything here is measured in float32 (float64 for float64 input) whatever the dtype of q and k, without gradients,
-under autocast too, and queries whose scores are so large that float32 would lose digits once more in float64. Values
-are never NaN for finite input; NaN in a query makes that query's values NaN, and in a key that any query sees, those of
-all queries of its head. What keys hold that nobody sees does not matter.
+Everything here is computed in float32 (float64 for float64 input) for every dtype of q and k, without gradients and
+without autocast; queries whose scores are too large for float32 are repeated in float64. Values are never NaN for
+finite input. NaN in a query makes the values of that query NaN; NaN in a key that some query sees makes those of all
+queries of its head NaN. Keys that no query sees have no influence.
 
 Axes: B sequences, H heads, G key heads (H a multiple of G), L queries, S keys, E dimensions of a head.
 """
@@ -30,21 +30,21 @@ from joma.measure.attention.visibility import Census
 
 
 class AttentionStatistics(NamedTuple):
-    """How each query spreads its attention; all (B, H, L), in float32 (float64 for float64 input).
+    """Statistics of each query's attention; all (B, H, L), in float32 (float64 for float64 input).
 
-    Means of them are metrics by the name of the field after ``attention_`` (``joma.metrics``).
+    Their means are metrics, whose names are those of the fields after ``attention_`` (``joma.metrics``).
 
     Args:
-        entropy_nats: −Σ p log p; 0 where a query sees one key or none.
-        entropy_normalized: the same divided by the logarithm of the number of keys the query sees, so that 1 is
-            uniform; 0 where it sees one key or none, so leave those out of a mean.
-        sum_of_squares: Σ p², its reciprocal the effective number of keys; 0 where a query sees no key.
-        first_token_share: p of the first key of the query's own sequence (an attention sink), padding and packed
-            documents told by the mask as in ``first_token_share``; 0 where a query does not see it.
-        entropy_without_first_nats: entropy of the attention to all other keys, as if that one were hidden.
-        max_logit: the largest score before the softmax, with soft-capping and bias, without sinks; −inf where a query
-            sees no key.
-        window_share: p of the keys less than ``share_window`` positions away; ``None`` unless that is given.
+        entropy_nats: −Σ p log p; 0 if a query sees one key or none.
+        entropy_normalized: the entropy divided by the logarithm of the number of keys the query sees, so that 1 is
+            uniform; 0 if it sees one key or none, so leave those queries out of a mean.
+        sum_of_squares: Σ p², whose reciprocal is the effective number of keys; 0 if a query sees no key.
+        first_token_share: p of the first key of the query's sequence (an attention sink), found from the mask as in
+            ``first_token_share``; 0 if the query does not see it.
+        entropy_without_first_nats: entropy of the attention over all other keys, as if the first key were hidden.
+        max_logit: the largest score before the softmax, with soft-capping and bias, without sinks; −inf if a query sees
+            no key.
+        window_share: p of the keys less than ``share_window`` positions away; ``None`` without ``share_window``.
     """
 
     entropy_nats: Tensor
@@ -69,7 +69,7 @@ def attention_statistics(
     sinks: Tensor | None = None,
     share_window: int | None = None,
 ) -> AttentionStatistics:
-    """Everything that is measured about the spread of attention, from two passes and one over the scores.
+    """Return all statistics of attention, from two passes over the keys and one over the scores.
 
     >>> import torch, joma
     >>> q = k = 5 * torch.eye(4)[None, None]  # each query attends to its own key
@@ -81,24 +81,24 @@ def attention_statistics(
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
-        window: sliding window; keys that many positions away or more are hidden, so that with ``is_causal``
-            query i sees keys i − window + 1 … i, and without it as many on its other side too.
+        window: sliding window; keys at this distance or farther are hidden: with ``is_causal``, query i sees keys
+            i − window + 1 … i; otherwise also those up to i + window − 1.
         softcap: scores become c·tanh(score / c) before mask and bias.
-        sinks: (H,) logits that join each head's softmax without a value. A sink counts as one more key that
-            every query sees, at no position: it takes part in every statistic and is in no share.
-        share_window: how near a key must be to count in ``window_share``, by the rule of ``window``.
+        sinks: (H,) logits that join each head's softmax without a value. A sink counts as one more key that every query
+            sees, without a position: it enters every statistic, but is in no share.
+        share_window: keys nearer than this count in ``window_share``, by the rule of ``window``.
 
     Returns:
-        One value per query, head and sequence of each. H' without the first key is measured, and joined with the
-        first key's share to H = (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' keeps its digits when
-        p₀ is next to 1.
+        One value per sequence, head and query. The entropy H' without the first key is computed, and then joined with
+        the first key's share p₀ to H = (1 − p₀) H' − p₀ log p₀ − (1 − p₀) log(1 − p₀), so that H' stays accurate if p₀
+        is close to 1.
 
-    Valid for softmax attention; positions count from the first query and the first key, or back from the last ones
-    where ``attn_mask`` is torch's ``causal_lower_right``. Source: derived, docs/theory section 6.
+    Valid for softmax attention. Positions count from the first query and the first key, or back from the last ones if
+    ``attn_mask`` is torch's ``causal_lower_right``. Source: derived, docs/theory section 6.
     """
     function = "attention_statistics"
-    require_whole(function, "window", window, remedy="pass None where the model has none")
-    require_whole(function, "share_window", share_window, remedy="1 counts the query's own key")
+    require_whole(function, "window", window, remedy="pass None if the model has no window")
+    require_whole(function, "share_window", share_window, remedy="1 counts only the query's own key")
     require_positive(function, "softcap", softcap)
     q, k, visibility, scale = checked(function, q, k, scale, is_causal, attn_mask)
     attention = attention_of(q, k, visibility._replace(window=window), scale=scale, softcap=softcap)
@@ -109,7 +109,7 @@ def attention_statistics(
 
 
 def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Tensor], Tensor]:
-    """All statistics, and the most that any of them loses by rounding."""
+    """Return all statistics, and the largest of their rounding errors."""
     first, others = attention.first_and_others(squares=True)
     everything = joined(first, others)
     num_keys = attention.num_keys
@@ -124,7 +124,7 @@ def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Te
     ]
     rounding = torch.maximum(everything.rounding, others.rounding)
     if share_window is not None:
-        near = attention.within(share_window).spread()
+        near = attention._replace(visibility=attention.visibility.within(share_window)).spread()
         found.append(_share(near, everything))
         rounding = torch.maximum(rounding, found[-1] * near.lse_rounding)
     return found, rounding
@@ -140,7 +140,7 @@ def attention_entropy(
     attn_mask: Tensor | None = None,
     normalized: bool = False,
 ) -> Tensor:
-    """Entropy of each query's attention, in nats.
+    """Return the entropy of each query's attention, in nats.
 
     >>> import torch, joma
     >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
@@ -148,24 +148,25 @@ def attention_entropy(
     tensor([1., 2., 3., 4.])
 
     Args:
-        q: (B, H, L, E) queries as the kernel sees them (after rotary embedding); any floating dtype.
+        q: (B, H, L, E) queries as the kernel receives them (after rotary embedding); any floating dtype.
         k: (B, G, S, E) keys; fewer heads than q mean grouped queries (H a multiple of G).
-        scale: factor on q·k; 1/√E where ``None``.
+        scale: factor on q·k; 1/√E if ``None``.
         is_causal: query i sees keys 0 … i, as in ``scaled_dot_product_attention``.
-        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias, of which −inf,
-            the lowest number of its dtype, and −1e4, −1e9 and the like hide a key (anything below −9,000 that no
-            biases grade down to, as ALiBi's may); or torch's ``CausalBias``; not with ``is_causal``.
+        attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias; or torch's
+            ``CausalBias``; not with ``is_causal``. A bias hides a key by −inf, by the lowest number of its dtype, or by
+            a large negative number such as −1e4 or −1e9 (any below −9,000, unless graded biases such as ALiBi's reach
+            it).
         normalized: divide by the logarithm of the number of keys the query sees, so that 1 is uniform.
 
     Returns:
-        (B, H, L) in float32 (float64 for float64 input), never NaN for finite input. A query that sees one key
-        or none has nothing to spread: 0, normalised or not. Leave those out of a normalised mean.
+        (B, H, L) in float32 (float64 for float64 input), never NaN for finite input; 0, normalised or not, for a query
+        that sees one key or none. Leave those queries out of a normalised mean.
 
-    Valid while scores are affine in q·k (no soft-capping, no sink logits: ``attention_statistics``). Off by at most
-    1e-5 nats for scores up to 1e9: 1e-6 was measured on queries and keys drawn at random whose scores have a standard
-    deviation of 1, 6e-6 at 5, and 9e-6 on those of two pretrained models at 512 and 2,048 tokens. Where scores are as
-    large as theirs, some queries are measured again in float64, and time is 2.4 times that of one call of plain
-    attention instead of 1.1. Source: derived, docs/theory section 6.
+    Valid if scores are affine in q·k (no soft-capping and no sink logits; for these, ``attention_statistics``). The
+    error is at most 1e-5 nats for scores up to 1e9. Measured errors were 1e-6 for random queries and keys whose scores
+    have a standard deviation of 1, 6e-6 for one of 5, and 9e-6 for two pretrained models at 512 and 2,048 tokens. With
+    scores as large as theirs, some queries are repeated in float64, and the time is 2.4 times that of plain attention
+    instead of 1.1. Source: derived, docs/theory section 6.
     """
     q, k, visibility, scale = checked("attention_entropy", q, k, scale, is_causal, attn_mask)
     attention = attention_of(q, k, visibility, scale=scale)
@@ -191,7 +192,7 @@ def key_share(
     is_causal: bool = False,
     attn_mask: Tensor | None = None,
 ) -> Tensor:
-    """Share of each query's attention that falls on some of the keys.
+    """Return the share of each query's attention that falls on some of the keys.
 
     >>> import torch, joma
     >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
@@ -204,7 +205,7 @@ def key_share(
         keys: (B, S) or (S,) bool; True for the keys that count.
 
     Returns:
-        (B, H, L) in [0, 1]; 0 where a query sees no key.
+        (B, H, L) in [0, 1]; 0 if a query sees no key.
     """
     q, k, visibility, scale = checked("key_share", q, k, scale, is_causal, attn_mask)
     if keys.dtype != torch.bool or keys.shape not in ((k.shape[0], k.shape[-2]), k.shape[-2:-1]):
@@ -220,7 +221,7 @@ def key_share(
 
     def measured(attention: Attention) -> tuple[list[Tensor], Tensor]:
         everything = attention.spread()
-        part = attention.among(counted).spread()
+        part = attention._replace(visibility=attention.visibility._replace(keys=counted)).spread()
         share = _share(part, everything)
         return [share], torch.maximum(everything.rounding, share * part.lse_rounding)
 
@@ -229,28 +230,23 @@ def key_share(
 
 @of_heads
 def first_token_share(
-    q: Tensor,
-    k: Tensor,
-    *,
-    scale: float | None = None,
-    is_causal: bool = False,
-    attn_mask: Tensor | None = None,
+    q: Tensor, k: Tensor, *, scale: float | None = None, is_causal: bool = False, attn_mask: Tensor | None = None
 ) -> Tensor:
-    """Share of each query's attention that falls on the first key of its sequence (an attention sink).
+    """Return the share of each query's attention that falls on the first key of its sequence (an attention sink).
 
     >>> import torch, joma
     >>> q, k = torch.zeros(1, 2, 4, 8), torch.randn(1, 2, 4, 8)  # queries of zeros attend evenly
     >>> joma.first_token_share(q, k, is_causal=True)[0, 0].round(decimals=3)
     tensor([1.0000, 0.5000, 0.3330, 0.2500])
 
-    The first key is the first that is no padding, and of packed documents each has its own, as the mask tells them:
-    a key that a query sees first, while the query at that key's position sees none before it either.
+    The first key is the first that is not padding; each of several packed documents has its own. The mask shows which
+    it is: the first key that a query sees begins a sequence if the query at its position sees no earlier key either.
 
     Args:
         q, k, scale, is_causal, attn_mask: as in ``attention_entropy``.
 
     Returns:
-        (B, H, L) in [0, 1]; 0 where a query does not see that key, such as outside of a sliding window.
+        (B, H, L) in [0, 1]; 0 if a query does not see that key, for example beyond a sliding window.
     """
     q, k, visibility, scale = checked("first_token_share", q, k, scale, is_causal, attn_mask)
 
@@ -262,29 +258,13 @@ def first_token_share(
     return refined(attention_of(q, k, visibility, scale=scale), measured)[0]
 
 
-def visible_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Tensor:
-    """Count the keys each query sees.
-
-    Args:
-        q, k, is_causal, attn_mask: as in ``attention_entropy``.
-
-    Returns:
-        Integers, broadcastable to (B, H, L).
-    """
-    return checked("visible_keys", q, k, None, is_causal, attn_mask)[2].num_visible(q)
-
-
 def census_of_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Census:
-    """Note which keys are seen, and by whom.
-
-    Args:
-        q, k, is_causal, attn_mask: as in ``attention_entropy``.
-    """
+    """Return which keys are visible to which queries; arguments are as in ``attention_entropy``."""
     return checked("census_of_keys", q, k, None, is_causal, attn_mask)[2].census(q)
 
 
 def _entropy(spread: Spread, num_keys: Tensor) -> Tensor:
-    """Entropy within what that many keys allow; nothing spreads over one."""
+    """Return the entropy, clamped to the range that this number of keys allows; 0 for one key or none."""
     return torch.minimum(spread.entropy_nats.clamp_min(0), num_keys.clamp_min(1).log()).where(num_keys > 1, 0)
 
 

@@ -1,6 +1,6 @@
-"""Which keys each query sees: causality, windows, masks and biases, handed out block by block.
+"""Which keys each query sees: causality, windows, masks and biases, evaluated block by block.
 
-Query i stands at position i + lead and key j at position j; every rule but the masks goes by positions.
+Query i has position i + lead and key j has position j; all rules except masks depend on positions.
 Axes: B sequences, H heads, L queries, S keys.
 """
 
@@ -16,16 +16,16 @@ from torch import Tensor
 _MOST_ROWS = 512
 _ENTRIES = 2**22  # of a block's bias: 16 MB in float32
 _FARTHEST = 2**30
-_HIDES = -9e3  # −1e4 beside a position's bias, and as bfloat16 writes it
+_HIDES = -9e3  # above −1e4 plus a position's bias, and above −1e4 rounded to bfloat16
 _HIDES_ANYWAY = -1e6
 
 
 class Census(NamedTuple):
-    """Who sees whom.
+    """Which keys are visible to which queries.
 
     Args:
-        num_visible: keys each query sees; integers, (B or 1, H or 1, L or 1).
-        first: the first key each query sees, by number, and S where it sees none; of the same shape.
+        num_visible: number of keys each query sees; integers, (B or 1, H or 1, L or 1).
+        first: index of the first key each query sees, S if it sees none; of the same shape.
         seen: keys that some query sees; bool, (B or 1, H or 1, S).
     """
 
@@ -35,11 +35,11 @@ class Census(NamedTuple):
 
     @property
     def first_of_sequence(self) -> Tensor:
-        """The first key of each query's own sequence, S where it does not see it; broadcastable to (B, H, L).
+        """Index of the first key of each query's sequence, S if the query does not see it; broadcastable to (B, H, L).
 
-        A key that a query sees first begins its sequence unless the query at that key's position sees keys still
-        before it, which is so at the edge of a sliding window. Padding begins no sequence: nobody sees it. Where there
-        are as many queries as keys, sequences may be packed; elsewhere all queries belong to one.
+        The first key that a query sees begins its sequence, unless the query at that key's position sees an earlier
+        key, as at the edge of a sliding window. Padding begins no sequence, because no query sees it. Sequences may be
+        packed only if there are as many queries as keys; otherwise all queries belong to one sequence.
         """
         num_queries, num_keys = self.first.shape[-1], self.seen.shape[-1]
         if num_queries == 1:
@@ -52,18 +52,18 @@ class Census(NamedTuple):
 
 
 class Visibility(NamedTuple):
-    """What hides keys from queries, and what is added to their scores.
+    """The rules that hide keys from queries, and the bias that is added to scores.
 
     Args:
         num_queries, num_keys: L and S.
         is_causal: keys after the query are hidden.
-        window: keys that many positions away or more are hidden.
-        mask: four axes, broadcastable to (B, H, L, S); bool (True = attend) or an additive bias, which hides keys
-            by ``hides``.
-        keys: (B or 1, 1, 1, S) bool; other keys are hidden.
-        without: one key hidden from each query, by number; integers, (B or 1, H or 1, L or 1).
-        at: places of the queries, ascending, where only some are left; (L,).
-        lead: position of the first place.
+        window: keys at this distance or farther are hidden.
+        mask: four axes, broadcastable to (B, H, L, S); bool (True = attend) or an additive bias, which hides keys as
+            in ``hides``.
+        keys: (B or 1, 1, 1, S) bool; keys marked False are hidden.
+        without: index of one key that is hidden from each query; integers, (B or 1, H or 1, L or 1).
+        at: indices of the queries, ascending, if only some are selected; (L,).
+        lead: position of query 0.
     """
 
     num_queries: int
@@ -78,63 +78,53 @@ class Visibility(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether one rule serves all queries, or causality alone tells them apart, as fused kernels have it."""
+        """Whether fused kernels support it: all queries have the same rule, or differ only by causality."""
         one_row = self.mask is None or self.mask.shape[-2] == 1
         one_row &= self.without is None or self.without.shape[-1] == 1
         return one_row and self.window is None and not (self.is_causal and (self.lead or self.at is not None))
 
     @property
     def hides_only(self) -> bool:
-        """Whether nothing but hidden keys can come of its rules, without a look at a bias."""
+        """Whether all rules only hide keys; False if there is an additive bias, whose values are not read."""
         return self.mask is None or self.mask.dtype == torch.bool
 
     @property
     def _reach(self) -> int:
-        """How many positions away a query sees keys; without a window farther than any are."""
+        """The largest distance at which a query sees keys; without a window, larger than any distance."""
         return _FARTHEST if self.window is None else self.window - 1
 
     def of_queries(self, head: int, rows: Tensor) -> Visibility:
-        """Keep one head, and some of the queries, ascending."""
-        mask, without = self.mask, self.without
-        if mask is not None:
-            mask = mask if mask.shape[1] == 1 else mask[:, head : head + 1]
-            mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
-        if without is not None:
-            without = without if without.shape[1] == 1 else without[:, head : head + 1]
-            without = without if without.shape[2] == 1 else without[:, :, rows]
+        """Select some queries of one head, in ascending order."""
+        mask, without = (None if part is None else of_queries(part, head, rows) for part in (self.mask, self.without))
         return self._replace(num_queries=len(rows), mask=mask, without=without, at=rows)
 
     def of_group_member(self, member: int, group: int) -> Visibility:
-        """Keep the heads member, member + group, …: one query head of each key head."""
+        """Select the heads member, member + group, …: one query head of each key head."""
         mask, without = (
             part if part is None or part.shape[1] == 1 else part[:, member::group] for part in (self.mask, self.without)
         )
         return self._replace(mask=mask, without=without)
 
-    def of_first_key(self) -> Visibility:
-        """Keep the first key."""
-        return self._of_keys(slice(0, 1))._replace(num_keys=1)
-
     def of_other_keys(self) -> Visibility:
-        """Leave out the first key and the first query where it sees no other, so that the rest is causal again."""
-        others = self._of_keys(slice(1, None))._replace(num_keys=self.num_keys - 1)
+        """Leave out the first key, and also the first query if it sees no other key, so that the rest is causal."""
+        mask, keys = (_part(part, 3, slice(1, None)) for part in (self.mask, self.keys))
+        others = self._replace(mask=mask, keys=keys, num_keys=self.num_keys - 1)
         if not self.is_causal or self.lead or self.at is not None:
             return others._replace(lead=self.lead - 1)
-        mask = others.mask if others.mask is None or others.mask.shape[-2] == 1 else others.mask[:, :, 1:]
-        return others._replace(num_queries=self.num_queries - 1, mask=mask)
+        return others._replace(num_queries=self.num_queries - 1, mask=_part(mask, 2, slice(1, None)))
 
     def within(self, distance: int) -> Visibility:
-        """Hide, as well, all keys that many positions away or more."""
+        """Also hide all keys at this distance (in positions) or farther."""
         return self._replace(window=distance if self.window is None else min(distance, self.window))
 
     def row_blocks(self) -> Iterator[slice]:
-        """Cut the queries so that a block's bias stays small, and no wider than its window."""
+        """Split the queries into blocks whose biases are small and not much longer than a window."""
         batch = 1 if self.mask is None else self.mask.shape[0] * self.mask.shape[1]
         size = min(_MOST_ROWS, max(32, _ENTRIES // (batch * self.num_keys)), max(64, self.window or _MOST_ROWS))
         return (slice(start, min(start + size, self.num_queries)) for start in range(0, self.num_queries, size))
 
     def columns(self, rows: slice) -> slice:
-        """Give the keys that some of these queries may see, going by position."""
+        """Return the range of keys that some of these queries may see, by their positions."""
         first, last = rows.start, rows.stop - 1
         if self.at is not None:
             first, last = int(self.at[first]), int(self.at[last])
@@ -144,14 +134,14 @@ class Visibility(NamedTuple):
         return slice(min(max(0, first - self._reach), stop), stop)
 
     def bias(self, rows: slice, columns: slice, like: Tensor) -> Tensor | None:
-        """Give what is added to the scores of a block, −inf where a key is hidden.
+        """Return the bias of a block of scores, −inf for hidden keys.
 
         Args:
             rows, columns: queries and keys.
-            like: a tensor of the dtype and on the device wanted.
+            like: a tensor with the requested dtype and device.
 
         Returns:
-            Broadcastable to (B, H, rows, columns); ``None`` where nothing is added or hidden.
+            Broadcastable to (B, H, rows, columns); ``None`` if nothing is added or hidden.
         """
         bias = _bias_of_mask(_part(_part(self.mask, 2, rows), 3, columns), like)
         for seen in (
@@ -165,14 +155,14 @@ class Visibility(NamedTuple):
         return bias
 
     def bias_of_one(self, keys: Tensor, like: Tensor) -> Tensor | None:
-        """Give what is added to the score of one key for each query, which it sees.
+        """Return the bias of the score of one visible key per query.
 
         Args:
-            keys: by number; (B or 1, H or 1, L or 1).
-            like: a tensor of the dtype and on the device wanted.
+            keys: their indices; (B or 1, H or 1, L or 1).
+            like: a tensor with the requested dtype and device.
 
         Returns:
-            Broadcastable to (B, H, L); ``None`` where nothing is added.
+            Broadcastable to (B, H, L); ``None`` if nothing is added.
         """
         if self.mask is None or self.hides_only:
             return None
@@ -180,12 +170,8 @@ class Visibility(NamedTuple):
         keys = keys.expand(shape) if self.mask.shape[-1] > 1 else keys.new_zeros(1).expand(shape)
         return self.mask.expand(*shape, -1).gather(-1, keys[..., None])[..., 0].to(like.dtype)
 
-    def num_visible(self, like: Tensor) -> Tensor:
-        """Count the keys each query sees: integers, broadcastable to (B, H, L)."""
-        return self.census(like).num_visible
-
     def census(self, like: Tensor) -> Census:
-        """Go through queries and keys once and note who sees whom."""
+        """Return which keys are visible to which queries."""
         if self.mask is None and self.keys is None and self.without is None:
             return self._census_by_position(like.device)
         one_row = not self.is_causal and self.is_whole
@@ -207,7 +193,7 @@ class Visibility(NamedTuple):
 
     def _census_of_rows(self, rows: slice, like: Tensor) -> Census:
         bias = self.bias(rows, slice(0, self.num_keys), like)
-        assert bias is not None  # only asked for where something hides keys
+        assert bias is not None  # this is only called if there is a mask, ``keys`` or ``without``
         visible = bias > -math.inf
         visible = visible.expand(*visible.shape[:2], rows.stop - rows.start, self.num_keys)
         num_visible = visible.sum(-1)
@@ -218,21 +204,23 @@ class Visibility(NamedTuple):
         if not self.is_causal and self.window is None:
             return None
         queries = torch.arange(rows.start, rows.stop, device=device) if self.at is None else self.at[rows]
-        columns_there = torch.arange(columns.start, columns.stop, device=device, dtype=torch.int32)
-        back = (queries.int() + self.lead)[:, None] - columns_there
+        keys = torch.arange(columns.start, columns.stop, device=device, dtype=torch.int32)
+        back = (queries.int() + self.lead)[:, None] - keys
         seen = back >= (0 if self.is_causal else -self._reach)
         if self.window is not None:
             seen &= back <= self._reach
         return seen[None, None]
 
     def _kept(self, rows: slice, columns: slice) -> Tensor | None:
-        if self.without is None:
+        if (without := _part(self.without, 2, rows)) is None:
             return None
-        without = self.without if self.without.shape[-1] == 1 else self.without[..., rows]
         return without[..., None] != torch.arange(columns.start, columns.stop, device=without.device)
 
-    def _of_keys(self, columns: slice) -> Visibility:
-        return self._replace(mask=_part(self.mask, 3, columns), keys=_part(self.keys, 3, columns))
+
+def of_queries(values: Tensor, head: int, rows: Tensor) -> Tensor:
+    """Select one head and some queries of values (B, H or 1, L or 1, ...)."""
+    values = values if values.shape[1] == 1 else values[:, head : head + 1]
+    return values if values.shape[2] == 1 else values[:, :, rows]
 
 
 def _part(mask: Tensor | None, axis: int, part: slice) -> Tensor | None:
@@ -242,11 +230,11 @@ def _part(mask: Tensor | None, axis: int, part: slice) -> Tensor | None:
 
 
 def hides(mask: Tensor) -> Tensor:
-    """Where a mask hides its key; bool, of the same shape.
+    """Return where a mask hides its key; bool, of the same shape.
 
-    A bool mask hides by False. A bias hides by −inf, by the lowest number of its dtype, as model libraries write it,
-    and by −1e4, −1e9 and the like, as hands do: by any number below −9,000. Only biases that grade down as far as
-    that, as ALiBi's do over 12,000 tokens and more, mean it as it stands; those hide from −1e6 on.
+    A bool mask hides by False. A bias hides by −inf, by the lowest number of its dtype, as model libraries do, and by
+    any number below −9,000, as masks written by hand do (−1e4, −1e9). Only graded biases that themselves reach −9,000,
+    such as ALiBi's over 12,000 tokens and more, are taken literally there; they hide below −1e6.
     """
     if mask.dtype == torch.bool:
         return ~mask

@@ -1,1 +1,1 @@
-"""From a running model to what its attention kernels get."""
+"""Capture the inputs of the attention kernels of a running model."""

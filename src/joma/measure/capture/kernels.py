@@ -1,12 +1,12 @@
-"""From a running model to what its attention kernels get: queries, keys, and all that moves or hides their scores.
+"""Observe the inputs of attention kernels in a running model: queries, keys, and what changes or hides scores.
 
-Three doors are watched while a model runs, whatever it is built of:
+Three kinds of attention are hooked while a model runs:
 
-    transformers                models that attend through its registered functions (``capture_transformers``)
-    nn.MultiheadAttention       and so nn.TransformerEncoderLayer, whose fused inference path is off meanwhile
-    torch's own kernel          ``scaled_dot_product_attention``, called by anything else: our decoder, yours
+    transformers                models that attend through its registered functions (module ``transformers`` here)
+    nn.MultiheadAttention       also in nn.TransformerEncoderLayer, whose fused inference path is switched off
+    torch's kernel              ``scaled_dot_product_attention``, called by any other module
 
-What a kernel gets is the definition of what is measured, so no model has to be known by name.
+Measurements are defined by the inputs of these kernels, so that no list of models is needed.
 Axes: B sequences, H heads, G key heads, L queries, S keys, E dimensions of a head.
 """
 
@@ -25,46 +25,47 @@ from torch.nn.functional import linear, multi_head_attention_forward, pad, scale
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
-from joma.measure.capture.calls import AttentionCall, Told
-from joma.measure.capture.transformers import telling
+from joma.measure.capture.calls import AttentionCall, CallCollector
+from joma.measure.capture.transformers import observing_transformers
 
 
 @contextmanager
 def observing(
     model: nn.Module, on_call: Callable[[AttentionCall], None], *, substitute: bool = False
 ) -> Generator[nn.Module]:
-    """Tell of every attention kernel that ``model`` calls inside the block; outputs and gradients stay bit-identical.
+    """Report every attention kernel call of ``model`` inside the block; outputs and gradients stay bit-identical.
 
-    Copies of the model belong outside: one made inside keeps the hooks, and attends by the name of ours, to the same
-    numbers.
+    Do not copy the model inside the block: the copy would keep the hooks and the name of joma's attention function,
+    although it would compute the same numbers.
 
     Args:
-        model: wrappers for data parallelism and compiled ones are looked through.
-        on_call: told in the order of calls, without gradients, while ``model`` is being called. It must not change
-            the tensors.
-        substitute: let a transformers model attend by ``sdpa`` meanwhile where its own way of attending hides masks
-            from view (flash, flex). Outputs then differ in the last digits.
+        model: a module; wrappers for data parallelism and compilation are removed.
+        on_call: called in the order of kernel calls, without gradients, during forward passes of ``model``. It must not
+            change the tensors.
+        substitute: use ``sdpa`` in a transformers model whose own attention function hides its masks (flash, flex).
+            Outputs then differ in the last digits.
 
     Yields:
-        The module inside the wrappers, to be run; compiled ones run uncompiled meanwhile, in inference torch's fused
-        encoder layers layer by layer.
+        The module inside the wrappers, to be run. Compiled modules run uncompiled, and fused encoder layers of torch
+        run without fusion.
 
     Raises:
-        InvalidArgument: ``model`` is no module.
-        BadInput: attention that cannot be looked into, or parameters that are spread over processes.
+        InvalidArgument: ``model`` is not a module.
+        BadInput: attention that cannot be observed, or parameters that are sharded over processes.
     """
     model = unwrapped(model)
-    told = Told(model, on_call)
+    collector = CallCollector(model, on_call)
     with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(told.start_pass).remove)
-        stack.callback(model.register_forward_hook(told.end_pass, always_call=True).remove)
-        kernels = _Kernels(told)
+        stack.callback(model.register_forward_pre_hook(collector.start_pass).remove)
+        stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
+        kernels = _Kernels(collector)
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
                 stack.callback(module.register_forward_pre_hook(kernels.enter).remove)
                 stack.callback(module.register_forward_hook(kernels.leave, always_call=True).remove)
-        stack.enter_context(telling(model, told, substitute=substitute))
-        stack.enter_context(_fused_layers_apart())
+        stack.enter_context(observing_transformers(model, collector, substitute=substitute))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(kernels)
         yield model
@@ -74,8 +75,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Return the module inside wrappers for data parallelism and compilation.
 
     Raises:
-        InvalidArgument: no module.
-        BadInput: parameters spread over processes.
+        InvalidArgument: ``model`` is not a module.
+        BadInput: parameters are sharded over processes.
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
@@ -92,47 +93,47 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
     if _is_spread(model):
         raise BadInput(
-            "the parameters of this model are spread over processes (FSDP, tensor parallelism, ZeRO-3), and one "
+            "the parameters of this model are sharded over processes (FSDP, tensor parallelism, ZeRO-3), so that one "
             "process alone cannot run it",
-            expected="a whole model in each process",
-            remedy="save checkpoints and measure those: joma scan",
+            expected="a complete model in each process",
+            remedy="save checkpoints and measure them: joma scan",
         )
     return model
 
 
 def _is_spread(model: nn.Module) -> bool:
-    """Whether FSDP wraps a module, a parameter is a DTensor, or DeepSpeed's ZeRO-3 has numbered it to take it apart."""
+    """Whether FSDP wraps a module, or a parameter is a DTensor or sharded by DeepSpeed's ZeRO-3."""
     is_wrapped = any(type(module).__name__.startswith(("FSDP", "FullySharded")) for module in model.modules())
     return is_wrapped or any(hasattr(part, "device_mesh") or hasattr(part, "ds_id") for part in model.parameters())
 
 
 class _Kernels(TorchFunctionMode):
-    """Sees calls of torch's own attention that no other door tells of: of the kernel, and of that with projections."""
+    """Collects calls of torch's attention functions, with and without projections, outside of transformers' hook."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, collector: CallCollector) -> None:
         super().__init__()
-        self._told = told
+        self._collector = collector
         self._module: nn.MultiheadAttention | None = None
 
     def enter(self, module: nn.MultiheadAttention, _: Any) -> None:
-        """Know which module will attend."""
+        """Set the module whose forward pass begins."""
         self._module = module
 
     def leave(self, *_: Any) -> None:
-        """Forget it."""
+        """Clear it at the end of the forward pass."""
         self._module = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._told.num_running and not self._told.is_inside:
+        if self._collector.num_running and not self._collector.is_inside:
             if func is scaled_dot_product_attention:
-                self._tell(*args, **kwargs)
+                self._collect(*args, **kwargs)
             if func is multi_head_attention_forward:
                 with torch.no_grad():
-                    self._told.tell(self._module, **_projected(*args, **kwargs))
+                    self._collector.collect(self._module, **_projected(*args, **kwargs))
         return func(*args, **kwargs)
 
-    def _tell(
+    def _collect(
         self,
         query: Tensor,
         key: Tensor,
@@ -146,19 +147,19 @@ class _Kernels(TorchFunctionMode):
     ) -> None:
         if not 3 <= query.dim() <= 4:
             raise BadInput(
-                f"an attention kernel that is called with queries of shape {tuple(query.shape)}",
+                f"an attention kernel was called with queries of shape {tuple(query.shape)}",
                 expected="(batch, heads, queries, head dim), or without heads",
-                remedy="measure it yourself with joma.measure.attention.statistics.attention_statistics",
+                remedy="measure it yourself with joma.attention_statistics",
             )
         if query.dim() == 3:
             query, key = query[:, None], key[:, None]
             is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
             attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
-        self._told.tell(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+        self._collector.collect(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
 
 
 def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What nn.MultiheadAttention makes of its inputs; ``is_causal`` only hints at what the mask says anyway."""
+    """Return the kernel inputs that nn.MultiheadAttention computes; ``is_causal`` only repeats what the mask says."""
     given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
     is_cross = query.data_ptr() != key.data_ptr()
@@ -184,7 +185,7 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:
-    """Sum of masks in which True hides, as one that is added; the keys that a module adds are never hidden."""
+    """Return the sum of masks (True hides) as an additive mask; keys that the module itself adds are not hidden."""
     total = None
     for mask in masks:
         if mask is not None:
@@ -192,13 +193,3 @@ def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> T
                 mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
             total = mask if total is None else total + mask
     return total if total is None else pad(total, (0, num_added))
-
-
-@contextmanager
-def _fused_layers_apart() -> Generator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,8 +1,8 @@
-"""The door of transformers' models: their attention goes through functions that are registered by name.
+"""Observe models of transformers through their attention functions, which are registered by name.
 
-While a model is watched it attends by a name of ours. That function calls the one the model had, with the same
-arguments, and tells of them; the same name stands for the same masks (otherwise they would be dropped without a
-word). What a function makes of its arguments is checked once: a few queries attend again in plain torch.
+While a model is observed, it uses a function registered by joma, which calls the model's own function with the same
+arguments and collects them. The masks of the model's own function are registered under the same name, because otherwise
+transformers would drop them silently. Each call is checked: a few queries attend again in plain torch.
 """
 
 from __future__ import annotations
@@ -19,66 +19,65 @@ from torch import Tensor, nn
 
 from joma.errors import BadInput
 from joma.measure.attention.visibility import hides
-from joma.measure.capture.calls import Told, rounding_of_kernels
+from joma.measure.capture.calls import CallCollector, rounding_of_kernels
 
 _OURS = "joma_observing_"
-_IN_VIEW = ("sdpa", "eager")  # masks are tensors there, which a query and a key have to themselves
-_OF_OTHERS = ("key_value_states", "encoder_hidden_states", "cross_attention_states")  # as attention modules are given
-_WATCHED: list[Told] = []
+_OBSERVABLE = ("sdpa", "eager")  # their masks are tensors of queries by keys
+_OTHER_STATES = ("key_value_states", "encoder_hidden_states", "cross_attention_states")  # arguments of cross-attention
+_COLLECTORS: list[CallCollector] = []
 
 
 @contextmanager
-def telling(model: nn.Module, told: Told, *, substitute: bool) -> Generator[None]:
-    """Tell of the attention of all transformers models within a module.
+def observing_transformers(model: nn.Module, collector: CallCollector, *, substitute: bool) -> Generator[None]:
+    """Collect the attention calls of all transformers models within a module.
 
     Args:
-        model: holds one or more of them.
-        told: is told.
-        substitute: let a model whose own way of attending is not in view attend by another meanwhile.
+        model: contains one or more of them.
+        collector: receives the calls.
+        substitute: use another attention function in a model whose own one cannot be observed.
 
     Raises:
-        BadInput: a way of attending that is not in view.
+        BadInput: an attention function that cannot be observed.
     """
-    before = _ways(model)
-    _WATCHED.append(told)
+    before = _attention_functions(model)
+    _COLLECTORS.append(collector)
     hooks = [
-        module.register_forward_pre_hook(_noting(told), with_kwargs=True)
+        module.register_forward_pre_hook(_cross_attention_hook(collector), with_kwargs=True)
         for module in (model.modules() if before else ())
-        if not signature(type(module).forward).parameters.keys().isdisjoint(_OF_OTHERS)
+        if not signature(type(module).forward).parameters.keys().isdisjoint(_OTHER_STATES)
     ]
     try:
         for config, own in before:
             if not own.startswith(_OURS):
-                config._attn_implementation_internal = _registered(
-                    own if own in _IN_VIEW else _stand_in(config, own, substitute)
-                )
+                base = own if own in _OBSERVABLE else _substitute(config, own, substitute)
+                config._attn_implementation_internal = _registered(base)
         yield
     finally:
-        _WATCHED.remove(told)
+        _COLLECTORS.remove(collector)
         for hook in hooks:
             hook.remove()
         for config, own in before:
             config._attn_implementation_internal = own
 
 
-def is_in_view(model: nn.Module) -> bool:
-    """Whether all transformers models within a module attend in a way that can be told of as it is."""
-    return all(own in _IN_VIEW or own.startswith(_OURS) for _, own in _ways(model))
+def is_observable(model: nn.Module) -> bool:
+    """Whether all transformers models within a module can be observed with their own attention functions."""
+    return all(own in _OBSERVABLE or own.startswith(_OURS) for _, own in _attention_functions(model))
 
 
-def _noting(told: Told) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-    """Note of a module whether it is given the states of another sequence to attend to."""
+def _cross_attention_hook(collector: CallCollector) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    """Return a hook that records whether a module receives the states of another sequence to attend to."""
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = signature(type(module).forward).bind_partial(module, *args, **kwargs).arguments
-        across = any(given.get(name) is not None for name in _OF_OTHERS)
-        (told.across.add if across else told.across.discard)(id(module))
+        across = any(given.get(name) is not None for name in _OTHER_STATES)
+        (collector.across.add if across else collector.across.discard)(id(module))
 
-    return note
+    return record
 
 
-def _ways(model: nn.Module) -> list[tuple[Any, str]]:
-    """Each configuration that says how to attend, and how."""
+def _attention_functions(model: nn.Module) -> list[tuple[Any, str]]:
+    """Return the configurations that select an attention function, each with the name of the function."""
     if "transformers" not in sys.modules:
         return []
     from transformers import PreTrainedModel
@@ -87,7 +86,7 @@ def _ways(model: nn.Module) -> list[tuple[Any, str]]:
         id(config): (config, config._attn_implementation_internal)
         for part in model.modules()
         if isinstance(part, PreTrainedModel)
-        if part._can_set_attn_implementation()  # others attend by themselves, and torch's kernel may tell of it
+        if part._can_set_attn_implementation()  # others may call torch's kernel, which is hooked too
         for config in _configurations(part.config)
         if config._attn_implementation_internal is not None
     }
@@ -95,26 +94,26 @@ def _ways(model: nn.Module) -> list[tuple[Any, str]]:
 
 
 def _configurations(config: Any) -> Iterator[Any]:
-    """Walk through a configuration and those within it, each of which has its own way of attending."""
+    """Yield a configuration and all those nested in it, each of which selects its own attention function."""
     yield config
     for name in config.sub_configs:
         if (part := getattr(config, name, None)) is not None:
             yield from _configurations(part)
 
 
-def _stand_in(config: Any, own: str, substitute: bool) -> str:
-    """Choose a way of attending that is in view; soft-capped scores are beyond sdpa."""
+def _substitute(config: Any, own: str, substitute: bool) -> str:
+    """Choose an observable attention function; ``sdpa`` does not support soft-capping."""
     if not substitute:
         raise BadInput(
-            f"a {config.model_type} model that attends by {own!r}, which hides its masks from view",
-            expected=f"one that attends by {' or '.join(_IN_VIEW)}",
+            f"a {config.model_type} model uses the attention function {own!r}, whose masks cannot be observed",
+            expected=f"a model that uses {' or '.join(_OBSERVABLE)}",
             remedy='load it with attn_implementation="sdpa"',
         )
     return "sdpa" if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None else "eager"
 
 
 def _registered(base: str) -> str:
-    """Register our name for one of transformers' ways of attending, with its masks."""
+    """Register joma's version of an attention function of transformers, with its masks, and return its name."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -134,26 +133,26 @@ def _attend(
     **settings: Any,
 ) -> Any:
     function = _function(base, module)
-    watching = [told for told in _WATCHED if told.knows(module)]
-    inside = [told.is_inside for told in watching]
-    for told in watching:
-        told.is_inside = True
+    collectors = [collector for collector in _COLLECTORS if collector.knows(module)]
+    inside = [collector.is_inside for collector in collectors]
+    for collector in collectors:
+        collector.is_inside = True
     try:
         result = function(module, query, key, value, attention_mask, *args, **settings)
     finally:
-        for told, was in zip(watching, inside, strict=True):
-            told.is_inside = was
-    if watching:
+        for collector, was in zip(collectors, inside, strict=True):
+            collector.is_inside = was
+    if collectors:
         scores = _scores(base, module, query, key, attention_mask, settings)
         if not module.training and settings.get("dropout", 0.0) == 0:
             _require_explained(module, (query, key, value), scores, result[0], settings)
-        for told in watching:
-            told.tell(module, query, key, is_cross=id(module) in told.across, **scores)
+        for collector in collectors:
+            collector.collect(module, query, key, is_cross=id(module) in collector.across, **scores)
     return result
 
 
 def _function(base: str, module: nn.Module) -> Callable[..., Any]:
-    """The registered function, or the eager one that stands beside the attention module's class."""
+    """Return the registered attention function, or the eager one of the Python module that defines the class."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     if base in ALL_ATTENTION_FUNCTIONS:
@@ -163,8 +162,8 @@ def _function(base: str, module: nn.Module) -> Callable[..., Any]:
         if function is not None:
             return function
     raise BadInput(
-        f"{type(module).__name__} attends by {base!r}, and it does not say by which function",
-        expected="an eager_attention_forward beside it, as in transformers",
+        f"{type(module).__name__} uses {base!r} attention, but no such function was found",
+        expected="an eager_attention_forward in the Python module that defines it, as in transformers",
         remedy='load the model with attn_implementation="sdpa"',
     )
 
@@ -172,7 +171,7 @@ def _function(base: str, module: nn.Module) -> Callable[..., Any]:
 def _scores(
     base: str, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """All that makes scores of queries and keys, in our words."""
+    """Return the settings from which scores are computed, as fields of ``AttentionCall``."""
     is_causal = settings.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
@@ -207,9 +206,9 @@ def _require_explained(
     given: Tensor,
     settings: dict[str, Any],
 ) -> None:
-    """Let a few queries attend again in plain torch, and refuse attention that comes to something else.
+    """Compute attention again for a few queries in plain torch, and raise ``BadInput`` if the outputs differ.
 
-    Whatever a function does beside what its arguments say would be measured wrong otherwise.
+    If they do, the function does more than its arguments say, and its attention would be measured wrongly.
     """
     rows = torch.linspace(0, qkv[0].shape[2] - 1, 4, device=qkv[0].device).long()
     q, k, v = (part.detach().double() for part in (qkv[0][:, :, rows], *qkv[1:]))
@@ -228,13 +227,13 @@ def _require_explained(
             score = torch.cat([score, sinks.double()[:, None, None].expand(*score.shape[:-1], 1)], dim=-1)
         expected = (score.softmax(-1)[..., : k.shape[2]] @ v).transpose(1, 2)
     found = given.detach().reshape(*given.shape[:2], q.shape[1], -1)[:, rows]
-    unlike = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
+    error = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
     allowed = 16 * rounding_of_kernels(given) ** 0.75 * v.abs().amax().clamp_min(1e-6)
-    if unlike.max() > allowed:
-        beside = sorted(name for name, value in settings.items() if value is not None)
+    if error.max() > allowed:
+        known = sorted(name for name, value in settings.items() if value is not None)
         raise BadInput(
-            f"{type(module).__name__} attends in a way that its arguments ({', '.join(beside)}) do not tell: "
-            f"outputs are off by {unlike.max():.2g}",
+            f"the attention of {type(module).__name__} does not follow from its arguments ({', '.join(known)}): "
+            f"outputs differ by {error.max():.2g}",
             expected="the softmax of scaled products of queries and keys, with masks, biases, caps or sinks",
             remedy='load it with attn_implementation="eager", or measure its weights alone',
         )

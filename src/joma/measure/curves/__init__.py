@@ -1,1 +1,1 @@
-"""What a curve over training does: how far it falls and comes back."""
+"""How far a curve over training falls and rises again."""

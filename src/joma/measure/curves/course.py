@@ -1,4 +1,4 @@
-"""One quantity over steps, measured several times over: its mean and spread, its fall and rise, its curve."""
+"""One quantity over steps with several repetitions: its mean and spread, its fall and rise, its curve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from joma.measure.curves.recovery import Recovery, recovery
 from joma.records import Estimate, Finding
 
 Band = Literal["deviation", "interval"]
-"""To either side of the mean: one standard deviation, or the 95 % interval of the mean."""
+"""A band around the mean: one standard deviation, or the 95 % interval of the mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Course:
     """One quantity over steps, one row per repetition (a seed, or a group of probe sequences).
 
     Args:
-        steps: where it was measured, ascending.
+        steps: at which it was measured, ascending.
         values: (repetitions, steps).
     """
 
@@ -34,22 +34,22 @@ class Course:
 
     @property
     def mean(self) -> Float[np.ndarray, " steps"]:
-        """Over repetitions."""
+        """The mean over repetitions."""
         return self.values.mean(axis=0)
 
     def rebounds(self) -> list[Rebound]:
-        """How far each repetition falls and comes back, read where the others say the bottom is."""
+        """Return each repetition's fall and rise, with the bottom taken from the other repetitions."""
         return rebounds(self.values, steps_stood_for(self.steps))
 
     def recovery(self) -> Recovery | None:
-        """Whether it fell and came back for sure; ``None`` for fewer than four steps."""
+        """Return whether the quantity fell and rose again significantly; ``None`` for fewer than four steps."""
         return recovery(self.steps, self.values)
 
     def movements(self, of: str = "", unit: str = "") -> tuple[Finding, ...]:
-        """How far each repetition falls and comes back, and where its bottom is.
+        """Return each repetition's fall, rise and step of the bottom as findings.
 
         Args:
-            of: what the findings' names begin with.
+            of: prefix of the findings' names.
             unit: of the values.
         """
         found = self.rebounds()
@@ -60,7 +60,7 @@ class Course:
         )
 
     def levels(self, of: str) -> tuple[Finding, ...]:
-        """Where each repetition starts, how low it gets and when, and where it ends."""
+        """Return each repetition's first, lowest and last level, and the step of the lowest, as findings."""
         found = self.rebounds()
         return (
             Finding(f"{of}: at the start", Estimate.of(self.values[:, 0])),
@@ -73,41 +73,46 @@ class Course:
         return Estimate.of((self.steps[one.bottom_idx] for one in self.rebounds()), "steps")
 
     def first_below(self, unigram_nats: float, of: str, fewest: int = 1) -> int:
-        """The first step at which the mean over seeds of this loss is below that of word frequencies.
+        """Return the first step at which the mean loss over seeds is below the unigram loss.
+
+        Args:
+            unigram_nats: the loss of predicting by word frequencies.
+            of: name of the model, for messages.
+            fewest: number of steps from there on that must be left.
 
         Raises:
-            RunFailed: it never is, or so late that fewer than ``fewest`` steps are left; ``of`` is whose loss it is.
+            RunFailed: there is no such step, or fewer than ``fewest`` steps are left.
         """
         below = np.flatnonzero(self.mean < unigram_nats)
         if not len(below) or len(self.steps) - below[0] < fewest:
             when = f"from step {self.steps[below[0]]} on only" if len(below) else "at no step"
             raise RunFailed(
-                f"{of} predicts better than word frequencies do {when}, which leaves too few steps to read "
-                f"({self.values[:, -1].mean():.2f} nats at the end against {unigram_nats:.2f})",
+                f"{of} predicts better than word frequencies {when}, which leaves too few steps to analyse "
+                f"({self.values[:, -1].mean():.2f} nats at the end, {unigram_nats:.2f} by word frequencies)",
                 kept="what was trained and measured is kept",
-                remedy="give a text with word order to learn, or more of it",
+                remedy="use a text whose word order can be learnt, or a longer one",
             )
         return self.steps[below[0]]
 
     def between(self, first: int, last: float = math.inf) -> Course:
-        """The course from one step to another, both included."""
+        """Return the part of the course between two steps, both included."""
         kept = [idx for idx, at in enumerate(self.steps) if first <= at <= last]
         return Course(tuple(self.steps[idx] for idx in kept), self.values[:, kept])
 
     def in_random_order(self, repetition: int) -> Course:
-        """The same values with the steps of every row shuffled: what is left is no course."""
+        """Return a control: the same values, with the steps of each row shuffled."""
         generator = np.random.default_rng(repetition)
         return replace(self, values=np.stack([generator.permutation(row) for row in self.values]))
 
     def curve(
         self, label: str, role: Role = "measured", group: str | None = None, *, band: Band = "deviation"
     ) -> Curve:
-        """The mean, with a band where there are several repetitions.
+        """Return the mean as a curve, with a band if there are several repetitions.
 
         Args:
             label, role: of the curve.
             group: of the curve; its label by default.
-            band: what it shows.
+            band: kind of the band.
         """
         low, high = self._band(band) if len(self.values) > 1 else (None, None)
         x, mean = tuple(map(float, self.steps)), tuple(self.mean.tolist())

@@ -1,4 +1,4 @@
-"""What the numbers of a series of probes are of: one metric of one layer, over the steps."""
+"""Group the rows of a series of probes by quantity: one metric of one layer over the steps."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from joma.records import Row
 ENTROPY = "attention_entropy_nats"
 
 FIRST_ROLE = "mlp_lower"
-"""The projection that the theory speaks of: verdicts on rank are shown for it."""
+"""The projection that the theory describes; verdicts on rank are shown for it."""
 
 Probes = Mapping[int, Sequence[Row]]
 """Rows by step, ascending."""
 
 
 class Quantity(NamedTuple):
-    """One metric of one layer: of attention the mean over heads, of weights one whole projection."""
+    """One metric of one layer: the mean over heads for attention, one whole projection for weights."""
 
     metric: str
     layer: int
@@ -30,12 +30,12 @@ class Quantity(NamedTuple):
 
     @property
     def is_shown(self) -> bool:
-        """Whether people are shown it: everything but the ranks of projections that the theory does not speak of."""
+        """Whether reports show it: all quantities except ranks of projections that the theory does not describe."""
         return self.projection in (None, FIRST_ROLE)
 
 
 def courses(probes: Probes) -> dict[Quantity, Course]:
-    """Every quantity over the steps that have it, a row per group of sequences, by metric, projection and layer."""
+    """Return the course of each quantity, with one row per group of sequences, by metric, projection and layer."""
     found: dict[Quantity, dict[int, dict[str, list[float]]]] = {}
     for step, rows in probes.items():
         groups = {row.metric for row in rows if row.group is not None}
@@ -50,26 +50,25 @@ def courses(probes: Probes) -> dict[Quantity, Course]:
 
 
 def _course(values: Mapping[int, Mapping[str, Sequence[float]]]) -> Course:
-    """The means of values by step and group."""
     steps = tuple(sorted(values))
     groups = sorted(values[steps[0]])
     return Course(steps, np.array([[np.mean(values[step][group]) for step in steps] for group in groups]))
 
 
 def verdicts(probes: Probes) -> dict[Quantity, Recovery]:
-    """Where each layer was sparsest or of lowest rank, and whether it recovered; none for fewer than four steps."""
-    asked = {quantity: course for quantity, course in courses(probes).items() if METRICS[quantity.metric].recovers}
-    return {quantity: found for quantity, course in asked.items() if (found := course.recovery()) is not None}
+    """Return whether each quantity fell and recovered; empty for fewer than four steps."""
+    falling = {quantity: course for quantity, course in courses(probes).items() if METRICS[quantity.metric].recovers}
+    return {quantity: found for quantity, course in falling.items() if (found := course.recovery()) is not None}
 
 
 def shown_verdicts(probes: Probes) -> dict[Quantity, Recovery]:
-    """Those that people are shown: entropy, and the rank that the theory speaks of."""
+    """Return the verdicts that reports show: on entropy, and on the rank that the theory describes."""
     shown = (ENTROPY, "stable_rank")
     return {key: found for key, found in verdicts(probes).items() if key.metric in shown and key.is_shown}
 
 
 def by_head(rows: Sequence[Row]) -> dict[tuple[str, str | None], dict[tuple[int, int], float]]:
-    """The numbers of one probe, by metric and projection, and in these by layer and head."""
+    """Return the values of one probe by metric and projection, and in each by layer and head."""
     found: dict[tuple[str, str | None], dict[tuple[int, int], float]] = {}
     for row in rows:
         if row.head is not None and row.layer is not None and row.group is None:

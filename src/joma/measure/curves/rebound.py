@@ -1,9 +1,8 @@
-"""How far a curve falls and comes back, from the whole curve.
+"""Measure how far a curve falls and rises again, from a fit of the whole curve.
 
-A curve that first falls and then rises is fitted by the best fall followed by the best rise (two isotonic
-regressions that meet at the lowest place). The levels of that fit are averages over stretches of probes, so no
-single probe decides. A fit always finds something in noise; therefore where a curve is lowest is taken from other
-repetitions, and how far this one fell and rose is read off there.
+The fit is a falling part followed by a rising part (two isotonic regressions that meet at the lowest point). Its levels
+are averages over stretches of probes, so that no single probe decides. Since such a fit finds a minimum in pure noise
+too, the position of the minimum is taken from the other repetitions, and the curve's fall and rise are read there.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Curves = Float[np.ndarray, "repetitions probes"]
 
 @dataclass(frozen=True)
 class Stretches:
-    """Which probes count as the start, the bottom and the end of a curve (index ranges, half open)."""
+    """The index ranges of the start, the bottom and the end of a curve."""
 
     start: slice
     bottom: slice
@@ -46,28 +45,28 @@ class Rebound:
 
     @property
     def fall(self) -> float:
-        """How far the curve came down; negative if it went up."""
+        """How far the curve fell; negative if it rose."""
         return self.start - self.bottom
 
     @property
     def rise(self) -> float:
-        """How far it came back; negative if it went further down."""
+        """How far it rose again; negative if it fell further."""
         return self.end - self.bottom
 
     @property
     def size(self) -> float:
-        """The smaller of fall and rise: large only where both are."""
+        """The smaller of fall and rise: large only if both are large."""
         return min(self.fall, self.rise)
 
 
 def fall_then_rise(values: Curve, weights: Curve | None = None) -> Curve:
-    """Return the best fit that never rises before some probe and never falls after it (weighted least squares).
+    """Return the least-squares fit that does not rise before some probe and does not fall after it.
 
     Args:
         values: the curve.
-        weights: how much each probe counts, such as the steps it stands for; all alike by default.
+        weights: of the probes, such as the number of steps each represents; equal by default.
 
-    Source: pool-adjacent-violators on either side of every turning point, through SciPy.
+    Source: SciPy's pool-adjacent-violators algorithm on both sides of each turning point.
     """
     weights = np.ones_like(values) if weights is None else weights
     fits = [
@@ -83,20 +82,20 @@ def fall_then_rise(values: Curve, weights: Curve | None = None) -> Curve:
 
 
 def steps_stood_for(steps: Sequence[int]) -> Curve:
-    """Return how many training steps each probe stands for: half the way to either neighbour."""
+    """Return how many training steps each probe represents: half the distance to each neighbour."""
     return np.gradient(np.asarray(steps, dtype=float))
 
 
 def stretches(values: Curve, weights: Curve | None = None, *, shortest: int = 3) -> Stretches:
-    """Return where a curve starts, is lowest and ends, by its fall-then-rise fit.
+    """Return the start, the bottom and the end of a curve by its fall-then-rise fit.
 
     Args:
-        values: one curve, best a mean over repetitions.
+        values: one curve, ideally a mean over repetitions.
         weights: as in ``fall_then_rise``.
-        shortest: how many probes a stretch has at the least; a level of the fit that is shorter is widened.
+        shortest: minimum number of probes per stretch; shorter levels of the fit are widened.
 
     Raises:
-        InvalidArgument: fewer than three stretches' worth of probes.
+        InvalidArgument: fewer probes than three such stretches need.
     """
     num = len(values)
     if num < 3 * shortest:
@@ -122,7 +121,7 @@ def stretches(values: Curve, weights: Curve | None = None, *, shortest: int = 3)
 
 
 def rebound(values: Curve, where: Stretches) -> Rebound:
-    """Read a curve's fall and rise off the given stretches."""
+    """Return a curve's fall and rise between the given stretches."""
     return Rebound(
         start=float(values[where.start].mean()),
         bottom=float(values[where.bottom].mean()),
@@ -131,33 +130,33 @@ def rebound(values: Curve, where: Stretches) -> Rebound:
     )
 
 
-def rebounds(curves: Curves, weights: Curve | None = None) -> list[Rebound]:
-    """Return every repetition's fall and rise, each read where the *other* repetitions say the bottom is.
+def rebounds(curves: Curves, weights: Curve | None = None, *, shortest: int = 3) -> list[Rebound]:
+    """Return each repetition's fall and rise, with stretches taken from the mean of the *other* repetitions.
 
-    With one repetition there are no others: it is read where it is lowest itself, which flatters it.
+    A single repetition is read at its own minimum, which overestimates its fall and rise.
 
     Args:
         curves: one row per repetition (seed), one column per probe; finite.
-        weights: as in ``fall_then_rise``.
+        weights, shortest: as in ``stretches``.
     """
     if not np.isfinite(curves).all():
-        raise InvalidArgument(
-            "rebounds",
-            "curves",
-            required="finite numbers",
-            received=f"NaN or infinite in {int((~np.isfinite(curves)).sum())} places",
-            remedy="leave the probes after a diverged step out",
-        )
+        received = f"NaN or infinite in {int((~np.isfinite(curves)).sum())} places"
+        remedy = "leave out the probes after a diverged step"
+        raise InvalidArgument("rebounds", "curves", required="finite numbers", received=received, remedy=remedy)
     if len(curves) == 1:
-        return [rebound(curves[0], stretches(curves[0], weights))]
+        return [rebound(curves[0], stretches(curves[0], weights, shortest=shortest))]
     total = curves.sum(axis=0)
-    return [rebound(curve, stretches((total - curve) / (len(curves) - 1), weights)) for curve in curves]
+    others = [(total - curve) / (len(curves) - 1) for curve in curves]
+    return [
+        rebound(curve, stretches(other, weights, shortest=shortest))
+        for curve, other in zip(curves, others, strict=True)
+    ]
 
 
 def deepest_dip(values: Curve) -> float:
-    """Return how deep the deepest place of a curve lies below both the highest before and the highest after it.
+    """Return the largest prominence of a minimum of a curve.
 
-    This is the largest prominence of a minimum: 0 for a curve that only falls or only rises.
+    This is the depth below both the highest earlier and the highest later value; 0 for a monotonic curve.
     """
     before = np.maximum.accumulate(values)
     after = np.maximum.accumulate(values[::-1])[::-1]

@@ -1,13 +1,13 @@
-"""What a quantity does over a series of saved steps: where it is lowest, how far it came back, and how sure that is.
+"""Whether a quantity falls and recovers over a series of saved steps, with 95 % intervals.
 
-Two kinds of repetition give intervals, both of 95 %:
+The intervals come from one of two sources:
 
-    groups      the same steps measured on several groups of probe sequences. Each group is read where the others
-                say the bottom is, and the interval is Student's over groups: what another text would have given.
-    one curve   weights have no repetition. How much single steps scatter about a smooth course is read off
-                neighbouring steps, and the interval says what that scatter alone may do to the levels.
+    groups      the same steps measured on several groups of probe sequences. Each group is read at the bottom of the
+                others, and the interval is Student's over groups: it covers what another text would give.
+    one curve   weights have no repetitions. The scatter of single steps about a smooth course is estimated from
+                neighbouring steps, and the interval covers the effect of this scatter on the levels.
 
-Neither says what another training run would do.
+Neither covers the variation between training runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from joma.measure.curves.rebound import Curve, Curves, Rebound, Stretches, rebound, stretches
+from joma.measure.curves.rebound import Curve, Curves, Rebound, Stretches, rebound, rebounds, stretches
 from joma.records import Estimate
 
 Outcome = Literal["fell and came back", "fell and stayed low", "did not fall", "undecided"]
 
 LEAST = 0.02
-"""Share of the level at the start below which a fall or a rise is none."""
+"""Fraction of the start level below which a fall or a rise does not count."""
 
 _PROBES_A_STRETCH = 3
 _FEWEST_STEPS = 4
@@ -40,15 +40,15 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Recovery:
-    """How a curve falls and comes back.
+    """The fall and the recovery of a curve.
 
     Args:
-        outcome: what follows from the intervals of ``fall`` and ``rise``.
-        start, bottom, end: levels, in the quantity's own unit.
-        lowest_step: the step at which the mean over groups is lowest within the bottom.
-        fall, rise: of the levels.
-        share: of the fall that came back; ``None`` where it did not fall for sure.
-        num_groups: how many repetitions there are; 1: the interval is that of scatter.
+        outcome: the verdict, by the intervals of ``fall`` and ``rise``.
+        start, bottom, end: levels, in the unit of the quantity.
+        lowest_step: the step within the bottom at which the mean over groups is lowest.
+        fall, rise: differences of the levels.
+        share: rise divided by fall; ``None`` if the fall is not significant.
+        num_groups: number of repetitions; with 1, intervals come from the scatter of steps.
     """
 
     outcome: Outcome
@@ -63,10 +63,10 @@ class Recovery:
 
 
 def recovery(steps: Sequence[int], values: Curves) -> Recovery | None:
-    """How far a quantity falls and comes back over a series; ``None`` for fewer than four steps.
+    """Return how far a quantity falls and recovers over a series; ``None`` for fewer than four steps.
 
-    Every saved step counts alike, however many training steps lie between: what is published densely is where
-    things happen.
+    All saved steps have the same weight, regardless of the number of training steps between them, because series are
+    usually saved most densely where most changes.
 
     Args:
         steps: ascending.
@@ -79,11 +79,8 @@ def recovery(steps: Sequence[int], values: Curves) -> Recovery | None:
     where = stretches(mean, shortest=shortest)
     whole = rebound(mean, where)
     if len(values) > 1:
-        others = [(values.sum(axis=0) - curve) / (len(values) - 1) for curve in values]
-        found = [
-            rebound(curve, stretches(other, shortest=shortest)) for curve, other in zip(values, others, strict=True)
-        ]
-        fall, rise = (_over_groups([getattr(one, name) for one in found]) for name in ("fall", "rise"))
+        found = rebounds(values, shortest=shortest)
+        fall, rise = _over_groups([one.fall for one in found]), _over_groups([one.rise for one in found])
     else:
         fall, rise = _by_scatter(mean, where, whole)
     least = abs(whole.start) * LEAST
@@ -111,9 +108,9 @@ def _over_groups(values: Sequence[float]) -> Interval:
 def _by_scatter(curve: Curve, where: Stretches, whole: Rebound) -> tuple[Interval, Interval]:
     from scipy.stats import t
 
-    apart = curve[1:-1] - (curve[:-2] + curve[2:]) / 2  # of variance 3/2 where single steps scatter with 1
-    scatter = float(np.median(np.abs(apart))) / 0.6745 / 1.5**0.5
-    quantile = float(t.ppf(0.975, len(apart)))
+    residuals = curve[1:-1] - (curve[:-2] + curve[2:]) / 2  # their variance is 3/2 of that of single steps
+    scatter = float(np.median(np.abs(residuals))) / 0.6745 / 1.5**0.5
+    quantile = float(t.ppf(0.975, len(residuals)))
     bottom = where.bottom.stop - where.bottom.start
     halves = [
         quantile * scatter * (1 / bottom + 1 / (part.stop - part.start)) ** 0.5 for part in (where.start, where.end)
@@ -125,6 +122,6 @@ def _by_scatter(curve: Curve, where: Stretches, whole: Rebound) -> tuple[Interva
 
 
 def _ends_of_ratio(rise: Interval, fall: Interval) -> tuple[float, float]:
-    """The furthest that the ratio can be with both inside their intervals."""
+    """Return the smallest and the largest ratio with both numbers inside their intervals."""
     ratios = [end / base for end in (rise.low, rise.high) for base in (fall.low, fall.high)]
     return min(ratios), max(ratios)

@@ -1,1 +1,1 @@
-"""How well hidden units stand for latents, against chance."""
+"""How well hidden units represent latents, compared with chance."""

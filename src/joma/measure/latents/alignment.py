@@ -1,16 +1,16 @@
-"""How well hidden units stand for latents, against chance.
+"""How well hidden units represent latents, compared with chance.
 
-A unit is aligned with a latent as far as it correlates with it over samples (zero-mean, signed). Among thousands of
-units some correlate with anything by luck, so three scores are given, each beside what shuffled latents score:
+The alignment of a unit with a latent is their correlation over samples (zero-mean, signed). Among thousands of units
+some correlate with any latent by chance, so there are three scores, each with the score of permuted latents:
 
-    best        each latent's best unit, chosen on one half of the samples and scored on the other; then the halves
-                change places, and the two scores are averaged (two folds)
-    one_to_one  as best, but no unit may stand for two latents: in each fold the assignment with the largest sum of
+    best        each latent's best unit, chosen on one half of the samples and scored on the other; averaged over both
+                ways to use the halves (two folds)
+    one_to_one  as best, but no unit may represent two latents: in each fold, the assignment with the largest sum of
                 correlations
-    in_sample   each latent's best unit, chosen and scored on the same samples, as the paper does (theory, section 5b)
+    in_sample   each latent's best unit, chosen and scored on the same samples, as in the paper (theory, section 5b)
 
-Units and latents may be any numbers: nothing here knows where they come from. Axes: N samples, K units, B sequences,
-L positions; n latents, G groups of samples that share an input, R arrangements of the latents over the groups.
+Axes: N samples, K units, B sequences, L positions; n latents, G groups of samples that share an input, R permutations
+of the latents over the groups.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from joma.errors import InvalidArgument
 from joma.measure.latents.matching import Columns, Scores, Study, prepared, random_half, scored, standardised
 from joma.progress import Progress, silent
 
-_TIE = 1e-9  # shuffles that give the found arrangement back must count as reaching it, whatever the last digits
-_BLOCK = 2**21  # correlations held at a time (16 MB): batched products without a memory that grows with shuffles
+_TIE = 1e-9  # a permutation that restores the original order must count as reaching its score despite rounding
+_BLOCK = 2**21  # correlations held at a time (16 MB), so that memory does not grow with the number of permutations
 
 
 @dataclass(frozen=True)
 class Match:
-    """One latent and what stands for it.
+    """One latent and the units chosen for it.
 
     Args:
-        score: correlation in [-1, 1]; ``None`` where there is none.
+        score: correlation in [-1, 1]; ``None`` if undefined.
         units: the chosen unit, one per fold (two for held-out scores, one for ``in_sample``); empty without a score.
-        chance: the mean score of this latent when shuffled.
+        chance: mean score of this latent under permutation.
         reason: why there is no score.
     """
 
@@ -51,7 +51,7 @@ class Match:
 
     @property
     def corrected(self) -> float | None:
-        """(score − chance) / (1 − chance): 0 is luck, 1 is perfect; ``None`` where there is none."""
+        """(score − chance) / (1 − chance): 0 is chance level, 1 is perfect; ``None`` if undefined."""
         if self.score is None or self.chance is None or self.chance >= 1:
             return None
         return (self.score - self.chance) / (1 - self.chance)
@@ -59,15 +59,15 @@ class Match:
 
 @dataclass(frozen=True)
 class Matching:
-    """All latents matched in one of the three ways.
+    """One of the three scores for all latents.
 
     Args:
         mean: mean score over the latents that have one.
-        chance: the mean of ``mean`` over shuffles, each of which repeats choice and scoring.
-        corrected: (mean − chance) / (1 − chance): 0 is luck, 1 is perfect.
-        p_value: (1 + shuffles that reach ``mean``) / (1 + shuffles).
+        chance: mean of ``mean`` over permutations, each of which repeats choice and scoring.
+        corrected: (mean − chance) / (1 − chance): 0 is chance level, 1 is perfect.
+        p_value: (1 + number of permutations that reach ``mean``) / (1 + number of permutations).
         latents: one match per latent.
-        num_without: how many latents have no score and are left out.
+        num_without: number of latents without a score, which are left out.
         reason: why one of the four numbers is ``None``.
     """
 
@@ -82,14 +82,14 @@ class Matching:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well the units of one layer stand for the latents of one level.
+    """How well the units of one layer represent the latents of one level.
 
     Args:
         best, one_to_one, in_sample: the three scores (see the module).
         num_samples, num_units: N and K.
-        num_constant_units: units that never change, and so cannot be chosen.
-        num_groups: distinct inputs, where groups were given.
-        num_permutations, seed: what the halves and the shuffles were drawn with.
+        num_constant_units: number of constant units, which cannot be chosen.
+        num_groups: number of groups; ``None`` without groups.
+        num_permutations, seed: of the permutation test.
     """
 
     best: Matching
@@ -103,7 +103,7 @@ class Alignment:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the result as plain data."""
         return asdict(self)
 
 
@@ -112,10 +112,10 @@ def max_pooled(activations: Float[Tensor, "B L K"], kept: Bool[Tensor, "B L"] | 
 
     Args:
         activations: (B, L, K).
-        kept: (B, L), True where a position counts (such as all but the padding); all by default.
+        kept: (B, L), True for positions that count, such as all except padding; all by default.
 
     Raises:
-        InvalidArgument: a sequence without a position that counts; a largest activation that is not finite.
+        InvalidArgument: a sequence without a position that counts, or a largest activation that is not finite.
     """
     if activations.dim() != 3 or not activations.is_floating_point() or not activations.shape[1]:
         raise InvalidArgument(
@@ -123,7 +123,7 @@ def max_pooled(activations: Float[Tensor, "B L K"], kept: Bool[Tensor, "B L"] | 
             "activations",
             required="real numbers of shape (sequences, positions, units), with at least one position",
             received=_described(activations),
-            remedy="pass what the layer gave, before any pooling",
+            remedy="pass the output of the layer, without pooling",
         )
     if kept is not None:
         if kept.dtype != torch.bool or kept.shape != activations.shape[:2] or not kept.any(-1).all():
@@ -132,7 +132,7 @@ def max_pooled(activations: Float[Tensor, "B L K"], kept: Bool[Tensor, "B L"] | 
                 "kept",
                 required=f"bool of shape {tuple(activations.shape[:2])} with a True in every row",
                 received=_described(kept),
-                remedy="mark the positions that count with True and leave empty sequences out",
+                remedy="mark the positions that count with True and leave out empty sequences",
             )
         activations = activations.masked_fill(~kept[..., None], -torch.inf)
     pooled = activations.detach().amax(dim=1)
@@ -141,15 +141,15 @@ def max_pooled(activations: Float[Tensor, "B L K"], kept: Bool[Tensor, "B L"] | 
 
 
 def correlations(units: Float[Tensor, "N K"], latents: Tensor) -> Float[Tensor, "K n"]:
-    """Zero-mean correlation of every unit with every latent over samples, in float64.
+    """Return the correlation of every unit with every latent over samples, in float64.
 
     Args:
         units: (N, K) activations of any floating dtype.
         latents: (N, n) bool or real.
 
     Returns:
-        (K, n) in [-1, 1]; NaN exactly where a correlation does not exist: the unit or the latent is constant, that
-        is, it spreads by no more than four roundings (in the dtype given) of its largest absolute value.
+        (K, n) in [-1, 1]; NaN exactly if the unit or the latent is constant, that is, if its range is at most four
+        rounding errors (in its dtype) of its largest absolute value.
 
     Source: theory, section 5b.
     """
@@ -168,24 +168,24 @@ def alignment(
     seed: int = 0,
     groups: Int[Tensor, " N"] | None = None,
 ) -> Alignment:
-    """How well some unit stands for each latent, held-out, one-to-one and as in the paper, against chance.
+    """Return how well units represent each latent, by three scores that are compared with chance.
 
     Args:
         units: (N, K) activations of any floating dtype, such as ``max_pooled`` returns.
         latents: (N, n) bool or real.
-        num_permutations: shuffles for chance; the smallest p-value is 1 / (1 + num_permutations).
-        seed: of halves and shuffles; the same seed gives the same ones on every device.
-        groups: (N,) integers, alike for samples that share one input, where there are few inputs. A shuffle then
-            exchanges the latents of whole groups: it repeats the luck of a table of few inputs. Without groups
-            every sample is its own.
+        num_permutations: for the chance level; the smallest p-value is 1 / (1 + num_permutations).
+        seed: of halves and permutations, which are the same on every device.
+        groups: (N,) integers, equal for samples that share one input, if there are few inputs. The latents of whole
+            groups are then permuted, so that chance includes the agreement that a table of few inputs gives. Without
+            groups, samples are permuted.
 
     Returns:
-        The three scores with chance. Constant units are never chosen; from the held-out scores a unit or latent that
-        is constant in one half is left out too.
+        The three scores with their chance levels. Constant units are never chosen; held-out scores also leave out units
+        and latents that are constant in one half.
 
-    Valid for samples (with groups: inputs) that are exchangeable. With groups the halves share their inputs: each
-    group is split evenly, so that only chance tells luck from structure there, and held-out scores are close to
-    ``in_sample``. One-to-one needs as many varying units as latents. Source: theory, section 5b.
+    Valid for samples (with groups: inputs) that are exchangeable. With groups, both halves contain all inputs, because
+    each group is split evenly: held-out scores are then close to ``in_sample``, and only the permutations show what is
+    chance. One-to-one needs as many varying units as latents. Source: theory, section 5b.
     """
     columns, wanted = _read_both("alignment", units, latents)
     num_samples, num_units = columns.values.shape
@@ -219,26 +219,21 @@ def alignment_matrix(
     groups: Int[Tensor, " N"] | None = None,
     progress: Progress = silent,
 ) -> list[list[Alignment]]:
-    """Alignment of every layer with every level of latents, with the same halves and shuffles throughout.
+    """Return the alignment of every layer with every level of latents, all with the same halves and permutations.
 
     Args:
         layers: per layer (N, K_s) activations.
         levels: per level (N, n_t) latents.
         num_permutations, seed, groups: as in ``alignment``.
-        progress: called with the number of pairs of a layer and a level.
+        progress: called with the number of finished pairs of a layer and a level.
 
     Returns:
-        A row per layer, in it an alignment per level.
+        One row per layer, with one alignment per level.
     """
     for parameter, parts in (("layers", layers), ("levels", levels)):
         if not len(parts):
-            raise InvalidArgument(
-                "alignment_matrix",
-                parameter,
-                required="at least one tensor",
-                received="empty",
-                remedy="pass one tensor of shape (samples, ...) for each",
-            )
+            required, remedy = "at least one tensor", "pass one tensor of shape (samples, ...) for each"
+            raise InvalidArgument("alignment_matrix", parameter, required=required, received="empty", remedy=remedy)
     found = []
     for place, (units, latents) in enumerate(itertools.product(layers, levels)):
         progress("alignment", place, len(layers) * len(levels))
@@ -251,26 +246,26 @@ def _matching(found: Scores, shuffled: Float[Tensor, "n R"], reasons: list[str])
     matches = tuple(
         Match(None, reason=reason)
         if score.isnan()
-        else Match(float(score), tuple(chosen.tolist()), _number(luck.nanmean()))
-        for score, chosen, luck, reason in zip(scores, units, shuffled.cpu(), reasons, strict=True)
+        else Match(float(score), tuple(chosen.tolist()), _number(chance.nanmean()))
+        for score, chosen, chance, reason in zip(scores, units, shuffled.cpu(), reasons, strict=True)
     )
     without = [match.reason for match in matches if match.score is None]
     mean = _number(scores.nanmean())
     if mean is None:
         reason = without[0] if len(set(without)) == 1 else "no latent has a correlation with a unit"
         return Matching(None, None, None, None, matches, len(without), reason)
-    lucky = shuffled.nanmean(0)
-    chance = _number(lucky.nanmean())
-    reached = int((~(lucky < mean - _TIE)).sum())  # a shuffle without any score cannot speak against luck
-    p_value = (1 + reached) / (1 + len(lucky))
+    permuted = shuffled.nanmean(0)
+    chance = _number(permuted.nanmean())
+    reached = int((~(permuted < mean - _TIE)).sum())  # a permutation without a score counts as reaching the mean
+    p_value = (1 + reached) / (1 + len(permuted))
     if chance is None or chance > 1 - _TIE:
-        reason = "no shuffle has a score" if chance is None else "chance alone scores 1"
+        reason = "no permutation has a score" if chance is None else "the chance level is 1"
         return Matching(mean, chance, None, p_value, matches, len(without), reason)
     return Matching(mean, chance, (mean - chance) / (1 - chance), p_value, matches, len(without))
 
 
 def _reasons(study: Study, table: Tensor, way: str) -> list[str]:
-    """Why each latent has no score this way, should it have none."""
+    """Return for each latent the reason that holds if it has no score."""
     if not len(study.columns):
         return ["every unit is constant"] * table.shape[1]
     if way != "in_sample" and not study.num_usable:
@@ -286,7 +281,7 @@ def _reasons(study: Study, table: Tensor, way: str) -> list[str]:
 
 
 def _grouped(latents: Float[Tensor, "N n"], groups: Tensor | None) -> tuple[Int[Tensor, " N"], Float[Tensor, "G n"]]:
-    """Each sample's group, counted from 0, and each group's latents."""
+    """Return the group of each sample, numbered from 0, and the latents of each group."""
     num_samples = len(latents)
     if groups is None:
         return torch.arange(num_samples, device=latents.device), latents
@@ -298,7 +293,7 @@ def _grouped(latents: Float[Tensor, "N n"], groups: Tensor | None) -> tuple[Int[
             "groups",
             required=f"integers of shape ({num_samples},) that name at least two groups",
             received=_described(groups) + (" that name one group" if num_groups else ""),
-            remedy="pass one integer per sample, alike where the inputs are alike",
+            remedy="pass one integer per sample, equal for equal inputs",
         )
     member = groups.to(latents.device).unique(return_inverse=True)[1]
     table = latents.new_zeros(num_groups, latents.shape[1])
@@ -310,8 +305,8 @@ def _grouped(latents: Float[Tensor, "N n"], groups: Tensor | None) -> tuple[Int[
             "alignment",
             "groups",
             required="groups within which every latent is constant",
-            received=f"one in which latents differ (group {int(groups[place])}, sample {place})",
-            remedy="group by input only where the input decides the latents, or leave groups out",
+            received=f"a group with different latents (group {int(groups[place])}, sample {place})",
+            remedy="group by input only if the input determines the latents, or leave groups out",
         )
     return member, table
 
@@ -331,13 +326,9 @@ def _read_both(function: str, units: Tensor, latents: Tensor) -> tuple[Columns, 
             )
         _require_finite(tensor, function, parameter)
     if len(units) != len(latents):
-        raise InvalidArgument(
-            function,
-            "latents",
-            required=f"of as many samples as there are units' ({len(units)})",
-            received=f"of {len(latents)} samples",
-            remedy="pass activations and latents of the same samples, in the same order",
-        )
+        required, received = f"of as many samples as the units ({len(units)})", f"of {len(latents)} samples"
+        remedy = "pass activations and latents of the same samples, in the same order"
+        raise InvalidArgument(function, "latents", required=required, received=received, remedy=remedy)
     return _read(units), _read(latents)
 
 
@@ -350,33 +341,20 @@ def _read(tensor: Tensor) -> Columns:
 
 def _require_enough(num_samples: int, num_permutations: int) -> None:
     if num_samples < 4:
-        raise InvalidArgument(
-            "alignment",
-            "units",
-            required="at least 4 samples, two to choose on and two to score",
-            received=f"of {num_samples} samples",
-            remedy="measure on more samples",
-        )
+        required = "at least 4 samples, two to choose units and two to score them"
+        received, remedy = f"of {num_samples} samples", "measure on more samples"
+        raise InvalidArgument("alignment", "units", required=required, received=received, remedy=remedy)
     if not isinstance(num_permutations, int) or num_permutations < 1:
-        raise InvalidArgument(
-            "alignment",
-            "num_permutations",
-            required="a whole number of at least one shuffle",
-            received=f"{num_permutations}",
-            remedy="pass 200, for p-values down to 0.005",
-        )
+        required, remedy = "a whole number, at least 1", "pass 200, for p-values down to 0.005"
+        received = f"{num_permutations}"
+        raise InvalidArgument("alignment", "num_permutations", required=required, received=received, remedy=remedy)
 
 
 def _require_finite(tensor: Tensor, function: str, parameter: str) -> None:
-    num_bad = tensor.numel() - int(tensor.isfinite().sum())
-    if num_bad:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="finite numbers",
-            received=f"NaN or infinite in {num_bad} of {tensor.numel()} entries",
-            remedy="look for where the network diverged, or measure an earlier step",
-        )
+    if num_bad := tensor.numel() - int(tensor.isfinite().sum()):
+        received = f"NaN or infinite in {num_bad} of {tensor.numel()} entries"
+        remedy = "check whether the network diverged, or measure an earlier step"
+        raise InvalidArgument(function, parameter, required="finite numbers", received=received, remedy=remedy)
 
 
 def _described(tensor: Tensor) -> str:

@@ -1,8 +1,8 @@
-"""Choosing a unit for each latent on some samples and scoring the choice, for many arrangements of the latents at once.
+"""Choose a unit for each latent on some samples and score it on others, for many permutations of the latents at once.
 
-What shuffling leaves as it is, the units, is prepared once: standardised in either half of the samples and summed over
-groups of samples that share their latents. An arrangement of the latents over the groups then costs two products.
-Axes as in ``joma.measure.latents.alignment``, whose engine this is.
+Permutations do not change the units, so these are prepared once: standardised in each half of the samples and summed
+over groups of samples that share their latents. Each permutation of the latents over the groups then takes two matrix
+products. Axes are those of ``joma.measure.latents.alignment``, which uses this module.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from joma.arrays import REAL
 
-_ROUNDINGS = 4  # a spread of up to so many roundings of the largest value is no variation: sums in another order
+_ROUNDINGS = 4  # a range of up to 4 rounding errors of the largest value, as from reordered sums, counts as constant
 
 
 class Columns(NamedTuple):
-    """Values as read: float64, each column divided by its largest absolute value; and their dtype's rounding."""
+    """Values in float64, each column divided by its largest absolute value, and the epsilon of their original dtype."""
 
     values: Tensor
     rounding: float
 
 
 class Standard(NamedTuple):
-    """Rows of mean 0 and length 1 (0 where constant), and what was taken from them."""
+    """Rows of mean 0 and norm 1 (0 if constant), with the original means and norms."""
 
     values: Tensor
     mean: Tensor
@@ -36,9 +36,10 @@ class Standard(NamedTuple):
 
 
 class Half(NamedTuple):
-    """One half of the samples: which groups are in it, how many samples of each, its units.
+    """One half of the samples: the groups in it, the number of samples of each, and the units.
 
-    ``units`` is (groups, K): sums of the standardised units over each group's samples, over the root of their number.
+    ``units`` is (groups, K): sums of the standardised units over the samples of each group, divided by the square root
+    of their number.
     """
 
     rows: Tensor
@@ -49,9 +50,9 @@ class Half(NamedTuple):
 
 
 class Study(NamedTuple):
-    """All that scoring needs to know of units, halves and groups; latents come on top.
+    """Everything that scoring needs except the latents: units, halves and groups.
 
-    ``columns`` are the units that vary; those that vary in both halves stand in front, ``num_usable`` of them.
+    ``columns`` are the indices of the units that vary; the first ``num_usable`` of them vary in both halves.
     """
 
     halves: tuple[Half, Half]
@@ -62,14 +63,14 @@ class Study(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """(n, R) scores, NaN where there is none, and (n, R, folds) chosen units."""
+    """(n, R) scores, NaN if undefined, and (n, R, folds) chosen units."""
 
     scores: Tensor
     units: Tensor
 
 
 def standardised(values: Tensor, counts: Tensor, rounding: float) -> Standard:
-    """Standardise along the last axis, whose entries stand for ``counts`` samples each; overwrites ``values``."""
+    """Standardise along the last axis in place; each entry represents ``counts`` samples."""
     low, high = torch.aminmax(values, dim=-1)
     varies = high - low > _ROUNDINGS * rounding * torch.maximum(low.abs(), high.abs())
     mean = values @ counts / counts.sum()
@@ -80,7 +81,7 @@ def standardised(values: Tensor, counts: Tensor, rounding: float) -> Standard:
 
 
 def prepared(columns: Columns, rounding: float, member: Tensor, first: Tensor) -> Study:
-    """Prepare the units once: standardised in either half and summed over groups."""
+    """Standardise the units in each half of the samples and sum them over groups."""
     values = columns.values
     low, high = torch.aminmax(values, dim=0)
     varies = high - low > _ROUNDINGS * columns.rounding * torch.maximum(low.abs(), high.abs())
@@ -100,7 +101,7 @@ def prepared(columns: Columns, rounding: float, member: Tensor, first: Tensor) -
 
 
 def scored(study: Study, latents: Float[Tensor, "n R G"]) -> dict[str, Scores]:
-    """Score some arrangements of the latents over the groups in all three ways."""
+    """Score permutations of the latents over the groups in all three ways."""
     sides, crosses = [], []
     for half in study.halves:
         side = standardised(latents[..., half.rows], half.counts, study.rounding)
@@ -118,7 +119,7 @@ def scored(study: Study, latents: Float[Tensor, "n R G"]) -> dict[str, Scores]:
 
 
 def _across(held_out: list[Tensor], choices: list[Tensor], exists: Tensor, study: Study) -> Scores:
-    """Score what was chosen on either half on the other one, and average."""
+    """Score the choices of each half on the other half, and average."""
     scores = [
         cross.gather(-1, choice[..., None])[..., 0] for cross, choice in zip(held_out[::-1], choices, strict=True)
     ]
@@ -127,7 +128,7 @@ def _across(held_out: list[Tensor], choices: list[Tensor], exists: Tensor, study
 
 
 def _assigned(held_out: list[Tensor], exists: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Choose units on either half so that none serves two latents; also where that can be done."""
+    """Return a one-to-one choice of units on each half, and the latents for which one exists."""
     wanted = exists.cpu()
     possible = wanted & (wanted.sum(0) <= held_out[0].shape[-1])
     choices = []
@@ -142,7 +143,7 @@ def _assigned(held_out: list[Tensor], exists: Tensor) -> tuple[list[Tensor], Ten
 
 
 def _in_sample(study: Study, latents: Tensor, sides: list[Standard], crosses: list[Tensor]) -> Scores:
-    """Choose and score on all samples: covariance within the halves plus covariance between their means."""
+    """Choose and score on all samples; the covariance is that within the halves plus that between their means."""
     whole = standardised(latents.clone(), study.counts, study.rounding)
     if not len(study.columns):
         return _none_found(whole.varies, folds=1)
@@ -150,7 +151,7 @@ def _in_sample(study: Study, latents: Tensor, sides: list[Standard], crosses: li
     sizes = first.counts.sum(), second.counts.sum()
     between = (sizes[0] * sizes[1] / (sizes[0] + sizes[1])).sqrt()
     gap = between * (first.mean - second.mean)
-    # Never 0, so that a unit of hardly more than roundings scores 0 and not NaN.
+    # Never 0, so that a unit that varies by little more than rounding errors scores 0 instead of NaN.
     unit_norm = torch.stack([first.norm, second.norm, gap]).norm(dim=0).clamp_min(torch.finfo(REAL).tiny)
     latent_norm = whole.norm.where(whole.varies, 1)
     total = ((between * (sides[0].mean - sides[1].mean) / latent_norm)[..., None]) * (gap / unit_norm)
@@ -168,7 +169,7 @@ def _none_found(exists: Tensor, folds: int) -> Scores:
 
 
 def random_half(member: Int[Tensor, " N"], generator: torch.Generator) -> Bool[Tensor, " N"]:
-    """Draw the first half at random, every group split as evenly as can be."""
+    """Draw the first half of the samples at random, splitting every group as evenly as possible."""
     order = torch.randperm(len(member), generator=generator)
     rank = torch.randperm(int(member.max()) + 1, generator=generator)[member]
     order = order[rank[order].argsort(stable=True)]

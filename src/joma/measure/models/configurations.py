@@ -1,7 +1,8 @@
-"""Whether the configurations that lie beside saved steps describe one model."""
+"""Check whether the configurations of saved steps describe the same model."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -12,22 +13,22 @@ from joma.errors import BadInput
 from joma.measure.models.building import configuration
 
 _OF_THE_FILE = re.compile(r"(torch_)?dtype|transformers_version|_name_or_path|_commit_hash|use_cache|\w+_token_id")
-"""Settings that say how a model was saved or is to be used (loops set token ids), not what it computes."""
+"""Settings of how a model is saved or used (training loops set token ids), which do not change what it computes."""
 
 _DECISIVE = re.compile(
     r"^model_type$|^(?!.*drop).*(head|layer|rope|rotary|window|softcap|alibi|parallel|multiplier|_eps|epsilon|scal|bias"
     r"|hidden_(size|act)|activation|intermediate|embd|_dim|d_model)"
 )
-"""Settings with which the same weights compute something else."""
+"""Settings that change what the same weights compute."""
 
 
 class OddSetting(NamedTuple):
-    """A setting of one step that is not that of most steps.
+    """A setting of one step that differs from that of most steps.
 
     Args:
         name: of the setting.
-        here, usual: its values, ``None`` where it is not set.
-        decisive: whether the same weights compute something else with it.
+        here, usual: its values in this step and in most steps; ``None`` if it is not set.
+        decisive: whether it changes what the same weights compute.
     """
 
     name: str
@@ -37,17 +38,15 @@ class OddSetting(NamedTuple):
 
 
 def odd_settings(configs: Mapping[int, Mapping[str, Any]]) -> dict[int, list[OddSetting]]:
-    """Find settings that differ from those of most steps, decisive ones first; how a file spells them does not count.
+    """Find settings that differ from those of most steps, decisive ones first, regardless of their spelling.
 
     Args:
-        configs: by step, as ``config.json`` has them.
+        configs: contents of ``config.json`` by step.
     """
     odd = _odd(configs)
-    if odd:  # versions of transformers leave out and name settings differently, and know each other's
-        try:
+    if odd:  # versions of transformers omit and name settings differently, but read each other's files
+        with contextlib.suppress(BadInput):  # a file that transformers refuses is compared as written
             odd = _odd({step: configuration(config).to_dict() for step, config in configs.items()})
-        except BadInput:  # what cannot be completed is compared as it stands, and refused when it is to be run
-            return odd
     return odd
 
 

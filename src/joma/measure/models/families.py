@@ -1,22 +1,25 @@
-"""What each family of models calls the projections of its layers, and how they lie in their tensors.
+"""The families of models: names of the tensors that hold a layer's projections, and their layouts.
 
-A projection is found by the end of its tensor's name in a state dict, whatever stands before it (``gpt_neox.``,
-``model.``, ``module.``, nothing), so that one tensor of a checkpoint can be read without building the model.
+A projection is found by the end of its tensor's name in a state dict, with any prefix (``gpt_neox.``, ``model.``,
+``module.``, none), so that single tensors of a checkpoint can be read without building the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from joma.errors import BadInput, cause_of
 from joma.measure.models.projections import (
-    Cut,
+    HEAD_ROLES,
     Family,
     Heads,
+    Places,
     Projection,
-    Role,
     half,
     interleaved,
     key_rows,
@@ -32,20 +35,21 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     """Find the projections of a model, one per layer and role, from its configuration and its tensors' names.
 
     Args:
-        config: a configuration of transformers, or the mapping in its ``config.json``; that of a run of ours too.
+        config: a configuration of transformers, or the contents of ``config.json``, also of a run of joma.
         names: of a state dict.
 
     Returns:
-        Ordered by layer. A model of an unknown kind is read like the family whose names it uses, without its MLPs
-        where only the rest is named so. A family's fused tensors are not: names do not tell how they are laid out.
+        Projections ordered by layer. A model of an unknown kind is read like the family whose tensor names it uses,
+        without MLPs if only its attention matches; families with fused tensors are excluded, because names do not
+        determine the layout of these.
 
     Raises:
-        BadInput: no layers that a family describes, or layers that lack a tensor.
+        BadInput: no family matches, or layers lack a tensor.
     """
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
     if not described:
-        separate = [family for family in FAMILIES if not family.fused]
+        separate = [family for family in FAMILIES if not family.is_fused]
         candidates = (*separate, *(family.attention for family in separate))
         described = [family for family in candidates if family.fits(names)]
         heads = heads._replace(dim=_head_dim(config, heads) if described else None)
@@ -55,18 +59,18 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
     near = get_close_matches(model_type, known, n=3, cutoff=0.4)
     raise BadInput(
-        f"a model of the kind {model_type!r} whose tensors are not named as in any family known here "
+        f"the tensors of a model of the kind {model_type!r} are not named as in any known family "
         f"(such as {', '.join(sorted(names)[:3]) or 'none at all'})",
         expected=f"one of {', '.join(known)}" + (f" (nearest: {', '.join(near)})" if near else ""),
-        remedy="measure attention alone, or a family that is known",
+        remedy="measure only attention, or a model of a known family",
     )
 
 
 def kind_of(config: Any) -> str:
-    """Name a model's kind as ``config.json`` does (``gpt_neox``); a run of ours is ``joma``.
+    """Return a model's ``model_type`` (``gpt_neox``); ``joma`` for a run of joma.
 
     Raises:
-        BadInput: a configuration that does not say.
+        BadInput: the configuration does not state it.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
     if kind:
@@ -74,17 +78,17 @@ def kind_of(config: Any) -> str:
     if isinstance(config, Mapping) and "recipe" in config:
         return "joma"
     raise BadInput(
-        "no config.json, or one that does not say of which kind the model is",
-        expected="a model_type, as config.json of transformers has it",
-        remedy="keep config.json beside the weights",
+        "there is no config.json, or it has no model_type",
+        expected="a model_type, as in config.json of transformers",
+        remedy="keep config.json next to the weights",
     )
 
 
 def heads_of(config: Any) -> Heads:
-    """Count a model's heads; what the mapping leaves out is as transformers has it for that kind of model.
+    """Return a model's numbers of heads; missing settings get the defaults of transformers for this kind of model.
 
     Raises:
-        BadInput: a configuration without heads, such as that of a network that is no Transformer.
+        BadInput: a configuration without heads, such as that of a network that is not a Transformer.
     """
     if isinstance(config, Mapping) and kind_of(config) == "joma":
         return _heads_of_run(config)
@@ -95,14 +99,14 @@ def heads_of(config: Any) -> Heads:
         keys = keys or setting(config, "num_key_value_heads") or queries
     if queries is None:
         raise BadInput(
-            f"a {kind_of(config)!r} is no Transformer: its configuration tells of no attention heads",
+            f"a {kind_of(config)!r} model is not a Transformer: its configuration has no attention heads",
             expected="a Transformer",
             remedy="name a series of one",
         )
     if not isinstance(queries, int) or not isinstance(keys, int) or queries < 1 or keys < 1 or queries % keys:
         raise BadInput(
-            f"a {kind_of(config)!r} configuration with {queries} attention heads and {keys} key heads",
-            expected="a Transformer with one number of heads for all layers",
+            f"a {kind_of(config)!r} configuration has {queries} attention heads and {keys} key heads",
+            expected="a Transformer with the same number of heads in all layers",
             remedy="check config.json",
         )
     return Heads(queries, keys)
@@ -113,7 +117,7 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
         num_heads = config["recipe"]["decoder"]["num_heads"]
     except (KeyError, TypeError) as error:
         raise BadInput(
-            "a recipe that tells of no decoder's heads",
+            "a recipe has no number of heads of a decoder",
             expected="config.json of a run of joma, or one that names a model_type",
             remedy="check config.json",
         ) from error
@@ -121,20 +125,20 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
 
 
 def _head_dim(config: Any, heads: Heads) -> int:
-    """How many dimensions a head has, as the configuration says or as width and heads do."""
+    """Return the dimension of a head, as stated or from the width and the number of heads."""
     config = _completed(config)
     dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
     if dim is None and width is None:
         raise BadInput(
-            f"a {kind_of(config)!r} configuration that tells no size of heads, of a kind that is unknown here",
-            expected="head_dim or hidden_size, by which tensors known by their names alone can be checked",
-            remedy="complete config.json, or measure attention alone",
+            f"a {kind_of(config)!r} configuration, of an unknown kind, has no size of heads",
+            expected="head_dim or hidden_size, to check tensors that are identified only by their names",
+            remedy="complete config.json, or measure only attention",
         )
     return width // heads.query if dim is None else dim
 
 
 def known_configuration(config: Mapping[str, Any]) -> Any:
-    """Give what ``config.json`` holds as a configuration of transformers, which knows this kind of model.
+    """Return the contents of ``config.json``, of a kind that transformers includes, as its configuration.
 
     Raises:
         BadInput: settings that transformers refuses.
@@ -159,24 +163,24 @@ _SPELLINGS = {
     "hidden_size": ("n_embd", "d_model"),
     "max_position_embeddings": ("n_positions", "max_seq_len"),
 }
-"""What configurations call a setting, next to its usual name."""
+"""Other names of settings in configurations, by their usual name."""
 
 
 def setting(config: Any, name: str) -> Any:
-    """A setting of a configuration under any of the names it goes by; ``None`` where it is not set."""
+    """Return a setting of a configuration under any of its names; ``None`` if it is not set."""
     names = (name, *_SPELLINGS.get(name, ()))
     values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
     return next((value for value in values if value is not None), None)
 
 
 def num_layers_of(config: Any) -> int | None:
-    """How many layers a configuration states; ``None`` where it does not."""
+    """Return the number of layers that a configuration states; ``None`` if it does not."""
     found = setting(config, "num_hidden_layers")
     return found if isinstance(found, int) else None
 
 
 def _completed(config: Any) -> Any:
-    """Fill in what a ``config.json`` leaves at its default."""
+    """Fill in the defaults of transformers that a ``config.json`` omits."""
     if not isinstance(config, Mapping):
         return config.get_text_config() if hasattr(config, "get_text_config") else config
     from transformers import CONFIG_MAPPING
@@ -184,54 +188,44 @@ def _completed(config: Any) -> Any:
     return _completed(known_configuration(config)) if kind_of(config) in CONFIG_MAPPING else config
 
 
-_SEPARATE: dict[Role, tuple[str, Cut]] = {
-    "query": ("self_attn.q_proj.weight", query_rows),
-    "key": ("self_attn.k_proj.weight", key_rows),
-    "value": ("self_attn.v_proj.weight", key_rows),
-}
-_PLAIN: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.up_proj.weight", whole),
+def _separate(pattern: str, query: str, key: str, value: str, output: str) -> Places:
+    """Return the places of attention with one tensor per projection; ``pattern`` has ``{}`` where names differ."""
+    names, cuts = (query, key, value, output), (query_rows, key_rows, key_rows, output_columns)
+    return {role: (pattern.format(name), cut) for role, name, cut in zip(HEAD_ROLES, names, cuts, strict=True)}
+
+
+def _fused(tensor: str, output: str, cut: Callable[..., Tensor]) -> Places:
+    """Return the places of attention with one tensor for query, key and value, of which ``cut`` takes one ``part``."""
+    parts: Places = {role: (tensor, partial(cut, part=part)) for part, role in enumerate(HEAD_ROLES[:3])}
+    return {**parts, "output": (output, output_columns)}
+
+
+def _mlp(lower: str, upper: str) -> Places:
+    return {"mlp_lower": (lower, whole), "mlp_upper": (upper, whole)}
+
+
+_LLAMA = _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "o_proj")
+_OUT_PROJ = _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "out_proj")
+_UP_DOWN = _mlp("mlp.up_proj.weight", "mlp.down_proj.weight")
+_GATE_UP: Places = {
+    "mlp_lower": ("mlp.gate_up_proj.weight", partial(half, part=1)),
+    "mlp_gate": ("mlp.gate_up_proj.weight", partial(half, part=0)),
     "mlp_upper": ("mlp.down_proj.weight", whole),
 }
-_GATED: dict[Role, tuple[str, Cut]] = {**_PLAIN, "mlp_gate": ("mlp.gate_proj.weight", whole)}
-_GATE_FUSED: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.gate_up_proj.weight", half(1)),
-    "mlp_gate": ("mlp.gate_up_proj.weight", half(0)),
-    "mlp_upper": ("mlp.down_proj.weight", whole),
-}
-_NUMBERED: dict[Role, tuple[str, Cut]] = {
-    "mlp_lower": ("mlp.fc1.weight", whole),
-    "mlp_upper": ("mlp.fc2.weight", whole),
-}
+_FC = _mlp("mlp.fc1.weight", "mlp.fc2.weight")
+_BERT_MLP = _mlp("intermediate.dense.weight", "output.dense.weight")
+_GPT2 = _fused("attn.c_attn.weight", "attn.c_proj.weight", stacked) | _mlp("mlp.c_fc.weight", "mlp.c_proj.weight")
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         "GPT-NeoX",
         ("gpt_neox",),
         "layers",
-        {
-            "query": ("attention.query_key_value.weight", interleaved(0)),
-            "key": ("attention.query_key_value.weight", interleaved(1)),
-            "value": ("attention.query_key_value.weight", interleaved(2)),
-            "output": ("attention.dense.weight", output_columns),
-            "mlp_lower": ("mlp.dense_h_to_4h.weight", whole),
-            "mlp_upper": ("mlp.dense_4h_to_h.weight", whole),
-        },
-        fused=True,
+        _fused("attention.query_key_value.weight", "attention.dense.weight", interleaved)
+        | _mlp("mlp.dense_h_to_4h.weight", "mlp.dense_4h_to_h.weight"),
     ),
     Family(
-        "GPT-2",
-        ("gpt2",),
-        "h",
-        {
-            "query": ("attn.c_attn.weight", transposed(stacked(0))),
-            "key": ("attn.c_attn.weight", transposed(stacked(1))),
-            "value": ("attn.c_attn.weight", transposed(stacked(2))),
-            "output": ("attn.c_proj.weight", transposed(output_columns)),
-            "mlp_lower": ("mlp.c_fc.weight", transposed(whole)),
-            "mlp_upper": ("mlp.c_proj.weight", transposed(whole)),
-        },
-        fused=True,
+        "GPT-2", ("gpt2",), "h", {role: (name, partial(transposed, cut=cut)) for role, (name, cut) in _GPT2.items()}
     ),
     Family(
         "Llama",
@@ -240,147 +234,66 @@ FAMILIES: tuple[Family, ...] = (
             *("gemma", "gemma2", "gemma3_text", "smollm3", "granite", "stablelm", "cohere"),
         ),
         "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATED},
+        {**_LLAMA, **_UP_DOWN, "mlp_gate": ("mlp.gate_proj.weight", whole)},
     ),
-    Family(
-        "StarCoder 2",
-        ("starcoder2",),
-        "layers",
-        {
-            **_SEPARATE,
-            "output": ("self_attn.o_proj.weight", output_columns),
-            "mlp_lower": ("mlp.c_fc.weight", whole),
-            "mlp_upper": ("mlp.c_proj.weight", whole),
-        },
-    ),
+    Family("StarCoder 2", ("starcoder2",), "layers", _LLAMA | _mlp("mlp.c_fc.weight", "mlp.c_proj.weight")),
     Family(
         "MPT",
         ("mpt",),
         "blocks",
-        {
-            "query": ("attn.Wqkv.weight", stacked(0)),
-            "key": ("attn.Wqkv.weight", stacked(1)),
-            "value": ("attn.Wqkv.weight", stacked(2)),
-            "output": ("attn.out_proj.weight", output_columns),
-            "mlp_lower": ("ffn.up_proj.weight", whole),
-            "mlp_upper": ("ffn.down_proj.weight", whole),
-        },
-        fused=True,
+        _fused("attn.Wqkv.weight", "attn.out_proj.weight", stacked)
+        | _mlp("ffn.up_proj.weight", "ffn.down_proj.weight"),
     ),
     Family(
-        "Phi-3",
-        ("phi3",),
-        "layers",
-        {
-            "query": ("self_attn.qkv_proj.weight", stacked(0)),
-            "key": ("self_attn.qkv_proj.weight", stacked(1)),
-            "value": ("self_attn.qkv_proj.weight", stacked(2)),
-            "output": ("self_attn.o_proj.weight", output_columns),
-            **_GATE_FUSED,
-        },
-        fused=True,
+        "Phi-3", ("phi3",), "layers", _fused("self_attn.qkv_proj.weight", "self_attn.o_proj.weight", stacked) | _GATE_UP
     ),
-    Family(
-        "GLM-4",
-        ("glm", "glm4"),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_GATE_FUSED},
-        fused=True,
-    ),
-    Family(
-        "Nemotron",
-        ("nemotron", "arcee"),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.o_proj.weight", output_columns), **_PLAIN},
-    ),
-    Family(
-        "Phi",
-        ("phi",),
-        "layers",
-        {**_SEPARATE, "output": ("self_attn.dense.weight", output_columns), **_NUMBERED},
-    ),
+    Family("GLM-4", ("glm", "glm4"), "layers", _LLAMA | _GATE_UP),
+    Family("Nemotron", ("nemotron", "arcee"), "layers", _LLAMA | _UP_DOWN),
+    Family("Phi", ("phi",), "layers", _separate("self_attn.{}.weight", "q_proj", "k_proj", "v_proj", "dense") | _FC),
     Family(
         "CLIP",
         ("clip_text_model", "clip_vision_model", "siglip_text_model", "siglip_vision_model"),
         "layers",
-        {**_SEPARATE, "output": ("self_attn.out_proj.weight", output_columns), **_NUMBERED},
+        _OUT_PROJ | _FC,
     ),
-    Family(
-        "OPT",
-        ("opt",),
-        "layers",
-        {
-            **_SEPARATE,
-            "output": ("self_attn.out_proj.weight", output_columns),
-            "mlp_lower": ("fc1.weight", whole),
-            "mlp_upper": ("fc2.weight", whole),
-        },
-    ),
+    Family("OPT", ("opt",), "layers", _OUT_PROJ | _mlp("fc1.weight", "fc2.weight")),
     Family(
         "BERT",
         ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
         "encoder.layer",
-        {
-            "query": ("attention.self.query.weight", query_rows),
-            "key": ("attention.self.key.weight", key_rows),
-            "value": ("attention.self.value.weight", key_rows),
-            "output": ("attention.output.dense.weight", output_columns),
-            "mlp_lower": ("intermediate.dense.weight", whole),
-            "mlp_upper": ("output.dense.weight", whole),
-        },
+        _separate("attention.{}.weight", "self.query", "self.key", "self.value", "output.dense") | _BERT_MLP,
     ),
     Family(
         "ViT",
         ("vit", "deit"),
         "layers",
-        {
-            "query": ("attention.q_proj.weight", query_rows),
-            "key": ("attention.k_proj.weight", key_rows),
-            "value": ("attention.v_proj.weight", key_rows),
-            "output": ("attention.o_proj.weight", output_columns),
-            **_NUMBERED,
-        },
+        _separate("attention.{}.weight", "q_proj", "k_proj", "v_proj", "o_proj") | _FC,
     ),
     Family(
         "ViT as stored before transformers 5",
         ("vit", "deit"),
         "encoder.layer",
-        {
-            "query": ("attention.attention.query.weight", query_rows),
-            "key": ("attention.attention.key.weight", key_rows),
-            "value": ("attention.attention.value.weight", key_rows),
-            "output": ("attention.output.dense.weight", output_columns),
-            "mlp_lower": ("intermediate.dense.weight", whole),
-            "mlp_upper": ("output.dense.weight", whole),
-        },
+        _separate("attention.{}.weight", "attention.query", "attention.key", "attention.value", "output.dense")
+        | _BERT_MLP,
     ),
     Family(
         "torch's encoder layers",
         ("torch",),
         "layers",
-        {
-            "query": ("self_attn.in_proj_weight", stacked(0)),
-            "key": ("self_attn.in_proj_weight", stacked(1)),
-            "value": ("self_attn.in_proj_weight", stacked(2)),
-            "output": ("self_attn.out_proj.weight", output_columns),
-            "mlp_lower": ("linear1.weight", whole),
-            "mlp_upper": ("linear2.weight", whole),
-        },
-        fused=True,
+        _fused("self_attn.in_proj_weight", "self_attn.out_proj.weight", stacked)
+        | _mlp("linear1.weight", "linear2.weight"),
     ),
     Family(
         "ours",
         ("joma",),
         "blocks",
         {
-            "query": ("query_key.weight", half(0, query_rows)),
-            "key": ("query_key.weight", half(1, query_rows)),
+            "query": ("query_key.weight", partial(half, part=0, cut=query_rows)),
+            "key": ("query_key.weight", partial(half, part=1, cut=query_rows)),
             "value": ("value.weight", key_rows),
             "output": ("attention_output.weight", output_columns),
-            "mlp_lower": ("mlp_lower.weight", whole),
-            "mlp_upper": ("mlp_upper.weight", whole),
+            **_mlp("mlp_lower.weight", "mlp_upper.weight"),
         },
-        fused=True,
     ),
 )
-"""All families that are known by name."""
+"""All known families."""

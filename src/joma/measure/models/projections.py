@@ -1,4 +1,4 @@
-"""Projections of a layer: where one lies in a state dict, and how to take it out of its tensor, fused or not.
+"""Projections of a layer: their tensors in a state dict, and how to extract them, fused or not.
 
 Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden units of the MLP.
 """
@@ -6,9 +6,8 @@ Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden unit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -16,20 +15,20 @@ from torch import Tensor
 from joma.errors import BadInput
 
 Role = Literal["query", "key", "value", "output", "mlp_lower", "mlp_gate", "mlp_upper"]
-"""What a projection does. A gated MLP multiplies what its lower and its gate projection give."""
+"""The function of a projection. A gated MLP multiplies the outputs of its lower and its gate projection."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 HEAD_ROLES: tuple[Role, ...] = ("query", "key", "value", "output")
-"""Those of attention, which have heads."""
+"""The roles of attention, which have heads."""
 
 
 class Heads(NamedTuple):
-    """How many heads a layer has.
+    """The numbers of heads of a layer.
 
     Args:
         query: H.
         key: G, which divides H; fewer than H mean grouped queries.
-        dim: E, where tensors are known by their names alone, so that each must have as much as its heads account for.
+        dim: E, if it must be checked because tensors are identified only by their names; otherwise ``None``.
     """
 
     query: int
@@ -38,18 +37,20 @@ class Heads(NamedTuple):
 
 
 Cut = Callable[[Tensor, Heads], Tensor]
+Places = dict[Role, tuple[str, Cut]]
+"""For each role, the end of its tensor's name and the function that extracts it."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """One projection of one layer, and how to get it out of its tensor.
+    """One projection of one layer.
 
     Args:
         layer: 0-based.
-        role: what it does.
-        tensor: the name, in the state dict, of the tensor that holds it (and, where fused, others).
+        role: its function.
+        tensor: name in the state dict of the tensor that holds it (and others, if fused).
         heads: of its layer.
-        cut: takes it out.
+        cut: extracts it.
     """
 
     layer: int
@@ -59,81 +60,81 @@ class Projection:
     cut: Cut
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Take the projection out of its tensor; a view where that is possible.
+        """Extract the projection from its tensor, as a view if possible.
 
         Args:
-            tensor: the one that ``self.tensor`` names.
+            tensor: the tensor with the name ``self.tensor``.
 
         Returns:
             query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
-            (K, D) below and for the gate, (D, K) above.
+            (K, D) for the lower and the gate projection, (D, K) for the upper one.
 
         Raises:
-            BadInput: a shape that does not go with the number of heads, or with their size.
+            BadInput: a shape that does not fit the number of heads or their size.
         """
         try:
             if tensor.dim() != 2:
-                raise ValueError("no matrix")
+                raise ValueError("not a matrix")
             part = self.cut(tensor, self.heads)
         except (RuntimeError, ValueError) as error:
             raise BadInput(
                 f"{self.tensor} of shape {tuple(tensor.shape)} does not split into the {self.role} of "
                 f"{self.heads.query} heads ({self.heads.key} for keys)",
                 expected="weights and a configuration of the same model",
-                remedy="check that config.json is the one that was saved beside these weights",
+                remedy="check that config.json was saved with these weights",
             ) from error
-        if self.heads.dim is not None and self.role in HEAD_ROLES:
-            self._require_dim(self.heads.dim, part.shape[-1 if self.role == "output" else 1])
+        dim, found = self.heads.dim, part.shape[-1 if self.role == "output" else 1]
+        if dim is not None and self.role in HEAD_ROLES and found != dim:
+            raise BadInput(
+                f"{self.tensor} has {found} dimensions per head, and the model's heads have {dim}: it does not hold "
+                f"only the {self.role}",
+                expected="a known kind of model, or tensors that hold only the projection in their name",
+                remedy="leave out the ranks of heads",
+            )
         return part
 
     def joined(self, matrices: Tensor) -> Tensor:
-        """Put one matrix per head together to the whole projection, outputs by inputs.
+        """Join one matrix per head into the whole projection, outputs by inputs.
 
-        Heads lie next to one another in the columns of the output projection, below one another elsewhere.
+        Heads are columns of the output projection and rows of the others.
         """
         return matrices.movedim(0, 1).flatten(1) if self.role == "output" else matrices.flatten(0, 1)
-
-    def _require_dim(self, dim: int, found: int) -> None:
-        if found != dim:
-            raise BadInput(
-                f"{self.tensor} has {found} dimensions for each head of a model whose heads have {dim}, so that it is "
-                f"not the {self.role} alone",
-                expected="a kind of model that is known, or tensors that hold what they are named for",
-                remedy="leave the ranks of heads out",
-            )
 
 
 @dataclass(frozen=True)
 class Family:
-    """Models that name and lay out their weights alike.
+    """Models with the same names and layouts of weights.
 
     Args:
         name: of the family.
-        model_types: as ``config.json`` has them.
-        layer: what stands before a layer's number in a tensor's name.
-        places: for each role, what stands after it and how to cut.
-        fused: whether some tensor holds several projections, so that names alone do not tell how they lie.
+        model_types: values of ``model_type`` in ``config.json``.
+        layer: the part of a tensor's name before the layer number.
+        places: for each role, the part of the name after the layer number, and how to extract it.
     """
 
     name: str
     model_types: tuple[str, ...]
     layer: str
-    places: Mapping[Role, tuple[str, Cut]]
-    fused: bool = False
+    places: Places
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether some tensor holds several projections, so that names do not determine the layout."""
+        return len(self._rests) < len(self.places)
 
     @property
     def attention(self) -> Family:
-        """The same without its MLPs."""
+        """The same family without its MLPs."""
         return replace(self, places={role: place for role, place in self.places.items() if role in HEAD_ROLES})
 
     def fits(self, names: Collection[str]) -> bool:
-        """Whether there are layers, and each of them has all the family's tensors."""
+        """Whether there are layers and each has all tensors of the family."""
         found = self._found(names)
         layers = {(stack, layer) for stack, layer, _ in found}
         return bool(found) and len(found) == len(layers) * len(self._rests)
 
     def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
-        """Find the family's projections among a state dict's names, by layer and role; all of them, or none.
+        """Return the family's projections among a state dict's names, by layer and role; empty if there are none.
 
         Raises:
             BadInput: several stacks of layers, or layers that lack a tensor.
@@ -142,18 +143,18 @@ class Family:
         if len(stacks := sorted({stack for stack, _, _ in found})) > 1:
             raise BadInput(
                 f"there are several stacks of layers ({', '.join(stack or '(none)' for stack in stacks)})",
-                expected="one stack, so that a layer's number says which it is",
+                expected="one stack, in which each layer has its own number",
                 remedy="pass the names of one stack",
             )
         layers = sorted({layer for _, layer, _ in found})
-        if layers and heads.dim is None:  # where names alone tell, layers without attention may lie between
+        if layers and heads.dim is None:  # models of unknown kinds may have layers without attention in between
             layers = list(range(layers[-1] + 1))
         for layer in layers:
             if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
                 raise BadInput(
                     f"layer {layer} has no {stacks[0]}{self.layer}.{layer}.{lacking[0]}",
                     expected=f"the {len(rests)} tensors that a layer of the family {self.name} has",
-                    remedy="check that the weights are whole: joma scan --verify",
+                    remedy="check that the weights are complete: joma scan --verify",
                 )
         return tuple(
             Projection(layer, role, found[stacks[0], layer, rest], heads, cut)
@@ -166,64 +167,48 @@ class Family:
         return {rest for rest, _ in self.places.values()}
 
     def _found(self, names: Collection[str]) -> dict[tuple[str, int, str], str]:
-        """Its tensors, by stack, layer, and what stands after the layer's number."""
+        """Return the names of the family's tensors by stack, layer, and the part after the layer number."""
         path = re.compile(rf"(?P<stack>(?:.*\.)?){re.escape(self.layer)}\.(?P<layer>\d+)\.(?P<rest>.+)")
         matches = [match for name in names if (match := path.fullmatch(name))]
         return {(m["stack"], int(m["layer"]), m["rest"]): m[0] for m in matches if m["rest"] in self._rests}
 
 
 def query_rows(tensor: Tensor, heads: Heads) -> Tensor:
-    """Outputs of H heads, one head after the other."""
+    """Split the outputs into H heads."""
     return tensor.unflatten(0, (heads.query, -1))
 
 
 def key_rows(tensor: Tensor, heads: Heads) -> Tensor:
-    """Outputs of G heads, one head after the other."""
+    """Split the outputs into G heads."""
     return tensor.unflatten(0, (heads.key, -1))
 
 
 def output_columns(tensor: Tensor, heads: Heads) -> Tensor:
-    """Inputs of H heads, one head after the other."""
+    """Split the inputs into H heads."""
     return tensor.unflatten(1, (heads.query, -1)).movedim(1, 0)
 
 
 def whole(tensor: Tensor, heads: Heads) -> Tensor:
-    """All of it: no heads."""
+    """Return the tensor unchanged."""
     return tensor
 
 
-def transposed(cut: Cut) -> Cut:
-    """Cut a tensor that holds inputs by outputs, as GPT-2's layers do."""
-    return partial(_transposed, cut)
-
-
-def interleaved(part: int) -> Cut:
-    """Query (0), key (1) or value (2) where those of the first head come first, then those of the second."""
-    return partial(_interleaved, part)
-
-
-def stacked(part: int) -> Cut:
-    """Query (0), key (1) or value (2) where all queries come first, then all keys, then all values."""
-    return partial(_stacked, part)
-
-
-def half(part: int, cut: Cut = whole) -> Cut:
-    """First (0) or second (1) half of the outputs, then ``cut``."""
-    return partial(_half, part, cut)
-
-
-def _transposed(cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+def transposed(tensor: Tensor, heads: Heads, cut: Cut) -> Tensor:
+    """Extract from a tensor stored as inputs by outputs, as in GPT-2."""
     return cut(tensor.T, heads)
 
 
-def _interleaved(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+def interleaved(tensor: Tensor, heads: Heads, part: int) -> Tensor:
+    """Extract query (0), key (1) or value (2) from a tensor ordered by head first."""
     return tensor.unflatten(0, (heads.query, 3, -1))[:, part]
 
 
-def _stacked(part: int, tensor: Tensor, heads: Heads) -> Tensor:
+def stacked(tensor: Tensor, heads: Heads, part: int) -> Tensor:
+    """Extract query (0), key (1) or value (2) from a tensor with all queries, then all keys, then all values."""
     blocks = tensor.unflatten(0, (heads.query + 2 * heads.key, -1))
     return blocks.split((heads.query, heads.key, heads.key))[part]
 
 
-def _half(part: int, cut: Cut, tensor: Tensor, heads: Heads) -> Tensor:
+def half(tensor: Tensor, heads: Heads, part: int, cut: Cut = whole) -> Tensor:
+    """Extract from the first (0) or second (1) half of the outputs with ``cut``."""
     return cut(tensor.unflatten(0, (2, -1))[part], heads)

@@ -1,4 +1,4 @@
-"""Numbers of weights, as rows: the spectra of a projection, of each of its heads and as a whole."""
+"""Measure the spectra of a projection, per head and as a whole."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SPECTRA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "spectral_norm": lambda weight: spectral_norm(weight).value,
     "effective_rank": effective_rank,
 }
-"""What is measured for each metric of weights."""
+"""The function of each metric of weights."""
 
 
 def spectral_rows(part: Projection, matrices: Tensor, metrics: Sequence[str]) -> Iterator[Row]:
     """Measure one projection.
 
     Args:
-        part: which.
-        matrices: it, as ``Projection.of`` takes it out of its tensor.
+        part: the projection.
+        matrices: its weights, as ``Projection.of`` returns them.
         metrics: of ``SPECTRA``.
 
     Yields:
-        One row for each head and metric where there are heads, and one for the whole projection.
+        For each metric one row per head, if there are heads, and one for the whole projection.
 
     Raises:
-        InvalidArgument: a matrix that has no such number (zeros, NaN).
+        InvalidArgument: a matrix for which a metric is undefined (zeros, NaN).
     """
     for metric in metrics:
         value, of_whole = SPECTRA[metric], matrices

@@ -1,1 +1,1 @@
-"""Series of saved steps: verified, measured step by step, kept."""
+"""Verify series of saved steps, measure them step by step, and store the results."""

@@ -1,4 +1,4 @@
-"""Whether points in the order of their steps lie on a path: which are out of line, and where it is torn."""
+"""Check whether weights in the order of their steps lie on a path: find steps out of order, and jumps."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 SAME_SIDE = 0.6
-"""Cosine above which two neighbours lie on the same side: above the 1/2 that noise around one point can reach."""
+"""Cosine above which two neighbours lie on the same side: above the 1/2 of noise around one point."""
 
-TORN = 10.0
-"""How many times further than its neighbours' speed allows an interval may reach before it is a jump."""
+JUMP = 10.0
+"""An interval is a jump if it is this many times longer than the speed in the neighbouring intervals allows."""
 
-TORN_APART = 4.0
-"""The same where the two ends have hardly anything in common."""
+JUMP_IF_UNRELATED = 4.0
+"""The same number if the weights at the two ends are unrelated."""
 
 NEARER = 0.8
-"""A step counts as nearer to another one than to its neighbours below this share of their distance."""
+"""A step counts as nearer to another one than to its neighbours below this fraction of their distance."""
 
-STRANGERS = 0.2
-"""Cosine of two weight vectors below which they have hardly anything in common."""
+UNRELATED = 0.2
+"""Cosine of two weight vectors below which they count as unrelated."""
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """A step that does not lie where it should, and how that shows."""
+    """A step that does not fit into the path, with the evidence."""
 
     step: int
     evidence: str
@@ -35,7 +35,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Path:
-    """Points in the order of their steps, by their inner products.
+    """Points in the order of their steps, given by their inner products.
 
     Args:
         steps: ascending.
@@ -47,23 +47,23 @@ class Path:
 
     @classmethod
     def through(cls, samples: Mapping[int, Tensor]) -> Path:
-        """The path through samples by step, each (d,)."""
+        """Return the path through samples by step, each (d,)."""
         steps = tuple(sorted(samples))
         points = torch.stack([samples[step] for step in steps]) if steps else torch.zeros(0, 1)
         return cls(steps, points @ points.T)
 
     def distance(self, one: int, other: int) -> float:
-        """Between two points, by their places on the path."""
+        """Return the distance between two points, given by their indices."""
         P = self.products
         return max(0.0, float(P[one, one] + P[other, other] - 2 * P[one, other])) ** 0.5
 
     def cosine(self, one: int, other: int) -> float:
-        """Of two points seen from the origin."""
+        """Return the cosine of two points as vectors."""
         P = self.products
         return float(P[one, other] / (P[one, one] * P[other, other]).sqrt().clamp_min(1e-300))
 
     def seen_from(self, centre: int, one: int, other: int) -> float:
-        """Cosine of the directions in which a point sees two others; 0 where one of them is in the same place."""
+        """Return the cosine of the directions from ``centre`` to two points; 0 if one of them equals ``centre``."""
         P = self.products
         inner = float(P[one, other] - P[one, centre] - P[centre, other] + P[centre, centre])
         scale = self.distance(centre, one) * self.distance(centre, other)
@@ -71,7 +71,7 @@ class Path:
 
 
 def out_of_line(path: Path) -> Iterator[Outlier]:
-    """Steps that were exchanged, or else those without which every other one lies between its neighbours."""
+    """Yield two exchanged steps, or else the steps without which all others lie between their neighbours."""
     order = list(range(len(path.steps)))
     while _bends(path, order) > 0:
         if (pair := _exchanged(path, order)) is not None:
@@ -82,13 +82,14 @@ def out_of_line(path: Path) -> Iterator[Outlier]:
                     f"exchanged, every step lies between its neighbours (this one is step {path.steps[other]}'s)",
                 )
             return
-        culprit = min(order, key=lambda place: _rank(path, order, place))
+        rests = {place: [other for other in order if other != place] for place in order}
+        culprit = min(order, key=lambda place: (_bends(path, rests[place]), _length(path, rests[place])))
         yield Outlier(path.steps[culprit], _where(path, order, culprit))
         order.remove(culprit)
 
 
 def _exchanged(path: Path, order: Sequence[int]) -> tuple[int, int] | None:
-    """Two points whose exchange leaves nothing out of line nor torn; those that make the shortest path."""
+    """Return the two points whose exchange gives the shortest path without bends and jumps; ``None`` if none does."""
     bent = {
         place
         for triple in zip(order, order[1:], order[2:], strict=False)
@@ -103,17 +104,17 @@ def _exchanged(path: Path, order: Sequence[int]) -> tuple[int, int] | None:
             if one != other and _bends(path, swapped) == 0:
                 there = torch.tensor(swapped)
                 steps = tuple(path.steps[place] for place in order)
-                if not any(torn(Path(steps, path.products[there][:, there]), TORN_APART / 2)):
+                if not any(jumps(Path(steps, path.products[there][:, there]), JUMP_IF_UNRELATED / 2)):
                     found.append((_length(path, swapped), min(one, other), max(one, other)))
     return min(found)[1:] if found else None
 
 
-def torn(path: Path, strangers_apart: float = TORN_APART) -> Iterator[Outlier]:
-    """Steps at a jump: much further than the neighbouring intervals reach, at their speed for its length.
+def jumps(path: Path, if_unrelated: float = JUMP_IF_UNRELATED) -> Iterator[Outlier]:
+    """Yield the steps at jumps: at intervals much longer than the speed in the neighbouring intervals allows.
 
     Args:
-        path: in line.
-        strangers_apart: how many times as far, for two ends that have hardly anything in common.
+        path: without steps out of order.
+        if_unrelated: how many times longer an interval between unrelated weights must be.
     """
     steps, last = path.steps, len(path.steps) - 1
     for place in range(last):
@@ -122,31 +123,25 @@ def torn(path: Path, strangers_apart: float = TORN_APART) -> Iterator[Outlier]:
         reach = max((_reach(path, other, steps[place + 1] - steps[place]) for other in near), default=length)
         ratio = length / reach if reach > 0 else 1.0
         cosine = path.cosine(place, place + 1)
-        if ratio > TORN or (ratio > strangers_apart and cosine < STRANGERS):
+        if ratio > JUMP or (ratio > if_unrelated and cosine < UNRELATED):
             culprit = place if place == 0 and last > 1 else place + 1
             yield Outlier(
                 steps[culprit],
                 f"from step {steps[place]} to {steps[place + 1]} the weights move {ratio:.1f} times as far as the "
-                f"intervals beside this one allow (cosine of the two: {cosine:.2f})",
+                f"neighbouring intervals allow (cosine of the two: {cosine:.2f})",
             )
 
 
 def _reach(path: Path, place: int, num_steps: int) -> float:
-    """How far an interval of so many steps would go at the speed of another one, if that is longer."""
+    """Return the length of an interval, scaled up in proportion if ``num_steps`` is more than its own number."""
     own = path.steps[place + 1] - path.steps[place]
     return path.distance(place, place + 1) * max(1.0, num_steps / own)
 
 
 def _bends(path: Path, order: Sequence[int]) -> float:
-    """By how much neighbours lie on the same side, over the whole order."""
+    """Return by how much neighbours lie on the same side, summed over all points."""
     triples = zip(order, order[1:], order[2:], strict=False)
     return sum(max(0.0, path.seen_from(centre, one, other) - SAME_SIDE) for one, centre, other in triples)
-
-
-def _rank(path: Path, order: Sequence[int], place: int) -> tuple[float, float]:
-    """How bent the path is without a point, and how long."""
-    rest = [other for other in order if other != place]
-    return _bends(path, rest), _length(path, rest)
 
 
 def _length(path: Path, order: Sequence[int]) -> float:
@@ -154,16 +149,17 @@ def _length(path: Path, order: Sequence[int]) -> float:
 
 
 def _where(path: Path, order: Sequence[int], culprit: int) -> str:
-    """What speaks against a point's place, and which other is near."""
+    """Describe why a point does not fit at its place, and which point it is near."""
     at = order.index(culprit)
-    beside = [order[other] for other in (at - 1, at + 1) if 0 <= other < len(order)]
-    if len(beside) == 2:
-        names, cosine = " and ".join(str(path.steps[other]) for other in beside), path.seen_from(culprit, *beside)
-        said = f"it sees steps {names} at a cosine of {cosine:.2f} (on one side; 0 or less on a path, 0.5 in noise)"
+    neighbours = [order[other] for other in (at - 1, at + 1) if 0 <= other < len(order)]
+    if len(neighbours) == 2:
+        names = " and ".join(str(path.steps[other]) for other in neighbours)
+        cosine = path.seen_from(culprit, *neighbours)
+        evidence = f"steps {names} lie on the same side of it (cosine {cosine:.2f}; 0 or less on a path, 0.5 in noise)"
     else:
-        said = f"with it, step {path.steps[beside[0]]} has both neighbours on one side"
+        evidence = f"with it, step {path.steps[neighbours[0]]} has both neighbours on the same side"
     nearest = min((other for other in order if other != culprit), key=lambda other: path.distance(culprit, other))
-    share = path.distance(culprit, nearest) / max(min(path.distance(culprit, other) for other in beside), 1e-300)
+    share = path.distance(culprit, nearest) / max(min(path.distance(culprit, other) for other in neighbours), 1e-300)
     if share > NEARER:
-        return f"{said} and is no nearer to any other step"
-    return f"{said} and is nearest to step {path.steps[nearest]}, at {share:.2f} of the distance to those"
+        return f"{evidence}; it is not nearer to any other step"
+    return f"{evidence}; it is nearest to step {path.steps[nearest]}, at {share:.2f} times the distance to these"

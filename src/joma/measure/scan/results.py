@@ -1,7 +1,7 @@
-"""The results of a scan on disk: one line per finished step, appended as they come, each with its checksum.
+"""The results of a scan on disk: one line with a checksum per finished step.
 
-The first line holds the settings of the scan, each other one a step (``joma.journal``). An altered line is left out,
-and its step is measured again. Of several lines for one step the last counts.
+The first line holds the settings of the scan, each other line one step (``joma.journal``). A damaged line is ignored,
+so that its step is measured again. If a step has several lines, the last one counts.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ FILE = "scan.jsonl"
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of one step.
+    """The result of one step.
 
     Args:
-        step: which.
-        rows: its numbers; none where it failed.
-        fingerprint: of its weights, so that a step that was replaced is measured again.
-        seconds: how long it took.
-        bytes_read, bytes_stored: how much of its files was read, and how large they are.
-        reason, remedy: why it failed and what to do; empty where it did not.
-        notes: what a reader must know of the numbers.
+        step: its number.
+        rows: its measurements; empty if it failed.
+        fingerprint: of its weights; a step whose weights were replaced is measured again.
+        seconds: duration of the measurement.
+        bytes_read, bytes_stored: bytes read of its files, and their size.
+        reason, remedy: why it failed and what to do; empty if it did not fail.
+        notes: remarks on the measurements, such as what was left out.
     """
 
     step: int
@@ -46,12 +46,12 @@ class StepResult:
 
     @property
     def ok(self) -> bool:
-        """Whether there are numbers."""
+        """Whether the step was measured."""
         return not self.reason
 
 
 def probes_of(results: Iterable[StepResult]) -> dict[int, tuple[Row, ...]]:
-    """The numbers of steps, by step."""
+    """Return the measurements by step."""
     return {result.step: result.rows for result in results}
 
 
@@ -59,8 +59,8 @@ class ScanStore:
     """The file of results of one scan.
 
     Args:
-        folder: where it is; made if need be.
-        settings: what the numbers depend on beside the steps themselves.
+        folder: its folder; created if necessary.
+        settings: the settings that results depend on, without the steps.
 
     Raises:
         BadInput: the folder holds a scan with other settings.
@@ -72,32 +72,27 @@ class ScanStore:
         lines = list(lines_of(self.path))
         bodies = [line.body for line in lines if line.body is not None]
         kept = next((body["settings"] for body in bodies if "settings" in body), None)
-        if kept is not None and kept != (asked := json.loads(json.dumps(settings))):
-            other = next(name for name in asked | kept if asked.get(name) != kept.get(name))
+        if kept is not None and kept != (wanted := json.loads(json.dumps(settings))):
+            other = next(name for name in wanted | kept if wanted.get(name) != kept.get(name))
             raise BadInput(
-                f"{folder} holds another scan ({other}: {_brief(kept.get(other))}, not {_brief(asked.get(other))})",
-                expected="a folder of its own for each scan",
-                remedy="give another --out, or remove that one",
+                f"{folder} holds another scan ({other}: {_brief(kept.get(other))}, not {_brief(wanted.get(other))})",
+                expected="a separate folder for each scan",
+                remedy="choose another --out, or remove this folder",
             )
         for body in bodies if kept is not None else []:
             if "settings" not in body:
-                result = _result(body)
-                self.results[result.step] = result
+                rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
+                self.results[body["step"]] = StepResult(**body, rows=rows, notes=notes)
         folder.mkdir(parents=True, exist_ok=True)
         if kept is None:
             self.path.write_bytes(line_of({"settings": dict(settings)}))
-        elif lines[-1].end < self.path.stat().st_size:  # a last line was cut short by a kill
+        elif lines[-1].end < self.path.stat().st_size:  # the last line is incomplete: the scan was killed
             os.truncate(self.path, lines[-1].end)
 
     def append(self, result: StepResult) -> None:
-        """Keep a result; handed to the operating system at once, so that it survives the end of this process."""
+        """Append a result to the file at once, so that it survives a crash of this process."""
         append_line(self.path, line_of(asdict(replace(result, rows=())) | {"rows": columns_of(result.rows)}))
         self.results[result.step] = result
-
-
-def _result(body: dict[str, Any]) -> StepResult:
-    rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
-    return StepResult(**body, rows=rows, notes=notes)
 
 
 def _brief(value: Any) -> str:

@@ -1,8 +1,7 @@
-"""What a scan found: its numbers as a table and as courses over the steps, and which of them recovered."""
+"""The results of a scan: its table, and which steps failed, are suspect or are used in verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan that has ended or was interrupted.
+    """A finished or interrupted scan.
 
     Args:
         source: of the series.
         settings: what was measured and how.
-        text: what models read, in a sentence; empty where none did.
-        steps: asked for.
-        numbered: whether they are steps of a training, or one model alone.
-        results: of the steps that were looked at, ascending.
-        verification: what looking at the series first found.
-        seconds: how long the scan took this time.
-        with_suspects: whether curves and verdicts go through steps that verification condemns.
+        text: a sentence about the text that models read; empty if no model was run.
+        steps: the requested steps.
+        numbered: whether they are steps of a training run, or a single model.
+        results: of the measured and failed steps, ascending.
+        verification: the result of ``verify`` for the series.
+        seconds: duration of this run of the scan.
+        with_suspects: whether curves and verdicts include steps that verification excludes.
     """
 
     source: str
@@ -46,39 +45,49 @@ class Scan:
     with_suspects: bool = False
 
     def frame(self) -> pandas.DataFrame:
-        """The table of measurements; suspect steps are in it, marked as such, and failed ones with their reason."""
-        return frame_of_steps(self.source, self.results, self.verification.condemned)
+        """Return the table of measurements, including suspect steps (marked) and failed ones (with their reason)."""
+        nothing = (Row(None, None, None, "", float("nan")),)
+        run = Path(self.source).name or self.source
+        frame = frame_of(
+            Measurement(run, result.step, *row)
+            for result in self.results
+            for row in (result.rows if result.ok else nothing)
+        )
+        frame["metric"] = frame["metric"].replace("", None)
+        frame["reason"] = frame["step"].map({result.step: result.reason for result in self.failed})
+        frame["suspect"] = frame["step"].map(self.verification.condemned)
+        return typed(frame)
 
     @property
     def measured(self) -> tuple[StepResult, ...]:
-        """Steps that have numbers."""
+        """Steps that were measured."""
         return tuple(result for result in self.results if result.ok)
 
     @property
     def suspect(self) -> dict[int, str]:
-        """Of the measured steps those that verification condemns, with the kinds of what is wrong with them."""
+        """The measured steps that verification excludes, with the kinds of their faults."""
         condemned = self.verification.condemned
         return {result.step: condemned[result.step] for result in self.measured if result.step in condemned}
 
     @property
     def judged(self) -> tuple[StepResult, ...]:
-        """Measured steps that curves and verdicts go through: without suspect ones, unless they are asked for."""
+        """The measured steps in curves and verdicts; without suspect ones unless ``with_suspects``."""
         left_out = {} if self.with_suspects else self.suspect
         return tuple(result for result in self.measured if result.step not in left_out)
 
     @property
     def failed(self) -> tuple[StepResult, ...]:
-        """Steps that have none, each with its reason."""
+        """Steps that could not be measured, each with its reason."""
         return tuple(result for result in self.results if not result.ok)
 
     @property
     def last(self) -> StepResult:
-        """The last measured step, a suspect one only where there is no other."""
+        """The last measured step; a suspect one only if all are suspect."""
         return (self.judged or self.measured)[-1]
 
     @property
     def sparsest(self) -> StepResult | None:
-        """The judged step whose attention has the lowest entropy, on the mean over all layers and heads."""
+        """The judged step with the lowest mean attention entropy over all layers and heads."""
         means = {}
         for result in self.judged:
             values = [row.value for row in result.rows if row.metric == ENTROPY and row.group is None]
@@ -86,23 +95,3 @@ class Scan:
                 means[result.step] = float(np.mean(values))
         lowest = min(means, key=lambda step: means[step], default=None)
         return next((result for result in self.judged if result.step == lowest), None)
-
-
-def frame_of_steps(source: str, results: Iterable[StepResult], condemned: Mapping[int, str]) -> pandas.DataFrame:
-    """The table of measurements (``joma.tidy``), with one row without a number for each failed step.
-
-    Args:
-        source: of the series; its name becomes the run's.
-        results: of all steps.
-        condemned: by step, what is wrong with it (``Verification.condemned``): the column ``suspect``.
-    """
-    nothing = (Row(None, None, None, "", float("nan")),)
-    results, run = list(results), Path(source).name or source
-    frame = frame_of(
-        Measurement(run, result.step, *row) for result in results for row in (result.rows if result.ok else nothing)
-    )
-    frame["metric"] = frame["metric"].replace("", None)
-    reasons = {result.step: result.reason for result in results if not result.ok}
-    for name, known in (("reason", reasons), ("suspect", dict(condemned))):
-        frame[name] = frame["step"].map(known)
-    return typed(frame)

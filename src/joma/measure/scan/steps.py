@@ -1,7 +1,7 @@
-"""What is measured in one saved step of a series, and a whole series of them that survives being killed.
+"""Measure one saved step of a series.
 
-Everything about a step is computed with a fixed number of threads, one sequence after the other, so that its numbers
-are the same to the bit wherever and beside whatever else it is measured.
+A step is measured with a fixed number of threads, one sequence after another, so that its numbers are bit-identical in
+every process and with any other load.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from joma.saved.series import CheckpointFiles, Series
 from joma.threads import threads
 
 MOST_GROUPS = 8
-"""Groups of probe sequences that numbers are kept for apart: repetitions, whose spread says how sure a number is."""
+"""Number of groups of probe sequences with separate results: repetitions, whose spread gives intervals."""
 
 NUM_FINGERPRINTED = 1024
-"""Entries of each of a few matrices that tell a step's weights from any other's."""
+"""Entries of each of a few matrices that identify a step's weights."""
 
 _DEFINITION = "metrics of joma.metrics, attention to 1e-5 nats and spectra to 1e-6"
-"""What numbers of a step are, beside its weights; those kept from before it was this are measured again."""
+"""The definition of the metrics, a part of fingerprints: results from before it changed are measured again."""
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _WEIGHT = re.compile(r"weight[^.]*$")
@@ -51,12 +51,12 @@ class Plan:
     """What to measure in each step.
 
     Args:
-        series: whose steps.
+        series: the series of steps.
         metrics: names, from ``choose_metrics``.
-        probe: (sequences, length) token ids that models read; ``None`` where weights alone are measured.
-        num_threads: with which a step is measured; the last digits of sums depend on it.
-        device: ``cpu``, or ``auto`` for an accelerator where there is one.
-        build: makes a step's model; survives the way into another process.
+        probe: (sequences, length) token ids that models read; ``None`` if only weights are measured.
+        num_threads: for each step; the last digits of sums depend on it.
+        device: ``cpu``, or ``auto`` for an accelerator if there is one.
+        build: builds a step's model; it must be picklable.
     """
 
     series: Series
@@ -73,12 +73,12 @@ class Plan:
 
     @property
     def num_groups(self) -> int:
-        """How many groups of probe sequences there are; sequence i belongs to group i modulo this."""
+        """The number of groups of probe sequences; sequence i belongs to group i modulo this."""
         return 0 if self.probe is None else min(MOST_GROUPS, len(self.probe))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a step's numbers depend on, as plain data."""
+        """The settings that the results of steps depend on, as plain data."""
         probe = None
         if self.probe is not None:
             digest = hashlib.sha256(self.probe.contiguous().numpy().tobytes()).hexdigest()[:16]
@@ -93,12 +93,12 @@ class Plan:
 
 
 def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResult:
-    """Measure one step; what goes wrong with it becomes its result.
+    """Measure one step; an error becomes its result.
 
     Args:
         plan: what to measure.
         step: of the plan's series.
-        progress: called as it goes on; what it raises stops it.
+        progress: called repeatedly.
     """
     series, started, before = plan.series, time.monotonic(), plan.series.bytes_read
     rows: list[Row] = []
@@ -113,7 +113,7 @@ def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResu
             rows += _rows(plan, checkpoint, progress, notes)
     except (BadInput, RunFailed) as error:
         rows, reason, remedy = [], error.problem, error.remedy
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is this step's, whose result says so)
+    except Exception as error:  # noqa: BLE001 (any error becomes the result of its step)
         rows, reason = [], f"it cannot be computed ({cause_of(error)})"
         remedy = "shorten --length if memory is short, check config.json, or leave this step out"
     return StepResult(
@@ -130,7 +130,7 @@ def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResu
 
 
 def is_current(series: Series, result: StepResult | None) -> bool:
-    """Whether a kept result is of the very weights that the series has now; one that failed is tried again."""
+    """Whether a stored result belongs to the current weights of the series; ``False`` if the step failed."""
     if result is None or not result.ok:
         return False
     try:
@@ -140,7 +140,7 @@ def is_current(series: Series, result: StepResult | None) -> bool:
 
 
 def fingerprint_of(series: Series, step: int) -> str:
-    """Tell a step's weights and configuration from any other's: by hashes a hub knows, or else by a small sample.
+    """Return an identifier of a step's weights and configuration, from hashes of the hub or else a small sample.
 
     Raises:
         BadInput, RunFailed: as ``Series.read``.
@@ -155,7 +155,7 @@ def fingerprint_of(series: Series, step: int) -> str:
             for name, place in checkpoint.tensors.items()
             if len(place.shape) >= 2 and place.dtype.is_floating_point
         }
-        smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # a quantised one comes only whole
+        smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # quantised ones can only be read as a whole
         for tensor in series.read(step, smallest, at_most=NUM_FINGERPRINTED).values():
             digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
@@ -169,7 +169,7 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: li
         raise BadInput(
             f"{plan.series.place(checkpoint.step)} has no config.json",
             expected="the configuration that was saved with the weights",
-            remedy="copy it beside them, or into the folder above",
+            remedy="copy it next to them, or into the folder above",
         )
     _require_unquantised(checkpoint)
     if runs:
@@ -184,19 +184,19 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: li
 
 
 def _require_unquantised(checkpoint: CheckpointFiles) -> None:
-    """Refuse weights that are numbers only together with scales; those of GGUF are made numbers where they are read."""
+    """Refuse quantised weights, which need scales, except those of GGUF, which are dequantised when read."""
     if checkpoint.kind == "gguf":
         return
     remedy = "scan the weights from before they were quantised, or a GGUF file"
     expected = "weights in float32, float16 or bfloat16"
-    if told := checkpoint.config.get("quantization_config"):
-        how = told.get("quant_method", "it does not say how") if isinstance(told, Mapping) else told
-        raise BadInput(f"config.json says that the weights are quantised ({how})", expected=expected, remedy=remedy)
+    if stated := checkpoint.config.get("quantization_config"):
+        method = stated.get("quant_method", "unknown method") if isinstance(stated, Mapping) else stated
+        raise BadInput(f"config.json says that the weights are quantised ({method})", expected=expected, remedy=remedy)
     for name, place in checkpoint.tensors.items():
         whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
         if _WEIGHT.search(name) and not whole:
             kept = str(place.dtype).removeprefix("torch.")
-            raise BadInput(f"{name} is kept in {kept}, without its scale", expected=expected, remedy=remedy)
+            raise BadInput(f"{name} is stored in {kept}, without its scale", expected=expected, remedy=remedy)
 
 
 def _require_all_layers(checkpoint: CheckpointFiles) -> None:
@@ -205,16 +205,16 @@ def _require_all_layers(checkpoint: CheckpointFiles) -> None:
     num_stated = num_layers_of(config)
     if num_stated not in (None, num_found):
         raise BadInput(
-            f"the number of layers with weights is {num_found}, and {num_stated} in config.json",
+            f"there are weights of {num_found} layers, and config.json states {num_stated}",
             expected="weights and a configuration of the same model",
-            remedy="check config.json, and that the step is whole: joma scan --verify",
+            remedy="check config.json, and that the step is complete: joma scan --verify",
         )
 
 
 def _rows_of_weights(
     plan: Plan, checkpoint: CheckpointFiles, held: Mapping[str, Tensor], progress: Progress, notes: list[str]
 ) -> Iterator[Row]:
-    """Spectra per projection and head; each tensor is read once, and alone where it is not held already."""
+    """Measure spectra per projection and head; each tensor is read once, unless it is in ``held``."""
     wanted = [name for name in plan.metrics if METRICS[name].source == "weights"]
     by_tensor: dict[str, list[Projection]] = {}
     found = projections(checkpoint.config, checkpoint.tensors)
@@ -228,7 +228,7 @@ def _rows_of_weights(
         for part in parts:
             matrices = part.of(tensor).to(plan.place)
             if not bool((matrices != 0).flatten(-2).any(-1).all()):
-                notes.append(f"layer {part.layer}, {part.role}: zeros, which have no rank, are left out")
+                notes.append(f"layer {part.layer}, {part.role}: left out, because zeros have no rank")
                 continue
             yield from spectral_rows(part, matrices, wanted)
 
@@ -236,13 +236,13 @@ def _rows_of_weights(
 def _rows_of_model(
     plan: Plan, checkpoint: CheckpointFiles, tensors: Mapping[str, Tensor], progress: Progress
 ) -> Iterator[Row]:
-    """Attention and loss on the probe, in means over each group of sequences."""
+    """Measure attention and loss on the probe, as means over all sequences and over each group."""
     assert plan.probe is not None
     with_head = "val_loss_nats" in plan.metrics
     model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
     _require_reads(model, checkpoint.config, int(plan.probe.max()))
     wanted = [name for name in plan.metrics if METRICS[name].source == "attention"]
-    found: dict[tuple[int | None, str], list[Tensor]] = {}  # one value for each sequence, of all heads
+    found: dict[tuple[int | None, str], list[Tensor]] = {}  # for each sequence the values of all heads
 
     def keep(call: AttentionCall) -> None:
         values = call.metrics()
@@ -255,9 +255,9 @@ def _rows_of_model(
             output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
         if index == 0 and wanted and not found:
             raise BadInput(
-                "no attention was seen while the model ran",
+                "no attention was observed while the model ran",
                 expected="a Transformer",
-                remedy="measure its weights alone: --measure weights",
+                remedy="measure only its weights: --measure weights",
             )
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
@@ -268,10 +268,10 @@ def _rows_of_model(
 
 
 def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: int) -> Iterator[Row]:
-    """Rows of one metric over all sequences, and over each group of them.
+    """Yield rows of one metric over all sequences, and over each group of them.
 
     Args:
-        layer: of which layer.
+        layer: of the metric; ``None`` for a metric of the whole model.
         name: of the metric.
         values: (sequences, H), or (sequences,) for a metric of the whole model.
         num_groups: of sequences; sequence i belongs to group i modulo this.
@@ -291,21 +291,21 @@ def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: in
 
 
 def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
-    """Refuse a model that does not read one text, or not these tokens."""
+    """Raise ``BadInput`` unless a model reads one text and knows these tokens."""
     reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
     if reads != "input_ids" or getattr(both, "is_encoder_decoder", False):
-        what = f"reads {reads}" if reads != "input_ids" else "is an encoder and a decoder"
+        what = f"reads {reads}" if reads != "input_ids" else "has an encoder and a decoder"
         raise BadInput(
-            f"a {config.get('model_type')!r} {what}",
+            f"a {config.get('model_type')!r} model {what}",
             expected="a model that reads one text",
-            remedy="measure its weights alone: --measure weights",
+            remedy="measure only its weights: --measure weights",
         )
     num_known = setting(config, "vocab_size")
     if isinstance(num_known, int) and last_token >= num_known:
         raise BadInput(
-            f"the text has token {last_token}, and the model knows {num_known} tokens",
-            expected="a tokenizer of the model's own",
-            remedy="name another one with --tokenizer, or leave this step out",
+            f"the text has token {last_token}, but the model has {num_known} tokens",
+            expected="the tokenizer of the model",
+            remedy="name another one with --tokenizer, or leave out this step",
         )
 
 

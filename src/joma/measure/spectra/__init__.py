@@ -1,1 +1,1 @@
-"""How a weight matrix spreads its strength over directions, between certified bounds."""
+"""Singular values and ranks of weight matrices, with certified bounds."""

@@ -1,26 +1,26 @@
-"""The largest eigenvalue of WᵀW between two bounds, with all work of order n³ in single precision.
+"""Bound the largest eigenvalue of WᵀW, with all work of order n³ in single precision.
 
-Single precision cannot hold a bound to 1e-6. It need not, once the largest directions are taken out. Let V, n × k, span
-approximations to them, P project on what is orthogonal to them, and write
+Single precision is not accurate enough for a bound to 1e-6, but suffices after the strongest directions are deflated.
+Let V, n × k, span approximations of these, let P project on their orthogonal complement, and write
 
     A = VᵀWᵀWV,  R = P WᵀWV    thin products, in float64
     c                          any number above all eigenvalues of P WᵀW P
 
-Where c lies below the largest eigenvalue a₁ of A, a Schur complement bounds all eigenvalues λ of WᵀW:
+If c lies below the largest eigenvalue a₁ of A, a Schur complement bounds all eigenvalues λ of WᵀW:
 
     λ ≤ τ   if   RᵀR ≤ (a₁ − c)(τ − A)   as quadratic forms, τ > a₁
 
-Residuals enter by their squares, c by its distance from a₁: it may be off by a hundredth of a₁ where residuals are 1e-5
-of it. That c holds is shown by a Cholesky factorisation of c'I − G + a₁VVᵀ that runs to its end, G ≈ WᵀW in float32,
-since what is orthogonal to V does not feel the last term. By how much c must lie above c', u = 2⁻²⁴ and t = tr WᵀW:
+Residuals enter squared, and c enters by its distance from a₁: with residuals of 1e-5 a₁, c may be off by a₁ / 100. c is
+certified by a successful Cholesky factorisation of c'I − G + a₁VVᵀ, with G ≈ WᵀW in float32, because the last term
+vanishes orthogonally to V. Rounding requires this distance of c above c', with u = 2⁻²⁴ and t = tr WᵀW:
 
     G                     (rows of a part + number of parts + 8) u t      sums of products, part by part
     c'I − G + a₁VVᵀ       3u a₁ + (k + 5) k u a₁, and 2u t above          its entries, rounded
-    factorisation         (panel + number of panels + 5) u tr(...)        is the exact one of a matrix so far off:
+    factorisation         (panel + number of panels + 5) u tr(...)        exact for a matrix at this distance:
                                                                           S. M. Rump, BIT 46, 2006
 
-These hold for sums in any order, since the products of a part are summed before they are added. For a Gaussian matrix
-of 8,192 × 2,048 they come to 0.03 σ₁². No c is found where very many directions are nearly as strong as the first.
+These hold for sums in any order, because the products of a part are summed before they are added. For a Gaussian matrix
+of 8,192 × 2,048 they sum to 0.03 σ₁². No c is found if very many directions are nearly as strong as the first.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from joma.measure.spectra.lanczos import Ritz, largest
 
 SINGLE_UNIT, DOUBLE_UNIT = 2.0**-24, 2.0**-53
 PANEL = 128  # columns of a Gram matrix formed at once
-RAISED = 2**17  # entries raised to float64 at once: they stay in the processor's cache
-_ROOM = 5e-4  # between c' and the largest direction that is left, in units of the first
-_AMPLE_ROOM = 0.1  # so much is no accident of an iteration that has only begun
+RAISED = 2**17  # entries converted to float64 at once: they fit into the processor's cache
+_MARGIN = 5e-4  # distance between c' and the largest remaining eigenvalue, relative to the largest one
+_AMPLE_MARGIN = 0.1  # a distance that is reliable even early in the iteration
 
 
 class Enclosed(NamedTuple):
@@ -45,10 +45,9 @@ class Enclosed(NamedTuple):
 
     Args:
         value: the Rayleigh quotient of the best vector.
-        lower: bound.
-        upper: bound.
+        lower, upper: bounds.
         trace: the sum of all eigenvalues.
-        trace_doubt: by how much roundings may have moved that.
+        trace_doubt: bound on the rounding error of the trace.
     """
 
     value: float
@@ -59,12 +58,12 @@ class Enclosed(NamedTuple):
 
 
 class _Shift(NamedTuple):
-    """A guess at c.
+    """An estimate of c.
 
     Args:
-        num_taken: how many directions to take out.
+        num_taken: number of directions to deflate.
         below: c'.
-        errors: by how much c must lie above.
+        errors: the required distance of c above c'.
     """
 
     num_taken: int
@@ -73,14 +72,14 @@ class _Shift(NamedTuple):
 
 
 class _Thin(NamedTuple):
-    """What is known of WᵀW along a few directions, in float64.
+    """Properties of WᵀW along a few directions, in float64.
 
     Args:
         top: the largest eigenvalue a₁ of A.
-        doubt: by how much roundings may have moved an entry of A or R.
-        away: the smallest a₁ − c with which τ is a bound.
+        doubt: bound on the rounding error of an entry of A or R.
+        away: the smallest a₁ − c for which τ is a bound.
         trace: of WᵀW.
-        trace_doubt: by how much roundings may have moved that.
+        trace_doubt: bound on the rounding error of the trace.
     """
 
     top: float
@@ -92,16 +91,16 @@ class _Thin(NamedTuple):
 
 @torch.inference_mode()
 def enclosed(matrix: Tensor, relative: float) -> Enclosed | None:
-    """Bound the largest eigenvalue of WᵀW, or find that this way does not lead there.
+    """Bound the largest eigenvalue of WᵀW by deflation.
 
     Args:
-        matrix: W (rows, columns), no fewer rows than columns, float32 or float64, finite; its largest entry lies
-            between 2⁻²⁰ and 2²⁰ in size.
-        relative: largest distance of the upper bound from the value, in units of the value.
+        matrix: W (rows, columns), at least as many rows as columns, float32 or float64, finite; its largest absolute
+            value lies between 2⁻²⁰ and 2²⁰.
+        relative: largest relative distance of the upper bound from the value.
 
     Returns:
-        Value and bounds; ``None`` for a matrix of zeros, for more accuracy than there is here, and where very many
-        directions are nearly as strong as the first.
+        Value and bounds; ``None`` for a matrix of zeros, for an accuracy that this method cannot reach, and if very
+        many directions are nearly as strong as the first.
     """
     gram = _gram(matrix.float())
     trace = float(gram.diagonal().sum(dtype=torch.float64))
@@ -126,18 +125,18 @@ def enclosed(matrix: Tensor, relative: float) -> Enclosed | None:
 
 
 def _part(columns: int) -> int:
-    """Rows that enter a product at once: more where a matrix has fewer directions, and roundings so weigh less."""
+    """Return how many rows are multiplied at once: more for fewer columns, which reduces rounding errors."""
     return max(256, 2**18 // columns)
 
 
 def _panel(columns: int) -> int:
-    """Columns that are factored at once; likewise."""
+    """Return how many columns are factored at once: more for fewer columns, too."""
     widest = 192 if columns <= 1024 else 128
-    return -(-columns // -(-columns // widest))  # all about as wide
+    return -(-columns // -(-columns // widest))  # panels of nearly equal width
 
 
 def _gram(matrix: Tensor) -> Tensor:
-    """AᵀA in the matrix's precision: what lies on and below the diagonal is multiplied, and then copied."""
+    """Return AᵀA in the matrix's precision; only the lower triangle is multiplied."""
     columns = matrix.shape[1]
     first, *others = matrix.split(_part(columns))
     gram = matrix.new_empty(columns, columns)
@@ -155,25 +154,25 @@ def _panels(columns: int, width: int) -> list[tuple[int, int]]:
 
 
 def _shift(ritz: Ritz, before: Ritz | None, trace: float, shape: torch.Size, relative: float) -> _Shift | None:
-    """The fewest directions to take out that leave room between the rest and what the bound bears; ``None``: not yet.
+    """Estimate c with the fewest deflated directions; ``None`` if the iteration has to continue.
 
-    A guess, as good as the iteration. It waits until no new direction has come up above c' since the last look.
+    It waits until no new eigenvalue has appeared above c' since the previous approximation.
     """
     rows, columns = shape
     top, taken = ritz.values[0], np.arange(1, len(ritz.values))
-    blurred = 32 * SINGLE_UNIT * top  # how well single precision knows a vector
+    blurred = 32 * SINGLE_UNIT * top  # error of a vector in single precision
     away = np.cumsum((ritz.residuals + blurred) ** 2 / ((1 + 0.8 * relative) * top - ritz.values))[:-1]
     sums = _part(columns) + rows / _part(columns) + 8
     factors = _panel(columns) + columns / _panel(columns) + 5
     errors = sums * trace + (3 + (taken + 5) * taken) * top + factors * ((columns + taken) * top - trace)
     errors *= SINGLE_UNIT
     below = top - blurred - away - errors
-    room = below - ritz.values[1:] - ritz.residuals[1:]
-    enough = np.flatnonzero(room >= _ROOM * top)
+    margin = below - ritz.values[1:] - ritz.residuals[1:]
+    enough = np.flatnonzero(margin >= _MARGIN * top)
     if not len(enough):
         return None
     first = enough[0]
-    if room[first] < _AMPLE_ROOM * top and _num_above(below[first], before) != _num_above(below[first], ritz):
+    if margin[first] < _AMPLE_MARGIN * top and _num_above(below[first], before) != _num_above(below[first], ritz):
         return None
     return _Shift(int(taken[first]), float(below[first]), float(errors[first]))
 
@@ -185,7 +184,7 @@ def _num_above(bound: float, ritz: Ritz | None) -> int:
 def _lies_above(below: float, negative: Tensor) -> bool:
     """Whether ``below`` I + ``negative``, which is overwritten, has a Cholesky factor.
 
-    Panel by panel, which takes half the time of the library's for 2,048 columns and keeps the sums short.
+    It is computed panel by panel, in half the time of the library's for 2,048 columns and with short sums.
     """
     negative.diagonal().add_(below)
     panels = _panels(len(negative), _panel(len(negative)))
@@ -200,7 +199,7 @@ def _lies_above(below: float, negative: Tensor) -> bool:
 
 
 def _thin(matrix: Tensor, vectors: Tensor, relative: float) -> _Thin:
-    """Products with a few directions (columns, k), made orthonormal in float64 first."""
+    """Return the properties of WᵀW along a few directions (columns, k), which are orthonormalised in float64."""
     rows, columns = matrix.shape
     num = vectors.shape[1]
     factor = torch.linalg.cholesky(vectors.T @ vectors)
@@ -218,7 +217,7 @@ def _thin(matrix: Tensor, vectors: Tensor, relative: float) -> _Thin:
     values, turned = torch.linalg.eigh(inner)
     top, total = float(values[-1]), float(trace)
     doubt = 5 * (rows + 2 * columns) * num**0.5 * DOUBLE_UNIT * total
-    room = (1 + 0.8 * relative) * top - values
-    residual = turned.T @ (image - inner @ across) / room.sqrt()[:, None]
-    away = float(torch.linalg.matrix_norm(residual, 2)) + num**0.5 * doubt / float(room[-1]) ** 0.5
+    margin = (1 + 0.8 * relative) * top - values
+    residual = turned.T @ (image - inner @ across) / margin.sqrt()[:, None]
+    away = float(torch.linalg.matrix_norm(residual, 2)) + num**0.5 * doubt / float(margin[-1]) ** 0.5
     return _Thin(top, doubt, away**2, total, (height * columns + rows / height + 8) * DOUBLE_UNIT * total)

@@ -1,1 +1,1 @@
-"""Models that are measured while they train."""
+"""Measure models while they train."""

@@ -1,4 +1,4 @@
-"""Watching under Lightning's Trainer, which the extra ``lightning`` brings."""
+"""The callback for Lightning's Trainer; it needs the extra ``lightning``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from joma.measure.watch.probing import moved
 from joma.measure.watch.watching import Watch, callback_settings
 
 extra("lightning", "this callback is for its Trainer")
-from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402 (the line above says what is missing)
+from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402 (``extra`` raises if it is missing)
 
 
 class LightningWatch(Callback):
-    """Watches the model that Lightning trains; a step is an optimiser step, however many batches it takes.
+    """Measures the model that Lightning trains; steps are optimiser steps, also with gradient accumulation.
 
     Args:
-        probe_batch: what the model is called with, on any device.
+        probe_batch: the arguments of the model, on any device.
         part: the attribute of the ``LightningModule`` that holds the model; the whole module by default.
-        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``; values go to the
-            Trainer's loggers.
+        every, out, **settings: as in ``joma.watch``, without ``start`` and ``tracker``; values go to the Trainer's
+            loggers.
     """
 
     kind: type[Watch] = Watch
@@ -42,7 +42,7 @@ class LightningWatch(Callback):
         self.watch: Watch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe before the first step."""
+        """Measure before the first step."""
 
         def report(values: dict[str, float], step: int) -> None:
             for logger in trainer.loggers:
@@ -58,19 +58,19 @@ class LightningWatch(Callback):
             ).__enter__()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Probe if it is time."""
+        """Measure if a probe is due."""
         assert self.watch is not None  # training has begun
         with trainer.precision_plugin.forward_context():
             self.watch.step(trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe after the last step, and write what was measured."""
+        """Measure after the last step, and write the table."""
         assert self.watch is not None
         with trainer.precision_plugin.forward_context():
             self.watch.__exit__(None, None, None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what was measured before training failed."""
+        """Write the measurements from before the failure."""
         if self.watch is not None:
             self.watch.__exit__(type(exception), exception, exception.__traceback__)
 
@@ -83,7 +83,7 @@ class LightningWatch(Callback):
                 "LightningWatch",
                 "part",
                 required=f"an attribute of {type(module).__name__} that holds the model"
-                + (", as it has no forward" if self._part is None else ""),
+                + (", because it has no forward" if self._part is None else ""),
                 received=repr(self._part),
                 remedy=f"name one of {', '.join(name for name, _ in module.named_children())}",
             )

@@ -1,4 +1,4 @@
-"""One probe of a model: what is measured on a batch, and how the model is left as it was."""
+"""One probe: measure a model on a batch without changing the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.measure.capture.calls import AttentionCall, rounding_of_kernels
 from joma.measure.capture.kernels import observing, unwrapped
-from joma.measure.capture.transformers import is_in_view
+from joma.measure.capture.transformers import is_observable
 from joma.measure.models.families import projections
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import spectral_rows
@@ -24,45 +24,49 @@ from joma.records import Row
 
 
 def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
-    """Measure a model's attention on a batch; nothing that training depends on changes.
+    """Measure a model's attention on a batch, without an effect on training.
 
     Args:
-        model: any that ``observing`` sees into; wrappers are looked through.
-        batch: what it is called with: a mapping of keyword arguments, a tuple of arguments, or one tensor.
-        share_window: how near a key must be to count in ``attention_window_share``.
+        model: any model that ``observing`` supports, also inside wrappers.
+        batch: the model's arguments: a mapping of keyword arguments, a tuple of arguments, or one tensor.
+        share_window: keys nearer than this count in ``attention_window_share``.
 
     Returns:
-        Rows by layer, metric and head. A layer whose queries or keys are not finite has none, and a metric for which no
-        query counts, such as one that divides by the logarithm of one key, has none either; a warning names them.
+        Rows by layer, metric and head. There are none, but a warning, for a layer whose queries or keys are not finite,
+        and for a metric that is undefined for all queries of the batch.
 
     Raises:
-        BadInput: a batch the model cannot read, or a model without attention that can be seen.
+        BadInput: the model cannot read the batch, or has no attention that can be observed.
     """
-    rows: list[Row] = []
-    num_calls = 0
+    found: list[list[Row]] = []
 
     def measure(call: AttentionCall) -> None:
-        nonlocal num_calls
-        num_calls += 1
-        rows.extend(_rows_of(call, share_window))
+        found.append(_rows_of(call, share_window))
 
     with undisturbed(model), observing(model, measure, substitute=True) as inner:
         run(inner, batch)
-    if not num_calls:
-        raise _without_attention(inner)
-    return rows
+    if not found:
+        kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
+        why = ", which does not use transformers' registered attention functions" if own else ""
+        raise BadInput(
+            f"no attention was observed in {kind}{why}",
+            expected="a Transformer that uses transformers' registered attention functions, nn.MultiheadAttention, or "
+            "torch's scaled_dot_product_attention",
+            remedy="pass its queries and keys to joma.attention_statistics yourself",
+        )
+    return [row for rows in found for row in rows]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
     """Measure the spectra of a model's projections.
 
     Args:
-        model: of a family that ``joma.measure.models.families`` knows; wrappers are looked through.
+        model: of a family in ``joma.measure.models.families``, also inside wrappers.
         metrics: of weights.
         roles: of the projections to measure.
 
     Returns:
-        Rows by layer. A matrix that has no such number (NaN, zeros) has none, and a warning names it.
+        Rows by layer. There are none, but a warning, for a matrix without such a metric (NaN, zeros).
 
     Raises:
         BadInput: as ``measured_projections``.
@@ -74,8 +78,8 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
             rows += spectral_rows(part, part.of(parameters[part.tensor].detach()), metrics)
         except InvalidArgument as error:
             warnings.warn(
-                f"joma: the {part.role} projection of layer {part.layer} ({part.tensor}) has no {metrics[0]}: "
-                f"it is {error.problem.split(' is ', 1)[-1]}",
+                f"joma: {metrics[0]} is undefined for the {part.role} projection of layer {part.layer} "
+                f"({part.tensor}): it is {error.problem.split(' is ', 1)[-1]}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -83,11 +87,11 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
 
 
 def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
-    """Find the projections with these roles in a model in memory, by layer.
+    """Find the projections with the given roles in a model in memory, by layer.
 
     Args:
-        model: one of transformers, of torch's encoder layers, or ours; wrappers are looked through.
-        roles: which.
+        model: a model of transformers, of torch's encoder layers, or of joma, also inside wrappers.
+        roles: of the projections.
 
     Raises:
         BadInput: a model of no known family, or one without projections of a role.
@@ -97,7 +101,7 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
     if missing := [role for role in roles if not any(part.role == role for part in found)]:
         there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
-            f"{type(model).__name__} has no projection {missing[0]} that is named as in any family known here "
+            f"{type(model).__name__} has no projection {missing[0]} with a name of a known family "
             "(MLPs may be experts)",
             expected=f"some of {there}",
             remedy=f"leave {missing[0]} out of projections",
@@ -107,16 +111,16 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Generator[None]:
-    """Run a model in evaluation mode, uncompiled, without gradients, and beside every random number training draws.
+    """Put a model into evaluation mode, uncompiled, without gradients and with a separate random number state.
 
-    Each module's mode comes back as it was, also after an exception.
+    The modes of all modules and the random state are restored, also after an exception.
     """
     modules = list(unwrapped(model).modules())
     modes = [module.training for module in modules]
     devices = {parameter.device for parameter in unwrapped(model).parameters()}
     try:
         for module in modules:
-            module.training = False  # not ``eval()``, which some models make do more
+            module.training = False  # not ``eval()``, which does more in some models
         accelerators = [device for device in devices if device.type == "cuda"]
         with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
@@ -126,13 +130,12 @@ def undisturbed(model: nn.Module) -> Generator[None]:
 
 
 def require_same_when_seen(model: nn.Module, batch: Any) -> None:
-    """Refuse a model that computes something else while it is observed, such as one that then loses its masks.
+    """Raise ``BadInput`` if a model's outputs change while it is observed, for example because its masks are dropped.
 
-    Raises:
-        BadInput: its outputs differ by more than the order of sums explains.
+    Differences that reordered sums explain are allowed.
     """
-    if not is_in_view(unwrapped(model)):
-        return  # another kernel will stand in, whose outputs differ where nothing counts, such as at padding
+    if not is_observable(unwrapped(model)):
+        return  # another kernel will be used, whose outputs may differ at padding
     with undisturbed(model):
         plain = run(unwrapped(model), batch)
     with undisturbed(model), observing(model, lambda call: None, substitute=True) as inner:
@@ -142,13 +145,13 @@ def require_same_when_seen(model: nn.Module, batch: Any) -> None:
         if difference > rounding_of_kernels(theirs) ** 0.5 * size:
             raise BadInput(
                 f"{type(unwrapped(model)).__name__} computes something else while its attention is observed",
-                expected="a model that asks the registry of transformers how to attend, and nobody else",
-                remedy='load it with attn_implementation="eager", or measure its weights alone',
+                expected="a model that takes its attention function only from the registry of transformers",
+                remedy='load it with attn_implementation="eager", or measure only its weights',
             )
 
 
 def run(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch for the sake of what happens inside; its output is as small as the model allows.
+    """Call a model with a batch, with an output as small as the model allows.
 
     Raises:
         BadInput: the model cannot read it.
@@ -166,12 +169,12 @@ def run(model: nn.Module, batch: Any) -> Any:
         raise BadInput(
             f"the model cannot read the probe batch ({cause_of(error)})",
             expected="a batch as in training, on the model's device",
-            remedy="call model(**batch), or model(*batch) for a tuple, and see what it misses",
+            remedy="call model(**batch), or model(*batch) for a tuple, to see the error",
         ) from error
 
 
 def arguments_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Split a batch into what a model is called with: positional and keyword arguments."""
+    """Split a batch into positional and keyword arguments of a model."""
     if isinstance(batch, Mapping):
         return (), dict(batch)
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,), {}
@@ -202,7 +205,7 @@ def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
             problem = "has queries or keys that are not finite; its attention is not measured"
         else:
             names = ", ".join(name for name, none in zip(values, missing.any(1).tolist(), strict=True) if none)
-            problem = f"has no query in the probe batch, padding left out, that sees enough keys for {names}"
+            problem = f"has no query in the probe batch, except padding, that sees enough keys for {names}"
         warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
         if is_broken:
             return []
@@ -215,27 +218,12 @@ def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
 
 
 def _configuration(model: nn.Module) -> Any:
-    """What tells the family: the outermost configuration, or torch's own module."""
+    """Return what identifies the family: the outermost configuration, or the heads of torch's attention module."""
     for module in model.modules():
         config = getattr(module, "config", None)
         if getattr(config, "model_type", None):
             return config
         if isinstance(module, nn.MultiheadAttention):
-            return {
-                "model_type": "torch",
-                "num_attention_heads": module.num_heads,
-                "num_key_value_heads": module.num_heads,
-            }
+            num = module.num_heads
+            return {"model_type": "torch", "num_attention_heads": num, "num_key_value_heads": num}
     return {}
-
-
-def _without_attention(model: nn.Module) -> BadInput:
-    kind = type(model).__name__
-    own = any(base.__name__ == "PreTrainedModel" for base in type(model).__mro__)
-    return BadInput(
-        f"no attention was seen in {kind}"
-        + (", which attends by code of its own instead of transformers' registered functions" if own else ""),
-        expected="a Transformer that attends by transformers' registered functions, nn.MultiheadAttention, or torch's "
-        "scaled_dot_product_attention",
-        remedy="hand its queries and keys to joma.measure.attention.statistics.attention_statistics yourself",
-    )

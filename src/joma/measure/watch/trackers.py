@@ -1,4 +1,4 @@
-"""Hands values on to whatever tracker a training loop already uses."""
+"""Pass measured values to the experiment tracker of a training loop."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from joma.errors import InvalidArgument
 from joma.records import Row
 
 Track = Callable[[dict[str, float], int], None]
-"""Told values by name, and the step."""
+"""Receives values by name, and the step."""
 
 
 def tracked_values(rows: Iterable[Row]) -> dict[str, float]:
-    """Name values as trackers show them: ``joma/attention_entropy/layer_03/head_07``."""
+    """Return values by their names in trackers, such as ``joma/attention_entropy/layer_03/head_07``."""
     return {_name(row): row.value for row in rows}
 
 
 def track_with(tracker: Any) -> Track:
-    """Find out how a tracker wants to be told.
+    """Return a function that passes values to a tracker.
 
     Args:
-        tracker: TensorBoard's ``SummaryWriter`` (anything with ``add_scalar``); a run of W&B; an ``Accelerator``; a
-            run of trackio (anything with ``log``); either package itself, once it has begun a run; or a function of
-            values and step.
+        tracker: TensorBoard's ``SummaryWriter`` (or any object with ``add_scalar``); a run of W&B; an ``Accelerator``;
+            a run of trackio (or any object with ``log``); the package wandb or trackio after its ``init``; or a
+            function of values and step.
 
     Raises:
-        InvalidArgument: none of these, or one without a run that has begun.
+        InvalidArgument: none of these, or a package without a run.
     """
     if isinstance(tracker, ModuleType):
         tracker = _begun_run(tracker)
@@ -58,7 +58,7 @@ def _begun_run(package: ModuleType) -> Any:
             return package
     if run is None:
         name = package.__name__
-        raise _bad("a run that has begun", f"{name}, which has begun none", f"call {name}.init(...) first")
+        raise _bad("an active run", f"{name}, which has no active run", f"call {name}.init(...) first")
     return run
 
 
@@ -81,11 +81,11 @@ def _track_with_each(accelerator: Any) -> Track:
 
 
 def _track_in_rows(run: Any) -> Track:
-    """Tell W&B, which numbers rows, and drops what is told to a row before its last.
+    """Log to W&B, which numbers rows and drops values for rows before the last one.
 
-    How a loop numbers its rows is not known: by optimiser steps, from 0 or 1, by batches, or by calls. Values stand in
-    the row it is at, so that none of its own is dropped unless it counts slower than probes come, and are drawn over
-    ``joma/step``.
+    Training loops number rows in different ways: by optimiser steps, from 0 or 1, by batches, or by calls. Values are
+    therefore logged to the current row, so that the loop's own values are kept unless it counts more slowly than
+    probes are taken, and charts use ``joma/step`` as their axis.
     """
     run.define_metric("joma/step", hidden=True)
     run.define_metric("joma/*", step_metric="joma/step")
@@ -94,7 +94,7 @@ def _track_in_rows(run: Any) -> Track:
     def track(values: dict[str, float], step: int) -> None:
         nonlocal last_row
         row = run.step
-        if row == last_row:  # the loop told nothing since; the row would be written over
+        if row == last_row:  # the loop has logged nothing since, and the row would be overwritten
             row += 1
         run.log({**values, "joma/step": step}, step=row)
         last_row = row

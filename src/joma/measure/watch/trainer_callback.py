@@ -1,4 +1,4 @@
-"""Watching under the Trainer of transformers."""
+"""The callback for the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from joma.measure.watch.watching import Watch, callback_settings
 
 
 class TrainerWatch(TrainerCallback):
-    """Watches the model that a ``Trainer`` trains; a step is an optimiser step, however many batches it takes.
+    """Measures the model that a ``Trainer`` trains; steps are optimiser steps, also with gradient accumulation.
 
-    A Trainer whose training fails tells no callback: then all that was measured is in ``metrics.jsonl``, and
-    ``metrics.parquet`` comes at the end of training that goes on from a checkpoint.
+    A Trainer calls no callback when training fails: then all measurements are in ``metrics.jsonl``, and
+    ``metrics.parquet`` is written at the end of training that continues from a checkpoint.
 
     Args:
-        probe_batch: what the model is called with, on any device.
-        trainer: whose ``report_to`` the values go to as well; without it they go to ``out`` alone.
-        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``.
+        probe_batch: the arguments of the model, on any device.
+        trainer: values also go to its ``report_to``; without it they go only to ``out``.
+        every, out, **settings: as in ``joma.watch``, without ``start`` and ``tracker``.
     """
 
     kind: type[Watch] = Watch
@@ -42,7 +42,7 @@ class TrainerWatch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Probe before the first step."""
+        """Measure before the first step."""
         model: nn.Module = given["model"]
         self.watch = self.kind(
             model,
@@ -53,27 +53,21 @@ class TrainerWatch(TrainerCallback):
         ).__enter__()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Probe if it is time; after the last step while reporters are still listening."""
+        """Measure if a probe is due, and after the last step, before reporters are closed."""
         assert self.watch is not None  # training has begun
         self.watch.step(state.global_step)
         if state.global_step >= state.max_steps or control.should_training_stop:
             self.watch.measure()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write what was measured."""
+        """Write the table."""
         assert self.watch is not None
         self.watch.__exit__(None, None, None)
 
     def _report(self, values: dict[str, float], step: int) -> None:
-        """Tell reporters alone: ``trainer.log`` would also print hundreds of values at every probe."""
+        """Call only the reporters: ``trainer.log`` would also print hundreds of values at every probe."""
         assert self._trainer is not None
-        handler = self._trainer.callback_handler
+        trainer, handler = self._trainer, self._trainer.callback_handler
         for callback in handler.callbacks:
             if any(kind.__module__.startswith("transformers.integrations") for kind in type(callback).__mro__):
-                callback.on_log(
-                    self._trainer.args,
-                    self._trainer.state,
-                    self._trainer.control,
-                    model=handler.model,
-                    logs=dict(values),
-                )
+                callback.on_log(trainer.args, trainer.state, trainer.control, model=handler.model, logs=dict(values))

@@ -1,15 +1,14 @@
-"""Watching a model while it trains: one probe every so many optimiser steps, on a batch of its own.
+"""Measure a model during training: a probe on a fixed batch at regular optimiser steps.
 
-Between probes nothing of the model is changed: no hook, no other kernel. During one it runs the probe batch once, in
-evaluation mode, without gradients and without touching training's random numbers. So training computes the same
-numbers to the bit, watched or not.
+Between probes the model is unchanged, without hooks and with its own kernels. A probe runs the model once on the batch,
+in evaluation mode, without gradients and with a separate random number state. Training is therefore bit-identical with
+and without probes.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
@@ -38,18 +37,18 @@ from joma.tidy import frame_of, write_frame
 
 
 class WatchSettings(TypedDict, total=False):
-    """How a model is watched; every setting may be left out.
+    """The settings of ``joma.watch``; all are optional.
 
     Args:
-        every: optimiser steps between probes (100); there is one before the first step and one after the last as well.
+        every: optimiser steps between probes (100); there are also one before the first step and one after the last.
         measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
-            default attention, and the stable rank where the family of the model is known.
-        projections: whose weights are measured, by role: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
-        share_window: how near a key must be to count in ``attention_window_share``; not measured by default.
-        out: a folder for ``metrics.jsonl``, written as probes are taken, and ``metrics.parquet``, at the end.
+            default attention, and the stable rank if the family of the model is known.
+        projections: roles of the measured weights: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
+        share_window: keys nearer than this count in ``attention_window_share``; not measured by default.
+        out: a folder for ``metrics.jsonl``, written during training, and ``metrics.parquet``, written at the end.
         tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
-        start: optimiser steps done already, where training goes on from a checkpoint. What ``out`` holds from this
-            step on is measured anew.
+        start: number of finished optimiser steps, if training continues from a checkpoint. Measurements in ``out``
+            from this step on are replaced.
     """
 
     every: int
@@ -62,26 +61,22 @@ class WatchSettings(TypedDict, total=False):
 
 
 def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a callback, which hands them on to its ``Watch``.
+    """Return the settings of a callback, which it passes to its ``Watch``.
 
     Raises:
-        InvalidArgument: one that there is not, or that the callback sets itself.
+        InvalidArgument: an unknown setting, or one that the callback sets itself.
     """
     taken = [name for name in WatchSettings.__annotations__ if name not in ("start", "tracker")]
     for name in settings:
         if name not in taken:
-            raise InvalidArgument(
-                callback,
-                name,
-                required=f"some of {', '.join(taken)}",
-                received="none of its settings",
-                remedy="leave it out: the callback learns model, start and tracker from its Trainer",
-            )
+            required, received = f"some of {', '.join(taken)}", "not one of its settings"
+            remedy = "leave it out: the callback gets model, start and tracker from its Trainer"
+            raise InvalidArgument(callback, name, required=required, received=received, remedy=remedy)
     return settings
 
 
 class _Wanted(NamedTuple):
-    """What is measured: metrics of attention, metrics of weights and of which projections."""
+    """The metrics of attention, the metrics of weights, and the roles of measured projections."""
 
     attention: tuple[str, ...]
     weights: tuple[str, ...]
@@ -89,18 +84,18 @@ class _Wanted(NamedTuple):
 
 
 class Watch:
-    """A model under observation; a context manager that probes when it is entered, at steps, and when it is left.
+    """A context manager that measures a model when it is entered, at optimiser steps, and when it is left.
 
     Args:
-        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
-            or wrapped for data parallelism. With several processes the first one measures.
-        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
-            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
+        model: a model of transformers, of torch's attention modules, or any that calls torch's attention kernel; it may
+            be compiled or wrapped for data parallelism. With several processes the first one measures.
+        probe_batch: the arguments of the model at each probe: a mapping of keyword arguments, a tuple of arguments, or
+            one tensor, on the model's device. Keep it small: a probe takes one forward pass on it.
         **settings: of ``WatchSettings``.
 
     Raises:
-        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
-            of the batch is known at the first probe, when the block is entered.
+        InvalidArgument, BadInput: a model that cannot be measured, or a batch that it cannot read. Some of these are
+            only found by the first probe, when the block is entered.
     """
 
     def __init__(self, model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings]) -> None:
@@ -112,7 +107,7 @@ class Watch:
         if not _counts(self._every, 1):
             raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(self._every), "take 100")
         if not _counts(self._start, 0):
-            raise _bad("start", "the number of optimiser steps done, 0 or more", repr(self._start), "leave it out")
+            raise _bad("start", "the number of finished steps, 0 or more", repr(self._start), "leave it out")
         if self._share_window is not None and not _counts(self._share_window, 1):
             what = "a whole number of positions, 1 or more, or None"
             raise _bad("share_window", what, repr(self._share_window), "take 16")
@@ -120,7 +115,9 @@ class Watch:
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
-        self._is_measuring, tracker = _is_first_process(), settings.get("tracker")
+        distributed, tracker = torch.distributed, settings.get("tracker")
+        is_alone = not (distributed.is_available() and distributed.is_initialized())
+        self._is_measuring = is_alone or distributed.get_rank() == 0
         self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
         roles = settings.get("projections", ("mlp_lower",))
         self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
@@ -129,7 +126,7 @@ class Watch:
 
     @property
     def probes(self) -> Mapping[int, Sequence[Row]]:
-        """Everything measured so far, by step; in the first process only."""
+        """All measurements so far, by step; in the first process only."""
         return self._probes
 
     def __enter__(self) -> Self:
@@ -137,7 +134,7 @@ class Watch:
             if self._wanted.attention:
                 require_same_when_seen(self._model, self._batch)
             if self._folder is not None:
-                self._probes = _go_on(self._folder / "metrics.jsonl", self._start)
+                self._probes = _earlier_probes(self._folder / "metrics.jsonl", self._start)
             self._is_open = True
             self.measure()
         return self
@@ -154,44 +151,39 @@ class Watch:
                 write_frame(frame_of(self.measurements()), self._folder / "metrics.parquet")
 
     def step(self, number: int | None = None) -> None:
-        """Say that an optimiser step is done, and probe if it is time; call it in every process.
+        """Count a finished optimiser step, and measure if a probe is due; call it in every process.
 
         Args:
-            number: how many are done, for loops that count; counted here by default. It goes on from ``start``, over
-                epochs as well.
+            number: of finished steps; counted automatically by default. It continues from ``start`` and over epochs.
 
         Raises:
-            InvalidArgument: a smaller number than before. Where training goes back to a checkpoint, a new watch drops
-                what was measured after it.
+            InvalidArgument: a smaller number than before. If training returns to a checkpoint, start a new watch, which
+                drops later measurements.
         """
         if number is not None and not _counts(number, self._step):
-            raise InvalidArgument(
-                "Watch.step",
-                "number",
-                required=f"{self._step} or more, as many optimiser steps as are done",
-                received=repr(number),
-                remedy=f"count on over epochs; after a rollback begin a new watch with start={number}",
-            )
+            required = f"{self._step} or more, the number of finished optimiser steps"
+            remedy = f"keep counting over epochs; after a rollback start a new watch with start={number}"
+            raise InvalidArgument("Watch.step", "number", required=required, received=repr(number), remedy=remedy)
         before, self._step = self._step, self._step + 1 if number is None else number
         if self._step // self._every > before // self._every:
             self.measure()
 
     def measure(self) -> dict[str, float]:
-        """Probe now, unless this step was probed already.
+        """Measure now, unless this step was measured already.
 
         Returns:
-            Values as trackers name them; none in a process that does not measure.
+            Values by their names in trackers; empty in a process that does not measure.
 
         Raises:
-            InvalidArgument: there is a folder, and this is not inside the block, where it is open.
-            RunFailed: nothing can be written.
+            InvalidArgument: called outside of the block although ``out`` is set.
+            RunFailed: the measurements cannot be written.
         """
         if not self._is_measuring:
             return {}
         if self._step not in self._probes:
             if self._folder is not None and not self._is_open:
-                what = f"{self._folder}, which is open inside the block alone"
-                raise _bad("out", "to measure inside the block", what, "move the call there, or leave `out` out")
+                what = f"{self._folder}, which is only open inside the block"
+                raise _bad("out", "a call inside the block", what, "move the call there, or leave `out` out")
             wanted, rows = self._wanted, []
             if wanted.attention:
                 found = attention_rows(self._model, self._batch, share_window=self._share_window)
@@ -202,7 +194,7 @@ class Watch:
         return tracked_values(self._probes[self._step])
 
     def measurements(self) -> Iterator[Measurement]:
-        """Everything measured so far, in the order it was taken; in the first process only."""
+        """Yield all measurements so far, in order; in the first process only."""
         run = "watched" if self._folder is None else self._folder.name
         for step, rows in self._probes.items():
             for row in rows:
@@ -217,35 +209,30 @@ class Watch:
                 raise RunFailed(
                     f"step {self._step} could not be written to {path} ({error.strerror})",
                     kept=f"{len(self._probes)} earlier probes are there",
-                    remedy="make room, and go on from a checkpoint with start=",
+                    remedy="free some disk space, and continue from a checkpoint with start=",
                 ) from error
         self._probes[self._step] = tuple(rows)
         if self._track is not None:
             self._track(tracked_values(rows), self._step)
 
 
-def _is_first_process() -> bool:
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
-
-
-def _go_on(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
-    """Keep what was measured before ``start``, in the file too."""
+def _earlier_probes(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
+    """Return the measurements before step ``start`` in a file, and remove the others from it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         append_line(path, b"")
         journal = read_journal(path)
     except OSError as error:
-        what = f"{path.parent}, where nothing can be written ({error.strerror})"
-        raise _bad("out", "a folder to write to", what, "name another place") from error
+        what = f"{path.parent}, which cannot be written to ({error.strerror})"
+        raise _bad("out", "a writable folder", what, "name another folder") from error
     if journal.damage:
-        warnings.warn(f"{journal.damage}; what stands after it is left out", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{journal.damage}; later lines are left out", RuntimeWarning, stacklevel=3)
     kept = {step: rows for step, rows in journal.probes if step < start}
     if journal.probes and not kept:
         raise BadInput(
-            f"{path} holds measurements of steps {journal.probes[0][0]} to {journal.last_step} already",
-            expected="a new folder, or training that goes on after some of them",
-            remedy="name another folder, or say with start= after how many optimiser steps training goes on",
+            f"{path} already holds measurements of steps {journal.probes[0][0]} to {journal.last_step}",
+            expected="a new folder, or training that continues after some of them",
+            remedy="name another folder, or pass the number of finished optimiser steps as start=",
         )
     if len(kept) < len(journal.probes) or journal.damage:
         with replacing(path) as temporary:
@@ -258,11 +245,9 @@ def _counts(value: Any, least: int) -> bool:
 
 
 def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tuple[str, ...]) -> _Wanted:
-    """What to measure, after a look at whether the model has it."""
+    """Return what to measure, after checking that the model has it."""
     for role in roles:
-        if role not in ROLES:
-            near = get_close_matches(str(role), ROLES, n=1, cutoff=0.0)[0]
-            raise _bad("projections", f"some of {', '.join(ROLES)}", repr(role), f"did you mean {near!r}?")
+        choose(role, dict.fromkeys(ROLES), "watch", "projections")
     chosen = choose_metrics(DEFAULT if measures is None else measures, "watch")
     attention, weights = (
         tuple(name for name in chosen if METRICS[name].source == source) for source in ("attention", "weights")
@@ -275,35 +260,27 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
         except BadInput:
             if measures is not None:
                 raise
-            weights = ()  # the default is what this model has
+            weights = ()  # by default, weights are measured only if the family is known
     return _Wanted(attention, weights, roles)
 
 
 def _require_readable(model: nn.Module, batch: Any) -> None:
-    """Refuse what is wrong with a batch before anything runs."""
+    """Raise ``InvalidArgument`` for a batch that the model cannot read, as far as can be checked without running it."""
     positional, named = arguments_of(batch)
     tensors = {f"tensor {place}": value for place, value in enumerate(positional)} | named
     tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
     if not tensors or any(value.numel() == 0 for value in tensors.values()):
         what = "without any tensor" if not tensors else "empty"
-        raise _bad("probe_batch", "what the model is called with in training", what, "take the first batch of a loader")
+        raise _bad("probe_batch", "the arguments of the model in training", what, "take the first batch of a loader")
     devices = {parameter.device for parameter in model.parameters()}
     for name, value in tensors.items():
         if devices and value.device not in devices:
             place = min(map(str, devices))
-            raise _bad(
-                "probe_batch", f"on {place}, as the model", f"on {value.device} ({name})", f"move it: .to({place!r})"
-            )
-    ids = named.get("input_ids")
-    config = getattr(model, "config", None)
-    longest = setting(config, "max_position_embeddings")
+            raise _bad("probe_batch", f"on {place}, as the model", f"on {value.device} ({name})", f"use .to({place!r})")
+    ids, longest = named.get("input_ids"), setting(getattr(model, "config", None), "max_position_embeddings")
     if isinstance(ids, Tensor) and isinstance(longest, int) and 0 < longest < ids.shape[-1]:
-        raise _bad(
-            "probe_batch",
-            f"at most {longest} tokens long, as the model's context",
-            f"{ids.shape[-1]} tokens long",
-            f"cut it to {longest} tokens",
-        )
+        received, remedy = f"{ids.shape[-1]} tokens long", f"cut it to {longest} tokens"
+        raise _bad("probe_batch", f"at most {longest} tokens long, the model's context", received, remedy)
 
 
 def _bad(parameter: str, required: str, received: str, remedy: str) -> InvalidArgument:
