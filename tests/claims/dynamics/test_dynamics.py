@@ -24,5 +24,5 @@ def test_late_correction_is_what_the_integrator_finds(tmp_path, tolerance):
     found = {f.name: f.estimate.values for f in theorem4.evaluate(Workspace(tmp_path, num_seeds=2)).findings}
     integrated = found["correction Λ at the last time, integrated"]
     assert integrated == pytest.approx(
-        found["correction Λ at the last time, late law"], abs=tolerance("closed_form.integrator")
+        found["correction Λ at the last time, formula for late times"], abs=tolerance("closed_form.integrator")
     )

@@ -36,7 +36,7 @@ def test_claim_holds_and_its_control_does_not(agreement):
 
 
 def test_explicit_steps_approach_the_exact_solution(agreement, tolerance):
-    assert first(agreement, "what explicit steps get wrong, the paper's draw") < tolerance("closed_form.explicit_steps")
+    assert first(agreement, "error of explicit steps, the paper's draw") < tolerance("closed_form.explicit_steps")
 
 
 def test_the_conclusion_is_plain(agreement):

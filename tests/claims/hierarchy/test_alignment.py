@@ -29,7 +29,7 @@ def test_training_finds_latents_and_the_controls_none(agreement, tolerance):
 def test_labels_are_learned_and_the_tree_not_beyond_what_can_be_known(agreement, tolerance):
     found = {finding.name: finding.estimate for finding in agreement.findings}
     assert found[f"{RANDOM}: accuracy"].mean > 0.5  # of twenty labels
-    ceiling = found[f"{TREE}: highest accuracy there is"].mean
+    ceiling = found[f"{TREE}: highest possible accuracy"].mean
     assert 0.9 * ceiling < found[f"{TREE}: accuracy"].mean < ceiling + tolerance("learning.accuracy")
 
 
