@@ -74,7 +74,7 @@ def test_what_series_say_follows_from_the_verdict(claim, met, said):
 def test_that_a_decoder_learns_bottom_up_is_said_only_where_the_criterion_is_met(met):
     names = (
         "decoder, at the end: co-occurrence",
-        "decoder, at the end: pull of the label",
+        "decoder, at the end: label gradient",
         "flow with a constant gradient: co-occurrence",
     )
     found = {name: Estimate((0.5,)) for name in names}

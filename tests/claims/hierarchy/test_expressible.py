@@ -31,7 +31,7 @@ def test_the_weights_are_exact_and_the_controls_are_not(agreement, tolerance):
 
 def test_what_is_missing_after_training_adds_up_to_what_can_be_expressed(agreement):
     found = {finding.name: finding.estimate.mean for finding in agreement.findings}
-    gap = found["gap: what can be expressed minus what training finds"]
+    gap = found["gap: score of the constructed weights minus score of the trained network"]
     assert gap + found["trained on the same hierarchy: score"] == pytest.approx(agreement.measured.mean)
     assert 0 < gap < 1
 
