@@ -1,4 +1,4 @@
-"""The workspace of a claim: profile, seeds, text, trained networks and a progress callback."""
+"""What a claim works with: its profile and seeds, the text, trained networks, a place to say how far it is."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Profile(StrEnum):
     """How much work a claim may do."""
 
-    QUICK = "quick"  # all claims together take five minutes on two cores
-    FULL = "full"  # the paper's sizes; takes hours
+    QUICK = "quick"  # all claims within five minutes on two cores
+    FULL = "full"  # the paper's sizes; hours
 
 
 VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
@@ -32,12 +32,12 @@ VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
 
 @dataclass(frozen=True)
 class TextChoice:
-    """The text that networks are trained on, and how it is tokenised.
+    """Which text networks learn, and cut up how.
 
     Args:
-        source: a file, a folder, ``wikitext2`` or ``wikitext103``; ``None`` for the text that ships with Python.
-        vocabulary_size: number of most frequent words to keep; ``None`` for the default of the profile.
-        tokenizer: name or file of a Hugging Face tokenizer to use instead of words.
+        source: a file, a folder, ``wikitext2``, ``wikitext103``; ``None`` is the text that ships with Python.
+        vocabulary_size: the commonest words kept; ``None`` leaves it to the profile.
+        tokenizer: a Hugging Face tokenizer by name or file, in place of words.
     """
 
     source: str | None = None
@@ -47,7 +47,7 @@ class TextChoice:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Settings and services for the test of a claim, passed as its only argument.
+    """Handed to a claim's test.
 
     >>> from pathlib import Path
     >>> import joma
@@ -56,11 +56,11 @@ class Workspace:
     [0, 1, 2]
 
     Args:
-        folder: the folder for texts and trained networks; claims share the networks in it.
+        folder: where texts and trained networks are kept; what one claim trained serves the next.
         profile: how much work to do.
-        num_seeds: number of repetitions; ``None`` for the default of each claim.
-        text: the text that networks are trained on.
-        progress: called repeatedly during long computations.
+        num_seeds: how many repetitions; ``None`` leaves it to the claim.
+        text: what networks learn.
+        progress: called as long work goes on.
     """
 
     folder: Path
@@ -70,11 +70,11 @@ class Workspace:
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
-        """Return the seeds 0, 1, …: ``num_seeds`` of them, or ``default`` if that is ``None``."""
+        """The seeds to use: 0, 1, … as many as were asked for, or ``default``."""
         return range(default if self.num_seeds is None else self.num_seeds)
 
     def tokens(self) -> Tokens:
-        """Return the tokenised text; it is tokenised once per folder, and again if the saved file is damaged.
+        """The text as a network reads it; read and cut up once per folder, and again if the file is damaged.
 
         Raises:
             BadInput: the text cannot be read, or is too short for the networks of the paper's Figure 6.
@@ -99,11 +99,11 @@ class Workspace:
         return tokens
 
     def train(self, wanted: Sequence[tuple[Recipe, bool]]) -> list[Run]:
-        """Train networks on the text, one per core at a time; those that are in the folder already are reused.
+        """Train what is not trained yet, as many networks at a time as there are cores.
 
         Args:
-            wanted: recipes, whose names become folder names, each with a flag: whether to shuffle the words of the
-                text (with the recipe's seed).
+            wanted: complete descriptions, whose names become folder names, and with each whether it learns the
+                text's words in random order (another order for every seed).
         """
         from joma.train.jobs import train_all
         from joma.train.text.vocabulary import save_tokens, shuffled
@@ -118,10 +118,10 @@ class Workspace:
         return train_all(jobs, num_workers=os.cpu_count() or 1, progress=self.progress)
 
     def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
-        """Train networks to predict the labels of laws, one per core at a time; finished ones are reused.
+        """Learn the labels of laws, where a network has not yet, as many at a time as there are cores.
 
         Args:
-            wanted: recipes, whose names become folder names, each with the law to learn.
+            wanted: complete descriptions, whose names become folder names, and with each what it learns.
         """
         from joma.problem.tree import digest
         from joma.train.hierarchies import save_law
