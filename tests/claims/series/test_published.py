@@ -53,7 +53,7 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(text, tmp_path_factory) -> Path:
-    """A folder to serve: three training runs under Pythia's names, one with a damaged and one with a wrong step, and OPT's end."""
+    """A folder to serve: three training runs under Pythia's names, two of them with a faulty step, and OPT's end."""
     folder, served = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("published")
     read = read_text(str(text))
     tokenizer = learned_tokenizer(read.train, 300)
