@@ -139,10 +139,10 @@ def test_tokenizers_come_from_the_hub_without_the_code_beside_them(hub: LocalHub
 def test_without_a_network_the_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.delenv("JOMA_DATA", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(BadInput, match=r"cannot be fetched from the hub .* a network .* set JOMA_DATA to a folder"):
+    with pytest.raises(BadInput, match=r"cannot be downloaded from the hub .* a network .* set JOMA_DATA to a folder"):
         read_text("wikitext103")
     monkeypatch.setenv("JOMA_DATA", str(tmp_path))
-    with pytest.raises(BadInput, match=f"JOMA_DATA names {tmp_path}, which does not hold it"):
+    with pytest.raises(BadInput, match=f"JOMA_DATA is {tmp_path}, which does not contain it"):
         read_text("wikitext103")
 
 
@@ -159,13 +159,13 @@ def test_an_unreachable_hub_is_refused(tmp_path):
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.delenv("JOMA_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)  # what import finds where it is not installed
-    with pytest.raises(BadInput, match=r"wikitext-2 comes from the hub .*pip install 'joma\[hub\]'`, or set JOMA_DATA"):
+    with pytest.raises(BadInput, match=r"wikitext-2 is downloaded from .*pip install 'joma\[hub\]'`, or set JOMA_DATA"):
         read_text("wikitext2")
 
 
 def test_samples_become_no_dataset_without_the_client(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(BadInput, match=r"samples become a dataset through it; .*pip install 'joma\[hub\]'`$"):
+    with pytest.raises(BadInput, match=r"the dataset is made with it; .*pip install 'joma\[hub\]'`$"):
         as_dataset(tiny_law(), 5)
 
 

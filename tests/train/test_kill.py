@@ -118,7 +118,7 @@ def test_a_disk_that_refuses_keeps_what_there_is(undisturbed, tmp_path, largest,
     process.start()
     process.join()
     message = (tmp_path / "error").read_text()
-    assert "the disk refused at step" in message
+    assert "a file cannot be written at step" in message
     assert "File too large" in message
     assert kept in message
     assert undisturbed[0].startswith((folder / "metrics.jsonl").read_bytes()[: Run(folder, RECIPE).journal().num_bytes])

@@ -167,7 +167,7 @@ def test_a_damaged_snapshot_is_named_and_made_again(finished, tmp_path, damage):
             run.decoder(48)
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        with pytest.raises(RunFailed, match=r"no whole snapshot of step 48 .*train with the same recipe"):
+        with pytest.raises(RunFailed, match=r"no intact snapshot of step 48 .*train with the same recipe"):
             run.decoder(48)
     train(RECIPE, LAW, run.folder)
     assert bytes_of(run) == bytes_of(finished)

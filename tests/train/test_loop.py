@@ -142,7 +142,7 @@ def test_damaged_measurements_are_taken_again_and_the_earlier_ones_kept(finished
     lines[8] = lines[8].replace(b"0.", b"1.", 1)
     run.journal_path.write_bytes(b"".join(lines))
     last_whole = RECIPE.probe_steps()[7]
-    with pytest.raises(RunFailed, match=f"line 9 .* up to step {last_whole} are whole"):
+    with pytest.raises(RunFailed, match=f"line 9 .* up to step {last_whole} are intact"):
         run.measurements()
     kept = []
 
@@ -178,7 +178,7 @@ def test_another_text_is_told_apart(finished):
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BadInput, match=r"no run \(thesis.tex\)"):
+    with pytest.raises(BadInput, match=r"other files \(thesis.tex\)"):
         train(RECIPE, tiny_tokens(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -231,7 +231,7 @@ def test_the_output_bias_can_start_at_the_words_frequencies(tmp_path):
 
 
 def test_a_folder_is_trained_in_by_one_at_a_time(finished, monkeypatch):
-    monkeypatch.setattr("joma.train.run._PATIENCE_S", 0.1)
+    monkeypatch.setattr("joma.train.run._WAIT_SECONDS", 0.1)
     with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):
         train(RECIPE, tiny_tokens(), finished.folder)
 

@@ -46,7 +46,7 @@ def test_a_text_is_read_window_by_window_and_round(tolerance):
     [
         ({"shuffle_tokens": True}, "shuffle_tokens=True, which is for laws"),
         ({"decoder": replace(tiny_recipe().decoder, num_outputs=20)}, "decoder.num_outputs=20, which is for laws"),
-        ({"length": 4}, "4 tokens at a time"),
+        ({"length": 4}, "sequences of 4 tokens"),
     ],
 )
 def test_a_recipe_that_is_not_for_a_text(change, message):

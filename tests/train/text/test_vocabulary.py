@@ -200,7 +200,7 @@ def test_a_truncated_file_is_refused(tmp_path, length):
     path = tmp_path / "tokens.safetensors"
     save_tokens(tokenize(plain("a few words " * 100)), path)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
 
 
@@ -210,14 +210,14 @@ def test_an_altered_or_foreign_file_is_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[-4] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="its digest does not fit"):
+    with pytest.raises(BadInput, match="its digest does not match"):
         load_tokens(path)
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(tmp_path / "absent.safetensors")
 
 
