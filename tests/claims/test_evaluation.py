@@ -54,7 +54,7 @@ def outcomes(tmp_path):
     }
 
 
-def test_a_changed_package_is_evaluated_again_and_nothing_else_is(package, tmp_path):
+def test_only_claims_of_a_changed_package_are_evaluated_again(package, tmp_path):
     (package / "coin.py").write_text(EVALUATE.format(first="pass", value=0.5))
     assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [False, False]
     assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [True, True]
@@ -76,7 +76,7 @@ def test_a_changed_package_is_evaluated_again_and_nothing_else_is(package, tmp_p
         (EVALUATE.format(first="import numpy", value="numpy.float32(0.5)"), "float32 is not JSON serializable"),
     ],
 )
-def test_what_is_wrong_in_a_package_is_the_reason_why_its_claim_is_not_evaluated(package, tmp_path, source, reason):
+def test_error_in_a_package_is_the_reason_of_its_claim(package, tmp_path, source, reason):
     if source is not None:
         (package / "coin.py").write_text(source)
     found = outcomes(tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_wrong_in_a_package_is_the_reason_why_its_claim_is_not_evaluated
     assert not (tmp_path / "out" / "evidence" / "lucky.heads.json").exists()
 
 
-def test_a_full_disk_is_not_a_claim_s_fault(package, tmp_path):
+def test_full_disk_is_raised_and_not_recorded_as_an_error_of_the_claim(package, tmp_path):
     (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
     with pytest.raises(OSError, match="no space"):
         outcomes(tmp_path)

@@ -20,7 +20,7 @@ def test_claim_holds_and_its_controls_fail(module, tmp_path):
     assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
 
 
-def test_late_correction_is_what_the_integrator_finds(tmp_path, tolerance):
+def test_late_correction_agrees_with_integration(tmp_path, tolerance):
     found = {f.name: f.estimate.values for f in theorem4.evaluate(Workspace(tmp_path, num_seeds=2)).findings}
     integrated = found["correction Λ at the last time, integrated"]
     assert integrated == pytest.approx(

@@ -30,17 +30,17 @@ def test_claim_is_evaluated_with_controls_findings_and_pictures(agreement):
     assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
 
 
-def test_under_the_theory_s_own_assumption_the_order_is_that_of_cooccurrence(agreement):
+def test_with_a_constant_gradient_the_order_is_that_of_cooccurrence(agreement):
     found = {finding.name: finding.estimate.mean for finding in agreement.findings}
     assert found["flow with a constant gradient: co-occurrence"] > 0.8
     assert found["decoder, at the end: spread of the logits' movements"] > 0
 
 
-def test_a_decoder_that_saw_twenty_batches_decides_nothing_for_the_claim(agreement):
+def test_decoder_after_twenty_batches_leaves_the_claim_undecided(agreement):
     assert agreement.verdict is not Verdict.HOLDS
 
 
-def test_cooccurrence_is_predicted_by_theorem_5_where_polarities_are_even(tolerance):
+def test_cooccurrence_equals_theorem_5_if_polarities_are_equal(tolerance):
     found = predictions(balanced_tree((2, 2, 2), (0.6, 0.7, 0.7))).cooccurrence
     # averaged over both labels, since P(label | token) = P(token | label)
     joint = [cooccurrence(0.7, 0.6, 3, 2, sign) * (1 + sign * 0.7**2 * 0.6) / 2 for sign in (-1, 1)]
