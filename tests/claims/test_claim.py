@@ -1,4 +1,4 @@
-"""A claim is words until it is evaluated: what it must look like, and what loading its test does."""
+"""The fields of a claim are checked, and its test is imported on demand."""
 
 from dataclasses import replace
 from inspect import signature

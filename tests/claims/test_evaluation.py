@@ -1,4 +1,4 @@
-"""Evaluating claims of other packages: what is kept, what is evaluated again, what goes wrong without a crash."""
+"""Evaluation of claims of other packages: saved results, repeated evaluations, and errors."""
 
 import errno
 import sys
@@ -34,7 +34,7 @@ def evaluate(workspace):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package without a test yet, which can be imported in this test alone."""
+    """A package without a test function, importable only in this test."""
     folder = tmp_path / "site" / "lucky_draws"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
 
 
 def outcomes(tmp_path):
-    """What becomes of a claim of joma's and of one of the package, as a new process sees the package's source."""
+    """The outcomes of a claim of joma and of a claim of the package, evaluated as in a new process."""
     code_digest.cache_clear()
     return {
         outcome.claim.id: outcome

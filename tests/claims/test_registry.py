@@ -1,4 +1,4 @@
-"""The registry is open: packages bring claims, and one that is broken costs a warning."""
+"""Other packages can add claims to the registry; a broken package gives a warning."""
 
 import json
 import os
@@ -14,7 +14,7 @@ OWN_IDS = [claim.id for claim in OWN]
 
 
 def listed(folder: Path) -> tuple[list[dict], list[str]]:
-    """What ``joma reproduce --list --json`` lists with a folder on the path, and the lines of its warnings."""
+    """The output of ``joma reproduce --list --json`` with a folder on the path, and the lines of its warnings."""
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "joma", "reproduce", "--list", "--json"],

@@ -1,4 +1,4 @@
-"""Theorems 2 to 4 against integrators and samples: they hold, and their controls do not."""
+"""Theorems 2 to 4 agree with integration and samples, and their controls do not."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Figure 4 from the exact solution: the issue's three golden figures, and a control that can tell."""
+"""Figure 4 from the exact solution: three reference values, and a control that fails."""
 
 import pytest
 

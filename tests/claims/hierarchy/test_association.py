@@ -1,4 +1,4 @@
-"""Logits of tokens pair by pair: read off decoders and flows alike, ranked, and compared."""
+"""Attention logits of pairs of tokens in decoders and flows, and their rank correlations."""
 
 import numpy as np
 import pytest

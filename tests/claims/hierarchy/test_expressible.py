@@ -1,4 +1,4 @@
-"""hierarchy.expressible: weights that are exact, beside what training finds in the same hierarchies."""
+"""hierarchy.expressible: constructed weights are exact, trained ones are compared with them."""
 
 from dataclasses import replace
 

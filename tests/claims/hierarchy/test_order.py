@@ -1,4 +1,4 @@
-"""The order of association, end to end on small trees, and the exact predictions it is held against."""
+"""The order of association, end to end on small trees, and the exact predictions for it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""hierarchy.table1: the paper's score is high before training too, so that it cannot decide."""
+"""hierarchy.table1: the paper's score is high even before training, so that it cannot support its claim."""
 
 import itertools
 from dataclasses import replace

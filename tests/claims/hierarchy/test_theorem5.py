@@ -1,4 +1,4 @@
-"""Theorem 5 against draws from the tree: it holds, and formulas that are wrong by little do not."""
+"""Theorem 5 agrees with samples of trees; slightly different formulas do not."""
 
 import numpy as np
 import pytest
