@@ -1,4 +1,4 @@
-"""Claims of other packages: what an installer leaves on disk, without one."""
+"""Packages with claims, written to disk as an installer would."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ def claim(id, evaluate="lucky_test:evaluate"):
 
 @pytest.fixture
 def install(tmp_path) -> Callable[..., Path]:
-    """Lay out a distribution in a folder, which it returns: to be put on the path."""
+    """Return a function that writes an installed distribution and returns its folder, for the import path."""
 
     def laid_out(source: str, name: str = "lucky-draws", value: str = "lucky:CLAIMS") -> Path:
         folder = tmp_path / "site"

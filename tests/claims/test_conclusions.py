@@ -1,4 +1,4 @@
-"""Conclusions are plain, and what they make of a comparison is chosen by that comparison."""
+"""Conclusions are plain, and their wording follows from the verdict."""
 
 import re
 
@@ -28,7 +28,7 @@ from joma.records import Estimate
         ("P(l) decides it.", "symbol 'P('"),
     ],
 )
-def test_what_is_hard_to_read_is_found(conclusion, fault):
+def test_an_unreadable_conclusion_is_reported_as_a_fault(conclusion, fault):
     assert any(found.startswith(fault) for found in faults(conclusion))
 
 
@@ -47,34 +47,34 @@ VALLEY = Course(tuple(range(21)), np.abs(np.linspace(-1, 1, 21)) * np.ones((2, 1
 
 
 @pytest.mark.parametrize(
-    ("met", "said"),
-    [(True, "three quarters of the way back"), (None, "not decided"), (False, "needs no nonline")],
+    ("met", "words"),
+    [(True, "three quarters of the rise need"), (None, "not decided"), (False, "does not need the nonline")],
 )
 @pytest.mark.parametrize("frozen", [False, True])
-def test_what_the_mechanism_says_follows_from_the_verdict(met, said, frozen):
+def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, frozen):
     ablated = {"linear MLP": VALLEY} | ({"frozen value path": VALLEY} if frozen else {})
     conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[met], VALLEY, ablated)
-    assert said in conclusion
-    assert bool(re.search(r"values that are not trained it comes back by 0\.457\.$", conclusion)) is frozen
+    assert words in conclusion
+    assert bool(re.search(r"With a frozen value path it rises by 0\.457\.$", conclusion)) is frozen
     assert not faults(conclusion)
 
 
 @pytest.mark.parametrize(
-    ("met", "said"), [(True, "comes back by"), (None, "is not decided"), (False, "in one at least it does not")]
+    ("met", "words"), [(True, "comes back by"), (None, "is not decided"), (False, "in one at least it does not")]
 )
 @pytest.mark.parametrize("claim", [series_entropy, series_rank], ids=["entropy", "rank"])
-def test_what_series_say_follows_from_the_verdict(claim, met, said):
-    words = movements({"OPT": [VALLEY]}, claim.CRITERION, decided(claim.CRITERION)[met])
-    moves, meaning = words.split(". ")
+def test_conclusion_on_series_follows_from_the_verdict(claim, met, words):
+    described = movements({"OPT": [VALLEY]}, claim.CRITERION, decided(claim.CRITERION)[met])
+    moves, meaning = described.split(". ")
     assert moves == "in OPT it falls by 0.833 and rises by 0.457"
-    assert said in meaning
+    assert words in meaning
 
 
 @pytest.mark.parametrize("met", [True, None, False])
-def test_that_a_decoder_learns_bottom_up_is_said_only_where_the_criterion_is_met(met):
+def test_conclusion_states_bottom_up_learning_only_if_the_criterion_is_met(met):
     names = (
         "decoder, at the end: co-occurrence",
-        "decoder, at the end: pull of the label",
+        "decoder, at the end: label gradient",
         "flow with a constant gradient: co-occurrence",
     )
     found = {name: Estimate((0.5,)) for name in names}
@@ -84,12 +84,12 @@ def test_that_a_decoder_learns_bottom_up_is_said_only_where_the_criterion_is_met
 
 
 @pytest.mark.parametrize(
-    ("fall", "rise", "said"),
+    ("fall", "rise", "words"),
     [
         (0.25, 0.1, "falls by 0.250 nats and rises by 0.100 nats"),
         (0.25, -0.1, "falls by 0.250 nats and does not rise"),
         (0.0004, 0.1, "does not fall and rises by 0.100 nats"),
     ],
 )
-def test_what_is_negative_or_rounds_to_nothing_is_no_movement(fall, rise, said):
-    assert moved(fall, rise, " nats") == said
+def test_a_negative_or_tiny_movement_is_described_as_none(fall, rise, words):
+    assert moved(fall, rise, " nats") == words

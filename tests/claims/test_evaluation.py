@@ -1,4 +1,4 @@
-"""Evaluating claims of other packages: what is kept, what is evaluated again, what goes wrong without a crash."""
+"""Evaluation of claims of other packages: saved results, repeated evaluations, and errors."""
 
 import errno
 import sys
@@ -34,7 +34,7 @@ def evaluate(workspace):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package without a test yet, which can be imported in this test alone."""
+    """A package without a test function, importable only in this test."""
     folder = tmp_path / "site" / "lucky_draws"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
 
 
 def outcomes(tmp_path):
-    """What becomes of a claim of joma's and of one of the package, as a new process sees the package's source."""
+    """The outcomes of a claim of joma and of a claim of the package, evaluated as in a new process."""
     code_digest.cache_clear()
     return {
         outcome.claim.id: outcome
@@ -54,7 +54,7 @@ def outcomes(tmp_path):
     }
 
 
-def test_a_changed_package_is_evaluated_again_and_nothing_else_is(package, tmp_path):
+def test_only_claims_of_a_changed_package_are_evaluated_again(package, tmp_path):
     (package / "coin.py").write_text(EVALUATE.format(first="pass", value=0.5))
     assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [False, False]
     assert [outcome.remembered for outcome in outcomes(tmp_path).values()] == [True, True]
@@ -76,7 +76,7 @@ def test_a_changed_package_is_evaluated_again_and_nothing_else_is(package, tmp_p
         (EVALUATE.format(first="import numpy", value="numpy.float32(0.5)"), "float32 is not JSON serializable"),
     ],
 )
-def test_what_is_wrong_in_a_package_is_the_reason_why_its_claim_is_not_evaluated(package, tmp_path, source, reason):
+def test_error_in_a_package_is_the_reason_of_its_claim(package, tmp_path, source, reason):
     if source is not None:
         (package / "coin.py").write_text(source)
     found = outcomes(tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_wrong_in_a_package_is_the_reason_why_its_claim_is_not_evaluated
     assert not (tmp_path / "out" / "evidence" / "lucky.heads.json").exists()
 
 
-def test_a_full_disk_is_not_a_claim_s_fault(package, tmp_path):
+def test_full_disk_is_raised_and_not_recorded_as_an_error_of_the_claim(package, tmp_path):
     (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
     with pytest.raises(OSError, match="no space"):
         outcomes(tmp_path)

@@ -1,4 +1,4 @@
-"""The registry is open: packages bring claims, and one that is broken costs a warning."""
+"""Other packages can add claims to the registry; a broken package gives a warning."""
 
 import json
 import os
@@ -14,7 +14,7 @@ OWN_IDS = [claim.id for claim in OWN]
 
 
 def listed(folder: Path) -> tuple[list[dict], list[str]]:
-    """What ``joma reproduce --list --json`` lists with a folder on the path, and the lines of its warnings."""
+    """The output of ``joma reproduce --list --json`` with a folder on the path, and the lines of its warnings."""
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "joma", "reproduce", "--list", "--json"],
@@ -31,7 +31,7 @@ def listed(folder: Path) -> tuple[list[dict], list[str]]:
     [("claim('lucky.heads')", ["lucky.heads"]), ("[claim('lucky.b'), claim('lucky.a')]", ["lucky.b", "lucky.a"])],
     ids=["a claim", "a sequence of claims"],
 )
-def test_claims_of_a_package_come_after_joma_s_own_and_say_where_from(install, claims, ids):
+def test_claims_of_a_package_follow_those_of_joma_and_name_their_origin(install, claims, ids):
     found, warnings = listed(install(f"CLAIMS = {claims}"))
     assert [claim["id"] for claim in found] == OWN_IDS + ids
     assert {claim["origin"] for claim in found[: len(OWN)]} == {"joma"}
@@ -53,7 +53,7 @@ def test_claims_of_a_package_come_after_joma_s_own_and_say_where_from(install, c
         ("CLAIMS = claim('lucky.heads', 'lucky')", "InvalidArgument: Claim: `evaluate` is 'lucky'"),
     ],
 )
-def test_a_broken_package_costs_one_warning_that_names_it_and_the_reason(install, source, reason):
+def test_broken_package_gives_one_warning_with_its_name_and_the_reason(install, source, reason):
     found, warnings = listed(install(source))
     assert [claim["id"] for claim in found] == OWN_IDS
     assert {claim["origin"] for claim in found} == {"joma"}
@@ -62,7 +62,7 @@ def test_a_broken_package_costs_one_warning_that_names_it_and_the_reason(install
     assert reason in warning
 
 
-def test_of_two_packages_with_one_id_the_first_by_name_brings_it(install):
+def test_of_two_packages_with_the_same_id_the_first_by_name_is_used(install):
     install("CLAIM = claim('lucky.heads')", "zebra", "zebra:CLAIM")
     found, warnings = listed(install("CLAIM = claim('lucky.heads')", "aardvark", "aardvark:CLAIM"))
     assert [(claim["id"], claim["origin"]) for claim in found[len(OWN) :]] == [("lucky.heads", "aardvark 1.2")]

@@ -274,7 +274,7 @@ def test_bad_input_is_told_what_to_do(series, tmp_path, capsys, words, said):
 def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
     (own / "tokenizer.json").unlink()
     said = refusal(capsys, own, "--out", tmp_path / "out")
-    assert "no tokenizer, beside the weights or above them, and no later step serves either" in said
+    assert "no tokenizer, in the folder of the weights or its parent, and no later step serves either" in said
     assert "--tokenizer" in said
     write_tokenizer(tmp_path)
     words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")

@@ -365,7 +365,7 @@ def test_steps_without_a_snapshot_and_other_peoples_folders_are_refused(trained,
         assert main(["tree", *words, "--out", str(tmp_path / "thesis.tex")]) == 2
         assert "is a file" in capsys.readouterr().err
     assert main(["tree", "train", *SMALL, "--out", str(tmp_path)]) == 2
-    assert "holds something that is no run" in capsys.readouterr().err
+    assert "contains other files" in capsys.readouterr().err
     assert main(["tree", "train", *SMALL, *NETWORK, "--seed", "5", "--out", str(trained)]) == 2
     assert "seed is 0 there and 5 here" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

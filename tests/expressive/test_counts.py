@@ -7,15 +7,15 @@ from joma.expressive.counts import count_small, grid_row, main, small_hierarchie
 from joma.expressive.separable import accidents, separating_unit, table_of
 
 
-def test_small_hierarchies_are_all_there_once():
-    """Three different edges on four points, up to renaming: a triangle, a star, a path."""
+def test_every_small_hierarchy_is_generated_once():
+    """Three edges on four points are, up to renaming, a triangle, a star or a path."""
     assert len(list(small_hierarchies((4, 3)))) == 3
     assert len(list(small_hierarchies((4, 3, 2)))) == 3 * math.comb(3, 2)
     assert len(list(small_hierarchies((5, 5, 4, 3), 1))) == math.comb(10, 4) * math.comb(6, 3)
 
 
-def test_counts_are_those_of_linear_programs_alone():
-    """No shortcut and no cache: every latent of every hierarchy by its own program."""
+def test_counts_equal_those_of_one_linear_program_per_latent():
+    """The reference has no shortcut and no cache: one linear program for every latent of every hierarchy."""
     wanted, with_accidents = 0, 0
     for members in small_hierarchies((5, 5, 8)):
         seen = table_of(members, 5)
@@ -28,19 +28,19 @@ def test_counts_are_those_of_linear_programs_alone():
     assert (counted.front_layer, counted.accidents) == (wanted, with_accidents)
 
 
-def test_two_classes_never_need_their_layers():
-    """Two different inputs are affinely independent, so that any function of them can be read in one layer."""
+def test_hierarchies_of_two_classes_need_one_layer_fewer():
+    """Two different inputs are affinely independent, so that any function of them is affine."""
     counted = count_small((5, 4, 3, 2))
     assert counted.accidents > 0
     assert counted.one_fewer == counted.hierarchies - counted.ambiguous
 
 
-def test_a_lone_level_has_no_layer_to_lose():
+def test_a_single_level_has_no_count_of_one_layer_fewer():
     assert count_small((5, 4, 4)).one_fewer is None
 
 
-def test_a_cell_of_the_papers_grid():
-    """Fifty classes over ten latents of level 0 collide unless drawn apart, and are more than independent."""
+def test_grid_row_counts_ambiguous_seeds_and_needed_units():
+    """Some of 50 classes over ten latents have the same tokens, and their inputs are not affinely independent."""
     row = grid_row(50, 2, (10, 20), seeds=range(2))
     assert row.ambiguous == 2
     assert row.one_fewer == 0
@@ -48,7 +48,7 @@ def test_a_cell_of_the_papers_grid():
 
 
 @pytest.mark.slow
-def test_the_command_prints_the_tables_of_the_documentation(capsys):
+def test_command_prints_the_tables_of_the_documentation(capsys):
     main()
     page = (Path(__file__).parents[2] / "docs" / "expressiveness.md").read_text()
     for printed in capsys.readouterr().out.split("\n\n"):

@@ -16,12 +16,13 @@ def hierarchy(*levels: list[tuple[int, ...]], num_tokens: int, length: int = 8) 
     return Combinatorial(tuple(tuple((members,) for members in level) for level in levels), num_tokens, length)
 
 
-# Class 0 draws ab and cd, and so shows b, c without drawing bc; class 1 draws bc.
+# Class 0 has the latents ab and cd, so that b and c are present without the latent bc; class 1 has bc.
 LEVEL_0_ACCIDENT = hierarchy([(0, 1), (2, 3), (1, 2), (3, 4)], [(0, 1), (2, 3), (0, 3)], num_tokens=5)
-# Latent 2, {0, 3}, is drawn in classes 1, 3 and 4 and complete by accident in class 2. Their inputs are 013, 0123,
-# 034 and 0234: what is affine and 1 on the first three is 1 on the fourth too, since 0234 = 034 + 0123 − 013.
+# Latent 2, {0, 3}, is present in classes 1, 3 and 4; in class 2 it is absent but all its members are present. The
+# inputs are 013, 0123, 034 and 0234: an affine function that is 1 on the first three is 1 on the fourth too, because
+# 0234 = 034 + 0123 − 013.
 FRONT = hierarchy([(0, 1), (0, 2), (0, 3), (1, 2), (3, 4)], [(0, 1), (0, 2), (1, 4), (2, 3), (2, 4)], num_tokens=5)
-# Latents 0..3 are pairs of their own; P = {0, 1} is complete in class 0 by way of Q = {0, 2} and R = {1, 3}.
+# Latents 0..3 are disjoint pairs; all members of P = {0, 1} are present in class 0 through Q = {0, 2} and R = {1, 3}.
 LEVEL_1_ACCIDENT = hierarchy(
     [(0, 1), (2, 3), (4, 5), (6, 7)], [(0, 1), (0, 2), (1, 3)], [(1, 2), (0, 1), (0, 2)], num_tokens=8
 )
@@ -56,7 +57,7 @@ LAWS = GRID | {
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["rising", "shuffled"])
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-def test_every_latent_is_a_hidden_unit_and_every_class_is_right(law, shuffled, tolerance):
+def test_every_latent_equals_a_hidden_unit_and_every_class_is_predicted(law, shuffled, tolerance):
     found = check_expressive(expressive_decoder(law), law, shuffled=shuffled)
     assert found.accuracy == 1
     assert found.worst_unit_error <= tolerance("expressive.units")
@@ -65,8 +66,8 @@ def test_every_latent_is_a_hidden_unit_and_every_class_is_right(law, shuffled, t
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_small_random_hierarchies_too(seed, tolerance):
-    """Few tokens and many classes: accidents everywhere, at every level."""
+def test_small_random_hierarchies_are_expressed_exactly(seed, tolerance):
+    """With few tokens and many classes, absent latents have all their members at every level."""
     num_tokens, sizes, set_size = {
         0: (6, (7,), (2, 2)),
         1: (7, (7, 7), (2, 1, 2)),
@@ -79,14 +80,14 @@ def test_small_random_hierarchies_too(seed, tolerance):
     assert found.worst_unit_error <= tolerance("expressive.units")
 
 
-def test_a_law_with_one_class_has_no_score(tolerance):
+def test_law_with_one_class_has_no_score(tolerance):
     found = check_expressive(expressive_decoder(ONE_CLASS), ONE_CLASS)
     assert (found.accuracy, found.score) == (1, None)
     assert found.worst_unit_error <= tolerance("expressive.units")
 
 
-def test_the_accidents_are_accidents():
-    """The hand-made hierarchies would be got wrong by conjunctions of members alone."""
+def test_examples_have_all_members_of_an_absent_latent():
+    """Conjunctions of members alone would be wrong for these hierarchies."""
     for law, level, latent, label in ((LEVEL_0_ACCIDENT, 0, 2, 0), (LEVEL_1_ACCIDENT, 1, 0, 0)):
         seen = table(law)
         below = (seen.tokens, *seen.presence)[level][label]
@@ -96,7 +97,7 @@ def test_the_accidents_are_accidents():
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-def test_what_it_needs_is_what_is_built(law):
+def test_needs_equal_the_size_of_the_constructed_decoder(law):
     size, config = needs(law), expressive_decoder(law).config
     assert (size.num_layers, size.width, size.feed_forward, size.num_heads) == (
         config.num_layers,
@@ -108,12 +109,12 @@ def test_what_it_needs_is_what_is_built(law):
     assert size.num_front_layers == bool(inseparable(table(law), 0))
 
 
-def test_a_layer_in_front_is_asked_for_where_it_must():
+def test_front_layer_is_needed_only_if_a_latent_of_level_0_is_inseparable():
     assert needs(FRONT).num_front_layers == 1
     assert needs(LEVEL_0_ACCIDENT).num_front_layers == 0
 
 
-def test_it_is_the_network_that_is_trained():
+def test_constructed_decoder_has_the_architecture_of_the_trained_one():
     config = expressive_decoder(THREE_LEVELS).config
     trained = replace(config, dropout=0.2)
     fresh = Decoder(trained, seed=1)
@@ -123,8 +124,8 @@ def test_it_is_the_network_that_is_trained():
 
 
 @pytest.mark.parametrize("part", ["member", "gate", "norm", "attention"])
-def test_a_broken_weight_is_noticed(part):
-    """Each of the ideas of the construction is needed: without it the check fails."""
+def test_check_fails_if_a_part_of_the_construction_is_broken(part):
+    """Every part of the construction is needed."""
     law = next(iter(GRID.values()))
     decoder = expressive_decoder(law)
     block = decoder.blocks[0]
@@ -133,7 +134,7 @@ def test_a_broken_weight_is_noticed(part):
         if part == "member":  # the unit of latent 0 no longer reads one of its members
             member = (tokens & (block.mlp_lower.weight[0] > 0)).nonzero()[0]
             block.mlp_lower.weight[0, member] = 0
-        elif part == "gate":  # units no longer tell the last position from the others
+        elif part == "gate":  # units no longer distinguish the last position from the others
             block.mlp_lower.weight[:, ~tokens] = 0
         elif part == "norm":
             block.norm_attention.weight.mul_(1.1)
@@ -142,25 +143,25 @@ def test_a_broken_weight_is_noticed(part):
     assert check_expressive(decoder, law).worst_unit_error > 0.04
 
 
-def test_the_order_of_tokens_does_not_matter(tolerance):
+def test_construction_is_exact_for_any_order_of_tokens(tolerance):
     decoder = expressive_decoder(LONG)
     errors = [check_expressive(decoder, LONG, shuffled=True, seed=seed).worst_unit_error for seed in range(5)]
     assert max(errors) <= tolerance("expressive.units")
 
 
-def test_classes_that_show_the_same_tokens_are_refused_by_name():
+def test_classes_with_the_same_tokens_are_refused_by_name():
     same = hierarchy([(0, 1), (1, 2), (0, 2)], [(0, 1), (1, 2)], num_tokens=3)
-    with pytest.raises(BadInput, match="classes 0, 1 show the same tokens") as caught:
+    with pytest.raises(BadInput, match="classes 0, 1 have the same tokens") as caught:
         expressive_decoder(same)
     assert "distinct_inputs=True" in caught.value.remedy
 
 
-def test_presences_that_leave_no_trace_are_refused():
+def test_hierarchy_with_hidden_members_is_refused():
     with pytest.raises(BadInput, match="show_probability=1"):
         expressive_decoder(replace(TIGHT, show_probability=0.5))
 
 
-def test_alternatives_are_refused_and_named():
+def test_latent_with_alternative_members_is_refused_by_name():
     law = random_hierarchy(4, (5,), num_tokens=20, num_alternatives=2)
     with pytest.raises(BadInput, match="latent 0 of level 0 has 2 alternative sets"):
         needs(law)
@@ -180,17 +181,17 @@ def test_a_hierarchy_without_latents_is_refused():
     ],
     ids=["layers", "units", "tokens"],
 )
-def test_a_decoder_of_another_hierarchy_is_refused(other, lacks):
+def test_decoder_of_another_hierarchy_is_refused(other, lacks):
     with pytest.raises(InvalidArgument, match=lacks):
         check_expressive(expressive_decoder(LEVEL_1_ACCIDENT), other)
 
 
-def test_one_draw_of_random_inputs_is_not_taken_for_every_class():
+def test_hierarchy_with_random_inputs_is_refused():
     with pytest.raises(InvalidArgument, match="random inputs"):
         check_expressive(expressive_decoder(TIGHT), replace(TIGHT, show_probability=0.5))
 
 
-def test_tables_agree_with_the_law_that_samples():
+def test_table_equals_samples_of_the_law():
     for law in LAWS.values():
         samples = law.sample(law.num_labels, torch.Generator(), torch.arange(law.num_labels))
         seen = table(law)

@@ -1,8 +1,7 @@
-"""A hub on the loopback interface, for the real clients: it serves repositories that lie in a folder.
+"""A hub on the loopback interface for the real clients, which serves the repositories in a folder.
 
-Only what a client asks to download is answered: what a repository holds, and its files, whole or in part. A
-repository ``name`` (its main branch) may have others beside it, in folders ``name@branch``. The hub fails as real
-ones do when it is told to.
+It supports only downloads: listings of repositories, and files or ranges of them. The main branch of a repository is
+the folder ``name``, other branches are folders ``name@branch``. ``Fault`` makes requests fail as those of real hubs do.
 """
 
 import hashlib
@@ -28,23 +27,23 @@ _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Fault:
-    """What goes wrong with the next requests that ask for something.
+    """A fault in the next requests of some path.
 
     Args:
-        asked: part of the paths it concerns.
-        times: how many requests fail before all is well again.
-        status: what they are answered with; 200 for the real content.
+        path: a part of the paths of these requests.
+        times: number of requests that fail.
+        status: the status of the response; 200 for the real content.
         sent: bytes of the content after which the connection breaks; ``None`` for all.
     """
 
-    asked: str
+    path: str
     times: int = 1
     status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE
     sent: int | None = None
 
 
 class LocalHub(ThreadingHTTPServer):
-    """Serves ``<folder>/datasets/<owner>/<name>`` and ``<folder>/models/<owner>/<name>``; remembers the requests."""
+    """Serves ``<folder>/datasets/<owner>/<name>`` and ``<folder>/models/<owner>/<name>``, and records requests."""
 
     daemon_threads = True
 
@@ -58,27 +57,27 @@ class LocalHub(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        """What ``HF_ENDPOINT`` has to be."""
+        """The value for ``HF_ENDPOINT``."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def place(self, kind: str, name: str, revision: str | None) -> Path | None:
-        """Where a revision lies, by its name or commit; ``None`` if there is no such revision."""
+        """The folder of a revision, by its name or commit; ``None`` if it does not exist."""
         repository = self.folder / kind / name
         places = {"main": repository, _REVISION: repository}
-        for beside in repository.parent.glob(f"{repository.name}@*"):
-            places |= {_branch(beside): beside, commit_of(beside): beside}
+        for branch in repository.parent.glob(f"{repository.name}@*"):
+            places |= {_branch(branch): branch, commit_of(branch): branch}
         return places.get(revision or "main")
 
     def hang_up(self) -> None:
-        """Break the connections that clients keep open for what they may ask next."""
+        """Close the connections that clients keep open for later requests."""
         for connection in list(self.connections):
             with suppress(OSError):  # the client was faster
                 connection.shutdown(socket.SHUT_RDWR)
 
     def fault(self, path: str) -> Fault | None:
-        """What is to go wrong with this request."""
+        """The fault of this request; ``None`` if it succeeds."""
         for fault in self.faults:
-            if fault.asked in path and fault.times > 0:
+            if fault.path in path and fault.times > 0:
                 fault.times -= 1
                 return fault
         return None
@@ -86,7 +85,7 @@ class LocalHub(ThreadingHTTPServer):
 
 @contextmanager
 def local_hub(folder: Path) -> Iterator[LocalHub]:
-    """Run a hub for the length of a block."""
+    """Run a hub during a block."""
     hub = LocalHub(folder)
     thread = threading.Thread(target=hub.serve_forever)
     thread.start()
@@ -120,8 +119,8 @@ class _Answer(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        self._answer(asked.get("paths", []))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        self._answer(body.get("paths", []))
 
     def log_message(self, format: str, *args: object) -> None:
         self.server.requests.append(f"{self.command} {self.path} {args[1] if len(args) > 1 else ''}")
@@ -134,7 +133,7 @@ class _Answer(BaseHTTPRequestHandler):
             self._refuse("Overloaded", self.fault.status)
         elif about:
             kind, name, question, revision, below = about.groups()
-            self._tell(kind, name, question, revision, below or "", paths)
+            self._send_listing(kind, name, question, revision, below or "", paths)
         elif file:
             kind, name, revision, inside = file.groups()
             place = self._place(kind or "models", name, revision)
@@ -146,7 +145,7 @@ class _Answer(BaseHTTPRequestHandler):
             self._refuse("NotKnownHere")
 
     def _place(self, kind: str, name: str, revision: str | None) -> Path | None:
-        """Where what is asked for lies; refused if it is not there or not for everybody."""
+        """The folder of a revision; sends an error and returns ``None`` if it does not exist or is gated."""
         there = self.server.place(kind, name, revision)
         if not (self.server.folder / kind / name).is_dir():
             self._refuse("RepoNotFound", HTTPStatus.UNAUTHORIZED)
@@ -158,7 +157,9 @@ class _Answer(BaseHTTPRequestHandler):
             return there
         return None
 
-    def _tell(self, kind: str, name: str, question: str, revision: str, below: str, paths: list[str] | None) -> None:
+    def _send_listing(
+        self, kind: str, name: str, question: str, revision: str, below: str, paths: list[str] | None
+    ) -> None:
         place = self._place(kind, name, revision)
         if place is None:
             return
@@ -180,11 +181,11 @@ class _Answer(BaseHTTPRequestHandler):
         content = (place / inside).read_bytes()
         etag = hashlib.sha256(content).hexdigest() if inside.endswith(_LARGE) else _oid(content)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit_of(place), "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked is None:
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if span is None:
             self._send(HTTPStatus.OK, content, headers)
             return
-        start, stop = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1) + 1
+        start, stop = int(span[1]), min(int(span[2] or len(content)), len(content) - 1) + 1
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
         self._send(HTTPStatus.PARTIAL_CONTENT, content[start:stop], headers)
 
@@ -216,7 +217,7 @@ def _branch(place: Path) -> str:
 
 
 def commit_of(place: Path) -> str:
-    """The commit that a branch in a folder is at."""
+    """The commit of the branch in a folder."""
     branch = _branch(place)
     return _REVISION if branch == "main" else hashlib.sha1(branch.encode()).hexdigest()
 

@@ -41,7 +41,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_restored_learner_goes_on_as_the_first_one_did(folder):
+def test_restored_model_continues_with_the_same_numbers(folder):
     decoder, optimizer = learner(0)
     for _ in range(5):
         learn(decoder, optimizer)
@@ -55,7 +55,7 @@ def test_a_restored_learner_goes_on_as_the_first_one_did(folder):
         assert torch.equal(weight, other.get_parameter(name)), name
 
 
-def test_the_two_newest_are_kept_and_nothing_else(folder):
+def test_only_the_two_newest_checkpoints_are_kept(folder):
     assert [path.name for path in checkpoint_paths(folder)] == ["step_000003.safetensors", "step_000002.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == ["step_000002.safetensors", "step_000003.safetensors"]
 
@@ -69,7 +69,7 @@ def test_the_same_state_gives_the_same_bytes(folder, tmp_path):
     assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_any_damage_is_found_and_the_one_before_is_used(folder):
+def test_damaged_checkpoint_is_removed_and_the_previous_one_used(folder):
     newest, before = checkpoint_paths(folder)
     content, dice = newest.read_bytes(), random.Random(0)
     damaged = [content[: dice.randrange(len(content))] for _ in range(10)]
@@ -86,21 +86,21 @@ def test_any_damage_is_found_and_the_one_before_is_used(folder):
     assert checkpoint_paths(folder) == [before]
 
 
-def test_all_damaged_is_none(folder):
+def test_no_checkpoint_is_found_if_all_are_damaged(folder):
     for path in checkpoint_paths(folder):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="is damaged"):
         assert newest_checkpoint(folder, before=100) is None
 
 
-def test_those_that_run_ahead_of_the_measurements_are_of_no_use(folder):
+def test_checkpoints_after_the_first_missing_measurement_are_removed(folder):
     found = newest_checkpoint(folder, before=3)
     assert found is not None
     assert found.step == 2
     assert [path.name for path in checkpoint_paths(folder)] == ["step_000002.safetensors"]
 
 
-def test_a_snapshot_gives_the_weights_back_and_is_written_once(tmp_path):
+def test_snapshot_contains_the_weights_and_is_written_once(tmp_path):
     decoder, optimizer = learner(0)
     write_snapshot(7, decoder, tmp_path)
     before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
@@ -112,7 +112,7 @@ def test_a_snapshot_gives_the_weights_back_and_is_written_once(tmp_path):
     assert all(torch.equal(weights[name], weight) for name, weight in before.items())
 
 
-def test_a_damaged_snapshot_is_found_and_written_again(tmp_path):
+def test_damaged_snapshot_is_detected_and_written_again(tmp_path):
     decoder, _ = learner(0)
     path = path_of(7, tmp_path)
     assert not is_whole(path)

@@ -17,7 +17,7 @@ def runs(tmp_path_factory) -> list[Run]:
     return [train(tiny_recipe(num_steps=20, seed=seed), tiny_tokens(), folder / str(seed)) for seed in (0, 1)]
 
 
-def test_a_course_has_a_row_for_each_run_and_means_over_heads(runs):
+def test_course_has_a_row_for_each_run_and_means_over_heads(runs):
     found = course_of(runs, ENTROPY)
     assert found.steps == tuple(runs[0].recipe.probe_steps())
     for run, row in zip(runs, found.values, strict=True):
@@ -34,7 +34,7 @@ def test_a_metric_of_the_whole_network_has_no_layer(runs):
     assert course_of(runs, "val_loss_nats", None).values.shape == (2, len(runs[0].recipe.probe_steps()))
 
 
-def test_groups_of_positions_come_in_their_order(runs):
+def test_groups_of_positions_are_in_ascending_order(runs):
     found = probe_groups(runs[0], ENTROPY, "positions")
     first = [int(name.split("_")[1]) for name in found]
     assert first == sorted(first)

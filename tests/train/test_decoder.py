@@ -16,7 +16,7 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_a_block_computes_what_torchs_encoder_layer_does(activation, tolerance):
+def test_block_agrees_with_the_encoder_layer_of_torch(activation, tolerance):
     ours = Decoder(replace(SMALL, activation=activation, num_layers=1), seed=3).eval()
     block = ours.blocks[0]
     theirs = nn.TransformerEncoderLayer(16, 2, 24, activation=activation, batch_first=True).eval()
@@ -43,7 +43,7 @@ def test_a_block_computes_what_torchs_encoder_layer_does(activation, tolerance):
         assert (block(x) - expected).abs().max() <= tolerance("decoder.parity")
 
 
-def test_weights_start_where_torchs_and_the_word_models_do():
+def test_initial_weights_are_distributed_as_in_torch_and_the_word_model():
     decoder = Decoder(DecoderConfig(vocabulary_size=300, width=64, feed_forward=100))
     block = decoder.blocks[0]
     bounds = {
@@ -63,7 +63,7 @@ def test_weights_start_where_torchs_and_the_word_models_do():
     assert all((layer.bias == 0).all() for layer in zero)
 
 
-def test_no_token_sees_a_later_one():
+def test_logits_do_not_depend_on_later_tokens():
     decoder = Decoder(SMALL).eval()
     text, changed = tokens(2, 12), tokens(2, 12)
     changed[:, 7] = (changed[:, 7] + 1) % 50
@@ -73,7 +73,7 @@ def test_no_token_sees_a_later_one():
     assert not torch.equal(before[:, 7:], after[:, 7:])
 
 
-def test_observing_changes_nothing_and_gives_what_attention_gets(tolerance):
+def test_observer_gets_the_inputs_of_attention_and_changes_nothing(tolerance):
     decoder = Decoder(SMALL).eval()
     seen = {}
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_observing_changes_nothing_and_gives_what_attention_gets(tolerance):
     assert (seen[0][1] - expected).abs().max() <= tolerance("decoder.parity")
 
 
-def test_the_last_position_alone_gives_its_logits_and_its_gradient(tolerance):
+def test_last_only_gives_the_same_logits_and_gradients(tolerance):
     whole, last = Decoder(SMALL).train(False), Decoder(SMALL).train(False)
     expected, found = whole(tokens(3, 10))[:, -1], last(tokens(3, 10), last_only=True)
     assert found.shape == (3, 50)
@@ -97,15 +97,15 @@ def test_the_last_position_alone_gives_its_logits_and_its_gradient(tolerance):
         assert (last.get_parameter(name).grad - weight.grad).abs().max() <= tolerance("decoder.parity"), name
 
 
-def test_with_the_last_position_alone_the_last_layer_has_one_query(tolerance):
+def test_last_only_has_one_query_in_the_last_layer(tolerance):
     decoder = Decoder(SMALL).eval()
     seen = {False: {}, True: {}}
     with torch.no_grad():
-        for last_only, told in seen.items():
+        for last_only, parts in seen.items():
             decoder(
                 tokens(3, 10),
-                lambda layer, q, k, told=told: told.update({("q", layer): q, ("k", layer): k}),
-                lambda layer, hidden, told=told: told.update({("hidden", layer): hidden}),
+                lambda layer, q, k, parts=parts: parts.update({("q", layer): q, ("k", layer): k}),
+                lambda layer, hidden, parts=parts: parts.update({("hidden", layer): hidden}),
                 last_only=last_only,
             )
     assert seen[True]["q", 1].shape == (3, 2, 1, 8)
@@ -118,7 +118,7 @@ def test_with_the_last_position_alone_the_last_layer_has_one_query(tolerance):
         )
 
 
-def test_hidden_units_are_seen_after_the_activation_and_nothing_changes(tolerance):
+def test_hidden_observer_gets_units_after_the_activation_and_changes_nothing(tolerance):
     decoder = Decoder(SMALL).eval()
     entered, seen = [], {}
     for block in decoder.blocks:
@@ -134,14 +134,14 @@ def test_hidden_units_are_seen_after_the_activation_and_nothing_changes(toleranc
     without(tokens(3, 10), observe_hidden=lambda layer, hidden: pytest.fail("there is none"))
 
 
-def test_labels_have_outputs_of_their_own_and_every_other_weight_stays():
+def test_num_outputs_changes_only_the_output_layer():
     words, labels = Decoder(SMALL, seed=5), Decoder(replace(SMALL, num_outputs=7), seed=5)
     assert labels(tokens(3, 10)).shape == (3, 10, 7)
     for name, weight in labels.named_parameters():
         assert name.startswith("output") or torch.equal(weight, words.get_parameter(name)), name
 
 
-def test_one_seed_gives_variants_the_same_weights():
+def test_variants_with_the_same_seed_share_weights():
     full = Decoder(SMALL, seed=5)
     for change in ({"mlp": False, "feed_forward": 200}, {"layer_norm": False}, {"activation": "identity"}):
         other = Decoder(replace(SMALL, **change), seed=5)
@@ -150,7 +150,7 @@ def test_one_seed_gives_variants_the_same_weights():
     assert not torch.equal(Decoder(SMALL, seed=6).output.weight, full.output.weight)
 
 
-def test_a_frozen_value_path_stays_and_the_rest_moves():
+def test_frozen_value_path_is_not_trained():
     decoder = Decoder(replace(SMALL, train_value_path=False))
     before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
     optimizer = torch.optim.Adam([weight for weight in decoder.parameters() if weight.requires_grad])
@@ -165,7 +165,7 @@ def test_a_frozen_value_path_stays_and_the_rest_moves():
     }
 
 
-def test_without_an_activation_the_mlp_is_linear(tolerance):
+def test_mlp_with_identity_activation_is_linear(tolerance):
     block = Decoder(replace(SMALL, activation="identity", layer_norm=False)).eval().blocks[0]
     with torch.no_grad():
         for layer in (block.value, block.attention_output):
@@ -175,13 +175,13 @@ def test_without_an_activation_the_mlp_is_linear(tolerance):
         assert (block(a + b) - block(a) - block(b) + zero).abs().max() <= tolerance("decoder.parity")
 
 
-def test_lower_weights():
+def test_lower_weights_are_those_of_each_layer():
     decoder = Decoder(SMALL)
     assert [tuple(weight.shape) for weight in decoder.lower_weights()] == [(24, 16), (24, 16)]
     assert Decoder(replace(SMALL, mlp=False, feed_forward=200)).lower_weights() == []
 
 
-def test_unigram_bias():
+def test_unigram_bias_needs_log_frequencies():
     frequencies = torch.arange(1.0, 51).log()
     decoder = Decoder(replace(SMALL, output_bias="unigram"), log_frequencies=frequencies)
     assert torch.equal(decoder.output.bias, frequencies)
@@ -192,7 +192,7 @@ def test_unigram_bias():
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.5, 0.0])
-def test_dropout_drops_its_share_and_keeps_the_mean(probability, tolerance):
+def test_dropout_zeroes_its_share_and_keeps_the_mean(probability, tolerance):
     torch.manual_seed(0)
     x = torch.ones(1001, 999, requires_grad=True)  # no multiple of four entries
     dropped = dropout(x, probability)
@@ -207,7 +207,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(probability, tolerance):
         assert abs(both - (1 - probability) ** 2) <= tolerance("dropout.share")
 
 
-def test_the_loss_is_cross_entropy(tolerance):
+def test_next_token_loss_is_cross_entropy(tolerance):
     logits = (torch.randn(3, 7, 50, generator=torch.Generator().manual_seed(0)) * 30).requires_grad_()
     targets = tokens(3, 7)
     ours = next_token_loss(logits, targets)
@@ -218,7 +218,7 @@ def test_the_loss_is_cross_entropy(tolerance):
     assert (mine - expected).abs().max() <= tolerance("decoder.parity")
 
 
-def test_positions_are_sines_and_cosines_of_growing_wavelength(tolerance):
+def test_positions_are_sinusoids_of_growing_wavelength(tolerance):
     table = sinusoids(40, 8).double()
     for position in (0, 1, 17, 39):
         for pair in range(4):
@@ -243,6 +243,6 @@ def test_positions_are_sines_and_cosines_of_growing_wavelength(tolerance):
         {"num_outputs": 3, "output_bias": "unigram"},
     ],
 )
-def test_refuses_settings_that_make_no_network(change):
+def test_invalid_decoder_settings_are_refused(change):
     with pytest.raises(InvalidArgument):
         replace(SMALL, **change)

@@ -1,4 +1,4 @@
-"""Hidden units read off a network: the largest over positions, in evaluation mode, nothing changed."""
+"""Hidden units of a network: the maximum over positions, in evaluation mode, without changing the network."""
 
 import torch
 
@@ -6,7 +6,7 @@ from joma.train.decoder import Decoder, DecoderConfig
 from joma.train.hidden import pooled_hidden
 
 
-def test_units_are_the_largest_over_all_positions_in_every_batch_and_layer():
+def test_pooled_hidden_is_the_maximum_over_positions_in_every_layer():
     decoder = Decoder(DecoderConfig(9, width=8, feed_forward=5, num_layers=2, dropout=0.5), seed=1).train()
     tokens = torch.randint(9, (700, 4), generator=torch.Generator().manual_seed(0))
     found = pooled_hidden(decoder, tokens)
@@ -19,6 +19,6 @@ def test_units_are_the_largest_over_all_positions_in_every_batch_and_layer():
         torch.testing.assert_close(layer, hidden.max(1).values)
 
 
-def test_a_network_without_mlps_has_none():
+def test_network_without_mlp_has_no_hidden_units():
     config = DecoderConfig(9, width=8, mlp=False)
     assert pooled_hidden(Decoder(config), torch.zeros(2, 3, dtype=torch.long)) == []

@@ -1,4 +1,4 @@
-"""Samples as a stream that resumes, with and without workers, and as a Hugging Face dataset."""
+"""Samples as a stream that can be resumed, with and without workers, and as a Hugging Face dataset."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ LAWS = [tiny_law(), balanced_tree((2, 3), 0.7)]
 
 
 def plain(samples: Samples) -> list:
-    """What is in a batch, to be compared."""
+    """A batch as plain data, for comparison."""
     return [samples.tokens.tolist(), samples.labels.tolist(), [level.tolist() for level in samples.presence]]
 
 
@@ -30,7 +30,7 @@ def taken(stream: IterableDataset, num: int) -> list:
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_saved_stream_goes_on_as_if_it_never_stopped(law, shuffled):
+def test_stream_is_resumed_exactly_from_a_saved_state(law, shuffled):
     whole = taken(HierarchyStream(law, 4, seed=3, shuffled=shuffled), 10)
     first = HierarchyStream(law, 4, seed=3, shuffled=shuffled)
     before = taken(first, 5)
@@ -57,14 +57,14 @@ def test_workers_give_every_batch_once_and_in_order(num_workers):
     assert taken(later, 6) == alone[11:]
 
 
-def test_workers_go_on_where_the_stream_itself_has_been():
+def test_workers_continue_from_the_position_of_the_stream():
     stream, alone = HierarchyStream(LAWS[0], 4, seed=3), taken(HierarchyStream(LAWS[0], 4, seed=3), 9)
     assert taken(stream, 3) == alone[:3]
     assert taken(DataLoader(stream, batch_size=None, num_workers=2), 6) == alone[3:]
 
 
 class WithState(IterableDataset):
-    """A stream whose workers tell their own state with each batch, as a loader that saves workers' states asks."""
+    """A stream whose workers yield their state with each batch, as for a loader that saves the states of workers."""
 
     def __init__(self, law: Law, states: dict[int, dict] | None = None) -> None:
         self.stream, self.states = HierarchyStream(law, 4, seed=3), states or {}
@@ -78,7 +78,7 @@ class WithState(IterableDataset):
             yield worker.id, self.stream.state_dict(), plain(samples)
 
 
-def test_each_worker_can_be_stopped_and_go_on():
+def test_each_worker_can_be_resumed_from_its_state():
     states, before = {}, []
     for worker, state, batch in islice(DataLoader(WithState(LAWS[0]), batch_size=None, num_workers=2), 7):
         states[worker] = state
@@ -102,7 +102,7 @@ def test_each_worker_can_be_stopped_and_go_on():
         HierarchyStream(LAWS[0], 4, seed=3, shuffled=True),
     ],
 )
-def test_the_state_of_another_stream_is_refused(other):
+def test_state_of_another_stream_is_refused(other):
     with pytest.raises(BadInput, match="the state of another stream"):
         HierarchyStream(LAWS[0], 4, seed=3).load_state_dict(other.state_dict())
     with pytest.raises(BadInput, match="the state of another stream"):
@@ -110,7 +110,7 @@ def test_the_state_of_another_stream_is_refused(other):
 
 
 @pytest.mark.parametrize("change", [{"first_batch": -3}, {"first_batch": "7"}, {"num_taken": 1.5}])
-def test_a_damaged_state_is_refused(change):
+def test_invalid_state_is_refused(change):
     stream = HierarchyStream(LAWS[0], 4)
     with pytest.raises(BadInput, match=next(iter(change))):
         stream.load_state_dict({**stream.state_dict(), **change})
@@ -120,14 +120,14 @@ def test_a_damaged_state_is_refused(change):
 @pytest.mark.parametrize(
     "change", [{"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": True}, {"batch_size": 4, "first_batch": -1}]
 )
-def test_settings_that_make_no_stream(change):
+def test_invalid_stream_settings_are_refused(change):
     with pytest.raises(BadInput, match="HierarchyStream: `"):
         HierarchyStream(LAWS[0], **change)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")
-def test_on_an_accelerator_a_stream_resumes_as_well():
+def test_stream_on_an_accelerator_is_resumed():
     whole = taken(HierarchyStream(LAWS[0], 4, device="cuda"), 6)
     first = HierarchyStream(LAWS[0], 4, device="cuda")
     assert next(iter(first)).tokens.is_cuda
@@ -140,7 +140,7 @@ def test_on_an_accelerator_a_stream_resumes_as_well():
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_a_dataset_comes_back_from_disk_as_it_was(law, tmp_path):
+def test_dataset_survives_saving_and_loading(law, tmp_path):
     dataset = as_dataset(law, 50, seed=1)
     dataset.save_to_disk(str(tmp_path / "samples"))
     again = datasets.load_from_disk(str(tmp_path / "samples"))
@@ -151,7 +151,7 @@ def test_a_dataset_comes_back_from_disk_as_it_was(law, tmp_path):
     assert dataset.num_rows == 50
 
 
-def test_a_dataset_holds_what_the_law_gives(monkeypatch):
+def test_dataset_contains_the_samples_of_the_law(monkeypatch):
     law = tiny_law()
     rows = as_dataset(law, 40, seed=1).with_format("torch")[:]
     assert rows["tokens"].shape == (40, law.length)
@@ -171,7 +171,7 @@ def test_a_dataset_holds_what_the_law_gives(monkeypatch):
     assert as_dataset(law, 40).num_rows == 40
 
 
-def test_a_dataset_of_nothing():
+def test_empty_dataset_is_refused():
     with pytest.raises(BadInput, match="`num` is 0"):
         as_dataset(tiny_law(), 0)
 
@@ -180,7 +180,7 @@ def test_a_dataset_of_nothing():
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_a_law_comes_back_from_its_file(law, tmp_path: Path):
+def test_law_survives_saving_and_loading(law, tmp_path: Path):
     save_law(law, tmp_path / "law.json")
     assert load_law(tmp_path / "law.json") == law
     assert [path.name for path in tmp_path.iterdir()] == ["law.json"]

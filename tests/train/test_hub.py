@@ -1,4 +1,4 @@
-"""What comes from a hub, fetched by the real clients from a real server on the loopback interface."""
+"""Downloads from a hub, by the real clients from a real server on the loopback interface."""
 
 import json
 import os
@@ -53,7 +53,7 @@ print(json.dumps(found))
 
 @pytest.fixture
 def hub(tmp_path: Path):
-    """A hub with a data set laid out as WikiText is, and models with a tokenizer and with code of their own."""
+    """A hub with a data set in the layout of WikiText, and with models that contain a tokenizer and code."""
     release = tmp_path / "datasets" / "Salesforce" / "wikitext" / "wikitext-2-v1"
     release.mkdir(parents=True)
     for part, lines in LINES.items():
@@ -81,7 +81,7 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def client(code: str, endpoint: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` in a process of its own: the clients read where their hub is only once, when imported."""
+    """Run ``code`` in a new process, because clients read the address of their hub when they are imported."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "JOMA_"))}
     environment = kept | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"} | variables
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -92,7 +92,7 @@ def answer(run: subprocess.CompletedProcess[str]) -> list:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_wikitext_comes_from_the_hub_line_by_line(hub: LocalHub, tmp_path):
+def test_wikitext_is_downloaded_from_the_hub(hub: LocalHub, tmp_path):
     train, held_out, description, num_tokens = answer(client(READ_WIKITEXT, hub.endpoint, tmp_path / "home"))
     assert train == "\n = A = \n\n the <unk> cat , and another @-@ cat \n\n"
     assert held_out == "\n the cat \n"
@@ -106,7 +106,7 @@ def test_wikitext_comes_from_the_hub_line_by_line(hub: LocalHub, tmp_path):
     assert not hub.requests
 
 
-def test_a_folder_goes_before_the_hub(hub: LocalHub, tmp_path):
+def test_folder_has_precedence_over_the_hub(hub: LocalHub, tmp_path):
     folder = tmp_path / "texts"
     (folder / "wikitext-2").mkdir(parents=True)
     for part in ("train", "valid"):
@@ -119,7 +119,7 @@ def test_a_folder_goes_before_the_hub(hub: LocalHub, tmp_path):
     assert not hub.requests
 
 
-def test_tokenizers_come_from_the_hub_without_the_code_beside_them(hub: LocalHub, tmp_path):
+def test_tokenizers_are_downloaded_and_repository_code_is_not_executed(hub: LocalHub, tmp_path):
     found = answer(client(USE_TOKENIZERS, hub.endpoint, tmp_path / "home"))
     vocabulary, ids, description = found["words"]
     assert vocabulary == ["[UNK]", "the", "cat"]
@@ -136,19 +136,19 @@ def test_tokenizers_come_from_the_hub_without_the_code_beside_them(hub: LocalHub
     assert "check the name and the network" in found["absent"]
 
 
-def test_without_a_network_the_folder_is_named(monkeypatch, tmp_path):
+def test_error_without_a_network_suggests_the_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("JOMA_DATA", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(BadInput, match=r"cannot be fetched from the hub .* a network .* set JOMA_DATA to a folder"):
+    with pytest.raises(BadInput, match=r"cannot be downloaded from the hub .* a network .* set JOMA_DATA to a folder"):
         read_text("wikitext103")
     monkeypatch.setenv("JOMA_DATA", str(tmp_path))
-    with pytest.raises(BadInput, match=f"JOMA_DATA names {tmp_path}, which does not hold it"):
+    with pytest.raises(BadInput, match=f"JOMA_DATA is {tmp_path}, which does not contain it"):
         read_text("wikitext103")
 
 
 @pytest.mark.slow
-def test_an_unreachable_hub_is_refused(tmp_path):
-    """The client tries again and again for half a minute before it gives up."""
+def test_unreachable_hub_is_an_error(tmp_path):
+    """The client retries for half a minute."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     run = client(READ_WIKITEXT, f"http://127.0.0.1:{port}", tmp_path)
@@ -156,20 +156,20 @@ def test_an_unreachable_hub_is_refused(tmp_path):
     assert "set JOMA_DATA to a folder" in run.stderr
 
 
-def test_without_the_client_the_extra_is_named(monkeypatch):
+def test_error_without_the_client_names_the_extra(monkeypatch):
     monkeypatch.delenv("JOMA_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)  # what import finds where it is not installed
-    with pytest.raises(BadInput, match=r"wikitext-2 comes from the hub .*pip install 'joma\[hub\]'`, or set JOMA_DATA"):
+    with pytest.raises(BadInput, match=r"wikitext-2 is downloaded from .*pip install 'joma\[hub\]'`, or set JOMA_DATA"):
         read_text("wikitext2")
 
 
-def test_samples_become_no_dataset_without_the_client(monkeypatch):
+def test_dataset_without_the_client_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(BadInput, match=r"samples become a dataset through it; .*pip install 'joma\[hub\]'`$"):
+    with pytest.raises(BadInput, match=r"the dataset is made with it; .*pip install 'joma\[hub\]'`$"):
         as_dataset(tiny_law(), 5)
 
 
-def test_a_folder_variable_that_names_no_folder_is_refused(monkeypatch, tmp_path):
+def test_folder_variable_without_a_folder_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("JOMA_DATA", str(tmp_path / "absent"))
     with pytest.raises(BadInput, match=r"JOMA_DATA is .*absent', which is no folder"):
         read_text("wikitext2")

@@ -34,23 +34,23 @@ def numbers_of(run: Run) -> tuple[bytes, bytes]:
     return run.journal_path.read_bytes(), checkpoint_paths(run.checkpoint_folder)[0].read_bytes()
 
 
-def test_side_by_side_or_one_after_the_other_gives_the_same_numbers(tmp_path, tokens_path):
+def test_parallel_and_sequential_training_give_the_same_numbers(tmp_path, tokens_path):
     recipes = [RECIPE, replace(RECIPE, seed=1), replace(RECIPE, seed=2)]
-    told = []
+    calls = []
     together = train_all(
         jobs_in(tmp_path / "together", tokens_path, *recipes),
         num_workers=2,
-        progress=lambda *call: told.append(call),
+        progress=lambda *call: calls.append(call),
     )
     apart = train_all(jobs_in(tmp_path / "apart", tokens_path, *recipes), num_workers=1)
     assert [run.recipe for run in together] == recipes
     assert [numbers_of(run) for run in together] == [numbers_of(run) for run in apart]
     assert len({numbers_of(run) for run in together}) == 3
-    assert told[-1] == ("training 3 networks", 3, 3)
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert calls[-1] == ("training 3 networks", 3, 3)
+    assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
 
-def test_laws_and_texts_are_learned_side_by_side(tmp_path, tokens_path):
+def test_laws_and_texts_are_learned_in_parallel(tmp_path, tokens_path):
     law_path = tmp_path / "law.json"
     save_law(tiny_law(), law_path)
 
@@ -65,7 +65,7 @@ def test_laws_and_texts_are_learned_side_by_side(tmp_path, tokens_path):
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"kind": "forest"}'])
-def test_a_law_that_cannot_be_read(tmp_path, content):
+def test_unreadable_law_is_refused(tmp_path, content):
     path = tmp_path / "law.json"
     if content is not None:
         path.write_text(content)
@@ -74,16 +74,16 @@ def test_a_law_that_cannot_be_read(tmp_path, content):
     assert not (tmp_path / "run").exists()
 
 
-def test_in_one_process_progress_adds_up(tmp_path, tokens_path):
-    told = []
+def test_progress_of_jobs_in_one_process_adds_up(tmp_path, tokens_path):
+    calls = []
     jobs = jobs_in(tmp_path, tokens_path, RECIPE, replace(RECIPE, seed=1))
-    train_all(jobs, num_workers=1, progress=lambda *call: told.append(call))
-    assert told[-1] == ("training 2 networks", 2, 2)
-    assert ("training 2 networks", 1, 2) in told
+    train_all(jobs, num_workers=1, progress=lambda *call: calls.append(call))
+    assert calls[-1] == ("training 2 networks", 2, 2)
+    assert ("training 2 networks", 1, 2) in calls
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_one_that_fails_does_not_stop_the_others(tmp_path, tokens_path, num_workers):
+def test_failed_job_does_not_stop_the_others(tmp_path, tokens_path, num_workers):
     broken = replace(RECIPE, learning_rate=1e30, decoder=replace(RECIPE.decoder, layer_norm=False))
     misfit = replace(RECIPE, decoder=replace(RECIPE.decoder, vocabulary_size=7))
     jobs = jobs_in(tmp_path, tokens_path, broken, misfit, RECIPE)
@@ -94,10 +94,10 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path, tokens_path, num_work
 
 
 class Stop(Exception):
-    """Raised by a test's progress."""
+    """Raised by the progress callback of a test."""
 
 
-def test_stopped_by_its_progress_every_run_leaves_a_checkpoint_and_goes_on_later(tmp_path, tokens_path):
+def test_runs_stopped_by_progress_leave_checkpoints_and_are_resumed(tmp_path, tokens_path):
     recipe = tiny_recipe(num_steps=500, checkpoint_every=500)
     jobs = jobs_in(tmp_path, tokens_path, recipe, replace(recipe, seed=1))
 
@@ -119,7 +119,7 @@ def go(folder: Path, tokens_path: Path) -> None:
     train_all(jobs_in(folder, tokens_path, ENDLESS, replace(ENDLESS, seed=1)), num_workers=2)
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path, tokens_path):
+def test_workers_end_if_their_parent_is_killed(tmp_path, tokens_path):
     parent = multiprocessing.get_context("spawn").Process(target=go, args=(tmp_path, tokens_path))
     parent.start()
     folders = [tmp_path / "run 0", tmp_path / "run 1"]
@@ -133,10 +133,10 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path, tokens_path):
     assert alive == []
 
 
-def test_two_jobs_with_one_folder(tmp_path, tokens_path):
+def test_two_jobs_with_the_same_folder_are_refused(tmp_path, tokens_path):
     with pytest.raises(BadInput, match="two jobs name the folder"):
         train_all([(RECIPE, tokens_path, tmp_path / "a"), (RECIPE, tokens_path, tmp_path / "b" / ".." / "a")])
 
 
-def test_no_jobs():
+def test_no_jobs_give_no_runs():
     assert train_all([]) == []

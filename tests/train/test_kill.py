@@ -1,4 +1,4 @@
-"""Runs in processes of their own, which are killed, starved of disk, interrupted."""
+"""Runs in separate processes that are killed, interrupted, or cannot write their files."""
 
 import multiprocessing
 import os
@@ -58,13 +58,13 @@ def undisturbed(tmp_path_factory) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
-def test_killed_at_random_points_it_ends_with_the_same_numbers(undisturbed, tmp_path, seed):
+def test_run_killed_at_random_points_ends_with_the_same_numbers(undisturbed, tmp_path, seed):
     folder = tmp_path / "run"
     kill_at_random(go, folder, len(undisturbed[0]), seed)
     assert numbers_of(folder) == undisturbed
 
 
-def test_a_law_killed_at_random_points_leaves_the_same_numbers_and_snapshots(tmp_path):
+def test_run_on_a_law_killed_at_random_points_ends_with_the_same_numbers_and_snapshots(tmp_path):
     go_with_law(tmp_path / "undisturbed")
     expected = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed" / "snapshots").iterdir()}
     assert len(expected) == len(range(0, 120, 7)) + 1
@@ -76,7 +76,7 @@ def test_a_law_killed_at_random_points_leaves_the_same_numbers_and_snapshots(tmp
 
 
 def kill_at_random(target: Callable[[Path], None], folder: Path, journal_size: int, seed: int) -> None:
-    """Start and kill a run until one comes to its end."""
+    """Start and kill a run repeatedly until it finishes."""
     dice, num_killed = random.Random(seed), 0
     journal = folder / "metrics.jsonl"
     while True:
@@ -97,7 +97,7 @@ def kill_at_random(target: Callable[[Path], None], folder: Path, journal_size: i
     assert num_killed >= 2
 
 
-def test_an_interrupt_from_outside_leaves_a_checkpoint(undisturbed, tmp_path):
+def test_interrupt_signal_leaves_a_checkpoint(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = processes.Process(target=go, args=(folder,))
     process.start()
@@ -112,13 +112,13 @@ def test_an_interrupt_from_outside_leaves_a_checkpoint(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize(("largest", "kept"), [(30_000, "no checkpoint yet"), (1_000, "no measurement yet")])
-def test_a_disk_that_refuses_keeps_what_there_is(undisturbed, tmp_path, largest, kept):
+def test_failed_write_keeps_earlier_measurements_and_can_be_resumed(undisturbed, tmp_path, largest, kept):
     folder = tmp_path / "run"
     process = processes.Process(target=go_with_small_files, args=(folder, largest))
     process.start()
     process.join()
     message = (tmp_path / "error").read_text()
-    assert "the disk refused at step" in message
+    assert "a file cannot be written at step" in message
     assert "File too large" in message
     assert kept in message
     assert undisturbed[0].startswith((folder / "metrics.jsonl").read_bytes()[: Run(folder, RECIPE).journal().num_bytes])

@@ -1,4 +1,4 @@
-"""A network is held against what it was before training, on samples that neither has seen."""
+"""Alignment of a network after and before training, on held-out samples."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_every_layer_is_aligned_with_every_level(run):
     assert found.trained[1][0] == alignment(units, samples.presence[0], num_permutations=5, seed=3)
 
 
-def test_the_network_of_step_0_is_the_untrained_one(run):
+def test_network_of_step_0_is_untrained(run):
     first, before = run.decoder(0), untrained(run)
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), before.parameters(), strict=True))
 

@@ -1,4 +1,4 @@
-"""A law is learned by the real loop, its snapshots are kept, and labels that mean nothing are not learned."""
+"""Training on a law: labels are learned unless they are shuffled, and snapshots are kept."""
 
 import json
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ LAW, RECIPE = tiny_law(), tiny_law_recipe()
 
 
 def bytes_of(run: Run) -> list[bytes]:
-    """Every byte of measurements, last checkpoint and snapshots."""
+    """All bytes of the measurements, the last checkpoint and the snapshots."""
     paths = [run.journal_path, checkpoint_paths(run.checkpoint_folder)[0]]
     return [path.read_bytes() for path in [*paths, *sorted(run.snapshot_folder.iterdir())]]
 
@@ -42,7 +42,7 @@ def finished(tmp_path_factory) -> Run:
 
 @dataclass(frozen=True)
 class ShuffledLabels(Combinatorial):
-    """The same sequences, each with the label of another one: nothing is left to be learned."""
+    """The same sequences with shuffled labels, so that there is nothing to learn."""
 
     def sample(
         self, num: int, generator: torch.Generator, labels: torch.Tensor | None = None, *, shuffled: bool = False
@@ -55,7 +55,7 @@ class ShuffledLabels(Combinatorial):
         return super().to_json() | {"kind": "shuffled labels"}
 
 
-def test_a_table_is_learned_to_the_last_class_and_shuffled_labels_are_not(tmp_path):
+def test_all_classes_of_a_table_are_learned_and_shuffled_labels_are_not(tmp_path):
     settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "feed_forward": 128}
     learned = train(hierarchy_recipe(TABLE, **settings), TABLE, tmp_path / "learned")
     nonsense = ShuffledLabels(**{name: getattr(TABLE, name) for name in TABLE.__dataclass_fields__})
@@ -65,8 +65,8 @@ def test_a_table_is_learned_to_the_last_class_and_shuffled_labels_are_not(tmp_pa
     assert last(learned, "val_loss_nats") < 0.1 < last(control, "val_loss_nats")
 
 
-def test_a_latent_tree_is_learned_as_far_as_it_can_be(tmp_path, tolerance):
-    """Each of 8 tokens says little: the best guess is the sign of their sum."""
+def test_accuracy_on_a_latent_tree_reaches_the_bayes_classifier(tmp_path, tolerance):
+    """Each of 8 tokens has little information; the Bayes classifier is the sign of their sum."""
     tree = balanced_tree((2, 2, 2), 0.9)
     recipe = hierarchy_recipe(tree, num_steps=120, early_until=0, probe_every=120, width=32, feed_forward=64)
     run = train(recipe, tree, tmp_path / "run")
@@ -80,7 +80,7 @@ def test_a_latent_tree_is_learned_as_far_as_it_can_be(tmp_path, tolerance):
     assert last(run, "val_accuracy") > best - tolerance("learning.accuracy")
 
 
-def test_shuffled_tokens_are_learned_all_the_same(tmp_path):
+def test_law_with_shuffled_tokens_is_learned(tmp_path):
     settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "feed_forward": 128}
     run = train(hierarchy_recipe(TABLE, shuffle_tokens=True, **settings), TABLE, tmp_path / "run")
     assert last(run, "val_accuracy") > 0.95
@@ -97,7 +97,7 @@ def test_weight_decay_makes_weights_smaller(tmp_path):
 # --- the record
 
 
-def test_the_folder_says_which_law_was_learned(finished):
+def test_configuration_contains_the_law(finished):
     config = json.loads((finished.folder / "config.json").read_text())
     assert config["law"]["digest"] == digest(LAW)
     assert "text" not in config
@@ -110,7 +110,7 @@ def test_the_folder_says_which_law_was_learned(finished):
         text.law()
 
 
-def test_another_law_is_told_apart(finished):
+def test_folder_of_another_law_is_refused_with_the_difference(finished):
     other = replace(LAW, show_probability=0.8)
     with pytest.raises(BadInput, match=r"definition.show_probability is 0.9 there and 0.8 here; digest is"):
         train(RECIPE, other, finished.folder)
@@ -120,7 +120,7 @@ def test_another_law_is_told_apart(finished):
     assert len(str(caught.value)) < 800
 
 
-def test_a_law_is_no_text(tmp_path):
+def test_law_is_refused_in_the_folder_of_a_text(tmp_path):
     folder = train(tiny_recipe(num_steps=1), tiny_tokens(), tmp_path / "text").folder
     with pytest.raises(BadInput, match=r"another run: .*digest is 'tiny-3000' there and None here"):
         train(RECIPE, LAW, folder)
@@ -129,7 +129,7 @@ def test_a_law_is_no_text(tmp_path):
 # --- snapshots
 
 
-def test_every_snapshot_is_the_network_that_was_measured_then(finished):
+def test_every_snapshot_is_the_network_measured_at_its_step(finished):
     assert finished.snapshots() == [0, 16, 32, 48, 60]
     probe = LabelProbe(RECIPE, LAW, torch.device("cpu"))
     measured = {row.step: row.value for row in finished.measurements() if row.metric == "val_loss_nats"}
@@ -143,11 +143,11 @@ def test_every_snapshot_is_the_network_that_was_measured_then(finished):
 
 
 class Stop(Exception):
-    """Raised by a test's progress."""
+    """Raised by the progress callback of a test."""
 
 
 @pytest.mark.parametrize("step", [0, 1, 16, 23, 59])
-def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step):
+def test_run_stopped_at_any_step_is_resumed_with_the_same_numbers(finished, tmp_path, step):
     def progress(_: str, done: float, total: float) -> None:
         if done == step:
             raise Stop
@@ -158,7 +158,7 @@ def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step
 
 
 @pytest.mark.parametrize("damage", ["removed", "altered"])
-def test_a_damaged_snapshot_is_named_and_made_again(finished, tmp_path, damage):
+def test_damaged_snapshot_is_reported_and_written_again(finished, tmp_path, damage):
     run = train(RECIPE, LAW, tmp_path / "tiny")
     path = path_of(48, run.snapshot_folder)
     if damage == "removed":
@@ -167,7 +167,7 @@ def test_a_damaged_snapshot_is_named_and_made_again(finished, tmp_path, damage):
             run.decoder(48)
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        with pytest.raises(RunFailed, match=r"no whole snapshot of step 48 .*train with the same recipe"):
+        with pytest.raises(RunFailed, match=r"no intact snapshot of step 48 .*train with the same recipe"):
             run.decoder(48)
     train(RECIPE, LAW, run.folder)
     assert bytes_of(run) == bytes_of(finished)

@@ -17,7 +17,7 @@ RECIPE = tiny_recipe()
 
 
 def numbers_of(run: Run) -> tuple[bytes, bytes]:
-    """Every byte of the measurements and of the last checkpoint."""
+    """All bytes of the measurements and of the last checkpoint."""
     return run.journal_path.read_bytes(), checkpoint_paths(run.checkpoint_folder)[0].read_bytes()
 
 
@@ -27,7 +27,7 @@ def finished(tmp_path_factory) -> Run:
 
 
 class Stop(Exception):
-    """Raised by a test's progress."""
+    """Raised by the progress callback of a test."""
 
 
 def stop_at(step: int):
@@ -38,7 +38,7 @@ def stop_at(step: int):
     return progress
 
 
-def test_it_learns(finished):
+def test_loss_falls_by_half_of_what_can_be_learned(finished):
     losses = {
         row.step: row.value for row in finished.measurements() if row.metric == "val_loss_nats"
     }  # fmt: skip
@@ -56,7 +56,7 @@ def test_measurements_are_rows_with_the_runs_name(finished):
     assert all(math.isfinite(row.value) for row in rows)
 
 
-def test_the_folder_says_what_was_run(finished):
+def test_configuration_contains_recipe_text_and_versions(finished):
     config = json.loads((finished.folder / "config.json").read_text())
     assert config["versions"]["torch"] == torch.__version__
     assert config["device"] == "cpu"
@@ -66,7 +66,7 @@ def test_the_folder_says_what_was_run(finished):
     assert steps == [120, 100]
 
 
-def test_the_finished_network_is_the_one_that_was_measured(finished):
+def test_finished_network_has_the_last_measured_loss(finished):
     decoder = finished.decoder()
     assert not decoder.training
     last = {row.metric: row.value for row in finished.measurements() if row.step == RECIPE.num_steps}
@@ -76,7 +76,7 @@ def test_the_finished_network_is_the_one_that_was_measured(finished):
     assert again["val_loss_nats"] == last["val_loss_nats"]
 
 
-def test_repeats_to_the_bit_and_leaves_the_callers_randomness_alone(finished, tmp_path):
+def test_training_is_bitwise_reproducible_and_keeps_the_random_state_of_the_caller(finished, tmp_path):
     torch.manual_seed(123)
     state = torch.get_rng_state()
     num_threads = torch.get_num_threads()
@@ -99,7 +99,7 @@ def test_a_finished_run_is_not_trained_again(finished):
 
 
 @pytest.mark.parametrize("step", [0, 1, 24, 25, 26, 70, 119, 120])
-def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step):
+def test_run_stopped_at_any_step_is_resumed_with_the_same_numbers(finished, tmp_path, step):
     folder, steps = tmp_path / "tiny", []
     with pytest.raises(Stop):
         train(RECIPE, tiny_tokens(), folder, progress=stop_at(step))
@@ -108,7 +108,7 @@ def test_stopped_anywhere_it_goes_on_as_if_it_never_was(finished, tmp_path, step
     assert numbers_of(run) == numbers_of(finished)
 
 
-def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(finished, tmp_path):
+def test_ctrl_c_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(finished, tmp_path):
     folder = tmp_path / "tiny"
     handler = signal.getsignal(signal.SIGINT)
 
@@ -123,7 +123,7 @@ def test_ctrl_c_waits_for_the_step_and_leaves_a_checkpoint(finished, tmp_path):
     assert numbers_of(train(RECIPE, tiny_tokens(), folder)) == numbers_of(finished)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, tmp_path):
+def test_damaged_checkpoint_is_replaced_by_the_previous_one(finished, tmp_path):
     folder, steps = tmp_path / "tiny", []
     with pytest.raises(Stop):
         train(RECIPE, tiny_tokens(), folder, progress=stop_at(80))
@@ -135,14 +135,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, tmp_path):
     assert numbers_of(run) == numbers_of(finished)
 
 
-def test_damaged_measurements_are_taken_again_and_the_earlier_ones_kept(finished, tmp_path):
+def test_damaged_measurements_are_repeated_and_earlier_ones_kept(finished, tmp_path):
     folder = tmp_path / "tiny"
     run = train(RECIPE, tiny_tokens(), folder)
     lines = run.journal_path.read_bytes().splitlines(keepends=True)
     lines[8] = lines[8].replace(b"0.", b"1.", 1)
     run.journal_path.write_bytes(b"".join(lines))
     last_whole = RECIPE.probe_steps()[7]
-    with pytest.raises(RunFailed, match=f"line 9 .* up to step {last_whole} are whole"):
+    with pytest.raises(RunFailed, match=f"line 9 .* up to step {last_whole} are intact"):
         run.measurements()
     kept = []
 
@@ -156,7 +156,7 @@ def test_damaged_measurements_are_taken_again_and_the_earlier_ones_kept(finished
     assert numbers_of(run) == numbers_of(finished)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
+def test_nan_loss_stops_the_run_with_the_step(tmp_path):
     recipe = replace(RECIPE, learning_rate=1e30, decoder=replace(RECIPE.decoder, layer_norm=False))
     with pytest.raises(RunFailed, match=r"NaN or infinite at step 2\b.*measurements up to step 0.*learning rate"):
         train(recipe, tiny_tokens(), tmp_path / "run")
@@ -165,31 +165,31 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     assert checkpoint_paths(tmp_path / "run" / "checkpoints") == []
 
 
-def test_another_recipe_is_told_what_differs(finished):
+def test_folder_of_another_recipe_is_refused_with_the_difference(finished):
     other = replace(RECIPE, learning_rate=1e-4, decoder=replace(RECIPE.decoder, dropout=0.5))
     with pytest.raises(BadInput, match=r"decoder.dropout is 0.2 there and 0.5 here; learning_rate is 0.003 there"):
         train(other, tiny_tokens(), finished.folder)
 
 
-def test_another_text_is_told_apart(finished):
+def test_folder_of_another_text_is_refused(finished):
     with pytest.raises(BadInput, match="digest is 'tiny-3000' there and 'tiny-3001' here"):
         train(RECIPE, tiny_tokens(3001), finished.folder)
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_refused_and_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BadInput, match=r"no run \(thesis.tex\)"):
+    with pytest.raises(BadInput, match=r"other files \(thesis.tex\)"):
         train(RECIPE, tiny_tokens(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_damaged_configuration_is_named(finished, tmp_path):
+def test_damaged_configuration_is_refused(finished, tmp_path):
     (tmp_path / "config.json").write_text((finished.folder / "config.json").read_text()[:50])
     with pytest.raises(BadInput, match=r"config.json cannot be read"):
         train(RECIPE, tiny_tokens(), tmp_path)
 
 
-def test_another_version_is_a_seam_and_said(tmp_path):
+def test_resuming_with_another_version_gives_a_warning(tmp_path):
     with pytest.raises(Stop):
         train(RECIPE, tiny_tokens(), tmp_path, progress=stop_at(10))
     config = tmp_path / "config.json"
@@ -206,21 +206,21 @@ def test_another_version_is_a_seam_and_said(tmp_path):
         (tiny_recipe(decoder=replace(RECIPE.decoder, vocabulary_size=21)), tiny_tokens(), "20 different tokens"),
     ],
 )
-def test_a_text_that_does_not_fit(recipe, tokens, message, tmp_path):
+def test_text_that_does_not_fit_the_recipe_is_refused(recipe, tokens, message, tmp_path):
     with pytest.raises(BadInput, match=message):
         train(recipe, tokens, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_the_text_is_read_round_and_round(tmp_path):
-    """A text of two windows per stream: steps see them in turn, never past the end, and never the held-out part."""
+def test_text_is_read_cyclically(tmp_path):
+    """Steps alternate between the two windows per stream, and never use tokens past the end or held-out tokens."""
     recipe = replace(RECIPE, num_steps=5)
     tokens = tiny_tokens(3000)
     tokens = replace(tokens, train=tokens.train[: 4 * 21], digest="short")
     assert train(recipe, tokens, tmp_path / "run").journal().last_step == 5
 
 
-def test_the_output_bias_can_start_at_the_words_frequencies(tmp_path):
+def test_unigram_output_bias_starts_at_the_log_frequencies_of_words(tmp_path):
     recipe = replace(RECIPE, num_steps=1, decoder=replace(RECIPE.decoder, output_bias="unigram"))
     tokens = tiny_tokens()
     tokens = replace(tokens, train=torch.where(tokens.train < 10, 3, tokens.train), digest="one word in two")
@@ -230,13 +230,13 @@ def test_the_output_bias_can_start_at_the_words_frequencies(tmp_path):
     assert (bias - expected).abs().max() <= 1.01 * recipe.learning_rate  # one step of Adam moved it
 
 
-def test_a_folder_is_trained_in_by_one_at_a_time(finished, monkeypatch):
-    monkeypatch.setattr("joma.train.run._PATIENCE_S", 0.1)
+def test_folder_in_use_by_another_process_is_refused(finished, monkeypatch):
+    monkeypatch.setattr("joma.train.run._WAIT_SECONDS", 0.1)
     with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):
         train(RECIPE, tiny_tokens(), finished.folder)
 
 
-def test_off_the_main_thread(finished, tmp_path):
+def test_training_in_another_thread_gives_the_same_numbers(finished, tmp_path):
     runs = []
     thread = threading.Thread(target=lambda: runs.append(train(RECIPE, tiny_tokens(), tmp_path / "tiny")))
     thread.start()

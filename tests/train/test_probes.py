@@ -22,7 +22,7 @@ def rows_of(decoder: Decoder) -> dict[tuple[int | None, int | None, str], float]
     return named
 
 
-def test_measures_what_a_full_softmax_gives(tolerance):
+def test_measurements_equal_those_of_a_full_softmax(tolerance):
     decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
     found = rows_of(decoder)
     held_out = tiny_tokens().held_out
@@ -53,7 +53,7 @@ def test_measures_what_a_full_softmax_gives(tolerance):
         assert found[1, 1, *name] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
 
 
-def test_a_probe_of_training_and_one_of_a_watched_model_say_the_same(tolerance):
+def test_probe_of_training_agrees_with_probe_of_a_watched_model(tolerance):
     decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
     held_out = tiny_tokens().held_out
     inputs = torch.stack([held_out[(len(held_out) - 12) * i // 9 :][:11] for i in range(10)])
@@ -79,7 +79,7 @@ def test_one_value_per_layer_and_head():
     ]
 
 
-def test_an_even_guess_costs_the_logarithm_of_the_vocabulary(tolerance):
+def test_loss_of_a_uniform_prediction_is_the_logarithm_of_the_vocabulary_size(tolerance):
     decoder = Decoder(RECIPE.decoder)
     with torch.no_grad():
         decoder.output.weight.zero_()
@@ -87,7 +87,7 @@ def test_an_even_guess_costs_the_logarithm_of_the_vocabulary(tolerance):
     assert loss == pytest.approx(math.log(20), abs=tolerance("decoder.parity"))
 
 
-def test_leaves_the_network_as_it_was():
+def test_measuring_does_not_change_the_network():
     decoder = Decoder(RECIPE.decoder).train()
     before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def test_leaves_the_network_as_it_was():
 
 
 def held_out(law: Law, num: int) -> Samples:
-    """The samples a probe says it measures."""
+    """The samples of a probe."""
     return law.sample(num, torch.Generator().manual_seed(seed_of("held-out samples")))
 
 
@@ -134,8 +134,8 @@ def test_labels_are_measured_at_the_last_position(tolerance):
     assert [key[:2] for key in found if key[2] == "stable_rank"] == [(0, None), (1, None)]
 
 
-def test_samples_without_a_token_count_for_the_loss_and_not_for_attention():
-    """Of a law that shows its tokens seldom, most samples are all padding; attention there says nothing of tokens."""
+def test_samples_without_a_token_count_for_the_loss_but_not_for_attention():
+    """Most samples of a law that rarely shows tokens are all padding, whose attention has no information."""
     seldom = random_hierarchy(6, (4, 6), 2, num_tokens=12, length=8, show_probability=0.3, seed=0)
     samples = held_out(seldom, 40)
     empty = samples.tokens[:, -1] == seldom.padding

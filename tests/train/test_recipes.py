@@ -12,7 +12,7 @@ from joma.train.recipes import VARIANTS, Recipe, hierarchy_recipe, paper_figure6
 RECIPE = Recipe("run", DecoderConfig(100, num_layers=2, dropout=0.1), 50, learning_rate=3e-4, seed=7)
 
 
-def test_survives_json():
+def test_recipe_survives_json():
     assert recipe_from_json(json.loads(json.dumps(RECIPE.to_json()))) == RECIPE
 
 
@@ -22,14 +22,14 @@ def test_unknown_settings_are_refused(change):
         recipe_from_json(RECIPE.to_json() | change)
 
 
-def test_probes_come_often_at_first_then_evenly_and_at_the_end():
+def test_probe_steps_are_dense_at_first_then_even_with_the_last():
     recipe = replace(RECIPE, num_steps=47, early_probe_every=3, early_until=10, probe_every=8)
     assert recipe.probe_steps() == [0, 3, 6, 9, 16, 24, 32, 40, 47]
     assert replace(recipe, early_until=0).probe_steps() == [0, 8, 16, 24, 32, 40, 47]
     assert replace(recipe, num_steps=5).probe_steps() == [0, 3, 5]
 
 
-def test_the_papers_setting():
+def test_paper_figure6_has_the_settings_of_the_paper():
     recipe = paper_figure6(4000)
     assert recipe.decoder == DecoderConfig(
         vocabulary_size=4000, width=200, num_heads=1, feed_forward=200, num_layers=1, activation="relu", dropout=0.2
@@ -38,7 +38,7 @@ def test_the_papers_setting():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_differ_in_what_their_name_says_only(variant):
+def test_variants_differ_only_in_the_named_setting(variant):
     full, other = paper_figure6(500, seed=3), paper_figure6(500, variant=variant, seed=3)
     differing = {
         name
@@ -59,7 +59,7 @@ def test_variants_differ_in_what_their_name_says_only(variant):
     assert len({paper_figure6(500, variant=variant, seed=seed).name for seed in range(3)}) == 3
 
 
-def test_settings_reach_recipe_and_decoder():
+def test_settings_are_passed_to_recipe_and_decoder():
     recipe = paper_figure6(500, num_layers=3, learning_rate=3e-4, num_steps=10, name="mine", output_bias="unigram")
     assert (recipe.decoder.num_layers, recipe.decoder.output_bias) == (3, "unigram")
     assert (recipe.learning_rate, recipe.num_steps, recipe.name) == (3e-4, 10, "mine")
@@ -67,7 +67,7 @@ def test_settings_reach_recipe_and_decoder():
         paper_figure6(500, variant="half network")
 
 
-def test_a_law_gets_a_layer_for_each_level_of_latents_and_an_output_for_each_label():
+def test_hierarchy_recipe_has_a_layer_per_level_and_an_output_per_label():
     tree, table = balanced_tree((2, 2, 2, 2), 0.5, num_labels=3), random_hierarchy(8, (6, 8), 2, num_tokens=24)
     for law, num_layers in ((tree, 3), (table, 2)):
         recipe = hierarchy_recipe(law, num_steps=5, seed=4)
@@ -108,6 +108,6 @@ def test_snapshots_include_the_first_and_the_last_step():
         {"device": "tpu"},
     ],
 )
-def test_refuses_settings_that_make_no_run(change):
+def test_invalid_recipe_settings_are_refused(change):
     with pytest.raises(InvalidArgument, match=f"`{next(iter(change))}`"):
         replace(RECIPE, **change)

@@ -1,4 +1,4 @@
-"""Saved steps of our own networks are run again: what a scan finds is what was measured while they trained."""
+"""Scans of joma's own runs give the values that were measured during training."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def of_text(tokens, tmp_path_factory):
-    """The folder of a run as ``joma reproduce`` lays it out, its tokens in a folder beside those of the runs."""
+    """The folder of a run in the layout of ``joma reproduce``, with the tokens in a folder next to that of the runs."""
     folder = tmp_path_factory.mktemp("reproduced")
     save_tokens(tokens, folder / "text" / "text.safetensors")
     save_tokens(shuffled(tokens, 0), folder / "text" / "another.safetensors")
@@ -66,8 +66,8 @@ def config_of(folder):
     return open_series(folder).checkpoint(0).config
 
 
-def plan_of(folder, measures="attention,stable_rank", **asked) -> Plan:
-    probe = run_probe(config_of(folder), folder, **asked)[0]
+def plan_of(folder, measures="attention,stable_rank", **options) -> Plan:
+    probe = run_probe(config_of(folder), folder, **options)[0]
     return Plan(open_series(folder), choose_metrics(measures, "scan"), probe, build=saved_decoder)
 
 
@@ -77,7 +77,7 @@ def while_training(folder, step):
 
 
 def scanned(plan, step):
-    """What the same rows of a scan say."""
+    """The corresponding values of a scan."""
     result = measure_step(plan, step)
     assert result.ok, result.reason
     rows = [row for row in result.rows if row.projection in (None, "mlp_lower") and row.group is None]
@@ -85,7 +85,7 @@ def scanned(plan, step):
 
 
 @pytest.mark.parametrize("step", [0, 20, 40])
-def test_a_scan_finds_what_was_measured_while_a_text_was_learned(of_text, step, tolerance):
+def test_scan_of_a_run_on_text_equals_its_measurements(of_text, step, tolerance):
     plan = plan_of(of_text)
     assert plan.probe is not None
     assert plan.probe.shape == (8, 10)
@@ -97,7 +97,7 @@ def test_a_scan_finds_what_was_measured_while_a_text_was_learned(of_text, step, 
     assert {key[:2] for key in found if key[2] == "attention_first_token_share"} == set(product((0, 1), repeat=2))
 
 
-def test_of_labels_the_last_position_asks_in_the_last_layer(of_law, tolerance):
+def test_scan_of_a_run_on_a_law_has_a_single_query_in_the_last_layer(of_law, tolerance):
     plan = plan_of(of_law, "attention_entropy_nats")
     found, before = scanned(plan, 20), while_training(of_law, 20)
     last = max(key[0] for key in found)
@@ -105,17 +105,17 @@ def test_of_labels_the_last_position_asks_in_the_last_layer(of_law, tolerance):
     assert found[last, 0, "attention_entropy_nats"] == pytest.approx(entropy, abs=tolerance("attention.entropy"))
 
 
-def test_other_sequences_where_asked_for(of_text):
+def test_run_probe_returns_the_requested_sequences(of_text):
     config = config_of(of_text)
-    probe, said = run_probe(config, of_text, num_sequences=3, length=25)
+    probe, description = run_probe(config, of_text, num_sequences=3, length=25)
     assert probe.shape == (3, 25)
-    assert said.startswith("3 held-out sequences of 25 tokens of a tiny text")
+    assert description.startswith("3 held-out sequences of 25 tokens of a tiny text")
     assert torch.equal(run_probe(config, of_text / "snapshots", num_sequences=3, length=25)[0], probe)
     given = run_probe(config, of_text, text=str(of_text.parents[1] / "text" / "text.safetensors"), num_sequences=1)
     assert given[0].shape == (1, 10)
 
 
-def test_the_next_token_is_predicted_and_labels_are_not(of_text, of_law, tolerance):
+def test_loss_of_the_next_token_is_measured_but_not_of_labels(of_text, of_law, tolerance):
     plan = plan_of(of_text, "val_loss_nats")
     with torch.no_grad():
         logits = load_run(of_text).decoder(40)(plan.probe)[:, :-1].double()
@@ -125,31 +125,31 @@ def test_the_next_token_is_predicted_and_labels_are_not(of_text, of_law, toleran
     assert "not the next token" in result.reason
 
 
-def test_a_plan_survives_the_way_into_another_process(of_text):
+def test_plan_survives_pickling(of_text):
     plan = plan_of(of_text, num_sequences=2)
     assert measure_step(pickle.loads(pickle.dumps(plan)), 20).rows == measure_step(plan, 20).rows
 
 
-def test_tokens_that_are_not_the_runs_own_are_refused(own, tokens):
+def test_tokens_of_another_run_are_refused(own, tokens):
     config, texts = config_of(own), own.parents[1] / "text"
     with pytest.raises(BadInput, match="holds other tokens"):
         run_probe(config, own, text=str(texts / "another.safetensors"))
     with pytest.raises(BadInput, match="only 1,0"):
         run_probe(config, own, num_sequences=500)
     (texts / "text.safetensors").unlink()
-    with pytest.raises(BadInput, match=r"are not beside it.*--text"):
+    with pytest.raises(BadInput, match=r"are not found near it.*--text"):
         run_probe(config, own)
     save_tokens(tokens, own / "tokens.safetensors")
     assert len(run_probe(config, own)[0]) == 8
 
 
 @pytest.mark.parametrize(("name", "value"), [("text", "wikitext2"), ("length", 9)])
-def test_what_a_law_decides_cannot_be_asked_for(of_law, name, value):
+def test_options_without_effect_on_a_law_are_refused(of_law, name, value):
     with pytest.raises(BadInput, match=f"`{name}` has no effect"):
         run_probe(config_of(of_law), of_law, **{name: value})
 
 
-def test_weights_of_another_network_and_broken_ones_are_named(own):
+def test_weights_that_do_not_fit_or_are_nan_are_refused(own):
     config = json.loads((own / "config.json").read_text())
     tensors = open_series(own).read(20)
     with pytest.raises(BadInput, match="do not fit the recipe"):

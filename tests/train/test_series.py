@@ -1,4 +1,4 @@
-"""Series of saved steps: laid out as on a hub, the same every time, never half there, and read by the real loaders."""
+"""Series of saved steps: the layout of a hub, reproducible files, complete steps, loadable by transformers."""
 
 import json
 from dataclasses import replace
@@ -49,20 +49,18 @@ def files_of(folder) -> dict[str, bytes]:
         (30, 12, (0, 1, 2, 4, 8, 12, 24, 30)),
     ],
 )
-def test_saved_steps_double_and_then_go_evenly_to_the_last(num_steps, save_every, expected):
+def test_saved_steps_double_and_then_are_even_with_the_last(num_steps, save_every, expected):
     assert SeriesRecipe(num_steps=num_steps, save_every=save_every).saved_steps() == expected
 
 
 @pytest.mark.parametrize(("family", "kind"), [("gpt_neox", GPTNeoXForCausalLM), ("opt", OPTForCausalLM)])
-def test_every_step_is_a_whole_model_that_learns_and_carries_its_tokenizer(
-    tmp_path, text, tokens, tokenizer, family, kind
-):
-    told = []
+def test_every_saved_step_is_a_loadable_model_with_its_tokenizer(tmp_path, text, tokens, tokenizer, family, kind):
+    calls = []
     recipe = replace(RECIPE, family=family)
-    folder = train_series(recipe, tokens, tokenizer, tmp_path / "series", progress=lambda *call: told.append(call))
+    folder = train_series(recipe, tokens, tokenizer, tmp_path / "series", progress=lambda *call: calls.append(call))
     assert open_series(folder).steps == recipe.saved_steps()
-    assert told[0] == ("training", 0, 20)
-    assert told[-1] == ("training", 20, 20)
+    assert calls[0] == ("training", 0, 20)
+    assert calls[-1] == ("training", 20, 20)
     assert not list(folder.rglob(".*"))
     losses = []
     for step in (0, 20):
@@ -86,11 +84,11 @@ def test_the_same_recipe_and_text_give_the_same_files(tmp_path, tokens, tokenize
 
 
 class Stop(Exception):
-    """Raised by a test's progress."""
+    """Raised by the progress callback of a test."""
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "opt"])
-def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path, tokens, tokenizer, family):
+def test_series_stopped_at_any_step_is_resumed_to_the_same_files(tmp_path, tokens, tokenizer, family):
     recipe = replace(RECIPE, family=family)
     whole = files_of(train_series(recipe, tokens, tokenizer, tmp_path / "whole"))
     folder, went_through = tmp_path / "stopped", []
@@ -108,14 +106,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path, tokens, tokeniz
     assert files_of(train_series(recipe, tokens, tokenizer, folder)) == whole
 
 
-def test_a_finished_series_is_not_trained_again(tmp_path, tokens, tokenizer):
+def test_finished_series_is_not_trained_again(tmp_path, tokens, tokenizer):
     folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
-    told = []
-    train_series(RECIPE, tokens, tokenizer, folder, progress=lambda *call: told.append(call))
-    assert told == [("training", 20, 20)]
+    calls = []
+    train_series(RECIPE, tokens, tokenizer, folder, progress=lambda *call: calls.append(call))
+    assert calls == [("training", 20, 20)]
 
 
-def test_a_folder_with_something_else_is_refused(tmp_path, tokens, tokenizer):
+def test_folder_with_another_series_or_other_files_is_refused(tmp_path, tokens, tokenizer):
     folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
     with pytest.raises(BadInput, match="another recipe"):
         train_series(replace(RECIPE, seed=5), tokens, tokenizer, folder)
@@ -125,7 +123,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path, tokens, tokenizer):
         train_series(RECIPE, tokens, tokenizer, tmp_path / "else")
 
 
-def test_a_loss_that_is_no_number_is_named_and_what_was_saved_stays(tmp_path, tokens, tokenizer):
+def test_nan_loss_stops_the_series_and_keeps_saved_steps(tmp_path, tokens, tokenizer):
     with pytest.raises(RunFailed, match=r"NaN or infinite at step 2.*saved steps up to 1"):
         train_series(replace(RECIPE, learning_rate=1e30), tokens, tokenizer, tmp_path / "series")
     assert load_file(tmp_path / "series" / "step0" / "model.safetensors")
@@ -135,17 +133,17 @@ def test_a_loss_that_is_no_number_is_named_and_what_was_saved_stays(tmp_path, to
     ("setting", "value"),
     [("family", "llama"), ("num_steps", 0), ("length", 1), ("width", 18), ("warm_up", 21), ("learning_rate", 0.0)],
 )
-def test_settings_out_of_range_are_named(setting, value):
+def test_series_settings_out_of_range_are_refused(setting, value):
     with pytest.raises(InvalidArgument, match=setting):
         replace(RECIPE, **{setting: value})
 
 
-def test_a_text_too_short_is_refused(tmp_path, tokens, tokenizer):
+def test_text_too_short_for_a_series_is_refused(tmp_path, tokens, tokenizer):
     with pytest.raises(BadInput, match="tokens to train on"):
         train_series(replace(RECIPE, batch_size=4000), tokens, tokenizer, tmp_path / "series")
 
 
-def test_a_learned_tokenizer_reads_back_what_it_cut_up(text, tokenizer, tmp_path):
+def test_learned_tokenizer_decodes_what_it_encoded(text, tokenizer, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(tokenizer, encoding="utf-8")
     tokens = tokenize(text, None, str(path), keep_ids=True)

@@ -1,4 +1,4 @@
-"""What is learned: the right batch at every step, and no setting that changes nothing."""
+"""Learning tasks use the right batch at every step and refuse settings without effect."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_law_is_learned_from_the_batches_of_the_stream(step, shuffle, tolerance):
+def test_label_loss_is_that_of_the_batches_of_the_stream(step, shuffle, tolerance):
     law, recipe = tiny_law(), tiny_law_recipe(seed=5, shuffle_tokens=shuffle)
     decoder = Decoder(recipe.decoder)
     samples = HierarchyStream(law, recipe.batch_size, seed=5, shuffled=shuffle).batch(step)
@@ -28,7 +28,7 @@ def test_a_law_is_learned_from_the_batches_of_the_stream(step, shuffle, toleranc
     assert loss.item() == pytest.approx(expected.item(), abs=tolerance("decoder.parity"))
 
 
-def test_a_text_is_read_window_by_window_and_round(tolerance):
+def test_text_is_read_in_windows_cyclically(tolerance):
     recipe = tiny_recipe()
     tokens = tiny_tokens()
     tokens = replace(tokens, train=tokens.train[: 4 * 21], digest="short")  # two windows of ten in four streams
@@ -46,10 +46,10 @@ def test_a_text_is_read_window_by_window_and_round(tolerance):
     [
         ({"shuffle_tokens": True}, "shuffle_tokens=True, which is for laws"),
         ({"decoder": replace(tiny_recipe().decoder, num_outputs=20)}, "decoder.num_outputs=20, which is for laws"),
-        ({"length": 4}, "4 tokens at a time"),
+        ({"length": 4}, "sequences of 4 tokens"),
     ],
 )
-def test_a_recipe_that_is_not_for_a_text(change, message):
+def test_recipe_for_a_law_is_refused_with_a_text(change, message):
     with pytest.raises(BadInput, match=message):
         task_of(tiny_recipe(**change), tiny_tokens(), CPU)
 
@@ -63,14 +63,14 @@ def test_a_recipe_that_is_not_for_a_text(change, message):
         ({"num_outputs": None, "output_bias": "unigram"}, r"decoder.num_outputs=None; expected"),
     ],
 )
-def test_a_recipe_that_is_not_for_this_law(change, message):
+def test_recipe_for_another_law_is_refused(change, message):
     with pytest.raises(BadInput, match=message):
         task_of(tiny_law_recipe(**change), tiny_law(), CPU)
     with pytest.raises(BadInput, match="length=8; expected length=6"):
         task_of(tiny_law_recipe(), balanced_tree((2, 3), 0.7), CPU)
 
 
-def test_a_file_says_by_its_name_what_is_in_it(tmp_path):
+def test_load_data_reads_laws_from_json_and_tokens_from_other_files(tmp_path):
     save_law(tiny_law(), tmp_path / "law.json")
     tokens = shuffled(tiny_tokens(), 0)
     save_tokens(tokens, tmp_path / "text.safetensors")

@@ -1,4 +1,4 @@
-"""A language, a law and recipes so small that a run takes a second: for tests of what surrounds the numbers."""
+"""A language, a law and recipes so small that a run takes a second."""
 
 import torch
 
@@ -11,7 +11,7 @@ NUM_WORDS = 20
 
 
 def tiny_tokens(length: int = 3000) -> Tokens:
-    """Each word is followed by the one seven further on, four times out of five; the digest names the length."""
+    """Each word is followed by the seventh next one with probability 0.8; the digest contains the length."""
     generator = torch.Generator().manual_seed(0)
     jumps = torch.where(
         torch.rand(length, generator=generator) < 0.8, 7, torch.randint(NUM_WORDS, (length,), generator=generator)
@@ -39,7 +39,7 @@ def tiny_recipe(**changes) -> Recipe:
 
 
 def tiny_law(seed: int = 0) -> Combinatorial:
-    """Six classes with an input each, seen with gaps, so that inputs are many."""
+    """Six classes whose tokens are shown at random, so that there are many inputs."""
     return random_hierarchy(
         6, (5, 6), 2, num_tokens=12, length=8, show_probability=0.9, distinct_inputs=True, seed=seed
     )

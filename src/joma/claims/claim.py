@@ -1,4 +1,7 @@
-"""What a claim is: a statement with its source, and where its test is found. Words only: listing loads no numerics."""
+"""Claims as text: a statement, its source, and the name of the function that tests it.
+
+Nothing numerical is imported here, so that claims can be listed quickly.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ class Reference:
     """A statement with its source.
 
     >>> import joma
-    >>> joma.Reference("ones.sum", "A sum of ones is how many there are.", "arithmetic", (), "Σ 1 = n").id
+    >>> joma.Reference("ones.sum", "A sum of ones is their number.", "arithmetic", (), "Σ 1 = n").id
     'ones.sum'
 
     Args:
-        id: its id, ``family.name``; function docstrings, claims, tests and report lines carry it.
-        statement: what is claimed, in one or two sentences.
-        source: paper item, or ``derived`` with the section of docs/theory that derives it.
-        assumptions: what must be true for it to follow; a verdict says which of them fails.
-        formula: the equation in plain text, as the report prints it.
+        id: ``family.name``, unique among all claims; it names the evidence file.
+        statement: the claim, in one or two sentences.
+        source: the theorem, figure or section of a paper, or ``derived`` with the section of docs/theory.
+        assumptions: the assumptions of the statement.
+        formula: the equation in plain text.
     """
 
     id: str
@@ -41,13 +44,9 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", self.id):
-            raise InvalidArgument(
-                "Reference",
-                "id",
-                required="words of a-z, 0-9 and _, joined by dots: it names files",
-                received=repr(self.id),
-                remedy="take family.name, such as theorem1.exp",
-            )
+            required = "words of a-z, 0-9 and _, joined by dots, because it names files"
+            remedy = "take family.name, such as theorem1.exp"
+            raise InvalidArgument("Reference", "id", required=required, received=repr(self.id), remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -55,19 +54,19 @@ class Claim:
     """A statement and its test.
 
     >>> import joma
-    >>> reference = joma.Reference("ones.sum", "A sum of ones is how many there are.", "arithmetic", (), "Σ 1 = n")
+    >>> reference = joma.Reference("ones.sum", "A sum of ones is their number.", "arithmetic", (), "Σ 1 = n")
     >>> claim = joma.Claim(reference, "Sum them.", "A sum of twos.", "my_package.ones:evaluate")
     >>> claim.id, claim.needs_text
     ('ones.sum', False)
 
     Args:
-        reference: the statement, its source, its assumptions.
-        test: how it is tested, in a sentence or two.
-        control: where the same test must fail, in a sentence.
-        evaluate: where the test is found, ``package.module:function``; imported only when the claim is evaluated. The
-            function maps a ``Workspace``, through which it may train networks, to an ``Agreement``, and keeps no state.
-        needs_text: whether networks are trained on the text.
-        origin: the distribution that the claim comes from, with its version. The registry fills it in.
+        reference: the statement, its source and its assumptions.
+        test: how the statement is tested, in one or two sentences.
+        control: the case in which the same test must fail, in one sentence.
+        evaluate: the function that tests it, ``package.module:function``; imported only when the claim is evaluated.
+            It takes a ``Workspace``, which trains networks if it needs any, and returns an ``Agreement``.
+        needs_text: whether the test trains networks on text.
+        origin: the distribution that the claim comes from, with its version. The registry sets it.
     """
 
     reference: Reference
@@ -79,29 +78,24 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+(\.\w+)*:\w+", self.evaluate):
-            raise InvalidArgument(
-                "Claim",
-                "evaluate",
-                required="'package.module:function'",
-                received=repr(self.evaluate),
-                remedy="name the function that tests the claim, as text",
-            )
+            required, remedy = "'package.module:function'", "name the function that tests the claim, as a string"
+            raise InvalidArgument("Claim", "evaluate", required=required, received=repr(self.evaluate), remedy=remedy)
 
     @property
     def id(self) -> str:
-        """The claim's id."""
+        """The id of the claim."""
         return self.reference.id
 
     @property
     def package(self) -> str:
-        """The package that its test lies in."""
+        """The top-level package that contains the test."""
         return re.split("[.:]", self.evaluate)[0]
 
     def load(self) -> Callable[[Workspace], Agreement]:
         """Import the test.
 
         Raises:
-            ImportError: it cannot be imported, for whatever reason.
+            ImportError: for any error during the import, with the error as its cause.
         """
         try:
             return resolve_name(self.evaluate)

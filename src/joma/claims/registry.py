@@ -1,4 +1,4 @@
-"""The registry: which claims there are, joma's own and those of other packages."""
+"""The registry of claims: joma's own and those that other installed packages provide."""
 
 from __future__ import annotations
 
@@ -13,33 +13,29 @@ from joma.claims import dynamics, hierarchy, series, text, theorem1
 from joma.claims.claim import Claim
 from joma.errors import BadInput, cause_of
 
-GROUP = "joma.claims"
-"""The entry points that bring claims: each names a ``Claim``, or a sequence of them."""
-
 OWN = tuple(claim for subject in (theorem1, dynamics, text, series, hierarchy) for claim in subject.CLAIMS)
 """The claims of joma itself, in the order in which they are listed and evaluated."""
 
 
 @cache
 def all_claims() -> Mapping[str, Claim]:
-    """Every claim by id: joma's own, then those that other packages bring.
+    """Return every claim by id: joma's own, then those of other packages.
 
-    Where one of these cannot be loaded, or its ids are taken, a warning says so and the others are there.
+    An entry point of the group ``joma.claims`` is a ``Claim`` or a sequence of them. One that cannot be loaded, or
+    whose ids exist already, is skipped with a warning.
     """
     claims = {claim.id: claim for claim in OWN}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (_origin(entry), entry.name)):
+    for entry in sorted(entry_points(group="joma.claims"), key=lambda entry: (_origin(entry), entry.name)):
         try:
-            brought = _loaded(entry, claims)
-        except Exception as error:  # noqa: BLE001 - another package's code must not cost the run
+            claims |= _loaded(entry, claims)
+        except Exception as error:  # noqa: BLE001 - any error of another package costs a warning, not the run
             reason = f"its entry point {entry.name} = {entry.value} cannot be used ({cause_of(error)})"
             warnings.warn(f"{_origin(entry)} is left out: {reason}; repair or uninstall it", stacklevel=2)
-        else:
-            claims |= brought
     return claims
 
 
 def _loaded(entry: EntryPoint, taken: Container[str]) -> dict[str, Claim]:
-    """The claims of an entry point by id, or whatever its package raises."""
+    """Import the claims of an entry point; errors of the package pass through."""
     loaded = entry.load()
     found: dict[str, Claim] = {}
     for claim in [loaded] if isinstance(loaded, Claim) else loaded:
@@ -56,26 +52,24 @@ def _origin(entry: EntryPoint) -> str:
 
 
 def select(ids: Iterable[str]) -> list[Claim]:
-    """The claims named: an id, or the start of several up to a dot (``theorem1``); all where none is named.
+    """Return the claims with these ids.
+
+    Args:
+        ids: ids, or the part of ids before a dot (``theorem1``); all claims where empty.
 
     Raises:
-        BadInput: an id that no claim has, with the nearest that one does.
+        BadInput: an id that does not exist; the message suggests the nearest one.
     """
     claims = all_claims()
     wanted = list(ids)
-    if not wanted:
-        return list(claims.values())
-    chosen: dict[str, Claim] = {}
     for name in wanted:
-        found = {id: entry for id, entry in claims.items() if id == name or id.startswith(f"{name}.")}
-        if not found:
+        if not any(_names(name, id) for id in claims):
             families = {id.split(".")[0] for id in claims}
             near = difflib.get_close_matches(name, [*claims, *families], n=1, cutoff=0.3)
-            raise BadInput(
-                f"there is no claim {name!r}",
-                expected="a claim id or family",
-                remedy="".join(f"did you mean {other!r}? " for other in near)
-                + "`joma reproduce --list` names them all",
-            )
-        chosen |= found
-    return [entry for id, entry in claims.items() if id in chosen]
+            remedy = "".join(f"did you mean {other!r}? " for other in near) + "`joma reproduce --list` names them all"
+            raise BadInput(f"there is no claim {name!r}", expected="a claim id or family", remedy=remedy)
+    return [claim for id, claim in claims.items() if not wanted or any(_names(name, id) for name in wanted)]
+
+
+def _names(name: str, id: str) -> bool:
+    return id == name or id.startswith(f"{name}.")

@@ -1,1 +1,1 @@
-"""Theory made into weights: decoders whose hidden units are the latents of a hierarchy."""
+"""Construction of decoders whose hidden units are the latents of a hierarchy, without training."""

@@ -1,7 +1,8 @@
-"""ReLU units that are exactly the latents of a hierarchy, layer by layer, before any Transformer comes in.
+"""A circuit of ReLU units that equal the latents of a hierarchy, layer by layer, independent of Transformers.
 
-A unit reads bits: which tokens are there, and every unit of the layers below. A latent is the conjunction of its
-members, minus one for each class that has all of them by accident; units one layer below recognise those classes.
+The inputs of a unit are bits: the presence of each token, and every unit of the layers below. A latent is the
+conjunction of its members, minus one for each class in which all of them are present although the latent is not;
+units one layer below recognise those classes.
 
 Axes: C classes, n units of a layer, M bits below it.
 """
@@ -21,7 +22,7 @@ from joma.problem.combinatorial import Combinatorial
 
 @dataclass(frozen=True)
 class Units:
-    """One layer of units; each is max(0, weights · bits + bias), and 0 or 1 on every input of the hierarchy."""
+    """One layer of units max(0, weights · bits + bias), which are 0 or 1 on every input of the hierarchy."""
 
     weights: Float[np.ndarray, "n M"]
     bias: Float[np.ndarray, " n"]
@@ -29,12 +30,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Circuit:
-    """Units that find all latents, and the classes read off them.
+    """A circuit for all latents of a hierarchy, with a linear readout of the classes.
 
     Args:
-        tokens: those that some latent has; their presence is the first bits.
-        layers: latents first, in their order, then units that recognise whole classes for the layer above.
-        num_front_layers: how many layers lie below that of level 0.
+        tokens: the tokens that are members of a latent; their presence is the first bits.
+        layers: in each layer the latents, in their order, then units that recognise classes for the layer above.
+        num_front_layers: number of layers below that of level 0.
         readout: (C, number of latents of the top level) 1 for the members of each class.
     """
 
@@ -45,7 +46,7 @@ class Circuit:
 
 
 Bit = tuple[str, int, int]
-"""("latent", level, which), tokens being level −1, or ("class", the level it is an exception to, which)."""
+"""("latent", level, index), where tokens have level −1, or ("class", level of which it is an exception, index)."""
 
 
 class _Unit(NamedTuple):
@@ -55,10 +56,10 @@ class _Unit(NamedTuple):
 
 
 def circuit(law: Combinatorial) -> Circuit:
-    """Write down the units of a hierarchy: level s in layer s, after a layer in front where level 0 needs one.
+    """Construct the circuit of a hierarchy: level s in layer s, after an additional front layer if level 0 needs one.
 
     Raises:
-        BadInput: no network can be exact, or a latent would have to be more than one unit.
+        BadInput: no network can be exact, or a latent needs more than one unit.
     """
     seen = table(law)
     sets = [[alternatives[0] for alternatives in level] for level in law.members]
@@ -88,22 +89,22 @@ def circuit(law: Combinatorial) -> Circuit:
 
 
 def _conjunction(level: int, latent: int, members: Sequence[int], exceptions: Sequence[int]) -> _Unit:
-    """1 where all members are there, except in some classes."""
+    """A unit that is 1 if all members are present, except in some classes."""
     weights = {("latent", level - 1, member): 1.0 for member in members}
     weights |= {("class", level, label): -1.0 for label in exceptions}
     return _Unit(("latent", level, latent), weights, 1.0 - len(members))
 
 
 def _recogniser(level: int, label: int, shown: Bool[np.ndarray, " V"], used: Sequence[int]) -> _Unit:
-    """1 for one set of tokens; every token missing or too much takes 1 away."""
+    """A unit that is 1 for one set of tokens; every missing or additional token subtracts 1."""
     weights = {("latent", -1, token): 1.0 if shown[token] else -1.0 for token in used}
     return _Unit(("class", level, label), weights, 1.0 - float(shown.sum()))
 
 
 def _separator(seen: Table, latent: int, used: Sequence[int]) -> _Unit:
-    """A latent of level 0 whose members come together by accident: weights from a linear program."""
+    """A latent of level 0 whose members can all be present without it: weights from a linear program."""
     solution = separating_unit(seen.tokens[:, used], seen.presence[0][:, latent])
-    assert solution is not None  # else there were a layer in front
+    assert solution is not None  # otherwise there is a front layer
     weights = {("latent", -1, token): float(weight) for token, weight in zip(used, solution[0], strict=True)}
     return _Unit(("latent", 0, latent), weights, solution[1])
 

@@ -1,4 +1,4 @@
-"""What can be expressed, counted: over all small hierarchies, and over the paper's grid.
+"""Counts of the hierarchies that a decoder can express, among all small ones and in the paper's grid.
 
 ``python -m joma.expressive.counts`` prints the tables of docs/expressiveness.md.
 """
@@ -18,15 +18,15 @@ from joma.problem.combinatorial import ambiguous_labels, random_hierarchy
 
 
 class Count(NamedTuple):
-    """How many hierarchies of one shape there are, and how many of them need what.
+    """Numbers of hierarchies of one shape.
 
     Args:
-        shape: tokens, latents of each level from below, classes.
-        hierarchies: all of them, up to the order of latents and of classes.
-        ambiguous: those where two classes show the same tokens; the rest are counted below.
-        accidents: those where some latent's members are all there though it was not drawn.
-        front_layer: those where a latent of level 0 cannot be a unit of the first layer.
-        one_fewer: those where every latent can sit one layer lower; ``None`` where no layer would be left.
+        shape: numbers of tokens, of latents of each level from below, and of classes.
+        hierarchies: all hierarchies, up to the order of latents and of classes.
+        ambiguous: those in which two classes have the same tokens; they are not counted below.
+        accidents: those in which all members of some latent are present without it in some class.
+        front_layer: those in which a latent of level 0 cannot be a unit of the first layer.
+        one_fewer: those in which every latent can be one layer lower; ``None`` if no layer would be left.
     """
 
     shape: str
@@ -38,21 +38,14 @@ class Count(NamedTuple):
 
 
 SHAPES = (
-    ((5, 4, 4), 2),
-    ((5, 5, 5), 2),
-    ((5, 5, 6), 2),
-    ((5, 5, 7), 2),
-    ((5, 5, 8), 2),
-    ((5, 4, 3, 2), 2),
-    ((5, 5, 3, 3), 2),
-    ((5, 4, 4, 4), 2),
-    ((5, 5, 5, 8), 1),
+    *(((5, 4, 4), 2), ((5, 5, 5), 2), ((5, 5, 6), 2), ((5, 5, 7), 2), ((5, 5, 8), 2)),
+    *(((5, 4, 3, 2), 2), ((5, 5, 3, 3), 2), ((5, 4, 4, 4), 2), ((5, 5, 5, 8), 1)),
 )
-"""How many tokens, latents of each level, and classes, and how many tokens make a latent; other sets are pairs."""
+"""Numbers of tokens, of latents of each level and of classes, and tokens per latent; other sets are pairs."""
 
 
 def count_small(numbers: Sequence[int], lowest_set_size: int = 2) -> Count:
-    """Go through all hierarchies that ``small_hierarchies`` gives, and count what they need."""
+    """Count the hierarchies of ``small_hierarchies`` by their needs."""
     counted = Counter[str]()
     two_levels = len(numbers) > 3
     for members in small_hierarchies(numbers, lowest_set_size):
@@ -73,11 +66,11 @@ def count_small(numbers: Sequence[int], lowest_set_size: int = 2) -> Count:
 
 
 def small_hierarchies(numbers: Sequence[int], lowest_set_size: int = 2) -> Iterator[tuple[Sets, ...]]:
-    """Every hierarchy of different sets, up to renaming tokens and reordering latents and classes.
+    """Yield every hierarchy of distinct sets, up to renaming tokens and reordering latents and classes.
 
     Args:
-        numbers: of tokens, of latents of each level from below, and of classes.
-        lowest_set_size: how many tokens a latent of level 0 has; all other sets are pairs.
+        numbers: numbers of tokens, of latents of each level from below, and of classes.
+        lowest_set_size: tokens per latent of level 0; all other sets are pairs.
     """
     below, *above = numbers
     kept: set[Sets] = set()
@@ -104,14 +97,14 @@ def _pairs_above(numbers: Sequence[int]) -> Iterator[tuple[Sets, ...]]:
 
 
 class GridRow(NamedTuple):
-    """What the construction needs in one cell of the paper's grid; counts are of seeds.
+    """The needs of the construction in one cell of the paper's grid.
 
     Args:
-        classes, set_size, latents: of the hierarchy.
-        width, feed_forward: the most that a seed needs.
-        ambiguous: where classes would show the same tokens if they were not drawn apart.
-        front_layer: where level 0 takes a layer in front, so that there are three layers and not two.
-        one_fewer: where every latent can sit one layer lower.
+        classes, set_size, latents: the hierarchy.
+        width, feed_forward: the largest values over seeds.
+        ambiguous: number of seeds with which classes have the same tokens unless ``distinct_inputs`` is set.
+        front_layer: number of seeds with which level 0 needs a front layer, so that there are three layers.
+        one_fewer: number of seeds with which every latent can be one layer lower.
     """
 
     classes: int
@@ -125,7 +118,7 @@ class GridRow(NamedTuple):
 
 
 def grid_row(num_classes: int, set_size: int, level_sizes: Sequence[int], seeds: Sequence[int] = range(5)) -> GridRow:
-    """Go through the seeds of one cell of the paper's grid, with classes that show different tokens."""
+    """Evaluate the seeds of one cell of the paper's grid, with classes that have different tokens."""
     drawn = [random_hierarchy(num_classes, level_sizes, set_size, seed=seed) for seed in seeds]
     laws = [random_hierarchy(num_classes, level_sizes, set_size, distinct_inputs=True, seed=seed) for seed in seeds]
     sizes = [needs(law) for law in laws]

@@ -1,9 +1,9 @@
-"""Which latents one ReLU unit can be that reads nothing but which tokens are there, decided by linear programs.
+"""Decide by linear programs which latents a single ReLU unit can equal whose inputs are the tokens' presences.
 
-The inputs are the table of a combinatorial hierarchy: one set of tokens for each class. A network whose first
-attention is uniform hands its first MLP an affine image of the tokens' presence; a unit there can be a latent
-exactly if some affine function is 1 on every input with the latent and at most 0 on every other. What that leaves
-out is told in docs/expressiveness.md.
+The inputs are the table of a combinatorial hierarchy, one set of tokens for each class. If the first attention of a
+network is uniform, the input of its first MLP is an affine map of the presences. A unit there can equal a latent if
+and only if some affine function is 1 on every input with the latent and at most 0 on every other. For the limits of
+this argument see docs/expressiveness.md.
 
 Axes: C classes, V tokens, n latents of a level.
 """
@@ -26,11 +26,11 @@ Sets = Sequence[Sequence[int]]
 
 
 class Table(NamedTuple):
-    """Every input that a hierarchy gives, and what is present in it, by class.
+    """The input of each class of a hierarchy, and the latents that are present in it.
 
     Args:
-        tokens: which tokens are there.
-        presence: which latents were drawn, the level just above the tokens first.
+        tokens: whether each token is present.
+        presence: whether each latent is present, starting with the level above the tokens.
     """
 
     tokens: Bool[np.ndarray, "C V"]
@@ -39,14 +39,14 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class OneLayerFewer:
-    """What a network with one layer less than ``expressive_decoder`` has can still do.
+    """The latents that a network with one layer less than ``expressive_decoder`` can express.
 
     Args:
-        possible: whether every latent can be one hidden unit one layer lower (the two lowest levels then share the
+        possible: whether every latent can be a hidden unit one layer lower (the two lowest levels then share the
             first layer).
-        num_layers: how many layers are left.
-        failing: (level, latent) of those that no single unit can be there.
-        fewest_layers: how many layers suffice if latents may be units of *any* layer, levels in order: 1 or 2.
+        num_layers: number of layers that are left.
+        failing: (level, latent) of the latents that no single unit can equal there.
+        fewest_layers: number of layers that suffice if latents may be in *any* layer, levels in order: 1 or 2.
     """
 
     possible: bool
@@ -56,16 +56,16 @@ class OneLayerFewer:
 
 
 def table(law: Combinatorial) -> Table:
-    """Every input of a hierarchy in which a class always shows the same tokens.
+    """Return all inputs of a hierarchy in which each class has one input.
 
     Raises:
-        BadInput: presence is no function of the input, or no single unit can follow it.
+        BadInput: presence is not a function of the input, or no single unit can equal it.
     """
     if law.show_probability < 1:
         raise BadInput(
-            f"the hierarchy shows each member with probability {law.show_probability:g} only, so that a latent can be "
-            "present without a trace and no network can be exact",
-            expected="a hierarchy whose presences follow from its tokens",
+            f"the hierarchy shows each member only with probability {law.show_probability:g}, so that a latent can be "
+            "present without any of its tokens and no network can be exact",
+            expected="a hierarchy whose tokens determine the presence of latents",
             remedy="set show_probability=1",
         )
     for level, sets in enumerate(law.members):
@@ -85,38 +85,38 @@ def table(law: Combinatorial) -> Table:
         )
     for group in ambiguous_labels(law):
         raise BadInput(
-            f"the classes {', '.join(map(str, group))} show the same tokens, so that no network can tell them apart",
-            expected="a hierarchy in which every class shows its own set of tokens",
+            f"the classes {', '.join(map(str, group))} have the same tokens, so that no network can distinguish them",
+            expected="a hierarchy in which every class has a different set of tokens",
             remedy="build it with distinct_inputs=True",
         )
     return table_of([[alternatives[0] for alternatives in sets] for sets in law.members], law.num_tokens)
 
 
 def table_of(members: Sequence[Sets], num_tokens: int) -> Table:
-    """What each class shows, from the member sets of every level (the classes' last)."""
+    """Return the table of a hierarchy from the member sets of every level, with those of classes last."""
     *levels, classes = members
     sizes = [num_tokens, *(len(level) for level in levels)]
     shown = _rows(classes, sizes[-1])
     presence = []
     for sets, size in zip(reversed(levels), reversed(sizes[:-1]), strict=True):
         presence.append(shown)
-        shown = shown @ _rows(sets, size)  # of booleans: whether any latent that is there has the member
+        shown = shown @ _rows(sets, size)  # boolean product: whether any present latent has the member
     return Table(shown, tuple(reversed(presence)))
 
 
 def separating_unit(
     inputs: Float[np.ndarray, "N F"], present: Bool[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " F"], float] | None:
-    """Weights and bias of a unit that is 1 where ``present`` and at most 0 elsewhere, before its ReLU.
+    """Find weights and bias of a unit that is 1 where ``present`` and at most 0 elsewhere, before its ReLU.
 
     Args:
-        inputs: what the unit reads, one row for each case.
-        present: where it has to be 1.
+        inputs: the inputs of the unit, one row for each case.
+        present: whether the unit has to be 1 in each case.
 
     Returns:
-        Those with the least sum of absolute weights, or ``None`` if there are none. A linear program solved to 1e-7;
-        whether one exists at all is a question of determinants of zeros and ones, which are whole numbers and, up to
-        some ten tokens, too small to hide a yes or a no within that.
+        the solution with the smallest sum of absolute weights, or ``None`` if there is none. The linear program is
+        solved to 1e-7. This decides existence reliably up to some ten tokens, because it depends on determinants of
+        0–1 matrices, which are then small integers.
     """
     from scipy.optimize import linprog
 
@@ -134,33 +134,30 @@ def separating_unit(
     if solution.status == 2:
         return None
     if solution.status != 0:
-        raise RunFailed(
-            f"the linear program of a unit was not solved ({solution.message})",
-            kept="nothing was decided",
-            remedy="take a smaller hierarchy",
-        )
+        problem = f"the linear program of a unit was not solved ({solution.message})"
+        raise RunFailed(problem, kept="nothing was decided", remedy="take a smaller hierarchy")
     return solution.x[:num] - solution.x[num : 2 * num], float(solution.x[-1])
 
 
 def accidents(members: Sets, below: Bool[np.ndarray, "C m"], present: Bool[np.ndarray, "C n"]) -> np.ndarray:
-    """Where all members of a latent are there although it was not drawn, by way of other latents; (C, n)."""
+    """Return, (C, n), whether all members of a latent are present through other latents although it is not."""
     complete = np.column_stack([below[:, list(latent)].all(1) for latent in members])
     return complete & ~present
 
 
 def inseparable(seen: Table, level: int) -> tuple[int, ...]:
-    """The latents of a level that no unit reading only the tokens can be."""
+    """Return the latents of a level that no unit whose inputs are the tokens' presences can equal."""
     return tuple(
         latent for latent, present in enumerate(seen.presence[level].T) if not _can_be_token_unit(seen.tokens, present)
     )
 
 
 def one_layer_fewer(law: Combinatorial) -> OneLayerFewer:
-    """Say whether every latent could sit one layer lower, and how few layers suffice if any layer will do.
+    """Decide whether every latent can be one layer lower, and how many layers suffice if latents may be in any layer.
 
-    Holds for networks whose first attention is uniform, whose first LayerNorm sees every input equally long, and
-    whose sequences come in any order. Only the first layer decides: a layer above one that recognises whole classes
-    (one unit each) can be any function of the class.
+    This holds for networks with uniform first attention, with inputs of equal norm at the first LayerNorm, and for
+    sequences in any order. Only the first layer matters, because a layer above one that recognises whole classes (with
+    one unit each) can compute any function of the class.
     """
     seen = table(law)
     failing = [inseparable(seen, level) for level in range(len(seen.presence))]
@@ -184,9 +181,9 @@ def _rows(sets: Sets, size: int) -> Bool[np.ndarray, "n size"]:
 
 def _can_be_token_unit(tokens: np.ndarray, present: np.ndarray) -> bool:
     common = tokens[present].all(0)
-    if not tokens[~present][:, common].all(1).any():  # as a conjunction of the tokens that always come with it
+    if not tokens[~present][:, common].all(1).any():  # the conjunction of the tokens that are always present with it
         return True
-    tokens = tokens[:, np.lexsort(tokens)]  # a like order, so that few linear programs are solved twice
+    tokens = tokens[:, np.lexsort(tokens)]  # sorted, so that few linear programs are solved twice
     order = np.lexsort(tokens.T)
     return _separable(tokens[order].tobytes(), tokens.shape, present[order].tobytes())
 

@@ -1,13 +1,12 @@
-"""Our decoder with weights written down, not trained: every latent of a hierarchy is one hidden unit of its layer.
+"""A decoder with constructed weights, in which every latent of a hierarchy is one hidden unit of its layer.
 
-What can be expressed, to be held beside what training finds. The units are those of ``joma.expressive.circuit``; here
-they are laid out in the residual stream of the very network that is trained. Why it works is told in
-docs/expressiveness.md; in short:
+It shows what the trained architecture can express, for comparison with training. The units of
+``joma.expressive.circuit`` are embedded in the residual stream of a ``Decoder``; see docs/expressiveness.md. In short:
 
-- the first attention is uniform, so that its value map adds up to the presence of each token;
-- everything is kept as a pair of ±½ and ∓½: mean and length are then the same for every input, so that LayerNorm is
-  a known factor, which its own weights undo;
-- only the last position has seen everything; a unit is silent everywhere else, since the fastest sinusoids tell.
+- the first attention is uniform, so that its value map sums up the presence of each token;
+- bits are stored as pairs ±½ and ∓½, so that mean and norm are the same for every input and LayerNorm is a known
+  factor, which its own weights cancel;
+- only the last position attends to all tokens; units are 0 at all others, which the fastest sinusoids identify.
 
 Axes: L positions, D width, M bits.
 """
@@ -28,19 +27,19 @@ from joma.problem.combinatorial import Combinatorial
 from joma.train.decoder import Block, Decoder, DecoderConfig, sinusoids
 
 LOGIT_SCALE = 10.0
-"""By how much the right class leads, in nats."""
+"""The lead of the correct class in the logits, in nats."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """The size of network that the construction takes.
+    """The size of network that the construction needs.
 
     Args:
-        num_layers: one for each level of latents, and one in front where some latent of level 0 cannot be read off
-            the tokens by one unit.
-        num_front_layers: 0 or 1; level s lies in layer s + num_front_layers.
-        width: of the residual stream: coordinates for the gate, for the own token, and two for each bit.
-        feed_forward: the most units that a layer has.
+        num_layers: one for each level of latents, and a front layer if no single unit of the first layer can equal some
+            latent of level 0.
+        num_front_layers: 0 or 1; level s is in layer s + num_front_layers.
+        width: dimension of the residual stream: coordinates for the gate, for the own token, and two for each bit.
+        feed_forward: the largest number of units in a layer.
         num_heads: attention heads.
     """
 
@@ -53,14 +52,14 @@ class Needs:
 
 @dataclass(frozen=True)
 class Expressed:
-    """How exactly a decoder's units are the latents, over every class.
+    """How exactly the units of a decoder equal the latents, over all classes.
 
     Args:
-        accuracy: share of classes named right at the last position.
-        worst_unit_error: largest distance of a latent's own unit from 1 where it is present and from 0 where not,
-            at the last position and after max-pooling over positions.
-        score: mean correlation of each latent with its own max-pooled unit; the best unit's is no lower. ``None``
-            if every latent is present in all classes or in none.
+        accuracy: share of correctly predicted classes at the last position.
+        worst_unit_error: largest distance of a latent's unit from its presence (0 or 1), at the last position and after
+            max-pooling over positions.
+        score: mean correlation of each latent with its max-pooled unit, a lower bound of that with the best unit.
+            ``None`` if every latent is present in all classes or in none.
     """
 
     accuracy: float
@@ -74,16 +73,16 @@ def needs(law: Combinatorial) -> Needs:
 
 
 def expressive_decoder(law: Combinatorial) -> Decoder:
-    """Write down a decoder in which latent i of level s is hidden unit i of its layer, and every class is right.
+    """Construct a decoder in which latent i of level s is hidden unit i of its layer, and every prediction is correct.
 
     Args:
-        law: every class shows one set of tokens of its own, in any order, padded in front to ``law.length``.
+        law: a hierarchy in which every class has one set of tokens, in any order, left-padded to ``law.length``.
 
     Returns:
-        A decoder in evaluation mode. Only sequences of this length are promised anything.
+        a decoder in evaluation mode, exact for sequences of this length only.
 
     Raises:
-        BadInput: presence is no function of the input, or a latent would have to be more than one unit.
+        BadInput: presence is not a function of the input, or a latent needs more than one unit.
     """
     units = circuit(law)
     size = _needs(units, law.length)
@@ -94,7 +93,7 @@ def expressive_decoder(law: Combinatorial) -> Decoder:
         feed_forward=size.feed_forward,
         num_layers=size.num_layers,
         dropout=0.0,
-        num_outputs=max(2, law.num_labels),  # a decoder has two outputs at least; one too many stays at 0
+        num_outputs=max(2, law.num_labels),  # a decoder has at least two outputs; an additional one stays 0
     )
     decoder = Decoder(config).eval()
     stream = _stream(size.width, law.length, len(units.tokens))
@@ -118,14 +117,14 @@ def expressive_decoder(law: Combinatorial) -> Decoder:
 
 
 def check_expressive(decoder: Decoder, law: Combinatorial, *, shuffled: bool = False, seed: int = 0) -> Expressed:
-    """Hold a decoder against every class of a hierarchy; latent i of level s must be hidden unit i of its layer.
+    """Compare hidden unit i of each layer with latent i of its level, and predictions with labels, for all classes.
 
     Args:
-        decoder: has at least as many layers as the hierarchy has levels; level s belongs to the layer that is as
-            far from the last as s is from the top level.
-        law: what it should express.
-        shuffled: whether the tokens of a sequence stand in random order.
-        seed: of that order.
+        decoder: a decoder with at least as many layers as the hierarchy has levels; the last layer belongs to the top
+            level, and so on downwards.
+        law: the hierarchy.
+        shuffled: whether the tokens of a sequence are in random order.
+        seed: seed of that order.
 
     Raises:
         InvalidArgument: the decoder has too few layers, units, tokens or outputs for the hierarchy; a class has more
@@ -156,7 +155,7 @@ def _check_fits(config: DecoderConfig, law: Combinatorial) -> None:
         raise InvalidArgument(
             "check_expressive",
             "law",
-            required="a table, so that one input a class is all there is to check",
+            required="a table, in which each class has one input",
             received="a hierarchy with random inputs",
             remedy="set show_probability=1 and give every latent one set of members",
         )
@@ -171,21 +170,21 @@ def _check_fits(config: DecoderConfig, law: Combinatorial) -> None:
             raise InvalidArgument(
                 "check_expressive",
                 "decoder",
-                required=f"one with {name} of at least {wanted}, as the hierarchy has it",
+                required=f"one with {name} of at least {wanted}, as in the hierarchy",
                 received=f"one with {name} {has}",
                 remedy="pass the decoder that expressive_decoder(law) builds, or the law that it was built for",
             )
 
 
 class _Stream(NamedTuple):
-    """What each coordinate of the residual stream is for.
+    """The layout of the residual stream.
 
     Args:
         positions: (L, D) the sinusoids, in float64.
-        gate: (D,) times a position's sinusoids less the last one's: 0 at the last position, at most −margin before;
-            it adds up to 0, so that the mean which LayerNorm takes away does not touch it.
-        margin: how clearly.
-        own: one coordinate for each token and one more to balance it: the token of the position itself.
+        gate: (D,) weights on a position's sinusoids minus those of the last position: their product is 0 at the last
+            position and at most −margin before. They sum to 0, so that subtracting the mean in LayerNorm has no effect.
+        margin: see ``gate``.
+        own: the coordinates of the token at a position: one for each token, and one that makes their sum 0.
         plus, minus: (M,) the two coordinates of each bit.
     """
 
@@ -197,7 +196,7 @@ class _Stream(NamedTuple):
     minus: Tensor
 
     def read(self, weights: Tensor, first: int = 0) -> Tensor:
-        """Weights on the stream for ``weights`` (n, m) on m bits from ``first`` on, as ±½ each; (n, D)."""
+        """Return weights (n, D) on the stream for ``weights`` (n, m) on the m bits from ``first`` on."""
         rows = weights.new_zeros(len(weights), len(self.gate))
         bits = slice(first, first + weights.shape[1])
         rows[:, self.plus[bits]] = weights / 2
@@ -213,7 +212,7 @@ def _needs(units: Circuit, length: int) -> Needs:
 
 
 def _num_rates(length: int) -> int:
-    """How many halvings of the fastest rate it takes until no distance is a whole wavelength for all of them."""
+    """The number of rates, each half of the previous one, for which no distance is a multiple of all wavelengths."""
     return 1 + max(0, math.ceil(math.log2(max(1, length - 1) / math.pi)))
 
 
@@ -226,7 +225,7 @@ def _stream(width: int, length: int, num_tokens: int) -> _Stream:
     at = torch.tensor([2 * pair + side for pair in pairs for side in (0, 1)])
     gate = torch.zeros(width, dtype=torch.float64)
     gate[at] = positions[-1, at]  # sin a sin b + cos a cos b = cos(a − b): 1 at the last position only
-    gate[-1] = -gate.sum()  # the slowest cosine, as good as constant
+    gate[-1] = -gate.sum()  # the slowest cosine, which is nearly constant
     before = (positions[:-1] - positions[-1]) @ gate
     free = torch.tensor(sorted(set(range(width - 1)) - set(at.tolist())))
     own, bits = free[: num_tokens + 1], free[num_tokens + 1 :]
@@ -236,7 +235,7 @@ def _stream(width: int, length: int, num_tokens: int) -> _Stream:
 
 
 def _write_embedding(decoder: Decoder, stream: _Stream, tokens: tuple[int, ...]) -> None:
-    """L in the token's own coordinate and −L in the one they share; nothing for padding."""
+    """Write L into the coordinate of the token and −L into the one that balances it; zeros for padding."""
     rows = torch.tensor(tokens)
     size = len(stream.positions) / math.sqrt(decoder.config.width)  # the decoder multiplies by √D
     decoder.embedding.weight[rows, stream.own[:-1]] = size
@@ -244,7 +243,7 @@ def _write_embedding(decoder: Decoder, stream: _Stream, tokens: tuple[int, ...])
 
 
 def _write_token_bits(block: Block, stream: _Stream) -> None:
-    """Uniform attention: the mean of the own tokens is their presence. The position's own sinusoids go."""
+    """Write uniform attention, whose mean over tokens is their presence, and subtract the last position's sinusoids."""
     own = stream.own[:-1]
     plus, minus = stream.plus[: len(own)], stream.minus[: len(own)]
     block.value.weight[plus, own] = 1.0
@@ -258,7 +257,7 @@ def _write_token_bits(block: Block, stream: _Stream) -> None:
 
 
 def _write_norm(norm: nn.Module, stream: _Stream, num_bits: int, own_token: bool = False) -> None:
-    """Undo the normalisation of a last position that holds so many bits, and keep only them and the gate."""
+    """Cancel the normalisation at a last position with ``num_bits`` bits, and keep only these and the gate."""
     assert isinstance(norm, nn.LayerNorm)
     width, length = len(stream.gate), len(stream.positions)
     squares = num_bits / 2 + (2 * length**2 if own_token else 0)
@@ -267,12 +266,12 @@ def _write_norm(norm: nn.Module, stream: _Stream, num_bits: int, own_token: bool
 
 
 def _write_units(block: Block, stream: _Stream, units: Units) -> None:
-    """Each unit's weights and gate, and its own bit in the stream."""
+    """Write weights and gate of each unit, and add its bit to the stream."""
     weights, bias = torch.from_numpy(units.weights), torch.from_numpy(units.bias)
-    bias = bias + weights.sum(1) / 2  # bits stand in the stream less ½
+    bias = bias + weights.sum(1) / 2  # the stream contains bits minus ½
     length, num_units = len(stream.positions), len(bias)
-    # An earlier position sees a token up to L times as strongly, and every other bit within ±5/2. LayerNorm shrinks
-    # that and the gate alike, but not the bias: where that is above 0, a hundredfold leaves room.
+    # At earlier positions a token counts up to L times, and every other bit is within ±5/2. LayerNorm scales these
+    # and the gate by the same factor, but not the bias: a factor of 100 covers a positive bias.
     highest = length * weights.abs().amax(1) + 2.5 * weights.abs().sum(1) + 100 * bias.clamp(min=0)
     rows = stream.read(weights) + (2 / stream.margin * highest)[:, None] * stream.gate
     block.mlp_lower.weight[:num_units] = rows.to(block.mlp_lower.weight)

@@ -1,1 +1,1 @@
-"""Networks of our own: text, decoder, loop, runs that survive a kill."""
+"""Training of joma's own networks: texts, decoder, training loop, and runs that can be resumed after a kill."""

@@ -1,7 +1,7 @@
-"""Checkpoints and snapshots of a run: one safetensors file each, whole or not at all, trusted by its digest.
+"""Checkpoints and snapshots of a run: safetensors files that are written atomically and verified by a digest.
 
-A checkpoint is what a run goes on from, and only the last two are kept. A snapshot is the weights alone, kept for
-good, so that the network of any such step can be looked at when the run is over.
+A run is resumed from a checkpoint; only the last two are kept. A snapshot contains only the weights and is kept
+permanently, so that the network of its step can be examined after the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from joma.files import replacing
 
 NUM_KEPT = 2
-"""How many checkpoints of a run are kept: the newest, and one to fall back to."""
+"""The number of checkpoints that are kept: the newest, and one in case the newest is damaged."""
 
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 
@@ -49,24 +49,23 @@ class Checkpoint:
 def checkpoint_of(
     step: int, model: nn.Module, optimizer: torch.optim.Optimizer, loss_sum: float, num_losses: int
 ) -> Checkpoint:
-    """Take down the state of a network and its optimiser; the tensors are theirs, not copies.
+    """Return the state of a network and its optimiser; the tensors are not copied.
 
-    A parameter with two names, as a head that is tied to the embedding, is kept under its first.
+    A parameter with two names, such as a head that is tied to the embedding, is stored under the first.
     """
+    parameters = dict(model.named_parameters())
     moments = {
         f"{name}/{kind}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for kind, value in optimizer.state.get(parameter, {}).items()
     }
-    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(
-        model.named_parameters()
-    ).keys()
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
     return Checkpoint(step, own, moments, loss_sum, num_losses)
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a network and its optimiser back into the state of a checkpoint."""
+    """Load the state of a checkpoint into a network and its optimiser."""
     model.load_state_dict({**model.state_dict(), **checkpoint.model})
     for name, parameter in model.named_parameters():
         state = {
@@ -82,8 +81,8 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """Write ``step_000500.safetensors`` and remove the checkpoints that are no longer needed.
 
     Args:
-        checkpoint: what to write.
-        folder: created if it is not there.
+        checkpoint: the state.
+        folder: the folder of the file; created if it does not exist.
     """
     facts = {"step": checkpoint.step, "loss_sum": checkpoint.loss_sum, "num_losses": checkpoint.num_losses}
     parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer}
@@ -94,30 +93,30 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first."""
+    """Return the checkpoints in a folder, newest first."""
     found = [path for path in folder.glob("step_*.safetensors") if _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of, reverse=True)
 
 
 def path_of(step: int, folder: Path) -> Path:
-    """Where the checkpoint or snapshot of a step is."""
+    """Return the path of the checkpoint or snapshot of a step."""
     return folder / f"step_{step:06d}.safetensors"
 
 
 def step_of(path: Path) -> int:
-    """The step in a checkpoint's file name."""
+    """Return the step in the file name of a checkpoint."""
     match = _NAME.fullmatch(path.name)
     assert match is not None, path
     return int(match[1])
 
 
 def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
-    """The newest whole checkpoint, or ``None``; one that is damaged is named in a warning and removed.
+    """Return the newest intact checkpoint, or ``None``; damaged ones are removed with a warning.
 
     Args:
-        folder: where checkpoints are.
-        before: the next step to be measured; a checkpoint of that step or a later one is of no use and removed,
-            since the run comes this way again.
+        folder: the folder of the checkpoints.
+        before: the next step to be measured; checkpoints of this step and later ones are removed, because the run has
+            to be repeated from an earlier one.
     """
     for path in checkpoint_paths(folder):
         if step_of(path) >= before:
@@ -126,16 +125,16 @@ def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
         try:
             return read_checkpoint(path)
         except ValueError as error:
-            warnings.warn(f"{path} is damaged ({error}); falling back to the one before", stacklevel=2)
+            warnings.warn(f"{path} is damaged ({error}); the previous checkpoint is used", stacklevel=2)
             path.unlink()
     return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what ``write_checkpoint`` wrote.
+    """Read a checkpoint.
 
     Raises:
-        ValueError: truncated, altered, or never a checkpoint.
+        ValueError: the file is truncated, altered or not a checkpoint.
     """
     facts, tensors = _read(path)
     model, optimizer = (
@@ -146,23 +145,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_snapshot(step: int, model: nn.Module, folder: Path) -> None:
-    """Write a network's weights of a step, ``step_000500.safetensors``, unless they are there whole already."""
+    """Write the weights of a step, ``step_000500.safetensors``, unless an intact snapshot exists."""
     path = path_of(step, folder)
     if not is_whole(path):
         _write(path, {"step": step}, model.state_dict())
 
 
 def read_snapshot(path: Path) -> dict[str, Tensor]:
-    """Read the weights that ``write_snapshot`` wrote.
+    """Read the weights in a snapshot.
 
     Raises:
-        ValueError: missing, truncated, altered, or never a snapshot.
+        ValueError: the file is missing, truncated, altered or not a snapshot.
     """
     return _read(path)[1]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint or snapshot is there and its digest fits."""
+    """Whether a checkpoint or snapshot exists and its digest matches."""
     try:
         _read(path)
     except ValueError:
@@ -172,10 +171,10 @@ def is_whole(path: Path) -> bool:
 
 def _write(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-    # One metadata entry only: safetensors writes several in an order that changes from process to process.
+    # A single metadata entry, because safetensors writes several in an order that varies between processes.
     metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, kept)})}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(kept, metadata))  # Python writes, so that a full disk is an OSError
+        temporary.write_bytes(save(kept, metadata))  # unlike save_file, this raises OSError if the disk is full
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -186,7 +185,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
     if facts.pop("digest", None) != _digest(facts, tensors):
-        raise ValueError("its digest does not fit its content")
+        raise ValueError("its digest does not match its content")
     return facts, tensors
 
 

@@ -1,4 +1,4 @@
-"""The metrics of trained networks over their steps."""
+"""Metrics of training runs over their steps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from joma.measure.curves.course import Course
 from joma.train.run import Run
 
 LEARNING = ("val_accuracy", "val_loss_nats", "train_loss_nats")
-"""What is measured of a network that learns a law's labels."""
+"""The metrics of learning in a network that predicts the labels of a law."""
 
 
 def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0, group: str | None = None) -> Course:
-    """Read one metric of several runs, averaged over heads.
+    """Return one metric of several runs, averaged over heads.
 
     Args:
         runs: the repetitions, probed at the same steps.
-        metric: its name in the metrics table.
-        layer: which layer; ``None`` for a metric of the whole network.
-        group: which part of the probe; ``None`` for all of it.
+        metric: the name of the metric.
+        layer: the layer; ``None`` for a metric of the whole network.
+        group: the group of positions or sequences; ``None`` for the whole probe.
     """
     rows: list[dict[int, list[float]]] = []
     for run in runs:
@@ -34,6 +34,6 @@ def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0, group: st
 
 
 def probe_groups(run: Run, metric: str, kind: str) -> list[str]:
-    """The groups of ``positions`` or ``sequences`` that a metric is kept for, the lowest first."""
+    """Return the groups of ``positions`` or ``sequences`` for which a metric is recorded, in ascending order."""
     groups = {entry.group for entry in run.measurements() if entry.metric == metric and entry.group is not None}
     return sorted((group for group in groups if group.startswith(kind)), key=lambda group: int(group.split("_")[1]))

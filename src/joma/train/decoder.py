@@ -1,9 +1,8 @@
-"""A Transformer that predicts the next token or a label, whole in one file: the network of the paper's Figure 6.
+"""A Transformer decoder that predicts the next token or a label: the network of the paper's Figure 6.
 
 Embedding and sinusoidal positions, then blocks of causal attention and an MLP with LayerNorm after each residual
-sum, then a linear output layer. It is written to be taken apart: the MLP can be linear or absent, LayerNorm
-absent, the value path frozen, and queries, keys and hidden units can be read without touching what the network
-computes.
+sum, then a linear output layer. For ablations, the MLP can be linear or absent, LayerNorm absent and the value path
+frozen; callbacks receive queries, keys and hidden units without changing the computation.
 
 Axes: B sequences, H heads, L positions, E dimensions of a head, V vocabulary, D width.
 """
@@ -12,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -26,10 +26,10 @@ from joma.domains import FRACTION
 from joma.errors import InvalidArgument
 
 Observer = Callable[[int, Tensor, Tensor], None]
-"""Told (layer, queries, keys), both (B, H, L, E), as the attention kernel gets them."""
+"""Callback (layer, queries, keys), both (B, H, L, E), with the inputs of the attention kernel."""
 
 HiddenObserver = Callable[[int, Tensor], None]
-"""Told (layer, hidden), (B, L, feed_forward): the MLP's hidden units after the activation."""
+"""Callback (layer, hidden), with the hidden units of the MLP after the activation, (B, L, feed_forward)."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
@@ -41,21 +41,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Everything that makes one network different from another.
+    """The architecture of a decoder.
 
     Args:
-        vocabulary_size: how many tokens there are.
-        width: dimensions of the residual stream; a multiple of ``num_heads``.
+        vocabulary_size: number of tokens.
+        width: dimension of the residual stream; a multiple of ``num_heads``.
         num_heads: attention heads per layer.
         feed_forward: hidden units of each MLP.
-        num_layers: how many blocks.
-        activation: of the MLP; ``identity`` makes it linear.
-        mlp: whether there is one.
+        num_layers: number of blocks.
+        activation: the activation of the MLP; ``identity`` makes it linear.
+        mlp: whether blocks have an MLP.
         layer_norm: whether each residual sum is normalised.
-        dropout: on embeddings, attention weights, hidden units and both branches; rounded to 1/65,536.
-        train_value_path: if not, value and attention output projections keep their initial values.
-        output_bias: ``zero`` starts at 0, ``unigram`` at the logarithms of the training tokens' frequencies.
-        num_outputs: what there is to choose from where that is not the next token (labels); ``None`` for tokens.
+        dropout: probability on embeddings, attention weights, hidden units and both branches; rounded to 1/65,536.
+        train_value_path: whether value and attention output projections are trained.
+        output_bias: initial output bias: ``zero``, or ``unigram`` for the log frequencies of the training tokens.
+        num_outputs: number of labels; ``None`` to predict the next token.
     """
 
     vocabulary_size: int
@@ -70,7 +70,7 @@ class DecoderConfig:
     train_value_path: bool = True
     output_bias: Literal["zero", "unigram"] = "zero"
     num_outputs: int | None = None
-    model_type: ClassVar[str] = "joma"  # tells instruments which family it is
+    model_type: ClassVar[str] = "joma"  # the model family, as in configurations of transformers
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "width", "num_heads", "feed_forward", "num_layers"):
@@ -86,27 +86,29 @@ class DecoderConfig:
         if self.output_bias not in ("zero", "unigram"):
             raise _bad("output_bias", "zero or unigram", repr(self.output_bias), "name one of these")
         if not self.mlp and (self.activation, self.feed_forward) != ("relu", 200):
-            raise _bad("activation", "left alone where there is no MLP", "set", "leave it out, or set mlp=True")
+            raise _bad("activation", "the default if mlp=False", "set", "leave it out, or set mlp=True")
         if self.num_outputs is not None:
             if self.num_outputs < 2:
                 raise _bad("num_outputs", "at least 2, or None", f"{self.num_outputs}", "take one for each label")
             if self.output_bias == "unigram":
-                raise _bad("output_bias", "zero where num_outputs is set", "'unigram'", "labels are no tokens: drop it")
+                raise _bad(
+                    "output_bias", "zero if num_outputs is set", "'unigram'", "leave it out: labels are no tokens"
+                )
 
     @property
     def num_logits(self) -> int:
-        """Rows of the output layer: ``num_outputs``, or one for each token."""
+        """The number of outputs: ``num_outputs``, or ``vocabulary_size`` if that is ``None``."""
         return self.vocabulary_size if self.num_outputs is None else self.num_outputs
 
 
 class Decoder(nn.Module):
-    """The network.
+    """A decoder of the architecture of ``DecoderConfig``.
 
     Args:
-        config: what it is like.
-        seed: of the initial weights. Each weight is drawn by its own name, so two networks with one seed share
-            every weight that both have, whatever else they lack.
-        log_frequencies: (V,) logarithms of the training tokens' frequencies; for ``output_bias="unigram"`` only.
+        config: the architecture.
+        seed: seed of the initial weights. Each weight is drawn from the seed and its own name, so that networks of
+            different architectures but with the same seed share the weights that both have.
+        log_frequencies: (V,) log frequencies of the training tokens, for ``output_bias="unigram"``.
     """
 
     def __init__(self, config: DecoderConfig, seed: int = 0, log_frequencies: Tensor | None = None) -> None:
@@ -121,9 +123,9 @@ class Decoder(nn.Module):
             raise InvalidArgument(
                 "Decoder",
                 "log_frequencies",
-                required="given exactly where output_bias='unigram'",
+                required="given if and only if output_bias='unigram'",
                 received=f"{'missing' if log_frequencies is None else 'given'} with {config.output_bias!r}",
-                remedy="count the training tokens, or leave both alone",
+                remedy="count the training tokens, or leave both out",
             )
         if log_frequencies is not None:
             with torch.no_grad():
@@ -131,10 +133,10 @@ class Decoder(nn.Module):
 
     @classmethod
     def from_weights(cls, config: DecoderConfig, weights: Mapping[str, Tensor]) -> Decoder:
-        """Build a network that has these weights, ready to be looked at (evaluation mode).
+        """Build a decoder with these weights, in evaluation mode.
 
         Raises:
-            RuntimeError: they are those of another one.
+            RuntimeError: the weights do not fit the configuration.
         """
         placeholder = torch.zeros(config.num_logits) if config.output_bias == "unigram" else None
         decoder = cls(config, log_frequencies=placeholder)
@@ -149,20 +151,22 @@ class Decoder(nn.Module):
         *,
         last_only: bool = False,
     ) -> Tensor:
-        """Logits of the next token, or of the label.
+        """Return the logits of the next token, or of the label.
 
         Args:
             tokens: (B, L) integers below V.
-            observe: told each layer's queries and keys; changes nothing.
-            observe_hidden: told each layer's hidden units; changes nothing, and hears nothing where there is no MLP.
-            last_only: leave out every position but the last as soon as it does not matter any more: in the last
-                layer there is but one query then, and one row of hidden units.
+            observe: called with the queries and keys of each layer.
+            observe_hidden: called with the hidden units of each layer that has an MLP.
+            last_only: compute the logits of the last position only; the last layer then has only one query and one
+                row of hidden units.
 
         Returns:
-            (B, L, V), or (B, V) with ``last_only``; ``num_outputs`` in place of V where that is set.
+            (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
         """
         positions = self._positions(tokens.shape[1])
-        x = self._drop(torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width)))
+        x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
+        if self.training:
+            x = dropout(x, self.config.dropout)
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,
@@ -173,13 +177,9 @@ class Decoder(nn.Module):
         return self.output(x[:, -1] if last_only else x)
 
     def lower_weights(self) -> list[Tensor]:
-        """Each layer's lower MLP weights, (feed_forward, D); none where there is no MLP."""
-        if not self.config.mlp:
-            return []
-        return [block.get_parameter("mlp_lower.weight").detach() for block in self.blocks]
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.dropout) if self.training else x
+        """Return the lower MLP weights of each layer, (feed_forward, D); an empty list if there is no MLP."""
+        blocks = self.blocks if self.config.mlp else ()
+        return [block.get_parameter("mlp_lower.weight").detach() for block in blocks]
 
     def _positions(self, length: int) -> Tensor:
         if len(self.positions) < length:
@@ -188,7 +188,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
-        """Draw the weights: the paper's word model outside the blocks, torch's own encoder layer inside them."""
+        """Draw initial weights: as in the paper's word model, and inside blocks as in torch's encoder layer."""
         for name, parameter in self.named_parameters():
             generator = torch.Generator().manual_seed(seed_of(seed, name))
             fan_in = parameter.shape[-1]
@@ -208,8 +208,19 @@ class Decoder(nn.Module):
                 parameter.uniform_(-bound, bound, generator=generator)
 
 
+@contextmanager
+def evaluating(decoder: Decoder) -> Generator[None]:
+    """Put a decoder into evaluation mode, and restore its mode at the end."""
+    was_training = decoder.training
+    decoder.eval()
+    try:
+        yield
+    finally:
+        decoder.train(was_training)
+
+
 class Block(nn.Module):
-    """Causal self-attention and an MLP, LayerNorm after each residual sum."""
+    """Causal self-attention and an MLP, with LayerNorm after each residual sum."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -235,7 +246,7 @@ class Block(nn.Module):
         *,
         last_only: bool = False,
     ) -> Tensor:
-        """Map the residual stream (B, L, D) to the next, or to its last position, (B, 1, D)."""
+        """Return the next residual stream (B, L, D), or only its last position (B, 1, D)."""
         config = self.config
         q, k = (self._heads(part) for part in self._queries_and_keys(x, last_only))
         if observe is not None:
@@ -270,14 +281,14 @@ class Block(nn.Module):
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
-    """Drop entries at random and scale up the rest: a third of the time of torch's own on a CPU.
+    """Set entries to zero at random and scale up the others, in a third of the time of torch's dropout on a CPU.
 
-    Torch draws one uniform number per entry; here four entries share one 64-bit draw, 16 bits each, so that the
+    Torch draws one uniform number per entry; here four entries share a draw of 64 bits, 16 bits each, so that the
     probability is rounded to a multiple of 1/65,536.
 
     Args:
-        x: any shape.
-        probability: of being dropped, in [0, 1).
+        x: a tensor of any shape.
+        probability: the probability of zeroing an entry, in [0, 1).
     """
     num_dropped = round(probability * 65536)
     if num_dropped == 0:
@@ -288,7 +299,7 @@ def dropout(x: Tensor, probability: float) -> Tensor:
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy in nats, in half the time of torch's own on a CPU; for one backward pass.
+    """Return the mean cross entropy in nats, in half the time of torch's on a CPU; for one backward pass.
 
     Args:
         logits: (..., V).
@@ -298,7 +309,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Keeps the log probabilities and turns them into the gradient in one sweep: softmax minus the target's 1."""
+    """Cross entropy that computes its gradient, softmax minus one-hot target, in place from the log probabilities."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
@@ -316,22 +327,14 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """Positions as sines and cosines of wavelengths from 2π to 10,000 · 2π.
-
-    Args:
-        length: L.
-        width: D, even.
-
-    Returns:
-        (L, D) in float32.
-    """
+    """Return sinusoidal positions of wavelengths from 2π to 10,000 · 2π, (``length``, ``width``) in float32."""
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def seed_of(*parts: object) -> int:
-    """A seed that depends on all parts and is alike on every machine and in every process."""
+    """Return a seed that depends on all parts and is the same on every machine and in every process."""
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

@@ -1,4 +1,4 @@
-"""Hidden units of a network, read while it looks at samples."""
+"""Hidden units of a decoder on samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from joma.measure.latents.alignment import max_pooled
-from joma.train.decoder import Decoder
+from joma.train.decoder import Decoder, evaluating
 
 _NUM_AT_ONCE = 512
 
@@ -16,21 +16,17 @@ _NUM_AT_ONCE = 512
 def pooled_hidden(decoder: Decoder, tokens: Int[Tensor, "B L"]) -> list[Float[Tensor, "B K"]]:
     """Return, for each layer, the largest activation of every hidden unit over the positions of a sequence.
 
-    All positions count, padding too, as in the paper (theory, section 5b).
+    All positions count, including padding, as in the paper (theory, section 5b).
 
     Args:
-        decoder: left as it was, in training mode or not; nothing is dropped meanwhile.
-        tokens: (B, L) below the vocabulary's size.
+        decoder: the network; it is evaluated without dropout, and its mode is restored.
+        tokens: (B, L) token ids.
 
     Returns:
-        one (B, K) for each layer; none where the network has no MLP.
+        a tensor (B, K) for each layer; an empty list if the network has no MLP.
     """
     parts: list[list[Tensor]] = [[] for _ in decoder.lower_weights()]
-    was_training = decoder.training
-    decoder.eval()
-    try:
+    with evaluating(decoder):
         for batch in tokens.split(_NUM_AT_ONCE):
             decoder(batch, observe_hidden=lambda layer, hidden: parts[layer].append(max_pooled(hidden)))
-    finally:
-        decoder.train(was_training)
     return [torch.cat(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Samples of a law as data to train on: seeded batches, an endless stream that resumes, a Hugging Face dataset."""
+"""Samples of a law as training data: seeded batches, an infinite stream that can be resumed, a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _NUM_AT_ONCE = 65_536
 def seeded_samples(
     law: Law, num: int, seed: int, *, shuffled: bool = False, device: torch.device | str = "cpu"
 ) -> Samples:
-    """Samples that follow from law, number, seed and kind of device alone.
+    """Draw samples that depend only on law, number, seed and type of device.
 
     Args:
-        law: what to draw from.
-        num: B, how many.
-        seed: of a generator of their own.
-        shuffled: whether the tokens of a sequence stand in random order.
-        device: where they are drawn.
+        law: the law.
+        num: number of samples, B.
+        seed: seed of the generator.
+        shuffled: whether the tokens of a sequence are in random order.
+        device: the device of the generator.
     """
     return law.sample(num, torch.Generator(device).manual_seed(seed), shuffled=shuffled)
 
 
 class HierarchyStream(IterableDataset[Samples]):
-    """An endless stream of fresh batches, which goes on exactly where a saved state left it.
+    """An infinite stream of new batches, which can be resumed exactly from a saved state.
 
-    Batch n follows from the seed and n alone. The stream has one place, not one per iterator: every loop over it
-    goes on where the last one stopped. Under a ``DataLoader(stream, batch_size=None, num_workers=W)`` worker w
-    draws every W-th batch, so that the loader gives the same batches in the same order as no loader at all. A loader
-    moves its workers' copies only: count what comes out of it, and begin another stream at ``first_batch``.
+    Batch n depends only on the seed and n. The position belongs to the stream, not to an iterator: every loop
+    continues where the last one stopped. With a ``DataLoader(stream, batch_size=None, num_workers=W)`` worker w
+    draws every W-th batch, so that the loader yields the same batches in the same order as the stream itself. A loader
+    advances only the copies in its workers: to resume, count its batches and start a new stream at ``first_batch``.
 
     Args:
-        law: what to draw from.
-        batch_size: B.
-        seed: of the whole stream. A recipe of this seed is trained on these very batches (on the CPU).
-        shuffled: whether the tokens of a sequence stand in random order.
-        device: where batches are drawn; another kind of device draws others.
-        first_batch: which batch to begin with.
+        law: the law.
+        batch_size: samples per batch, B.
+        seed: seed of the stream. A recipe with this seed is trained on the same batches (on the CPU).
+        shuffled: whether the tokens of a sequence are in random order.
+        device: the device on which batches are drawn; batches differ between types of device.
+        first_batch: number of the first batch.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class HierarchyStream(IterableDataset[Samples]):
         self._first_batch, self._num_taken = first_batch, 0
 
     def batch(self, number: int) -> Samples:
-        """Batch ``number`` of the stream, wherever the stream is."""
+        """Return batch ``number``, independently of the position of the stream."""
         seed = seed_of(self.seed, "batch", number)
         return seeded_samples(self.law, self.batch_size, seed, shuffled=self.shuffled, device=self.device)
 
     def __iter__(self) -> Iterator[Samples]:
         worker = get_worker_info()
         while True:
-            # The place moves before the batch is handed out: a state saved then counts it.
+            # The position advances before the batch is yielded, so that a state saved afterwards counts the batch.
             if worker is None:
                 number, self._first_batch = self._first_batch, self._first_batch + 1
             else:
@@ -92,28 +92,23 @@ class HierarchyStream(IterableDataset[Samples]):
             yield self.batch(number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as plain data; ``num_taken`` counts a worker's own batches, and is 0 elsewhere."""
+        """Return the position as plain data; ``num_taken`` counts the batches of a worker and is 0 without workers."""
         return {"stream": self._identity(), "first_batch": self._first_batch, "num_taken": self._num_taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go where a stream of the same law, seed, batch size, order and kind of device was.
+        """Restore the position of a stream of the same law, seed, batch size, order and type of device.
 
         Raises:
-            BadInput: the state of another stream, or no state that a stream can have.
+            BadInput: the state belongs to another stream or is invalid.
         """
         if set(state) != {"stream", "first_batch", "num_taken"} or state["stream"] != self._identity():
-            raise BadInput(
-                f"this is the state of another stream: {state.get('stream')}",
-                expected=f"one of {self._identity()}",
-                remedy="make the stream with the law and the settings it had when its state was saved",
-            )
+            remedy = "make the stream with the law and the settings that it had when its state was saved"
+            problem = f"this is the state of another stream: {state.get('stream')}"
+            raise BadInput(problem, expected=f"one of {self._identity()}", remedy=remedy)
         for name in ("first_batch", "num_taken"):
             if not _is_count(state[name], 0):
-                raise BadInput(
-                    f"this state of a stream has {name}={state[name]!r}",
-                    expected="a whole number of at least 0",
-                    remedy="save the state again with state_dict",
-                )
+                problem, remedy = f"the state has {name}={state[name]!r}", "save the state again with state_dict"
+                raise BadInput(problem, expected="a whole number of at least 0", remedy=remedy)
         self._first_batch, self._num_taken = state["first_batch"], state["num_taken"]
 
     def _identity(self) -> dict[str, Any]:
@@ -131,43 +126,40 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> Dataset:
-    """Samples as a Hugging Face dataset, in memory: ``save_to_disk`` and ``push_to_hub`` are its own methods.
+    """Return samples as a Hugging Face dataset in memory; it has methods ``save_to_disk`` and ``push_to_hub``.
 
     Args:
-        law: what to draw from.
-        num: how many rows.
-        seed: the same rows for the same law, number and seed.
-        shuffled: whether the tokens of a sequence stand in random order.
+        law: the law.
+        num: number of rows.
+        seed: seed of the samples.
+        shuffled: whether the tokens of a sequence are in random order.
 
     Returns:
-        columns ``tokens`` (as many integers as the law's sequences are long), ``label``, and ``level_0``,
-        ``level_1``, …: whether each latent of that level, from the tokens upwards, is present.
+        a dataset with columns ``tokens``, ``label``, and ``level_0``, ``level_1``, …: whether each latent of that
+        level, from the tokens upwards, is present.
 
     Raises:
         BadInput: `datasets` is not installed.
     """
-    datasets = extra("datasets", "samples become a dataset through it", name="hub")
+    datasets = extra("datasets", "the dataset is made with it", name="hub")
     if num < 1:
-        raise InvalidArgument("as_dataset", "num", required="at least 1", received=f"{num}", remedy="ask for some rows")
+        raise InvalidArgument("as_dataset", "num", required="at least 1", received=f"{num}", remedy="take 1 or more")
     parts = list(dataset_samples(law, num, seed, shuffled=shuffled))
-    columns: dict[str, Tensor] = {
-        "tokens": torch.cat([part.tokens for part in parts]),
-        "label": torch.cat([part.labels for part in parts]),
-    }
+    columns = {"tokens": [part.tokens for part in parts], "label": [part.labels for part in parts]}
     for level in range(len(law.level_sizes)):
-        columns[f"level_{level}"] = torch.cat([part.presence[level] for part in parts])
-    return datasets.Dataset.from_dict({name: _arrow(column) for name, column in columns.items()})
+        columns[f"level_{level}"] = [part.presence[level] for part in parts]
+    return datasets.Dataset.from_dict({name: _arrow(torch.cat(column)) for name, column in columns.items()})
 
 
 def dataset_samples(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> Iterator[Samples]:
-    """The samples of which ``as_dataset`` makes its rows, some ten thousand at a time."""
+    """Yield the samples of ``as_dataset``, in batches of up to 65,536."""
     generator = torch.Generator().manual_seed(seed_of(seed, "dataset"))
     for start in range(0, num, _NUM_AT_ONCE):
         yield law.sample(min(_NUM_AT_ONCE, num - start), generator, shuffled=shuffled)
 
 
 def _arrow(column: Tensor) -> Array:
-    """Numbers, or rows of equally many, in the form a dataset keeps them in: several times faster than row by row."""
+    """Convert a vector or matrix to an Arrow array, several times faster than row by row."""
     import pyarrow
 
     entries = pyarrow.array(column.flatten().numpy())
@@ -175,15 +167,15 @@ def _arrow(column: Tensor) -> Array:
 
 
 def save_law(law: Law, path: Path) -> None:
-    """Write a law into a JSON file, whole or not at all."""
+    """Write a law to a JSON file atomically."""
     write_json(path, law.to_json())
 
 
 def load_law(path: Path) -> Law:
-    """Read what ``save_law`` wrote.
+    """Read a law from a file that ``save_law`` wrote.
 
     Raises:
-        BadInput: no such file, or one with something else in it.
+        BadInput: the file does not exist or does not contain a law.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""The training loop: killed at any moment and started again, a training ends with the same numbers.
+"""The training loop: a run that is killed at any moment and started again ends with the same numbers.
 
-The loop takes steps, keeps checkpoints and goes on from them; what is trained, and what is measured and saved on the
-way, is a ``Trainee``'s. Its batches follow from the step alone and dropout masks from seed and step, so a checkpoint
-needs no state of any generator, and a measurement once on disk is never taken again.
+The loop takes optimiser steps, writes checkpoints and resumes from them; a ``Trainee`` defines the model, the loss,
+and what is measured and saved. Batches depend only on the step and dropout masks only on seed and step, so that a
+checkpoint needs no state of a random generator, and no measurement is repeated once it is on disk.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from joma.train.decoder import seed_of
 
 
 class Trainee(Protocol):
-    """What is trained, and what is done between its steps.
+    """A model to train, and its measurements between steps.
 
     Args:
-        model, optimizer: as they start.
-        folder: of the training, for messages.
-        checkpoint_folder: where the loop keeps checkpoints.
-        num_steps: optimiser steps in all.
+        model, optimizer: in their initial state.
+        folder: the folder of the run, for messages.
+        checkpoint_folder: the folder of the checkpoints.
+        num_steps: number of optimiser steps.
         checkpoint_every: steps between checkpoints.
-        gradient_clip: the largest norm of a gradient.
-        seed: of dropout.
+        gradient_clip: the largest norm of the gradient.
+        seed: seed of dropout.
     """
 
     model: nn.Module
@@ -48,58 +48,58 @@ class Trainee(Protocol):
 
     @property
     def kept(self) -> str:
-        """What the folder keeps of measurements or saved steps, in words."""
+        """The measurements or saved steps in the folder, in words."""
         ...
 
     def first_missing(self) -> float:
-        """The first step that has to be recorded and is not yet; infinite if there is none."""
+        """Return the first step that is due and not recorded yet; infinity if there is none."""
         ...
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step (0 is the first)."""
+        """Return the learning rate of a step (0 is the first)."""
         ...
 
     def loss(self, step: int) -> Tensor:
-        """The loss in nats of the batch of a step (0 is the first)."""
+        """Return the loss in nats on the batch of a step (0 is the first)."""
         ...
 
     def is_due(self, step: int) -> bool:
-        """Whether something is recorded after so many steps."""
+        """Whether something is recorded after this number of steps."""
         ...
 
     def record(self, step: int, train_loss: float | None) -> bool:
-        """Measure and save what is due, unless it is on disk.
+        """Measure and save what is due and not on disk yet.
 
         Args:
-            step: optimiser steps done.
-            train_loss: mean over the steps since a record was last taken; ``None`` where there were none.
+            step: number of optimiser steps done.
+            train_loss: mean over the steps since it was last recorded; ``None`` if there were none.
 
         Returns:
-            whether a mean of the training loss was recorded, so that the next one begins here.
+            whether the training loss was recorded, so that a new mean starts.
 
         Raises:
-            NotFinite: a measurement is no number.
+            NotFinite: a measurement is NaN or infinite.
         """
         ...
 
     def flush(self) -> None:
-        """Make sure that what was recorded is on disk before a checkpoint is."""
+        """Write all records to disk; called before a checkpoint is written."""
         ...
 
 
 class NotFinite(ArithmeticError):
-    """Something measured is NaN or infinite, and so is the network that it was measured in."""
+    """A measurement is NaN or infinite, and so is the network."""
 
 
 def drive(trainee: Trainee, progress: Progress) -> None:
-    """Train to the last step, from the newest checkpoint on.
+    """Train from the newest checkpoint to the last step.
 
     Args:
-        trainee: what is trained; its folder is there, and nobody else's.
-        progress: called between any two steps. Ctrl-C and whatever it raises leave a checkpoint of the very step.
+        trainee: the model to train; its folder exists, and no other process uses it.
+        progress: called after every step. Ctrl-C, or an exception that it raises, first writes a checkpoint.
 
     Raises:
-        RunFailed: the loss is no number any more, or the disk refuses; what was recorded stays.
+        RunFailed: the loss is NaN or infinite, or a file cannot be written; records so far are kept.
     """
     with _deferred_interrupt() as interrupted:
         _keep_freed_pages()
@@ -108,30 +108,29 @@ def drive(trainee: Trainee, progress: Progress) -> None:
 
 @contextmanager
 def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[None]:
-    """Turn a disk that refuses into a failed run that says when it did and what is kept."""
+    """Raise ``RunFailed`` for an error of the file system, with the time ``when`` and what is ``kept``."""
     try:
         yield
     except OSError as error:
         raise RunFailed(
-            f"the disk refused{when} ({error.strerror or error}: {error.filename or folder})",
+            f"a file cannot be written{when} ({error.strerror or error}: {error.filename or folder})",
             kept=f"{folder} keeps {kept()}",
-            remedy="make room or choose another folder; the same recipe and folder go on from there",
+            remedy="free disk space and run it again to continue, or choose another folder",
         ) from error
 
 
 class _Loop:
-    """A training between two steps."""
+    """The state of a run between two steps."""
 
     def __init__(self, trainee: Trainee) -> None:
         self.trainee, self.step, self.saved_step = trainee, 0, -1
         self.trained = [parameter for parameter in trainee.model.parameters() if parameter.requires_grad]
         self.device = self.trained[0].device
         self.loss_sum, self.num_losses = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        self.first_bad_step = torch.full((), -1, device=self.device)  # looked at when a record or a checkpoint is due
+        self.first_bad_step = torch.full((), -1, device=self.device)  # read when a record or a checkpoint is due
         self.rate = math.nan
 
     def go(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        """Train from the newest checkpoint to the last step."""
         with self.writing():
             self.resume()
         self.settle(progress, interrupted)
@@ -140,7 +139,7 @@ class _Loop:
             self.settle(progress, interrupted)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint before what is missing."""
+        """Load the newest checkpoint before the first missing record."""
         checkpoint = newest_checkpoint(self.trainee.checkpoint_folder, before=self.trainee.first_missing())
         if checkpoint is not None:
             restore(checkpoint, self.trainee.model, self.trainee.optimizer)
@@ -149,7 +148,6 @@ class _Loop:
             self.num_losses = checkpoint.num_losses
 
     def advance(self) -> None:
-        """Take one optimiser step."""
         trainee = self.trainee
         _seed_dropout(self.device, seed_of(trainee.seed, "dropout", self.step))
         if (rate := trainee.learning_rate(self.step)) != self.rate:
@@ -169,12 +167,12 @@ class _Loop:
             self.first_bad_step.masked_fill_(is_bad, self.step)
 
     def settle(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        """Do what is due between two steps."""
+        """Record and save what is due after a step."""
         trainee, is_due, is_last = self.trainee, self.trainee.is_due(self.step), self.step == self.trainee.num_steps
         is_checkpoint = is_last or (self.step > 0 and self.step % trainee.checkpoint_every == 0)
         if is_due or is_checkpoint:
             self.require_finite()
-        if is_due:  # before the checkpoint, which must not run ahead of it
+        if is_due:  # before the checkpoint, so that a resumed run lacks no record
             self.record()
         try:
             progress("training", self.step, trainee.num_steps)
@@ -188,7 +186,6 @@ class _Loop:
             self.save()
 
     def record(self) -> None:
-        """Have recorded what is due at this step."""
         mean = self.loss_sum.item() / self.num_losses if self.num_losses else None
         try:
             with self.writing():
@@ -200,7 +197,7 @@ class _Loop:
             self.num_losses = 0
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one; what was recorded reaches the disk before it."""
+        """Write a checkpoint of this step, unless there is one, after all records are on disk."""
         if self.step == self.saved_step:
             return
         with self.writing():
@@ -211,12 +208,11 @@ class _Loop:
         self.saved_step = self.step
 
     def require_finite(self) -> None:
-        """Stop at a loss or gradient that is no number; what is broken is never saved."""
+        """Raise for a loss or gradient that is NaN or infinite, so that no such state is saved."""
         if (step := int(self.first_bad_step)) >= 0:
             raise self.broken(step)
 
     def broken(self, step: int) -> RunFailed:
-        """The error for a loss that became NaN or infinite at a step."""
         return RunFailed(
             f"the loss or its gradient is NaN or infinite at step {step}",
             kept=f"{self.trainee.folder} keeps {self.kept()}",
@@ -224,12 +220,10 @@ class _Loop:
         )
 
     def kept(self) -> str:
-        """What the folder keeps, in words."""
         saved = f"the checkpoint of step {self.saved_step}" if self.saved_step >= 0 else "no checkpoint yet"
         return f"{self.trainee.kept} and {saved}"
 
     def writing(self) -> AbstractContextManager[None]:
-        """Turn a disk that refuses into a failed run."""
         return writing(self.trainee.folder, self.kept, f" at step {self.step}")
 
 
@@ -239,18 +233,18 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
 
 
 def _keep_freed_pages() -> None:
-    """Make glibc keep what is freed: logits given back and fetched anew cost up to 1,000 page faults a step.
+    """Make glibc keep freed memory, because returning and reallocating logits costs up to 1,000 page faults a step.
 
-    The first large block that is freed, up to 32 MiB, sets from where on memory goes back to the system.
+    The first large block that is freed (up to 32 MiB) sets the size from which memory is returned to the system.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
 @contextmanager
 def _deferred_interrupt() -> Generator[Callable[[], bool]]:
-    """Hold the first Ctrl-C back until a step is whole; the second one strikes at once.
+    """Defer the first Ctrl-C to the end of a step; the second one interrupts at once.
 
-    Where somebody else handles it (another thread's loop, a worker that ignores it) nothing is changed.
+    Other signal handlers are not replaced, and threads other than the main thread are not affected.
     """
     if (
         threading.current_thread() is not threading.main_thread()

@@ -1,16 +1,15 @@
-"""What is measured in a network while it trains, always on the same held-out sequences.
+"""Measurements during training, always on the same held-out sequences.
 
-Metrics of attention are means over queries and probe sequences, taken also over groups of either: of a text, entropy
-over the queries at some positions (``positions_A_B``, 0-based and inclusive, four groups that cover all but the first
-position) and over every fourth sequence (``sequences_N``). For the labels of a law the last position is the only query
-that counts; padding is a key like any other, but a sample without any token is left out.
+Attention metrics are means over queries and sequences. For texts, entropy is also averaged over four groups of
+positions, which cover all but the first (``positions_A_B``, 0-based and inclusive), and over every fourth sequence
+(``sequences_N``). For laws only the query at the last position counts; padding is a key like any other, but samples
+without any token are left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,36 +19,36 @@ from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
 from joma.records import Row
-from joma.train.decoder import Decoder, next_token_loss, seed_of
+from joma.train.decoder import Decoder, evaluating, next_token_loss, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens
 
 
 def held_out_windows(tokens: Tokens, num: int, length: int) -> Tensor:
-    """Stretches of a text's held-out part, spread evenly from its beginning to its end, (num, length).
+    """Return windows of the held-out part of a text, evenly spaced, (num, length).
 
     Args:
-        tokens: the text, long enough for them (``require_tokens``).
-        num: how many.
-        length: tokens of each.
+        tokens: the text, which must be long enough (``require_tokens``).
+        num: number of windows.
+        length: tokens per window.
     """
     starts = [(len(tokens.held_out) - length) * i // max(1, num - 1) for i in range(num)]
     return torch.stack([tokens.held_out[start : start + length] for start in starts])
 
 
 def held_out_samples(recipe: Recipe, law: Law, num: int) -> Samples:
-    """Samples of a law that no run is trained on: the same for all runs, so that they differ by themselves only."""
+    """Return the held-out samples of a law, which are the same for all runs."""
     return seeded_samples(law, num, seed_of("held-out samples"), shuffled=recipe.shuffle_tokens)
 
 
 class Probe:
-    """Fixed held-out sequences, spread evenly, and what is measured on them.
+    """Measurements of a network on held-out windows of a text.
 
     Args:
-        recipe: how many sequences, how long.
-        tokens: the text, long enough for them (``require_tokens``).
-        device: where the network is.
+        recipe: number and length of the windows.
+        tokens: the text, which must be long enough (``require_tokens``).
+        device: the device of the network.
     """
 
     def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
@@ -60,9 +59,9 @@ class Probe:
 
     @torch.no_grad()
     def measure(self, decoder: Decoder) -> list[Row]:
-        """Take every measurement but the training loss; leaves the network as it was, broken ones too."""
+        """Return all measurements except the training loss; the mode of the network is restored."""
         rows: list[Row] = []
-        with _evaluating(decoder):
+        with evaluating(decoder):
             logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
         loss = next_token_loss(logits, self._targets).item()
         rows.append(Row(None, None, None, "val_loss_nats", loss))
@@ -84,12 +83,12 @@ class Probe:
 
 
 class LabelProbe:
-    """Fixed samples of a law, which no training run draws, and what is measured on them.
+    """Measurements of a network on held-out samples of a law.
 
     Args:
-        recipe: how many samples, and in which order their tokens stand.
-        law: what they are drawn from.
-        device: where the network is.
+        recipe: number of samples, and whether their tokens are shuffled.
+        law: the law.
+        device: the device of the network.
     """
 
     def __init__(self, recipe: Recipe, law: Law, device: torch.device) -> None:
@@ -100,13 +99,11 @@ class LabelProbe:
 
     @torch.no_grad()
     def measure(self, decoder: Decoder) -> list[Row]:
-        """Take every measurement but the training loss; leaves the network as it was, broken ones too."""
+        """Return all measurements except the training loss; the mode of the network is restored."""
         rows: list[Row] = []
-        with _evaluating(decoder):
+        with evaluating(decoder):
             logits = decoder(
-                self._tokens,
-                observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)),
-                last_only=True,
+                self._tokens, lambda layer, q, k: rows.extend(self._attention(layer, q, k)), last_only=True
             )
         loss = next_token_loss(logits, self._labels).item()
         rows.append(Row(None, None, None, "val_loss_nats", loss))
@@ -125,18 +122,8 @@ class LabelProbe:
         ]
 
 
-@contextmanager
-def _evaluating(decoder: Decoder) -> Generator[None]:
-    was_training = decoder.training
-    decoder.eval()
-    try:
-        yield
-    finally:
-        decoder.train(was_training)
-
-
 def _stable_ranks(decoder: Decoder, loss: float) -> list[Row]:
-    """The stable rank of each lower layer, unless the network is broken already."""
+    """The stable rank of each lower MLP layer; none if the loss is NaN or infinite."""
     if not math.isfinite(loss):
         return []
     return [
@@ -146,14 +133,13 @@ def _stable_ranks(decoder: Decoder, loss: float) -> list[Row]:
 
 
 def _rows(layer: int, metric: str, of_heads: Tensor, group: str | None = None) -> list[Row]:
-    """One row for each head."""
     return [Row(layer, head, None, metric, value, group) for head, value in enumerate(of_heads.tolist())]
 
 
 def _rows_of_groups(
     layer: int, metric: str, values: Tensor, counted: Tensor, position_groups: tuple[Tensor, ...]
 ) -> Iterator[Row]:
-    """Rows of (B, H, L) values over all queries, over each group of positions, and over each group of sequences."""
+    """Means of (B, H, L) values over all queries, over each group of positions, and over each group of sequences."""
     yield from _rows(layer, metric, mean_over_queries(values, counted))
     for at in position_groups:
         mean = mean_over_queries(values[..., at], counted[..., at])

@@ -1,4 +1,4 @@
-"""A training run as data: everything its numbers depend on, beside the text or the law that is learned."""
+"""A training run as data: all settings that its numbers depend on, except for the text or law that is learned."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from joma.train.decoder import DecoderConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run's complete description; the same recipe and text (or law) give the same numbers.
+    """The settings of a run; the same recipe and text (or law) give the same numbers.
 
     Args:
-        name: of the run and its folder.
+        name: the name of the run and its folder.
         decoder: the network.
         num_steps: optimiser steps (Adam).
-        learning_rate: constant throughout.
-        batch_size: sequences per step: parallel streams of a text, or fresh samples of a law.
-        length: tokens per sequence; a law brings its own.
+        learning_rate: constant learning rate.
+        batch_size: sequences per step: parallel streams of a text, or new samples of a law.
+        length: tokens per sequence; for a law, its length.
         gradient_clip: largest norm of the whole gradient.
-        seed: of the initial weights, of every dropout mask, and of the samples drawn from a law.
-        probe_every: steps between measurements after ``early_until``.
-        early_probe_every: steps between measurements before it.
-        early_until: where the early part ends.
-        num_probe_sequences: held-out sequences that are measured.
+        seed: seed of the initial weights, the dropout masks and the samples of a law.
+        probe_every: steps between measurements from ``early_until`` on.
+        early_probe_every: steps between measurements before ``early_until``.
+        early_until: the end of the early part.
+        num_probe_sequences: number of held-out sequences for measurements.
         checkpoint_every: steps between checkpoints.
-        snapshot_every: steps between snapshots of the weights, the first and the last step included; ``None``: none.
-        weight_decay: Adam's, on every weight (added to the gradient).
-        shuffle_tokens: show the tokens of a law's sequence in random order; not for texts.
-        num_threads: CPU threads; two runs on one thread each beat one run on two.
-        device: ``cpu``, or ``auto`` for an accelerator where there is one.
+        snapshot_every: steps between snapshots of the weights, with the first and the last step; ``None``: none.
+        weight_decay: L2 penalty of Adam on every weight (added to the gradient).
+        shuffle_tokens: whether the tokens of a law's sequences are in random order; not for texts.
+        num_threads: CPU threads; two runs with one thread each are faster than one run with two.
+        device: ``cpu``, or ``auto`` for an accelerator if there is one.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Recipe:
         if self.length < 2:
             raise _bad("length", "at least 2", f"{self.length}", "take 35")
         if self.num_probe_sequences < NUM_GROUPS:
-            remedy = "take 64, so that the spread over them means something"
+            remedy = "take 64, so that the spread over groups is meaningful"
             raise _bad("num_probe_sequences", f"at least {NUM_GROUPS}", f"{self.num_probe_sequences}", remedy)
         if self.early_until < 0:
             raise _bad("early_until", "at least 0", f"{self.early_until}", "take 0 for no early part")
@@ -78,31 +78,31 @@ class Recipe:
             raise _bad("device", "cpu or auto", repr(self.device), "name one of these")
 
     def probe_steps(self) -> list[int]:
-        """The steps after which something is measured: often at first, then every ``probe_every``, and the last."""
+        """Return the steps after which the network is measured: often at first, every ``probe_every``, and the last."""
         early = range(0, min(self.early_until, self.num_steps + 1), self.early_probe_every)
         late = (step for step in range(0, self.num_steps + 1, self.probe_every) if step >= self.early_until)
         return sorted({*early, *late, self.num_steps})
 
     def snapshot_steps(self) -> list[int]:
-        """The steps after which the weights are kept for good: 0, every ``snapshot_every``, and the last."""
+        """Return the steps after which a snapshot is saved: 0, every ``snapshot_every``, and the last."""
         if self.snapshot_every is None:
             return []
         return sorted({*range(0, self.num_steps, self.snapshot_every), self.num_steps})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that ``recipe_from_json`` reads back."""
+        """Return the recipe as plain data for ``recipe_from_json``."""
         return asdict(self)
 
 
 NUM_GROUPS = 4
-"""Into how many groups of positions, and of probe sequences, a probe splits what it measures."""
+"""The number of groups of positions, and of sequences, for which a probe averages attention separately."""
 
 
 def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
-    """Rebuild what ``Recipe.to_json`` wrote.
+    """Rebuild a recipe from the data of ``Recipe.to_json``.
 
     Raises:
-        BadInput: a setting that does not exist, or one that is missing.
+        BadInput: a setting is unknown or missing.
     """
     try:
         settings: dict[str, Any] = {**data, "decoder": DecoderConfig(**data["decoder"])}
@@ -122,53 +122,47 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no LayerNorm": {"layer_norm": False},
     "frozen value path": {"train_value_path": False},
 }
-"""The networks that tell what a curve is owed to: what each changes in the full one."""
+"""Ablations of the network by name, with the settings in which each differs from the full network."""
 
 
 def paper_figure6(
     vocabulary_size: int, *, variant: str = "full network", num_steps: int = 30_000, seed: int = 0, **settings: Any
 ) -> Recipe:
-    """The setting of the paper's Figure 6, or one of its ``VARIANTS``.
+    """Return the recipe of the paper's Figure 6, or of one of its ``VARIANTS``.
 
     Args:
-        vocabulary_size: how many tokens there are.
-        variant: which network.
+        vocabulary_size: number of tokens.
+        variant: the network.
         num_steps: optimiser steps.
-        seed: of weights and dropout; variants with one seed start from the same weights.
+        seed: seed of weights and dropout; variants with the same seed start from the same weights.
         **settings: further fields of ``Recipe`` or of its ``DecoderConfig`` (a larger learning rate, more layers).
 
     Returns:
         a recipe named after variant and seed: width 200, one head, feed-forward 200, dropout 0.2, post-norm, Adam
-        at 1e-4, batches of 20 × 35 tokens, gradients clipped at 0.5. Where ``settings`` change what the name
-        does not say, change the name too.
+        at 1e-4, batches of 20 × 35 tokens, gradients clipped at 0.5. With other ``settings`` give another ``name``.
     """
     if variant not in VARIANTS:
-        raise InvalidArgument(
-            "paper_figure6",
-            "variant",
-            required=f"one of {', '.join(VARIANTS)}",
-            received=repr(variant),
-            remedy="name one of these",
-        )
+        required, remedy = f"one of {', '.join(VARIANTS)}", "name one of these"
+        raise InvalidArgument("paper_figure6", "variant", required=required, received=repr(variant), remedy=remedy)
     decoder = DecoderConfig(vocabulary_size, **_pop_decoder_settings(settings))
     name = settings.pop("name", f"{variant.lower().replace(' ', '-')}_seed-{seed}")
     return Recipe(name, replace(decoder, **VARIANTS[variant]), num_steps, seed=seed, **settings)
 
 
 def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any) -> Recipe:
-    """Learning a law's labels, with as many layers as the law has levels of latents.
+    """Return a recipe for learning the labels of a law, with one layer for each level of latents.
 
     Args:
         law: a ``LatentTree`` or a ``Combinatorial`` hierarchy.
         num_steps: optimiser steps; some hundreds are enough for a small law.
-        seed: of weights and samples.
+        seed: seed of weights and samples.
         **settings: further fields of ``Recipe`` or of its ``DecoderConfig``.
 
     Returns:
         a recipe named after the law and the seed: width 128, one head, feed-forward 512, ReLU, post-norm, no
         dropout (every batch is new), batches of 64 samples, gradients clipped at 0.5, 512 held-out samples, Adam at
         1e-3 with weight decay 1e-4. The paper's Table 1 has width 1024 and a learning rate of 1e-4, which takes
-        some ten times the steps. Where ``settings`` change what the name does not say, change the name too.
+        some ten times the steps. With other ``settings`` give another ``name``.
     """
     wanted = _pop_decoder_settings(settings)
     of_decoder: dict[str, Any] = {
@@ -190,7 +184,7 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
 
 
 def _pop_decoder_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Take out of ``settings`` what belongs to the network."""
+    """Remove the fields of ``DecoderConfig`` from ``settings`` and return them."""
     of_decoder = {field.name for field in fields(DecoderConfig)}
     return {key: settings.pop(key) for key in of_decoder & set(settings)}
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, whose it is, and who may write there."""
+"""The folder of a run: its files, its configuration, and its lock."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from joma.train.checkpoints import checkpoint_paths, path_of, read_checkpoint, r
 from joma.train.decoder import Decoder
 from joma.train.recipes import Recipe, recipe_from_json
 
-_PATIENCE_S = 10.0
+_WAIT_SECONDS = 10.0
 
 _DESCRIPTIONS = ("recipe", "text", "law")
-"""The parts of ``config.json`` that make one run different from another; a run has a text or a law."""
+"""The entries of ``config.json`` that identify a run; a run has a text or a law."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Run:
     """A training run, finished or not.
 
     Args:
-        folder: holds ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and, if asked for, ``snapshots/``.
-        recipe: what it is.
+        folder: contains ``config.json``, ``metrics.jsonl``, ``checkpoints/`` and, if any are saved, ``snapshots/``.
+        recipe: the settings of the run.
     """
 
     folder: Path
@@ -46,66 +46,61 @@ class Run:
 
     @property
     def journal_path(self) -> Path:
-        """Where measurements are appended."""
+        """The file of the measurements."""
         return self.folder / "metrics.jsonl"
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where checkpoints are."""
+        """The folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def snapshot_folder(self) -> Path:
-        """Where snapshots are."""
+        """The folder of the snapshots."""
         return self.folder / "snapshots"
 
     def snapshots(self) -> list[int]:
-        """The steps whose weights are on disk for good, the first first."""
+        """Return the steps of all snapshots, in ascending order."""
         return sorted(step_of(path) for path in checkpoint_paths(self.snapshot_folder))
 
     def law(self) -> Law:
-        """The law whose labels were learned.
+        """Return the law whose labels were learned.
 
         Raises:
             BadInput: a text was learned, or the configuration cannot be read.
         """
         config = _read_config(self.folder)
         if "law" not in config:
-            raise BadInput(
-                f"{self.folder} holds a network that learned a text",
-                expected="one that learned the labels of a law",
-                remedy="train one with `hierarchy_recipe`",
-            )
+            problem, remedy = f"{self.folder} holds a network that learned a text", "train one with `hierarchy_recipe`"
+            raise BadInput(problem, expected="one that learned the labels of a law", remedy=remedy)
         return law_from_json(config["law"].get("definition"))
 
     def journal(self) -> Journal:
-        """The measurements as they stand on disk."""
+        """Read the measurements from disk, damaged or not."""
         return read_journal(self.journal_path, self.recipe.probe_steps())
 
     def measurements(self) -> tuple[Measurement, ...]:
-        """All measurements in the order they were taken, so far.
+        """Return all measurements so far, in chronological order.
 
         Raises:
             RunFailed: the file is damaged.
         """
         journal = self.journal()
         if journal.damage:
-            raise RunFailed(
-                journal.damage,
-                kept=f"the measurements up to step {journal.last_step} are whole",
-                remedy="train with the same recipe and folder again: it measures the rest anew",
-            )
+            kept = f"the measurements up to step {journal.last_step} are intact"
+            remedy = "train with the same recipe and folder again, which repeats the others"
+            raise RunFailed(journal.damage, kept=kept, remedy=remedy)
         return tuple(Measurement(self.folder.name, step, *row) for step, rows in journal.probes for row in rows)
 
     def decoder(self, step: int | None = None) -> Decoder:
-        """The network, ready to be looked at (evaluation mode, on the CPU).
+        """Return the network in evaluation mode, on the CPU.
 
         Args:
             step: one of ``snapshots()``; ``None`` for the newest checkpoint.
 
         Raises:
-            BadInput: a step of which no snapshot is there.
-            RunFailed: the snapshot is damaged, or there is no whole checkpoint.
+            BadInput: there is no snapshot of the step.
+            RunFailed: the snapshot or checkpoint is damaged, or there is no checkpoint.
         """
         if step is not None and step not in self.snapshots():
             raise BadInput(
@@ -114,52 +109,45 @@ class Run:
                 remedy="take one of these, or set the recipe's `snapshot_every`",
             )
         try:
-            weights = self._weights(step)
+            if step is None:
+                weights = read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0]).model
+            else:
+                weights = read_snapshot(path_of(step, self.snapshot_folder))
         except (IndexError, ValueError) as error:
-            what = "no whole checkpoint" if step is None else f"no whole snapshot of step {step}"
-            raise RunFailed(
-                f"{self.folder} holds {what} ({error})",
-                kept="the measurements are kept",
-                remedy="train with the same recipe and folder again",
-            ) from error
+            what = "no intact checkpoint" if step is None else f"no intact snapshot of step {step}"
+            kept, remedy = "the measurements are kept", "train with the same recipe and folder again"
+            raise RunFailed(f"{self.folder} holds {what} ({error})", kept=kept, remedy=remedy) from error
         return Decoder.from_weights(self.recipe.decoder, weights)
-
-    def _weights(self, step: int | None) -> dict[str, torch.Tensor]:
-        if step is None:
-            return read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0]).model
-        return read_snapshot(path_of(step, self.snapshot_folder))
 
 
 def load_run(folder: Path) -> Run:
-    """The run that a folder holds.
+    """Return the run in a folder.
 
     Raises:
-        BadInput: no run there, or one whose configuration cannot be read.
+        BadInput: the configuration of a run cannot be read there.
     """
     return Run(folder, recipe_from_json(_read_config(folder)["recipe"]))
 
 
 def claim_folder(run: Run, about: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
-    """Make the run's folder, or make sure that it holds this very run.
+    """Write the configuration into a new folder, or check that the folder holds the same run.
 
     Args:
-        run: which.
-        about: the data that is learned: one entry, named after its kind.
-        device: where.
+        run: the run.
+        about: the data that is learned, under the name of its kind (``text`` or ``law``).
+        device: the device of the network.
 
     Raises:
-        BadInput: the folder holds another run, or something else.
+        BadInput: the folder contains another run or other files.
     """
     path = run.folder / "config.json"
-    config = _config(run.recipe, about, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    config: dict[str, Any] = {"recipe": run.recipe.to_json(), **about, "versions": versions(), "device": name}
     if not path.exists():
         others = [entry.name for entry in run.folder.iterdir() if not entry.name.startswith(".")]
         if others:
-            raise BadInput(
-                f"{run.folder} holds something that is no run ({others[0]})",
-                expected="a new or empty folder, or one of the same run",
-                remedy="choose another folder",
-            )
+            problem, expected = f"{run.folder} contains other files ({others[0]})", "an empty folder or the same run"
+            raise BadInput(problem, expected=expected, remedy="choose another folder")
         write_json(path, config)
         return
     there = _read_config(run.folder)
@@ -169,34 +157,29 @@ def claim_folder(run: Run, about: Mapping[str, Mapping[str, Any]], device: torch
         for name, old, new in _differences(there.get(part, {}), config.get(part, {}))
     ]
     if differing:
-        raise BadInput(
-            f"{run.folder} holds another run: {'; '.join(differing)}",
-            expected="a new folder or one of the same recipe and data",
-            remedy="choose another folder, or delete this one",
-        )
-    seams = list(
-        _differences(there["versions"] | {"device": there["device"]}, config["versions"] | {"device": config["device"]})
-    )
-    if seams and run.journal().last_step < run.recipe.num_steps:
-        changed = ", ".join(f"{name} {old} -> {new}" for name, old, new in seams)
-        warnings.warn(f"{run.folder} goes on under {changed}: its last digits may differ from one go", stacklevel=3)
+        problem, expected = f"{run.folder} holds another run: {'; '.join(differing)}", "a new folder or the same run"
+        raise BadInput(problem, expected=expected, remedy="choose another folder, or delete this one")
+    before, now = (found["versions"] | {"device": found["device"]} for found in (there, config))
+    changed = ", ".join(f"{name} {old} -> {new}" for name, old, new in _differences(before, now))
+    if changed and run.journal().last_step < run.recipe.num_steps:
+        warnings.warn(f"{run.folder} is continued with {changed}: numbers may differ in the last digits", stacklevel=3)
 
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Keep every other process from training in ``folder``; wait a moment for one that is just ending.
+    """Lock ``folder`` against other processes; wait some seconds for a process that is about to end.
 
     Raises:
-        BadInput: another process goes on training there.
+        BadInput: another process is training in the folder.
     """
-    if sys.platform == "win32":  # no flock there
+    if sys.platform == "win32":  # has no flock
         yield
         return
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _WAIT_SECONDS
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,16 +195,6 @@ def locked(folder: Path) -> Generator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _config(recipe: Recipe, about: Mapping[str, Mapping[str, Any]], device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "recipe": recipe.to_json(),
-        **about,
-        "versions": versions(),
-        "device": name,
-    }
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""A network of ours out of the saved steps of its run, and the held-out sequences that it is to read once more.
+"""Rebuild joma's own networks from the saved steps of a run, together with their held-out sequences.
 
-``joma.measure`` reads series of saved steps and knows nothing of how our networks are trained; this is what it is
-handed to run them.
+``joma.measure`` knows no joma networks; these functions are passed to it to measure the steps of a run.
 """
 
 from __future__ import annotations
@@ -24,49 +23,42 @@ from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
 
 class OfLabels(nn.Module):
-    """A network that tells labels, run as it is trained: in its last layer the last position alone asks.
-
-    Args:
-        decoder: the network.
-    """
+    """A decoder that predicts labels, evaluated as in training, with a single query in the last layer."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the labels, (B, ``num_outputs``)."""
+        """Return the logits of the labels, (B, ``num_outputs``)."""
         return self.decoder(tokens, last_only=True)
 
 
 def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head: bool) -> nn.Module:
-    """Build the network of a saved step, ready to be looked at; what ``joma.measure.scan.steps.Plan.build`` asks for.
+    """Build the network of a saved step in evaluation mode, for ``joma.measure.scan.steps.Plan.build``.
 
     Args:
-        config: as the run's ``config.json`` has it.
-        tensors: its weights by name.
-        with_head: whether it is to predict the next token.
+        config: the content of the run's ``config.json``.
+        tensors: the weights by name.
+        with_head: whether the network has to predict the next token.
 
     Raises:
-        BadInput: NaN weights (named), weights of another network, a network that predicts labels where the next token
-            is asked for.
+        BadInput: weights are NaN or do not fit the configuration, or the network predicts labels although
+            ``with_head`` is set.
     """
     require_finite(tensors)
     settings = recipe_from_json(config["recipe"]).decoder
     if with_head and settings.num_outputs is not None:
-        raise BadInput(
-            "this run learned to tell labels, not the next token",
-            expected="a run that learned a text",
-            remedy="leave loss_nats out: its loss is in metrics.jsonl",
-        )
+        problem, remedy = "this run predicts labels, not the next token", "leave out loss_nats, see metrics.jsonl"
+        raise BadInput(problem, expected="a run that learned a text", remedy=remedy)
     try:
         decoder = Decoder.from_weights(settings, tensors)
     except RuntimeError as error:
-        raise BadInput(
-            f"the weights do not fit the recipe beside them ({cause_of(error)})",
-            expected="weights and config.json of one run",
-            remedy="check that config.json is that of this run",
-        ) from error
+        problem, remedy = (
+            f"the weights do not fit the recipe ({cause_of(error)})",
+            "check that config.json is the run's",
+        )
+        raise BadInput(problem, expected="weights and config.json of the same run", remedy=remedy) from error
     return decoder if settings.num_outputs is None else OfLabels(decoder)
 
 
@@ -78,22 +70,22 @@ def run_probe(
     num_sequences: int | None = None,
     length: int | None = None,
 ) -> tuple[Tensor, str]:
-    """Held-out sequences of what a run learned: those it was measured on as it trained, if nothing else is asked for.
+    """Return held-out sequences of the text or law of a run, by default those on which it was measured in training.
 
     Args:
-        config: as the run's ``config.json`` has it.
-        place: the folder of the run, or one inside it.
-        text: the file that ``save_tokens`` wrote the run's tokens into; looked for beside the run where ``None``. A law
-            stands in the configuration.
-        num_sequences: how many; those of the recipe where ``None``.
-        length: tokens of each; those of the recipe where ``None``. A law brings its own.
+        config: the content of the run's ``config.json``.
+        place: the folder of the run, or a path inside it.
+        text: the file of the run's tokens (``save_tokens``); ``None`` to search in and near the folder of the run. Not
+            for a law, which is part of the configuration.
+        num_sequences: number of sequences; ``None`` for that of the recipe.
+        length: tokens per sequence; ``None`` for that of the recipe. Not for a law.
 
     Returns:
-        (num_sequences, length) token ids, and in words what they are. Samples of a law without any token are left out,
-        as while it trained.
+        (num_sequences, length) token ids, and a description of them. Samples of a law without any token are left out,
+        as in training.
 
     Raises:
-        BadInput: no such tokens, others than the run learned, too few of them, or something that a law decides.
+        BadInput: the tokens are not found, too few, or not those of the run; ``text`` or ``length`` is given for a law.
     """
     recipe = recipe_from_json(config["recipe"])
     num = num_sequences or recipe.num_probe_sequences
@@ -108,20 +100,14 @@ def run_probe(
 def _of_law(config: Mapping[str, Any], recipe: Recipe, num: int, **given: Any) -> tuple[Tensor, str]:
     for name, value in given.items():
         if value is not None:
-            raise BadInput(
-                f"`{name}` has no effect on a run that learned the labels of a law",
-                expected="what the law says",
-                remedy="leave it out",
-            )
+            problem = f"`{name}` has no effect on a run that learned the labels of a law"
+            raise BadInput(problem, expected="no such option", remedy="leave it out")
     law = law_from_json(config["law"].get("definition"))
     tokens = held_out_samples(recipe, law, num).tokens
     tokens = tokens[(tokens != law.padding).any(1)]
     if not len(tokens):
-        raise BadInput(
-            f"none of {num} samples of the law shows a token",
-            expected="samples with tokens",
-            remedy="give more --sequences",
-        )
+        problem = f"none of {num} samples of the law has a token"
+        raise BadInput(problem, expected="samples with tokens", remedy="give more --sequences")
     return tokens, f"{len(tokens)} held-out samples of the run's law, {law.length} tokens each"
 
 
@@ -132,22 +118,22 @@ def _tokens_of(config: Mapping[str, Any], place: Path, text: str | None) -> Toke
         if tokens.digest != wanted.get("digest"):
             raise BadInput(
                 f"{text} holds other tokens ({tokens.name}) than the run learned ({wanted.get('name')})",
-                expected="the run's own: its network knows no others",
+                expected="the tokens of the run",
                 remedy="give --text the file that `save_tokens` wrote for this run",
             )
         return tokens
-    for path in _beside(place):
+    for path in _near(place):
         if _digest_in(path) == wanted.get("digest"):
             return load_tokens(path)
     raise BadInput(
-        f"the tokens of {wanted.get('name')} that the run learned are not beside it",
+        f"the tokens of {wanted.get('name')} that the run learned are not found near it",
         expected="the file that `save_tokens` wrote, in the run's folder or a `text` folder next to it",
         remedy="name it with --text, or measure weights alone: --measure weights",
     )
 
 
-def _beside(place: Path) -> Iterator[Path]:
-    """Files that may hold tokens: in the run's folder and two above it, and in a folder ``text`` of each."""
+def _near(place: Path) -> Iterator[Path]:
+    """Files that may contain tokens: in the folder of the run and in two above it, and in a folder ``text`` of each."""
     folder = place if place.is_dir() else place.parent
     folder = next((above for above in (folder, *folder.parents[:2]) if (above / "config.json").is_file()), folder)
     for base in (folder.resolve(), *folder.resolve().parents[:2]):
@@ -156,7 +142,7 @@ def _beside(place: Path) -> Iterator[Path]:
 
 
 def _digest_in(path: Path) -> str | None:
-    """The digest of the tokens that a file says it holds; ``None`` where it holds something else."""
+    """The digest in the metadata of a file of tokens; ``None`` for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads((file.metadata() or {})["tokens"])["digest"]

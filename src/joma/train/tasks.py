@@ -1,7 +1,4 @@
-"""What a network learns: the next token of a text, or the label of a law's samples.
-
-A task knows the loss of a step, what is measured, and what data it is about; the loop knows nothing else of them.
-"""
+"""Learning tasks: the next token of a text, or the label of a law's samples, each with its loss and measurements."""
 
 from __future__ import annotations
 
@@ -21,54 +18,54 @@ from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
 Data = Tokens | Law
-"""What can be learned from."""
+"""Training data."""
 
 
 class Task(Protocol):
-    """What differs between one thing to learn and another.
+    """A learning task.
 
     Args:
-        about: the data, as it stands in ``config.json``: one entry, whose name says what kind it is.
-        log_frequencies: (V,) for a network whose output bias starts there.
+        about: the entry of ``config.json`` that describes the data, under ``text`` or ``law``.
+        log_frequencies: (V,) the initial output bias; ``None`` for zero.
     """
 
     about: dict[str, dict[str, Any]]
     log_frequencies: Tensor | None
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
-        """The loss in nats of the batch of a step (0 is the first)."""
+        """Return the loss in nats on the batch of a step (0 is the first)."""
         ...
 
     def measure(self, decoder: Decoder) -> list[Row]:
-        """Everything measured on held-out data; leaves the network as it was."""
+        """Return all measurements on held-out data; the mode of the network is restored."""
         ...
 
 
 def task_of(recipe: Recipe, data: Data, device: torch.device) -> Task:
-    """What a recipe has to learn from a text or a law.
+    """Return the task of a recipe on a text or a law.
 
     Raises:
-        BadInput: the recipe does not fit the data, or has a setting that would change nothing.
+        BadInput: the recipe does not fit the data, or has a setting that has no effect on it.
     """
     return NextToken(recipe, data, device) if isinstance(data, Tokens) else Label(recipe, data, device)
 
 
 def load_data(path: Path) -> Data:
-    """Read a law from a ``.json`` file (``save_law``), tokens from any other (``save_tokens``).
+    """Read a law from a ``.json`` file (``save_law``), or tokens from any other file (``save_tokens``).
 
     Raises:
-        BadInput: the file is not there, or is not whole.
+        BadInput: the file is missing or damaged.
     """
     return load_law(path) if path.suffix == ".json" else load_tokens(path)
 
 
 class Streams:
-    """A text in parallel streams, which are read window by window, round and round.
+    """A text in parallel streams, which are read in consecutive windows, cyclically.
 
     Args:
         tokens: (N,) ids.
-        num: streams.
-        length: tokens of a window.
+        num: number of streams.
+        length: tokens per window.
     """
 
     def __init__(self, tokens: Tensor, num: int, length: int) -> None:
@@ -76,20 +73,14 @@ class Streams:
         self._streams = tokens[: num_per_stream * num].view(num, num_per_stream)
 
     def window(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a step, (num, length) each: the tokens, and the ones after them."""
+        """Return inputs and targets of a step, (num, length) each: tokens and next tokens."""
         length, last = self._length, self._streams.shape[1] - 1
         start = step * length % (last - last % length)
         return self._streams[:, start : start + length], self._streams[:, start + 1 : start + 1 + length]
 
 
 class NextToken:
-    """Predict each next token of a text.
-
-    Args:
-        recipe: how the text is read.
-        tokens: the text.
-        device: where the network is.
-    """
+    """The task of predicting every next token of a text; see ``Task``."""
 
     def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
         _require_text_recipe(recipe, tokens)
@@ -102,22 +93,19 @@ class NextToken:
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
-        """The loss on the windows of a step."""
+        """Return the loss on the windows of a step."""
         inputs, targets = self._streams.window(step)
         return next_token_loss(decoder(inputs), targets)
 
     def measure(self, decoder: Decoder) -> list[Row]:
-        """What ``Probe`` measures."""
+        """Return the measurements of ``Probe``."""
         return self._probe.measure(decoder)
 
 
 class Label:
-    """Tell the label of a law's sample from the last position; every step has fresh samples.
+    """The task of predicting the label of a sample at its last position; see ``Task``.
 
-    Args:
-        recipe: how many samples at a time, and in which order their tokens stand.
-        law: what they are drawn from, on the CPU wherever the network is, so that all devices see the same ones.
-        device: where the network is.
+    Every step has new samples. They are drawn on the CPU, so that they are the same for all devices.
     """
 
     def __init__(self, recipe: Recipe, law: Law, device: torch.device) -> None:
@@ -129,13 +117,13 @@ class Label:
         self._device = device
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
-        """The loss on batch ``step`` of the stream that the recipe's seed gives."""
+        """Return the loss on batch ``step`` of the stream with the recipe's seed."""
         samples = self._stream.batch(step)
         tokens, labels = samples.tokens.to(self._device), samples.labels.to(self._device)
         return next_token_loss(decoder(tokens, last_only=True), labels)
 
     def measure(self, decoder: Decoder) -> list[Row]:
-        """What ``LabelProbe`` measures."""
+        """Return the measurements of ``LabelProbe``."""
         return self._probe.measure(decoder)
 
 
@@ -148,20 +136,18 @@ def _require_text_recipe(recipe: Recipe, tokens: Tokens) -> None:
         )
     if recipe.length <= NUM_GROUPS:
         raise BadInput(
-            f"the recipe {recipe.name!r} reads a text {recipe.length} tokens at a time",
+            f"the recipe {recipe.name!r} has sequences of {recipe.length} tokens",
             expected=f"a `length` above {NUM_GROUPS}, for the groups of positions that are measured",
             remedy="take 35",
         )
-    for name, value, neutral in (
-        ("shuffle_tokens", recipe.shuffle_tokens, False),
-        ("decoder.num_outputs", recipe.decoder.num_outputs, None),
-    ):
+    only_laws = {
+        "shuffle_tokens": (recipe.shuffle_tokens, False),
+        "decoder.num_outputs": (recipe.decoder.num_outputs, None),
+    }
+    for name, (value, neutral) in only_laws.items():
         if value != neutral:
-            raise BadInput(
-                f"the recipe {recipe.name!r} has {name}={value}, which is for laws, and is to learn a text",
-                expected=f"{name}={neutral}",
-                remedy=f"leave {name} out, or pass a law",
-            )
+            problem = f"the recipe {recipe.name!r} has {name}={value}, which is for laws, but the data is a text"
+            raise BadInput(problem, expected=f"{name}={neutral}", remedy=f"leave {name} out, or pass a law")
 
 
 def _require_law_recipe(recipe: Recipe, law: Law) -> None:

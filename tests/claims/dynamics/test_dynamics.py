@@ -1,4 +1,4 @@
-"""Theorems 2 to 4 against integrators and samples: they hold, and their controls do not."""
+"""Theorems 2 to 4 agree with integration and samples, and their controls do not."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ def test_claim_holds_and_its_controls_fail(module, tmp_path):
     assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
 
 
-def test_late_correction_is_what_the_integrator_finds(tmp_path, tolerance):
+def test_late_correction_agrees_with_integration(tmp_path, tolerance):
     found = {f.name: f.estimate.values for f in theorem4.evaluate(Workspace(tmp_path, num_seeds=2)).findings}
     integrated = found["correction Λ at the last time, integrated"]
     assert integrated == pytest.approx(
-        found["correction Λ at the last time, late law"], abs=tolerance("closed_form.integrator")
+        found["correction Λ at the last time, formula for late times"], abs=tolerance("closed_form.integrator")
     )

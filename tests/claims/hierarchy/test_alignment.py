@@ -1,4 +1,4 @@
-"""hierarchy.alignment: training finds latents, and the same measure finds none where there is nothing to learn."""
+"""hierarchy.alignment: training increases the alignment with latents, and the controls do not."""
 
 from dataclasses import replace
 
@@ -19,21 +19,21 @@ def agreement(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_training_finds_latents_and_the_controls_none(agreement, tolerance):
+def test_training_has_a_gain_and_the_controls_have_none(agreement, tolerance):
     assert agreement.verdict is Verdict.HOLDS
     for control in agreement.controls:
         assert abs(control.estimate.mean) < tolerance("hierarchy.no_gain")
 
 
 @pytest.mark.slow
-def test_labels_are_learned_and_the_tree_not_beyond_what_can_be_known(agreement, tolerance):
+def test_labels_are_learned_and_accuracy_on_the_tree_stays_below_its_ceiling(agreement, tolerance):
     found = {finding.name: finding.estimate for finding in agreement.findings}
     assert found[f"{RANDOM}: accuracy"].mean > 0.5  # of twenty labels
-    ceiling = found[f"{TREE}: highest accuracy there is"].mean
+    ceiling = found[f"{TREE}: highest possible accuracy"].mean
     assert 0.9 * ceiling < found[f"{TREE}: accuracy"].mean < ceiling + tolerance("learning.accuracy")
 
 
-def test_without_a_step_there_is_no_gain_anywhere(tmp_path, monkeypatch):
+def test_gain_is_zero_without_training(tmp_path, monkeypatch):
     sizes = SIZES[Profile.QUICK]
     subjects = tuple(replace(subject, num_steps=4, learning_rate=1e-12) for subject in sizes.subjects)
     still = replace(sizes, subjects=subjects, width=16, feed_forward=64, num_samples=200, num_permutations=5)
@@ -51,10 +51,10 @@ def test_without_a_step_there_is_no_gain_anywhere(tmp_path, monkeypatch):
     }
 
 
-def test_gain_is_the_share_of_what_was_left_open():
+def test_gain_is_the_share_of_the_distance_to_a_perfect_score():
     np.testing.assert_allclose(gain(np.array([1.0, 0.5, 0.75]), np.array([0.2, 0.5, 0.5])), [1.0, 0.0, 0.5])
 
 
-def test_a_curve_runs_through_the_mean_between_the_lowest_and_the_highest_seed():
+def test_curve_has_the_mean_and_a_band_from_lowest_to_highest_seed():
     curve = curve_of("score", (0, 10), np.array([[0.0, 1.0], [0.5, 2.0], [1.0, 6.0]]), "measured")
     assert (curve.low, curve.y, curve.high) == ([0.0, 1.0], [0.5, 3.0], [1.0, 6.0])

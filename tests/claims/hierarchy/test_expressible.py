@@ -1,4 +1,4 @@
-"""hierarchy.expressible: weights that are exact, beside what training finds in the same hierarchies."""
+"""hierarchy.expressible: constructed weights are exact, trained ones are compared with them."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def agreement(tmp_path_factory):
         return hierarchy_expressible.evaluate(Workspace(tmp_path_factory.mktemp("claims"), num_seeds=2))
 
 
-def test_the_weights_are_exact_and_the_controls_are_not(agreement, tolerance):
+def test_constructed_weights_are_exact_and_the_controls_are_not(agreement, tolerance):
     found = {finding.name: finding.estimate for finding in agreement.findings}
     assert agreement.verdict is Verdict.HOLDS
     assert found["accuracy"].values == (1.0, 1.0)
@@ -29,14 +29,14 @@ def test_the_weights_are_exact_and_the_controls_are_not(agreement, tolerance):
         assert agreement.criterion.met_by(control.estimate) is False
 
 
-def test_what_is_missing_after_training_adds_up_to_what_can_be_expressed(agreement):
+def test_gap_and_trained_score_add_up_to_the_constructed_score(agreement):
     found = {finding.name: finding.estimate.mean for finding in agreement.findings}
-    gap = found["gap: what can be expressed minus what training finds"]
+    gap = found["gap: score of the constructed weights minus score of the trained network"]
     assert gap + found["trained on the same hierarchy: score"] == pytest.approx(agreement.measured.mean)
     assert 0 < gap < 1
 
 
-def test_the_exhaustive_search_says_for_which_hierarchies_one_layer_is_too_few(agreement):
+def test_exhaustive_search_counts_hierarchies_that_need_another_layer(agreement):
     finding = next(finding for finding in agreement.findings if "one layer is too few" in finding.name)
     assert "844 unambiguous" in finding.name  # 1512 less 668, docs/expressiveness
     assert finding.estimate.values == (22 / 844,)

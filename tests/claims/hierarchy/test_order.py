@@ -1,4 +1,4 @@
-"""The order of association, end to end on small trees, and the exact predictions it is held against."""
+"""The order of association, end to end on small trees, and the exact predictions for it."""
 
 import numpy as np
 import pytest
@@ -30,24 +30,24 @@ def test_claim_is_evaluated_with_controls_findings_and_pictures(agreement):
     assert all(np.isfinite(curve.y).all() for chart in agreement.charts for curve in chart.curves)
 
 
-def test_under_the_theory_s_own_assumption_the_order_is_that_of_cooccurrence(agreement):
+def test_with_a_constant_gradient_the_order_is_that_of_cooccurrence(agreement):
     found = {finding.name: finding.estimate.mean for finding in agreement.findings}
     assert found["flow with a constant gradient: co-occurrence"] > 0.8
     assert found["decoder, at the end: spread of the logits' movements"] > 0
 
 
-def test_a_decoder_that_saw_twenty_batches_decides_nothing_for_the_claim(agreement):
+def test_decoder_after_twenty_batches_leaves_the_claim_undecided(agreement):
     assert agreement.verdict is not Verdict.HOLDS
 
 
-def test_cooccurrence_is_predicted_by_theorem_5_where_polarities_are_even(tolerance):
-    found = predictions(balanced_tree((2, 2, 2), (0.6, 0.7, 0.7))).together
-    # averaged over both labels, of which each is as likely given a token as the token given the label
+def test_cooccurrence_equals_theorem_5_if_polarities_are_equal(tolerance):
+    found = predictions(balanced_tree((2, 2, 2), (0.6, 0.7, 0.7))).cooccurrence
+    # averaged over both labels, since P(label | token) = P(token | label)
     joint = [cooccurrence(0.7, 0.6, 3, 2, sign) * (1 + sign * 0.7**2 * 0.6) / 2 for sign in (-1, 1)]
     assert found[0, 2] == pytest.approx(sum(map(float, joint)), abs=tolerance("closed_form.sums"))
 
 
-def test_a_common_ancestor_cancels_in_the_pull_of_the_label_and_counts_against_its_news(tolerance):
+def test_a_common_ancestor_cancels_in_the_label_gradient_and_lowers_the_label_covariance(tolerance):
     law, means = tree(SMALL, 4), []
     for leaf in law.leaves:
         mean, node = 1.0, leaf
@@ -57,13 +57,13 @@ def test_a_common_ancestor_cancels_in_the_pull_of_the_label_and_counts_against_i
     token, query = np.array(means), np.array(means)[:, None]
     found, others = predictions(law), ~np.eye(8, dtype=bool)
     bound = tolerance("closed_form.sums")
-    np.testing.assert_allclose(found.pull[others], ((token + query) / 2)[others], atol=bound)
-    product = 2 * found.together - 1
-    np.testing.assert_allclose(found.news[others], ((token - query * product) / 4)[others], atol=bound)
+    np.testing.assert_allclose(found.gradient[others], ((token + query) / 2)[others], atol=bound)
+    product = 2 * found.cooccurrence - 1
+    np.testing.assert_allclose(found.covariance[others], ((token - query * product) / 4)[others], atol=bound)
 
 
-def test_no_two_pairs_of_a_query_come_together_equally_often():
-    table = predictions(tree(SMALL, 0)).together
+def test_no_two_pairs_of_a_query_co_occur_equally_often():
+    table = predictions(tree(SMALL, 0)).cooccurrence
     for query, row in enumerate(table):
         assert len(set(np.delete(row, query).round(6))) == len(row) - 1
 

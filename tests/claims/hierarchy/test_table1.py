@@ -1,4 +1,4 @@
-"""hierarchy.table1: the paper's score is high before training too, so that it cannot decide."""
+"""hierarchy.table1: the paper's score is high even before training, so that it cannot support its claim."""
 
 import itertools
 from dataclasses import replace
@@ -20,18 +20,18 @@ def agreement(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_untrained_network_passes_too(agreement):
+def test_untrained_network_meets_the_criterion(agreement):
     assert agreement.criterion.met_by(agreement.controls[0].estimate)
     assert agreement.verdict is Verdict.UNDECIDED
 
 
 @pytest.mark.slow
-def test_choosing_on_one_half_changes_nothing_where_both_halves_have_the_same_inputs(agreement, tolerance):
+def test_held_out_score_equals_the_score_if_both_halves_have_the_same_inputs(agreement, tolerance):
     held_out = next(finding for finding in agreement.findings if finding.name.startswith("score held-out"))
     assert held_out.estimate.values == pytest.approx(agreement.measured.values, abs=tolerance("hierarchy.same_inputs"))
 
 
-def test_more_units_never_fit_worse_and_every_cell_has_its_curve(tmp_path, monkeypatch):
+def test_score_grows_with_the_number_of_units_and_every_cell_has_a_curve(tmp_path, monkeypatch):
     cells = (CORNER, Cell(30, 2, (10, 20)))
     small = replace(SIZES[Profile.QUICK], cells=cells, width=16, feed_forward=128, num_steps=5, num_permutations=3)
     monkeypatch.setitem(hierarchy_table1.SIZES, Profile.QUICK, small)
@@ -45,13 +45,13 @@ def test_more_units_never_fit_worse_and_every_cell_has_its_curve(tmp_path, monke
     assert sum(str(cell) in finding.name for cell in cells for finding in agreement.findings) == 8
 
 
-def test_the_grid_is_the_papers():
+def test_grid_is_that_of_the_paper():
     assert len(set(GRID)) == 12
     assert {cell.level_sizes for cell in GRID} == {(10, 20), (20, 30)}
     assert all(cell.law(0).num_labels == cell.num_classes and cell.law(0).length == 30 for cell in GRID)
 
 
-def test_every_input_stands_once_for_each_half():
+def test_every_input_occurs_once_in_each_half():
     law = CORNER.law(1, distinct=True)
     tokens, presence, labels = every_input(law)
     assert torch.equal(tokens[: law.num_labels], tokens[law.num_labels :])
@@ -60,6 +60,6 @@ def test_every_input_stands_once_for_each_half():
     assert [level.shape[1] for level in presence] == list(law.level_sizes)
 
 
-def test_classes_that_show_the_same_tokens_are_the_papers_and_can_be_avoided():
+def test_paper_has_classes_with_the_same_tokens_which_can_be_avoided():
     assert ambiguous_labels(CORNER.law(1))
     assert not ambiguous_labels(CORNER.law(1, distinct=True))

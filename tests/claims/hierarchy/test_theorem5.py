@@ -1,4 +1,4 @@
-"""Theorem 5 against draws from the tree: it holds, and formulas that are wrong by little do not."""
+"""Theorem 5 agrees with samples of trees; slightly different formulas do not."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_claim_holds_and_its_controls_fail(agreement):
         assert control.estimate.mean > 10 * agreement.measured.mean
 
 
-def test_the_worked_example_is_met(agreement, tolerance):
+def test_worked_example_is_reproduced(agreement, tolerance):
     simulated_share, formula = (
         next(f.estimate for f in agreement.findings if f.name.endswith(ending)) for ending in ("simulated", "formula")
     )
@@ -31,14 +31,14 @@ def test_the_worked_example_is_met(agreement, tolerance):
     assert simulated_share.mean == pytest.approx(formula.mean, abs=tolerance("theorem5.share"))
 
 
-def test_unequal_polarities_break_the_formula_and_not_sum_product(agreement):
+def test_unequal_polarities_violate_the_formula_but_not_sum_product(agreement):
     found = {f.name: f.estimate.mean for f in agreement.findings}
     assert found["unequal polarities: largest error of the formula"] > 0.02
     assert found["unequal polarities: largest deviation from sum–product"] < agreement.criterion.threshold
 
 
 @pytest.mark.parametrize("label_sign", SIGNS)
-def test_shares_are_those_of_the_heights_they_stand_for(label_sign):
+def test_shares_belong_to_their_heights(label_sign):
     certain = Setting(1.0, 0.5, 3)  # all leaves below one top latent are alike
     found = simulated(certain.tree(), label_sign, 2000, torch.Generator().manual_seed(0))
     assert found.share[:2].tolist() == [1.0, 1.0]
@@ -46,7 +46,7 @@ def test_shares_are_those_of_the_heights_they_stand_for(label_sign):
     np.testing.assert_array_equal(sum_product(certain.tree(), label_sign)[:2], [1.0, 1.0])
 
 
-def test_standard_errors_are_the_spread_over_repetitions(tolerance):
+def test_standard_errors_equal_the_spread_over_repetitions(tolerance):
     draws = [simulated(EXAMPLE.tree(), -1, 500, torch.Generator().manual_seed(seed)) for seed in range(200)]
     spread = np.std([draw.share[EXAMPLE_HEIGHT - 1] for draw in draws], ddof=1)
     claimed = np.mean([draw.standard_error[EXAMPLE_HEIGHT - 1] for draw in draws])

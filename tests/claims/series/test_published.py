@@ -1,4 +1,4 @@
-"""The published series, from a hub on the loopback interface: there, not there, gone half way."""
+"""The published series, from a hub on the loopback interface: available, missing, or shut down half way."""
 
 import json
 import os
@@ -40,12 +40,12 @@ series_published.PUBLISHED_STEPS = {steps}
 series_published.PUBLISHED_LENGTH, series_published.PUBLISHED_PROBES = {length}, {probes}
 sys.exit(main(sys.argv[1:]))
 """
-"""The command, at the size of what is served."""
+"""Run the command with the sizes of the served series."""
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> Path:
-    """A text that is read in no time."""
+    """A short text."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(read_text().train[:400_000], encoding="utf-8")
     return path
@@ -53,7 +53,7 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(text, tmp_path_factory) -> Path:
-    """What a hub serves: three trainings under Pythia's names, a step damaged, another wrong, and the end of an OPT."""
+    """A folder to serve: three training runs under Pythia's names, two of them with a faulty step, and OPT's end."""
     folder, served = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("published")
     read = read_text(str(text))
     tokenizer = learned_tokenizer(read.train, 300)
@@ -71,7 +71,7 @@ def published(text, tmp_path_factory) -> Path:
 
 
 def _publish(series: Path, repository: Path) -> None:
-    """One branch for each step, and the last one as main."""
+    """Make a branch for each step, and the last one the main branch."""
     for step in TINY.saved_steps():
         shutil.copytree(step_folder(series, step), repository.with_name(f"{repository.name}@step{step}"))
     shutil.copytree(step_folder(series, TINY.num_steps), repository)
@@ -82,7 +82,7 @@ def words(out: Path, text: Path, *more: str) -> list[str]:
 
 
 def reproduce(endpoint: str, words: list[str], home: Path, probes: int = 8) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own: the clients read where their hub is only once, when imported."""
+    """Run the command in a new process, because clients read the address of their hub when they are imported."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "JOMA_"))}
     environment = kept | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
     code = REPRODUCE.format(steps=TINY.saved_steps(), length=TINY.length, probes=probes)
@@ -99,12 +99,12 @@ def test_without_a_network_full_is_skipped_and_with_one_evaluated(published, tex
     out = tmp_path / "out"
     point_to(NOWHERE, tmp_path, monkeypatch)
     assert main(words(out, text, "series")) == 0
-    said = capsys.readouterr()
-    for claim in claims(said.out):
+    printed = capsys.readouterr()
+    for claim in claims(printed.out):
         assert claim["verdict"] is claim["error"] is None
         assert "EleutherAI/pythia-70m could not be fetched: the hub did not answer 4 times" in claim["skipped"]
         assert "check the network" in claim["skipped"]
-    assert f"{IDS[0]}: skipped: EleutherAI" in " ".join(said.err.split())
+    assert f"{IDS[0]}: skipped: EleutherAI" in " ".join(printed.err.split())
     assert " skipped" in (out / "report.html").read_text(encoding="utf-8")
     assert not (out / "evidence").exists()
     assert main(words(out, text, IDS[0], "--strict")) == 1
@@ -129,13 +129,13 @@ def test_without_a_network_full_is_skipped_and_with_one_evaluated(published, tex
         assert all(finding["name"].startswith("Pythia 70m") for finding in claim["findings"])
 
 
-def test_one_training_has_no_interval_for_the_rank_and_says_so(published, text, tmp_path):
+def test_one_training_run_has_no_interval_for_the_rank_and_a_note_says_so(published, text, tmp_path):
     with local_hub(published) as hub:
         done = reproduce(hub.endpoint, words(tmp_path / "out", text, IDS[1], "--seeds", "1"), tmp_path / "home")
     assert done.returncode == 0, done.stderr
     (rank,) = claims(done.stdout)
     assert rank["measured"]["num"] == 1
-    assert "of which the rank has none" in " ".join(rank["notes"])
+    assert "the rank has no repetitions" in " ".join(rank["notes"])
 
 
 def test_a_text_too_short_for_the_probes_is_an_error(published, text, tmp_path):
@@ -147,7 +147,7 @@ def test_a_text_too_short_for_the_probes_is_an_error(published, text, tmp_path):
 
 
 @pytest.mark.parametrize("absent", ["EleutherAI/pythia-70m", "facebook/opt-125m"])
-def test_a_repository_that_is_not_there_is_an_error(absent, text, tmp_path, monkeypatch, capsys):
+def test_a_missing_repository_is_an_error(absent, text, tmp_path, monkeypatch, capsys):
     for owner, name in (("EleutherAI", PYTHIA[0]), ("facebook", OPT)):
         if f"{owner}/{name}" != absent:
             write_series(tmp_path / "served", f"models/{owner}/{name}@step{{step}}")
@@ -161,7 +161,7 @@ def test_a_repository_that_is_not_there_is_an_error(absent, text, tmp_path, monk
     assert claim["error"].startswith(f"{absent} is neither a folder here nor a repository on the hub")
 
 
-def test_series_of_one_step_alone_are_told_apart_from_no_network(tmp_path, monkeypatch):
+def test_series_of_one_step_only_fail_the_run_and_are_not_unreachable(tmp_path, monkeypatch):
     for owner, name in (("EleutherAI", PYTHIA[0]), ("facebook", OPT)):
         (tmp_path / "served" / "models" / owner / name).mkdir(parents=True)
     with local_hub(tmp_path / "served") as hub:
@@ -171,14 +171,14 @@ def test_series_of_one_step_alone_are_told_apart_from_no_network(tmp_path, monke
     assert not isinstance(caught.value, Unreachable)
 
 
-def test_a_hub_that_goes_half_way_is_out_of_reach_and_not_the_step_at_fault(tmp_path, monkeypatch):
+def test_a_hub_that_shuts_down_half_way_is_unreachable_and_no_step_is_marked_as_failed(tmp_path, monkeypatch):
     write_series(tmp_path / "served", HUB)
-    probe, told = torch.arange(32).view(2, 16), []
+    probe, reported = torch.arange(32).view(2, 16), []
     with local_hub(tmp_path / "served") as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
 
         def go_after_two(_: str, done: float, total: float) -> None:
-            told.append(done)
+            reported.append(done)
             if done == 2:
                 hub.shutdown()
                 hub.server_close()
@@ -186,7 +186,7 @@ def test_a_hub_that_goes_half_way_is_out_of_reach_and_not_the_step_at_fault(tmp_
 
         with pytest.raises(Unreachable):
             measured(open_series("someone/tiny"), probe, tmp_path / "kept", go_after_two)
-    assert told == [0, 1, 2]
+    assert reported == [0, 1, 2]
     with local_hub(tmp_path / "served") as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
         before = (tmp_path / "kept" / "scan.jsonl").read_bytes()
@@ -197,7 +197,7 @@ def test_a_hub_that_goes_half_way_is_out_of_reach_and_not_the_step_at_fault(tmp_
     assert len(results) == len(STEPS)
 
 
-def test_a_damaged_step_is_a_result_where_the_hub_answers(tmp_path, monkeypatch):
+def test_a_damaged_step_has_a_result_if_the_hub_answers(tmp_path, monkeypatch):
     places = write_series(tmp_path / "served", HUB)
     cut_off(places[STEPS[1]] / "model.safetensors")
     with local_hub(tmp_path / "served") as hub:

@@ -43,12 +43,9 @@ def test_claim_is_evaluated_for_both_families_with_controls_findings_and_picture
     assert all(math.isfinite(value) for finding in agreement.findings for value in finding.estimate.values)
 
 
-def test_what_is_trained_and_measured_serves_the_next_claim(agreements, workspace):
-    told = []
+def test_the_second_claim_reuses_what_the_first_one_trained_and_measured(agreements, workspace):
     before = {path: path.stat().st_mtime_ns for path in (workspace.folder / "series").rglob("*") if path.is_file()}
-    again = subjects(
-        Workspace(workspace.folder, Profile.QUICK, 2, workspace.text, progress=lambda *call: told.append(call))
-    )
+    again = subjects(Workspace(workspace.folder, Profile.QUICK, 2, workspace.text))
     assert [subject.name for subject in again.models] == ["GPT-NeoX", "OPT"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -61,7 +58,7 @@ def test_both_families_learn_more_than_word_frequencies(agreements):
 
 
 def made(curves, layers: int = 1) -> Subject:
-    """A kind of model whose entropy is as given, (repetitions, steps), in every layer."""
+    """A model with the given entropy, (repetitions, steps), in every layer."""
     scans = tuple(
         tuple(
             StepResult(
@@ -87,7 +84,7 @@ def entropies(subject: Subject):
     return [subject.course("entropy", layer) for layer in subject.layers]
 
 
-def test_the_number_is_that_of_the_kind_of_model_that_shows_less():
+def test_the_deciding_number_is_that_of_the_model_with_the_smaller_change():
     valley = np.abs(np.linspace(-1, 1, 21))
     deep, shallow = made([valley, valley], layers=2), made([valley / 4, valley / 2])
     assert smallest([deep, shallow], entropies) == pytest.approx(smallest([shallow], entropies))
@@ -97,7 +94,7 @@ def test_the_number_is_that_of_the_kind_of_model_that_shows_less():
     assert max(in_random_order([deep], entropies)) < smallest([deep], entropies)[0] / 2
 
 
-def test_a_single_series_is_repeated_by_groups_of_probe_sequences():
+def test_groups_of_probe_sequences_are_the_repetitions_of_a_single_series():
     rows = tuple(
         Row(0, head, None, "entropy", group + head, f"sequences_{group}") for group in (0, 1, 2) for head in (0, 1)
     )
@@ -113,7 +110,7 @@ def test_a_model_that_learned_nothing_is_refused():
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_the_conclusion_says_how_far_each_kind_of_model_moves(agreements, id):
+def test_the_conclusion_gives_fall_and_rise_of_each_model(agreements, id):
     moves = r"in (\S+) it (?:falls by \d\.\d{3}|does not fall) and (?:rises by \d\.\d{3}|does not rise)"
     assert re.findall(moves, agreements[id].conclusion) == ["GPT-NeoX", "OPT"]
 

@@ -1,4 +1,4 @@
-"""Networks on real text: what sets variants apart, and from when on they know more than word frequencies."""
+"""The networks of the claims on text: their variants, and the step at which they beat word frequencies."""
 
 import math
 import random
@@ -30,12 +30,12 @@ def test_unigram_nats_of_a_uniform_text_is_the_logarithm_of_its_vocabulary(toler
     assert unigram_nats(text, text.held_out) == pytest.approx(math.log(8), abs=tolerance("unigram.smoothing"))
 
 
-def test_unigram_nats_survives_words_that_training_never_showed():
+def test_unigram_nats_is_finite_for_words_that_training_never_showed():
     text = tokens([0, 1] * 50, [2, 2, 2], 3)
     assert math.isfinite(unigram_nats(text, text.held_out))
 
 
-def test_variants_differ_only_in_what_their_name_says():
+def test_variants_differ_only_in_the_named_setting():
     sizes = STUDIES[Profile.QUICK]
     full, linear = Variant().recipe(50, sizes, 1), Variant("linear MLP").recipe(50, sizes, 1)
     assert (linear.decoder.activation, full.decoder.activation) == ("identity", "relu")
@@ -46,7 +46,7 @@ def test_variants_differ_only_in_what_their_name_says():
     assert len(names) == 4
 
 
-def test_the_number_of_seeds_asked_for_is_used(tmp_path):
+def test_the_number_of_seeds_of_the_workspace_is_used(tmp_path):
     assert study(Workspace(tmp_path, num_seeds=7)).num_seeds == 7
     assert study(Workspace(tmp_path)).num_seeds == STUDIES[Profile.QUICK].num_seeds
 

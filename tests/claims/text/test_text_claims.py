@@ -1,4 +1,4 @@
-"""The three claims on real text, end to end on a short training of the real network on real text."""
+"""The three claims on text, end to end on a short training run of the real network."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_claim_is_evaluated_with_controls_findings_and_pictures(agreements, id):
     assert all(math.isfinite(value) for finding in agreement.findings for value in finding.estimate.values)
 
 
-def test_both_controls_of_the_phenomenon_are_there(agreements):
+def test_sparse_then_dense_has_controls_of_order_and_of_words(agreements):
     names = [control.name for control in agreements["text.sparse_then_dense"].controls]
     assert any("random order" in name for name in names)
     assert any("shuffled words" in name for name in names)
@@ -45,7 +45,7 @@ def test_the_mechanism_is_compared_with_the_theorys_own_curves(agreements):
     assert theory.estimate.mean < LEFT
 
 
-def test_the_rank_starts_where_an_initialised_network_has_it(agreements):
+def test_the_rank_starts_at_that_of_an_initialised_network(agreements):
     (start,) = [f for f in agreements["text.rank_drop"].findings if f.name == "full network: at the start"]
     assert 40 < start.estimate.mean < 60
 

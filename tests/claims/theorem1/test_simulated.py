@@ -1,4 +1,4 @@
-"""The claims that are simulated, beside Theorem 1's own: each holds, its controls fail, its figures are in order."""
+"""The simulated claims except for Theorem 1 itself: each holds, its controls fail, and its charts are valid."""
 
 from pathlib import Path
 
@@ -20,16 +20,16 @@ IDS = [
 
 @pytest.fixture(scope="module")
 def agreements(tmp_path_factory):
-    told = []
+    shares = []
     folder: Path = tmp_path_factory.mktemp("work")
-    workspace = Workspace(folder, num_seeds=3, progress=lambda what, done, total: told.append(done / total))
+    workspace = Workspace(folder, num_seeds=3, progress=lambda what, done, total: shares.append(done / total))
     found = {claim.id: claim.load()(workspace) for claim in select(IDS)}
-    assert told.count(1.0) == len(IDS)
+    assert shares.count(1.0) == len(IDS)
     return found
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_it_holds_and_every_control_fails_in_every_seed(agreements, id):
+def test_claim_holds_and_every_control_fails_in_every_seed(agreements, id):
     agreement = agreements[id]
     criterion, sign = agreement.criterion, 1 if agreement.criterion.relation == "<=" else -1
     assert agreement.verdict is Verdict.HOLDS
@@ -39,7 +39,7 @@ def test_it_holds_and_every_control_fails_in_every_seed(agreements, id):
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_what_is_found_can_be_drawn_and_kept(agreements, id):
+def test_agreement_survives_json_and_its_charts_fit_their_axes(agreements, id):
     agreement = agreements[id]
     assert agreement_from_json(agreement.to_json()).verdict is agreement.verdict
     assert agreement.charts
@@ -53,21 +53,21 @@ def findings(agreement):
     return {finding.name: finding.estimate for finding in agreement.findings}
 
 
-def test_query_by_query_it_holds_where_hidden_units_are_divided(agreements, tolerance):
+def test_each_query_has_its_invariant_if_every_hidden_unit_belongs_to_one_query(agreements, tolerance):
     found = findings(agreements["theorem1.several_queries"])
     assert max(found["drift query by query, each hidden unit trained by one query"].values) < tolerance(
         "simulation.solver"
     )
 
 
-def test_drift_of_descent_is_of_first_order_and_adds_up_from_its_steps(agreements, tolerance):
+def test_drift_of_descent_is_of_first_order_and_equals_the_sum_over_its_steps(agreements, tolerance):
     found = findings(agreements["discretisation.sgd"])
-    assert all(abs(slope - 1) < tolerance("simulation.issue_slope") for slope in found["slope, SGD"].values)
+    assert all(abs(slope - 1) < tolerance("simulation.slope") for slope in found["slope, SGD"].values)
     (ratio,) = (estimate for name, estimate in found.items() if "Σ_steps" in name)
     assert all(abs(value - 1) < tolerance("simulation.accumulated") for value in ratio.values)
 
 
-def test_adam_does_not_mend_with_smaller_steps(agreements):
+def test_drift_under_adam_does_not_vanish_with_smaller_steps(agreements):
     shares = [e.mean for name, e in findings(agreements["discretisation.adam"]).items() if name.startswith("drift")]
     assert shares[-1] > shares[0] / 2  # at a tenth of the learning rate
 

@@ -1,4 +1,4 @@
-"""The claims of Theorem 1, on one seed: they are decided, by a margin, and what they show is whole."""
+"""The claims of Theorem 1 on two seeds: they are decided by a margin, and their agreements survive JSON."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def agreements(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["linear", "exp"])
-def test_invariants_hold_and_the_controls_are_far_off(agreements, kind, tolerance):
+def test_invariants_hold_and_the_controls_violate_them(agreements, kind, tolerance):
     agreement = agreements[f"theorem1.{kind}"]
     assert max(agreement.measured.values) < tolerance("simulation.solver")
     assert all(min(control.estimate.values) > tolerance("simulation.moved") for control in agreement.controls)
@@ -33,7 +33,7 @@ def test_softmax_correlates_better_than_either_term(agreements):
             assert whole > agreement.criterion.threshold > part
 
 
-def test_softmax_says_that_the_size_is_off(agreements, tolerance):
+def test_softmax_reports_an_error_as_large_as_the_motion(agreements, tolerance):
     found = {finding.name: finding.estimate.mean for finding in agreements["theorem1.softmax"].findings}
     assert found["residual / motion at the end of learning"] > 1
     assert found["drift of Σ z, gradient flow"] < tolerance("simulation.sums")
@@ -42,7 +42,7 @@ def test_softmax_says_that_the_size_is_off(agreements, tolerance):
     assert size in agreements["theorem1.softmax"].conclusion
 
 
-def test_what_is_found_survives_json(agreements):
+def test_agreements_survive_json(agreements):
     for agreement in agreements.values():
         text = json.dumps(agreement.to_json(), allow_nan=False)
         assert json.dumps(agreement_from_json(json.loads(text)).to_json()) == text

@@ -1,4 +1,4 @@
-"""Texts are found, unpacked, decoded and split; whatever cannot be is refused in one line."""
+"""Texts are found, decompressed, decoded and split; errors have one line."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ STORY = "\n\n".join(f"Paragraph {i} speaks of the number {i} and of nothing else
 
 
 def refusal(source: object) -> str:
-    """The one line with which a source is refused."""
+    """The error message for a source."""
     with pytest.raises(BadInput) as raised:
         read_text(str(source))
     message = str(raised.value)
@@ -61,7 +61,7 @@ def test_built_in_text_is_the_same_in_another_process():
     assert other.stdout.strip() == hashlib.sha256(f"{text.train}|{text.held_out}".encode()).hexdigest()
 
 
-def test_no_paragraph_of_the_built_in_text_stands_in_both_parts():
+def test_no_paragraph_of_the_built_in_text_is_in_both_parts():
     text = read_text("python-docs")
     train, held_out = (set(part.split("\n\n")) for part in (text.train, text.held_out))
     assert len(held_out) > 500
@@ -84,7 +84,7 @@ def test_no_paragraph_of_the_built_in_text_stands_in_both_parts():
         ("wide.txt.gz", lambda text: gzip.compress(b"\xfe\xff" + text.encode("utf-16-be"))),
     ],
 )
-def test_a_file_is_read_however_it_is_packed(tmp_path, name, pack):
+def test_file_is_read_with_any_compression(tmp_path, name, pack):
     path = tmp_path / name
     path.write_bytes(pack(STORY))
     text = read_text(str(path))
@@ -93,7 +93,7 @@ def test_a_file_is_read_however_it_is_packed(tmp_path, name, pack):
     assert f"{len(text.train.split()):,} words to train on" in text.description
 
 
-def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+def test_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b.txt").write_text("second " * 200)
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "c.txt.xz").write_bytes(lzma.compress(b"third " * 200))
@@ -106,7 +106,7 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("train.txt", "valid.txt"), ("wiki.train.tokens", "wiki.valid.tokens")])
-def test_a_published_split_is_kept(tmp_path, names):
+def test_published_split_is_kept(tmp_path, names):
     for name, content in zip(names, ["to train on", "to test on"], strict=True):
         (tmp_path / name).write_text(content)
     (tmp_path / "test.txt").write_text("to be left alone")
@@ -114,26 +114,26 @@ def test_a_published_split_is_kept(tmp_path, names):
     assert (text.train, text.held_out) == ("to train on", "to test on")
 
 
-def test_a_link_to_itself_is_not_answered_with_its_own_name(tmp_path):
+def test_broken_link_is_refused_without_a_suggestion(tmp_path):
     (tmp_path / "turn").symlink_to("turn")
-    with pytest.raises(BadInput, match="it is a link that leads nowhere"):
+    with pytest.raises(BadInput, match="it is a broken symbolic link"):
         read_text(str(tmp_path / "turn"))
 
 
-def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
+def test_missing_file_is_refused_with_the_nearest_name(tmp_path):
     (tmp_path / "chapters.txt").write_text(STORY)
     assert "did you mean 'chapters.txt'?" in refusal(tmp_path / "chapter.txt")
     assert "does not exist either" in refusal(tmp_path / "nowhere" / "chapter.txt")
 
 
 @pytest.mark.parametrize(("name", "near"), [("wikitext-2", "wikitext2"), ("wikitext-103", "wikitext103")])
-def test_an_unknown_text_is_answered_with_the_nearest(name, near):
+def test_unknown_text_is_refused_with_the_nearest_name(name, near):
     message = refusal(name)
     assert f"did you mean {near!r}?" in message
     assert "python-docs" in message
 
 
-def test_another_encoding_is_refused_with_the_place_of_the_byte(tmp_path):
+def test_other_encoding_is_refused_with_the_position_of_the_byte(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes(b"plain\ncaf\xe9 au lait")
     message = refusal(path)
@@ -157,10 +157,10 @@ def test_a_damaged_archive_is_refused(tmp_path, suffix, pack, kind):
     }[kind]
     path = tmp_path / f"story.txt{suffix}"
     path.write_bytes(damaged)
-    assert f"a whole {suffix} file" in refusal(path)
+    assert f"an intact {suffix} file" in refusal(path)
 
 
-def test_what_holds_no_text_is_refused(tmp_path):
+def test_sources_without_text_are_refused(tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n\n\t\n")
     assert "holds no text at all" in refusal(empty)
@@ -174,7 +174,7 @@ def test_what_holds_no_text_is_refused(tmp_path):
     assert "only 9 characters long" in refusal(folder)
     gap = tmp_path / "gap.txt"
     gap.write_text("a word. " * 400 + " " * 3200)
-    assert "nothing but space" in refusal(gap)
+    assert "only white space" in refusal(gap)
 
 
 # --- the split
@@ -185,14 +185,14 @@ paragraphs = st.lists(st.sampled_from(["alpha beta", "gamma", "delta epsilon\nze
 
 @settings(max_examples=50, deadline=None)
 @given(paragraphs, st.integers(1, 40))
-def test_a_split_loses_no_word_and_keeps_paragraphs_whole(parts, repeats):
+def test_split_loses_no_word_and_no_paragraph_is_divided(parts, repeats):
     whole = "\n\n".join(parts * repeats)
     train, held_out = hold_out(whole)
     assert sorted((train + " " + held_out).split()) == sorted(whole.split())
     assert set(train.split("\n\n")) | set(held_out.split("\n\n")) == set(parts)
 
 
-def test_a_tenth_from_all_over_the_text_is_held_out(tolerance):
+def test_a_tenth_spread_over_the_text_is_held_out(tolerance):
     whole = "\n\n".join(f"chapter{i // 1000} and some more words" for i in range(20_000))
     train, held_out = hold_out(whole)
     share = len(held_out.split()) / len(whole.split())
@@ -202,7 +202,7 @@ def test_a_tenth_from_all_over_the_text_is_held_out(tolerance):
     assert {word for word in train.split() if word.startswith("chapter")} >= chapters
 
 
-def test_text_without_a_break_is_split_all_the_same():
+def test_text_without_any_break_is_split():
     train, held_out = hold_out("x" * 6000)
     assert len(train.replace("\n", "")) == 5400
     assert len(held_out) == 600

@@ -1,4 +1,4 @@
-"""Text becomes ids: published counts come out, equals are ordered, files are whole, nothing goes unnoticed."""
+"""Tokenisation gives the published counts in a defined order, and files of tokens are verified."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def test_wikitext_2_has_the_published_counts(wikitext):
     assert tokens.share_unknown == wikitext.train.split().count("<unk>") / 2_088_628
 
 
-def test_a_small_vocabulary_keeps_the_commonest_words(wikitext):
+def test_small_vocabulary_keeps_the_most_frequent_words(wikitext):
     tokens = tokenize(wikitext, 500)
     counts = Counter(wikitext.train.split())
     kept = set(tokens.vocabulary) - {UNKNOWN, END}
@@ -66,7 +66,7 @@ def test_a_small_vocabulary_keeps_the_commonest_words(wikitext):
     assert tokens.share_unknown == float((tokens.train == 0).double().mean()) > 0.2
 
 
-def test_a_line_of_a_text_in_words_is_read_as_it_stands():
+def test_words_of_a_pretokenized_text_are_not_changed():
     text = plain(" = The <unk> = \n \n <script> @-@ don't\n", pretokenized=True)
     expected = ["=", "The", UNKNOWN, "=", END, END, "<script>", "@-@", "don't", END]
     assert words(tokenize(text)) == expected
@@ -80,7 +80,7 @@ def test_plain_text_is_split_into_words_numbers_and_punctuation():
     assert words(tokenize(text)) == expected.split()
 
 
-def test_words_are_ranked_by_count_and_equals_by_spelling():
+def test_words_are_sorted_by_frequency_then_alphabetically():
     tokens = tokenize(plain("b a c c\n\nd", "a e"), vocabulary_size=5)
     # c and <eos> stand twice; of the four that stand once the first two by spelling are left
     assert tokens.vocabulary == (UNKNOWN, END, "c", "a", "b")
@@ -106,19 +106,19 @@ def test_any_text_becomes_ids_within_its_vocabulary(train, size, pretokenized):
     assert tokens.train.dtype == torch.int64
 
 
-def test_only_the_training_part_makes_the_vocabulary():
+def test_vocabulary_depends_only_on_the_training_part():
     tokens = tokenize(plain("seen " * 5, "unseen seen"))
     assert "unseen" not in tokens.vocabulary
     assert tokens.held_out.tolist()[0] == 0
 
 
 @pytest.mark.parametrize("size", [1, 0, -3])
-def test_a_vocabulary_of_no_word_is_refused(size):
+def test_vocabulary_size_below_two_is_refused(size):
     with pytest.raises(BadInput, match=rf"`vocabulary_size` is {size}; expected at least 2"):
         tokenize(plain("one two"), vocabulary_size=size)
 
 
-def test_a_text_too_short_for_a_batch_is_refused():
+def test_text_too_short_for_a_batch_is_refused():
     tokens = tokenize(plain("word " * 100, "word " * 20))
     assert (len(tokens.train), len(tokens.held_out)) == (101, 21)
     require_tokens(tokens, batch_size=9, length=10, num_probe_sequences=1)
@@ -131,7 +131,7 @@ def test_a_text_too_short_for_a_batch_is_refused():
 # --- the control
 
 
-def test_shuffling_keeps_every_count_and_breaks_the_order():
+def test_shuffling_keeps_every_count_and_changes_the_order():
     tokens = tokenize(plain("one two three four five. " * 50, "one two. " * 30))
     mixed = shuffled(tokens, seed=3)
     for before, after in [(tokens.train, mixed.train), (tokens.held_out, mixed.held_out)]:
@@ -149,7 +149,7 @@ def test_shuffling_keeps_every_count_and_breaks_the_order():
 # --- the digest
 
 
-def test_the_digest_is_that_of_another_process():
+def test_digest_is_the_same_in_another_process():
     code = """
 from joma.train.text.reading import Text
 from joma.train.text.vocabulary import tokenize
@@ -164,7 +164,7 @@ print(tokenize(Text("sample", "a sample", "b a c c, d" * 9, "a e"), 5).digest)
 @pytest.mark.parametrize(
     ("train", "held_out", "size"), [("a b a c", "a", 3), ("a b b c", "b", 3), ("a b a c", "a", 4), ("a z a c", "a", 3)]
 )
-def test_the_digest_tells_texts_and_vocabularies_apart(train, held_out, size):
+def test_digest_differs_between_texts_and_vocabularies(train, held_out, size):
     assert tokenize(plain(train, held_out), size).digest != tokenize(plain("a b a c", "b"), 3).digest
     renamed = dataclasses.replace(plain(train, held_out), name="other", description="another")
     assert tokenize(renamed, size).digest == tokenize(plain(train, held_out), size).digest
@@ -173,7 +173,7 @@ def test_the_digest_tells_texts_and_vocabularies_apart(train, held_out, size):
 # --- files
 
 
-def test_tokens_come_back_from_a_file_as_they_went_in(tmp_path):
+def test_tokens_survive_saving_and_loading(tmp_path):
     tokens = tokenize(plain('the <script> of “naïve” 東京 \\ "quotes" \x07 words\n', pretokenized=True))
     path = tmp_path / "tokens.safetensors"
     save_tokens(tokens, path)
@@ -186,7 +186,7 @@ def test_tokens_come_back_from_a_file_as_they_went_in(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_old_file_survives_a_failed_write(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     tokens = tokenize(plain("a few words"))
     path = tmp_path / "tokens.safetensors"
     save_tokens(tokens, path)
@@ -196,28 +196,28 @@ def test_an_old_file_survives_a_failed_write(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
-def test_a_truncated_file_is_refused(tmp_path, length):
+def test_truncated_file_of_tokens_is_refused(tmp_path, length):
     path = tmp_path / "tokens.safetensors"
     save_tokens(tokenize(plain("a few words " * 100)), path)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
 
 
-def test_an_altered_or_foreign_file_is_refused(tmp_path):
+def test_altered_or_other_file_is_refused(tmp_path):
     path = tmp_path / "tokens.safetensors"
     save_tokens(tokenize(plain("a few words " * 100)), path)
     content = bytearray(path.read_bytes())
     content[-4] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="its digest does not fit"):
+    with pytest.raises(BadInput, match="its digest does not match"):
         load_tokens(path)
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
-    with pytest.raises(BadInput, match="holds no whole tokens"):
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(tmp_path / "absent.safetensors")
 
 
@@ -240,7 +240,7 @@ def tokenizer_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_tokenizer_from_a_file_reads_the_whole_text(tokenizer_file):
+def test_tokenizer_from_a_file_encodes_the_whole_text(tokenizer_file):
     from tokenizers import Tokenizer
 
     train = "the cat sat.\nÜber the dog\n" * 9000  # longer than one piece
@@ -254,7 +254,7 @@ def test_a_tokenizer_from_a_file_reads_the_whole_text(tokenizer_file):
     assert f"{len(tokens.vocabulary)} tokens of the tokenizer {tokenizer_file}" in tokens.description
 
 
-def test_a_tokenizer_from_a_folder_says_what_it_does_not_know(tmp_path):
+def test_tokenizer_from_a_folder_reports_the_share_of_unknown_tokens(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     known = {"[UNK]": 0, "the": 1, "cat": 7, "never": 9}
@@ -269,12 +269,12 @@ def test_a_tokenizer_from_a_folder_says_what_it_does_not_know(tmp_path):
     assert tokens.share_unknown == 2 / 5
 
 
-def test_a_size_beside_a_tokenizer_is_refused(tokenizer_file):
+def test_vocabulary_size_together_with_a_tokenizer_is_refused(tokenizer_file):
     with pytest.raises(BadInput, match="leave out the vocabulary size"):
         tokenize(plain("some words"), 2000, str(tokenizer_file))
 
 
-def test_a_tokenizer_that_is_none_is_refused(tmp_path, tokenizer_file):
+def test_invalid_tokenizer_is_refused(tmp_path, tokenizer_file):
     with pytest.raises(BadInput, match=r"did you mean 'tokenizer\.json'\?"):
         tokenize(plain("some words"), tokenizer=str(tokenizer_file.with_name("tokeniser.json")))
     broken = tmp_path / "tokenizer.json"

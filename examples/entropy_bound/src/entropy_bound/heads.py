@@ -1,4 +1,4 @@
-"""entropy.bound: the entropy of every query of trained networks, against the least that its logits allow."""
+"""Claim entropy.bound: the entropy of every query of trained networks, against the bound from its logits."""
 
 import math
 
@@ -21,9 +21,9 @@ CRITERION = Criterion(
 
 
 def bound(norm: Tensor, num_keys: int) -> Tensor:
-    """Return the least entropy (nats) of softmax over logits whose norm, once centred, is at most ``norm``.
+    """Return the smallest entropy (nats) of softmax over logits whose centred norm is at most ``norm``.
 
-    It is that of a spike: one logit above all others, which are equal.
+    It is attained if one logit is above all others and these are equal.
     """
     gap = norm * math.sqrt(num_keys / (num_keys - 1))
     others = (num_keys - 1) * torch.exp(-gap)
@@ -31,7 +31,7 @@ def bound(norm: Tensor, num_keys: int) -> Tensor:
 
 
 def queries(decoder: Decoder, tokens: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return the norm of the centred logits and the entropy of every query, by the number of keys it sees, from 2."""
+    """Return the norm of the centred logits and the entropy of every query, by its number of visible keys, from 2."""
     seen = []
     with torch.no_grad():
         decoder(tokens, lambda layer, q, k: seen.append(q.double() @ k.double().mT / math.sqrt(q.shape[-1])))
@@ -63,13 +63,13 @@ def evaluate(workspace: Workspace) -> Agreement:
     measured, half = (Estimate.of(values, "nats") for values in differences.values())
     height, share = Estimate.of(heights, "nats"), Estimate.of(shares)
     kept = "is never" if CRITERION.met_by(measured) else f"is up to {-measured.mean:.2g} nats"
-    broken = "is broken" if CRITERION.met_by(half) is False else "may hold as well"
+    half_bound = "is violated" if CRITERION.met_by(half) is False else "may hold as well"
     return Agreement(
         CRITERION,
         measured,
         (Control("the bound for half the norm", half),),
-        conclusion=f"Attention entropy {kept} below the bound that the size of the attention logits sets, while the "
-        f"bound for half that size {broken}. Queries that see all keys are on average {height.mean:.2f} nats above "
+        conclusion=f"Attention entropy {kept} below the bound that follows from the norm of the logits, while the "
+        f"bound for half that norm {half_bound}. Queries that see all keys are on average {height.mean:.2f} nats above "
         f"the bound, {share.mean:.0%} of the way to uniform attention.",
         findings=(
             Finding(f"height above the bound, queries that see all {num_keys} keys", height),

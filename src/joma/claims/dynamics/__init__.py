@@ -6,8 +6,8 @@ CLAIMS = (
     Claim(
         Reference(
             "theorem2",
-            "With a linear MLP every component runs away: its gradient and its start fix when it becomes infinite, and "
-            "the first one to do so takes all attention.",
+            "With a linear MLP every component becomes infinite, at a time that its gradient and its start determine, "
+            "and the first one to do so takes all attention.",
             f"Theorem 2, {PAPER}; blow-up times derived from it",
             ("attention integrated out (Theorem 1)", "one hidden unit", "constant upstream gradient", "linear MLP"),
             "t* = √(π/2) (sign Δ − erf(v₀/√2)) / Δ",
@@ -20,8 +20,8 @@ CLAIMS = (
     Claim(
         Reference(
             "theorem3",
-            "Under uniform attention the MLP's weights follow the centres of the data, weighted by how open the "
-            "nonlinearity is there, plus a term along the weights themselves.",
+            "Under uniform attention the MLP's weights follow the centres of the data, weighted by the mean slope of "
+            "the activation there, plus a term along the weights themselves.",
             f"Theorem 3, {PAPER}; Gaussian and general forms derived",
             ("uniform attention", "a mixture of isotropic distributions", "constant gradient on each of them"),
             "v̇ = Σⱼ aⱼ Δⱼ (θ₁ x̄ⱼ + θ₂ v/‖v‖),  θ₁ = E[φ′(r + ‖v‖s)],  θ₂ = E[s φ′(r + ‖v‖s)]",
@@ -36,15 +36,15 @@ CLAIMS = (
         Reference(
             "theorem4",
             "With a nonlinear MLP the salient component converges exponentially faster: the ratio of convergence tends "
-            "to exp((μⱼ² − μₖ²)/2), with a correction that dies like 1/t.",
+            "to exp((μⱼ² − μₖ²)/2), with a correction that decays like 1/t.",
             f"Theorem 4, {PAPER}; the correction derived",
             ("attention integrated out (Theorem 1)", "one hidden unit", "constant upstream gradient", "fixed point μ"),
             "ln(1/δⱼ) / ln(1/δₖ) = exp((μⱼ² − μₖ²)/2) (1 + Λⱼₖ(t))",
         ),
         test="The ratio exp((μⱼ² − μₖ²)/2)(1 + Λ) against adaptive integration of both components from 0, at 40 times "
         "from 0.1 to 100, for random pairs of targets in [2, 3] and [0.5, 1.5].",
-        control="The limit alone, without the correction Λ; and the ratio of a dynamics without the factor exp(v²/2), "
-        "where attention does not feed back.",
+        control="The limit alone, without the correction Λ; and the ratio of dynamics without the factor exp(v²/2), "
+        "that is without feedback from attention.",
         evaluate="joma.claims.dynamics.theorem4:evaluate",
     ),
     Claim(

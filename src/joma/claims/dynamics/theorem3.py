@@ -1,4 +1,4 @@
-"""Uniform attention over an isotropic mixture: the flow of Theorem 3 against samples of that mixture."""
+"""Claim theorem3: the flow under uniform attention over an isotropic mixture, against samples of that mixture."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from joma.charts import Chart, Curve
+from joma.charts import Chart, Curve, Role
 from joma.claims.workspace import Workspace
 from joma.problem.activations import as_activation
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.isotropic import noise_gains, uniform_attention_flow
 
 ACTIVATIONS = ("relu", "tanh", "gelu")
-NUM_DIMENSIONS = 6
-NUM_CENTRES = 3
-NUM_WEIGHTS = 4  # random v of each mixture
+NUM_DIMENSIONS, NUM_CENTRES, NUM_WEIGHTS = 6, 3, 4  # NUM_WEIGHTS random v for each mixture
 NOISE = 1.0
 NUM_SAMPLES = 400_000  # of each centre
 STEP, NUM_STEPS, STEP_SAMPLES = 0.05, 120, 20_000
 
 CRITERION = Criterion(
-    "distance of the predicted flow from the sampled one, as a share of what its parts are long without cancelling",
+    "distance of the predicted flow from the sampled one, as a share of the summed lengths of its parts",
     "<=",
     0.005,
-    "sampling alone leaves some √(6 / 1.2 million) = 0.002 of the noise, which is a third of the parts",
+    "sampling alone gives an error of about √(6 / 1.2 million) = 0.002 of the noise, which is a third of the parts",
 )
 
 
@@ -39,7 +37,7 @@ class _Mixture(NamedTuple):
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare the predicted with the sampled flow for several mixtures."""
-    exact, without_lean, linear = [], [], []
+    exact, partial, linear = [], [], []
     by_activation: dict[str, list[float]] = {name: [] for name in ACTIVATIONS}
     for seed in workspace.seeds(5):
         mixture = draw(seed)
@@ -47,24 +45,26 @@ def evaluate(workspace: Workspace) -> Agreement:
         for name, flow in sampled.items():
             by_activation[name].append(_share(mixture, _predicted(mixture, name) - flow))
         exact.append(max(values[-1] for values in by_activation.values()))
-        without_lean.append(max(_share(mixture, _without_lean(mixture, name) - sampled[name]) for name in ACTIVATIONS))
+        partial.append(max(_share(mixture, _centres_term(mixture, name) - sampled[name]) for name in ACTIVATIONS))
         linear.append(max(_share(mixture, _predicted(mixture, "identity") - sampled[name]) for name in ACTIVATIONS))
     measured = Estimate.of(exact)
     return Agreement(
         CRITERION,
         measured,
         (
-            Control("without the term along the weights", Estimate.of(without_lean)),
+            Control("without the term along the weights", Estimate.of(partial)),
             Control("gains of a linear activation", Estimate.of(linear)),
         ),
         conclusion=f"The predicted flow of the weights differs from the sampled one by {measured.mean:.2%} of the size "
-        f"of its parts. Without the term along the weights it would differ by {np.mean(without_lean):.1%}, and with a "
+        f"of its parts. Without the term along the weights it would differ by {np.mean(partial):.1%}, and with a "
         f"linear activation in place of the nonlinear one by {np.mean(linear):.0%}.",
         findings=tuple(
             Finding(f"deviation with {name}", Estimate.of(values)) for name, values in by_activation.items()
         ),
         charts=(_chart(draw(0)),),
-        notes=("Gaussian noise of standard deviation 1 around each centre; gradients and centres normal.",),
+        notes=(
+            "Gaussian noise of standard deviation 1 around each centre; normally distributed gradients and centres.",
+        ),
     )
 
 
@@ -81,7 +81,7 @@ def draw(seed: int) -> _Mixture:
 
 
 def sampled_flow(mixture: _Mixture, activation: str, num_samples: int) -> torch.Tensor:
-    """Return the mean over samples of gradient times φ′(vᵀx) x for every v, with no use of θ₁ and θ₂."""
+    """Return the mean over samples of gradient times φ′(vᵀx) x for every v, without θ₁ and θ₂."""
     flow = torch.zeros_like(mixture.v)
     for centre, gradient, weight in zip(mixture.centres, mixture.gradients, mixture.weights, strict=True):
         noise = torch.randn(num_samples // 2, NUM_DIMENSIONS, generator=mixture.generator, dtype=flow.dtype)
@@ -96,7 +96,7 @@ def _predicted(mixture: _Mixture, activation: str) -> torch.Tensor:
     return uniform_attention_flow(mixture.v, mixture.centres, mixture.gradients, mixture.weights, activation, NOISE)
 
 
-def _without_lean(mixture: _Mixture, activation: str) -> torch.Tensor:
+def _centres_term(mixture: _Mixture, activation: str) -> torch.Tensor:
     gains = noise_gains(mixture.v @ mixture.centres.T, mixture.v.norm(dim=-1, keepdim=True), activation, NOISE)
     return (mixture.weights * mixture.gradients * gains.along_centre) @ mixture.centres
 
@@ -108,32 +108,26 @@ def _share(mixture: _Mixture, error: torch.Tensor) -> float:
 
 
 def _chart(mixture: _Mixture) -> Chart:
-    """Two weights on their way: small steps on fresh samples against the same steps on the predicted flow."""
+    """Three weights along small steps on fresh samples, and along the same steps of the predicted flow."""
     sampled, predicted = [mixture], [mixture]
     for _ in range(NUM_STEPS):
         measured = sampled_flow(sampled[-1], "tanh", STEP_SAMPLES)
         sampled.append(mixture._replace(v=sampled[-1].v + STEP * measured))
         predicted.append(mixture._replace(v=predicted[-1].v + STEP * _predicted(predicted[-1], "tanh")))
     times = [STEP * step for step in range(NUM_STEPS + 1)]
-    curves = [
-        curve
-        for j in range(3)
-        for curve in (
-            Curve(
-                f"v{j + 1}, predicted",
-                times,
-                [float(entry.v[0, j]) for entry in predicted],
-                role="predicted",
-                group=str(j),
-            ),
-            Curve(f"v{j + 1}, samples", times, [float(entry.v[0, j]) for entry in sampled], group=str(j)),
-        )
-    ]
+    paths: tuple[tuple[str, list[_Mixture], Role], ...] = (
+        ("predicted", predicted, "predicted"),
+        ("samples", sampled, "measured"),
+    )
     return Chart(
         "flow",
         "Weights under uniform attention (tanh)",
         f"Each step of the measured lines uses {STEP_SAMPLES:,} fresh samples of each centre.",
         "time",
         "three of the six weights",
-        tuple(curves),
+        tuple(
+            Curve(f"v{j + 1}, {name}", times, [float(entry.v[0, j]) for entry in path], role=role, group=str(j))
+            for j in range(3)
+            for name, path, role in paths
+        ),
     )

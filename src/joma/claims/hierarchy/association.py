@@ -1,4 +1,7 @@
-"""How far each query's attention logit of each other token moves: in trained decoders and in one-layer flows."""
+"""How far each query's attention logits of the other tokens move, in trained decoders and in one-layer flows.
+
+Axes: T moments, M tokens, N samples of each query, L positions.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +24,33 @@ from joma.train.hierarchies import seeded_samples
 from joma.train.run import Run
 
 PairTable = Float[np.ndarray, "M M"]
-"""One number for each query (row) and each other token (column); the diagonal is never read."""
-
+"""One number for each query (row) and each other token (column); the diagonal is ignored."""
 
 N_HIDDEN, SCALE = 8, 0.1
-LABEL_TIME, CONSTANT_TIME = 10.0, 1.0  # a constant gradient of 1 blows up at √(π/2) and no earlier (theorem2)
+LABEL_TIME, CONSTANT_TIME = 10.0, 1.0  # with a constant gradient of 1 the blow-up is at √(π/2) (theorem2)
 NUM_MOMENTS = 26
 
 
 class Movement(NamedTuple):
-    """What one network did at several moments, the first before training.
-
-    Args:
-        losses: in nats, on held-out samples for a decoder.
-        logits: each query's logit of each other token.
-    """
+    """Losses in nats and each query's logits of the other tokens at several moments, the first before training."""
 
     losses: Float[np.ndarray, " T"]
     logits: Float[np.ndarray, "T M M"]
 
     @property
     def half_way(self) -> int:
-        """The first moment at which the loss has come half of its way from its start to its lowest."""
+        """The first moment at which the loss has fallen by half of the way to its minimum."""
         return int(np.argmax(self.losses <= (self.losses[0] + self.losses.min()) / 2))
 
     @property
     def moved(self) -> Float[np.ndarray, "T M M"]:
-        """How much larger the logits are than before training."""
+        """The logits minus those before training."""
         return self.logits - self.logits[0]
 
 
 @threads(1)
 def movement_of(run: Run, law: LatentTree) -> Movement:
-    """Losses and first-layer logits of a trained decoder at each of its snapshots."""
+    """Return held-out losses and first-layer logits of a trained decoder at each of its snapshots."""
     steps = run.snapshots()
     losses = {entry.step: entry.value for entry in run.measurements() if entry.metric == "val_loss_nats"}
     held_out = seeded_samples(law, run.recipe.num_probe_sequences, seed=run.recipe.seed, shuffled=True)
@@ -63,14 +60,15 @@ def movement_of(run: Run, law: LatentTree) -> Movement:
 
 
 def pair_logits(decoder: Decoder, num_tokens: int, places: Float[torch.Tensor, " L-1"]) -> PairTable:
-    """The first layer's logit from each token in the last place to each token before it.
+    """Return the first layer's logit from each token in the last position to each token before it.
 
-    There queries and keys depend on nothing but token and place: one sequence a token, of that token alone, has all.
+    First-layer queries and keys depend on token and position alone, so one sequence per token, which repeats the
+    token, gives all of them.
 
     Args:
-        decoder: any.
-        num_tokens: M, how many tokens are asked about.
-        places: how often a token stands in each place before the last, adding up to 1; logits are averaged with it.
+        decoder: the network.
+        num_tokens: M.
+        places: frequency of tokens at each position before the last, summing to 1; logits are averaged with it.
     """
     seen: list[torch.Tensor] = []
 
@@ -85,14 +83,14 @@ def pair_logits(decoder: Decoder, num_tokens: int, places: Float[torch.Tensor, "
 
 @threads(1)
 def movement_in_flow(law: LatentTree, num: int, seed: int, *, constant: bool) -> Movement:
-    """Loss and logits of the one-layer flow, one problem per query.
+    """Return losses and logits of the one-layer flow, one problem per query.
 
     Args:
-        law: gives contexts (the other tokens, given the query) and labels.
-        num: samples of each query.
-        seed: of samples and starting weights.
-        constant: a constant gradient on one linear hidden unit that starts at 0, as the theory assumes, instead of
-            cross entropy with the label through tanh units and an upper layer.
+        law: the tree that contexts (the other tokens, given the query) and labels are drawn from.
+        num: number of samples for each query.
+        seed: seed of samples and initial weights.
+        constant: whether to use a constant gradient on one linear hidden unit that starts at 0, as the theory assumes,
+            instead of the cross entropy of the label through tanh units and an upper layer.
     """
     num_tokens = law.num_tokens
     context, labels = contexts(law, num, torch.Generator().manual_seed(seed))
@@ -116,7 +114,7 @@ def movement_in_flow(law: LatentTree, num: int, seed: int, *, constant: bool) ->
 def contexts(
     law: LatentTree, num: int, generator: torch.Generator
 ) -> tuple[Float[torch.Tensor, "M 1 N M"], Int[torch.Tensor, "M 1 N"]]:
-    """Samples that have each query: which other tokens are there, and the label."""
+    """Return ``num`` samples that contain each query: the presence of the other tokens, and the label."""
     there = torch.empty(0, law.num_tokens, dtype=torch.bool)
     labels = torch.empty(0, dtype=torch.long)
     while not len(there) or int(there.sum(0).min()) < num:
@@ -130,12 +128,9 @@ def contexts(
 def rank_correlation(
     measured: Float[np.ndarray, "*batch M M"], predicted: PairTable, given: PairTable | None = None
 ) -> Float[np.ndarray, "*batch"]:
-    """Spearman's, between the other tokens of each query, averaged over queries.
+    """Return Spearman's correlation over the other tokens of each query, averaged over queries.
 
-    Args:
-        measured: one of the two.
-        predicted: the other.
-        given: what both may follow from: its ranks are taken out of theirs first (partial correlation).
+    With ``given``, it is the partial correlation: the ranks of ``given`` are regressed out of both first.
     """
     first, second = _ranks(measured), _ranks(predicted)
     if given is not None:
@@ -156,6 +151,6 @@ def _ranks(table: Float[np.ndarray, "*batch M M"]) -> Float[np.ndarray, "*batch 
 
 
 def in_random_places(table: PairTable, seed: int) -> PairTable:
-    """The prediction of the same tree with its leaves in other places."""
+    """Return the prediction for the same tree with its leaves permuted."""
     order = np.random.default_rng(seed).permutation(len(table))
     return table[np.ix_(order, order)]

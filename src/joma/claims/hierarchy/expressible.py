@@ -1,4 +1,4 @@
-"""hierarchy.expressible: weights, written down and not trained, with which every latent is one hidden unit."""
+"""Claim hierarchy.expressible: constructed weights with which every latent is exactly one hidden unit."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from joma.train.decoder import Decoder
 from joma.train.latents import level_by_level, untrained
 from joma.train.run import Run
 
-OTHER = 1000  # seeds of the other hierarchies, which no seed of the first ones reaches
+OTHER_SEEDS = 1000
+"""Added to a seed for the hierarchy of the control."""
 SMALL = (5, 5, 5)
-"""Tokens, latents and classes of the hierarchies that are gone through exhaustively, pairs throughout."""
+"""Numbers of tokens, latents and classes of the hierarchies that are enumerated exhaustively, with pairs as members."""
 
 CRITERION = Criterion(
     "correlation of the latents with hidden units of their layer, one-to-one, over all classes, mean over levels",
     ">=",
     0.999,
-    "it should be 1; float32 keeps sequences' means to 1e-6, and a single wrong class would cost more than 0.001",
+    "the exact value is 1; float32 means over a sequence are exact to 1e-6, and one wrong class costs more than 0.001",
 )
 
 
 @dataclass(frozen=True)
-class Written:
-    """One hierarchy with the decoder written for it and others.
+class Constructed:
+    """One hierarchy and its constructed decoder.
 
     Args:
         law: the hierarchy.
-        size: of the decoder.
-        own, other: level by level, the scores of its units with its latents, and with those of another hierarchy.
-        accuracy, worst_unit_error: of the own decoder.
+        size: the size of the decoder.
+        own, other: scores by level, with its own latents and with those of another hierarchy.
+        accuracy, worst_unit_error: as in ``joma.expressive.weights.Expressed``.
     """
 
     law: Combinatorial
@@ -52,112 +53,99 @@ class Written:
 
 
 def evaluate(workspace: Workspace) -> Agreement:
-    """Write decoders down, look at them, and hold beside them what training finds in the same hierarchies."""
-    seeds = workspace.seeds(NUM_SEEDS)
-    written = [_written(seed) for seed in seeds]
-    sizes = SIZES[workspace.profile]
-    runs = workspace.train_on(
-        [(recipe(part.law, sizes, seed), part.law) for part, seed in zip(written, seeds, strict=True)]
-    )
-    trained = [_scores(run.decoder(), part.law, part.law) for run, part in zip(runs, written, strict=True)]
-    before = [_scores(untrained(run), part.law, part.law) for run, part in zip(runs, written, strict=True)]
+    """Score constructed decoders, and networks that were trained on the same hierarchies."""
+    seeds, sizes = workspace.seeds(NUM_SEEDS), SIZES[workspace.profile]
+    built = [_constructed(seed) for seed in seeds]
+    laws = [part.law for part in built]
+    runs = workspace.train_on([(recipe(law, sizes, seed), law) for law, seed in zip(laws, seeds, strict=True)])
+    trained = [_scores(run.decoder(), law, law) for run, law in zip(runs, laws, strict=True)]
+    before = [_scores(untrained(run), law, law) for run, law in zip(runs, laws, strict=True)]
     return Agreement(
         CRITERION,
-        Estimate.of([np.mean(part.own) for part in written]),
+        Estimate.of([np.mean(part.own) for part in built]),
         (
-            Control("latents of another hierarchy", Estimate.of([np.mean(part.other) for part in written])),
+            Control("latents of another hierarchy", Estimate.of([np.mean(part.other) for part in built])),
             Control("untrained network with more units", Estimate.of([np.mean(scores) for scores in before])),
         ),
-        conclusion=_conclusion(written, trained, before),
-        findings=_findings(written, runs, trained, before),
-        charts=(_chart(written, trained, before),),
+        conclusion=_conclusion(built, trained, before),
+        findings=_findings(built, runs, trained),
+        charts=(_chart(built, trained, before),),
         notes=(f"Hierarchies: {CORNER}, drawn so that no two classes show the same tokens.",),
     )
 
 
-def _written(seed: int) -> Written:
-    law, another = (CORNER.law(number, distinct=True) for number in (seed, OTHER + seed))
-    decoder = expressive_decoder(law)
-    checked, size = check_expressive(decoder, law), needs(law)
-    return Written(
-        law,
-        size,
-        own=_scores(decoder, law, law, size.num_front_layers),
-        other=_scores(decoder, law, another, size.num_front_layers),
-        accuracy=checked.accuracy,
-        worst_unit_error=checked.worst_unit_error,
-    )
+def _constructed(seed: int) -> Constructed:
+    law, another = (CORNER.law(number, distinct=True) for number in (seed, OTHER_SEEDS + seed))
+    decoder, size = expressive_decoder(law), needs(law)
+    own, other = (_scores(decoder, law, sought, size.num_front_layers) for sought in (law, another))
+    checked = check_expressive(decoder, law)
+    return Constructed(law, size, own, other, checked.accuracy, checked.worst_unit_error)
 
 
 def _scores(decoder: Decoder, shown: Combinatorial, sought: Combinatorial, first_layer: int = 0) -> list[float]:
-    """One-to-one scores over all classes, level by level.
+    """One-to-one scores over all classes, by level.
 
     Args:
-        decoder: whose units.
-        shown: the hierarchy whose inputs it sees.
-        sought: the one whose latents are looked for.
-        first_layer: where level 0 is looked for.
+        decoder: the network.
+        shown: the hierarchy that its inputs are from.
+        sought: the hierarchy that the latents are from.
+        first_layer: the layer of level 0.
     """
     tokens, _, labels = every_input(shown)
-    presence = every_input(sought)[1]
-    found = level_by_level(decoder, tokens, presence, groups=labels, first_layer=first_layer)
+    found = level_by_level(decoder, tokens, every_input(sought)[1], groups=labels, first_layer=first_layer)
     return [score_of(entry.one_to_one) for entry in found]
 
 
-def _findings(
-    written: Sequence[Written], runs: Sequence[Run], trained: Sequence[list[float]], before: Sequence[list[float]]
-) -> tuple[Finding, ...]:
-    gaps = [np.mean(part.own) - np.mean(scores) for part, scores in zip(written, trained, strict=True)]
-    fewer = [one_layer_fewer(part.law) for part in written]
+def _findings(built: Sequence[Constructed], runs: Sequence[Run], trained: Sequence[list[float]]) -> tuple[Finding, ...]:
+    gaps = [np.mean(part.own) - np.mean(scores) for part, scores in zip(built, trained, strict=True)]
+    fewer = [one_layer_fewer(part.law) for part in built]
     small = count_small(SMALL)
     clear = small.hierarchies - small.ambiguous
     return (
-        Finding("accuracy", Estimate.of([part.accuracy for part in written]), "share of all classes"),
-        Finding("worst error of a unit", Estimate.of([part.worst_unit_error for part in written]), "from 0 or 1"),
-        Finding("layers needed", Estimate.of([part.size.num_layers for part in written])),
-        Finding("width needed", Estimate.of([part.size.width for part in written])),
-        Finding(
-            "hidden units needed", Estimate.of([part.size.feed_forward for part in written]), "the most of a layer"
-        ),
-        Finding("heads needed", Estimate.of([part.size.num_heads for part in written])),
-        Finding("one layer fewer would do", Estimate.of([part.possible for part in fewer]), "share; uniform attention"),
+        Finding("accuracy", Estimate.of([part.accuracy for part in built]), "share of all classes"),
+        Finding("worst error of a unit", Estimate.of([part.worst_unit_error for part in built]), "from 0 or 1"),
+        Finding("layers needed", Estimate.of([part.size.num_layers for part in built])),
+        Finding("width needed", Estimate.of([part.size.width for part in built])),
+        Finding("hidden units needed", Estimate.of([part.size.feed_forward for part in built]), "in the widest layer"),
+        Finding("heads needed", Estimate.of([part.size.num_heads for part in built])),
+        Finding("one layer fewer suffices", Estimate.of([part.possible for part in fewer]), "share; uniform attention"),
         Finding(
             f"{small.shape}, all {clear:,} unambiguous hierarchies: one layer is too few",
             Estimate.of([small.front_layer / clear]),
-            "share, by exhaustive search; levels are one",
+            "share, by exhaustive search; one level of latents",
         ),
         Finding("trained on the same hierarchy: accuracy", Estimate.of([accuracy(run) for run in runs])),
         Finding("trained on the same hierarchy: score", Estimate.of([np.mean(scores) for scores in trained])),
-        Finding("gap: what can be expressed minus what training finds", Estimate.of(gaps)),
+        Finding("gap: score of the constructed weights minus score of the trained network", Estimate.of(gaps)),
     )
 
 
-def _conclusion(written: Sequence[Written], trained: Sequence[list[float]], before: Sequence[list[float]]) -> str:
-    worst = max(part.worst_unit_error for part in written)
-    front = sum(part.size.num_front_layers for part in written)
+def _conclusion(built: Sequence[Constructed], trained: Sequence[list[float]], before: Sequence[list[float]]) -> str:
+    worst = max(part.worst_unit_error for part in built)
+    front = sum(part.size.num_front_layers for part in built)
     return (
-        f"With the weights written down, every latent is a hidden unit of its own layer, off by at most {worst:.0e}, "
-        f"and {min(part.accuracy for part in written):.0%} of the classes are right; {front} of these {len(written)} "
-        "hierarchies need a layer in front for that. In the same hierarchies the units of a trained network, which are "
-        f"many more, correlate with the latents at {np.mean(trained):.2f} after training and at {np.mean(before):.2f} "
-        "before it. How much of such a score is luck is another claim (hierarchy.table1)."
+        "With the constructed weights, every latent equals a hidden unit of its own layer to within "
+        f"{worst:.0e}, and {min(part.accuracy for part in built):.0%} of the classes are predicted correctly; {front} "
+        f"of the {len(built)} hierarchies need an additional first layer for that. A trained network has many more "
+        f"units; on the same hierarchies they correlate with the latents at {np.mean(trained):.2f} after training and "
+        f"at {np.mean(before):.2f} before it. How much of such a score is chance is another claim (hierarchy.table1)."
     )
 
 
-def _chart(written: Sequence[Written], trained: Sequence[list[float]], before: Sequence[list[float]]) -> Chart:
+def _chart(built: Sequence[Constructed], trained: Sequence[list[float]], before: Sequence[list[float]]) -> Chart:
     kinds: tuple[tuple[str, Sequence[list[float]], Role], ...] = (
-        ("weights written down", [part.own for part in written], "predicted"),
+        ("constructed weights", [part.own for part in built], "predicted"),
         ("trained", trained, "measured"),
         ("the same before training", before, "control"),
-        ("latents of another hierarchy", [part.other for part in written], "context"),
+        ("latents of another hierarchy", [part.other for part in built], "context"),
     )
-    levels = range(len(written[0].law.level_sizes))
+    levels = range(len(built[0].law.level_sizes))
     curves = [curve_of(label, levels, np.array(scores), role) for label, scores, role in kinds]
     return Chart(
         "gap",
         "What can be expressed, and what training finds",
-        "The distance of the trained network's line from 1 is the gap; how little of the line training has lifted "
-        "shows beside the untrained one. Bands: lowest to highest seed.",
+        "The distance of the trained network's line from 1 is the gap; its distance from the untrained network's line "
+        "is what training has added. Bands: lowest to highest seed.",
         "level of latents (0: just above the tokens)",
         "correlation with a hidden unit (one-to-one)",
         tuple(curves),

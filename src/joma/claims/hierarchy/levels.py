@@ -1,4 +1,4 @@
-"""What the claims on learned hierarchies share: numbers of an alignment, over seeds."""
+"""Alignment scores and accuracies over seeds, for the claims on learned hierarchies."""
 
 from __future__ import annotations
 
@@ -17,28 +17,25 @@ Scores = Float[np.ndarray, "..."]
 
 
 def score_of(matching: Matching, which: Literal["mean", "chance", "corrected", "p_value"] = "mean") -> float:
-    """One number of a matching: its mean score, that of shuffled latents, the score corrected for it, its p-value.
+    """Return the mean score of a matching, or the named number of its permutation test.
 
     Raises:
-        RunFailed: there is none.
+        RunFailed: the matching has no score.
     """
     value = getattr(matching, which)
     if value is None:
-        raise RunFailed(
-            f"no alignment could be measured: {matching.reason}",
-            kept="the networks are kept",
-            remedy="measure on more samples, or on a law in which latents vary",
-        )
+        remedy = "measure on more samples, or on a law in which latents vary"
+        raise RunFailed(f"no alignment was measured: {matching.reason}", kept="the networks are kept", remedy=remedy)
     return value
 
 
 def gain(learned: Scores, untrained: Scores) -> Scores:
-    """How much of what the untrained network leaves open was found: 0 nothing, 1 everything, below 0 less than it."""
+    """Return the rise of a score relative to the untrained network's distance from 1 (negative for a fall)."""
     return (learned - untrained) / (1 - untrained)
 
 
 def accuracy(run: Run) -> float:
-    """The held-out share of labels told right after the last step."""
+    """Return the held-out accuracy after the last step."""
     last = run.recipe.num_steps
     return next(entry.value for entry in run.measurements() if entry.metric == "val_accuracy" and entry.step == last)
 
@@ -46,6 +43,6 @@ def accuracy(run: Run) -> float:
 def curve_of(
     label: str, x: Sequence[float], values: Float[np.ndarray, "seeds x"], role: Role, group: str = ""
 ) -> Curve:
-    """The mean over seeds, with a band from the lowest to the highest."""
+    """Return the curve of the mean over seeds, with a band from the lowest to the highest seed."""
     low, mean, high = (part.tolist() for part in (values.min(0), values.mean(0), values.max(0)))
     return Curve(label, tuple(map(float, x)), mean, low, high, role=role, group=group)

@@ -1,4 +1,4 @@
-"""Co-occurrence of tokens by the height of their common ancestor: the closed form against draws from the tree."""
+"""Claim theorem5: co-occurrence of tokens by height of their common ancestor, the closed form against samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from joma.theory.hierarchy import cooccurrence, token_cooccurrence
 
 
 class Setting(NamedTuple):
-    """A binary tree with the same polarity on every edge but the label's: ρ, ρ₀ and L."""
+    """A binary tree of depth L with polarity ρ₀ on the edges of the label and ρ on all others."""
 
     rho: float
     rho0: float
@@ -30,25 +30,25 @@ class Setting(NamedTuple):
         return f"ρ = {self.rho:g}, ρ₀ = {self.rho0:g}, L = {self.depth}".replace("-", "−")
 
     def tree(self, jitter: float = 0.0, seed: int = 0) -> LatentTree:
-        """The tree; with ``jitter`` every edge has a polarity of its own, which the theorem excludes."""
+        """Return the tree; ``jitter`` makes polarities differ from edge to edge, which the theorem excludes."""
         polarities = (self.rho0, *(self.rho,) * (self.depth - 1))
         return balanced_tree((2,) * self.depth, polarities, jitter=jitter, seed=seed)
 
     def predicted(self, label_sign: int, first_height: int = 1) -> Float[np.ndarray, " H"]:
-        """Theorem 5 for the heights from the first up to that of the label."""
+        """Return the prediction of Theorem 5 for the heights from ``first_height`` to that of the label."""
         heights = range(first_height, self.depth + 1)
         return np.array([float(cooccurrence(self.rho, self.rho0, self.depth, at, label_sign)) for at in heights])
 
 
 class Shares(NamedTuple):
-    """How often another leaf is there when leaf 0 is, for common ancestors of every height from 1, (H,)."""
+    """The share of samples with leaf 0 that have another leaf, by the height of the common ancestor, from 1."""
 
     share: Float[np.ndarray, " H"]
     standard_error: Float[np.ndarray, " H"]
 
 
 Draw = dict[tuple[Setting, int], Shares]
-"""What one seed gave, for every setting and sign of the label."""
+"""The shares of one seed by setting and sign of the label."""
 
 EXAMPLE, EXAMPLE_HEIGHT = Setting(0.7, 0.6, 4), 2  # 0.5216 in docs/theory section 5a
 SETTINGS = (EXAMPLE, Setting(0.9, 0.5, 3), Setting(0.5, 0.9, 2), Setting(-0.8, 0.6, 4))
@@ -73,7 +73,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     seeds, num = workspace.seeds(5), NUM_SAMPLES[workspace.profile]
     seen = []
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)  # one for all cases, so that no two of them share their luck
+        generator = torch.Generator().manual_seed(seed)  # shared by the cases, so that their samples are independent
         seen.append({(setting, sign): simulated(setting.tree(), sign, num, generator) for setting, sign in CASES})
     exact = max(float(np.abs(sum_product(tree.tree(), sign) - tree.predicted(sign)).max()) for tree, sign in CASES)
     unequal = _unequal_polarities(seeds, num)
@@ -84,10 +84,10 @@ def evaluate(workspace: Workspace) -> Agreement:
         CRITERION,
         measured,
         (Control("common ancestor one level too high", higher), Control("label's sign flipped", flipped)),
-        conclusion=f"How often two tokens come together in {num:,} samples differs from the formula by at most "
-        f"{measured.mean:.1f} standard errors over all cases, and an exact calculation from it by {exact:.0e}. The "
-        "formula assumes that all edges of the tree below the top are equally strong: where their strengths differ by "
-        f"up to {JITTER:g}, it is off by up to {max(unequal[0].estimate.values):.2f}.",
+        conclusion=f"How often two tokens occur together in {num:,} samples differs from the formula by at most "
+        f"{measured.mean:.1f} standard errors in all cases, and an exact calculation differs from it by {exact:.0e}. "
+        "The formula assumes that all edges of the tree below the top are equally strong: where their strengths differ "
+        f"by up to {JITTER:g}, its error is up to {max(unequal[0].estimate.values):.2f}.",
         findings=(
             Finding("largest difference between formula and sum–product", Estimate.of([exact]), "all cases"),
             *_example([draws[EXAMPLE, -1].share[EXAMPLE_HEIGHT - 1] for draws in seen]),
@@ -99,12 +99,8 @@ def evaluate(workspace: Workspace) -> Agreement:
 
 
 def simulated(tree: LatentTree, label_sign: int, num: int, generator: torch.Generator) -> Shares:
-    """Count, in ``num`` samples of a binary tree under one sign of the label, which leaves come with leaf 0.
-
-    Returns:
-        Shares among the samples that have leaf 0, one other leaf for each height.
-    """
-    partners = [2**height for height in range(len(tree.levels) - 1)]  # of leaf 0, with rising common ancestors
+    """Return the shares in ``num`` samples of a binary tree, given the sign of the label; one other leaf per height."""
+    partners = [2**height for height in range(len(tree.levels) - 1)]  # leaves by height of the ancestor with leaf 0
     there = presence_in_draws(tree, SIGNS.index(label_sign), num, generator, batch=BATCH)
     given = there[there[:, 0]][:, partners].numpy()
     share = given.mean(0)
@@ -112,13 +108,13 @@ def simulated(tree: LatentTree, label_sign: int, num: int, generator: torch.Gene
 
 
 def sum_product(tree: LatentTree, label_sign: int) -> Float[np.ndarray, " H"]:
-    """The exact shares of ``simulated``, whatever the polarities are."""
+    """Return the exact values of the shares that ``simulated`` estimates, for any polarities."""
     partners = [2**height for height in range(len(tree.levels) - 1)]
     return token_cooccurrence(tree, SIGNS.index(label_sign))[partners, 0].numpy()
 
 
 def _unequal_polarities(seeds: range, num: int) -> tuple[Finding, Finding]:
-    """What becomes of the formula, and of sum–product, where every edge has a polarity of its own."""
+    """The errors of the formula and of sum–product where polarities differ from edge to edge."""
     formula, deviations = [], []
     for seed in seeds:
         tree, generator = EXAMPLE.tree(JITTER, seed), torch.Generator().manual_seed(seed)
@@ -140,12 +136,12 @@ def _example(shares: list[float]) -> tuple[Finding, Finding]:
 
 
 def _deviations(seen: list[Draw], formula: Callable[[Setting, int], Float[np.ndarray, " H"]]) -> Estimate:
-    """The largest deviation of each draw from a formula."""
+    """The largest deviation of each draw from ``formula``."""
     return Estimate.of([max(_largest(found, formula(*case)) for case, found in draw.items()) for draw in seen])
 
 
 def _largest(found: Shares, expected: Float[np.ndarray, " H"]) -> float:
-    """The largest deviation in standard errors, over the heights that both have, the lowest first."""
+    """The largest deviation in standard errors over the first heights, as many as ``expected`` has."""
     num = len(expected)
     return float((np.abs(found.share[:num] - expected) / found.standard_error[:num]).max())
 
@@ -153,25 +149,18 @@ def _largest(found: Shares, expected: Float[np.ndarray, " H"]) -> float:
 def _chart(label_sign: int, seen: list[Draw]) -> Chart:
     curves = []
     for setting in SETTINGS:
-        heights = tuple(map(float, range(setting.depth + 1)))
+        heights, name = tuple(map(float, range(setting.depth + 1))), str(setting)
         shares = np.stack([draw[setting, label_sign].share for draw in seen])
-        curves += [
-            Curve(
-                f"{setting}, formula",
-                heights,
-                setting.predicted(label_sign, 0).tolist(),
-                role="predicted",
-                group=str(setting),
-            ),
-            curve_of(f"{setting}, simulated", heights[1:], shares, "measured", str(setting)),
-        ]
+        formula = setting.predicted(label_sign, 0).tolist()
+        curves.append(Curve(f"{name}, formula", heights, formula, role="predicted", group=name))
+        curves.append(curve_of(f"{name}, simulated", heights[1:], shares, "measured", name))
     sign = "+1" if label_sign > 0 else "−1"
     return Chart(
         f"cooccurrence_{'plus' if label_sign > 0 else 'minus'}",
-        f"Tokens with a near common ancestor come together (label {sign})",
-        "Formula and samples coincide at every height; at the last one only the label is common. The band, too narrow "
-        "to be seen at most heights, is from the lowest to the highest seed.",
+        f"Co-occurrence of tokens by height of their common ancestor (label {sign})",
+        "Formula and samples coincide at every height; at the last height the common ancestor is the label. Bands, too "
+        "narrow to be visible at most heights: lowest to highest seed.",
         "height of the common ancestor (levels above the tokens)",
-        "P(token there | other token there)",
+        "P(token present | other token present)",
         tuple(curves),
     )

@@ -11,10 +11,10 @@ CLAIMS = (
             ("the theory's dynamics carry over to a trained decoder",),
             "H(step) / ln(visible keys), mean over held-out queries, by layer",
         ),
-        test="A GPT-NeoX (laid out as Pythia) and an OPT model learn real text; their saved steps are read from the "
-        "files as any series is. Every layer's fall and rise of attention entropy on held-out text are read off, from "
-        "the step on at which the model beats word frequencies, where the other seeds say the bottom is. With "
-        "--profile full: series published on the hub; skipped where there is no network.",
+        test="A GPT-NeoX model (with Pythia's layout) and an OPT model are trained on text and measured from the files "
+        "of their saved steps. For every layer, fall and rise of attention entropy on held-out text are read from the "
+        "step on at which the model beats word frequencies, with the bottom where the other seeds have it. With "
+        "--profile full, series published on the hub are measured; without a network the claim is skipped.",
         control="The same curves with their saved steps in random order.",
         evaluate="joma.claims.series.sparse_then_dense:evaluate",
         needs_text=True,
@@ -29,9 +29,9 @@ CLAIMS = (
             "stable rank = ‖W‖²_F / σ₁², by layer",
         ),
         test="Stable rank of the MLP's lower layer over the series of series.sparse_then_dense, from the first step "
-        "on; every layer's fall and rise are read off where the other seeds say the bottom is.",
+        "on; every layer's fall and rise are read with the bottom where the other seeds have it.",
         control="The same curves with their saved steps in random order, and the same weights with the entries of "
-        "every matrix shuffled: as strong, but without structure.",
+        "every matrix shuffled, which have the same norm but no structure.",
         evaluate="joma.claims.series.rank_drop_and_rebound:evaluate",
         needs_text=True,
     ),

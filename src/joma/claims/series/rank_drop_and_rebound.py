@@ -1,4 +1,4 @@
-"""The rank in series of saved steps: does the MLP's lower layer lose rank and regain it in models of known families?"""
+"""Claim series.rank_drop_and_rebound: whether the MLP's lower layers lose rank and regain it over saved steps."""
 
 from __future__ import annotations
 
@@ -23,40 +23,34 @@ CRITERION = Criterion(
     "layers, in the family that shows less",
     ">=",
     0.05,
-    "one twentieth of the initial rank, as in text.rank_drop: well above what one saved step changes",
+    "one twentieth of the initial rank, as in text.rank_drop: well above the change between two saved steps",
 )
 
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, layer by layer."""
-    found = subjects(workspace)
-    without_structure = {subject.name: _with_entries_shuffled(subject) for subject in found.models}
-    measured = Estimate(smallest(found.models, _shares))
-    by_name = {subject.name: _shares(subject) for subject in found.models}
+    models, notes = subjects(workspace)
+    measured = Estimate(smallest(models, _shares))
+    in_order = f"saved steps in random order (mean of {NUM_ORDERS})"
+    by_name = {subject.name: _shares(subject) for subject in models}
     return Agreement(
         CRITERION,
         measured,
         (
-            Control(
-                f"saved steps in random order (mean of {NUM_ORDERS})",
-                Estimate(in_random_order(found.models, _shares)),
-            ),
-            Control(
-                "entries of every matrix shuffled",
-                Estimate(smallest(found.models, lambda subject: without_structure[subject.name])),
-            ),
+            Control(in_order, Estimate(in_random_order(models, _shares))),
+            Control("entries of every matrix shuffled", Estimate(smallest(models, _with_entries_shuffled))),
         ),
-        conclusion="The stable rank, the number of directions that a matrix spreads over, moves as follows, in shares "
-        f"of where it starts and averaged over layers: {movements(by_name, CRITERION, measured)}. The theory assumes a "
+        conclusion="The stable rank, the effective number of directions of a matrix, changes as follows, in shares of "
+        f"its initial value and averaged over layers: {movements(by_name, CRITERION, measured)}. The theory assumes a "
         "constant upstream gradient, which training with cross-entropy does not have.",
         findings=tuple(
             finding
-            for subject in found.models
+            for subject in models
             for layer, course in zip(subject.layers, _courses(subject), strict=True)
             for finding in course.levels(f"{subject.name}, layer {layer}")
         ),
-        charts=tuple(_chart(subject) for subject in found.models),
-        notes=found.notes,
+        charts=tuple(map(_chart, models)),
+        notes=notes,
     )
 
 
@@ -65,7 +59,6 @@ def _courses(subject: Subject) -> list[Course]:
 
 
 def _shares(subject: Subject) -> list[Course]:
-    """The same as shares of their initial values."""
     return [_as_share(course) for course in _courses(subject)]
 
 
@@ -74,7 +67,7 @@ def _as_share(course: Course) -> Course:
 
 
 def _with_entries_shuffled(subject: Subject) -> list[Course]:
-    """The ranks of the same numbers in random places, by layer, as shares of their initial values."""
+    """The ranks, by layer, of the same matrices with their entries shuffled, as shares of their initial values."""
     values = np.empty((len(subject.layers), len(subject.sources), len(subject.steps)))
     for repetition, series in enumerate(subject.sources):
         for at, step in enumerate(subject.steps):
@@ -83,8 +76,7 @@ def _with_entries_shuffled(subject: Subject) -> list[Course]:
             tensors = series.read(step, [part.tensor for part in lower])
             for layer, part in enumerate(lower):
                 matrix = part.of(tensors[part.tensor]).float()
-                generator = torch.Generator().manual_seed(step)
-                order = torch.randperm(matrix.numel(), generator=generator)
+                order = torch.randperm(matrix.numel(), generator=torch.Generator().manual_seed(step))
                 values[layer, repetition, at] = stable_rank(matrix.flatten()[order].view_as(matrix)).item()
     return [_as_share(Course(subject.steps, curves)) for curves in values]
 
@@ -93,8 +85,8 @@ def _chart(subject: Subject) -> Chart:
     return Chart(
         f"stable_rank_{subject.id}",
         f"Stable rank of the MLP's lower layer over a series of saved steps: {subject.name}",
-        "The theory lets the rank fall while few components are salient and rise as the others catch up. Bands: one "
-        "standard deviation over repetitions.",
+        "The theory predicts that the rank falls while few components are salient and rises as the others catch up. "
+        "Bands: one standard deviation over repetitions.",
         "optimiser steps",
         "stable rank ‖W‖²_F / σ₁²",
         tuple(course.curve(f"layer {layer}") for layer, course in zip(subject.layers, _courses(subject), strict=True)),

@@ -1,4 +1,4 @@
-"""The phenomenon in series of saved steps: does attention become sparse and then dense in models of known families?"""
+"""Claim series.sparse_then_dense: whether attention becomes sparse and then dense again over saved steps."""
 
 from __future__ import annotations
 
@@ -16,54 +16,41 @@ CRITERION = Criterion(
     "family that shows less",
     ">=",
     0.02,
-    "2 % of the entropy of uniform attention, as in text.sparse_then_dense; smaller changes are within reach of the "
-    "probes' noise",
+    "2 % of the entropy of uniform attention, as in text.sparse_then_dense; smaller changes may be noise of the probes",
 )
 
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far attention entropy falls and comes back, layer by layer, in every family."""
-    found = subjects(workspace)
-    onsets = {subject.name: subject.frequencies_learned() for subject in found.models}
+    models, notes = subjects(workspace)
+    onsets = {subject.name: subject.frequencies_learned() for subject in models}
 
     def courses(subject: Subject) -> list[Course]:
         return [subject.course(ENTROPY, layer).between(onsets[subject.name]) for layer in subject.layers]
 
+    by_name = {subject.name: courses(subject) for subject in models}
     findings: list[Finding] = []
-    for subject in found.models:
-        findings += _learned(subject, onsets[subject.name])
-        for layer, course in zip(subject.layers, courses(subject), strict=True):
-            findings += course.movements(f"{subject.name}, layer {layer}: ")
-    measured = Estimate(smallest(found.models, courses))
-    by_name = {subject.name: courses(subject) for subject in found.models}
+    charts: list[Chart] = []
+    for subject in models:
+        name, onset = subject.name, onsets[subject.name]
+        last = Estimate.of(subject.course(LOSS, None).values[:, -1] - np.mean(subject.unigram_nats), "nats")
+        findings.append(Finding(f"{name}: word frequencies learned at", Estimate((float(onset),), "steps")))
+        findings.append(Finding(f"{name}: last loss minus that of word frequencies", last))
+        for layer, course in zip(subject.layers, by_name[name], strict=True):
+            findings += course.movements(f"{name}, layer {layer}: ")
+        charts += _charts(subject, onset, by_name[name])
+    measured = Estimate(smallest(models, courses))
+    in_order = f"saved steps in random order (mean of {NUM_ORDERS})"
     return Agreement(
         CRITERION,
         measured,
-        (
-            Control(
-                f"saved steps in random order (mean of {NUM_ORDERS})",
-                Estimate(in_random_order(found.models, courses)),
-            ),
-        ),
-        conclusion="Once a model knows more than word frequencies, attention entropy moves as follows, in shares of "
-        f"uniform attention's and averaged over layers: {movements(by_name, CRITERION, measured)}. What may bring it "
-        "back is another claim (text.mechanism).",
+        (Control(in_order, Estimate(in_random_order(models, courses))),),
+        conclusion="Once a model predicts better than word frequencies, attention entropy changes as follows, in "
+        "shares of that of uniform attention and averaged over layers: "
+        f"{movements(by_name, CRITERION, measured)}. What may bring it back is another claim (text.mechanism).",
         findings=tuple(findings),
-        charts=tuple(
-            chart for subject in found.models for chart in _charts(subject, onsets[subject.name], courses(subject))
-        ),
-        notes=found.notes,
-    )
-
-
-def _learned(subject: Subject, onset: int) -> tuple[Finding, ...]:
-    last = subject.course(LOSS, None).values[:, -1]
-    return (
-        Finding(f"{subject.name}: word frequencies learned at", Estimate((float(onset),), "steps")),
-        Finding(
-            f"{subject.name}: last loss minus that of word frequencies",
-            Estimate.of(last - np.mean(subject.unigram_nats), "nats"),
-        ),
+        charts=tuple(charts),
+        notes=notes,
     )
 
 
@@ -73,15 +60,12 @@ def _charts(subject: Subject, onset: int, courses: list[Course]) -> tuple[Chart,
         Chart(
             f"entropy_{subject.id}",
             f"Attention entropy over a series of saved steps: {subject.name}",
-            "By layer, on held-out text; 1 is uniform attention over the keys a query sees. Read from where the model "
-            "beats word frequencies. Bands: one standard deviation over repetitions.",
+            "By layer, on held-out text; 1 is uniform attention over the visible keys. Fall and rise are read from the "
+            "step on at which the model beats word frequencies. Bands: one standard deviation over repetitions.",
             "optimiser steps",
             "entropy / ln(visible keys)",
             tuple(subject.course(ENTROPY, layer).curve(f"layer {layer}") for layer in subject.layers),
-            (
-                Mark("x", float(onset), "word frequencies learned"),
-                Mark("x", float(np.median(bottoms)), "sparsest"),
-            ),
+            (Mark("x", float(onset), "word frequencies learned"), Mark("x", float(np.median(bottoms)), "sparsest")),
         ),
         Chart(
             f"loss_{subject.id}",

@@ -1,4 +1,4 @@
-"""Kinds of models that claims on checkpoint series compare, and the number that compares them."""
+"""The models that claims on checkpoint series compare, and the number that decides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -22,18 +23,18 @@ from joma.saved.series import Series, open_series
 ENTROPY, RANK, LOSS = "attention_entropy_normalized", "stable_rank", "val_loss_nats"
 NUM_ORDERS, NUM_SEEDS = 50, 3
 FEWEST_STEPS = 9
-"""A curve has a start, a bottom and an end, each of three saved steps."""
+"""The start, the bottom and the end of a curve are three saved steps each."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One kind of model, and its series measured: one for every seed, or a published one.
+    """One model with the measurements of its series, one series per training run.
 
     Args:
-        name: of the kind.
-        scans: the results of every saved step, one tuple per series.
-        unigram_nats: the loss, on each series' probe, of predicting by word frequencies alone.
-        sources: where the series are.
+        name: the name of the model.
+        scans: for each series, the results of every saved step.
+        unigram_nats: for each series, the loss of predicting the probe from word frequencies alone.
+        sources: the series.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Subject:
 
     @property
     def id(self) -> str:
-        """The name, fit for one of a file."""
+        """The name as part of a file name."""
         return re.sub(r"\W", "_", self.name.lower())
 
     @property
@@ -53,21 +54,21 @@ class Subject:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers, from 0."""
+        """The layers, 0-based."""
         return tuple(sorted({row.layer for row in self.scans[0][0].rows if row.layer is not None}))
 
     def course(self, measure: str, layer: int | None, projection: str | None = None) -> Course:
-        """One quantity over training: a row per seed, of a single series a row per group of probe sequences.
+        """Return a metric over training: one row per series, or per group of probe sequences of a single series.
 
         Args:
-            measure: its name.
-            layer: ``None`` for one of the whole model.
-            projection: of which it is read, for those of weights; heads are averaged over elsewhere.
+            measure: the metric.
+            layer: the layer; ``None`` for a metric of the whole model.
+            projection: the weight matrix, for a metric of weights; other metrics are averaged over heads.
         """
 
         def wanted(row: Row) -> bool:
-            of_whole = row.head is None if projection else row.group is not None
-            return row.metric == measure and row.layer == layer and row.projection == projection and of_whole
+            is_whole = row.head is None if projection else row.group is not None
+            return is_whole and (row.metric, row.layer, row.projection) == (measure, layer, projection)
 
         curves = [[[row for row in result.rows if wanted(row)] for result in scan] for scan in self.scans]
         if len(curves) == 1 and projection is None:
@@ -78,37 +79,36 @@ class Subject:
         )
 
     def frequencies_learned(self) -> int:
-        """The first saved step at which the series together predict better than word frequencies can.
+        """Return the first saved step at which the mean loss of the series is below that of word frequencies.
 
         Raises:
-            RunFailed: they never do, or so late that hardly a saved step is left.
+            RunFailed: there is none, or fewer than ``FEWEST_STEPS`` saved steps follow it.
         """
         return self.course(LOSS, None).first_below(float(np.mean(self.unigram_nats)), self.name, FEWEST_STEPS)
 
 
-@dataclass(frozen=True)
-class Subjects:
-    """What a claim compares: kinds of models, and what a reader must know of them."""
+class Subjects(NamedTuple):
+    """The models that a claim compares, and the notes of its report."""
 
     models: tuple[Subject, ...]
     notes: tuple[str, ...]
 
 
 Courses = Callable[[Subject], Sequence[Course]]
-"""Read one curve per layer off a kind of model."""
+"""Read one curve per layer off a model."""
 
 
 def smallest(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]:
-    """The smaller of fall and rise per repetition: the mean over layers, of the kind of model in which it is least."""
-    by_kind = [
+    """Return, per repetition, the smaller of fall and rise, mean over layers, in the model where that is smallest."""
+    by_model = [
         np.mean([[found.size for found in course.rebounds()] for course in courses(subject)], axis=0)
         for subject in subjects
     ]
-    return tuple(min(map(float, sizes)) for sizes in zip(*by_kind, strict=False))  # as many as all kinds have
+    return tuple(min(map(float, sizes)) for sizes in zip(*by_model, strict=False))  # repetitions that all models have
 
 
 def movements(by_name: Mapping[str, Sequence[Course]], criterion: Criterion, measured: Estimate) -> str:
-    """How far each kind of model falls and rises again, mean over layers and seeds, and whether all do, in words."""
+    """Describe fall and rise of each model, mean over layers and seeds, and whether all meet the criterion."""
 
     def mean(side: str, courses: Sequence[Course]) -> float:
         return float(np.mean([[getattr(found, side) for found in course.rebounds()] for course in courses]))
@@ -123,20 +123,19 @@ def movements(by_name: Mapping[str, Sequence[Course]], criterion: Criterion, mea
 
 
 def in_random_order(subjects: Sequence[Subject], courses: Courses) -> tuple[float, ...]:
-    """The same number where the saved steps of every curve are shuffled, meaned over many orders."""
-
-    def reordered(subject: Subject, order: int) -> list[Course]:
-        return [course.in_random_order(order) for course in courses(subject)]
-
-    sizes = [smallest(subjects, lambda subject, n=order: reordered(subject, n)) for order in range(NUM_ORDERS)]
+    """Return ``smallest`` of curves whose saved steps are shuffled, mean over many orders."""
+    sizes = [
+        smallest(subjects, lambda subject, seed=order: [course.in_random_order(seed) for course in courses(subject)])
+        for order in range(NUM_ORDERS)
+    ]
     return tuple(map(float, np.mean(sizes, axis=0)))
 
 
 def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) -> tuple[StepResult, ...]:
-    """Measure every step of a series that is not measured yet; one that fails is a result too.
+    """Measure the steps of a series that are not measured yet; a step that cannot be measured has a result too.
 
     Raises:
-        Unreachable: the hub does not answer any more; the steps before are kept.
+        Unreachable: the hub does not answer any more; the results so far are saved.
     """
     plan = Plan(series, choose_metrics((ENTROPY, RANK, LOSS), "scan"), probe)
     store = ScanStore(folder, plan.settings | {"source": Path(series.source).name})
@@ -146,7 +145,7 @@ def measured(series: Series, probe: Tensor, folder: Path, progress: Progress) ->
         if not is_current(series, store.results.get(step)):
             result = measure_step(plan, step)
             if not result.ok:
-                open_series(series.source)  # says so where not the step is at fault: a hub that has gone meanwhile
+                open_series(series.source)  # raises Unreachable if the hub is the reason
             store.append(result)
     progress(what, len(series.steps), len(series.steps))
     return tuple(store.results[step] for step in series.steps)

@@ -1,4 +1,4 @@
-"""Claims on networks that learn real text."""
+"""Claims on decoders that are trained on text."""
 
 from joma.claims.claim import PAPER, Claim, Reference
 
@@ -6,14 +6,14 @@ CLAIMS = (
     Claim(
         Reference(
             "text.sparse_then_dense",
-            "In a Transformer that learns real text, attention entropy falls early in training and rises again.",
+            "In a Transformer trained on text, attention entropy falls early in training and rises again.",
             f"Figure 6, {PAPER}",
             ("the theory's dynamics carry over to a trained decoder",),
             "H(step) = −Σⱼ pⱼ ln pⱼ, mean over held-out queries",
         ),
-        test="Attention entropy on held-out text is probed over training in a decoder as in the paper's Figure 6. "
-        "Every seed's fall and rise are read off where the best fall-then-rise fit of the other seeds has its bottom, "
-        "so that no probe is picked by hand and noise that differs between seeds cancels.",
+        test="Attention entropy on held-out text is probed during training of the decoder of the paper's Figure 6. "
+        "Fall and rise of each seed are read with the bottom where the best fall-then-rise fit of the other seeds has "
+        "it, so that no probe is chosen by hand and noise that differs between seeds cancels.",
         control="The same curves with their probes in random order, and the same network on words in random order.",
         evaluate="joma.claims.text.sparse_then_dense:evaluate",
         needs_text=True,
@@ -33,9 +33,8 @@ CLAIMS = (
             ),
             "linear: v̇ = Δ∘exp(v²/2), no recovery;  nonlinear: v̇ = (μ − v)∘exp(v²/2), recovery",
         ),
-        test="The network of text.sparse_then_dense is trained again without the nonlinearity that the theory makes "
-        "responsible, from the same initial weights. If the theory's reason is the reason, entropy falls but does not "
-        "come back.",
+        test="The network of text.sparse_then_dense is trained again from the same initial weights, with a linear MLP. "
+        "If the nonlinearity is the reason, as the theory says, entropy falls but does not rise again.",
         control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
         "sequences against that on the other half.",
         evaluate="joma.claims.text.mechanism:evaluate",
@@ -44,14 +43,14 @@ CLAIMS = (
     Claim(
         Reference(
             "text.rank_drop",
-            "While attention becomes sparse, the MLP's lower layer loses rank; as it becomes dense again, the rank "
-            "comes back.",
+            "While attention becomes sparse, the MLP's lower layer loses rank; when attention becomes dense again, the "
+            "rank rises again.",
             f"Section 4.2 and Figure 7, {PAPER}",
             ("the theory's dynamics carry over to a trained decoder",),
             "stable rank = ‖W‖²_F / σ₁²",
         ),
-        test="Stable rank of the MLP's lower layer over the runs of text.sparse_then_dense; fall and rise read as "
-        "there.",
+        test="Stable rank of the MLP's lower layer in the runs of text.sparse_then_dense; fall and rise are read in "
+        "the same way.",
         control="The same curves with their probes in random order.",
         evaluate="joma.claims.text.rank_drop:evaluate",
         needs_text=True,

@@ -1,4 +1,4 @@
-"""The reason: does attention become dense again because of the MLP's nonlinearity?"""
+"""Claim text.mechanism: whether attention becomes dense again because of the MLP's nonlinearity."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ABLATIONS = {
 }
 
 LEFT = 0.25
-"""Which part of the recovery may be there without the nonlinearity and the nonlinearity still be called the reason."""
+"""The largest share of the recovery without the nonlinearity for which the nonlinearity still counts as the reason."""
 
 CRITERION = Criterion(
     "recovery of attention entropy with a linear MLP, beyond a quarter of the full network's, nats",
     "<=",
     0.0,
-    "the theory says that none is left without the nonlinearity; a quarter leaves room for what noise and LayerNorm do",
+    "the theory predicts none without the nonlinearity; a quarter allows for noise and for effects of LayerNorm",
 )
 
 
@@ -56,15 +56,15 @@ def evaluate(workspace: Workspace) -> Agreement:
             Finding(
                 "theory: recovery with linear dynamics, as a share of the nonlinear",
                 Estimate((_theory_share(),)),
-                "the test applied to the theory's own two curves: it can come out the other way",
+                "the test applied to the theory's own two curves, where the claim holds",
             ),
         ),
         charts=(
             Chart(
                 "ablations",
-                "Attention entropy with parts of the network taken away",
-                "The theory makes the nonlinearity of the MLP responsible for the way back. Bands: one standard "
-                "deviation over seeds.",
+                "Attention entropy with parts of the network removed",
+                "According to the theory, entropy rises again because of the nonlinearity of the MLP. Bands: one "
+                "standard deviation over seeds.",
                 "optimiser steps",
                 "mean attention entropy (nats)",
                 (full.curve("full network"), *(part.curve(name, "control") for name, part in ablated.items())),
@@ -84,7 +84,7 @@ def _left(ablated: Course, full: Course) -> Estimate:
 
 
 def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
-    """The deciding number with the full network in place of the ablated one, on the other half of the probes."""
+    """The deciding number of the full network on one half of the probe sequences against the other half."""
     names = probe_groups(full_runs[0], ENTROPY, "sequences")
     groups = [course_of(full_runs, ENTROPY, group=name).between(onset) for name in names]
     halves = [replace(one, values=(one.values + two.values) / 2) for one, two in (groups[1::2], groups[::2])]
@@ -92,19 +92,16 @@ def _with_nothing_removed(full_runs: list[Run], onset: int) -> Estimate:
 
 
 def _differences(name: str, ablated: Course, full: Course) -> tuple[Finding, ...]:
-    """Ablated minus full, seed by seed."""
     pairs = list(zip(ablated.rebounds(), full.rebounds(), strict=True))
+    differences = {side: [getattr(one, side) - getattr(two, side) for one, two in pairs] for side in ("fall", "rise")}
     return tuple(
-        Finding(
-            f"{name}: {side} minus the full network's",
-            Estimate.of((getattr(one, side) - getattr(two, side) for one, two in pairs), "nats"),
-        )
-        for side in ("fall", "rise")
+        Finding(f"{name}: {side} minus the full network's", Estimate.of(values, "nats"))
+        for side, values in differences.items()
     )
 
 
 def _theory_share() -> float:
-    """The deciding number for the theory's own two curves: shows that the test can come out the other way."""
+    """The deciding number for the theory's own two curves, which shows that the test can succeed."""
     times = torch.logspace(-2, 3, 60, dtype=REAL)
     nonlinear, linear = (solve(paper_figure4(symbol), times).entropy.numpy() for symbol in ("μ", "Δ"))
     return rebounds(linear[None])[0].rise / rebounds(nonlinear[None])[0].rise
@@ -113,16 +110,16 @@ def _theory_share() -> float:
 def _conclusion(measured: Estimate, full: Course, ablated: Mapping[str, Course]) -> str:
     rises = {name: np.mean(_rises(entropy)) for name, entropy in {"whole": full, **ablated}.items()}
     meaning = {
-        True: "So three quarters of the way back or more need the nonlinearity",
+        True: "So at least three quarters of the rise need the nonlinearity",
         None: f"Whether the latter is less than a quarter of the former ({LEFT * rises['whole']:.3f}) is not decided",
-        False: "So more than a quarter of the way back needs no nonlinearity, to which the theory ascribes it",
+        False: "So more than a quarter of the rise does not need the nonlinearity, contrary to the theory",
     }[CRITERION.met_by(measured)]
     frozen = rises.get("frozen value path")
     return (
-        f"Attention entropy comes back by {rises['whole']:.3f} nats in the full network and by "
+        f"After its fall, attention entropy rises by {rises['whole']:.3f} nats in the full network and by "
         f"{rises['linear MLP']:.3f} with a linear MLP. {meaning}; the theory assumes a constant upstream gradient, "
-        "values that are not trained, no LayerNorm and gradient flow, none of which this network has."
-        + ("" if frozen is None else f" With values that are not trained it comes back by {frozen:.3f}.")
+        "a frozen value path, no LayerNorm and gradient flow, and this network violates all four."
+        + ("" if frozen is None else f" With a frozen value path it rises by {frozen:.3f}.")
     )
 
 
@@ -132,5 +129,5 @@ def _notes(workspace: Workspace, names: tuple[str, ...]) -> tuple[str, ...]:
         f"{sizes.num_steps:,} steps of Adam at {sizes.learning_rate:g}, {sizes.num_seeds} seeds, same initial weights."
     ]
     if left_out := set(ABLATIONS[Profile.FULL]) - set(names):
-        notes.append(f"Left out in this profile: {', '.join(sorted(left_out))}; --profile full has them.")
+        notes.append(f"Left out in this profile: {', '.join(sorted(left_out))}; included with --profile full.")
     return tuple(notes)

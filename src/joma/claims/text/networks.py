@@ -1,4 +1,4 @@
-"""The networks that the claims on real text compare: shared, so that each is trained once."""
+"""The networks that the claims on text compare. They are shared, so that each is trained once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from joma.train.text.vocabulary import Tokens
 
 @dataclass(frozen=True)
 class Study:
-    """How long the networks of a profile are trained, how often probed, and how many of each there are."""
+    """Training length, learning rate, probe interval and number of seeds in a profile."""
 
     num_steps: int
     learning_rate: float
@@ -33,20 +33,20 @@ STUDIES = {
 
 
 def study(workspace: Workspace) -> Study:
-    """The sizes of the workspace's profile, with the number of seeds that was asked for."""
+    """Return the study of the workspace's profile, with the number of seeds of the workspace."""
     sizes = STUDIES[workspace.profile]
     return replace(sizes, num_seeds=len(workspace.seeds(sizes.num_seeds)))
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One kind of network: which, what it reads, how long it learns.
+    """A network and how it is trained, except for its seed.
 
     Args:
-        name: out of ``joma.train.recipes.VARIANTS``.
-        shuffle_words: learn the text's words in random order, another order for every seed.
-        output_bias: ``unigram``: the output bias starts at the words' log frequencies.
-        num_steps: how long, if not as long as the study says.
+        name: one of ``joma.train.recipes.VARIANTS``.
+        shuffle_words: whether to train on the words in random order, another order for every seed.
+        output_bias: ``unigram`` initialises the output bias with the log frequencies of the words.
+        num_steps: number of training steps; ``None`` for that of the study.
     """
 
     name: str = "full network"
@@ -55,7 +55,7 @@ class Variant:
     num_steps: int | None = None
 
     def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
-        """The complete description of one such network."""
+        """Return the recipe of one such network."""
         words = "_shuffled-words" if self.shuffle_words else ""
         bias = "_unigram-bias" if self.output_bias == "unigram" else ""
         num_steps = self.num_steps or sizes.num_steps
@@ -72,7 +72,7 @@ class Variant:
 
 
 def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]]:
-    """Train every variant once per seed, all at a time, which keeps every core busy to the end."""
+    """Train every variant once per seed, in one call, so that all cores stay busy."""
     sizes, vocabulary_size = study(workspace), len(workspace.tokens().vocabulary)
     wanted = [
         (variant.recipe(vocabulary_size, sizes, seed), variant.shuffle_words)
@@ -84,13 +84,13 @@ def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]
 
 
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
-    """Return the first probed step at which the runs together beat what word frequencies alone can predict.
+    """Return the first probed step at which the mean loss of the runs is below that of word frequencies.
 
-    Before it a network learns which words are frequent, which needs no context: attention moves then too, on words in
-    random order as on real ones, and that is another phenomenon than the one the theory explains.
+    Before this step a network learns which words are frequent, which needs no context. Attention changes then too, even
+    on words in random order, but the theory explains another phenomenon.
 
     Raises:
-        RunFailed: they never do.
+        RunFailed: there is no such step.
     """
     tokens = workspace.tokens()
     return course_of(runs, "val_loss_nats", None).first_below(unigram_nats(tokens, tokens.held_out), "the network")
@@ -99,12 +99,12 @@ def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:
 def unigram_nats(tokens: Tokens, targets: Tensor) -> float:
     """Return the loss, in nats per token, of predicting every target by its frequency in training."""
     size = len(tokens.vocabulary)
-    counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # a word never seen must not cost infinitely much
+    counts = np.bincount(tokens.train.numpy(), minlength=size) + 1.0  # keeps the loss of an unseen word finite
     return float(-np.log(counts / counts.sum())[targets.numpy()].mean())
 
 
 def moved(fall: float, rise: float, unit: str = "") -> str:
-    """A fall and the rise after it in words; what is negative, or nothing to three decimals, is none."""
+    """Describe a fall and the rise after it in words; a size that is not positive to three decimals counts as none."""
     sizes = {"fall": round(fall, 3), "rise": round(rise, 3)}
     return " and ".join(
         f"{verb}s by {size:.3f}{unit}" if size > 0 else f"does not {verb}" for verb, size in sizes.items()

@@ -1,4 +1,4 @@
-"""The rank of the MLP's lower layer: does it fall while attention becomes sparse, and come back with it?"""
+"""Claim text.rank_drop: whether the rank of the MLP's lower layer falls and rises together with attention entropy."""
 
 from __future__ import annotations
 
@@ -19,35 +19,32 @@ CRITERION = Criterion(
     "smaller of fall and rise of the stable rank, as a share of its initial value",
     ">=",
     0.05,
-    "one twentieth of the initial rank: well above what one probe changes, far below the fall itself",
+    "one twentieth of the initial rank: well above the change between two probes, far below the fall itself",
 )
 
 
 def evaluate(workspace: Workspace) -> Agreement:
-    """Read how far the stable rank falls and whether it comes back, with and without the nonlinearity."""
+    """Read how far the stable rank falls and whether it rises again, with and without the nonlinearity."""
     full_runs, linear_runs = trained(workspace, [Variant(), Variant("linear MLP")])
     full, linear = course_of(full_runs, RANK), course_of(linear_runs, RANK)
     start = full.values[:, 0].mean()
     measured = Estimate(_sizes(full), "")
     by_chance = np.array([_sizes(full.in_random_order(repetition)) for repetition in range(NUM_ORDERS)])
     findings = (*full.levels("full network"), *linear.levels("linear MLP"), _difference(full, linear))
-    sparsest = [
-        course_of(full_runs, ENTROPY).steps[entry.bottom_idx] for entry in course_of(full_runs, ENTROPY).rebounds()
-    ]
+    entropy = course_of(full_runs, ENTROPY)
+    sparsest = [entropy.steps[entry.bottom_idx] for entry in entropy.rebounds()]
     return Agreement(
         CRITERION,
         measured,
         (Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(by_chance.mean(0))),),
         conclusion=_conclusion(findings, start),
-        findings=(
-            *findings,
-            Finding("step where attention is sparsest", Estimate.of(sparsest, "steps")),
-        ),
+        findings=(*findings, Finding("step where attention is sparsest", Estimate.of(sparsest, "steps"))),
         charts=(
             Chart(
                 "stable_rank",
                 "Stable rank of the MLP's lower layer",
-                "The theory lets the rank fall while few components are salient and rise as the others catch up.",
+                "The theory predicts that the rank falls while few components are salient and rises as the others "
+                "catch up.",
                 "optimiser steps",
                 "stable rank ‖W‖²_F / σ₁²",
                 (full.curve("full network"), linear.curve("linear MLP", "control")),
@@ -76,6 +73,6 @@ def _conclusion(findings: tuple[Finding, ...], start: float) -> str:
         for name in ("full network", "linear MLP")
     )
     return (
-        f"The stable rank, the number of directions that a matrix spreads over, starts at {start:.0f}; it is {full}. "
-        f"With a linear MLP it is {linear}. The theory lets the rank come back with a nonlinear MLP only."
+        f"The stable rank, the effective number of directions of a matrix, starts at {start:.0f}; it is {full}. "
+        f"With a linear MLP it is {linear}. The theory predicts that the rank rises again only with a nonlinear MLP."
     )

@@ -1,4 +1,4 @@
-"""The phenomenon on real text: does attention become sparse and then dense while a network learns to read?"""
+"""Claim text.sparse_then_dense: whether attention becomes sparse and then dense while a network learns text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import numpy as np
 import torch
 
 from joma.charts import Chart, Curve, Mark
-from joma.claims.text.networks import (
-    Variant,
-    frequencies_learned,
-    moved,
-    study,
-    trained,
-)
+from joma.claims.text.networks import Variant, frequencies_learned, moved, study, trained
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.curves.course import Course
 from joma.measure.curves.rebound import deepest_dip
@@ -29,12 +23,12 @@ CRITERION = Criterion(
     "smaller of fall and rise of the mean attention entropy, nats",
     ">=",
     0.05,
-    "2 % of the entropy of uniform attention over these keys; smaller changes are within reach of the probes' noise",
+    "2 % of the entropy of uniform attention over these keys; smaller changes may be noise of the probes",
 )
 
 
 def evaluate(workspace: Workspace) -> Agreement:
-    """Train on real and on shuffled words and compare how far attention entropy falls and comes back."""
+    """Train on text and on its words in random order, and compare how far attention entropy falls and rises."""
     full, shuffled, informed = trained(
         workspace,
         [Variant(), Variant(shuffle_words=True), Variant(output_bias="unigram", num_steps=EARLY_STEPS)],
@@ -46,22 +40,14 @@ def evaluate(workspace: Workspace) -> Agreement:
     measured = Estimate.of((entry.size for entry in found), "nats")
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
+    reached = Estimate((float((by_chance.mean(1) >= measured.mean).mean()),), "share")
+    dips = {"real text": full, "shuffled words": shuffled, "real text, output bias at the word frequencies": informed}
     findings = (
         *entropy.movements(unit="nats"),
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "sequences")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps")),
-        *(
-            _first_dip(name, course_of(runs, ENTROPY, layers[-1]))
-            for name, runs in (
-                ("real text", full),
-                ("shuffled words", shuffled),
-                ("real text, output bias at the word frequencies", informed),
-            )
-        ),
-        Finding(
-            "random orders that reach the measured value",
-            Estimate((float((by_chance.mean(1) >= measured.mean).mean()),), "share"),
-        ),
+        *(_first_dip(name, course_of(runs, ENTROPY, layers[-1])) for name, runs in dips.items()),
+        Finding("random orders that reach the measured value", reached),
     )
     return Agreement(
         CRITERION,
@@ -78,27 +64,23 @@ def evaluate(workspace: Workspace) -> Agreement:
 
 
 def _spread(runs: list[Run], layer: int, kind: str, onset: int) -> Finding:
-    """The deciding number, in every group of positions or of probe sequences by itself."""
+    """The deciding number for each group of positions or of probe sequences."""
     groups = probe_groups(runs[0], ENTROPY, kind)
     sizes = [
         float(np.mean([entry.size for entry in course_of(runs, ENTROPY, layer, group).between(onset).rebounds()]))
         for group in groups
     ]
-    return Finding(
-        f"deciding number by groups of {kind}",
-        Estimate.of(sizes, "nats"),
-        ", ".join(_group_name(group) for group in groups),
-    )
+    names = ", ".join(map(_group_name, groups))
+    return Finding(f"deciding number by groups of {kind}", Estimate.of(sizes, "nats"), names)
 
 
 def _group_name(group: str) -> str:
-    """``positions_1_9`` as a person would say it."""
-    kind, *numbers = group.split("_")
+    kind, *numbers = group.split("_")  # positions_1_9
     return f"{kind} {'–'.join(numbers)}"
 
 
 def _first_dip(name: str, entropy: Course) -> Finding:
-    """How deep entropy dips, and comes back, within the first steps."""
+    """How far entropy falls, and rises again, within the first steps."""
     early = entropy.between(0, EARLY_STEPS).values
     return Finding(f"first dip, {name}", Estimate.of((deepest_dip(curve) for curve in early), "nats"))
 
@@ -112,9 +94,9 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
         Chart(
             "entropy",
             "Attention entropy on held-out text while the network learns",
-            "Attention becomes sparse and then dense again; on words in random order it wanders. The theory's curve is "
-            "the exact solution for ten components of one attention, stretched in time and scaled to the same start: "
-            "only its shape is a prediction.",
+            "Attention becomes sparse and then dense again; on words in random order there is no such trend. The "
+            "theory's curve is the exact solution for attention with ten components, stretched in time and scaled to "
+            "the same start: only its shape is a prediction.",
             "optimiser steps",
             "mean attention entropy (nats)",
             (
@@ -127,7 +109,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
         Chart(
             "normalized",
             "The same, relative to uniform attention over the keys each query sees",
-            "By groups of query positions: the dip is no matter of short contexts only.",
+            "By groups of query positions: not only queries with short contexts show the dip.",
             "optimiser steps",
             "entropy / ln(visible keys)",
             tuple(
@@ -138,9 +120,9 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
         Chart(
             "first_dip",
             "The first steps: learning which words are frequent",
-            "While a network learns word frequencies only, the same gradient arrives everywhere, as in the theory's "
-            "constant upstream gradient. Word order does not matter for that; with the output bias started at the "
-            "frequencies there is nothing of it to learn.",
+            "While a network learns word frequencies only, the gradient is nearly the same at all positions, as the "
+            "theory's constant upstream gradient is. This does not depend on word order, and there is nothing to learn "
+            "if the output bias starts at the frequencies.",
             "optimiser steps",
             "mean attention entropy (nats)",
             (
@@ -164,7 +146,7 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], marks: tu
 
 
 def _theory(entropy: Course, bottom: int) -> Curve:
-    """Figure 4's exact curve with its time stretched so that it is sparsest at ``bottom``, scaled to the same start."""
+    """The exact curve of Figure 4, stretched in time to have its minimum at ``bottom``, scaled to the same start."""
     times = np.geomspace(1e-3, 3e3, 2000)
     predicted = solve(paper_figure4(), torch.from_numpy(times)).entropy.numpy()
     steps = np.asarray(entropy.steps[1:], dtype=float)
@@ -185,10 +167,10 @@ def _conclusion(findings: tuple[Finding, ...]) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
     dips = {name.removeprefix("first dip, "): mean for name, mean in means.items() if name.startswith("first dip")}
     return (
-        "Once the network knows more than word frequencies, attention entropy "
-        f"{moved(means['fall'], means['rise after it'], ' nats')}, with its bottom near step "
+        "Once the network predicts better than word frequencies, attention entropy "
+        f"{moved(means['fall'], means['rise after it'], ' nats')}, with its minimum near step "
         f"{means['step of the bottom']:.0f}. Within the first {EARLY_STEPS} steps it dips by {dips['real text']:.2f} "
         f"nats on real text, by {dips['shuffled words']:.2f} on shuffled words, and by "
-        f"{dips['real text, output bias at the word frequencies']:.2f} where the network starts with the word "
-        "frequencies and need not learn them. What may bring it back is another claim (text.mechanism)."
+        f"{dips['real text, output bias at the word frequencies']:.2f} if the network starts with the word "
+        "frequencies. Why it rises again is another claim (text.mechanism)."
     )

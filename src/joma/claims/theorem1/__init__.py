@@ -1,4 +1,4 @@
-"""Claims on Theorem 1: attention and MLP move together."""
+"""Claims on Theorem 1, the invariant that links attention logits and MLP weights."""
 
 from joma.claims.claim import PAPER, Claim, Reference
 
@@ -10,10 +10,10 @@ PERTURBATIONS = (0.005, 0.015, 0.05, 0.15)
 INVARIANT_TEST = (
     "Integrate the gradient flow of a classifier with softmax cross-entropy loss and a trained upper layer "
     "(DOP853, tolerance 1e-10) for four smooth activations; take the largest drift of the invariant over tokens and "
-    "times, relative to how far the attention's side of it moved."
+    "times, relative to the change of its attention term."
 )
 INVARIANT_CONTROL = (
-    "The same with token embeddings that are not orthonormal (random unit vectors), which the theorem excludes."
+    "The same with embeddings that are not orthonormal (random unit vectors), which the theorem excludes."
 )
 
 CLAIMS = (
@@ -60,23 +60,23 @@ CLAIMS = (
         ),
         test="The paper's Figure 2 setting: classes with Gaussian-shaped token distributions, softmax attention with "
         f"temperature {TEMPERATURE:g}, SGD. Correlation over tokens (means removed) between the change of the "
-        "simulated logits and the change that the formula expects of the weights with b̄ held at its starting value, "
-        f"averaged over the training until the loss has made {LEARNT:.0%} of its way down.",
+        "simulated logits and the change that the formula predicts from the weights with b̄ at its initial value, "
+        f"averaged over training until {LEARNT:.0%} of the decrease of the loss.",
         control="Each of the formula's two terms alone, and the whole formula with its tokens permuted.",
         evaluate="joma.claims.theorem1.softmax:softmax",
     ),
     Claim(
         Reference(
             "theorem1.several_queries",
-            "Several queries that share the MLP keep one invariant together, not each its own: their logits (squared "
-            "for linear attention) are summed.",
+            "Several queries that share the MLP have one common invariant, in which their logits (squared for linear "
+            "attention) are summed; no query has an invariant of its own.",
             "derived, docs/theory section 2",
             ("orthonormal token and query embeddings", "gradient flow of the whole loss", "linear or exp attention"),
             "Σₘ z⁽ᵐ⁾ − (1/2T) Σₖ vₖ² = const (exp),  Σₘ (z⁽ᵐ⁾)² − Σₖ vₖ² = const (linear)",
         ),
         test=f"The gradient flow of theorem1.linear and theorem1.exp (tanh) with {N_QUERIES} queries that share the "
         "MLP; drift of the invariant whose logits are summed over queries.",
-        control="The invariant of one query with the same weights, as if there were no others.",
+        control="The invariant of one query with the same weights, without the other queries.",
         evaluate="joma.claims.theorem1.queries:several_queries",
     ),
     Claim(
@@ -109,8 +109,8 @@ CLAIMS = (
     Claim(
         Reference(
             "discretisation.adam",
-            "Adam breaks the invariant altogether, however small its steps: it rescales every coordinate by itself, so "
-            "logits and weights no longer move by one gradient.",
+            "Adam breaks the invariant, however small its steps are: it rescales every coordinate of the gradient, so "
+            "that logits and weights no longer follow the same gradient.",
             "derived, docs/theory section 2",
             ("orthonormal token and query embeddings", "exp attention"),
             "(z − (1/2T) Σₖ vₖ²) drifts by as much as z moves",
@@ -123,14 +123,14 @@ CLAIMS = (
     Claim(
         Reference(
             "embeddings.almost_orthogonal",
-            "With embeddings that are not orthonormal Theorem 1 is off at first order in their coherence, by a "
-            "correction that is known exactly.",
+            "With embeddings that are not orthonormal, Theorem 1 has an error of first order in their coherence, and "
+            "an exact correction is known.",
             "derived, docs/theory section 4",
             ("one query", "gradient flow", "exp attention", "linearly independent token embeddings"),
             "z(t) − z(0) = (1/T) Σₖ {½ Δvₖ² − ∫ vₖ∘[(I − M⁻¹) v̇ₖ] dt − ∫ vₖ∘[M⁻¹ r] γₖ dt}",
         ),
-        test="Gradient flow with exp attention and embeddings perturbed away from orthonormal ones by "
-        f"{len(PERTURBATIONS)} sizes; error of the logits that Theorem 1 with the correction expects of the weights.",
+        test=f"Gradient flow with exp attention and orthonormal embeddings perturbed by {len(PERTURBATIONS)} sizes; "
+        "error of the logits that Theorem 1 with the correction predicts from the weights.",
         control="Theorem 1 without the correction, at the largest and at the smallest coherence.",
         evaluate="joma.claims.theorem1.embeddings:almost_orthogonal",
     ),

@@ -1,4 +1,4 @@
-"""discretisation.sgd and discretisation.adam: what finite steps do to Theorem 1's invariant."""
+"""Claims discretisation.sgd and discretisation.adam: how finite steps break the invariant of Theorem 1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from joma.charts import Chart, Curve
+from joma.charts import Chart, Curve, Role
 from joma.claims.theorem1 import ADAM_RATES, SGD_RATES
 from joma.claims.theorem1.flow import N_CONTEXT, N_HIDDEN, model_of
 from joma.claims.workspace import Workspace
@@ -23,20 +23,20 @@ SETTING = f"exp attention, tanh, {N_CONTEXT} tokens, {N_HIDDEN} hidden units, al
 
 
 def sgd(workspace: Workspace) -> Agreement:
-    """First order in the step: slope 1."""
+    """Measure the slope of ln drift against ln learning rate, which is 1 at first order."""
     seeds = list(workspace.seeds(3))
-    told = len(SGD_RATES) + len(ADAM_RATES) + 1
+    total = len(SGD_RATES) + len(ADAM_RATES) + 1
     drifts = []
     for done, rate in enumerate(SGD_RATES):
-        workspace.progress(f"gradient descent, learning rate {rate:g}", done, told)
+        workspace.progress(f"gradient descent, learning rate {rate:g}", done, total)
         drifts.append(_drift(_descend(seeds, rate, round(DURATION / rate))))
     adam_drifts = []
     for done, rate in enumerate(ADAM_RATES, start=len(SGD_RATES)):
-        workspace.progress(f"Adam, learning rate {rate:g}", done, told)
+        workspace.progress(f"Adam, learning rate {rate:g}", done, total)
         adam_drifts.append(_drift(_descend(seeds, rate, round(ADAM_PATH / rate), "adam")))
-    workspace.progress("gradient descent, step by step", told - 1, told)
+    workspace.progress("gradient descent, step by step", total - 1, total)
     predicted = _from_the_steps(seeds)
-    workspace.progress("gradient descent", told, told)
+    workspace.progress("gradient descent", total, total)
     slopes, adam_slopes = _slopes(SGD_RATES, drifts), _slopes(ADAM_RATES, adam_drifts)
     return Agreement(
         criterion=Criterion(
@@ -47,9 +47,9 @@ def sgd(workspace: Workspace) -> Agreement:
         ),
         measured=Estimate.of((slopes - 1).abs()),
         controls=(Control("Adam", Estimate.of((adam_slopes - 1).abs())),),
-        conclusion="Under gradient descent, what Theorem 1 says is constant drifts with the learning rate to the power "
+        conclusion="Under gradient descent, the invariant of Theorem 1 drifts with the learning rate to the power "
         f"{slopes.mean():.3f}: a hundredth of the step leaves {0.01 ** slopes.mean():.1%} of the drift. The drift is "
-        f"{predicted.mean():.3f} times what the squared steps of the weights add up to. Under Adam the power is "
+        f"{predicted.mean():.3f} times the sum over the squared steps of the weights. Under Adam the power is "
         f"{adam_slopes.mean():.2f}, and a hundredth of the step leaves {0.01 ** adam_slopes.mean():.0%}.",
         findings=(
             Finding("slope, SGD", Estimate.of(slopes)),
@@ -57,7 +57,7 @@ def sgd(workspace: Workspace) -> Agreement:
             Finding(
                 f"drift / −(1/2T) Σ_steps Σₖ (Δvₖ)², learning rate {SGD_RATES[0]:g}",
                 Estimate.of(predicted),
-                "1 where the drift is what the squared steps of the weights add up to",
+                "1 if the squared steps of the weights explain the drift",
             ),
         ),
         charts=(_rate_chart([("SGD", SGD_RATES, drifts), ("Adam", ADAM_RATES, adam_drifts)]),),
@@ -66,38 +66,38 @@ def sgd(workspace: Workspace) -> Agreement:
 
 
 def adam(workspace: Workspace) -> Agreement:
-    """Adam's steps are not along one gradient."""
+    """Compare the drift of the invariant under Adam with that under gradient descent."""
     seeds = list(workspace.seeds(5))
-    told = len(ADAM_RATES) + 2
+    total = len(ADAM_RATES) + 2
     shares = []
     for done, rate in enumerate(ADAM_RATES):
-        workspace.progress(f"Adam, learning rate {rate:g}", done, told)
+        workspace.progress(f"Adam, learning rate {rate:g}", done, total)
         ended = _descend(seeds, rate, round(ADAM_PATH / rate), "adam")
         shares.append(_drift(ended) / _motion(ended)[-1])
     target = _motion(ended)[-1]
-    workspace.progress("gradient descent", told - 2, told)
+    workspace.progress("gradient descent", total - 2, total)
     plain = _descend(seeds, MATCH_RATE, MATCH_STEPS, every=20)
-    workspace.progress("gradient descent with momentum", told - 1, told)
+    workspace.progress("gradient descent with momentum", total - 1, total)
     momentum = _descend(seeds, MATCH_RATE / 10, MATCH_STEPS, "momentum", every=20)
-    workspace.progress("descents", told, told)
+    workspace.progress("descents", total, total)
     kept, kept_with_momentum = (Estimate.of(_share_at(descended, target)) for descended in (plain, momentum))
     return Agreement(
         criterion=Criterion(
             "drift of the invariant, relative to the motion of the logits (norms over tokens)",
             ">=",
             0.1,
-            "from a tenth on, the weights no longer tell the logits to one digit; gradient descent is far below",
+            "from a tenth on, the weights do not determine the logits to one digit; gradient descent is far below",
         ),
         measured=Estimate.of(shares[-1]),
         controls=(
             Control("gradient descent, at the same motion of the logits", kept),
             Control("with momentum 0.9, at the same motion of the logits", kept_with_momentum),
         ),
-        conclusion="Under Adam, what Theorem 1 says is constant drifts by "
+        conclusion="Under Adam, the invariant of Theorem 1 drifts by "
         f"{shares[0].mean():.0%} of the logits' motion at a learning rate of {ADAM_RATES[0]:g} and by "
         f"{shares[-1].mean():.0%} at {ADAM_RATES[-1]:g}. Where gradient descent moves the logits as far, it drifts by "
-        f"{kept.mean:.1%}, with momentum by {kept_with_momentum.mean:.1%}. Adam divides every coordinate by the size "
-        "of its own gradient, so that logits and weights do not move along one gradient, which Theorem 1 assumes.",
+        f"{kept.mean:.1%}, with momentum by {kept_with_momentum.mean:.1%}. Adam divides every coordinate of the "
+        "gradient by its typical size, so that logits and weights do not follow one gradient, as Theorem 1 assumes.",
         findings=tuple(
             Finding(f"drift / motion, Adam, learning rate {rate:g}", Estimate.of(share))
             for rate, share in zip(ADAM_RATES, shares, strict=True)
@@ -117,17 +117,17 @@ def _descend(
 
 
 def _drift(trajectory: Trajectory) -> torch.Tensor:
-    """The drift of the invariant at the end, the norm over tokens, per seed."""
+    """The drift of the invariant at the end, norm over tokens, per seed."""
     return trajectory.residual[-1].norm(dim=-1)
 
 
 def _motion(trajectory: Trajectory) -> torch.Tensor:
-    """How far the logits have moved, the norm over tokens, (T, P)."""
+    """The change of the logits, norm over tokens, (T, P)."""
     return trajectory.motion.norm(dim=-1)
 
 
 def _share_at(trajectory: Trajectory, motion: torch.Tensor) -> torch.Tensor:
-    """Drift over motion at the first snapshot whose logits moved that far (the last, where none did), per seed."""
+    """Drift over motion at the first snapshot whose logits moved that far (else at the last one), per seed."""
     moved = _motion(trajectory)
     index = (moved.cummax(0).values < motion).sum(0, keepdim=True).clamp_max(len(moved) - 1)
     return (trajectory.residual.norm(dim=-1).gather(0, index) / moved.gather(0, index)).squeeze(0)
@@ -150,16 +150,14 @@ def _rate_chart(lines: Sequence[tuple[str, Sequence[float], Sequence[torch.Tenso
     return Chart(
         "order",
         "Drift of the invariant against the learning rate",
-        "Over the same training time SGD's drift falls in proportion to the learning rate; Adam's stays.",
+        "Over the same training time the drift of SGD is proportional to the learning rate; that of Adam is not.",
         "learning rate",
         "drift of the invariant (norm over tokens)",
         tuple(
             Curve(
                 name,
                 list(rates),
-                [float(drift.mean()) for drift in drifts],
-                [float(drift.min()) for drift in drifts],
-                [float(drift.max()) for drift in drifts],
+                *([float(of(drift)) for drift in drifts] for of in (torch.mean, torch.amin, torch.amax)),
                 role="measured" if name == "SGD" else "control",
             )
             for name, rates, drifts in lines
@@ -170,18 +168,17 @@ def _rate_chart(lines: Sequence[tuple[str, Sequence[float], Sequence[torch.Tenso
 
 
 def _path_chart(adam_run: Trajectory, plain: Trajectory, momentum: Trajectory) -> Chart:
-    def line(name: str, trajectory: Trajectory, is_control: bool) -> Curve:
-        moved = _motion(trajectory)[1:, 0]
+    def line(name: str, trajectory: Trajectory, role: Role = "control") -> Curve:
         drifted = trajectory.residual[1:, 0].norm(dim=-1)
-        return Curve(name, moved.tolist(), drifted.tolist(), role="control" if is_control else "measured")
+        return Curve(name, _motion(trajectory)[1:, 0].tolist(), drifted.tolist(), role=role)
 
     return Chart(
         "path",
         "Drift of the invariant as the logits move",
-        "First seed. Adam's drift keeps pace with the logits; that of both descents stays far below.",
+        "First seed. Under Adam the drift grows with the motion of the logits; under both descents it is far smaller.",
         "motion of the logits (norm over tokens)",
         "drift of the invariant (norm over tokens)",
-        (line("Adam", adam_run, False), line("SGD", plain, True), line("SGD with momentum", momentum, True)),
+        (line("Adam", adam_run, "measured"), line("SGD", plain), line("SGD with momentum", momentum)),
         x_scale="log",
         y_scale="log",
     )

@@ -1,4 +1,4 @@
-"""embeddings.almost_orthogonal: Theorem 1's error with coherent embeddings, and its exact correction."""
+"""Claim embeddings.almost_orthogonal: the error of Theorem 1 with coherent embeddings, and its exact correction."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CRITERION = Criterion(
     "error of the logits, relative to their motion, at the largest coherence",
     "<=",
     1e-4,
-    f"the correction's integrals are trapezoids over {len(TIMES) - 1} intervals, whose error is near 1e-6 here; what "
-    "is left out of it at first order in the coherence is above 1e-3 even at the smallest",
+    f"the correction's integrals are trapezoids over {len(TIMES) - 1} intervals, whose error is near 1e-6 here; the "
+    "error without the correction, of first order in the coherence, is above 1e-3 even at the smallest",
 )
 
 
 @dataclass(frozen=True)
 class _Errors:
-    """At one size of perturbation, per seed: errors relative to the motion of the logits, and the rest."""
+    """Results at one size of perturbation, per seed; errors and bound are relative to the motion of the logits."""
 
     coherence: Float[torch.Tensor, " P"]
     corrected: Float[torch.Tensor, " P"]
@@ -42,7 +42,7 @@ class _Errors:
 
 
 def almost_orthogonal(workspace: Workspace) -> Agreement:
-    """z − z(0) = Theorem 1's plus two integrals."""
+    """Compare the logits with those of Theorem 1, with and without the correction."""
     seeds = list(workspace.seeds(3))
     errors = []
     for done, size in enumerate(PERTURBATIONS):
@@ -61,11 +61,11 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
             Control(f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1])),
             Control(f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0])),
         ),
-        conclusion=f"Where embeddings overlap by up to {coherences[-1].mean():.2f}, Theorem 1 is off by "
-        f"{uncorrected[-1].mean():.1%} of the logits' motion, and by {uncorrected[0].mean():.1%} where they overlap by "
-        f"{coherences[0].mean():.2f}. With the correction the largest overlap leaves an error of "
-        f"{corrected[-1].mean():.0e}. The correction needs linearly independent embeddings, and so no more tokens than "
-        "dimensions.",
+        conclusion=f"If embeddings overlap by up to {coherences[-1].mean():.2f}, the error of Theorem 1 is "
+        f"{uncorrected[-1].mean():.1%} of the logits' motion, and {uncorrected[0].mean():.1%} if they overlap by "
+        f"{coherences[0].mean():.2f}. With the correction the error at the largest overlap is "
+        f"{corrected[-1].mean():.0e}. The correction needs linearly independent embeddings, so at most as many tokens "
+        "as dimensions.",
         findings=(
             Finding(
                 "slope of ln(error without correction) over ln(coherence)", Estimate.of(slopes), "1 is first order"
@@ -125,7 +125,7 @@ def _errors(size: float, seeds: Sequence[int]) -> _Errors:
 
 
 def _perturbed(size: float, seed: int) -> Float[torch.Tensor, "D M+1"]:
-    """[U_C, u_q]: unit vectors, each moved at random and made of length 1 again."""
+    """[U_C, u_q]: orthonormal vectors plus random noise, normalised to length 1."""
     exact = torch.cat(orthonormal_embeddings(N_CONTEXT), -1)
     noise = torch.randn(*exact.shape, dtype=REAL, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(exact + size * noise, dim=-2)
@@ -133,8 +133,7 @@ def _perturbed(size: float, seed: int) -> Float[torch.Tensor, "D M+1"]:
 
 def _gates(model: OneLayer, seen: Trajectory) -> Float[torch.Tensor, "T P K"]:
     """γₖ = E[gₖ φ′ₖ] at every snapshot."""
-    signals = [error_signal(model, seen.parameters(index)).mean((-3, -2)) for index in range(len(seen.times))]
-    return torch.stack(signals)
+    return torch.stack([error_signal(model, seen.parameters(at)).mean((-3, -2)) for at in range(len(seen.times))])
 
 
 def _bound(model: OneLayer, seen: Trajectory, gates: torch.Tensor, index: int) -> Float[torch.Tensor, " M"]:
@@ -158,8 +157,8 @@ def _chart(coherences: torch.Tensor, lines: Sequence[tuple[str, torch.Tensor, Ro
     return Chart(
         "coherence",
         "Theorem 1 with embeddings that are not orthonormal",
-        "Without the correction the error grows in proportion to the coherence; with it the quadrature's is left. "
-        "The bound holds without any integral. Mean over seeds, with the range.",
+        "Without the correction the error is proportional to the coherence; with it only the quadrature error remains. "
+        "The bound needs no integral. Mean over seeds, with the range.",
         "coherence max |UᵀU − I|",
         "largest error / largest motion of a logit",
         tuple(

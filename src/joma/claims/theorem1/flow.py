@@ -1,4 +1,4 @@
-"""theorem1.linear and theorem1.exp: the invariants along a gradient flow, for several activations."""
+"""Claims theorem1.linear and theorem1.exp: the invariants along a gradient flow, for several activations."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ CRITERION = Criterion(
     "largest drift of the invariant, relative to the motion of the logits",
     "<=",
     1e-7,
-    "the solver's tolerance is 1e-10 a step, some hundred steps are taken, and the smallest motion is near 0.1: "
-    "what is exact stays below 1e-7, what is approximate does not",
+    "the solver's tolerance is 1e-10 a step, some hundred steps are taken, and the smallest motion is near 0.1: an "
+    "exact invariant stays below 1e-7, an approximate one does not",
 )
 
 
 def linear(workspace: Workspace) -> Agreement:
-    """Linear attention, z² − Σ v²."""
+    """Measure the drift of z² − Σ v² with linear attention."""
     return _agreement(workspace, "linear")
 
 
 def exponential(workspace: Workspace) -> Agreement:
-    """Exponential attention, z − Σ v²/2T."""
+    """Measure the drift of z − Σ v²/2T with exponential attention."""
     return _agreement(workspace, "exp")
 
 
 def model_of(attention: AttentionKind, activation: str, seeds: Sequence[int], n_queries: int = 1) -> OneLayer:
-    """A small classifier per seed, with orthonormal embeddings and a trained upper layer."""
+    """Build a small classifier per seed, with orthonormal embeddings and a trained upper layer."""
     law = gaussian_classes(N_CLASSES, N_CONTEXT, width=2.0)
     return OneLayer(
         *classification_data(law, N_SAMPLES, LENGTH, seeds, n_queries),
@@ -56,17 +56,17 @@ def model_of(attention: AttentionKind, activation: str, seeds: Sequence[int], n_
 
 
 def run(model: OneLayer, seeds: Sequence[int], solver: Adaptive | FixedStep = SOLVER) -> Trajectory:
-    """The flow from random weights and logits that start at 1."""
+    """Integrate the gradient flow from random weights and from logits of 1."""
     return flow(model, random_parameters(model, N_HIDDEN, seeds, scale=0.3, logit=1.0), TIMES, solver=solver).complete()
 
 
 def relative_drift(trajectory: Trajectory) -> torch.Tensor:
-    """Largest drift over tokens relative to the largest motion of the whole run, (T, P)."""
+    """Return the largest drift over tokens relative to the largest motion of the whole run, (T, P)."""
     return trajectory.residual.abs().amax(-1) / trajectory.motion.abs().amax((0, -1))
 
 
 def unit_embeddings(n_context: int, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random unit vectors in as many dimensions as there are tokens and a query: far from orthogonal."""
+    """Draw random unit vectors for tokens and a query in as many dimensions as vectors, far from orthogonal."""
     drawn = [torch.randn(n_context + 1, n_context + 1, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     unit = torch.nn.functional.normalize(torch.stack(drawn).to(REAL), dim=-2)
     return unit[..., :n_context], unit[..., n_context:]
@@ -74,7 +74,7 @@ def unit_embeddings(n_context: int, seeds: Sequence[int]) -> tuple[torch.Tensor,
 
 @dataclass(frozen=True)
 class _Flows:
-    """One flow per smooth activation, one per Runge–Kutta step with ReLU, and one with coherent embeddings (tanh)."""
+    """Flows by smooth activation, by Runge–Kutta step with ReLU, and with coherent embeddings (tanh)."""
 
     smooth: dict[str, Trajectory]
     kinked: dict[float, Trajectory]
@@ -83,18 +83,18 @@ class _Flows:
 
 def _simulate(workspace: Workspace, attention: AttentionKind) -> _Flows:
     seeds = list(workspace.seeds(3))
-    told = len(SMOOTH) + len(KINK_STEPS) + 1
+    total = len(SMOOTH) + len(KINK_STEPS) + 1
     smooth, kinked = {}, {}
     for done, activation in enumerate(SMOOTH):
-        workspace.progress(f"gradient flow, {activation}", done, told)
+        workspace.progress(f"gradient flow, {activation}", done, total)
         smooth[activation] = run(model_of(attention, activation, seeds), seeds)
     for done, step in enumerate(KINK_STEPS, start=len(SMOOTH)):
-        workspace.progress(f"gradient flow, relu, step {step}", done, told)
+        workspace.progress(f"gradient flow, relu, step {step}", done, total)
         kinked[step] = run(model_of(attention, "relu", seeds), seeds, FixedStep(step))
-    workspace.progress("gradient flow, embeddings not orthonormal", told - 1, told)
+    workspace.progress("gradient flow, embeddings not orthonormal", total - 1, total)
     tokens, query = unit_embeddings(N_CONTEXT, seeds)
     skewed = run(replace(model_of(attention, "tanh", seeds), context_embedding=tokens, query_embedding=query), seeds)
-    workspace.progress("gradient flow", told, told)
+    workspace.progress("gradient flow", total, total)
     return _Flows(smooth, kinked, skewed)
 
 
@@ -110,10 +110,10 @@ def _agreement(workspace: Workspace, attention: AttentionKind) -> Agreement:
             Control("embeddings not orthonormal (random unit vectors)", skewed),
             Control(f"the other kind's invariant, {other}", Estimate.of(_other_drift(flows.smooth["tanh"]))),
         ),
-        conclusion=f"The quantity is constant to {worst.max():.0e} of the logits' motion, for four smooth activations, "
-        "a trained upper layer and a loss whose gradient changes all the time. With ReLU, whose kinks an integrator "
-        f"steps over, it is constant to {_in_words(flows.kinked)}. Where embeddings are not orthonormal but random "
-        f"unit vectors, it changes by {skewed.mean:.0%}.",
+        conclusion=f"The invariant is constant to {worst.max():.0e} of the logits' motion, for four smooth activations "
+        "with a trained upper layer and a loss whose gradient is not constant. With ReLU, which is not smooth, the "
+        f"error of the integrator is {_in_words(flows.kinked)}. With random unit vectors as embeddings, which are not "
+        f"orthonormal, the invariant changes by {skewed.mean:.0%}.",
         findings=_findings(flows),
         charts=(_drift_chart(flows), _logits_chart(flows.smooth["tanh"])),
         notes=(f"{N_CONTEXT} tokens, {N_HIDDEN} hidden units, {N_CLASSES} classes, {N_SAMPLES} samples per seed.",),
@@ -133,11 +133,11 @@ def _findings(flows: _Flows) -> tuple[Finding, ...]:
             Finding(
                 f"drift with relu, Runge–Kutta step {step:g}",
                 Estimate.of(relative_drift(seen).amax(0)),
-                "the integrator's, at the kinks",
+                "the error of the integrator where ReLU is not smooth",
             )
             for step, seen in flows.kinked.items()
         ),
-        Finding("how far the attention's side moved", Estimate.of(motion), "least of the smooth activations"),
+        Finding("change of the attention term", Estimate.of(motion), "smallest over the smooth activations"),
     )
 
 
@@ -147,10 +147,9 @@ def _in_words(kinked: dict[float, Trajectory]) -> str:
 
 
 def _other_drift(trajectory: Trajectory) -> torch.Tensor:
-    """The drift of the other kind's invariant, which nothing keeps constant, relative to its own motion."""
+    """The drift of the other kind's invariant, which need not be constant, relative to its own motion."""
     other: AttentionKind = "exp" if trajectory.attention == "linear" else "linear"
-    swapped = replace(trajectory, attention=other)
-    return relative_drift(swapped).amax(0)
+    return relative_drift(replace(trajectory, attention=other)).amax(0)
 
 
 def _drift_chart(flows: _Flows) -> Chart:
@@ -161,8 +160,8 @@ def _drift_chart(flows: _Flows) -> Chart:
     return Chart(
         "drift",
         "Drift of Theorem 1's invariant along a gradient flow",
-        "The smooth activations stay at the solver's tolerance; embeddings that are not orthonormal do not. Largest "
-        "over seeds.",
+        "For smooth activations the drift is the solver's tolerance; for embeddings that are not orthonormal it is "
+        "much larger. Largest over seeds.",
         "time",
         "largest drift / largest motion",
         tuple(
@@ -174,32 +173,24 @@ def _drift_chart(flows: _Flows) -> Chart:
 
 
 def on_log_axis(drift: Float[torch.Tensor, "T P"]) -> list[float]:
-    """The largest value over seeds at each time after the start, and above 0 for a logarithmic axis."""
+    """Return the largest value over seeds at each time after the start, positive for a logarithmic axis."""
     return drift.amax(-1)[1:].clamp_min(1e-17).tolist()
 
 
 def _logits_chart(trajectory: Trajectory) -> Chart:
-    """The logits of the first seed against what Theorem 1 expects of its weights, where they moved most and least."""
+    """Logits of the first seed and their prediction from the weights, for the smallest, median and largest logit."""
     weights, logits = trajectory.token_weights[:, 0], trajectory.attention_logits[:, 0, 0]
     expected = expected_logits(weights, trajectory.attention, start=(weights[0], logits[0]))
-    order = logits[-1].argsort()
+    order, times = logits[-1].argsort(), trajectory.times[1:].tolist()
     curves = []
     for token in order[[0, len(order) // 2, -1]].tolist():
-        times = trajectory.times[1:].tolist()
-        curves.append(Curve(f"token {token}, simulated", times, logits[1:, token].tolist(), group=f"{token}"))
-        curves.append(
-            Curve(
-                f"token {token}, from its weights",
-                times,
-                expected[1:, token].tolist(),
-                role="predicted",
-                group=f"{token}",
-            )
-        )
+        name, group, values = f"token {token}, from its weights", f"{token}", expected[1:, token].tolist()
+        curves.append(Curve(f"token {token}, simulated", times, logits[1:, token].tolist(), group=group))
+        curves.append(Curve(name, times, values, role="predicted", group=group))
     return Chart(
         "logits",
-        "Attention logits, simulated and expected from the MLP weights",
-        "Three tokens of the first seed (tanh): the logit and what Theorem 1 computes from the weights coincide.",
+        "Attention logits, simulated and predicted from the MLP weights",
+        "Three tokens of the first seed (tanh): the logit and the prediction of Theorem 1 from the weights coincide.",
         "time",
         "attention logit",
         tuple(curves),

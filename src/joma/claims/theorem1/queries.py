@@ -1,4 +1,4 @@
-"""theorem1.several_queries: queries that share the MLP keep one invariant together, not each its own."""
+"""Claim theorem1.several_queries: queries that share the MLP have one common invariant."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ CRITERION = Criterion(
     "largest drift of the invariant, relative to the motion of the logits",
     "<=",
     1e-7,
-    "the solver's tolerance is 1e-10 a step and some hundred steps are taken; what is approximate does not get there",
+    "the solver's tolerance is 1e-10 a step and some hundred steps are taken; an approximate invariant exceeds this",
 )
 
 
 def several_queries(workspace: Workspace) -> Agreement:
-    """Σₘ z⁽ᵐ⁾ − Σ v²/2 (exp) and Σₘ (z⁽ᵐ⁾)² − Σ v² (linear)."""
+    """Measure the drift of Σₘ z⁽ᵐ⁾ − Σ v²/2 (exp) and of Σₘ (z⁽ᵐ⁾)² − Σ v² (linear)."""
     seeds = list(workspace.seeds(3))
-    together: dict[str, torch.Tensor] = {}
+    summed: dict[str, torch.Tensor] = {}
     alone: dict[str, torch.Tensor] = {}
     own: dict[str, torch.Tensor] = {}
     for done, kind in enumerate(KINDS):
         workspace.progress(f"gradient flow, {kind} attention", done, len(KINDS))
         shared = run(model_of(kind, "tanh", seeds, N_QUERIES), seeds)
-        together[kind] = relative_drift(shared)
+        summed[kind] = relative_drift(shared)
         alone[kind] = _query_drift(shared, shared.token_weights, 0)
         divided = _flow_of_divided_units(kind, seeds)
         drifts = [
@@ -51,7 +51,7 @@ def several_queries(workspace: Workspace) -> Agreement:
         ]
         own[kind] = torch.stack(drifts).amax(0)
     workspace.progress("gradient flow", len(KINDS), len(KINDS))
-    measured, apart = _worst(together), _worst(own)
+    measured, separate = _worst(summed), _worst(own)
     alone_by_kind = tuple(
         Control(f"one query of {N_QUERIES} by itself, {kind}", Estimate.of(alone[kind].amax(0))) for kind in KINDS
     )
@@ -59,29 +59,29 @@ def several_queries(workspace: Workspace) -> Agreement:
         criterion=CRITERION,
         measured=measured,
         controls=alone_by_kind,
-        conclusion=f"Summed over the queries that share the MLP, the quantity is constant to "
-        f"{max(measured.values):.0e} of the logits' motion; for one query by itself it changes by "
-        f"{min(control.estimate.mean for control in alone_by_kind):.0%} or more. Where every hidden unit takes its "
-        "gradient from one query only, each query's own quantity, over its own units, is constant to "
-        f"{max(apart.values):.0e}.",
+        conclusion=f"Summed over the queries that share the MLP, the invariant is constant to "
+        f"{max(measured.values):.0e} of the logits' motion; that of a single query changes by "
+        f"{min(control.estimate.mean for control in alone_by_kind):.0%} or more. If every hidden unit is trained by "
+        "one query only, the invariant of each query with its own units is constant to "
+        f"{max(separate.values):.0e}.",
         findings=(
             Finding(
                 "drift query by query, each hidden unit trained by one query",
-                apart,
-                "with the units of that query alone",
+                separate,
+                "with the units of that query only",
             ),
         ),
         charts=(
             Chart(
                 "drift",
                 f"Drift of the invariant with {N_QUERIES} queries",
-                "Summed over queries it stays at the solver's tolerance; one query by itself leaves at once.",
+                "Summed over queries the drift is the solver's tolerance; that of a single query is much larger.",
                 "time",
                 "largest drift / largest motion",
                 tuple(
                     Curve(f"{kind}, {label}", TIMES[1:].tolist(), on_log_axis(drift[kind]), role=role, group=kind)
                     for drift, label, role in (
-                        (together, "summed over queries", "measured"),
+                        (summed, "summed over queries", "measured"),
                         (alone, "one query by itself", "control"),
                     )
                     for kind in KINDS
@@ -95,7 +95,7 @@ def several_queries(workspace: Workspace) -> Agreement:
 
 
 def _flow_of_divided_units(kind: AttentionKind, seeds: list[int]) -> Trajectory:
-    """A flow in which hidden unit k has a gradient, constant and random, in samples of query k mod Q only."""
+    """A flow in which hidden unit k has a constant random gradient in samples of query k mod Q and none elsewhere."""
     shape = (N_QUERIES, N_SAMPLES, N_HIDDEN)
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double() for seed in seeds]
     owner = torch.arange(N_HIDDEN) % N_QUERIES

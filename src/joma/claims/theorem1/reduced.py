@@ -1,4 +1,4 @@
-"""reduced_equals_full: the MLP trained alone, with its attention computed from it, against the whole model."""
+"""Claim reduced_equals_full: the MLP trained alone, with the logits of Theorem 1, against the whole model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.simulate.flow import flow
 
 CRITERION = Criterion(
-    "largest distance between the two ways, relative to how far the weights moved",
+    "largest distance between the two flows, relative to the motion of the weights",
     "<=",
     1e-7,
     "both are integrated at 1e-10 a step for some hundred steps",
@@ -21,30 +21,28 @@ CRITERION = Criterion(
 
 
 def reduced_equals_full(workspace: Workspace) -> Agreement:
-    """V alone against (W, z)."""
+    """Compare the flow of V alone with that of (W, z)."""
     seeds = list(workspace.seeds(3))
-    apart: dict[AttentionKind, torch.Tensor] = {}
+    distances: dict[AttentionKind, torch.Tensor] = {}
     for done, kind in enumerate(ATTENTION_KINDS):
         workspace.progress(f"gradient flow, {kind} attention", done, len(ATTENTION_KINDS))
-        apart[kind] = _distance(kind, seeds)
+        distances[kind] = _distance(kind, seeds)
     workspace.progress("gradient flow", len(ATTENTION_KINDS), len(ATTENTION_KINDS))
-    exact = torch.maximum(apart["linear"], apart["exp"]).amax(0)
+    exact = torch.maximum(distances["linear"], distances["exp"]).amax(0)
+    largest = {kind: Estimate.of(values.amax(0)) for kind, values in distances.items()}
     return Agreement(
         criterion=CRITERION,
         measured=Estimate.of(exact),
-        controls=(Control("softmax attention, b̄ held at its start", Estimate.of(apart["softmax"].amax(0))),),
-        conclusion=f"With linear and exponential attention the weights differ by at most {exact.max():.0e} of their "
-        "motion, whether the logits are trained or computed from them. With softmax attention, for which the formula "
-        f"is an approximation, they differ by {float(apart['softmax'].amax(0).mean()):.1%}.",
-        findings=tuple(
-            Finding(f"{kind} attention", Estimate.of(values.amax(0)), "distance / motion")
-            for kind, values in apart.items()
-        ),
+        controls=(Control("softmax attention, b̄ held at its start", largest["softmax"]),),
+        conclusion="With linear and exponential attention, training the logits and computing them from the weights "
+        f"give weights that differ by at most {exact.max():.0e} of their motion. With softmax attention, for which the "
+        f"formula is an approximation, they differ by {float(distances['softmax'].amax(0).mean()):.1%}.",
+        findings=tuple(Finding(f"{kind} attention", value, "distance / motion") for kind, value in largest.items()),
         charts=(
             Chart(
                 "distance",
                 "Reduced against full dynamics",
-                "The two ways coincide for linear and exp attention, and part for softmax.",
+                "The two flows coincide for linear and exp attention, and differ for softmax.",
                 "time",
                 "largest distance / largest motion of a weight",
                 tuple(
@@ -55,7 +53,7 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
                         role="control" if kind == "softmax" else "measured",
                         group=kind,
                     )
-                    for kind, values in apart.items()
+                    for kind, values in distances.items()
                 ),
                 x_scale="log",
                 y_scale="log",

@@ -1,4 +1,4 @@
-"""theorem1.softmax: the paper's Figure 2, with each of the formula's two terms alone and the two exact identities."""
+"""Claim theorem1.softmax: the paper's Figure 2, with each of the formula's two terms alone and two exact identities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Curves = Float[torch.Tensor, "T P"]
 
 @dataclass(frozen=True)
 class _Run:
-    """Predicted against simulated logits along one training, over (T, P) times and seeds, the start left out."""
+    """Predicted against simulated logits during training, over (T, P) times and seeds, without the start."""
 
     trajectory: Trajectory
     whole: Curves
@@ -41,17 +41,17 @@ class _Run:
     learning: torch.Tensor  # (T, P), whether the network was still learning
 
     def while_learning(self, curve: Curves) -> Estimate:
-        """The mean of a curve over the steps at which the network learnt, per seed."""
+        """Return the mean of a curve over the steps at which the network was still learning, per seed."""
         return Estimate.of((curve * self.learning).sum(0) / self.learning.sum(0))
 
     def learnt(self, curve: Curves) -> Estimate:
-        """The value of a curve at the end of learning, per seed."""
-        last = self.learning.sum(0).long() - 1
-        return Estimate.of(curve.gather(0, last.unsqueeze(0)).squeeze(0))
+        """Return the value of a curve at the end of learning, per seed."""
+        last = self.learning.sum(0, keepdim=True).long() - 1
+        return Estimate.of(curve.gather(0, last).squeeze(0))
 
 
 def softmax(workspace: Workspace) -> Agreement:
-    """Softmax attention, z − (1/2T) Σ (v² − ‖v‖² b̄)."""
+    """Compare logits with their prediction from z − (1/2T) Σ (v² − ‖v‖² b̄) under softmax attention."""
     seeds = list(workspace.seeds(4))
     workspace.progress("SGD, clustered classes", 0, 3)
     main = _train(seeds, CLUSTERED)
@@ -68,10 +68,10 @@ def softmax(workspace: Workspace) -> Agreement:
 
     measured = main.while_learning(main.whole)
     criterion = Criterion(
-        "correlation of expected and simulated logits while the network learns",
+        "correlation of predicted and simulated logits while the network learns",
         ">=",
         0.95,
-        "the paper calls for a correlation near 1; at 0.95 a tenth of the variance over tokens is unexplained, and "
+        "the paper predicts a correlation near 1; at 0.95 a tenth of the variance over tokens is unexplained, and "
         f"chance alone gives 0 ± {N_CONTEXT**-0.5:.2f} with {N_CONTEXT} tokens",
     )
     return Agreement(
@@ -127,7 +127,7 @@ def _train(seeds: Sequence[int], spread: float) -> _Run:
         whole_with_present_mean=_correlation(present, moved),
         residual=(whole - moved).norm(dim=-1) / moved.norm(dim=-1),
         mean_drift=(means - means[:1])[1:].abs().sum(-1) / 2,
-        # once learnt, always learnt: the minibatch losses of later steps may come back above the line
+        # learning ends at the first step below the line, although later minibatch losses may exceed it again
         learning=(losses[1:] > high - LEARNT * (high - low)).to(REAL).cumprod(0),
     )
 
@@ -142,18 +142,14 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
             main.while_learning(main.residual),
             "1: as large as the motion itself",
         ),
-        Finding(
-            f"residual / motion at the {end}",
-            main.learnt(main.residual),
-            "a correlation does not see the size",
-        ),
+        Finding(f"residual / motion at the {end}", main.learnt(main.residual), "a correlation ignores the size"),
         Finding("residual / motion after the last step", Estimate.of(main.residual[-1]), f"step {NUM_STEPS}"),
         Finding("correlation after the last step", Estimate.of(main.whole[-1]), f"step {NUM_STEPS}"),
         Finding(f"b̄ moved by the {end}", main.learnt(main.mean_drift), "total variation from its start, at most 1"),
         Finding(
             "correlation with b̄ as measured at each step",
             main.while_learning(main.whole_with_present_mean),
-            "the theorem's b̄ is a constant",
+            "in the theorem, b̄ is constant",
         ),
         Finding("largest motion of a logit", Estimate.of(motion)),
         Finding(
@@ -164,7 +160,7 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
         Finding(
             "the same, (1/2T) Σ vₖ² alone",
             covering.while_learning(covering.mlp_term),
-            "where it equals the line above, the correlation says nothing of b̄",
+            "if it equals the line above, the correlation does not depend on b̄",
         ),
         Finding(
             "drift of Σ z, SGD",
@@ -189,13 +185,13 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
 
 def _conclusion(main: _Run) -> str:
     return (
-        "While the network learns, the change of the logits that follows from the MLP weights correlates with the "
+        "While the network learns, the change of the logits predicted from the MLP weights correlates with the "
         f"simulated one at {main.while_learning(main.whole).mean:.3f} (at "
         f"{main.while_learning(main.mlp_term).mean:.3f} with the formula's first term alone). Its error is "
         f"{main.learnt(main.residual).mean:.2f} times as large as the change itself at the end of learning, and "
         f"{main.residual[-1].mean():.2f} times after the last step, where the correlation is "
-        f"{main.whole[-1].mean():.3f}. The mean attention, which the formula takes as constant, has moved by "
-        f"{main.learnt(main.mean_drift).mean:.2f} by the end of learning, where 1 is the most it can."
+        f"{main.whole[-1].mean():.3f}. The mean attention, which the formula assumes to be constant, has changed by "
+        f"{main.learnt(main.mean_drift).mean:.2f} at the end of learning, where 1 is the largest possible change."
     )
 
 
@@ -209,9 +205,9 @@ def _correlation_chart(main: _Run) -> Chart:
     ]
     return Chart(
         "correlation",
-        "Expected and simulated attention logits",
-        "While the network learns, the whole formula follows the logits and neither of its terms does so alone; later "
-        "it loses them. Mean over seeds, with the range.",
+        "Predicted and simulated attention logits",
+        "While the network learns, the whole formula predicts the logits and neither of its terms does so alone; later "
+        "the prediction fails. Mean over seeds, with the range.",
         "SGD steps",
         "correlation over tokens",
         tuple(_curve(label, curve, role) for label, curve, role in lines),
@@ -222,8 +218,8 @@ def _correlation_chart(main: _Run) -> Chart:
 def _size_chart(main: _Run) -> Chart:
     return Chart(
         "residual",
-        "What the formula leaves unexplained",
-        "The residual grows past the motion of the logits as the mean attention moves away from its start.",
+        "Error of the formula",
+        "The residual exceeds the motion of the logits as the mean attention moves away from its initial value.",
         "SGD steps",
         "relative to the motion of the logits; total variation",
         (
@@ -235,7 +231,7 @@ def _size_chart(main: _Run) -> Chart:
 
 
 def _end_of_learning(main: _Run) -> Mark:
-    return Mark("x", float(main.learning.sum(0).mean()) * EVERY, f"{LEARNT:.0%} of the loss's way down")
+    return Mark("x", float(main.learning.sum(0).mean()) * EVERY, f"{LEARNT:.0%} of the decrease of the loss")
 
 
 def _curve(label: str, values: Curves, role: Role) -> Curve:

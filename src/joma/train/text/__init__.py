@@ -1,1 +1,1 @@
-"""The text that networks read: found, split, cut up into tokens."""
+"""Texts for training: reading, splitting and tokenisation."""

@@ -1,4 +1,4 @@
-"""Text out of files and folders: unpacked, decoded, and refused in one line where that cannot be done."""
+"""Read text from files and folders: decompression, decoding, and one-line errors."""
 
 from __future__ import annotations
 
@@ -7,44 +7,41 @@ import difflib
 import gzip
 import lzma
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from joma.errors import BadInput
 
 SUFFIXES = (".txt", ".gz", ".xz")
-"""What counts as text inside a folder; a single file may be called anything."""
-
-_TRAIN, _HELD_OUT = ("train",), ("valid", "validation")
+"""The suffixes of text files in a folder; a single file may have any name."""
 
 
 def read_file(path: Path) -> str:
-    """The text of one file: unpacked if it ends in ``.gz`` or ``.xz``, with line ends made ``\\n``.
+    """Return the text of one file, decompressed if it ends in ``.gz`` or ``.xz``, with line ends ``\\n``.
 
     Raises:
-        BadInput: no such file, a damaged archive, another encoding than UTF-8 (or UTF-16 with its mark), no text.
+        BadInput: the file is missing, damaged, not UTF-8 (or UTF-16 with a byte order mark), or empty.
     """
     try:
         packed = path.read_bytes()
     except FileNotFoundError as error:
         raise missing(path) from error
     except OSError as error:
-        raise BadInput(
-            f"cannot read {path} ({error.strerror})", expected="a readable file", remedy="check its permissions"
-        ) from error
+        problem = f"cannot read {path} ({error.strerror})"
+        raise BadInput(problem, expected="a readable file", remedy="check its permissions") from error
     text = _decoded(_unpacked(packed, path), path).replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
-        raise BadInput(f"{path} holds zero bytes, so it is no text", expected=_EXPECTED, remedy="give its text instead")
+        raise BadInput(f"{path} holds zero bytes, so it is no text", expected=_EXPECTED, remedy="give a text file")
     if not text.strip():
         raise BadInput(f"{path} holds no text at all", expected=_EXPECTED, remedy="give a file with words in it")
     return text
 
 
 def read_folder(folder: Path) -> str:
-    """Every text in a folder and below it, in the order of the names, with a blank line between files.
+    """Return all texts in a folder and its subfolders, sorted by path, with a blank line between files.
 
     Raises:
-        BadInput: no text file in it, or one that ``read_file`` refuses.
+        BadInput: there is no text file, or ``read_file`` raises for one.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
     if not files:
@@ -57,24 +54,21 @@ def read_folder(folder: Path) -> str:
 
 
 def published_split(folder: Path) -> tuple[Path, Path] | None:
-    """The files of a folder that come as a training and a validation part, as data sets are published.
+    """Return the training and the validation file of a folder, or ``None`` if either is missing.
 
-    Known are ``train`` and ``valid`` or ``validation`` with any of the suffixes, and WikiText's own names
-    (``wiki.train.tokens``). ``None`` where either is missing.
+    Their names are ``train`` and ``valid`` or ``validation`` with one of the suffixes, or those of WikiText
+    (``wiki.train.tokens``).
     """
-    train, held_out = _part(folder, _TRAIN), _part(folder, _HELD_OUT)
+    train, held_out = _part(folder, "train"), _part(folder, "valid") or _part(folder, "validation")
     return (train, held_out) if train and held_out else None
 
 
 def missing(path: Path, known: Collection[str] = ()) -> BadInput:
-    """The error for a file that is not there, with the nearest name that is (or that is ``known``)."""
+    """Return the error for a missing file, with the nearest name among existing files and ``known`` names."""
     folder = path.parent
     if path.is_symlink():
-        return BadInput(
-            f"cannot read {path}: it is a link that leads nowhere",
-            expected="an existing file or folder",
-            remedy="mend the link, or name what it should lead to",
-        )
+        problem, remedy = f"cannot read {path}: it is a broken symbolic link", "repair the link, or name its target"
+        return BadInput(problem, expected="an existing file or folder", remedy=remedy)
     names = [*known, *(sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else ())]
     near = difflib.get_close_matches(path.name, names, n=1)
     place = f"the folder {folder} does not exist either" if not folder.is_dir() else "check the spelling"
@@ -85,15 +79,12 @@ def missing(path: Path, known: Collection[str] = ()) -> BadInput:
     )
 
 
-_EXPECTED = "a file of text in UTF-8, plain or packed as .gz or .xz"
+_EXPECTED = "a text file in UTF-8, plain or compressed as .gz or .xz"
 
 
-def _part(folder: Path, names: Iterable[str]) -> Path | None:
-    for name in names:
-        for candidate in [f"{name}.txt", f"{name}.txt.xz", f"{name}.txt.gz", f"wiki.{name}.tokens"]:
-            if (folder / candidate).is_file():
-                return folder / candidate
-    return None
+def _part(folder: Path, name: str) -> Path | None:
+    paths = (folder / file for file in (f"{name}.txt", f"{name}.txt.xz", f"{name}.txt.gz", f"wiki.{name}.tokens"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _unpacked(packed: bytes, path: Path) -> bytes:
@@ -103,11 +94,9 @@ def _unpacked(packed: bytes, path: Path) -> bytes:
     try:
         return unpack(packed)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise BadInput(
-            f"{path} is damaged or not packed as its name says ({error})",
-            expected=f"a whole {path.suffix} file",
-            remedy="fetch or pack it again, or rename it if it is plain text",
-        ) from error
+        problem = f"{path} is damaged or no {path.suffix} file ({error})"
+        remedy = "download or compress it again, or rename it if it is plain text"
+        raise BadInput(problem, expected=f"an intact {path.suffix} file", remedy=remedy) from error
 
 
 def _decoded(data: bytes, path: Path) -> str:
@@ -115,7 +104,7 @@ def _decoded(data: bytes, path: Path) -> str:
     try:
         return data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
-        # The object that failed may lack the mark at the file's start: positions count within it.
+        # The decoded object may lack the byte order mark, and the position is relative to it.
         at = error.start + len(data) - len(error.object)
         line = data.count(b"\n", 0, at) + 1
         raise BadInput(

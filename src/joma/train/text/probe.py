@@ -1,4 +1,4 @@
-"""The text that a scan has a model read: cut up by the model's own tokenizer, which lies beside its weights."""
+"""Probe sequences for a scan: a text, tokenised by the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_REMEDY = "name one with --tokenizer, or measure only weights: --measure weights"
 _CHARACTERS_PER_TOKEN = 12
-"""More than any text takes on average: what lies beyond is not worth cutting up."""
+"""An upper bound on the average, so that only the necessary part of a text is tokenised."""
 
 
 def probe_sequences(text: Text, tokenizer: PreTrainedTokenizerBase, num_sequences: int, length: int) -> Tensor:
-    """Stretches of the held-out part of a text, one after the other, each as the tokenizer prepares a whole input.
+    """Return consecutive sequences of the held-out part of a text, with special tokens as in a whole input.
 
     Args:
-        text: to be read; of one too short its other part is taken as well.
-        tokenizer: of the model.
-        num_sequences: how many stretches.
-        length: tokens of each, those that the tokenizer puts before and after an input included.
+        text: the text; its training part is appended if the held-out part is too short.
+        tokenizer: the tokenizer of the model.
+        num_sequences: number of sequences.
+        length: tokens per sequence, including the special tokens before and after an input.
 
     Returns:
         (num_sequences, length) int64.
 
     Raises:
-        BadInput: the text is shorter than that.
+        BadInput: the text is too short.
     """
     before, after = _around(tokenizer)
     inner = length - len(before) - len(after)
     if inner < 2:
-        raise BadInput(
-            f"sequences of {length} tokens", expected=f"at least {length - inner + 2}", remedy="lengthen --length"
-        )
+        expected = f"at least {length - inner + 2}"
+        raise BadInput(f"sequences of {length} tokens", expected=expected, remedy="increase --length")
     needed = num_sequences * inner
     ids: list[int] = []
     for part in (text.held_out, text.train):
@@ -53,28 +53,28 @@ def probe_sequences(text: Text, tokenizer: PreTrainedTokenizerBase, num_sequence
         raise BadInput(
             f"the text {text.name} is {len(ids):,} tokens long",
             expected=f"{needed:,}, for {num_sequences} sequences of {length}",
-            remedy="give a longer text with --text, or shorten --length or --sequences",
+            remedy="give a longer text with --text, or decrease --length or --sequences",
         )
-    stretches = torch.tensor(ids[:needed]).view(num_sequences, inner)
+    sequences = torch.tensor(ids[:needed]).view(num_sequences, inner)
     edges = (torch.tensor(edge, dtype=torch.int64).expand(num_sequences, -1) for edge in (before, after))
-    return torch.cat([next(edges), stretches, next(edges)], dim=1)
+    return torch.cat([next(edges), sequences, next(edges)], dim=1)
 
 
 def tokenizer_of(series: Series, given: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a series' model: the one given, or that which lies beside the weights of its last whole step.
+    """Return the tokenizer of a series' model: the given one, or that of its last intact step.
 
     Args:
-        series: in a folder, where steps may share a tokenizer above them, or on a hub.
+        series: in a folder or on a hub; steps in a folder may share a tokenizer in the parent folder.
         given: a file, a folder or a name on the hub.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no tokenizer.
     """
-    return series.last(partial(_beside, series)) if given is None else load_tokenizer(given)
+    return series.last(partial(_of_step, series)) if given is None else load_tokenizer(given)
 
 
-def _beside(series: Series, step: int) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies with a step's weights, or above them."""
+def _of_step(series: Series, step: int) -> PreTrainedTokenizerBase:
+    """Load the tokenizer from the folder of a step's weights, or from the parent folder."""
     place = Path(series.source)
     if not place.exists():
         revision = series.names[step]
@@ -88,33 +88,28 @@ def _beside(series: Series, step: int) -> PreTrainedTokenizerBase:
     if checkpoint.kind == "gguf":
         file = place if place.is_file() else next(iter(place.rglob(checkpoint.files[0].name)))
         return _loaded(str(file.parent), file.name, gguf_file=file.name)
-    heads_of(checkpoint.config)  # without attention, a tokenizer is not what is lacking
-    raise BadInput(
-        f"{series.source} holds no tokenizer, beside the weights or above them",
-        expected=f"one of {', '.join(_FILES)}",
-        remedy="name one with --tokenizer, or measure weights alone: --measure weights",
-    )
+    heads_of(checkpoint.config)  # raises the more helpful error if the model has no attention
+    problem = f"{series.source} holds no tokenizer, in the folder of the weights or its parent"
+    raise BadInput(problem, expected=f"one of {', '.join(_FILES)}", remedy=_REMEDY)
 
 
 def _loaded(name: str, where: str, **how: str) -> PreTrainedTokenizerBase:
-    """What transformers makes of a place; code that a repository brings along is never run."""
+    """Load a tokenizer with transformers; code in a repository is never executed."""
     from transformers import AutoTokenizer
 
-    remedy = "name one with --tokenizer, or measure weights alone: --measure weights"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **how)
     except Exception as error:
         # The hub's client, the readers of GGUF and the Rust library share no base class for "could not load".
-        raise BadInput(
-            f"{where} gives no tokenizer ({cause_of(error)})", expected="a tokenizer with the weights", remedy=remedy
-        ) from error
+        problem = f"{where} has no usable tokenizer ({cause_of(error)})"
+        raise BadInput(problem, expected="a tokenizer with the weights", remedy=_REMEDY) from error
     if tokenizer is None:
-        raise BadInput(f"{where} has no tokenizer", expected="a model that reads text", remedy=remedy)
+        raise BadInput(f"{where} has no tokenizer", expected="a model that reads text", remedy=_REMEDY)
     return tokenizer
 
 
 def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after an input (``[CLS]``, ``<s>``)."""
+    """The special tokens before and after an input (``[CLS]``, ``<s>``)."""
     plain, whole = (list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (False, True))
     at = next((i for i in range(len(whole) - len(plain) + 1) if whole[i : i + len(plain)] == plain), 0)
     return whole[:at], whole[at + len(plain) :]

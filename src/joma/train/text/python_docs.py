@@ -1,4 +1,4 @@
-"""The text that ships with every Python: help topics and docstrings, as prose. It needs no network."""
+"""The text that ships with every Python, help topics and docstrings as prose, which needs no network."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from joma.errors import BadInput
 
 _LEFT_OUT = frozenset({"test", "tests"})
-"""Folders of tests: what they say of themselves is no documentation."""
+"""Folders of tests, whose docstrings are no documentation."""
 
 _NOT_EVERYWHERE = frozenset({"distutils", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo", "venv"})
-"""Packaged apart by some distributions: without them the text is the same wherever the version is."""
+"""Modules that some distributions package separately; without them the text depends only on the version."""
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _PARAGRAPHS = re.compile(r"\n\s*\n")
@@ -26,36 +26,30 @@ _MARKUP = re.compile(r"[`*]+")
 
 @functools.cache
 def python_docs() -> str:
-    """The documentation inside this Python: paragraphs of prose, a blank line between two of them.
+    """Return the documentation inside this Python: paragraphs of prose, separated by blank lines.
 
-    First come the interpreter's help topics, then the docstrings of the standard library, by name. The modules
-    are parsed, never imported. Doctests, code, tables and rulers are left out, so is every paragraph that stood
-    before (help topics quote each other at length): what is held out of this text was not read in training.
+    The interpreter's help topics come first, then the docstrings of the standard library, sorted by name. Modules
+    are parsed, not imported. Doctests, code, tables, rulers and repeated paragraphs (help topics quote each other)
+    are left out, so that no held-out paragraph occurs in training.
 
     Returns:
-        about 230,000 words, the same for every copy of one Python version that nobody has patched.
+        about 230,000 words, the same for every unpatched copy of a Python version.
 
     Raises:
-        BadInput: this Python came without the sources of its library.
+        BadInput: the sources of the standard library are not installed.
     """
-    paragraphs: dict[str, None] = {}  # a set that remembers the order
-    for document in (*_topics(), *_docstrings()):
-        for block in _PARAGRAPHS.split(document):
-            if prose := _prose(block):
-                paragraphs[prose] = None
+    from pydoc_data.topics import topics
+
+    documents = (*(topics[name] for name in sorted(topics)), *_docstrings())
+    blocks = (block for document in documents for block in _PARAGRAPHS.split(document))
+    paragraphs = dict.fromkeys(filter(None, map(_prose, blocks)))  # without repetitions, in order
     if len(paragraphs) < 1000:
         raise BadInput(
-            f"this Python {platform.python_version()} holds only {len(paragraphs)} paragraphs of documentation",
+            f"this Python {platform.python_version()} has only {len(paragraphs)} paragraphs of documentation",
             expected="a Python with the sources of its standard library",
             remedy="give a text of your own with --text",
         )
     return "\n\n".join(paragraphs)
-
-
-def _topics() -> list[str]:
-    from pydoc_data.topics import topics
-
-    return [topics[name] for name in sorted(topics)]
 
 
 def _docstrings() -> Iterator[str]:
@@ -67,7 +61,7 @@ def _docstrings() -> Iterator[str]:
 
 
 def _documentation(node: ast.AST) -> Iterator[str]:
-    """Docstrings in the order of the source; only statements are visited, an expression holds none."""
+    """Yield docstrings in the order of the source; only statements are visited."""
     if isinstance(node, _DOCUMENTED) and (docstring := ast.get_docstring(node)):
         yield docstring
     for part in ("body", "handlers", "orelse", "finalbody"):
@@ -77,7 +71,7 @@ def _documentation(node: ast.AST) -> Iterator[str]:
 
 
 def _prose(block: str) -> str:
-    """The block as one line without markup, or nothing where it is code, a table or a ruler rather than prose."""
+    """The block as one line without markup; empty if it is code, a table or a ruler."""
     if ">>>" in block:
         return ""
     line = " ".join(_MARKUP.sub("", block).split())

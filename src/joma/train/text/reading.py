@@ -1,4 +1,4 @@
-"""The text a network is trained on: what a user names, found, read and split in training and held-out part."""
+"""Find the text that a user names, and split it into a training part and a held-out part."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 @dataclass(frozen=True)
 class Text:
-    """Words of running text, split in a part to train on and a part to test on.
+    """A text, split into a training part and a held-out part.
 
     Args:
-        name: short: ``python-docs``, ``wikitext2``, or the name of a file or folder.
-        description: one sentence: what it is, where it came from, how long it is.
-        train: the text to train on.
-        held_out: the text a network never trains on.
-        pretokenized: words and punctuation stand apart already and a line is a unit, as in WikiText.
+        name: a short name: ``python-docs``, ``wikitext2``, or the name of a file or folder.
+        description: content, origin and length in one sentence.
+        train: the part for training.
+        held_out: the part for testing.
+        pretokenized: whether words and punctuation are separated by spaces and every line is a unit, as in WikiText.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Text:
 
 
 def read_text(source: str | None = None) -> Text:
-    """The text that ``source`` names.
+    """Return the text that ``source`` names.
 
     Args:
         source: ``None`` or ``python-docs`` for the text inside this Python, ``wikitext2`` or ``wikitext103``, or
-            a file or folder (``.txt``, ``.gz``, ``.xz``). Names of texts go before files: write ``./wikitext2``.
+            a file or folder (``.txt``, ``.gz``, ``.xz``). For a file of the same name write ``./wikitext2``.
 
     Returns:
         the text; WikiText and folders with a ``train`` and a ``valid`` file keep that split, of any other text
         every tenth block of about 1,000 words is held out.
 
     Raises:
-        BadInput: nothing of that name, nothing to read in it, or less than can be split.
+        BadInput: the source does not exist, cannot be read, or is too short to be split.
     """
     if source is None or source == BUILT_IN:
         what = f"the help topics and docstrings of Python {platform.python_version()}"
@@ -67,45 +67,36 @@ def read_text(source: str | None = None) -> Text:
         raise missing(path, known=(*NAMES, BUILT_IN))
     if not path.is_dir():
         return _split(path.name, f"the file {path.name}", read_file(path))
+    name = path.resolve().name
     if split := published_split(path):
-        train, held_out = map(read_file, split)
-        return _published(path.resolve().name, f"the folder {path.resolve().name}", train, held_out)
-    return _split(path.resolve().name, f"the folder {path.resolve().name}", read_folder(path))
+        return _published(name, f"the folder {name}", *map(read_file, split))
+    return _split(name, f"the folder {name}", read_folder(path))
 
 
-def _published(name: str, what: str, train: str, held_out: str) -> Text:
-    return Text(name, _described(what, train, held_out, "as published"), train, held_out, _is_pretokenized(train))
+def _published(name: str, what: str, train: str, held_out: str, how: str = "as published", whole: str = "") -> Text:
+    description = f"{what}: {len(train.split()):,} words to train on, {len(held_out.split()):,} held out ({how})"
+    # Only a text that is split into words already has the placeholder for rare words.
+    return Text(name, description, train, held_out, " <unk> " in (whole or train))
 
 
 def _split(name: str, what: str, whole: str) -> Text:
-    train, held_out = hold_out(whole)
-    how = f"every {_HOLD_OUT_EVERY}th block of text"
-    return Text(name, _described(what, train, held_out, how), train, held_out, _is_pretokenized(whole))
-
-
-def _described(what: str, train: str, held_out: str, how: str) -> str:
-    return f"{what}: {len(train.split()):,} words to train on, {len(held_out.split()):,} held out ({how})"
-
-
-def _is_pretokenized(text: str) -> bool:
-    """Only who has cut a text into words can have put ``<unk>`` for some of them."""
-    return " <unk> " in text
+    return _published(name, what, *hold_out(whole), f"every {_HOLD_OUT_EVERY}th block of text", whole)
 
 
 def hold_out(whole: str) -> tuple[str, str]:
-    """Split a text into a part to train on and a tenth to test on, made of blocks spread evenly through it.
+    """Split a text into a training part and a held-out tenth, which consists of blocks spread evenly over the text.
 
-    A text drifts from its beginning to its end (chapters, modules, authors): its last tenth would test another
-    language than the one that was learned. Blocks are long against a sequence, so that few cross a seam, and end
-    where a paragraph does, or else a line, or else a word.
+    Texts change from beginning to end (chapters, modules, authors), so that the last tenth alone would have another
+    distribution than the training part. Blocks are much longer than a sequence and end at the end of a paragraph,
+    else of a line, else of a word.
 
     Raises:
-        BadInput: too short to be cut into ten blocks.
+        BadInput: the text is too short for ten blocks.
     """
     if len(whole) < _FEWEST_CHARACTERS:
         raise BadInput(
             f"the text is only {len(whole)} characters long",
-            expected=f"at least {_FEWEST_CHARACTERS}, to train on nine parts and test on the tenth",
+            expected=f"at least {_FEWEST_CHARACTERS}, for ten blocks, of which one is held out",
             remedy="give a longer text",
         )
     num_blocks = max(1, round(len(whole) / (_HOLD_OUT_EVERY * _WORDS_PER_BLOCK * _CHARACTERS_PER_WORD)))
@@ -120,16 +111,13 @@ def hold_out(whole: str) -> tuple[str, str]:
         for wanted in (False, True)
     ]
     if not all(part.strip() for part in parts):
-        raise BadInput(
-            "what would be held out of the text holds nothing but space",
-            expected="words all through it",
-            remedy="take the long gap out of the text",
-        )
+        problem = "the training part or the held-out part of the text contains only white space"
+        raise BadInput(problem, expected="words in all parts of the text", remedy="remove long gaps from the text")
     return parts[0], parts[1]
 
 
 def _break_after(whole: str, start: int, stop: int) -> int:
-    """Where the best break between two positions ends; ``start`` itself where there is none."""
+    """The end of the best break between two positions; ``start`` if there is none."""
     for kind in _BREAKS:
         if found := kind.search(whole, start, stop):
             return found.end()

@@ -1,4 +1,4 @@
-"""Hugging Face tokenizers, by file, folder or name on the hub."""
+"""Hugging Face tokenizers, from a file, a folder or the hub."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = ("<|endoftext|>", "<|padding|>")
-"""What ends a text and what fills up a batch: tokens 0 and 1 of a tokenizer that is learned here."""
+"""The tokens for the end of a text and for padding, with ids 0 and 1 in a learned tokenizer."""
 
 _PIECE = 100_000
-"""Characters tokenised at once; pieces end with a line, are cut in parallel, and bound the memory it takes."""
+"""Characters per piece; pieces end with a line, are tokenised in parallel, and limit the memory use."""
 
 
 def encoded(
     train: str, held_out: str, name: str, *, keep_ids: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], int | None]:
-    """Both parts of a text as ids of a tokenizer, numbered anew so that every id occurs.
+    """Tokenise both parts of a text, and renumber the ids so that every id occurs.
 
     Args:
         train, held_out: the text.
         name: a ``tokenizer.json``, a folder, or a name on the hub.
-        keep_ids: number tokens as the tokenizer does instead, those that never occur included.
+        keep_ids: keep the ids of the tokenizer, including tokens that do not occur.
 
     Returns:
-        ids of either part, (T,) int64; the tokens by id, in the tokenizer's order; the id of its unknown token,
-        or ``None`` where it has none or never needed it.
+        the ids of both parts, (T,) int64; the tokens by id, in the tokenizer's order; the id of the unknown token,
+        or ``None`` if it does not exist or does not occur.
     """
     tokenizer = load_tokenizer(name)
     parts = [_ids(tokenizer, part) for part in (train, held_out)]
@@ -48,10 +48,10 @@ def encoded(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of that name; code that a repository brings along is never run.
+    """Load a tokenizer from a file, a folder or the hub; code in a repository is never executed.
 
     Raises:
-        BadInput: no such file, a file that is no tokenizer, a name the hub does not have or cannot be asked for.
+        BadInput: the file is missing or no tokenizer, the name is not on the hub, or the hub cannot be reached.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -71,33 +71,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             remedy="check the file" if local else "check the name and the network, or give a local tokenizer.json",
         ) from error
     if tokenizer is None:
-        raise BadInput(
-            f"the model {name!r} has no tokenizer", expected="a model that reads text", remedy="give another name"
-        )
+        problem = f"the model {name!r} has no tokenizer"
+        raise BadInput(problem, expected="a model that reads text", remedy="give another name")
     return tokenizer
 
 
 def learned_tokenizer(text: str, size: int) -> str:
-    """A byte-level tokenizer of a text (byte pairs), as the content of a ``tokenizer.json``; the same every time.
+    """Learn a byte-level BPE tokenizer from a text, deterministically, and return its ``tokenizer.json``.
 
     Args:
-        text: what it is learned from.
-        size: tokens, the 256 bytes and the two special ones of Pythia's tokenizer (ids 0 and 1) among them.
+        text: the text.
+        size: number of tokens, including the 256 bytes and the two special tokens of Pythia (ids 0 and 1).
 
     Raises:
-        InvalidArgument: too small a size.
+        InvalidArgument: the size is too small.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if size < len(alphabet) + len(SPECIAL):
-        raise InvalidArgument(
-            "learned_tokenizer",
-            "size",
-            required=f"at least {len(alphabet) + len(SPECIAL)}, for every byte and {len(SPECIAL)} special tokens",
-            received=f"{size}",
-            remedy="take 1,000 or more",
-        )
+    if size < (least := len(alphabet) + len(SPECIAL)):
+        required, remedy = f"at least {least}, for every byte and {len(SPECIAL)} special tokens", "take 1,000 or more"
+        raise InvalidArgument("learned_tokenizer", "size", required=required, received=f"{size}", remedy=remedy)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""From text to token ids: a vocabulary of the commonest words, or any Hugging Face tokenizer."""
+"""Tokenisation of a text: a vocabulary of its most frequent words, or a Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from joma.train.text.reading import Text
 from joma.train.text.tokenizers import encoded
 
 UNKNOWN, END = "<unk>", "<eos>"
-"""The word that stands for every word outside the vocabulary, and the one that ends a line or paragraph."""
+"""The tokens for words outside the vocabulary, and for the end of a line or paragraph."""
 
 DEFAULT_VOCABULARY_SIZE = 2000
 
@@ -31,16 +31,16 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """What a network reads.
+    """A tokenised text.
 
     Args:
-        name: the text's.
-        description: the text's, with counts and the vocabulary.
+        name: the name of the text.
+        description: the description of the text, with counts and the vocabulary.
         train: (T,) int64, ids below ``len(vocabulary)``.
         held_out: (T,) int64, likewise.
         vocabulary: the words, by id.
-        digest: of all that training depends on, the same in every process and on every machine.
-        share_unknown: which part of the training tokens is ``<unk>`` (or what a tokenizer calls it).
+        digest: a digest of ids and vocabulary, the same in every process and on every machine.
+        share_unknown: the share of ``<unk>`` (or a tokenizer's unknown token) in the training tokens.
     """
 
     name: str
@@ -55,47 +55,38 @@ class Tokens:
 def tokenize(
     text: Text, vocabulary_size: int | None = None, tokenizer: str | None = None, *, keep_ids: bool = False
 ) -> Tokens:
-    """Turn a text into ids.
+    """Tokenise a text.
 
-    Without a tokenizer the vocabulary is ``<unk>`` (id 0) and the commonest words of the training part, the
-    commoner first and equals by spelling. A text that is split into words already keeps them as they stand, with
-    ``<eos>`` at the end of every line: these are the published counts of WikiText. Any other text is lowercased
-    and split into words, numbers and runs of punctuation, with ``<eos>`` after every paragraph.
+    Without a tokenizer the vocabulary is ``<unk>`` (id 0) and the most frequent words of the training part, sorted
+    by frequency and then alphabetically. The words of a pretokenized text are not changed, and ``<eos>`` ends every
+    line, which gives the published counts of WikiText. Any other text is lowercased and split into words, numbers
+    and runs of punctuation, with ``<eos>`` after every paragraph.
 
     Args:
-        text: what to read.
-        vocabulary_size: how many words, ``<unk>`` among them; 2,000 if not given. Not with a tokenizer.
+        text: the text.
+        vocabulary_size: number of words, including ``<unk>``; ``None`` for 2,000. Not with a tokenizer.
         tokenizer: a ``tokenizer.json``, a folder with one, or the name of a model on the hub. Only the tokens
-            that occur in the text are kept, since each of the others would cost a row of the network for nothing.
-        keep_ids: keep all of the tokenizer's tokens under its own numbers, for a network that is saved with it.
+            that occur in the text are kept, to save rows of the embedding.
+        keep_ids: keep all tokens of the tokenizer and their ids, for a network that is saved with the tokenizer.
 
     Raises:
-        BadInput: a size together with a tokenizer, a size below 2, a text without a word, a tokenizer that
-            cannot be had, ``keep_ids`` without a tokenizer.
+        BadInput: a size is given together with a tokenizer or is below 2, the text has no word, the tokenizer cannot
+            be loaded, or ``keep_ids`` is set without a tokenizer.
     """
     if keep_ids and tokenizer is None:
-        raise InvalidArgument(
-            "tokenize", "keep_ids", required="a tokenizer with it", received="True", remedy="name the tokenizer"
-        )
+        required, remedy = "a tokenizer with it", "name the tokenizer"
+        raise InvalidArgument("tokenize", "keep_ids", required=required, received="True", remedy=remedy)
     if tokenizer is not None:
         if vocabulary_size is not None:
-            raise BadInput(
-                f"a vocabulary size ({vocabulary_size}) was given together with the tokenizer {tokenizer!r}",
-                expected="one of the two, since a tokenizer brings its own vocabulary",
-                remedy="leave out the vocabulary size",
-            )
+            problem = f"a vocabulary size ({vocabulary_size}) was given together with the tokenizer {tokenizer!r}"
+            raise BadInput(problem, expected="one of the two", remedy="leave out the vocabulary size")
         train, held_out, vocabulary, unknown = encoded(text.train, text.held_out, tokenizer, keep_ids=keep_ids)
         what = f"{len(vocabulary):,} tokens of the tokenizer {tokenizer}"
         return _tokens(text, what, train, held_out, vocabulary, unknown)
     size = DEFAULT_VOCABULARY_SIZE if vocabulary_size is None else vocabulary_size
     if size < 2:
-        raise InvalidArgument(
-            "tokenize",
-            "vocabulary_size",
-            required="at least 2, for <unk> and one word",
-            received=f"{size}",
-            remedy=f"take some thousands; {DEFAULT_VOCABULARY_SIZE:,} if in doubt",
-        )
+        required, remedy = "at least 2, for <unk> and one word", f"take {DEFAULT_VOCABULARY_SIZE:,}, the default"
+        raise InvalidArgument("tokenize", "vocabulary_size", required=required, received=f"{size}", remedy=remedy)
     counts = Counter(word for sentence in _sentences(text.train, text.pretokenized) for word in sentence)
     ranked = sorted((word for word in counts if word != UNKNOWN), key=lambda word: (-counts[word], word))
     vocabulary = (UNKNOWN, *ranked[: size - 1])
@@ -107,30 +98,29 @@ def tokenize(
 
 
 def shuffled(tokens: Tokens, seed: int) -> Tokens:
-    """The same tokens in random order: every word as common as before, and nothing to be learned from context.
+    """Return the tokens in random order, so that word frequencies are kept but context has no information.
 
     Args:
-        tokens: the text; its two parts are shuffled each by itself.
-        seed: which order.
+        tokens: the text; each of its two parts is shuffled separately.
+        seed: seed of the order.
     """
     generator = torch.Generator().manual_seed(seed)
     train, held_out = (part[torch.randperm(len(part), generator=generator)] for part in (tokens.train, tokens.held_out))
-    return Tokens(
-        f"{tokens.name}-shuffled",
-        f"{tokens.description}; its words in random order (seed {seed})",
-        train,
-        held_out,
-        tokens.vocabulary,
-        _digest(train, held_out, tokens.vocabulary),
-        tokens.share_unknown,
+    return replace(
+        tokens,
+        name=f"{tokens.name}-shuffled",
+        description=f"{tokens.description}; its words in random order (seed {seed})",
+        train=train,
+        held_out=held_out,
+        digest=_digest(train, held_out, tokens.vocabulary),
     )
 
 
 def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_sequences: int) -> None:
-    """Refuse a text too short for one batch to train on and the held-out sequences, each with its next word.
+    """Require enough tokens for a training batch and for the held-out sequences, each with one next token.
 
     Raises:
-        BadInput: naming how many tokens there are and how many are needed.
+        BadInput: there are too few; the message has both numbers.
     """
     needs = [("to train on", tokens.train, batch_size), ("held out", tokens.held_out, num_probe_sequences)]
     for what, part, num_sequences in needs:
@@ -138,30 +128,24 @@ def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_seque
         if len(part) < needed:
             raise BadInput(
                 f"the text {tokens.name} has only {len(part):,} tokens {what}",
-                expected=f"at least {needed:,} ({num_sequences} sequences of {length} and the one after)",
+                expected=f"at least {needed:,} ({num_sequences} sequences of {length} and a next token)",
                 remedy="give a longer text, or fewer or shorter sequences",
             )
 
 
 def save_tokens(tokens: Tokens, path: Path) -> None:
-    """Write tokens into a safetensors file, whole or not at all."""
-    facts = {
-        "name": tokens.name,
-        "description": tokens.description,
-        "vocabulary": tokens.vocabulary,
-        "digest": tokens.digest,
-        "share_unknown": tokens.share_unknown,
-    }
+    """Write tokens to a safetensors file atomically."""
+    facts = {name: getattr(tokens, name) for name in ("name", "description", "vocabulary", "digest", "share_unknown")}
     parts = {"train": tokens.train.int(), "held_out": tokens.held_out.int()}
     with replacing(path) as temporary:
         save_file(parts, temporary, {"tokens": json.dumps(facts)})
 
 
 def load_tokens(path: Path) -> Tokens:
-    """Read what ``save_tokens`` wrote.
+    """Read tokens from a file that ``save_tokens`` wrote.
 
     Raises:
-        BadInput: no such file, a truncated or altered one, or one with something else in it.
+        BadInput: the file is missing, truncated, altered or contains no tokens.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -172,20 +156,17 @@ def load_tokens(path: Path) -> Tokens:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _unusable(path, str(error)) from error
     if tokens.digest != _digest(train, held_out, vocabulary):
-        raise _unusable(path, "its digest does not fit its content")
+        raise _unusable(path, "its digest does not match its content")
     return tokens
 
 
 def _unusable(path: Path, why: str) -> BadInput:
-    return BadInput(
-        f"{path} holds no whole tokens ({why})",
-        expected="a file that `save_tokens` wrote",
-        remedy="delete it; the next run makes it again from the text",
-    )
+    remedy = "delete it; the next run writes it again from the text"
+    return BadInput(f"{path} is no intact file of tokens ({why})", expected="a file of `save_tokens`", remedy=remedy)
 
 
 def _sentences(part: str, pretokenized: bool) -> Iterator[list[str]]:
-    """The words of each line (or paragraph), with the word that ends it."""
+    """Yield the words of each line or paragraph, with ``<eos>`` at its end."""
     if pretokenized:
         for line in part.removesuffix("\n").split("\n"):
             yield [*line.split(), END]

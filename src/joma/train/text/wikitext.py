@@ -1,4 +1,4 @@
-"""WikiText (Merity et al. 2016) as it was published, from a folder or from the hub."""
+"""WikiText (Merity et al. 2016) as published, from a folder or from the hub."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from joma.extras import extra
 from joma.train.text.files import published_split, read_file
 
 FOLDER_VARIABLE = "JOMA_DATA"
-"""Names the folder in which ``wikitext-2/train.txt.xz`` and ``wikitext-2/valid.txt.xz`` lie."""
+"""Environment variable for the folder of ``wikitext-2/train.txt.xz`` and ``wikitext-2/valid.txt.xz``."""
 
 NAMES = {"wikitext2": "wikitext-2", "wikitext103": "wikitext-103"}
-"""What a user writes, and what the folder and the release are called."""
+"""The names of texts for users, and the names of the folder and the release."""
 
 _REPOSITORY = "Salesforce/wikitext"
 
 
 def wikitext(name: str) -> tuple[str, str, str]:
-    """Training part, validation part and origin of ``wikitext2`` or ``wikitext103``, the word-level release.
+    """Return training part, validation part and origin of ``wikitext2`` or ``wikitext103``, at word level.
 
-    The folder that ``JOMA_DATA`` names is looked at first, the hub only if the text is not there.
+    The text is downloaded from the hub only if it is not in the folder ``JOMA_DATA``.
 
     Raises:
-        BadInput: ``JOMA_DATA`` names no folder, the hub cannot be reached, or ``datasets`` is not installed.
+        BadInput: ``JOMA_DATA`` is no folder, the hub cannot be reached, or ``datasets`` is not installed.
     """
     release, searched = NAMES[name], ""
     if given := os.environ.get(FOLDER_VARIABLE):
@@ -32,30 +32,27 @@ def wikitext(name: str) -> tuple[str, str, str]:
         if not folder.is_dir():
             raise BadInput(
                 f"{FOLDER_VARIABLE} is {given!r}, which is no folder",
-                expected=f"a folder that holds {release}/train.txt.xz and {release}/valid.txt.xz",
-                remedy=f"correct {FOLDER_VARIABLE}, or unset it to fetch the text from the hub",
+                expected=f"a folder with {release}/train.txt.xz and {release}/valid.txt.xz",
+                remedy=f"correct {FOLDER_VARIABLE}, or unset it to download the text from the hub",
             )
         if split := published_split(folder / release):
             return read_file(split[0]), read_file(split[1]), f"the folder that {FOLDER_VARIABLE} names"
-        searched = f"; {FOLDER_VARIABLE} names {given}, which does not hold it"
+        searched = f"; {FOLDER_VARIABLE} is {given}, which does not contain it"
     return *_from_hub(release, searched), f"the hub ({_REPOSITORY})"
 
 
 def _from_hub(release: str, searched: str) -> tuple[str, str]:
-    needed_for = f"{release} comes from the hub through it{searched}"
-    datasets = extra("datasets", needed_for, name="hub", otherwise=_folder_remedy(release))
+    folder_remedy = f"set {FOLDER_VARIABLE} to a folder with {release}/train.txt.xz and {release}/valid.txt.xz"
+    needed_for = f"{release} is downloaded from the hub with it{searched}"
+    datasets = extra("datasets", needed_for, name="hub", otherwise=folder_remedy)
     try:
         parts = datasets.load_dataset(_REPOSITORY, f"{release}-v1", split=["train", "validation"])
     except Exception as error:
         # datasets, huggingface_hub and the HTTP client below them share no base class for "could not fetch".
         raise BadInput(
-            f"{release} cannot be fetched from the hub ({cause_of(error)}){searched}",
-            expected="a network that reaches the hub, or the text in a folder",
-            remedy=_folder_remedy(release),
+            f"{release} cannot be downloaded from the hub ({cause_of(error)}){searched}",
+            expected="a network connection to the hub, or the text in a folder",
+            remedy=folder_remedy,
         ) from error
     train, held_out = ("".join(line.rstrip("\n") + "\n" for line in part["text"]) for part in parts)
     return train, held_out
-
-
-def _folder_remedy(release: str) -> str:
-    return f"set {FOLDER_VARIABLE} to a folder that holds {release}/train.txt.xz and {release}/valid.txt.xz"
