@@ -5,7 +5,7 @@ import math
 import pytest
 
 from joma import domains
-from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, Domain, choose
+from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, PROBABILITY, Domain, choose
 from joma.errors import InvalidArgument
 
 ALL = {name: value for name, value in vars(domains).items() if isinstance(value, Domain)}
@@ -15,6 +15,7 @@ INSIDE = {
     FINITE: (-1.7e308, 0.0, 1.7e308),
     POLARITY: (-1.0, 0.0, 1.0),
     FRACTION: (0.0, 0.5, math.nextafter(1.0, 0.0)),
+    PROBABILITY: (5e-324, 0.5, 1.0),
 }
 
 

@@ -59,6 +59,23 @@ POLARITY = Domain(
 FRACTION = Domain(
     "a number in [0, 1)", lambda value: 0 <= value < 1, (-0.1, 1.0, math.nan), "pass a fraction, such as 0.2"
 )
+PROBABILITY = Domain(
+    "a number in (0, 1]", lambda value: 0 < value <= 1, (0.0, 1.0001, math.nan), "pass 1.0 for what always happens"
+)
+
+
+def is_whole(value: object, low: int, high: float = math.inf) -> bool:
+    """Whether ``value`` is an integer, no bool, from ``low`` to ``high``."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def check_whole(
+    value: object, function: str, parameter: str, *, low: int = 1, high: float = math.inf, remedy: str = "pass a count"
+) -> None:
+    """Raise ``InvalidArgument`` unless ``value`` is an integer from ``low`` to ``high``."""
+    if not is_whole(value, low, high):
+        required = f"a whole number of at least {low}" + (f" and at most {high}" if high < math.inf else "")
+        raise InvalidArgument(function, parameter, required=required, received=repr(value), remedy=remedy)
 
 
 def choose(name: str, options: Mapping[str, Option], function: str, parameter: str) -> Option:

@@ -151,8 +151,8 @@ SIGNS = ((-1,), (1,))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((), (), SIGNS), "at least one node below"),
-        (((-1,), (0.0,), SIGNS), "at least one node below"),
+        (((), (), SIGNS), "is 0; expected a whole number of at least 2"),
+        (((-1,), (0.0,), SIGNS), "is 1; expected a whole number of at least 2"),
         (((0, 0), (0.0, 0.5), SIGNS), "−1 for node 0"),
         (((-1, 2, 1), (0.0, 0.5, 0.5), SIGNS), "an earlier node"),
         (((-1, 0.0), (0.0, 0.5), SIGNS), "an earlier node"),

@@ -18,20 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from joma.domains import PROBABILITY, check_whole, is_whole
 from joma.errors import InvalidArgument
-from joma.problem.draws import (
-    check_count,
-    checked_probabilities,
-    in_parts,
-    labels_of,
-    shuffled_tokens,
-)
+from joma.problem.draws import checked_probabilities, in_parts
 from joma.problem.paths import Level, Members, steps_down, walk
-from joma.problem.tree import Samples
+from joma.problem.tree import Law
 
 
 @dataclass(frozen=True)
-class Combinatorial:
+class Combinatorial(Law):
     """A combinatorial hierarchy.
 
     >>> import joma
@@ -58,9 +53,9 @@ class Combinatorial:
     def __post_init__(self) -> None:
         members = tuple(tuple(tuple(tuple(chosen) for chosen in latent) for latent in level) for level in self.members)
         object.__setattr__(self, "members", members)
-        check_count(self.num_tokens, "Combinatorial", "num_tokens")
-        check_count(self.length, "Combinatorial", "length")
-        _check_show_probability(self.show_probability, "Combinatorial")
+        check_whole(self.num_tokens, "Combinatorial", "num_tokens")
+        check_whole(self.length, "Combinatorial", "length")
+        PROBABILITY.check(self.show_probability, "Combinatorial", "show_probability")
         _check_members(members, self.num_tokens)
         longest = max(_most_tokens(members))
         if longest > self.length:
@@ -85,48 +80,14 @@ class Combinatorial:
         return tuple(len(level) for level in self.members[:-1])
 
     @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.num_tokens
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.num_tokens + 1
-
-    @property
     def is_table(self) -> bool:
         """Whether every class has one input only, as in the paper: everything is shown, nothing is chosen."""
         return self.show_probability == 1 and all(len(latent) == 1 for level in self.members for latent in level)
 
-    def sample(
-        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
-    ) -> Samples:
-        """Draw samples; the same generator state gives the same ones for the same ``num``.
-
-        A latent draws what it shows once in each sample, however many parents show it. Nothing may be left to show,
-        and then a sequence is all padding.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the classes to draw for, instead of random ones.
-            shuffled: whether the tokens of a sequence stand in random order instead of rising.
-
-        Returns:
-            Samples. A latent is present where it is shown, seen from the class downwards; probabilities
-            are met, see ``random_events``.
-        """
-        chosen = labels_of("Combinatorial", num, self.num_labels, self.label_probabilities, generator, labels)
-        if self.is_table:
-            table = _table(self, generator.device)
-            tokens = table.tokens.index_select(0, chosen)
-            presence = [level.index_select(0, chosen) for level in table.presence]
-        else:
-            tokens, *presence = _drawn(self, chosen, generator)
-        if shuffled:
-            tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(presence))
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        if not self.is_table:
+            return _drawn(self, labels, generator)
+        return [part.index_select(0, labels) for part in _table(self, generator.device)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``law_from_json`` builds the hierarchy again."""
@@ -172,13 +133,11 @@ def random_hierarchy(
     """
     function = "random_hierarchy"
     sizes = [*level_sizes, num_classes]
-    for name, values in [("level_sizes", level_sizes), ("num_classes", [num_classes]), ("num_tokens", [num_tokens])]:
-        for value in values:
-            check_count(value, function, name)
-    check_count(num_alternatives, function, "num_alternatives")
     set_sizes = list(set_size) if isinstance(set_size, Sequence) else [set_size] * len(sizes)
-    for value in set_sizes:
-        check_count(value, function, "set_size")
+    counts = {"num_classes": [num_classes], "num_tokens": [num_tokens], "num_alternatives": [num_alternatives]}
+    for name, values in (counts | {"level_sizes": level_sizes, "set_size": set_sizes}).items():
+        for value in values:
+            check_whole(value, function, name)
     if len(set_sizes) != len(sizes):
         raise InvalidArgument(
             function,
@@ -197,7 +156,8 @@ def random_hierarchy(
             members.append(_distinct_classes(members, size, num_alternatives, (below, num_members), chance))
         else:
             sets = _different_sets(size * num_alternatives, below, num_members, chance)
-            members.append(_grouped(sets, num_alternatives))
+            starts = range(0, len(sets), num_alternatives)
+            members.append(tuple(tuple(sets[start : start + num_alternatives]) for start in starts))
         below = size
     return Combinatorial(tuple(members), num_tokens, length, show_probability)
 
@@ -219,11 +179,9 @@ def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
 
 
 @lru_cache(maxsize=32)
-def _table(law: Combinatorial, device: torch.device) -> Samples:
+def _table(law: Combinatorial, device: torch.device) -> Sequence[Tensor]:
     """What each class gives, where nothing is random."""
-    labels = torch.arange(law.num_labels, device=device)
-    tokens, *presence = _drawn(law, labels, torch.Generator(device))
-    return Samples(tokens, labels, tuple(presence))
+    return _drawn(law, torch.arange(law.num_labels, device=device), torch.Generator(device))
 
 
 def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
@@ -231,10 +189,6 @@ def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> Se
     steps = steps_down(law.members, law.num_tokens, generator.device)
     numbers = 2 * sum(step.width * len(step.children) for step in steps)
     return in_parts(labels, numbers, lambda part: walk(steps, part, law.length, law.show_probability, generator))
-
-
-def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:
-    return tuple(tuple(sets[idx : idx + num_alternatives]) for idx in range(0, len(sets), num_alternatives))
 
 
 def _different_sets(num: int, below: int, num_members: int, chance: random.Random) -> list[Members]:
@@ -278,12 +232,9 @@ def _reach(members: Sequence[Level]) -> list[list[frozenset[int]]]:
     """For every level and latent, all tokens that it can show."""
     reach: list[list[frozenset[int]]] = []
     for level in members:
-        reach.append(
-            [
-                frozenset().union(*(reach[-1][child] if reach else {child} for chosen in latent for child in chosen))
-                for latent in level
-            ]
-        )
+        below = reach[-1] if reach else None
+        shown = ([below[child] if below else {child} for chosen in latent for child in chosen] for latent in level)
+        reach.append([frozenset().union(*tokens) for tokens in shown])
     return reach
 
 
@@ -297,17 +248,6 @@ def _most_tokens(members: Sequence[Level]) -> list[int]:
             for tokens, latent in zip(reach, level, strict=True)
         ]
     return most or [0]
-
-
-def _check_show_probability(value: float, function: str) -> None:
-    if not 0 < value <= 1:
-        raise InvalidArgument(
-            function,
-            "show_probability",
-            required="a number in (0, 1]",
-            received=f"{value:g}",
-            remedy="pass 1.0 to show every member always",
-        )
 
 
 def _check_enough_sets(num: int, below: int, num_members: int, what: str) -> None:
@@ -335,8 +275,7 @@ def _check_members(members: Sequence[Level], num_tokens: int) -> None:
             if not alternatives or not all(alternatives):
                 raise refuse("at least one member of every latent", f"empty for {where}", "leave that latent out")
             for chosen in alternatives:
-                whole = all(isinstance(child, int) and not isinstance(child, bool) for child in chosen)
-                if not whole or not all(0 <= child < below for child in chosen):
+                if not all(is_whole(child, 0, below - 1) for child in chosen):
                     raise refuse(f"whole numbers from 0 to {below - 1}", f"{chosen} for {where}", "number from 0")
                 if any(a >= b for a, b in itertools.pairwise(chosen)):
                     raise refuse("rising members, none twice", f"{chosen} for {where}", "sort them")

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int16, Shaped, UInt8
 from torch import Tensor
 
 from joma.arrays import REAL
+from joma.domains import check_whole
 from joma.errors import InvalidArgument
 
 RESOLUTION = 2**16
@@ -50,17 +51,6 @@ def random_places(counts: Int[Tensor, "..."], generator: torch.Generator) -> Int
     return words.add_(2**31).mul_(counts).bitwise_right_shift_(32)
 
 
-def draw_labels(
-    num: int, num_labels: int, probabilities: Sequence[float] | None, generator: torch.Generator
-) -> Int[Tensor, " B"]:
-    """Draw labels, evenly where there are no probabilities."""
-    if probabilities is None:
-        return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
-    places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
-    ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
-    return torch.bucketize(places, ends, right=True)
-
-
 def labels_of(
     law_name: str,
     num: int,
@@ -70,9 +60,13 @@ def labels_of(
     labels: Tensor | None,
 ) -> Int[Tensor, " B"]:
     """Return the labels of ``num`` samples: those given, when they fit, or random ones."""
-    check_count(num, f"{law_name}.sample", "num")
+    check_whole(num, f"{law_name}.sample", "num")
     if labels is None:
-        return draw_labels(num, num_labels, probabilities, generator)
+        if probabilities is None:
+            return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
+        places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
+        ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
+        return torch.bucketize(places, ends, right=True)
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if labels.shape != (num,) or not whole or not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
         raise InvalidArgument(
@@ -132,14 +126,6 @@ def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.G
     return tokens.gather(1, (places + (tokens != padding)).argsort(1))
 
 
-def check_count(value: int, function: str, parameter: str) -> None:
-    """Raise ``InvalidArgument`` unless ``value`` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArgument(
-            function, parameter, required="a whole number of at least 1", received=repr(value), remedy="pass a count"
-        )
-
-
 def checked_probabilities(
     probabilities: Sequence[float] | None, num_labels: int, function: str
 ) -> tuple[float, ...] | None:
@@ -147,20 +133,19 @@ def checked_probabilities(
     if probabilities is None:
         return None
     values = tuple(float(value) for value in probabilities)
-    problem = ""
+    never = [f"{value:g} for label {label}" for label, value in enumerate(values) if not value > 0]
     if len(values) != num_labels:
         problem = f"of length {len(values)}"
-    elif not all(value > 0 for value in values):
-        idx = next(idx for idx, value in enumerate(values) if not value > 0)
-        problem = f"{values[idx]:g} for label {idx}, which would never be sampled"
+    elif never:
+        problem = f"{never[0]}, which would never be sampled"
     elif abs(sum(values) - 1) > 1e-9:
         problem = f"of sum {sum(values):.12g}"
-    if problem:
-        raise InvalidArgument(
-            function,
-            "label_probabilities",
-            required=f"{num_labels} numbers above 0 that sum to 1",
-            received=problem,
-            remedy="leave out the label that is never drawn, divide by the sum, or pass None for even ones",
-        )
-    return values
+    else:
+        return values
+    raise InvalidArgument(
+        function,
+        "label_probabilities",
+        required=f"{num_labels} numbers above 0 that sum to 1",
+        received=problem,
+        remedy="leave out the label that is never drawn, divide by the sum, or pass None for even ones",
+    )

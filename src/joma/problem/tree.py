@@ -10,20 +10,20 @@ import hashlib
 import itertools
 import json
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from joma.arrays import REAL
-from joma.domains import NON_NEGATIVE, POLARITY
+from joma.domains import NON_NEGATIVE, POLARITY, check_whole, is_whole
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
-    check_count,
     checked_probabilities,
     in_parts,
     labels_of,
@@ -47,48 +47,69 @@ class Samples(NamedTuple):
     presence: tuple[Bool[Tensor, "B n"], ...]
 
 
-class Law(Protocol):
-    """What a latent tree and a combinatorial hierarchy have in common."""
+class Law(ABC):
+    """A distribution over sequences of tokens with a label, and with latents between the two."""
 
-    @property
-    def num_tokens(self) -> int:
-        """How many tokens there are, without the padding."""
-        ...
+    if TYPE_CHECKING:  # properties of some laws, fields of others
 
-    @property
-    def num_labels(self) -> int:
-        """How many values the label has."""
-        ...
+        @property
+        def label_probabilities(self) -> tuple[float, ...] | None:
+            """The probability of each label; ``None`` for even ones."""
 
-    @property
-    def length(self) -> int:
-        """Of every sequence, with its padding."""
-        ...
+        @property
+        def num_tokens(self) -> int:
+            """How many tokens there are, without the padding."""
 
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first."""
-        ...
+        @property
+        def num_labels(self) -> int:
+            """How many values the label has."""
+
+        @property
+        def length(self) -> int:
+            """Of every sequence, with its padding."""
+
+        @property
+        def level_sizes(self) -> tuple[int, ...]:
+            """How many latents each level has, the level just above the tokens first."""
 
     @property
     def padding(self) -> int:
         """The token that fills sequences in front."""
-        ...
+        return self.num_tokens
 
     @property
     def vocabulary_size(self) -> int:
         """How many tokens there are with the padding."""
-        ...
+        return self.num_tokens + 1
 
     def sample(
         self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
     ) -> Samples:
-        """Draw samples on the generator's device."""
-        ...
+        """Draw samples; the same generator state gives the same ones for the same ``num``.
 
+        Args:
+            num: B, how many.
+            generator: where randomness comes from; samples live on its device.
+            labels: (B,) the labels to draw for, instead of random ones.
+            shuffled: whether the tokens of a sequence stand in random order instead of rising.
+
+        Returns:
+            Samples. Every probability of the law is met, see ``random_events``.
+        """
+        law_name = type(self).__name__
+        chosen = labels_of(law_name, num, self.num_labels, self.label_probabilities, generator, labels)
+        tokens, *presence = self._draw(chosen, generator)
+        if shuffled:
+            tokens = shuffled_tokens(tokens, self.padding, generator)
+        return Samples(tokens, chosen, tuple(presence))
+
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        """Tokens, and the presence of each level of latents, the lowest first."""
+        raise NotImplementedError
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``law_from_json`` builds the law again."""
-        ...
 
 
 def digest(law: Law) -> str:
@@ -98,7 +119,7 @@ def digest(law: Law) -> str:
 
 
 @dataclass(frozen=True)
-class LatentTree:
+class LatentTree(Law):
     """A hierarchical binary latent tree.
 
     >>> import joma
@@ -120,7 +141,8 @@ class LatentTree:
     label_probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_parents(self.parents)
+        check_parents(self.parents, "LatentTree")
+        check_whole(len(self.parents), "LatentTree", "len(parents)", low=2, remedy="pass (-1, 0) for the smallest tree")
         _check_polarities(self.polarities, len(self.parents))
         object.__setattr__(self, "parents", tuple(self.parents))
         object.__setattr__(self, "polarities", tuple(float(value) for value in self.polarities))
@@ -173,39 +195,13 @@ class LatentTree:
         """How many latents each level has, the level just above the tokens first."""
         return tuple(len(level) for level in reversed(self.levels[1:-1]))
 
-    @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.num_tokens
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.num_tokens + 1
-
-    def sample(
-        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
-    ) -> Samples:
-        """Draw samples; the same generator state gives the same ones for the same ``num``.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the labels to draw for, instead of random ones.
-            shuffled: whether the tokens of a sequence stand in random order instead of rising.
-
-        Returns:
-            Samples. Every edge's probability is met, see ``random_events``.
-        """
-        chosen = labels_of("LatentTree", num, self.num_labels, self.label_probabilities, generator, labels)
-        tokens, *presence = in_parts(chosen, len(self.parents), lambda part: self._draw(part, generator))
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        tokens, *presence = in_parts(labels, len(self.parents), lambda part: self._draw_bytes(part, generator))
         tokens = tokens.to(torch.int64, memory_format=torch.contiguous_format, copy=True)
-        if shuffled:
-            tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(level.view(torch.bool) for level in presence))
+        return [tokens, *(level.view(torch.bool) for level in presence)]
 
-    def _draw(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Tokens, and the presence of each level of latents, the lowest first; in bytes where they suffice."""
+    def _draw_bytes(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """As ``_draw``, in bytes where they suffice."""
         signs, flips, parents = _tables(self, generator.device)
         # One row a node, since rows are copied quickly.
         flipped = random_events(flips, (len(flips), len(labels)), generator).to(torch.uint8)
@@ -253,8 +249,8 @@ def balanced_tree(
             function, "branching", required="at least one level", received="empty", remedy="pass (2, 2, 2), for one"
         )
     for count in branching:
-        check_count(count, function, "branching")
-    check_count(num_labels, function, "num_labels")
+        check_whole(count, function, "branching")
+    check_whole(num_labels, function, "num_labels")
     NON_NEGATIVE.check(jitter, function, "jitter")
     levels = [float(polarities)] * len(branching) if isinstance(polarities, int | float) else list(polarities)
     if len(levels) != len(branching):
@@ -308,25 +304,17 @@ def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, Tensor, lis
     return signs.to(torch.uint8), torch.tensor(flips, dtype=REAL, device=device), parents
 
 
-def _check_parents(parents: Sequence[int]) -> None:
+def check_parents(parents: Sequence[int], function: str) -> None:
+    """Raise ``InvalidArgument`` unless node 0 has the parent −1 and every other node an earlier one."""
     for node, parent in enumerate(parents):
-        whole = isinstance(parent, int) and not isinstance(parent, bool)
-        if not whole or ((parent != -1) if node == 0 else not 0 <= parent < node):
+        if not (is_whole(parent, 0, node - 1) if node else is_whole(parent, -1, -1)):
             raise InvalidArgument(
-                "LatentTree",
+                function,
                 "parents",
                 required="−1 for node 0, and an earlier node for every other one",
                 received=f"{parent!r} for node {node}",
                 remedy="number the nodes from the label downwards",
             )
-    if len(parents) < 2:
-        raise InvalidArgument(
-            "LatentTree",
-            "parents",
-            required="a label and at least one node below it",
-            received=f"of length {len(parents)}",
-            remedy="pass (-1, 0) for the smallest tree",
-        )
 
 
 def _check_polarities(polarities: Sequence[float], num: int) -> None:
@@ -335,8 +323,7 @@ def _check_polarities(polarities: Sequence[float], num: int) -> None:
             "LatentTree",
             "polarities",
             required=f"{num} numbers, one for each node, and 0 for the label",
-            received=f"of length {len(polarities)}"
-            + (f" with {polarities[0]:g} in front" if len(polarities) == num else ""),
+            received=f"{[float(f'{polarity:g}') for polarity in polarities[:4]]}" + " …" * (len(polarities) > 4),
             remedy="put a 0 in front for the label",
         )
     for polarity in polarities:
@@ -345,16 +332,16 @@ def _check_polarities(polarities: Sequence[float], num: int) -> None:
 
 def _check_depths(levels: Sequence[Sequence[int]], parents: Sequence[int]) -> None:
     inner = set(parents)
-    for depth, level in enumerate(levels[:-1]):
-        for node in level:
-            if node not in inner:
-                raise InvalidArgument(
-                    "LatentTree",
-                    "parents",
-                    required="such that all leaves lie equally deep",
-                    received=f"such that the leaf {node} lies {depth} below the label and others {len(levels) - 1}",
-                    remedy="put a node with polarity 1 on top of the leaf for every level it lacks",
-                )
+    early = [(node, depth) for depth, level in enumerate(levels[:-1]) for node in level if node not in inner]
+    if early:
+        node, depth = early[0]
+        raise InvalidArgument(
+            "LatentTree",
+            "parents",
+            required="such that all leaves lie equally deep",
+            received=f"such that the leaf {node} lies {depth} below the label and others {len(levels) - 1}",
+            remedy="put a node with polarity 1 on top of the leaf for every level it lacks",
+        )
 
 
 def _check_signs(label_signs: Sequence[Sequence[int]], num_top: int) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.draws import labels_of
-from joma.problem.tree import LatentTree, Samples
+from joma.problem.tree import LatentTree, Law, Samples
 
 
 @dataclass(frozen=True)
-class UnrelatedLabels:
+class UnrelatedLabels(Law):
     """A law whose labels are drawn apart from the rest: as often each, but shuffled across samples.
 
     Args:
@@ -55,26 +55,14 @@ class UnrelatedLabels:
         return self.law.level_sizes
 
     @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.law.padding
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.law.vocabulary_size
+    def label_probabilities(self) -> tuple[float, ...] | None:
+        """The probability of each label; ``None`` for even ones."""
+        return self.law.label_probabilities
 
     def sample(
         self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
     ) -> Samples:
-        """Draw samples.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the labels to give out, instead of random ones; sequences and latents do not mind them.
-            shuffled: whether the tokens of a sequence stand in random order.
-        """
+        """Draw samples as ``Law.sample`` does; ``labels`` change neither sequences nor latents."""
         samples = self.law.sample(num, generator, shuffled=shuffled)
         probabilities = self.law.label_probabilities
         unrelated = labels_of("UnrelatedLabels", num, self.num_labels, probabilities, generator, labels)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 
 from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
-from joma.domains import POLARITY
+from joma.domains import POLARITY, check_whole
 from joma.errors import InvalidArgument
 from joma.problem.laws import Hierarchy, label_probabilities, token_presence
-from joma.problem.tree import LatentTree
+from joma.problem.tree import LatentTree, check_parents
 
 
 @numpy_in_numpy_out
@@ -39,8 +39,8 @@ def cooccurrence(rho: Real, rho0: Real, depth: int, ancestor_height: int, label_
     """
     function = "cooccurrence"
     rho, rho0 = on_one_device(as_real_in(POLARITY, rho, function, "rho"), as_real_in(POLARITY, rho0, function, "rho0"))
-    _check_whole(function, "depth", depth, 1, None)
-    _check_whole(function, "ancestor_height", ancestor_height, 0, depth)
+    check_whole(depth, function, "depth", remedy="count levels of edges")
+    check_whole(ancestor_height, function, "ancestor_height", low=0, high=depth, remedy="count levels of edges")
     _check_sign(function, label_sign)
     mean = label_sign * rho ** (depth - 1) * rho0
     same = rho ** (2 * ancestor_height) if ancestor_height < depth else mean.square()
@@ -83,15 +83,7 @@ def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -
             received=f"of shape {tuple(polarities.shape)}" + (" with no 0 in front" if polarities.numel() else ""),
             remedy="put a 0 in front for the label",
         )
-    for node, parent in enumerate(parents):
-        if (parent != -1) if node == 0 else not 0 <= parent < node:
-            raise InvalidArgument(
-                function,
-                "parents",
-                required="−1 for node 0, and an earlier node for every other one",
-                received=f"{parent} for node {node}",
-                remedy="number the nodes from the label downwards",
-            )
+    check_parents(parents, function)
     mean = torch.full((1,), float(label_sign), dtype=REAL, device=polarities.device)
     product = torch.ones(1, 1, dtype=REAL, device=polarities.device)  # E[yₐ y_b]
     for node in range(1, num):
@@ -124,7 +116,8 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
     if label is None:
         given = [tree_pair_marginals(tree, value) for value in range(tree.num_labels)]
         return torch.einsum("d,dabij->abij", torch.tensor(label_probabilities(tree), dtype=REAL), torch.stack(given))
-    _check_whole("tree_pair_marginals", "label", label, 0, tree.num_labels - 1, "number labels from 0")
+    last = tree.num_labels - 1
+    check_whole(label, "tree_pair_marginals", "label", low=0, high=last, remedy="number labels from 0")
     # A label that gives node j the sign s is a label of sign +1 with the polarity s ρ above the node.
     signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
     polarities = [polarity * signs.get(node, 1) for node, polarity in enumerate(tree.polarities)]
@@ -241,21 +234,6 @@ def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:
             remedy="move a polarity away from ±1, or average over labels",
         )
     return probabilities
-
-
-def _check_whole(
-    function: str, parameter: str, value: int, low: int, high: int | None, remedy: str = "count levels of edges"
-) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        upper = "" if high is None else f" and at most {high}"
-        raise InvalidArgument(
-            function,
-            parameter,
-            required=f"a whole number of at least {low}{upper}",
-            received=f"{value!r}",
-            remedy=remedy,
-        )
 
 
 def _check_sign(function: str, label_sign: int) -> None:
