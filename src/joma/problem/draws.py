@@ -1,4 +1,4 @@
-"""What the laws of hierarchies share: random bits, labels, and sequences padded in front."""
+"""Random draws for the laws of hierarchies: events, labels, and left-padded sequences."""
 
 from __future__ import annotations
 
@@ -13,38 +13,35 @@ from joma.arrays import REAL
 from joma.domains import check_whole
 from joma.errors import InvalidArgument
 
-RESOLUTION = 2**16
-"""A draw of 16 bits decides an event."""
-
-IN_CACHE = 2**18
-"""As many 16-bit numbers as fit a core's cache beside what is made of them."""
+RESOLUTION = 2**16  # values of the 16 bits that decide an event
+IN_CACHE = 2**18  # so many 16-bit numbers, and the intermediate results of them, fit a core's cache
 
 
 def random_events(
     probabilities: Float[Tensor, "..."], shape: Sequence[int], generator: torch.Generator
 ) -> Int16[Tensor, "..."]:
-    """Draw independent events, 1 where one happens: a quarter of the time of one uniform number for each.
+    """Draw independent events, 1 where an event happens, in a quarter of the time of one uniform number per event.
 
-    Four events share one 64-bit draw. Probabilities that are no multiple of 1/65,536 are rounded up or down to one at
-    random, anew in each call, so that they are met exactly on average over calls.
+    Four events share one 64-bit draw. A probability that is no multiple of 1/65,536 is randomly rounded up or down to
+    one in each call, so that the mean over calls is exact.
 
     Args:
         probabilities: float64 in [0, 1], broadcasting against ``shape``.
-        shape: of what is returned.
-        generator: where randomness comes from, and on which device.
+        shape: of the result.
+        generator: source of randomness; its device is that of the result.
     """
     rounding = torch.rand(probabilities.shape, dtype=REAL, generator=generator, device=generator.device)
-    rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, whose bound fits in 16 bits
+    rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, so that its bound fits in 16 bits
     bounds = rounding.add_(rarer * RESOLUTION - RESOLUTION // 2).floor_().to(torch.int16)
     draws = torch.empty((math.prod(shape) + 3) // 4, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
     words = draws.view(torch.int16)[: math.prod(shape)].view(shape)
-    # In place, because a comparison that gives another kind of number takes ten times as long on a CPU.
+    # In place: a comparison with a result of another dtype takes ten times as long on a CPU.
     return words.lt_(bounds).bitwise_xor_((probabilities > 0.5).to(torch.int16))
 
 
 def random_places(counts: Int[Tensor, "..."], generator: torch.Generator) -> Int[Tensor, "..."]:
-    """Draw a whole number below each count, evenly (to 2⁻³² times the count), two out of each 64-bit draw."""
+    """Draw a uniform integer below each count (uniform to 2⁻³² times the count); two share one 64-bit draw."""
     draws = torch.empty((counts.numel() + 1) // 2, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
     words = draws.view(torch.int32)[: counts.numel()].view(counts.shape).long()
@@ -59,7 +56,7 @@ def labels_of(
     generator: torch.Generator,
     labels: Tensor | None,
 ) -> Int[Tensor, " B"]:
-    """Return the labels of ``num`` samples: those given, when they fit, or random ones."""
+    """Return the labels of ``num`` samples: the given ones after a check, or random ones."""
     check_whole(num, f"{law_name}.sample", "num")
     if labels is None:
         if probabilities is None:
@@ -75,7 +72,7 @@ def labels_of(
             required=f"a tensor of {num} whole numbers, each from 0 to {num_labels - 1}",
             received=f"of shape {tuple(labels.shape)} and dtype {str(labels.dtype).removeprefix('torch.')}"
             + (f", from {int(labels.min())} to {int(labels.max())}" if whole and labels.numel() else ""),
-            remedy="leave labels out to draw them",
+            remedy="leave labels out to draw random ones",
         )
     return labels.to(generator.device, torch.int64)
 
@@ -83,14 +80,14 @@ def labels_of(
 def in_parts(
     labels: Int[Tensor, " B"], numbers: int, draw: Callable[[Tensor], Sequence[Tensor]]
 ) -> Sequence[Shaped[Tensor, "B ..."]]:
-    """Draw for so many samples at a time that the work fits a core's cache, and join; a GPU draws all at once.
+    """Draw samples in batches that fit a core's cache, and concatenate them; a GPU draws all at once.
 
-    In larger pieces most of the time goes into memory that is asked for and given back again and again.
+    With larger batches most of the time goes into allocating and freeing memory.
 
     Args:
         labels: of all samples.
-        numbers: how many a sample needs while it is drawn.
-        draw: from labels to what is drawn for them.
+        numbers: count of numbers that a sample needs while it is drawn.
+        draw: called with the labels of a batch.
     """
     size = max(256, IN_CACHE // numbers) if labels.device.type == "cpu" else len(labels)
     parts = [draw(part) for part in labels.split(size)]
@@ -98,30 +95,22 @@ def in_parts(
 
 
 def left_padded(present: UInt8[Tensor, "B n"], padding: int) -> Int[Tensor, "B n"]:
-    """Return the numbers of the columns that are present in each row, rising, with padding in front.
-
-    Args:
-        present: 1 where a number is there, 0 elsewhere.
-        padding: what stands where nothing is left.
-
-    Returns:
-        In the smallest kind that will do, because there is less memory to move.
-    """
+    """Return the increasing indices of the columns that are 1 in each row, left-padded, in the smallest dtype."""
     num, length = present.shape
     largest = max(length, padding)
     small = next(kind for kind in (torch.uint8, torch.int16, torch.int64) if largest <= torch.iinfo(kind).max)
-    there = present.to(small)
-    through = there.cumsum(1, dtype=small)
-    # Each number's column, counted from 1; what is absent goes to column 0, which is dropped. On a CPU this takes a
-    # fifth of the time of selecting and scattering by masks, and a tenth of sorting.
-    target = (through + (length - through[:, -1:])).mul_(there).long()
+    ones = present.to(small)
+    through = ones.cumsum(1, dtype=small)
+    # The target column of each index, counted from 1; absent ones go to column 0, which is dropped. On a CPU this takes
+    # a fifth of the time of selecting and scattering by masks, and a tenth of the time of sorting.
+    target = (through + (length - through[:, -1:])).mul_(ones).long()
     tokens = torch.full((num, length + 1), padding, dtype=small, device=present.device)
     tokens.scatter_(1, target, torch.arange(length, dtype=small, device=present.device).expand(present.shape))
     return tokens[:, 1:]
 
 
 def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.Generator) -> Int[Tensor, "B L"]:
-    """Bring the tokens of every sequence into random order; padding stays in front."""
+    """Shuffle the tokens of every sequence; padding stays in front."""
     places = torch.rand(tokens.shape, generator=generator, device=generator.device)
     return tokens.gather(1, (places + (tokens != padding)).argsort(1))
 
@@ -129,7 +118,7 @@ def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.G
 def checked_probabilities(
     probabilities: Sequence[float] | None, num_labels: int, function: str
 ) -> tuple[float, ...] | None:
-    """Return label probabilities as a tuple, when there is one for each label, each above 0, and they sum to 1."""
+    """Return label probabilities as a tuple, after checking that there is one for each label and that they sum to 1."""
     if probabilities is None:
         return None
     values = tuple(float(value) for value in probabilities)
@@ -147,5 +136,5 @@ def checked_probabilities(
         "label_probabilities",
         required=f"{num_labels} numbers above 0 that sum to 1",
         received=problem,
-        remedy="leave out the label that is never drawn, divide by the sum, or pass None for even ones",
+        remedy="remove labels that are never drawn, divide by the sum, or pass None for equal ones",
     )

@@ -1,4 +1,4 @@
-"""Sequences and latents of a law with labels that have nothing to do with them: a control with nothing to learn."""
+"""A control: the sequences and latents of a law, with labels that are independent of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from joma.problem.tree import LatentTree, Law, Samples
 
 @dataclass(frozen=True)
 class UnrelatedLabels(Law):
-    """A law whose labels are drawn apart from the rest: as often each, but shuffled across samples.
+    """A law whose labels are drawn independently of sequences and latents, with the same frequencies.
 
     Args:
-        law: what sequences, latents and the labels' frequencies are taken from.
+        law: gives sequences, latents and the frequencies of labels.
     """
 
     law: LatentTree | Combinatorial
@@ -31,32 +31,32 @@ class UnrelatedLabels(Law):
                 "law",
                 required="a LatentTree or a Combinatorial hierarchy",
                 received=type(self.law).__name__,
-                remedy="pass the law whose labels are to mean nothing",
+                remedy="pass the law whose labels are to be replaced",
             )
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens there are, without the padding."""
+        """The number of tokens, without the padding token."""
         return self.law.num_tokens
 
     @property
     def num_labels(self) -> int:
-        """How many values the label has."""
+        """The number of labels."""
         return self.law.num_labels
 
     @property
     def length(self) -> int:
-        """Of every sequence, with its padding."""
+        """The length of every sequence, padding included."""
         return self.law.length
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first."""
+        """The number of latents of each level, the lowest level first."""
         return self.law.level_sizes
 
     @property
     def label_probabilities(self) -> tuple[float, ...] | None:
-        """The probability of each label; ``None`` for even ones."""
+        """The probability of each label; ``None`` if all are equal."""
         return self.law.label_probabilities
 
     def sample(
@@ -69,5 +69,5 @@ class UnrelatedLabels(Law):
         return samples._replace(labels=unrelated)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``law_from_json`` builds the law again."""
+        """Return plain data from which ``law_from_json`` rebuilds the law."""
         return {"kind": "unrelated_labels", "law": self.law.to_json()}
