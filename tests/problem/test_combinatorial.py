@@ -1,4 +1,4 @@
-"""Combinatorial hierarchies: the paper's table from its definition, the exact distribution of the random extension, bad input."""
+"""Combinatorial hierarchies: the table by definition, the exact distribution of the random extension, bad input."""
 
 import itertools
 import math
