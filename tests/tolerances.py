@@ -1,11 +1,11 @@
-"""The only table of tolerances: every bound that a test uses, with the reason it stands where it stands."""
+"""All tolerances of the tests, each with the reason for its value."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may be off, and why exactly that far."""
+    """The largest allowed error of a number, with the reason."""
 
     bound: float
     reason: str
@@ -22,14 +22,14 @@ TOLERANCES: dict[str, Tolerance] = {
     "text.held_out_share": Tolerance(
         0.001, "a cut moves to the end of its paragraph, 35 of the 6,000 characters of a block"
     ),
-    "attention.entropy": Tolerance(1e-5, "nats, issue 2 and 5: float32 sums of scores of order 10 against float64"),
+    "attention.entropy": Tolerance(1e-5, "nats: float32 sums of scores of order 10 against float64"),
     "attention.share": Tolerance(5e-6, "softmax weights of float32 scores up to 40, which are given to 2e-6"),
     "attention.max_logit": Tolerance(1e-5, "relative to the score or 1: float32 products whose terms may cancel"),
     "attention.sum_of_squares": Tolerance(
         1e-5, "a float32 log-sum-exp of twice the scores less twice another, each given to 2e-6 for scores up to 40"
     ),
     "spectrum.stable_rank": Tolerance(1e-12, "relative: float64 sums over 1e4 entries and one symmetric eigenvalue"),
-    "spectrum.certified": Tolerance(1e-6, "issue 5: largest relative distance of a bound on σ₁ or on stable rank"),
+    "spectrum.certified": Tolerance(1e-6, "largest relative distance of a bound on σ₁ or on stable rank"),
     "krylov.single": Tolerance(2e-5, "relative to the largest: float32, some 1e-7 a step over 200 steps"),
     "krylov.double": Tolerance(1e-9, "relative to the largest: all 200 of 200 steps done, in float64"),
     "spectrum.effective_rank": Tolerance(1e-11, "relative: a sum over some 100 singular values, each to 1e-13 of σ₁"),
@@ -40,14 +40,15 @@ TOLERANCES: dict[str, Tolerance] = {
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),
     "learning.accuracy": Tolerance(0.05, "three standard errors, 0.016 each near 0.85, of a share of 512 samples"),
-    "report.colours_apart": Tolerance(
-        0.13, "OKLab distance; 0.02 is just noticeable side by side, thin lines seen apart need several times that"
+    "report.colour_difference": Tolerance(
+        0.13,
+        "OKLab distance; 0.02 is just noticeable side by side, distant thin lines need several times that",
     ),
     "report.line_contrast": Tolerance(3.0, "WCAG 2.2, 1.4.11: graphics against what is next to them"),
     "report.text_contrast": Tolerance(4.5, "WCAG 2.2, 1.4.3: text against its background"),
     "report.four_digits": Tolerance(5.1e-4, "relative: half a unit of the fourth significant digit of 1.000"),
     "unigram.smoothing": Tolerance(1e-9, "equal counts stay equal when one is added to each"),
-    "closed_form.relative": Tolerance(1e-10, "issue 3: relative error of v and of 1 − v/μ against 50 digits"),
+    "closed_form.relative": Tolerance(1e-10, "relative error of v and of 1 − v/μ against 50 digits"),
     "closed_form.sums": Tolerance(1e-11, "a logarithm of 1 − v/μ near e⁻⁹, read off v in float64"),
     "closed_form.roundings": Tolerance(
         16, "roundings of its arguments that a result may be off by; seven were measured over 150 random points"
@@ -55,7 +56,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "closed_form.trapezoid": Tolerance(1e-6, "relative: 20,000 trapezoids over 8 units of u, second order"),
     "closed_form.early": Tolerance(1e-7, "relative: a first-order law at times of 1e-9, with rates up to 30"),
     "closed_form.integrator": Tolerance(
-        1e-8, "integrators at relative tolerance 1e-12; theory.md reached 1e-8 at 0.999 t*"
+        1e-8, "integrators at relative tolerance 1e-12; docs/theory.md reports 1e-8 at 0.999 t*"
     ),
     "closed_form.four_decimals": Tolerance(5.1e-5, "half a unit of the last decimal printed"),
     "closed_form.five_decimals": Tolerance(5.1e-6, "half a unit of the last decimal printed"),
@@ -69,16 +70,16 @@ TOLERANCES: dict[str, Tolerance] = {
     "simulation.solver": Tolerance(1e-8, "adaptive solvers at 1e-9 to 1e-11 a step, some hundred steps"),
     "simulation.blow_up": Tolerance(5.1e-6, "time units: half a unit of the last of the six digits printed"),
     "simulation.order": Tolerance(0.15, "of an order: the next order of the error is a tenth of the leading one"),
-    "simulation.moved": Tolerance(0.01, "a motion that the invariant could not hide within its tolerance"),
+    "simulation.moved": Tolerance(0.01, "a motion far above the tolerance of the invariant"),
     "simulation.adam_epsilon": Tolerance(1e-5, "Adam's epsilon of 1e-8 against gradients of 1e-5 and more, times 0.01"),
     "closed_form.quadrature": Tolerance(1e-10, "nested quadratures of order 1, each good to 1e-12"),
     "embeddings.trapezoid": Tolerance(1e-6, "trapezoids of 1e-3 in time, second order, with rates of order 1"),
     "embeddings.order": Tolerance(0.1, "slope over one decade of coherence: second-order terms are 1 % of the first"),
-    "simulation.issue_slope": Tolerance(0.05, "issue 3: slope 1.00 ± 0.05 over two decades of the step"),
+    "simulation.slope": Tolerance(0.05, "slope 1.00 ± 0.05 over two decades of the step: a drift of first order"),
     "simulation.accumulated": Tolerance(1e-10, "relative: sums over some 100 steps that are equal term by term"),
     "alignment.correlation": Tolerance(1e-10, "float64 sums, of columns offset by up to 1e4 times their spread"),
-    "alignment.by_luck": Tolerance(0.1, "two standard errors and more of a correlation over 400 to 600 samples"),
-    "alignment.luck_of_a_half": Tolerance(
+    "alignment.by_chance": Tolerance(0.1, "two standard errors and more of a correlation over 400 to 600 samples"),
+    "alignment.half_by_chance": Tolerance(
         0.16, "three standard errors of a mean of six latents' scores, two folds of 30 samples each"
     ),
     "alignment.uniform": Tolerance(

@@ -1,4 +1,4 @@
-"""Evidence to draw: shaped like the real one, with texts that try to break out of a page."""
+"""Evidence for the report tests: shaped like real evidence, with texts that try to inject markup."""
 
 import math
 import random

@@ -62,7 +62,7 @@ def test_query_by_query_it_holds_where_hidden_units_are_divided(agreements, tole
 
 def test_drift_of_descent_is_of_first_order_and_adds_up_from_its_steps(agreements, tolerance):
     found = findings(agreements["discretisation.sgd"])
-    assert all(abs(slope - 1) < tolerance("simulation.issue_slope") for slope in found["slope, SGD"].values)
+    assert all(abs(slope - 1) < tolerance("simulation.slope") for slope in found["slope, SGD"].values)
     (ratio,) = (estimate for name, estimate in found.items() if "Σ_steps" in name)
     assert all(abs(value - 1) < tolerance("simulation.accumulated") for value in ratio.values)
 
