@@ -1,4 +1,4 @@
-"""Writes the pages of the documentation that are made from the code: ``.venv/bin/python docs/pages.py``."""
+"""Write the pages of the documentation that are generated from the code: ``.venv/bin/python docs/pages.py``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from joma.metrics import METRICS, Queries
 
 _CLAIMS = """# Claims
 
-Made from the registry by `python docs/pages.py`. Which of them hold is not written
-here: `joma reproduce` says so, on your machine and your text, with numbers. What the verdicts mean is in
-[reproduce.md](reproduce.md).
+Generated from the registry by `python docs/pages.py`. The verdicts are not written here: `joma reproduce` evaluates the
+claims on your machine and your text. The meaning of the verdicts is explained in [reproduce.md](reproduce.md).
 """
 
 
@@ -46,23 +45,23 @@ def _section(claim: Claim) -> str:
 
 _METRICS = """# Metrics
 
-The same name means the same number in every table: of `joma.watch`, of `joma scan`, and of joma's own training runs.
-This page is made from the code by `python docs/pages.py`.
+A name has the same meaning in the tables of `joma.watch`, of `joma scan`, and of joma's own training runs.
+This page is generated from the code by `python docs/pages.py`.
 
 Tables are tidy: one row per number, columns `run`, `step`, `layer`, `head`, `projection`, `metric`, `value`. Layers and
 heads count from 0, and are null where a metric has none. `projection` names the weight matrix of a metric of weights
-(`query`, `key`, `value`, `output`, `mlp_lower`, `mlp_gate`, `mlp_upper`). Where there are any, `group` names a part of
-the probe (`sequences_3`, `positions_1_8`; null: all of it), `reason` says why a step has no numbers, and `suspect` what
-is wrong with a step. Tables of different sources can be concatenated in pandas.
+(`query`, `key`, `value`, `output`, `mlp_lower`, `mlp_gate`, `mlp_upper`). Three columns exist only if they are not
+empty: `group` names a part of the probe (`sequences_3`, `positions_1_8`; null: all of it), `reason` explains why a step
+has no numbers, and `suspect` names the problems of a step. Tables of different sources can be concatenated in pandas.
 
-| name | meaning | unit | read off | over queries | measured by |
+| name | meaning | unit | source | over queries | measured by |
 |---|---|---|---|---|---|
 """
 
 _QUERIES: dict[Queries, str] = {
-    "all": "mean over all that see a key and are no padding",
+    "all": "mean over all that see a key and are not padding",
     "spreading": "mean over those that see two keys or more",
-    "largest": "the largest of all that see a key and are no padding",
+    "largest": "maximum over all that see a key and are not padding",
     "": "–",
 }
 
@@ -79,8 +78,8 @@ def metrics_page() -> str:
 
 _API = """# Public names
 
-What `import joma` gives; `dir(joma)` shows the same list, and `help(joma.scan)` the same text. Whatever is not here may
-move. These pages are made from the docstrings by `python docs/pages.py`; a test runs every example.
+The names that `import joma` provides; `dir(joma)` shows the same list, and `help(joma.scan)` the same text. All other
+names may change. These pages are generated from the docstrings by `python docs/pages.py`; a test runs every example.
 
 """
 
@@ -109,7 +108,7 @@ def api_page(name: str) -> str:
 
 
 def _settings(thing: Any) -> Iterator[str]:
-    """The keyword arguments that a signature takes together (``**settings``), one section for each table of them."""
+    """Yield a section for each ``TypedDict`` of the keyword arguments ``**settings`` of a signature."""
     for given in inspect.signature(thing).parameters.values():
         if named := re.fullmatch(r"Unpack\[(\w+)\]", str(given.annotation)):
             module = vars(sys.modules[thing.__module__])
@@ -119,7 +118,7 @@ def _settings(thing: Any) -> Iterator[str]:
 
 
 def _signature(thing: Any) -> str:
-    """The signature, one parameter a line where it is long."""
+    """Return the signature, with one parameter per line if it is long."""
     found = inspect.signature(thing)
     plain = [
         given if type(given.default) in (bool, int, float, str, type(None), type) else given.replace(default=...)
@@ -130,7 +129,7 @@ def _signature(thing: Any) -> str:
 
 
 def _markdown(docstring: str) -> str:
-    """A docstring as Markdown: examples as code, sections with their entries as lists."""
+    """Convert a docstring to Markdown: examples as code, sections as lists."""
     parts = []
     for block in docstring.split("\n\n"):
         if block.lstrip().startswith(">>>"):

@@ -1,4 +1,4 @@
-"""What makes a claim's conclusion hard to read for somebody who has not read the paper."""
+"""Checks that a claim's conclusion is readable for somebody who has not read the paper."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 
 MOST_SENTENCES, MOST_WORDS = 3, 60
 SYMBOLS = re.compile(r"[\u0370-\u03ff\u0300-\u036f\u2070-\u209f²³]|\b[a-zA-Z]\(")
-"""Greek letters, accents set on letters, superscripts and subscripts, functions of something."""
+"""Greek letters, combining accents, superscripts and subscripts, function calls."""
 
 
 def faults(conclusion: str) -> list[str]:
-    """Too many sentences, sentences that are too long, symbols of formulas; empty where it is plain."""
+    """Return the problems (too many or too long sentences, symbols of formulas); empty if there are none."""
     sentences = re.split(r"(?<=[.!?])\s+", conclusion.strip())
     found = [f"{len(sentences)} sentences"] if len(sentences) > MOST_SENTENCES else []
     found += [f"{num} words: {text}" for text in sentences if (num := len(text.split())) > MOST_WORDS]

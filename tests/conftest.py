@@ -1,4 +1,4 @@
-"""What every test shares."""
+"""Fixtures and settings of all tests."""
 
 import os
 import signal
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers' threads must not spin on each other's cores
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub by accident; those that mean to say so
-# A shell makes what it starts in the background ignore Ctrl-C; the tests that send one mean it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of one worker must not use the cores of another
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only tests that state it may reach a hub
+# Processes started in the background by a shell ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def tolerance():
-    """Look a bound up in the one table: ``tolerance('theorem1.exp')``."""
+    """Return a function that looks up a bound: ``tolerance('theorem1.exp')``."""
     from tolerances import TOLERANCES
 
     return lambda name: TOLERANCES[name].bound
@@ -22,9 +22,9 @@ def tolerance():
 
 @pytest.fixture(scope="session")
 def wikitext_folder() -> Path:
-    """What ``JOMA_DATA`` has to name for the real WikiText-2: itself, or ``../shared/data`` beside the repository."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("JOMA_DATA", beside))
+    """Return ``JOMA_DATA``, by default ``../shared/data`` next to the repository, for the real WikiText-2."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("JOMA_DATA", default))
     if not (folder / "wikitext-2").is_dir():
         pytest.skip("WikiText-2 is not here: set JOMA_DATA to a folder that holds wikitext-2/train.txt.xz")
     return folder

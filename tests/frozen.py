@@ -1,6 +1,6 @@
-"""What callers rely on, frozen as two lists: the public names and the options of the command line.
+"""The public names and the options of the command line, as two frozen lists.
 
-A change shows as a difference in the tests and in review. After a deliberate one, write both lists anew:
+A change shows as a difference in the tests and in review. After a deliberate change, write both lists again:
 
     .venv/bin/python tests/frozen.py
 """
@@ -18,7 +18,7 @@ CONTRACT = Path(__file__).parent / "contract"
 
 
 def public_names() -> list[str]:
-    """Every name of the front door with its parameters, and what the classes among them offer."""
+    """Return every public name with its parameters, and the public attributes of classes."""
     import joma
 
     names: list[str] = []
@@ -31,7 +31,7 @@ def public_names() -> list[str]:
 
 
 def _parameters(thing: Any) -> str:
-    """The parameters, and of settings that are passed on by name which there are."""
+    """Return the parameters, with those of settings that are passed on by name."""
     shown = []
     for name, parameter in inspect.signature(thing, eval_str=True).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD and (unpacked := get_args(parameter.annotation)):
@@ -48,15 +48,15 @@ def _is_ours(thing: type, part: str) -> bool:
 
 
 def cli_options() -> list[str]:
-    """Every option of every command, with the values it takes and its default."""
+    """Return every option of every command, with its values and its default."""
     from joma.cli import parser
 
     return [f"{command} {_described(option)}" for command, option in options_of(parser())]
 
 
 def options_of(parser: argparse.ArgumentParser, command: str = "joma") -> Iterator[tuple[str, argparse.Action]]:
-    """Walk through the options and arguments of a parser and of the commands below it."""
-    for action in parser._actions:  # argparse has no public way to ask for them
+    """Yield the options and arguments of a parser and of its subcommands."""
+    for action in parser._actions:  # argparse has no public attribute for them
         if isinstance(action, argparse._SubParsersAction):
             for name, below in action.choices.items():
                 yield from options_of(below, f"{command} {name}")
@@ -83,7 +83,7 @@ LISTS: dict[str, Callable[[], list[str]]] = {"public_names.txt": public_names, "
 
 
 def difference(file: str) -> str:
-    """What changed against the frozen list: one line per name, ``-`` gone and ``+`` new; empty if nothing did."""
+    """Return the changes against the frozen list, one line per name (``-`` removed, ``+`` added)."""
     frozen = (CONTRACT / file).read_text(encoding="utf-8").splitlines()
     lines = difflib.unified_diff(frozen, LISTS[file](), f"{file}, frozen", "the source", n=0, lineterm="")
     return "\n".join(line for line in lines if not line.startswith("@@"))

@@ -1,4 +1,4 @@
-"""The door between NumPy and torch: what comes in keeps its digits, what cannot be meant is refused."""
+"""Reading arguments as torch tensors: digits are kept, values that are not real numbers are refused."""
 
 from typing import NamedTuple
 
@@ -27,12 +27,12 @@ def test_lower_precision_is_raised_without_changing_the_number(dtype):
     assert as_real(value, "f", "x").tolist() == value.tolist()
 
 
-def test_pythons_integers_are_numbers():
+def test_python_integers_are_accepted():
     assert as_real([1, 2], "f", "x").tolist() == [1.0, 2.0]
     assert as_real(3, "f", "x").item() == 3.0
 
 
-def test_a_gradient_finds_its_way_through():
+def test_gradients_pass_through():
     leaf = torch.tensor([1.0, 2.0], dtype=torch.float32, requires_grad=True)
     as_real(leaf, "f", "x").square().sum().backward()
     assert leaf.grad.tolist() == [2.0, 4.0]
@@ -59,7 +59,7 @@ def test_a_double_is_not_copied():
         ({"x": 1.0}, "of type dict"),
     ],
 )
-def test_what_is_not_real_numbers_is_refused(value, received):
+def test_values_that_are_not_real_numbers_are_refused(value, received):
     with pytest.raises(InvalidArgument, match=f"f: `x` is {received}"):
         as_real(value, "f", "x")
 
@@ -69,14 +69,14 @@ def test_nan_is_refused_with_its_number():
         as_real([np.nan, 1.0, np.nan], "f", "x")
 
 
-def test_infinity_is_left_to_the_domain():
+def test_infinity_is_accepted_unless_the_domain_excludes_it():
     assert as_real([np.inf], "f", "x").tolist() == [np.inf]
     with pytest.raises(InvalidArgument, match="is inf; expected a finite number above 0"):
         as_real_in(POSITIVE, [1.0, np.inf], "f", "x")
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_one_entry_outside_the_domain_is_enough_wherever_it_stands(place):
+def test_one_entry_outside_the_domain_is_refused_at_any_position(place):
     values = [1.0, 2.0, 3.0]
     values[place] = -4.0
     with pytest.raises(InvalidArgument, match="`x` is -4"):
@@ -99,7 +99,7 @@ def summed(x, scale=1.0):
     return Pair(total, (total, "word"))
 
 
-def test_arrays_in_arrays_out_through_nested_results():
+def test_array_arguments_give_arrays_also_in_nested_results():
     for result in (summed(np.array([1.0, 2.0])), summed([1.0, 2.0], scale=np.array(1.0))):
         assert isinstance(result, Pair)
         assert isinstance(result.total, np.ndarray)
@@ -109,11 +109,11 @@ def test_arrays_in_arrays_out_through_nested_results():
 
 
 @pytest.mark.parametrize("given", [[1.0, 2.0], torch.tensor([1.0, 2.0])], ids=["list", "tensor"])
-def test_without_arrays_tensors_come_out(given):
+def test_arguments_without_arrays_give_tensors(given):
     assert isinstance(summed(given).total, torch.Tensor)
 
 
-def test_a_tensor_beside_an_array_decides():
+def test_a_tensor_and_an_array_give_tensors():
     result = summed(np.array([1.0]), scale=torch.tensor(2.0, dtype=torch.float64, requires_grad=True)).total
     assert result.requires_grad
 
@@ -122,7 +122,7 @@ def test_the_wrapped_function_keeps_its_name_and_text():
     assert (summed.__name__, summed.__doc__) == ("summed", "Sum.")
 
 
-def test_plain_numbers_follow_to_the_device_that_one_tensor_is_on():
+def test_plain_numbers_are_moved_to_the_device_of_the_tensor():
     here, there = torch.zeros(2), torch.zeros(2, device="meta")
     assert [tensor.device.type for tensor in on_one_device(here, there)] == ["meta", "meta"]
     assert [tensor.device.type for tensor in on_one_device(here, here)] == ["cpu", "cpu"]

@@ -1,4 +1,4 @@
-"""docs/your-own-claim.md leads from an empty folder to a verdict as it stands there, and so does examples/."""
+"""docs/your-own-claim.md leads from an empty folder to a verdict as written, and so does examples/."""
 
 import json
 import os
@@ -25,7 +25,7 @@ COMMANDS = re.search(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1].s
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
-    """The variables of a fresh virtual environment that sees this one's packages, this joma, and no network."""
+    """Return the variables of a new virtual environment with this one's packages, this joma, and no network."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -42,7 +42,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 
 def follow(commands: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
-    """Run commands in a folder, as a shell does, and return what each printed."""
+    """Run shell commands in a folder, and return the output of each."""
     printed = []
     for command in commands:
         done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
@@ -52,7 +52,7 @@ def follow(commands: list[str], folder: Path, environment: dict[str, str]) -> li
 
 
 def evaluated(folder: Path) -> dict:
-    """The only claim in what a run left behind."""
+    """Return the only claim in the results of a run."""
     (claim,) = json.loads((folder / "joma-out" / "claims.json").read_text(encoding="utf-8"))["claims"]
     return claim
 
@@ -63,7 +63,7 @@ def test_the_page_shows_the_example_s_files():
     assert {name: (EXAMPLE / name).read_text(encoding="utf-8") for name in FILES} == FILES
 
 
-def test_the_page_followed_word_by_word_ends_with_a_verdict(tmp_path, environment):
+def test_the_steps_of_the_page_end_with_a_verdict(tmp_path, environment):
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -89,7 +89,7 @@ def test_the_example_runs_as_its_readme_says(tmp_path, environment):
 
 @pytest.fixture(scope="module")
 def heads():
-    """The example's module, imported from where it lies."""
+    """Import the module of the example from its folder."""
     spec = spec_from_file_location("entropy_bound_heads", EXAMPLE / "src" / "entropy_bound" / "heads.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""The code in docs/watch.md runs as it stands there."""
+"""The code in docs/watch.md runs as written."""
 
 import re
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Domains hold what they say, refuse what they list as bad, and name the nearest option that exists."""
+"""Domains accept valid values and refuse their bad values; unknown options name the nearest one."""
 
 import math
 
 import pytest
 
 from joma import domains
-from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, Domain, choose
+from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, PROBABILITY, Domain, choose
 from joma.errors import InvalidArgument
 
 ALL = {name: value for name, value in vars(domains).items() if isinstance(value, Domain)}
@@ -15,6 +15,7 @@ INSIDE = {
     FINITE: (-1.7e308, 0.0, 1.7e308),
     POLARITY: (-1.0, 0.0, 1.0),
     FRACTION: (0.0, 0.5, math.nextafter(1.0, 0.0)),
+    PROBABILITY: (5e-324, 0.5, 1.0),
 }
 
 
@@ -23,15 +24,15 @@ def test_every_domain_is_tested():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_lies_inside_passes(name):
+def test_values_inside_the_domain_pass(name):
     domain = ALL[name]
     for value in INSIDE[domain]:
         assert domain.contains(value)
-        domain.check(value, "f", "x")  # raises where it does not pass
+        domain.check(value, "f", "x")  # raises for a bad value
 
 
 @pytest.mark.parametrize(("name", "bad"), [(name, bad) for name, domain in ALL.items() for bad in domain.bad_values])
-def test_what_is_listed_as_bad_is_refused_with_all_that_helps(name, bad):
+def test_bad_values_are_refused_with_requirement_and_remedy(name, bad):
     domain = ALL[name]
     with pytest.raises(InvalidArgument) as refused:
         domain.check(bad, "blow_up_time", "gap")
@@ -43,7 +44,7 @@ def test_what_is_listed_as_bad_is_refused_with_all_that_helps(name, bad):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nan_lies_in_no_domain_and_every_list_of_bad_values_says_so(name):
+def test_nan_is_a_bad_value_of_every_domain(name):
     assert any(map(math.isnan, ALL[name].bad_values))
     with pytest.raises(InvalidArgument, match="is nan"):
         ALL[name].check(math.nan, "f", "x")
@@ -52,23 +53,23 @@ def test_nan_lies_in_no_domain_and_every_list_of_bad_values_says_so(name):
 OPTIONS = {"relu": 1, "tanh": 2, "linear": 3}
 
 
-def test_an_option_is_found_by_its_name():
+def test_an_option_is_found_by_name():
     assert choose("tanh", OPTIONS, "f", "activation") == 2
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("Tanh", "tanh"), ("relu ", "relu"), ("liner", "linear")])
-def test_a_wrong_option_is_told_the_nearest(wrong, near):
+def test_an_unknown_option_is_refused_with_the_nearest(wrong, near):
     with pytest.raises(InvalidArgument, match=f"did you mean '{near}'"):
         choose(wrong, OPTIONS, "f", "activation")
 
 
 @pytest.mark.parametrize("wrong", ["", "qqqq", 7])
-def test_what_is_near_nothing_is_told_all_there_is(wrong):
-    with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear; pass 'relu', for one"):
+def test_an_option_unlike_all_others_is_refused_with_all_options(wrong):
+    with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear; pass 'relu', for example"):
         choose(wrong, OPTIONS, "f", "activation")
 
 
 @pytest.mark.parametrize("wrong", [None, ["relu"], {"relu": 1}])
-def test_what_is_no_name_at_all_is_refused(wrong):
+def test_an_option_that_is_not_a_string_is_refused(wrong):
     with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear"):
         choose(wrong, OPTIONS, "f", "activation")

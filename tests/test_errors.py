@@ -1,4 +1,4 @@
-"""Errors say problem, expected and remedy in one line, and still do after the way back from a worker process."""
+"""Errors are one line with problem, expectation and remedy, also after return from a worker process."""
 
 import multiprocessing
 import pickle
@@ -24,8 +24,8 @@ def pool():
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_comes_back_from_a_worker_as_it_was(pool, error):
-    # exec, since a spawned worker need not find this file by its name
+def test_an_error_from_a_worker_process_is_unchanged(pool, error):
+    # exec, because a spawned worker may not find this file by its name
     came_back = pool.submit(exec, "raise error", {"error": error}).exception(timeout=60)
     assert type(came_back) is type(error)
     assert str(came_back) == str(error)
@@ -33,20 +33,20 @@ def test_an_error_comes_back_from_a_worker_as_it_was(pool, error):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_survives_the_way_through_a_worker_twice(error):
+def test_an_error_can_be_pickled_twice(error):
     once = pickle.loads(pickle.dumps(error))
     twice = pickle.loads(pickle.dumps(once))
     assert (type(twice), str(twice), vars(twice)) == (type(error), str(error), vars(error))
 
 
-def test_what_was_noted_on_the_way_is_kept():
+def test_notes_added_to_an_error_are_kept():
     error = RunFailed("stopped", kept="nothing was kept", remedy="start again")
     error.add_note("in network 3")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["in network 3"]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_is_one_line_with_problem_way_out_and_what_is_between(error):
+def test_an_error_is_one_line_with_problem_expectation_and_remedy(error):
     between = error.kept if isinstance(error, RunFailed) else error.expected
     assert str(error).index(error.problem) < str(error).index(between) < str(error).index(error.remedy)
     assert len(str(error).splitlines()) == 1

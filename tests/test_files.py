@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, whatever happens while it is written."""
+"""A file is written completely or not at all, also after failures while it is written."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import pytest
 from joma.files import replacing, write_json
 
 
-def test_the_new_content_appears_at_the_end_of_the_block_and_nothing_else_is_left(tmp_path):
+def test_the_file_is_replaced_at_the_end_of_the_block_without_leftovers(tmp_path):
     path = tmp_path / "made" / "on the way" / "record.txt"
     with replacing(path) as temporary:
         temporary.write_text("first")
@@ -25,7 +25,7 @@ def test_the_new_content_appears_at_the_end_of_the_block_and_nothing_else_is_lef
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
-def test_a_block_left_early_changes_nothing(tmp_path, error):
+def test_an_exception_in_the_block_changes_nothing(tmp_path, error):
     path = tmp_path / "record.txt"
     path.write_text("old")
 
@@ -63,7 +63,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == "new"
 
 
-def test_a_reader_beside_two_writers_never_sees_half_a_file(tmp_path):
+def test_a_reader_never_sees_a_partial_file_during_two_writers(tmp_path):
     path = tmp_path / "record.json"
     code = (
         "import sys; from pathlib import Path; from joma.files import write_json\n"
@@ -84,7 +84,7 @@ def test_a_reader_beside_two_writers_never_sees_half_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, {1, 2}])
-def test_json_refuses_what_is_not_json_before_it_touches_the_file(tmp_path, bad):
+def test_values_that_are_not_json_are_refused_before_writing(tmp_path, bad):
     path = tmp_path / "record.json"
     write_json(path, {"loss": 1.0})
     with pytest.raises((ValueError, TypeError)):
@@ -93,7 +93,7 @@ def test_json_refuses_what_is_not_json_before_it_touches_the_file(tmp_path, bad)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_keeps_letters_as_they_are_whatever_the_locale(tmp_path):
+def test_json_keeps_unicode_letters_in_any_locale(tmp_path):
     path = tmp_path / "Ergebnis μ.json"
     write_json(path, {"v̇": "(μ − v) exp(v²/2)"})
     assert "(μ − v) exp(v²/2)" in path.read_bytes().decode("utf-8")

@@ -22,18 +22,18 @@ def path(tmp_path):
     return tmp_path / "metrics.jsonl"
 
 
-def test_gives_back_what_was_written(path):
+def test_probes_are_read_as_written(path):
     journal = read_journal(path, STEPS)
     assert dict(journal.probes) == ROWS
     assert (journal.last_step, journal.num_bytes, journal.damage) == (10, path.stat().st_size, "")
 
 
-def test_a_file_that_is_not_there_holds_nothing(tmp_path):
+def test_a_missing_file_has_no_probes(tmp_path):
     journal = read_journal(tmp_path / "metrics.jsonl", STEPS)
     assert (journal.probes, journal.last_step, journal.damage) == ((), -1, "")
 
 
-def test_cut_anywhere_it_keeps_the_whole_lines(path):
+def test_a_file_cut_anywhere_keeps_its_complete_lines(path):
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
@@ -42,7 +42,7 @@ def test_cut_anywhere_it_keeps_the_whole_lines(path):
         assert journal.damage == ""
 
 
-def test_one_altered_byte_is_found_and_what_stands_before_it_is_kept(path):
+def test_an_altered_byte_is_found_and_earlier_lines_are_kept(path):
     content, dice = path.read_bytes(), random.Random(0)
     for _ in range(300):
         at = dice.randrange(len(content))
@@ -66,7 +66,7 @@ def test_a_missing_or_foreign_line_is_damage(path):
     assert (journal.last_step, bool(journal.damage)) == (10, True)
 
 
-def test_where_nobody_knows_the_steps_they_only_have_to_ascend(path):
+def test_unknown_steps_only_have_to_increase(path):
     assert read_journal(path) == read_journal(path, STEPS)
     append_line(path, probe_line(10, ROWS[10]))
     journal = read_journal(path)
@@ -80,6 +80,6 @@ def test_a_column_that_is_unknown_or_too_short_is_damage(path):
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
 
 
-def test_a_number_that_is_none_is_refused():
+def test_nan_is_refused():
     with pytest.raises(ValueError, match="JSON"):
         probe_line(0, [Row(0, 0, None, "stable_rank", float("nan"))])

@@ -1,4 +1,4 @@
-"""Pages of the documentation that are made from the code say what the code says."""
+"""Generated pages of the documentation are up to date with the code."""
 
 import importlib.util
 from pathlib import Path
@@ -16,5 +16,5 @@ def test_the_page_is_the_generated_one(name):
     assert (DOCS / name).read_text(encoding="utf-8") == pages.PAGES[name](), "run: .venv/bin/python docs/pages.py"
 
 
-def test_there_is_no_page_of_a_name_that_is_gone():
+def test_every_api_page_belongs_to_a_public_name():
     assert {f"api/{path.name}" for path in (DOCS / "api").iterdir()} == {name for name in pages.PAGES if "/" in name}

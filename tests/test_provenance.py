@@ -1,4 +1,4 @@
-"""What evidence depends on is named in full, and a changed line of code changes the digest."""
+"""Versions of all software that evidence depends on, and a digest that changes with any line of code."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ import joma
 from joma.provenance import code_digest, versions
 
 
-def test_versions_name_what_computes():
+def test_versions_include_the_numerical_libraries():
     found = versions()
     assert found["joma"] == joma.__version__
     assert found["torch"] == str(torch.__version__)
@@ -22,14 +22,14 @@ def test_versions_name_what_computes():
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package with nothing but its source."""
+    """Return a copy of the package with its source only."""
     source = Path(joma.__file__).parent
     shutil.copytree(source, tmp_path / "joma", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "joma"
 
 
 def digest(package: Path) -> str:
-    # -I keeps this folder's own joma out; -B leaves no compiled files behind
+    # -I ignores the joma of this folder; -B writes no bytecode files
     code = (
         f"import sys; sys.path.insert(0, {str(package.parent)!r}); from joma.provenance import *; print(code_digest())"
     )
@@ -37,7 +37,7 @@ def digest(package: Path) -> str:
     return done.stdout.strip()
 
 
-def test_the_digest_is_the_same_wherever_the_package_lies(package):
+def test_the_digest_does_not_depend_on_the_folder_of_the_package(package):
     assert digest(package) == code_digest()
 
 
@@ -53,7 +53,7 @@ def test_a_changed_moved_or_added_module_changes_the_digest(package):
     assert len(seen) == 4
 
 
-def test_what_python_leaves_behind_does_not_change_the_digest(package):
+def test_bytecode_files_do_not_change_the_digest(package):
     before = digest(package)
     (package / "__pycache__").mkdir()
     (package / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"compiled")
@@ -61,7 +61,7 @@ def test_what_python_leaves_behind_does_not_change_the_digest(package):
     assert digest(package) == before
 
 
-def test_the_digest_covers_another_package_where_one_is_named(tmp_path, monkeypatch):
+def test_the_digest_includes_another_package_if_given(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "coins").mkdir()
     (tmp_path / "coins" / "toss.py").write_text("SIDES = 2")

@@ -1,4 +1,4 @@
-"""A verdict follows from measured value and controls, in every combination."""
+"""The verdict of measured value and controls, in every combination."""
 
 import json
 import math
@@ -46,14 +46,14 @@ def test_verdict_follows_from_measured_value_and_controls(measured, controls, ve
     assert agreement(measured, *controls).verdict is verdict
 
 
-def test_a_criterion_can_ask_for_small_numbers():
+def test_a_criterion_can_require_small_numbers():
     criterion = Criterion("an error", "<=", 1e-6, "because")
     assert criterion.met_by(Estimate((1e-7,))) is True
     assert criterion.met_by(Estimate((1e-5,))) is False
     assert criterion.met_by(Estimate((1e-7, 1e-5))) is None
 
 
-def test_interval_is_students():
+def test_the_interval_is_students():
     values = (1.0, 2.0, 3.0, 4.0)
     low, high = Estimate(values).interval
     half = 3.182446305284263 * math.sqrt(5 / 3) / 2  # t quantile 0.975 with 3 degrees of freedom, from a table
@@ -61,12 +61,12 @@ def test_interval_is_students():
 
 
 @pytest.mark.parametrize("values", [(), (math.nan,), (1.0, math.inf)])
-def test_an_estimate_of_nothing_or_of_nan_is_refused(values):
+def test_an_estimate_without_values_or_with_nan_is_refused(values):
     with pytest.raises(ValueError, match="finite"):
         Estimate(values)
 
 
-def test_an_agreement_survives_json():
+def test_an_agreement_read_from_its_json_is_equal():
     curve = Curve("<script>", (0.0, 1.0), (2.0, 3.0), low=(1.0, 2.0), high=(3.0, 4.0), role="control")
     before = Agreement(
         CRITERION,

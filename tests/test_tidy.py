@@ -13,7 +13,7 @@ MEASUREMENTS = [
 GROUPED = Measurement("scan", 3, 1, 0, None, "attention_entropy_nats", 1.5, "sequences_2")
 
 
-def test_a_table_comes_back_from_parquet_with_the_same_types_and_nulls(tmp_path):
+def test_a_table_read_from_parquet_has_the_same_types_and_nulls(tmp_path):
     frame = frame_of(iter(MEASUREMENTS))
     again = pandas.read_parquet(write_frame(frame, tmp_path / "new" / "metrics.parquet"))
     pandas.testing.assert_frame_equal(again, frame)
@@ -24,7 +24,7 @@ def test_a_table_comes_back_from_parquet_with_the_same_types_and_nulls(tmp_path)
     assert rows == [list(row[:-1]) for row in MEASUREMENTS]
 
 
-def test_a_group_has_its_column_where_some_row_has_one():
+def test_the_group_column_exists_if_a_row_has_a_group():
     frame = frame_of([*MEASUREMENTS, GROUPED])
     assert frame["group"].tolist()[-1] == "sequences_2"
     assert frame["group"].isna().sum() == 3
@@ -35,7 +35,7 @@ def test_tables_of_different_sources_can_be_concatenated():
     assert {name: str(kind) for name, kind in both.dtypes.items()} == {name: TYPES[name] for name in both}
 
 
-def test_no_measurements_are_a_table_all_the_same(tmp_path):
+def test_no_measurements_give_an_empty_table(tmp_path):
     frame = frame_of([])
     assert len(frame) == 0
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == {name: TYPES[name] for name in frame}

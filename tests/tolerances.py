@@ -42,8 +42,9 @@ TOLERANCES: dict[str, Tolerance] = {
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),
     "learning.accuracy": Tolerance(0.05, "three standard errors, 0.016 each near 0.85, of a share of 512 samples"),
-    "report.colours_apart": Tolerance(
-        0.13, "OKLab distance; 0.02 is just noticeable side by side, thin lines seen apart need several times that"
+    "report.colour_difference": Tolerance(
+        0.13,
+        "OKLab distance; 0.02 is just noticeable side by side, distant thin lines need several times that",
     ),
     "report.line_contrast": Tolerance(3.0, "WCAG 2.2, 1.4.11: graphics against what is next to them"),
     "report.text_contrast": Tolerance(4.5, "WCAG 2.2, 1.4.3: text against its background"),
@@ -59,7 +60,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "closed_form.trapezoid": Tolerance(1e-6, "relative: 20,000 trapezoids over 8 units of u, second order"),
     "closed_form.early": Tolerance(1e-7, "relative: a first-order law at times of 1e-9, with rates up to 30"),
     "closed_form.integrator": Tolerance(
-        1e-8, "integrators at relative tolerance 1e-12; theory.md reached 1e-8 at 0.999 t*"
+        1e-8, "integrators at relative tolerance 1e-12; docs/theory.md reports 1e-8 at 0.999 t*"
     ),
     "closed_form.four_decimals": Tolerance(5.1e-5, "half a unit of the last decimal printed"),
     "closed_form.five_decimals": Tolerance(5.1e-6, "half a unit of the last decimal printed"),
@@ -73,7 +74,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "simulation.solver": Tolerance(1e-8, "adaptive solvers at 1e-9 to 1e-11 a step, some hundred steps"),
     "simulation.blow_up": Tolerance(5.1e-6, "time units: half a unit of the last of the six digits printed"),
     "simulation.order": Tolerance(0.15, "of an order: the next order of the error is a tenth of the leading one"),
-    "simulation.moved": Tolerance(0.01, "a motion that the invariant could not hide within its tolerance"),
+    "simulation.moved": Tolerance(0.01, "a motion far above the tolerance of the invariant"),
     "simulation.adam_epsilon": Tolerance(1e-5, "Adam's epsilon of 1e-8 against gradients of 1e-5 and more, times 0.01"),
     "closed_form.quadrature": Tolerance(1e-10, "nested quadratures of order 1, each good to 1e-12"),
     "embeddings.trapezoid": Tolerance(1e-6, "trapezoids of 1e-3 in time, second order, with rates of order 1"),
@@ -81,8 +82,8 @@ TOLERANCES: dict[str, Tolerance] = {
     "simulation.slope": Tolerance(0.05, "slope 1 over two decades of the step, which the second-order error bends"),
     "simulation.accumulated": Tolerance(1e-10, "relative: sums over some 100 steps that are equal term by term"),
     "alignment.correlation": Tolerance(1e-10, "float64 sums, of columns offset by up to 1e4 times their spread"),
-    "alignment.by_luck": Tolerance(0.1, "two standard errors and more of a correlation over 400 to 600 samples"),
-    "alignment.luck_of_a_half": Tolerance(
+    "alignment.by_chance": Tolerance(0.1, "two standard errors and more of a correlation over 400 to 600 samples"),
+    "alignment.half_by_chance": Tolerance(
         0.16, "three standard errors of a mean of six latents' scores, two folds of 30 samples each"
     ),
     "alignment.uniform": Tolerance(

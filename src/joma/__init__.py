@@ -1,7 +1,7 @@
 """An observatory for Transformer training dynamics (JoMA: Tian et al., ICLR 2024, arXiv 2310.00535).
 
-``dir(joma)`` shows the public names, which ``__init__.pyi`` lists with their places; each is imported when it is first
-used, so that ``import joma`` and ``joma --help`` start at once. Whatever is not among them may move.
+``dir(joma)`` lists the public names, ``__init__.pyi`` their modules. Each name is imported when it is first used, so
+that ``import joma`` and ``joma --help`` are fast. All other names may change.
 """
 
 import lazy_loader

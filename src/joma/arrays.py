@@ -1,6 +1,6 @@
-"""The one legend of axis letters, the dtype policy of the theory, and the door between NumPy and torch.
+"""Axis letters, the dtype of the theory, and reading NumPy arrays, lists and numbers as torch tensors.
 
-Axis letters mean the same in every file:
+Axis letters mean the same in every module:
 
     theory and simulation               networks
     M  contextual tokens (n_context)    B  sequences of a batch
@@ -11,8 +11,8 @@ Axis letters mean the same in every file:
     T  times                            V  vocabulary
     Q  queries
 
-Theory and simulation are float64 throughout: their figures are meant to ten digits. Networks keep the dtype
-they are trained in; measurements raise it where a sum would lose digits.
+Theory and simulation use float64 throughout, because their results are compared to ten digits. Networks keep the dtype
+of their training; measurements use a wider one where a sum would lose digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from joma.errors import InvalidArgument
 REAL = torch.float64
 
 Real = torch.Tensor | np.ndarray | Sequence[Any] | float
-"""What a theory function takes: tensors, arrays, nested lists or floats, all of real numbers."""
+"""Arguments of theory functions: tensors, arrays, nested lists or floats, all of real numbers."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,11 +40,11 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
     """Read ``value`` as a float64 tensor on its own device.
 
     Raises:
-        InvalidArgument: complex, boolean, text or integer tensors, or NaN. (Python's own integers are numbers
-            like any other; an integer *tensor* is refused, since gradients would be lost in it without a word.)
+        InvalidArgument: complex, boolean, text or integer tensors, or NaN. (Python integers are accepted; an integer
+            *tensor* is refused, because it would silently stop gradients.)
     """
     given_array = isinstance(value, torch.Tensor | np.ndarray)
-    try:  # by way of NumPy, since torch reads Python's floats in single precision
+    try:  # through NumPy, because torch reads Python floats in single precision
         tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(
@@ -69,7 +69,7 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
             parameter,
             required="numbers",
             received=f"NaN in {int(torch.isnan(tensor).sum())} of {tensor.numel()} entries",
-            remedy="drop or fill these entries first",
+            remedy="drop or fill these entries",
         )
     return tensor
 
@@ -83,24 +83,29 @@ def as_real_in(domain: Domain, value: Real, function: str, parameter: str) -> to
     return tensor
 
 
+def wrong_shape(
+    function: str, parameter: str, required: str, received: torch.Tensor, remedy: str = "check its axes"
+) -> InvalidArgument:
+    """Return the error for a tensor whose shape does not fit."""
+    shape = f"of shape {tuple(received.shape)}"
+    return InvalidArgument(function, parameter, required=required, received=shape, remedy=remedy)
+
+
 def on_one_device(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Bring all tensors to the accelerator that one of them is on, so that plain numbers may stand beside them."""
+    """Move all tensors to the accelerator that one of them is on, so that they can be combined with plain numbers."""
     device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), tensors[0].device)
     return [tensor.to(device) for tensor in tensors]
 
 
 def numpy_in_numpy_out(function: Callable[P, R]) -> Callable[P, R]:
-    """Return NumPy arrays where arrays came in and no tensor did; the function itself sees what it was given."""
+    """Decorate a function so that it returns NumPy arrays if it is called with arrays and without tensors."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         given = [*args, *kwargs.values()]
         result = function(*args, **kwargs)
-        if any(isinstance(value, torch.Tensor) for value in given):
-            return result
-        if any(isinstance(value, np.ndarray) for value in given):
-            return cast(R, _to_numpy(result))
-        return result
+        types = {kind for kind in (torch.Tensor, np.ndarray) if any(isinstance(value, kind) for value in given)}
+        return cast(R, _to_numpy(result)) if types == {np.ndarray} else result
 
     return wrapped
 

@@ -1,7 +1,7 @@
-"""Pictures as data: a claim says what is to be seen, ``joma.report`` draws it (paper figure and page alike).
+"""Pictures as data, which ``joma.report`` draws as figures for papers and in pages.
 
-A chart knows no library, no colour and no size. It survives a trip through JSON, so that a page can be drawn
-again without running anything again.
+A chart depends on no plotting library, colour or size. It can be written as JSON, so that a page can be drawn again
+without computing anything again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["measured", "predicted", "control", "context"]
-"""What a line stands for; the renderers give each role one look, the same in every picture."""
+"""The role of a line; each role has the same style in every picture."""
 
 Scale = Literal["linear", "log"]
 
@@ -26,11 +26,11 @@ class Curve:
     'measured'
 
     Args:
-        label: what the legend says.
-        x, y: the points, equally long, finite.
-        low, high: the band's edges, each as long as ``x``; both or neither.
-        role: what the line stands for.
-        group: lines of one group share a colour (a variant of a network in several panels).
+        label: text in the legend.
+        x, y: the points, of equal length, finite.
+        low, high: the edges of the band, each as long as ``x``; both or neither.
+        role: of the line, which determines its style.
+        group: lines of one group have one colour (such as a variant of a network in several charts).
     """
 
     label: str
@@ -44,15 +44,15 @@ class Curve:
     def __post_init__(self) -> None:
         lengths = {len(self.x), len(self.y)} | {len(edge) for edge in (self.low, self.high) if edge is not None}
         if len(lengths) != 1 or (self.low is None) != (self.high is None):
-            raise ValueError(f"curve {self.label!r}: x, y and both band edges must be equally long, got {lengths}")
+            raise ValueError(f"curve {self.label!r}: x, y and both band edges must have equal lengths, got {lengths}")
         for name in ("x", "y", "low", "high"):
             if not all(map(math.isfinite, () if getattr(self, name) is None else getattr(self, name))):
-                raise ValueError(f"curve {self.label!r}: {name} must be finite throughout, leave out what is not")
+                raise ValueError(f"curve {self.label!r}: {name} must be finite; leave out other points")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place worth seeing: a vertical (``axis='x'``) or horizontal (``axis='y'``) line with a short text.
+    """A vertical (``axis='x'``) or horizontal (``axis='y'``) line with a short text.
 
     >>> import joma
     >>> joma.Mark("x", 1.0, "lowest").axis
@@ -65,25 +65,25 @@ class Mark:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.at):
-            raise ValueError(f"mark {self.text!r}: must stand at a finite place, got {self.at}")
+            raise ValueError(f"mark {self.text!r}: must be at a finite place, got {self.at}")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One pair of axes with its lines.
+    """A pair of axes with lines.
 
     >>> import joma
     >>> curve = joma.Curve("measured", (0.0, 1.0, 2.0), (1.0, 0.5, 0.8))
-    >>> joma.Chart("dip", "A dip", "It falls and comes back.", "step", "nats", (curve,)).id
+    >>> joma.Chart("dip", "A dip", "It falls and rises again.", "step", "nats", (curve,)).id
     'dip'
 
     Args:
-        id: unique within its claim, letters, digits and underscores: it names the files.
+        id: unique within its claim; letters, digits and underscores, because files are named after it.
         title: one line.
-        caption: what a reader should see here, in a sentence or two.
+        caption: the content of the chart, in a sentence or two.
         x_label, y_label: with units.
-        curves: the lines, in legend order.
-        marks: places worth seeing.
+        curves: the lines, in the order of the legend.
+        marks: marked places.
         x_scale, y_scale: linear or log.
     """
 
@@ -100,17 +100,17 @@ class Chart:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Numbers over two axes of named places, such as steps by layers.
+    """Numbers over two axes with named columns and rows, such as steps by layers.
 
     Args:
-        id: unique among the pictures that stand together, letters, digits and underscores: it names the files.
+        id: unique within its page; letters, digits and underscores, because files are named after it.
         title: one line.
-        caption: what a reader should see here, in a sentence or two.
-        x_label, y_label: what the places are.
-        x, y: names of the places, y from the bottom up.
-        values: one row for each y, one number for each x; ``None`` where there is none.
-        value_label: what the numbers are, with their unit.
-        struck: columns, from 0, whose numbers are not to be trusted.
+        caption: the content of the heatmap, in a sentence or two.
+        x_label, y_label: of the axes.
+        x, y: names of the columns, and of the rows from the bottom up.
+        values: one row for each y, one number for each x; ``None`` for missing ones.
+        value_label: of the numbers, with their unit.
+        struck: indices of columns with unreliable numbers.
     """
 
     id: str
@@ -128,11 +128,11 @@ class Heatmap:
         if len(self.values) != len(self.y) or any(len(row) != len(self.x) for row in self.values):
             raise ValueError(f"heatmap {self.title!r}: needs {len(self.y)} rows of {len(self.x)} values")
         if not all(value is None or math.isfinite(value) for row in self.values for value in row):
-            raise ValueError(f"heatmap {self.title!r}: values must be finite, or None where there is none")
+            raise ValueError(f"heatmap {self.title!r}: values must be finite, or None if missing")
 
 
 def chart_from_json(data: Mapping[str, Any]) -> Chart:
-    """Build the chart that ``dataclasses.asdict`` took apart."""
+    """Rebuild a chart from the output of ``dataclasses.asdict``."""
     parts = _with_tuples(data)
     parts["curves"] = tuple(Curve(**_with_tuples(curve)) for curve in data["curves"])
     parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])

@@ -1,4 +1,4 @@
-"""Valid ranges, declared once: the check, its message, the line in the documentation, bad values for tests."""
+"""Valid ranges of parameters: the check, its message, and bad values for tests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Domain:
     """A set of real numbers that a parameter may take.
 
     Args:
-        required: the range in words, as it stands in messages and docstrings.
-        contains: whether one finite or infinite number (never NaN) lies in it.
+        required: the range in words, for messages and docstrings.
+        contains: whether a finite or infinite number (never NaN) is in the range.
         bad_values: numbers just outside, for tests.
-        remedy: one way out.
+        remedy: a way to correct the argument.
     """
 
     required: str
@@ -30,7 +30,7 @@ class Domain:
     remedy: str
 
     def check(self, value: float, function: str, parameter: str) -> None:
-        """Raise ``InvalidArgument`` unless ``value`` lies in the domain. NaN lies in none."""
+        """Raise ``InvalidArgument`` unless ``value`` is in the domain, which NaN never is."""
         if math.isnan(value) or not self.contains(value):
             raise InvalidArgument(
                 function, parameter, required=self.required, received=f"{value:g}", remedy=self.remedy
@@ -59,14 +59,30 @@ POLARITY = Domain(
 FRACTION = Domain(
     "a number in [0, 1)", lambda value: 0 <= value < 1, (-0.1, 1.0, math.nan), "pass a fraction, such as 0.2"
 )
+PROBABILITY = Domain(
+    "a number in (0, 1]",
+    lambda value: 0 < value <= 1,
+    (0.0, 1.0001, math.nan),
+    "pass 1.0 if it always happens",
+)
+
+
+def is_whole(value: object, low: int, high: float = math.inf) -> bool:
+    """Return whether ``value`` is an integer (not a bool) from ``low`` to ``high``."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def check_whole(
+    value: object, function: str, parameter: str, *, low: int = 1, high: float = math.inf, remedy: str = "pass a count"
+) -> None:
+    """Raise ``InvalidArgument`` unless ``value`` is an integer from ``low`` to ``high``."""
+    if not is_whole(value, low, high):
+        required = f"a whole number of at least {low}" + (f" and at most {high}" if high < math.inf else "")
+        raise InvalidArgument(function, parameter, required=required, received=repr(value), remedy=remedy)
 
 
 def choose(name: str, options: Mapping[str, Option], function: str, parameter: str) -> Option:
-    """Look ``name`` up among the named options.
-
-    Raises:
-        InvalidArgument: there is no option of that name; the message gives the nearest one that exists.
-    """
+    """Return the option of that name; otherwise raise ``InvalidArgument`` with the nearest name."""
     if isinstance(name, str) and name in options:
         return options[name]
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.3)
@@ -75,5 +91,5 @@ def choose(name: str, options: Mapping[str, Option], function: str, parameter: s
         parameter,
         required=f"one of {', '.join(options)}",
         received=repr(name),
-        remedy=f"did you mean {near[0]!r}?" if near else f"pass {next(iter(options))!r}, for one",
+        remedy=f"did you mean {near[0]!r}?" if near else f"pass {next(iter(options))!r}, for example",
     )

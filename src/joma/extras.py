@@ -1,4 +1,4 @@
-"""The one door to packages that only an extra of joma installs."""
+"""Import of optional packages, which extras of joma install."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def extra(package: str, needed_for: str, *, name: str = "", otherwise: str = "")
     """Import an optional package.
 
     Args:
-        package: what is imported.
-        needed_for: what comes through it, as a sentence.
-        name: of the extra that installs it; the package's own where it is left out.
-        otherwise: how to do without it, where there is a way.
+        package: the package to import.
+        needed_for: what needs it, as a sentence for the message.
+        name: of the extra that installs it; by default that of the package.
+        otherwise: an alternative without the package, if there is one.
 
     Raises:
-        BadInput: it is not installed; the message names the extra.
+        BadInput: the package is not installed; the message names the extra.
     """
     try:
         return import_module(package)

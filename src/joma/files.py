@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half there: a file appears whole or not at all."""
+"""Atomic writing of files: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """Give a temporary path beside ``path``; what was written there becomes ``path`` at the end of the block.
+    """Yield a temporary path next to ``path``, and move the file written there to ``path`` at the end of the block.
 
-    Left by an exception, ``path`` stays what it was and the temporary file is removed. The content reaches the
-    disk before the name does, so a crash leaves the old file or the new one.
+    After an exception ``path`` is unchanged and the temporary file is removed. The content is flushed to disk before it
+    gets its name, so that a crash leaves the old or the new file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write ``data`` as indented JSON, whole or not at all; NaN and infinity are refused (they are not JSON)."""
+    """Write ``data`` as indented JSON, atomically; NaN and infinity raise ``ValueError``, because JSON has neither."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Results as they come, one JSON line each, with a checksum; all files of measurements in progress are of this kind.
+"""Files of measurements in progress: one JSON line per result, with a checksum.
 
     {"step": 100, "rows": {"layer": [0, …], "metric": ["attention_entropy_nats", …], "value": [2.31, …]}, "crc32": …}
 
-Lines are appended and flushed. A line counts only if it is whole and unaltered: what a killed process left of one, or
-a disk has changed, is never read as a measurement.
+Lines are appended and flushed. A line is read only if it is complete and its checksum is right, so that neither a
+killed process nor a damaged disk can produce a wrong measurement.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Line(NamedTuple):
     """A line of a journal.
 
     Args:
-        body: what it holds; ``None`` where it was altered.
-        end: bytes of the file up to and with this line.
+        body: the content; ``None`` if the line is damaged.
+        end: bytes of the file up to the end of this line.
     """
 
     body: dict[str, Any] | None
@@ -31,22 +31,18 @@ class Line(NamedTuple):
 
 
 def line_of(body: Mapping[str, Any]) -> bytes:
-    """Write a result as a line; NaN and infinity are refused (they are not JSON)."""
+    """Encode a result as a line; NaN and infinity raise ``ValueError``, because JSON has neither."""
     return json.dumps({**body, "crc32": _checksum(body)}, allow_nan=False).encode() + b"\n"
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line and hand it to the operating system, so that it survives the end of this process."""
+    """Append a line and pass it to the operating system, so that it is kept if this process is killed."""
     with path.open("ab") as file:
         file.write(line)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """Read the lines of a file, altered ones too, but not a last one that was cut short by a kill.
-
-    Args:
-        path: the file; one that is not there holds nothing.
-    """
+    """Yield the lines of a file, also damaged ones, but not an incomplete last one; a missing file has none."""
     end = 0
     for line in (path.read_bytes() if path.exists() else b"").splitlines(keepends=True):
         if not line.endswith(b"\n"):
@@ -61,17 +57,13 @@ def lines_of(path: Path) -> Iterator[Line]:
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Write rows as columns; one that holds nothing is left out."""
+    """Convert rows to columns, without columns that are empty."""
     columns = dict(zip(Row._fields, map(list, zip(*rows, strict=True)), strict=False))
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
-    """Rebuild the rows that ``columns_of`` wrote.
-
-    Raises:
-        ValueError, TypeError: anything else.
-    """
+    """Rebuild the rows from ``columns_of``; raise ``ValueError`` or ``TypeError`` for other data."""
     if unknown := set(columns) - set(Row._fields):
         raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
     num = max(map(len, columns.values()), default=0)
@@ -80,13 +72,13 @@ def rows_of(columns: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
 
 @dataclass(frozen=True)
 class Journal:
-    """The probes of one network, as a file holds them.
+    """The probes of one network in a file.
 
     Args:
-        probes: step and rows of each whole line, up to the first that is not.
-        num_bytes: how much of the file they take.
-        damage: what is wrong after them; empty where nothing is. A last line cut short is no damage but what a
-            killed process leaves behind.
+        probes: step and rows of each line, up to the first damaged one.
+        num_bytes: size of these lines.
+        damage: the problem with the next line; empty if there is none. An incomplete last line, as a killed process
+            leaves it, is not damage.
     """
 
     probes: tuple[tuple[int, tuple[Row, ...]], ...] = ()
@@ -95,12 +87,12 @@ class Journal:
 
     @property
     def last_step(self) -> int:
-        """The last step measured; −1 where none was."""
+        """The last step measured; −1 if there is none."""
         return self.probes[-1][0] if self.probes else -1
 
 
 def probe_line(step: int, rows: Sequence[Row]) -> bytes:
-    """Write one probe as a line."""
+    """Encode one probe as a line."""
     return line_of({"step": step, "rows": columns_of(rows)})
 
 
@@ -108,9 +100,9 @@ def read_journal(path: Path, steps: Sequence[int] | None = None) -> Journal:
     """Read the probes in a file of measurements.
 
     Args:
-        path: the file; one that is not there holds nothing.
-        steps: when the run was to be measured, in order: a line of another step is damage. Where nobody knows,
-            ``None``: then it is a line of a step that does not come after the one before.
+        path: the file; a missing file has no probes.
+        steps: the planned steps, in order; a line of another step is damage. ``None`` if they are not known: then steps
+            only have to increase.
     """
     probes: list[tuple[int, tuple[Row, ...]]] = []
     num_bytes = 0
@@ -124,7 +116,7 @@ def read_journal(path: Path, steps: Sequence[int] | None = None) -> Journal:
 
 
 def _probe(body: dict[str, Any] | None) -> tuple[int, tuple[Row, ...]] | None:
-    """The step and rows that a line holds, or ``None`` where it holds something else."""
+    """The step and rows of a line, or ``None`` for other content."""
     if body is None:
         return None
     try:

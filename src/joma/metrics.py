@@ -1,7 +1,7 @@
-"""Every number that joma reads off a network, known here alone: name, unit, source, which queries count, meaning.
+"""All metrics of networks: name, unit, source, queries averaged over, and meaning.
 
-Tables, options, axes and the documentation's list come from these records. A further statistic of attention is a
-kernel in ``joma.measure.attention.statistics`` and one record.
+Tables, options, axes and the list in the documentation use these records. A new statistic of attention needs a kernel
+in ``joma.measure.attention.statistics`` and a record here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Literal
 from joma.errors import BadInput
 
 Source = Literal["attention", "weights", "loss"]
-"""What a number is read off: attention of a model that reads a text, weights alone, or the model's predictions."""
+"""The source of a metric: attention on a text, the weights alone, or predictions on a text."""
 
 Queries = Literal["all", "spreading", "largest", ""]
-"""Over which queries a number of attention is averaged.
+"""The queries over which a metric of attention is averaged.
 
-``all``: all that see a key and are no padding. ``spreading``: those of them that see two keys or more. ``largest``: no
-mean but the largest over all of them. Empty where no queries are involved.
+``all``: all queries that see a key and are not padding. ``spreading``: those of them that see two keys or more.
+``largest``: the maximum over all of them instead of the mean. Empty for metrics without queries.
 """
 
 Instrument = Literal["watch", "scan", "training"]
@@ -29,16 +29,16 @@ Instrument = Literal["watch", "scan", "training"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One kind of number.
+    """A metric of networks.
 
     Args:
-        name: with its unit where there is one, as it stands in tables.
+        name: in tables, with the unit if there is one.
         unit: ``nats`` or empty.
-        source: what it is read off.
+        source: of the metric.
         queries: over which it is averaged.
-        meaning: in a few words, as an axis says it.
-        recovers: whether it is asked where it is lowest and whether it comes back.
-        measured_by: which of ``joma.watch``, ``joma scan`` and trainings of joma's own take it.
+        meaning: in a few words, for axes.
+        recovers: whether verdicts report its minimum and recovery.
+        measured_by: those of ``joma.watch``, ``joma scan`` and joma's own training runs that measure it.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """The meaning with the unit, for an axis."""
+        """The meaning with the unit, for axes."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
 
@@ -92,42 +92,42 @@ _ALL = (
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
-"""All of them, in the order in which they are written."""
+"""All metrics by name, in the order of tables."""
 
 DEFAULT = ("attention", "stable_rank")
-"""What is measured where nothing is asked for."""
+"""The metrics measured by default."""
 
 
 def choose_metrics(names: str | Collection[str], instrument: Instrument) -> tuple[str, ...]:
-    """Look metrics up by name or by source (``attention``, ``weights``, ``loss``, ``all``), each once, in their order.
+    """Return metrics by name or by source (``attention``, ``weights``, ``loss``, ``all``), in the order of ``METRICS``.
 
     Args:
-        names: one or several; a text may name several, with commas between.
-        instrument: that takes them.
+        names: one or several; a string may contain several, separated by commas.
+        instrument: that measures them.
 
     Raises:
-        BadInput: an unknown name, or one that this instrument does not take, with the nearest that it does.
+        BadInput: an unknown name, or one that this instrument does not measure, with the nearest one that it does.
     """
-    asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
+    requested = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
     taken = {name: metric for name, metric in METRICS.items() if instrument in metric.measured_by}
     sources = dict.fromkeys(metric.source for metric in taken.values())
     known = [*taken, *sources, "all"]
     chosen: set[str] = set()
-    for wanted in filter(None, asked):
+    for wanted in filter(None, requested):
         found = {name for name, metric in taken.items() if wanted in (name, metric.source, "all")}
         if not found:
             near = get_close_matches(wanted.lower(), known, n=1, cutoff=0.3)
             raise BadInput(
                 f"there is no metric {wanted!r} for {instrument}",
                 expected=f"some of {', '.join(known)}",
-                remedy=f"did you mean {near[0]!r}?" if near else "name one of these",
+                remedy=f"did you mean {near[0]!r}?" if near else "pass one of these",
             )
         chosen |= found
     if not chosen:
-        raise BadInput("no metric is named", expected=f"some of {', '.join(known)}", remedy=f"name {','.join(DEFAULT)}")
+        raise BadInput("no metric is given", expected=f"some of {', '.join(known)}", remedy=f"pass {','.join(DEFAULT)}")
     return tuple(name for name in METRICS if name in chosen)
 
 
 def sources_of(names: Sequence[str]) -> set[Source]:
-    """What the metrics named are read off."""
+    """Return the sources of the named metrics."""
     return {METRICS[name].source for name in names}

@@ -1,29 +1,29 @@
-"""How long work says how far it is."""
+"""Reports of progress from long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, float, float], None]
-"""Called with what is being done, how much of it is done and out of how much, as often as one likes.
+"""A callback with the name of the work, the amount done and the total.
 
-What it raises stops the work; work that can be continued keeps its state first.
+An exception that it raises stops the work; work that can be continued saves its state first.
 """
 
 
 def silent(what: str, done: float, total: float) -> None:
-    """Ignore all progress."""
+    """Ignore progress."""
 
 
 def part_of(progress: Progress, what: str, before: float, size: float, total: float) -> Progress:
-    """Progress of one part of larger work.
+    """Return a callback that reports the progress of a part as progress of the whole.
 
     Args:
-        progress: of the whole.
-        what: the whole is called.
-        before: how much of the whole was done before this part.
-        size: how much of the whole this part is.
-        total: the whole.
+        progress: callback of the whole.
+        what: name of the whole.
+        before: amount of the whole done before this part.
+        size: amount of the whole in this part.
+        total: amount of the whole.
     """
 
     def report(_: str, done: float, out_of: float) -> None:

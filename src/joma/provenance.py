@@ -1,4 +1,4 @@
-"""What a number may depend on beside its settings: versions, and the code itself."""
+"""The software that results depend on: versions, and a digest of the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python, and of the libraries that compute."""
-    import torch  # says which build it is (2.13.0+cu130); its package's metadata may leave that out
+    import torch  # its own version includes the build (2.13.0+cu130), which the package metadata may omit
 
     found = {name: version(name) for name in ("joma", "torch", "numpy", "scipy", "transformers")}
     return {"python": platform.python_version()} | found | {"torch": str(torch.__version__)}
@@ -20,11 +20,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def code_digest(package: str = "joma") -> str:
-    """Return a digest of joma's source and, where it is another one, of a package's: evidence depends on both.
-
-    Args:
-        package: of the top level; one that is not installed has no source.
-    """
+    """Return a digest of the source of joma and of another top-level ``package``, if that is installed."""
     digest = hashlib.blake2b(digest_size=12)
     for name in dict.fromkeys(("joma", package)):
         spec = find_spec(name)

@@ -1,7 +1,7 @@
-"""What is found, as frozen records. All survive JSON; none is ever pickled into a file.
+"""Results as frozen records, which can be written as JSON.
 
-A measurement is one number of one network at one step. An estimate is one number over seeds. An agreement is a
-claim held against the evidence: measured value, control, criterion, and the verdict that follows from the three.
+A measurement is one number of one network at one step. An estimate is one number over seeds. An agreement is the
+evidence for a claim: measured value, control, criterion, and the verdict that follows from the three.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from joma.charts import Chart, chart_from_json
 
 @dataclass(frozen=True)
 class Status:
-    """How a numerical method ended: ``ok``, or what failed, why, and what to do about it."""
+    """The outcome of a numerical method: ``ok``, or the failure with its cause and a remedy."""
 
     name: str = "ok"
     cause: str = ""
@@ -25,7 +25,7 @@ class Status:
 
     @property
     def ok(self) -> bool:
-        """Whether the result is what was asked for."""
+        """Whether the method succeeded."""
         return self.name == "ok"
 
 
@@ -33,11 +33,11 @@ class Row(NamedTuple):
     """One number of one probe of a network.
 
     Args:
-        layer, head: 0-based; ``None`` where the metric has none.
-        projection: the weight matrix that it was read off; ``None`` for attention and loss.
-        metric: its name, with the unit where there is one (``attention_entropy_nats``).
+        layer, head: 0-based; ``None`` if the metric has none.
+        projection: the weight matrix measured; ``None`` for attention and loss.
+        metric: its name, with the unit if there is one (``attention_entropy_nats``).
         value: the number.
-        group: the part of the probe that it is of (``sequences_0``, ``positions_1_8``); ``None`` for all of it.
+        group: the part of the probe measured (``sequences_0``, ``positions_1_8``); ``None`` for all of it.
     """
 
     layer: int | None
@@ -49,11 +49,11 @@ class Row(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One row of the table of measurements: a ``Row``, and when and of which network it is.
+    """One row of the table of measurements: a ``Row`` with its network and step.
 
     Args:
-        run: which network (the run folder's name) or which simulation.
-        step: optimiser steps done when it was taken.
+        run: name of the network (that of the run folder) or of the simulation.
+        step: number of optimiser steps done.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Measurement(NamedTuple):
 
 
 class Verdict(StrEnum):
-    """What the evidence says of a claim."""
+    """The verdict on a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -76,14 +76,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number, measured once per seed (or per independent repetition).
+    """A number measured once per seed (or per independent repetition).
 
     >>> import joma
     >>> found = joma.Estimate((1.0, 1.2, 1.1), "nats")
     >>> round(found.mean, 3), tuple(round(end, 3) for end in found.interval)
     (1.1, (0.852, 1.348))
 
-    The interval is the 95 % Student interval of the mean; with one value it is that value and ``num`` says so.
+    The interval is the 95 % Student interval of the mean; with one value it is that value.
     """
 
     values: tuple[float, ...]
@@ -91,16 +91,16 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
-            raise ValueError(f"an estimate needs at least one value and all of them finite, got {self.values}")
+            raise ValueError(f"an estimate needs at least one value, and finite values; got {self.values}")
 
     @classmethod
     def of(cls, values: Iterable[SupportsFloat], unit: str = "") -> Estimate:
-        """One value for each seed, from a list, an array or a tensor."""
+        """Make an estimate from a list, an array or a tensor with one value per seed."""
         return cls(tuple(float(value) for value in values), unit)
 
     @property
     def num(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return len(self.values)
 
     @property
@@ -128,7 +128,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Criterion:
-    """When a measured number counts for the claim: ``value <= threshold`` or ``value >= threshold``.
+    """The condition under which a number supports a claim: ``value <= threshold`` or ``value >= threshold``.
 
     >>> import joma
     >>> criterion = joma.Criterion("largest error", "<=", 1e-6, "the integrator's tolerance")
@@ -136,10 +136,10 @@ class Criterion:
     True
 
     Args:
-        quantity: what the number is, in words.
-        relation: which side counts.
-        threshold: the tolerance.
-        reason: why it stands there and not elsewhere.
+        quantity: the meaning of the number, in words.
+        relation: of the number to the threshold.
+        threshold: the threshold.
+        reason: why the threshold has this value.
     """
 
     quantity: str
@@ -148,7 +148,7 @@ class Criterion:
     reason: str
 
     def met_by(self, estimate: Estimate) -> bool | None:
-        """Whether the whole interval lies on the right side; ``None`` where it straddles the threshold."""
+        """Return whether the whole interval meets the criterion; ``None`` if the threshold lies within the interval."""
         low, high = estimate.interval
         if self.relation == ">=":
             low, high = -high, -low
@@ -160,7 +160,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Finding:
-    """A further number beside the deciding one, shown in the claim's table.
+    """A further number, shown in the table of the claim.
 
     >>> import joma
     >>> joma.Finding("step of the bottom", joma.Estimate((120.0,), "steps"), "of one seed").comment
@@ -174,7 +174,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Control:
-    """The deciding number, measured where the claim must fail.
+    """The deciding number, measured in a setting in which the claim must be false.
 
     >>> import joma
     >>> joma.Control("shuffled words", joma.Estimate((0.0, 0.1))).name
@@ -187,7 +187,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A claim held against the evidence.
+    """The evidence for or against a claim.
 
     >>> import joma
     >>> found = joma.Agreement(
@@ -200,14 +200,14 @@ class Agreement:
     'holds'
 
     Args:
-        criterion: what decides.
-        measured: the deciding number where the claim should be true.
-        controls: the same number where it must be false; at least one.
-        conclusion: what was found and what it says of the theory, in at most three sentences for somebody who has not
-            read the paper.
-        findings: the numbers beside it.
-        charts: what is to be seen; at least one.
-        notes: what a reader must know (a smaller vocabulary than the paper's, a skipped part and why).
+        criterion: that decides.
+        measured: the deciding number in a setting in which the claim should be true.
+        controls: the same number in settings in which the claim must be false; at least one.
+        conclusion: the result and its meaning for the theory, in at most three sentences for somebody who has not read
+            the paper.
+        findings: further numbers.
+        charts: at least one.
+        notes: limitations (a smaller vocabulary than in the paper, a skipped part and the reason).
     """
 
     criterion: Criterion
@@ -220,23 +220,23 @@ class Agreement:
 
     @property
     def verdict(self) -> Verdict:
-        """What follows from measured value and controls.
+        """The verdict that follows from measured value and controls.
 
-        A claim that passes where a control passes too is not decided: the test cannot tell. A control that neither
-        passes nor fails clearly must at least lie clearly apart from the measured value.
+        If a control also meets the criterion, the test cannot distinguish the two and the claim is undecided. A control
+        that neither meets nor fails it clearly must have an interval disjoint from that of the measured value.
         """
         claim = self.criterion.met_by(self.measured)
         if claim is False:
             return Verdict.FAILS
-        told_apart = [self._fails_apart(control.estimate) for control in self.controls]
-        return Verdict.HOLDS if claim is True and told_apart and all(told_apart) else Verdict.UNDECIDED
+        failed = [self._fails(control.estimate) for control in self.controls]
+        return Verdict.HOLDS if claim is True and failed and all(failed) else Verdict.UNDECIDED
 
-    def _fails_apart(self, control: Estimate) -> bool:
+    def _fails(self, control: Estimate) -> bool:
         met = self.criterion.met_by(control)
         return met is False or (met is None and disjoint(self.measured, control))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with what follows from it written beside it for readers of the file."""
+        """Return plain data, with the verdict and the statistics of each estimate."""
         data = asdict(self)
         data["measured"] |= summary(self.measured)
         for part, records in (("controls", self.controls), ("findings", self.findings)):
@@ -246,12 +246,12 @@ class Agreement:
 
 
 def disjoint(first: Estimate, second: Estimate) -> bool:
-    """Whether the intervals of two estimates do not touch."""
+    """Return whether the intervals of two estimates are disjoint."""
     return first.interval[1] < second.interval[0] or second.interval[1] < first.interval[0]
 
 
 def summary(estimate: Estimate) -> dict[str, Any]:
-    """Mean, spread and interval of an estimate, as plain data."""
+    """Return mean, standard deviation and interval of an estimate, as plain data."""
     low, high = estimate.interval
     return {
         "mean": estimate.mean,
@@ -262,7 +262,7 @@ def summary(estimate: Estimate) -> dict[str, Any]:
 
 
 def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
-    """Rebuild what ``Agreement.to_json`` wrote; what follows from the data is computed again, not believed."""
+    """Rebuild an agreement from ``Agreement.to_json``; verdict and statistics are computed again."""
     return Agreement(
         criterion=Criterion(**data["criterion"]),
         measured=_estimate(data["measured"]),

@@ -1,4 +1,4 @@
-"""How many threads torch computes with, for the length of a block."""
+"""The number of threads that torch uses within a block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def threads(num: int) -> Generator[None]:
-    """Compute with ``num`` threads inside the block: the last digits of sums depend on how many there are."""
+    """Use ``num`` threads inside the block; the last digits of sums depend on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(num)
     try:

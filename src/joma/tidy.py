@@ -1,4 +1,4 @@
-"""The one table of measurements: tidy, with the same columns and types wherever it comes from."""
+"""Tidy tables of measurements, with the same columns and types from every source."""
 
 from __future__ import annotations
 
@@ -24,40 +24,30 @@ TYPES = {
     "reason": "string",
     "suspect": "string",
 }
-"""Every column with its pandas type. Layers and heads are integers or null."""
+"""Every column with its pandas type; layers and heads are integers or null."""
 
 OPTIONAL = ("group", "reason", "suspect")
-"""Columns that are left out where they would be empty."""
+"""Columns that are left out if they are empty."""
 
 
 def frame_of(measurements: Iterable[Measurement]) -> pandas.DataFrame:
-    """Put measurements into a table, one row per number.
-
-    Args:
-        measurements: the rows.
-
-    Returns:
-        Columns ``run``, ``step``, ``layer``, ``head``, ``projection``, ``metric``, ``value``, and ``group`` where some
-        row has one, typed as in ``TYPES``.
-    """
+    """Return a table with one row per measurement and the columns and types of ``TYPES``."""
     import pandas
 
-    columns = list(Measurement._fields)
-    frame = pandas.DataFrame.from_records(list(measurements), columns=columns)
-    return typed(frame)
+    return typed(pandas.DataFrame.from_records(list(measurements), columns=list(Measurement._fields)))
 
 
 def typed(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """The same table with the types of ``TYPES``, its columns in that order, without optional ones that are empty."""
+    """Return the table with the types and the order of ``TYPES``, without optional columns that are empty."""
     kept = [name for name in TYPES if name in frame and (name not in OPTIONAL or bool(frame[name].notna().any()))]
     return frame[kept].astype({name: TYPES[name] for name in kept})
 
 
 def write_frame(frame: pandas.DataFrame, path: Path) -> Path:
-    """Write a table as Parquet, whole or not at all; ``pandas.read_parquet`` gives back the same types.
+    """Write a table as Parquet, atomically; ``pandas.read_parquet`` returns the same types.
 
     Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")

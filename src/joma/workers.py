@@ -1,4 +1,4 @@
-"""One pool of workers for whatever can be done side by side: processes of this machine, or Ray on a cluster."""
+"""Parallel work on many items: in processes of this machine, or with Ray on a cluster."""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _POLL_S = 0.2
-_OBJECT_STORE_BYTES = 256 << 20  # what is shared is small, and Ray would take a third of the memory
+_OBJECT_STORE_BYTES = 256 << 20  # shared objects are small, and by default Ray takes a third of the memory
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The outcome of an item whose worker process was killed while the item was worked on or waited.
-
-    Args:
-        reason: what is known of it.
-    """
+    """The outcome of an item whose worker process was killed, with the reason."""
 
     reason: str
 
@@ -45,24 +41,23 @@ def completed(
     engine: Engine = "processes",
     progress: Progress = silent,
 ) -> Iterator[tuple[int, Result | Lost]]:
-    """Do the same with many items, as many at a time as there are workers; yield each outcome when it is there.
+    """Apply a function to many items in parallel, and yield each outcome as it is finished.
 
     Args:
-        do: does it with one item; must survive pickling, and reports its progress so that it can be stopped. What it
-            raises stops everything, so expected failures are to be returned.
-        items: must survive pickling too.
-        what: the work is called.
-        num_workers: at a time; as many as there are processors where ``None``. One worker of the engine
-            ``processes`` is this process.
-        engine: ``ray`` uses the cluster that RAY_ADDRESS names, or a small one of this machine that ends with the
-            work.
-        progress: called with how many items are done, in fractions.
+        do: called with an item and a progress callback, which it must call to be stoppable. It must be picklable. Its
+            exceptions stop all work, so it should return expected failures.
+        items: must be picklable.
+        what: name of the work.
+        num_workers: by default the number of processors. With one worker and the engine ``processes`` the work is done
+            in this process.
+        engine: ``ray`` uses the cluster of RAY_ADDRESS, or starts one on this machine for the work.
+        progress: called with the number of items done, in fractions.
 
     Yields:
-        An item's place among the items, and its outcome.
+        The index of an item, and its outcome.
 
     Raises:
-        BadInput: no worker at all, or Ray is not installed.
+        BadInput: fewer than one worker, or Ray is not installed.
     """
     if num_workers is not None and num_workers < 1:
         raise BadInput(f"the number of workers is {num_workers}", expected="at least 1", remedy="pass 1 or more")
@@ -80,20 +75,20 @@ def completed(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What a worker process has in common with its parent: the work, how far each item is, whether to stop."""
+    """The state shared by workers and their parent: the work, the progress of each item, whether to stop."""
 
     do: Callable[[Any, Progress], Any]
     shares: Any  # multiprocessing's shared arrays have no public type
     stop: Any
 
 
-_shared: _Shared | None = None  # a worker's own, set once when it starts
+_shared: _Shared | None = None  # set once when a worker starts
 
 
 def _with_processes(
     do: Callable[[Item, Progress], Result], items: Sequence[Item], what: str, num: int, progress: Progress
 ) -> Iterator[tuple[int, Result | Lost]]:
-    """Spawned processes, so that no state of this one (threads, locks, CUDA) leaks into them."""
+    """Work in spawned processes, which inherit no state (threads, locks, CUDA) of this one."""
     context = multiprocessing.get_context("spawn")
     shared = _Shared(do, context.RawArray("d", len(items)), context.RawValue("b", 0))
     with ProcessPoolExecutor(num, context, _start_worker, (shared,)) as pool:
@@ -120,7 +115,7 @@ def _outcome(future: Future[Result]) -> Result | Lost:
 
 @contextmanager
 def _interrupts_ignored() -> Generator[None]:
-    """Processes started here ignore Ctrl-C from birth, so that none dies of it while it is still importing."""
+    """Let processes started inside the block ignore Ctrl-C, also while they still import modules."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,12 +129,12 @@ def _interrupts_ignored() -> Generator[None]:
 def _start_worker(shared: _Shared) -> None:
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it and sets ``stop``
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it and sets ``stop``
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed leaves its workers behind, and a pool would wait for more work for good."""
+    """Exit when the parent is killed; otherwise the worker would wait for more work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -155,7 +150,7 @@ def _in_worker(place: int, item: Any) -> Any:
         if shared.stop.value:
             raise KeyboardInterrupt
 
-    report("", 0, 1)  # stopped while this worker was starting: nothing to load, nothing to save
+    report("", 0, 1)  # do not begin if the work was stopped while this worker started
     result = shared.do(item, report)
     shared.shares[place] = 1
     return result
@@ -173,7 +168,7 @@ def _with_ray(
     if started_here:
         _start_ray(ray, num_workers)
     try:
-        # Items are given out as workers come free, so that work that is killed leaves little undone.
+        # An item is submitted when a worker is free, so that little is lost if the work is killed.
         shared, task = ray.put(do), ray.remote(num_cpus=1, max_retries=2)(_in_ray)
         left, running, done = list(range(len(items)))[::-1], {}, 0
         most = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -1,4 +1,4 @@
-"""The command line stays what it is: frozen options, nothing guessed from half a word, help for everything."""
+"""The command line: frozen options, no abbreviations, help for every option."""
 
 import argparse
 import re
@@ -20,7 +20,7 @@ OPTIONS = [
 ]
 
 BELOW = {"tree": ["sample"]}
-"""A command below each command that has some."""
+"""A subcommand of each command that has subcommands."""
 
 
 def output(*words: str | Path) -> str:
@@ -28,7 +28,7 @@ def output(*words: str | Path) -> str:
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Parse only, so that an option which is wrongly accepted starts nothing."""
+    """Parse without running, so that a wrongly accepted option starts nothing."""
     with pytest.raises(SystemExit) as refused:
         parser().parse_args(words)
     assert refused.value.code == 2
@@ -37,7 +37,7 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_options_are_the_frozen_ones():
+def test_options_equal_the_frozen_ones():
     changed = frozen.difference("cli_options.txt")
     assert not changed, f"if this is meant, run `.venv/bin/python tests/frozen.py` and commit the list\n{changed}"
 
@@ -125,14 +125,14 @@ def test_options_of_one_name_have_one_meaning():
     assert {name: kinds for name, kinds in seen.items() if len(kinds) > 1} == {}
 
 
-def test_help_lists_every_command_with_what_it_does():
+def test_help_lists_every_command_with_a_description():
     page = " ".join(output(sys.executable, "-m", "joma", "--help").split())
     for command, summary in COMMANDS.items():
         assert f"{command} {summary}" in page
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_says_what_it_is_for(command):
+def test_every_option_has_a_description(command):
     silent = [
         option.dest
         for place, option in frozen.options_of(parser())
@@ -142,6 +142,6 @@ def test_every_option_says_what_it_is_for(command):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
-def test_the_module_is_the_command(words):
+def test_python_m_joma_runs_the_command(words):
     script = Path(sys.executable).with_name("joma")
     assert output(sys.executable, "-m", "joma", *words) == output(script, *words) != ""

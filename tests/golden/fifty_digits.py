@@ -1,4 +1,4 @@
-"""v̇ = (μ − v) exp(v²/2) solved with 50 digits: what the closed forms are held against, here and in benchmarks/.
+"""v̇ = (μ − v) exp(v²/2) solved with 50 digits, as a reference for the closed forms in tests and benchmarks.
 
 It shares no code and no step with the package but the substitution u = ln[(μ − v₀)/(μ − v)]; its quadrature has 40
 nodes on pieces of its own, and its Newton iteration ends when 30 digits stand.
@@ -15,7 +15,7 @@ mp.mp.dps = 50
 
 @cache
 def rule():
-    """Nodes and weights of Gauss–Legendre quadrature on [0, 1]."""
+    """Return nodes and weights of Gauss–Legendre quadrature on [0, 1]."""
     pairs = []
     for guess in np.polynomial.legendre.leggauss(NUM_NODES)[0]:
         x = mp.mpf(float(guess))
@@ -28,7 +28,7 @@ def rule():
 
 
 def legendre(x):
-    """The Legendre polynomial of degree NUM_NODES at x, and its slope."""
+    """Return the Legendre polynomial of degree NUM_NODES at x, and its derivative."""
     before, value = mp.mpf(1), x
     for n in range(2, NUM_NODES + 1):
         before, value = value, ((2 * n - 1) * x * value - (n - 1) * before) / n
@@ -40,7 +40,7 @@ def integral(function, low, high):
 
 
 class Path:
-    """One component on its way from v0 to mu, at gain ½."""
+    """The path of a component from v0 to mu, at gain ½."""
 
     def __init__(self, mu, v0):
         self.mu, self.distance = mp.mpf(mu), mp.mpf(mu) - mp.mpf(v0)
@@ -66,7 +66,7 @@ class Path:
         return integral(lambda y: mp.expm1(self.mu * y - y * y / 2) / y if y else self.mu, mp.mpf(0), x)
 
     def time(self, u):
-        """When the component has converged by u."""
+        """Return the time at which the component has converged by u."""
         place = max(i for i, cut in enumerate(self.cuts) if cut <= u)
         start = self.cuts[place]
         if place < len(self.cuts) - 1:
@@ -79,7 +79,7 @@ class Path:
         return mp.e ** ((self.mu - self._x(u)) ** 2 / 2)
 
     def log_convergence(self, t, guess):
-        """The u at time t, by Newton's method from a guess nearby."""
+        """Return u at time t, by Newton's method from a good initial guess."""
         if not self.distance:
             return mp.e ** (self.mu**2 / 2) * mp.mpf(t)
         u, t = mp.mpf(guess), mp.mpf(t)

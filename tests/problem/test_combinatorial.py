@@ -1,4 +1,4 @@
-"""Combinatorial hierarchies: the paper's table from its definition, the random extension's exact law, bad input."""
+"""Combinatorial hierarchies: the table by definition, the exact distribution of the random extension, bad input."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ SMALL = Combinatorial(  # two classes share latent 1 of level 1; latents 0 and 1
     length=6,
     show_probability=0.7,
 )
-WIDE = Combinatorial(  # room for more of level 0 than a sample shows, and every token is shown by two latents
+WIDE = Combinatorial(  # level 0 has more latents than a sample shows, and every token is a member of two latents
     members=(
         tuple(((latent % 4,),) for latent in range(8)),
         (((0, 1, 4),), ((1, 5, 7),), ((2, 3, 6),)),
@@ -37,14 +37,14 @@ def generator(seed=0):
 
 
 def sets_of(samples, padding):
-    """Each sample as sets: its tokens, and the latents of each level."""
+    """Return each sample as sets: its tokens, and the latents of each level."""
     levels = [[set(row.nonzero().flatten().tolist()) for row in level] for level in samples.presence]
     tokens = [{token for token in row if token != padding} for row in samples.tokens.tolist()]
     return list(zip(tokens, *levels, strict=True))
 
 
 def exact_law(law, label):
-    """The probability of every outcome (tokens, then latents from the lowest level up), from the definition."""
+    """Return the probability of every outcome (tokens, then latents from the lowest level up), from the definition."""
     outcomes = {(): {frozenset({label}): 1.0}}
     for level in reversed(law.members):
         further = {}
@@ -58,7 +58,7 @@ def exact_law(law, label):
 
 
 def shown_by(level, present, show_probability):
-    """The probability of every set of members shown by the latents that are there."""
+    """Return the probability of every set of members shown by the present latents."""
     union = {frozenset(): 1.0}
     for latent in present:
         further = {}
@@ -74,7 +74,7 @@ def shown_by(level, present, show_probability):
 
 
 @pytest.mark.parametrize(("law", "label"), [(SMALL, 0), (SMALL, 1), (WIDE, 0)])
-def test_the_extension_follows_its_exact_law(law, label, tolerance):
+def test_the_extension_has_its_exact_distribution(law, label, tolerance):
     exact = exact_law(law, label)
     assert sum(exact.values()) == pytest.approx(1.0, abs=tolerance("closed_form.sums"))
     samples = law.sample(NUM, generator(), torch.full((NUM,), label))
@@ -92,12 +92,12 @@ def test_the_extension_follows_its_exact_law(law, label, tolerance):
     assert not found[expected == 0].any()
 
 
-def test_a_latent_draws_once_however_many_parents_name_it(tolerance):
+def test_a_latent_with_several_present_parents_draws_once(tolerance):
     shared = Combinatorial((((tuple(range(8)),),), (((0,),), ((0,),)), (((0, 1),),)), 8, 8, show_probability=0.5)
     samples = shared.sample(NUM, generator())
     both = samples.presence[1].all(1)
     shares = (samples.tokens[both] != 8).double().sum(1).mean() / 8
-    # Named by one parent or both: three of four times the latent is there, and then it shows half.
+    # One parent or both show it: the latent is present in three of four samples, and then it shows half.
     there = (samples.presence[0][both, 0]).double().mean()
     assert float(there) == pytest.approx(0.75, abs=tolerance("hierarchy.sampled"))
     assert float(shares / there) == pytest.approx(0.5, abs=tolerance("hierarchy.sampled"))
@@ -105,7 +105,7 @@ def test_a_latent_draws_once_however_many_parents_name_it(tolerance):
 
 @pytest.mark.parametrize("num_tokens", [100, 40_000])
 @pytest.mark.parametrize("set_size", [2, 3, (2, 3, 1)])
-def test_the_papers_table_is_the_union_of_all_below(set_size, num_tokens):
+def test_a_table_sample_is_the_union_of_all_tokens_below_the_class(set_size, num_tokens):
     law = random_hierarchy(20, set_size=set_size, num_tokens=num_tokens, seed=3)
     assert law.is_table
     samples = law.sample(300, generator())
@@ -121,7 +121,7 @@ def test_the_papers_table_is_the_union_of_all_below(set_size, num_tokens):
     assert law.level_sizes == (10, 20)
 
 
-def test_sequences_are_padded_in_front_and_rise():
+def test_sequences_are_left_padded_and_increasing():
     for law in (random_hierarchy(30), random_hierarchy(30, num_alternatives=2, show_probability=0.6)):
         tokens = law.sample(500, generator()).tokens
         assert tokens.shape == (500, 30)
@@ -135,29 +135,29 @@ def test_sequences_are_padded_in_front_and_rise():
     [
         {},
         {"set_size": 1, "level_sizes": (20, 20)},
-        {"set_size": 3},  # more to show than a level has latents
+        {"set_size": 3},  # more members than a level has latents
         {"set_size": 3, "level_sizes": (40, 40)},
-        {"set_size": (2, 3, 1), "num_tokens": 40_000},  # more than 16 bits tell apart
+        {"set_size": (2, 3, 1), "num_tokens": 40_000},  # more than 16 bits can represent
     ],
 )
-def test_probability_one_and_one_set_give_the_table_back(settings):
+def test_show_probability_one_and_one_alternative_give_the_table(settings):
     table = random_hierarchy(20, seed=5, **settings)
     almost = Combinatorial(table.members, table.num_tokens, table.length, show_probability=1 - 1e-12)
-    labels = torch.arange(20).repeat(1000)  # so many that they are drawn in parts
-    assert not almost.is_table  # so that it takes the random extension's way
+    labels = torch.arange(20).repeat(1000)  # enough to be drawn in several batches
+    assert not almost.is_table  # so that the code of the random extension runs
     first, second = table.sample(20_000, generator(), labels), almost.sample(20_000, generator(), labels)
     assert torch.equal(first.tokens, second.tokens)
     assert all(torch.equal(*pair) for pair in zip(first.presence, second.presence, strict=True))
 
 
-def test_alternatives_are_drawn_evenly(tolerance):
+def test_alternatives_are_drawn_with_equal_probability(tolerance):
     law = Combinatorial(((((0,), (1,), (2,)), ((3,),)), (((0, 1),),)), 4, 4)
     tokens = law.sample(NUM, generator()).tokens
     shares = torch.bincount(tokens.flatten(), minlength=5)[:4] / NUM
     assert shares.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1.0], abs=tolerance("hierarchy.sampled"))
 
 
-def test_the_extension_has_many_inputs_for_a_class():
+def test_the_extension_has_many_inputs_per_class():
     law = random_hierarchy(5, show_probability=0.7, num_alternatives=2)
     tokens = law.sample(2000, generator(), torch.zeros(2000, dtype=torch.int64)).tokens
     assert len(tokens.unique(dim=0)) > 100
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_samples(settings):
     assert not torch.equal(first.tokens, law.sample(64, generator(10), shuffled=True).tokens)
 
 
-def test_what_is_returned_may_be_changed_without_changing_the_law():
+def test_changing_returned_samples_in_place_does_not_change_the_law():
     law = random_hierarchy(4)
     labels = torch.arange(4)
     samples = law.sample(4, generator(), labels)
@@ -190,7 +190,7 @@ def test_what_is_returned_may_be_changed_without_changing_the_law():
     assert int(law.sample(4, generator(), labels).presence[0].sum(1).max()) <= 4
 
 
-def test_classes_that_share_an_input_are_named():
+def test_classes_with_the_same_input_are_reported():
     law = Combinatorial(((((0, 1),), ((2, 3),), ((0, 2),), ((1, 3),)), (((0, 1),), ((2, 3),), ((0, 2),))), 4, 4)
     assert ambiguous_labels(law) == ((0, 1),)
     assert ambiguous_labels(random_hierarchy(50, distinct_inputs=True)) == ()
@@ -206,7 +206,7 @@ def test_distinct_inputs_change_what_would_be_ambiguous():
     assert len(set(law.members[-1])) == 50
 
 
-def test_every_set_that_exists_can_be_asked_for():
+def test_all_existing_sets_can_be_used():
     law = random_hierarchy(6, level_sizes=(4,), num_tokens=4, set_size=(1, 2))
     assert sorted(latent[0] for latent in law.members[1]) == list(itertools.combinations(range(4), 2))
     assert math.comb(4, 2) == len(law.members[1])
@@ -221,7 +221,7 @@ def test_every_set_that_exists_can_be_asked_for():
             "such that 8 different sets exist for classes",
         ),
         ({"num_classes": 2, "level_sizes": (5,), "num_tokens": 2}, "different sets exist for level 0"),
-        ({"num_classes": 2, "level_sizes": (2,), "set_size": 3}, "there are only 0 sets"),
+        ({"num_classes": 2, "level_sizes": (2,), "set_size": 3}, "gives only 0 sets"),
         ({"num_classes": 0}, "`num_classes` is 0"),
         ({"num_classes": 2.0}, "`num_classes` is 2.0"),
         ({"num_classes": 2, "level_sizes": (10, 0)}, "`level_sizes` is 0"),
@@ -235,7 +235,7 @@ def test_every_set_that_exists_can_be_asked_for():
         *(({"num_classes": 2, "show_probability": bad}, "show_probability") for bad in (0.0, -0.1, 1.1, math.nan)),
     ],
 )
-def test_refuses_hierarchies_that_cannot_be(settings, message):
+def test_impossible_hierarchies_are_refused(settings, message):
     with pytest.raises(InvalidArgument, match=message):
         random_hierarchy(**settings)
 
@@ -253,13 +253,13 @@ TOP = (((0,),),)
         ((((),), TOP), "at least one member of every latent"),
         (((((0, 3),),), TOP), "whole numbers from 0 to 2"),
         (((((0.0,),),), TOP), "whole numbers"),
-        (((((1, 0),),), TOP), "rising"),
-        (((((1, 1),),), TOP), "rising"),
+        (((((1, 0),),), TOP), "increasing"),
+        (((((1, 1),),), TOP), "increasing"),
         (((((0,), (0,)),), TOP), "different alternatives"),
         (((((0,),),), (((1,),),)), "whole numbers from 0 to 0"),
     ],
 )
-def test_refuses_members_that_are_none(members, message):
+def test_invalid_members_are_refused(members, message):
     with pytest.raises(InvalidArgument, match=message):
         Combinatorial(members, 3)
 

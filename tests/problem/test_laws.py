@@ -1,4 +1,4 @@
-"""Laws survive JSON, and what is none is refused in words; what can be asked of any of them."""
+"""Laws written as JSON and read back, data that is not a law, and functions of any law."""
 
 import json
 
@@ -21,7 +21,7 @@ LAWS = [
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
-def test_a_law_survives_json(law):
+def test_a_law_read_from_its_json_is_equal(law):
     back = law_from_json(json.loads(json.dumps(law.to_json())))
     assert back == law
     assert digest(back) == digest(law)
@@ -64,12 +64,12 @@ TABLE = random_hierarchy(2).to_json()
         ),
     ],
 )
-def test_what_is_no_law_is_refused(data, message):
+def test_data_that_is_not_a_law_is_refused(data, message):
     with pytest.raises(BadInput, match=message):
         law_from_json(data)
 
 
-def test_unrelated_labels_leave_the_hierarchy_behind_and_other_laws_are_refused():
+def test_hierarchy_of_unwraps_unrelated_labels_and_refuses_other_laws():
     law = balanced_tree((2, 2), 0.5)
     assert hierarchy_of(UnrelatedLabels(law)) is hierarchy_of(law) is law
     with pytest.raises(InvalidArgument, match="UnrelatedLabels"):
@@ -77,7 +77,7 @@ def test_unrelated_labels_leave_the_hierarchy_behind_and_other_laws_are_refused(
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
-def test_tokens_are_there_that_stand_in_the_sequence(law):
+def test_token_presence_is_true_for_exactly_the_tokens_of_the_sequence(law):
     tokens = law.sample(20, torch.Generator().manual_seed(0)).tokens
     for sequence, present in zip(tokens.tolist(), token_presence(law, tokens), strict=True):
         assert set(present.nonzero().flatten().tolist()) == set(sequence) - {law.padding}

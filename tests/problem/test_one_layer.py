@@ -38,7 +38,7 @@ def problem(attention="softmax", activation="tanh", loss="cross_entropy", seed=0
     model = OneLayer(
         context=uniform(Q, N, M) * (uniform(Q, N, M) < 0.8) + 0.01,
         targets=targets / targets.sum(-1, keepdim=True),
-        context_embedding=uniform(D, M) - 0.5,  # nothing of the model needs orthonormal ones
+        context_embedding=uniform(D, M) - 0.5,  # the model does not need orthonormal embeddings
         query_embedding=uniform(D, Q) - 0.5,
         attention=attention,
         temperature=TEMPERATURE[attention],
@@ -54,7 +54,7 @@ VALUE = {"identity": lambda a: a, "tanh": np.tanh, "relu": lambda a: np.maximum(
 
 
 def formulas(model, parameters):
-    """(ẇ, ż, upper's, recoil), in loops over samples."""
+    """Return (ẇ, ż, the upper layer's velocity, recoil), in loops over samples."""
     x, y, U, u = (t.numpy() for t in (model.context, model.targets, model.context_embedding, model.query_embedding))
     W, z, A = (part.numpy() for part in parameters)
     dW, dz, dA, recoil = np.zeros_like(W), np.zeros_like(z), np.zeros_like(A), np.zeros_like(z)
@@ -89,7 +89,7 @@ def formulas(model, parameters):
 @pytest.mark.parametrize("attention", ATTENTION_KINDS)
 @pytest.mark.parametrize("activation", SLOPE)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_velocity_is_what_the_formulas_say(attention, activation, loss, tolerance):
+def test_velocity_equals_the_formulas(attention, activation, loss, tolerance):
     model, parameters = problem(attention, activation, loss)
     found, expected = velocity(model, parameters), formulas(model, parameters)
     for part, formula in zip(found, expected, strict=True):
@@ -106,7 +106,7 @@ def test_error_signal_averages_to_the_motion_of_the_weights(tolerance):
 
 
 @pytest.mark.parametrize("attention", ATTENTION_KINDS)
-def test_problems_of_a_batch_do_not_see_each_other(attention, tolerance):
+def test_problems_of_a_batch_are_independent(attention, tolerance):
     models, starts = zip(*(problem(attention, seed=seed) for seed in range(3)), strict=True)
     names = ("context", "targets", "context_embedding", "query_embedding")
     together = OneLayer(
@@ -125,7 +125,7 @@ def test_problems_of_a_batch_do_not_see_each_other(attention, tolerance):
 
 @given(st.integers(0, 10_000), st.permutations(range(M)), st.sampled_from(ATTENTION_KINDS))
 @settings(max_examples=25, deadline=None)
-def test_tokens_have_no_order(seed, order, attention):
+def test_permuting_tokens_permutes_the_velocity(seed, order, attention):
     model, parameters = problem(attention, seed=seed)
     renamed = OneLayer(
         model.context[..., order],
@@ -150,7 +150,7 @@ def test_softmax_attention_of_distant_logits_neither_overflows_nor_vanishes():
     assert attention_weights(context, logits, "softmax", 0.5).equal(expected)
 
 
-def test_fixed_upper_layer_has_no_velocity_and_absent_one_lets_hidden_units_through():
+def test_fixed_upper_layer_has_no_velocity_and_without_one_hidden_units_are_outputs():
     model, parameters = problem()
     fixed = OneLayer(model.context, model.targets, model.context_embedding, model.query_embedding)
     assert velocity(fixed, parameters).upper is None
@@ -159,27 +159,27 @@ def test_fixed_upper_layer_has_no_velocity_and_absent_one_lets_hidden_units_thro
     assert seen.outputs.equal(seen.hidden)
 
 
-def test_token_weights_are_the_weights_in_the_tokens_directions():
+def test_token_weights_are_projections_on_the_embeddings():
     embedding, _ = orthonormal_embeddings(M, Q)
     weights = torch.randn(M + Q, K, dtype=torch.float64)
     assert token_weights(weights, embedding).equal(weights[:M])
 
 
-def test_subset_is_the_model_of_those_samples(tolerance):
+def test_subset_equals_a_model_built_from_those_samples(tolerance):
     model, parameters = problem()
     halves = [velocity(model.subset(torch.tensor(part)), parameters).weights for part in ([0, 1, 2, 3], [4])]
     mean = (4 * halves[0] + halves[1]) / 5
     assert (mean - velocity(model, parameters).weights).abs().max() < tolerance("simulation.sums")
 
 
-def test_gaussian_classes_are_distributions_about_evenly_spread_centres(tolerance):
+def test_gaussian_classes_are_distributions_with_evenly_spaced_centres(tolerance):
     law = gaussian_classes(4, 40, width=3.0, spread=0.5)
     assert (law.sum(-1) - 1).abs().max() < tolerance("simulation.sums")
     centres = law @ torch.arange(40, dtype=torch.float64)
     assert (centres - torch.tensor([12.0, 17.0, 22.0, 27.0])).abs().max() < tolerance("classes.centres")
 
 
-def test_a_seed_gives_the_same_problem_whichever_others_are_asked_for():
+def test_a_seed_gives_the_same_problem_whatever_the_other_seeds():
     law = gaussian_classes(3, 6, width=1.0)
     several, alone = classification_data(law, 8, 5, [0, 7], 2), classification_data(law, 8, 5, [7], 2)
     assert several[0].shape == (2, 2, 8, 6)
@@ -217,7 +217,7 @@ GOOD = dict(zip(("context", "targets", "context_embedding", "query_embedding"), 
         ({"context": torch.ones(1, 3, 4, dtype=torch.complex128)}, "dtype complex128"),
         ({"context": torch.full((1, 3, 4), math.nan).double()}, "NaN"),
         ({"context": -torch.ones(1, 3, 4).double()}, "`context` is negative"),
-        ({"context": torch.zeros(1, 3, 4).double()}, "0 throughout some sample"),
+        ({"context": torch.zeros(1, 3, 4).double()}, "0 for all tokens of a sample"),
         ({"context": torch.ones(3, 4).double()}, "at least 3 axes"),
         ({"context": torch.ones(1, 3, 5).double()}, "`context_embedding` is of shape"),
         ({"context": torch.ones(2, 1, 3, 4).double()}, "`targets` is of shape"),
@@ -225,7 +225,7 @@ GOOD = dict(zip(("context", "targets", "context_embedding", "query_embedding"), 
         ({"query_embedding": torch.ones(5, 2).double()}, "`query_embedding` is of shape (5, 2)"),
     ],
 )
-def test_what_cannot_be_a_model_says_why(change, named):
+def test_an_invalid_model_is_refused_with_the_reason(change, named):
     if named is None:
         assert OneLayer(**GOOD | change).context.dtype == torch.float64
         return

@@ -1,4 +1,4 @@
-"""Latent trees: what is sampled follows the exact law, in the promised shape and order, and bad trees are refused."""
+"""Latent trees: samples have the exact distribution and the documented shape and order; bad trees are refused."""
 
 import math
 
@@ -24,7 +24,7 @@ def generator(seed=0):
 
 
 def nodes_of(tree, samples):
-    """Presence of every node below the label, (B, n − 1), read off what a sample says."""
+    """Presence of every node below the label, (B, n − 1), from a sample."""
     there = torch.zeros(len(samples.labels), tree.vocabulary_size, dtype=torch.bool).scatter_(1, samples.tokens, True)
     columns = torch.zeros(len(samples.labels), len(tree.parents), dtype=torch.bool)
     for level, present in zip(tree.levels[1:], [*reversed(samples.presence), there[:, :-1]], strict=True):
@@ -62,7 +62,7 @@ def test_labels_follow_their_probabilities_and_the_tokens(tolerance):
         assert found.tolist() == pytest.approx(exact.tolist(), abs=tolerance("hierarchy.sampled"))
 
 
-def test_even_labels_are_even(tolerance):
+def test_labels_without_probabilities_are_equally_likely(tolerance):
     labels = balanced_tree((3,), 0.5, num_labels=5).sample(NUM, generator()).labels
     assert (torch.bincount(labels, minlength=5) / NUM).tolist() == pytest.approx(
         [0.2] * 5, abs=tolerance("hierarchy.sampled")
@@ -70,7 +70,7 @@ def test_even_labels_are_even(tolerance):
 
 
 def test_rare_flips_are_neither_lost_nor_doubled():
-    rare = 1e-5  # less than the 1/65536 by which events are drawn
+    rare = 1e-5  # below 1/65536, the resolution of the draws
     tree = balanced_tree((100,), 1 - 2 * rare)
     draws = generator()
     present = sum(
@@ -80,7 +80,7 @@ def test_rare_flips_are_neither_lost_nor_doubled():
     assert abs(present - mean) < 5 * math.sqrt(mean)
 
 
-def test_certain_edges_leave_nothing_to_chance():
+def test_polarities_of_size_one_make_samples_deterministic():
     samples = balanced_tree((3, 2), 1.0).sample(50, generator())
     assert torch.equal(samples.presence[0], (samples.labels == 1)[:, None].expand(50, 3))
     assert torch.equal(samples.tokens, torch.where(samples.labels[:, None] == 1, torch.arange(6), 6))
@@ -88,13 +88,13 @@ def test_certain_edges_leave_nothing_to_chance():
     assert torch.equal(inverted.tokens, torch.where(inverted.labels[:, None] == 0, torch.arange(6), 6))
 
 
-def test_what_a_tree_says_of_itself():
+def test_properties_of_a_tree():
     assert UNEVEN.levels == ((0,), (1, 2), (3, 4, 5), (6, 7, 8, 9))
     assert (UNEVEN.num_tokens, UNEVEN.num_labels, UNEVEN.length, UNEVEN.level_sizes) == (4, 3, 4, (3, 2))
     assert (UNEVEN.padding, UNEVEN.vocabulary_size) == (4, 5)
 
 
-def test_samples_have_the_promised_shapes():
+def test_samples_have_the_documented_shapes():
     samples = UNEVEN.sample(7, generator())
     assert (samples.tokens.shape, samples.tokens.dtype) == ((7, 4), torch.int64)
     assert (samples.labels.shape, samples.labels.dtype) == ((7,), torch.int64)
@@ -103,7 +103,7 @@ def test_samples_have_the_promised_shapes():
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_same_seed_gives_the_same_samples_and_another_one_others(shuffled):
+def test_the_same_seed_gives_the_same_samples_and_another_seed_different_ones(shuffled):
     first, again = (UNEVEN.sample(100, generator(3), shuffled=shuffled) for _ in range(2))
     assert torch.equal(first.tokens, again.tokens)
     assert torch.equal(first.labels, again.labels)
@@ -111,14 +111,14 @@ def test_the_same_seed_gives_the_same_samples_and_another_one_others(shuffled):
     assert not torch.equal(first.tokens, UNEVEN.sample(100, generator(4), shuffled=shuffled).tokens)
 
 
-def test_shuffling_moves_tokens_and_nothing_else():
+def test_shuffling_changes_only_the_order_of_tokens():
     tree = balanced_tree((4, 4), 0.3)
     plain, shuffled = tree.sample(500, generator()), tree.sample(500, generator(), shuffled=True)
     assert torch.equal(plain.tokens == tree.padding, shuffled.tokens == tree.padding)
     order = torch.where(shuffled.tokens == tree.padding, -1, shuffled.tokens).sort(1).values
     assert torch.equal(order, torch.where(plain.tokens == tree.padding, -1, plain.tokens))
     last = torch.bincount(shuffled.tokens[:, -1], minlength=17)
-    assert (last[:16] > 0).all()  # any token may come last; rising ones would have the highest there
+    assert (last[:16] > 0).all()  # any token may come last; in increasing order it would be the highest
 
 
 def test_jitter_and_many_labels():
@@ -131,7 +131,7 @@ def test_jitter_and_many_labels():
     assert len(set(balanced_tree((9,), 0.5, num_labels=100).label_signs)) == 100
 
 
-def test_equal_trees_have_equal_digests_and_others_do_not():
+def test_digests_are_equal_only_for_equal_trees():
     same = LatentTree(list(UNEVEN.parents), list(UNEVEN.polarities), UNEVEN.label_signs, UNEVEN.label_probabilities)
     assert digest(same) == digest(UNEVEN)
     assert digest(balanced_tree((2, 2), 0.5)) != digest(balanced_tree((2, 2), 0.5000001))
@@ -151,16 +151,16 @@ SIGNS = ((-1,), (1,))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((), (), SIGNS), "at least one node below"),
-        (((-1,), (0.0,), SIGNS), "at least one node below"),
+        (((), (), SIGNS), "is 0; expected a whole number of at least 2"),
+        (((-1,), (0.0,), SIGNS), "is 1; expected a whole number of at least 2"),
         (((0, 0), (0.0, 0.5), SIGNS), "−1 for node 0"),
         (((-1, 2, 1), (0.0, 0.5, 0.5), SIGNS), "an earlier node"),
         (((-1, 0.0), (0.0, 0.5), SIGNS), "an earlier node"),
         (((-1, 0), (0.5, 0.5), SIGNS), "put a 0 in front"),
         (((-1, 0), (0.5,), SIGNS), "put a 0 in front"),
-        (((-1, 0, 0, 1), (0.0, 0.5, 0.5, 0.5), ((-1, 1),)), "the leaf 2 lies 1 below the label and others 2"),
+        (((-1, 0, 0, 1), (0.0, 0.5, 0.5, 0.5), ((-1, 1),)), "leaf 2 has depth 1 and others 2"),
         (((-1, 0), (0.0, 0.5), ((-1,), (1,), (1,))), "at most 2 labels"),
-        (((-1, 0, 0), (0.0, 0.5, 0.5), ((-1, 1), (-1, 1))), "no two rows alike"),
+        (((-1, 0, 0), (0.0, 0.5, 0.5), ((-1, 1), (-1, 1))), "all rows different"),
         (((-1, 0), (0.0, 0.5), ((0,),)), "signs, −1 or 1"),
         (((-1, 0), (0.0, 0.5), ((1, 1),)), "signs, −1 or 1"),
         (((-1, 0), (0.0, 0.5), ()), "at least one row"),
@@ -170,7 +170,7 @@ SIGNS = ((-1,), (1,))
         (((-1, 0), (0.0, 0.5), SIGNS, (math.nan, 1.0)), "never be sampled"),
     ],
 )
-def test_refuses_what_is_no_tree(arguments, message):
+def test_an_invalid_tree_is_refused(arguments, message):
     with pytest.raises(InvalidArgument, match=message):
         LatentTree(*arguments)
 
@@ -188,7 +188,7 @@ def test_refuses_what_is_no_tree(arguments, message):
         (((2, 2), 0.5, 2, 0, -0.1), "`jitter`"),
     ],
 )
-def test_refuses_to_build_what_is_no_tree(arguments, message):
+def test_invalid_arguments_of_balanced_tree_are_refused(arguments, message):
     with pytest.raises(InvalidArgument, match=message):
         balanced_tree(*arguments)
 
@@ -202,6 +202,6 @@ def test_refuses_labels_that_do_not_fit(labels):
 
 
 @pytest.mark.parametrize("num", [0, -1, 1.0, True])
-def test_refuses_what_is_no_number_of_samples(num):
+def test_an_invalid_number_of_samples_is_refused(num):
     with pytest.raises(InvalidArgument, match="`num`"):
         balanced_tree((2, 2), 0.5).sample(num, generator())

@@ -1,4 +1,4 @@
-"""What is true of every hierarchy, however it branches and whatever it is drawn from."""
+"""Properties of all hierarchies and laws."""
 
 import itertools
 
@@ -19,7 +19,7 @@ SIGN = st.sampled_from([-1, 1])
 
 @st.composite
 def trees(draw, most_nodes=9):
-    """Any small tree whose leaves are equally deep."""
+    """Generate a small tree whose leaves have the same depth."""
     parents, level = [-1], [0]
     for _ in range(draw(st.integers(1, 3))):
         counts = draw(st.lists(st.integers(1, 3), min_size=len(level), max_size=len(level)))
@@ -37,7 +37,7 @@ def trees(draw, most_nodes=9):
 
 
 def hierarchies(**fixed):
-    """Any hierarchy of levels of six latents: enough for two sets of two or three members each."""
+    """Generate a hierarchy with levels of six latents, enough for two sets of two or three members each."""
     choices = {
         "num_classes": st.integers(1, 7),
         "level_sizes": st.lists(st.just(6), max_size=3),
@@ -63,7 +63,7 @@ def test_marginals_are_distributions_and_agree_with_each_other(tree):
 
 @settings(max_examples=15, deadline=None)
 @given(trees(most_nodes=7), st.data())
-def test_sum_product_is_the_sum_over_all_assignments(tree, data):
+def test_sum_product_equals_the_sum_over_all_assignments(tree, data):
     label = data.draw(st.integers(0, tree.num_labels - 1))
     num = len(tree.parents) - 1
     signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
@@ -81,7 +81,7 @@ def test_sum_product_is_the_sum_over_all_assignments(tree, data):
 
 @settings(max_examples=25, deadline=None)
 @given(trees() | hierarchies(), st.integers(1, 40), st.integers(0, 1000), st.booleans())
-def test_samples_are_whole_and_laws_survive_json(law, num, seed, shuffled):
+def test_samples_have_valid_shapes_and_laws_read_from_json_are_equal(law, num, seed, shuffled):
     assert law_from_json(law.to_json()) == law
     samples = law.sample(num, torch.Generator().manual_seed(seed), shuffled=shuffled)
     assert samples.tokens.shape == (num, law.length)
@@ -97,7 +97,7 @@ def test_samples_are_whole_and_laws_survive_json(law, num, seed, shuffled):
 
 
 def members_shown(law, samples):
-    """For each sample and level: latents that are there, what is there below, and what is there in all."""
+    """Yield for each sample and level the present latents, the present nodes below, and all nodes below."""
     levels = [list(level) for level in samples.presence]
     for idx, row in enumerate(samples.tokens.tolist()):
         below = [{token for token in row if token != law.padding}]
@@ -107,7 +107,7 @@ def members_shown(law, samples):
 
 @settings(max_examples=25, deadline=None)
 @given(hierarchies(show_probability=st.just(1.0), num_alternatives=st.just(1)), st.integers(0, 1000))
-def test_in_a_table_a_latent_brings_all_its_members_and_nothing_else_comes(law, seed):
+def test_a_table_sample_has_exactly_the_members_of_its_latents(law, seed):
     samples = law.sample(20, torch.Generator().manual_seed(seed))
     for level, present, below in members_shown(law, samples):
         assert below == {child for latent in present for child in level[latent][0]}
@@ -115,7 +115,7 @@ def test_in_a_table_a_latent_brings_all_its_members_and_nothing_else_comes(law, 
 
 @settings(max_examples=25, deadline=None)
 @given(hierarchies(), st.integers(0, 1000))
-def test_nothing_is_there_that_no_latent_could_have_shown(law, seed):
+def test_every_present_node_is_a_member_of_a_present_latent(law, seed):
     samples = law.sample(20, torch.Generator().manual_seed(seed))
     for level, present, below in members_shown(law, samples):
         assert below <= {child for latent in present for chosen in level[latent] for child in chosen}
@@ -123,7 +123,7 @@ def test_nothing_is_there_that_no_latent_could_have_shown(law, seed):
 
 @settings(max_examples=25, deadline=None)
 @given(hierarchies(show_probability=st.just(1.0), num_alternatives=st.just(2)), st.integers(0, 1000))
-def test_a_latent_brings_the_whole_of_one_of_its_sets(law, seed):
+def test_a_latent_shows_all_members_of_one_of_its_sets(law, seed):
     samples = law.sample(20, torch.Generator().manual_seed(seed))
     for level, present, below in members_shown(law, samples):
         for latent in present:

@@ -1,4 +1,4 @@
-"""Identities that hold for every input: semigroup, monotonicity, symmetry, permutation, clocks, limits."""
+"""Identities that hold for all inputs: semigroup, monotonicity, symmetry, permutation, changes of time, limits."""
 
 import math
 
@@ -34,7 +34,7 @@ def speed(v, gain):
 
 @shared
 @given(places, places, times, times, gains)
-def test_semigroup_in_time(mu, v0, first, second, gain):
+def test_solving_in_two_steps_equals_one_step(mu, v0, first, second, gain):
     halfway = nonlinear_solution(mu, first, v0, gain)
     u = float(log_convergence(mu, first, v0, gain)) + float(log_convergence(mu, second, halfway, gain))
     at_once = nonlinear_solution(mu, first + second, v0, gain)
@@ -48,7 +48,7 @@ def test_semigroup_in_time(mu, v0, first, second, gain):
 
 @shared
 @given(places, places, times, st.floats(1.0, 10.0), gains)
-def test_moves_towards_its_target_and_never_past_it(mu, v0, time, later, gain):
+def test_v_moves_towards_its_target_and_not_beyond(mu, v0, time, later, gain):
     early, late = (float(nonlinear_solution(mu, t, v0, gain)) for t in (time, later * time))
     low, high = min(mu, v0), max(mu, v0)
     assert low <= early <= high
@@ -65,7 +65,7 @@ def test_symmetry_under_change_of_sign(mu, v0, time, gain):
 
 @shared
 @given(vectors(4), vectors(4), times, gains, st.permutations(range(4)))
-def test_order_of_components_does_not_matter(mu, v0, time, gain, order):
+def test_permuting_components_permutes_the_solution(mu, v0, time, gain, order):
     torch.testing.assert_close(
         normalized_solution(mu, time, v0, gain)[..., order],
         normalized_solution(mu[order], time, v0[order], gain),
@@ -76,7 +76,7 @@ def test_order_of_components_does_not_matter(mu, v0, time, gain, order):
 
 @shared
 @given(places, places, st.floats(-6, 1).map(lambda exponent: 10.0**exponent), gains, st.floats(0.2, 5.0))
-def test_gain_is_a_change_of_unit(mu, v0, time, gain, factor):
+def test_changing_the_gain_is_a_change_of_unit(mu, v0, time, gain, factor):
     unit = math.sqrt(factor)
     assert float(log_convergence(mu, time, v0, gain)) == pytest.approx(
         float(log_convergence(mu * unit, time, v0 * unit, gain / factor)), rel=ROUNDINGS * speed(5, gain)
@@ -85,7 +85,7 @@ def test_gain_is_a_change_of_unit(mu, v0, time, gain, factor):
 
 @shared
 @given(st.floats(0.1, 3), st.floats(-2, 2), st.floats(0.01, 0.95), st.floats(0.1, 10))
-def test_linear_clock_scales_with_the_gradient(delta, v0, share, factor):
+def test_linear_times_scale_inversely_with_the_gradient(delta, v0, share, factor):
     time = share * float(blow_up_time(delta, v0))
     assert float(blow_up_time(factor * delta, v0)) == pytest.approx(float(blow_up_time(delta, v0)) / factor, rel=SUMS)
     assert float(linear_solution(factor * delta, time / factor, v0)) == pytest.approx(
@@ -95,7 +95,7 @@ def test_linear_clock_scales_with_the_gradient(delta, v0, share, factor):
 
 @shared
 @given(places, places, times, gains)
-def test_equation_of_motion(mu, v0, time, gain):
+def test_the_derivative_satisfies_the_differential_equation(mu, v0, time, gain):
     t = torch.tensor(time, dtype=torch.float64, requires_grad=True)
     v = nonlinear_solution(mu, t, v0, gain)
     (slope,) = torch.autograd.grad(v, t)
@@ -105,8 +105,8 @@ def test_equation_of_motion(mu, v0, time, gain):
 
 @shared
 @given(vectors(3), vectors(3), times, gains)
-def test_shared_attention_is_a_clock(mu, v0, time, gain):
-    """Every component of the normalised solution is where it is alone, at one common time."""
+def test_shared_attention_is_a_change_of_time(mu, v0, time, gain):
+    """Every component of the normalised solution equals the one without normalisation, at one common time."""
     v = normalized_solution(mu, time, v0, gain)
     assume(float((mu - v0).abs().min()) > 0.1)
     u = torch.log((mu - v0) / (mu - v))
@@ -133,14 +133,14 @@ def test_progress_of_shared_linear_attention_sums_to_time(delta, v0, time, gain)
 
 @shared
 @given(vectors(4), times, gains)
-def test_entropy_is_between_none_and_all(mu, time, gain):
+def test_entropy_is_between_zero_and_its_maximum(mu, time, gain):
     entropy = float(attention_entropy_over_time(mu, time, 0.05, gain))
     assert -SUMS <= entropy <= math.log(4) + SUMS
 
 
 @settings(max_examples=8, deadline=None)
 @given(vectors(4), gains)
-def test_sparsest_time_is_sparsest(mu, gain):
+def test_entropy_is_lowest_at_the_sparsest_time(mu, gain):
     lowest = float(sparsest_time(mu, 0.05, gain).entropy_nats)
     everywhere = attention_entropy_over_time(mu, torch.logspace(-3, 6, 60), 0.05, gain)
     assert lowest <= float(everywhere.min()) + SUMS
@@ -149,7 +149,7 @@ def test_sparsest_time_is_sparsest(mu, gain):
 @shared
 @given(places, places, gains)
 @example(0.0, 5e-324, 1.0)
-def test_limits(mu, v0, gain):
+def test_limits_at_time_zero_and_infinity(mu, v0, gain):
     assert float(nonlinear_solution(mu, 0.0, v0, gain)) == v0
     assert float(nonlinear_solution(mu, math.inf, v0, gain)) == mu
     soon = 1e-9 / speed(v0, gain) / (1 + abs(v0 * (mu - v0)))

@@ -1,4 +1,4 @@
-"""Evidence to draw: shaped like the real one, with texts that try to break out of a page."""
+"""Evidence for the report tests: shaped like real evidence, with texts that try to inject markup."""
 
 import math
 import random
@@ -142,7 +142,7 @@ def agreements(text_chart, residual_chart, hostile_chart) -> dict[str, Agreement
         Criterion("drop of the stable rank", ">=", 2.0, "what two seeds differ by"),
         Estimate((12.0, 11.0, 14.5)),
         (Control("the network with a linear MLP", Estimate((11.0, 10.0, 12.0))),),
-        "The control drops as well, so the test cannot tell.",
+        "The control drops as well, so the test cannot distinguish the two.",
         (),
         (hostile_chart,),
     )

@@ -1,4 +1,4 @@
-"""Samples as a person reads them."""
+"""Samples of a hierarchy in a terminal table."""
 
 import pytest
 import torch
@@ -9,18 +9,18 @@ from joma.report.samples import sample_table
 
 
 def printed(num_tokens: int) -> str:
-    law = balanced_tree((num_tokens,), 1.0)  # no latents, and under label 1 every token is there
+    law = balanced_tree((num_tokens,), 1.0)  # no latents, and under label 1 every token is present
     samples = law.sample(1, torch.Generator(), torch.tensor([1]))
     console = Console(width=100)
     with console.capture() as captured:
         console.print(sample_table(law, samples))
-    return "".join(captured.get().replace("│", " ").split())  # cells are folded anywhere
+    return "".join(captured.get().replace("│", " ").split())  # cells are wrapped anywhere
 
 
 @pytest.mark.parametrize(
     ("num_tokens", "said"), [(200, "198199"), (201, "199…(201inall)"), (300_000, "199…(300,000inall)")]
 )
-def test_a_long_sequence_is_not_printed_to_its_end(num_tokens, said):
+def test_a_long_sequence_is_cut_in_the_table(num_tokens, said):
     text = printed(num_tokens)
     assert said in text
     assert "199200" not in text

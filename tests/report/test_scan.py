@@ -1,4 +1,4 @@
-"""What a scan says in tables, charts and JSON: made of rows whose course is known."""
+"""Tables, charts and JSON of a scan built from rows with known curves."""
 
 import json
 from dataclasses import replace
@@ -42,19 +42,19 @@ def test_the_record_is_strict_json_with_failures_and_suspects(scan):
     assert why_no_verdict(scan) == ""
 
 
-def test_what_stands_below_verdicts_names_steps_that_failed(scan):
+def test_the_note_below_verdicts_names_failed_steps(scan):
     assert suspect_note(scan) == "Without step 2,000 (not measured)."
     copied = replace(scan, verification=replace(scan.verification, rows=(Suspect(4, "identical", "", "error", ""),)))
     assert suspect_note(copied) == "Without step 4 (identical), which is suspect. Without step 2,000 (not measured)."
     through = suspect_note(replace(copied, with_suspects=True))
-    assert through.startswith("With step 4 (identical), suspect as it is")
+    assert through.startswith("Includes step 4 (identical), which is suspect (--with-suspects).")
     assert through.endswith("Without step 2,000 (not measured).")
 
 
 def test_a_loss_alone_has_no_table_of_layers(scan):
     loss = tuple(result(step, rows=(Row(None, None, None, 0, "loss_nats", 2.0),)) for step in STEPS[:3])
-    said = printed(scan_table(replace(scan, results=loss)))
-    assert "layer" not in said
+    text = printed(scan_table(replace(scan, results=loss)))
+    assert "layer" not in text
     assert "No verdict: 3 measured steps" in scan_summary(replace(scan, results=loss))
 
 
@@ -82,13 +82,13 @@ def test_bands_are_over_groups(scan):
     assert all(curve.low is None for curve in charts["stable_rank_mlp_lower"].curves)
 
 
-def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
+def test_suspect_steps_are_left_out_of_curves_and_verdicts_and_reported(scan):
     suspects = ((0, "not_initialisation"), (64, "identical"))
     found = spoilt(scan, *suspects)
     honest = {result.step: result for result in scan.measured}
     kept = [honest[step] for step in STEPS if step not in (0, 64)]
-    said = "Without steps 0 (not initialisation) and 64 (identical), which are suspect."
-    assert suspect_note(found) == f"{said} Without step 2,000 (not measured)."
+    text = "Without steps 0 (not initialisation) and 64 (identical), which are suspect."
+    assert suspect_note(found) == f"{text} Without step 2,000 (not measured)."
     record = scan_record(found)
     assert [entry["lowest_step"] for entry in record["verdicts"]] == [
         entry.lowest_step for entry in verdicts(probes_of(kept)).values()
@@ -96,27 +96,27 @@ def test_suspect_steps_stay_out_of_curves_and_verdicts_and_are_said(scan):
     assert 64 not in {entry["lowest_step"] for entry in record["verdicts"]}
     assert record["condemned"] == {"0": "not_initialisation", "64": "identical"}
     assert all(0.0 not in curve.x and 64.0 not in curve.x for chart in course_charts(found) for curve in chart.curves)
-    assert all(said in chart.caption for chart in course_charts(found))
+    assert all(text in chart.caption for chart in course_charts(found))
     assert all(list(heatmap.struck) == [0, STEPS.index(64)] for heatmap in heatmaps(found)[0])
-    assert all("Struck out" in heatmap.caption for heatmap in heatmaps(found)[0])
+    assert all("struck out" in heatmap.caption for heatmap in heatmaps(found)[0])
     assert not any("step 64" in heatmap.title for heatmap in heatmaps(found)[1])
-    assert said in printed(scan_table(found))
+    assert text in printed(scan_table(found))
 
 
-def test_suspect_steps_come_back_where_asked_for(scan):
+def test_suspect_steps_are_included_on_request(scan):
     found = spoilt(scan, (64, "identical"), with_suspects=True)
-    assert "With step 64 (identical)" in suspect_note(found)
+    assert "Includes step 64 (identical)" in suspect_note(found)
     assert {entry["lowest_step"] for entry in scan_record(found)["verdicts"]} == {64}
     assert any("step 64, where it was lowest" in heatmap.title for heatmap in heatmaps(found)[1])
     assert all(list(heatmap.struck) == [STEPS.index(64)] for heatmap in heatmaps(found)[0])
 
 
-def test_too_few_steps_beside_suspect_ones_have_no_verdict(scan):
+def test_too_few_steps_that_are_not_suspect_have_no_verdict(scan):
     few = replace(scan, results=tuple(map(result, STEPS[:5])), steps=STEPS[:5])
     assert why_no_verdict(few) == ""
     found = spoilt(few, (4, "out_of_place"), (8, "out_of_place"))
     assert scan_record(found)["verdicts"] == []
-    assert "3 measured steps and not suspect (2 more are)" in why_no_verdict(found)
+    assert "3 measured steps that are not suspect (2 are)" in why_no_verdict(found)
     assert "Step 2" in printed(scan_table(found))
     assert levels(found)[1][0][1] == levels(replace(few, results=few.results[:3]))[1][0][1]
     alone = spoilt(replace(few, results=few.results[:1]), (0, "not_initialisation"))

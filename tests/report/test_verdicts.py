@@ -30,12 +30,12 @@ def test_verdicts_are_coloured(outcomes):
     assert "\x1b[1;33mundecided" in colours["undecided"]
 
 
-def test_markup_in_texts_is_not_obeyed(outcomes):
+def test_markup_in_texts_is_shown_literally(outcomes):
     named = replace(outcomes[1], error="[bold red]loud[/] and [/nonsense]")
     assert "[bold red]loud[/] and [/nonsense]" in printed(verdict_table([named]), 160)
 
 
-def test_a_skipped_claim_says_why_and_is_no_failure(outcomes):
+def test_a_skipped_claim_has_its_reason_and_is_not_a_failure(outcomes):
     skipped = replace(outcomes[1], agreement=None, error="", skipped="the hub did not answer; check the network")
     text = printed(verdict_table([skipped]), 160)
     assert "skipped" in text
@@ -43,7 +43,7 @@ def test_a_skipped_claim_says_why_and_is_no_failure(outcomes):
     assert "not evaluated" not in text
 
 
-def test_a_narrow_terminal_breaks_no_id(outcomes):
+def test_a_narrow_terminal_does_not_break_claim_ids(outcomes):
     lines = printed(verdict_table(outcomes), 80).splitlines()
     for outcome in outcomes:
         assert any(outcome.claim.id in line for line in lines)

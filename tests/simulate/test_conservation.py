@@ -1,4 +1,4 @@
-"""What should stay constant is held against the motion: by hand, and as the kind of attention asks."""
+"""The drift of conserved quantities relative to the motion: by hand, and for each kind of attention."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def followed(attention: str, num_queries: int = 1):
 
 
 @pytest.mark.parametrize(("attention", "law"), [("linear", "z² − Σv²"), ("exp", "z − Σv²/2T")])
-def test_without_softmax_the_invariant_of_theorem_1_is_followed(attention, law, tolerance):
+def test_without_softmax_the_conserved_quantity_is_theorem_1s_invariant(attention, law, tolerance):
     trajectory, found = followed(attention)
     assert (found.law, found.closed) == (law, None)
     assert torch.equal(found.residual, trajectory.residual)
@@ -25,13 +25,13 @@ def test_without_softmax_the_invariant_of_theorem_1_is_followed(attention, law, 
     assert found.loss.shape == (3, 2)
 
 
-def test_softmax_over_one_query_has_the_identity_too(tolerance):
+def test_softmax_over_one_query_also_has_the_identity(tolerance):
     _, found = followed("softmax")
     assert found.law.startswith("z − Σ(v²")
     assert float(found.relative(found.closed).max()) < tolerance("simulation.solver")
 
 
-def test_softmax_over_several_queries_is_held_against_the_identity_alone(tolerance):
+def test_softmax_over_several_queries_uses_the_identity_only(tolerance):
     trajectory, found = followed("softmax", 2)
     assert (found.law, found.closed) == (found.identity, None)
     assert torch.equal(found.residual, trajectory.identities.closed)

@@ -20,14 +20,14 @@ def test_the_standard_error_is_the_spread_over_repetitions():
         assert abs(claimed / spread - 1) < TOLERANCES["theorem5.spread"].bound
 
 
-def test_random_sets_are_counted_where_nothing_is_exact():
+def test_random_sets_are_counted_in_samples_only():
     law = random_hierarchy(4, (4, 5), num_tokens=10, show_probability=0.5)
     rows = cooccurrences(law, [None], 500, 0)
     assert all(row.exact is row.closed is None for row in rows)
     assert any(row.simulated is not None for row in rows)
 
 
-def test_draws_are_those_of_the_law_part_by_part():
+def test_draws_equal_those_of_the_law_batch_by_batch():
     tree = balanced_tree((2, 2), 0.7)
     there = presence_in_draws(tree, 1, 50, torch.Generator().manual_seed(0), batch=20)
     generator = torch.Generator().manual_seed(0)

@@ -88,21 +88,21 @@ def test_minibatches_repeat_with_their_seed_and_differ_without():
     assert not runs[0].equal(runs[2])
 
 
-def test_any_torch_optimiser_will_do():
+def test_any_torch_optimiser_is_accepted():
     model, start = classifier()
     factory = functools.partial(torch.optim.RMSprop, alpha=0.9)
     assert descent(model, start, [0, 50], 0.01, factory).status.ok
 
 
-def test_a_descent_that_diverges_says_between_which_steps():
+def test_a_diverging_descent_reports_the_steps_between_which_it_diverges():
     model, start = classifier(loss="squared_error")
     seen = descent(model, start, [0, 1, 200], 1e3)
     assert seen.status.name == "diverged"
-    assert "between step 1 and 200" in seen.status.cause
+    assert "between steps 1 and 200" in seen.status.cause
     assert seen.times.tolist() == [0, 1]
 
 
-def test_the_start_is_left_as_it_was():
+def test_the_initial_parameters_are_not_changed():
     model, start = classifier()
     before = start.weights.clone()
     descent(model, start, [0, 3], 0.1)
@@ -121,7 +121,7 @@ def test_the_start_is_left_as_it_was():
         (([0, 1], 0.1, "sgd", Minibatches(0)), "`minibatches.size` is 0"),
     ],
 )
-def test_bad_settings_say_what_was_wrong(arguments, named):
+def test_invalid_settings_are_reported_by_name(arguments, named):
     with pytest.raises(InvalidArgument) as caught:
         descent(*classifier(), *arguments)
     assert named in str(caught.value)

@@ -50,14 +50,14 @@ def test_flow_follows_the_closed_form_of_theorem_2(reduced, method, tolerance):
 
 
 @pytest.mark.parametrize("reduced", [False, True])
-def test_a_flow_that_reaches_infinity_says_when(reduced, tolerance):
+def test_a_flow_that_reaches_infinity_reports_the_time(reduced, tolerance):
     model, start = one_token_samples([1.0, 0.2])
     seen = flow(model, start, [0.0, 0.5, 1.0, 2.0], reduced=reduced)
     assert seen.status.name == "stopped"
     assert len(seen.times) == 3
     when = float(seen.status.cause.split("t = ")[1].split()[0])
     assert abs(when - math.sqrt(math.pi / 2)) < tolerance("simulation.blow_up")
-    with pytest.raises(RunFailed, match="3 snapshots up to 1 are there"):
+    with pytest.raises(RunFailed, match="3 snapshots up to 1 are kept"):
         seen.complete()
 
 
@@ -104,7 +104,7 @@ def test_softmax_keeps_its_identities_but_not_the_uncorrected_invariant(n_querie
         assert seen.residual.abs().max() > 100 * tolerance("simulation.solver")
 
 
-def test_the_loss_only_falls():
+def test_the_loss_never_increases():
     model, start = classifier("softmax", activation="softplus")
     seen = flow(model, start, TIMES).complete()
     losses = torch.stack([activity(model, seen.parameters(index)).loss for index in range(len(TIMES))])
@@ -112,7 +112,7 @@ def test_the_loss_only_falls():
 
 
 @pytest.mark.parametrize("attention", ["linear", "exp"])
-def test_reduced_flow_is_the_full_one(attention, tolerance):
+def test_reduced_flow_equals_the_full_flow(attention, tolerance):
     model, start = classifier(attention, activation="tanh")
     start = start._replace(attention_logits=2 * start.attention_logits)  # z² above Σ v², for the linear sign
     full, reduced = flow(model, start, TIMES), flow(model, start, TIMES, reduced=True)
@@ -122,7 +122,7 @@ def test_reduced_flow_is_the_full_one(attention, tolerance):
     assert (full.upper - reduced.upper).abs().max() < tolerance("simulation.solver")
 
 
-def test_problems_of_a_batch_flow_as_they_do_alone(tolerance):
+def test_problems_of_a_batch_flow_as_each_does_alone(tolerance):
     together = flow(*classifier("softmax", activation="tanh"), TIMES)
     for index, seed in enumerate(SEEDS):
         alone = flow(*classifier("softmax", seeds=[seed], activation="tanh"), TIMES)
@@ -137,7 +137,7 @@ def test_a_single_time_is_the_start():
 
 
 @pytest.mark.parametrize("attention", ["linear", "softmax"])
-def test_a_trajectory_survives_its_file(attention, tmp_path):
+def test_a_saved_trajectory_is_read_unchanged(attention, tmp_path):
     seen = flow(*classifier(attention), TIMES, solver=Adaptive(max_evaluations=100))
     save_trajectory(seen, tmp_path / "seen.safetensors")
     back = load_trajectory(tmp_path / "seen.safetensors")
@@ -147,7 +147,7 @@ def test_a_trajectory_survives_its_file(attention, tmp_path):
     assert (back.status, back.attention, back.temperature) == (seen.status, seen.attention, seen.temperature)
 
 
-def test_what_is_no_trajectory_is_refused(tmp_path):
+def test_a_file_that_is_not_a_trajectory_is_refused(tmp_path):
     path = tmp_path / "seen.safetensors"
     save_trajectory(flow(*classifier(), TIMES), path)
     path.write_bytes(path.read_bytes()[:-8])
@@ -191,7 +191,7 @@ def test_solver_settings_are_checked(build, named):
     [
         ("exp", 2, {}, "a model with 2 queries"),
         ("exp", 1, {"context_embedding": torch.full((6, 5), 0.4).double()}, "not orthonormal"),
-        ("linear", 1, {}, "the sign of z is not known"),
+        ("linear", 1, {}, "after which the sign of z is not known"),
     ],
 )
 def test_reduced_flow_is_refused_where_theorem_1_gives_no_logits(attention, n_queries, change, named):

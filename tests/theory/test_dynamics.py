@@ -1,4 +1,4 @@
-"""The four dynamics under one name are those of their own modules; when attention is sparsest, on either clock."""
+"""`Dynamics` equals the solutions of the separate modules; the time of the sparsest attention, with both kinds."""
 
 import math
 
@@ -25,7 +25,7 @@ TIMES = torch.tensor([0.0, 0.1, 0.3], dtype=REAL)
         ("Δ", "softmax", normalized_linear_solution(RATES, TIMES, V0, GAIN)),
     ],
 )
-def test_each_of_the_four_is_its_own_modules_solution(symbol, attention, expected):
+def test_dynamics_equal_the_solution_of_the_matching_module(symbol, attention, expected):
     assert torch.equal(solve(Dynamics(symbol, RATES, V0, GAIN, attention), TIMES).v, expected)
 
 
@@ -39,7 +39,7 @@ def test_the_papers_figure_4_has_ten_components_that_start_at_a_twentieth():
     assert linear.sparsest is None
 
 
-def test_the_sparsest_state_is_the_same_on_both_clocks(tolerance):
+def test_the_sparsest_state_is_the_same_with_and_without_normalisation(tolerance):
     softmax, plain = (Dynamics("μ", RATES, V0, GAIN, kind).sparsest() for kind in ("softmax", "exp"))
     assert softmax.time == float(sparsest_time(RATES, V0, GAIN).time)
     assert plain.time < softmax.time

@@ -14,7 +14,7 @@ NUM_TOKENS, NUM_HIDDEN, NUM_SAMPLES, TEMPERATURE = 4, 3, 20, 1.5
 
 
 class Path(NamedTuple):
-    """What was seen along the training of one layer with exponential attention and a constant upstream gradient."""
+    """Measurements during the training of one layer with exponential attention and a constant upstream gradient."""
 
     context_embedding: np.ndarray
     query_embedding: np.ndarray
@@ -116,7 +116,7 @@ def test_correction_is_differentiable():
 
 def test_refuses_a_singular_gram_matrix():
     rng = np.random.default_rng(0)
-    with pytest.raises(InvalidArgument, match=r"inverse.*more tokens than dimensions"):
+    with pytest.raises(InvalidArgument, match=r"invertible.*more tokens than dimensions"):
         almost_orthogonal_correction(
             rng.normal(size=(5, 4, 2)),
             rng.normal(size=(5, 2)),

@@ -59,24 +59,24 @@ def test_pair_marginals_agree_with_the_sum_over_all_states(label_sign, tolerance
 
 @pytest.mark.parametrize("label_sign", [-1, 1])
 @pytest.mark.parametrize("depth", [2, 3, 4])
-def test_cooccurrence_is_that_of_the_whole_tree(depth, label_sign, tolerance):
+def test_cooccurrence_equals_sum_product_on_the_whole_tree(depth, label_sign, tolerance):
     rho, rho0 = 0.7, 0.6
     parents, leaves = binary_tree(depth)
     joint = pair_marginals(parents, [0.0, rho0] + [rho] * (len(parents) - 2), label_sign)
     for height in range(depth):
-        other = leaves[2**height - 1]  # the first leaf's first partner whose common ancestor is that high
+        other = leaves[2**height - 1]  # the first leaf whose common ancestor with leaf 0 has that height
         conditional = joint[other, leaves[0], 1, 1] / joint[other, leaves[0], :, 1].sum()
         expected = cooccurrence(rho, rho0, depth, height, label_sign)
         assert float(conditional) == pytest.approx(float(expected), abs=tolerance("closed_form.sums"))
 
 
-def test_only_the_label_in_common(tolerance):
+def test_cooccurrence_of_tokens_with_only_the_label_in_common(tolerance):
     joint = pair_marginals([-1, 0, 0, 1, 2], [0.0, 0.6, 0.6, 0.7, 0.7])
     conditional = joint[3, 4, 1, 1] / joint[3, 4, :, 1].sum()
     assert float(cooccurrence(0.7, 0.6, 2, 2)) == pytest.approx(float(conditional), abs=tolerance("closed_form.sums"))
 
 
-def test_near_tokens_come_together_more_often():
+def test_tokens_with_a_lower_common_ancestor_co_occur_more_often():
     chances = torch.stack([cooccurrence(0.8, 0.5, 5, height) for height in range(6)])
     assert (chances.diff() < 0).all()
     assert chances[0] == 1.0
@@ -106,10 +106,10 @@ def test_refuses_polarities_outside_their_domain(name):
         ((0.5, 0.5, 3, 4), "at most 3"),
         ((0.5, 0.5, 3, 1.0), "whole number"),
         ((0.5, 0.5, 3, 1, 0), "label_sign"),
-        ((1.0, 1.0, 3, 1), "can be there at all"),
+        ((1.0, 1.0, 3, 1), "has a positive probability"),
     ],
 )
-def test_refuses_what_it_cannot_mean(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(InvalidArgument, match=message):
         cooccurrence(*arguments)
 
@@ -119,7 +119,7 @@ def test_refuses_what_it_cannot_mean(arguments, message):
     [([-1, 2, 1], [0.0, 0.1, 0.1], "parents"), ([-1, 0], [0.0], "polarities"), ([0, 0], [0.0, 0.1], "parents"),
      ([-1, 0], [0.3, 0.1], "polarities"), ([], [], "polarities")],
 )  # fmt: skip
-def test_refuses_what_is_no_tree(parents, polarities, message):
+def test_an_invalid_tree_is_refused(parents, polarities, message):
     with pytest.raises(InvalidArgument, match=f"`{message}`"):
         pair_marginals(parents, polarities)
 
@@ -146,7 +146,7 @@ UNEVEN = LatentTree(
 
 
 @pytest.mark.parametrize("label", [0, 1, 2, None])
-def test_sum_product_is_the_sum_over_all_states(label, tolerance):
+def test_sum_product_equals_the_sum_over_all_states(label, tolerance):
     joint = np.zeros((9, 9, 2, 2))
     for value, weight in [(label, 1.0)] if label is not None else enumerate(UNEVEN.label_probabilities):
         for state, chance in every_node_state(UNEVEN, value):
@@ -161,7 +161,7 @@ def test_sum_product_is_the_sum_over_all_states(label, tolerance):
     np.testing.assert_allclose(token_cooccurrence(UNEVEN, label), conditional, atol=tolerance("closed_form.sums"))
 
 
-def test_labels_given_a_token_are_the_sum_over_all_states(tolerance):
+def test_label_marginals_equal_the_sum_over_all_states(tolerance):
     joint = np.zeros((3, 4))
     for label, weight in enumerate(UNEVEN.label_probabilities):
         for state, chance in every_node_state(UNEVEN, label):
@@ -172,7 +172,7 @@ def test_labels_given_a_token_are_the_sum_over_all_states(tolerance):
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_sum_product_of_a_balanced_tree_is_the_closed_form(label, tolerance):
+def test_sum_product_on_a_balanced_tree_equals_the_closed_form(label, tolerance):
     depth = 4
     tree = balanced_tree((2, 2, 2, 2), (0.6, 0.7, 0.7, 0.7))
     found = token_cooccurrence(tree, label)
@@ -190,12 +190,12 @@ def test_only_the_label_in_common_of_a_balanced_tree(tolerance):
     assert float(found[0, -1]) == pytest.approx(float(expected), abs=tolerance("closed_form.sums"))
 
 
-def test_refuses_to_divide_by_what_never_is_there():
+def test_tokens_that_are_never_present_are_refused():
     certain = balanced_tree((2, 2), 1.0)
-    with pytest.raises(InvalidArgument, match="token 0 never is"):
+    with pytest.raises(InvalidArgument, match="token 0 is never present"):
         token_cooccurrence(certain, 0)
     assert token_cooccurrence(certain).min() == 1.0
-    with pytest.raises(InvalidArgument, match="token 0 never is"):
+    with pytest.raises(InvalidArgument, match="token 0 is never present"):
         label_marginals(LatentTree((-1, 0), (0.0, 1.0), ((-1,),)))
 
 

@@ -1,4 +1,4 @@
-"""Theorem 1's formulas: what they compute, that they fit each other, and what they refuse."""
+"""Theorem 1's formulas: values by hand, consistency with each other, refused arguments."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_expected_logits_of_one_token_by_hand(tolerance):
 
 @given(st.integers(0, 10_000), st.sampled_from(list(KINDS)))
 @settings(max_examples=40, deadline=None)
-def test_expected_logits_leave_the_invariant_where_it_was(seed, kind):
+def test_expected_logits_keep_the_invariant_constant(seed, kind):
     first = 0.3 * random(4, 3, seed=seed)
     later = first + 2 * random(5, 4, 3, seed=seed + 1).abs() * first.sign()  # further from 0, so linear z stays real
     logits = random(4, seed=seed + 2)
@@ -72,7 +72,7 @@ def test_residual_starts_at_zero_and_follows_the_logits(tolerance):
     assert (residual - shift.unsqueeze(-1)).abs().max() < tolerance("simulation.sums")
 
 
-def test_softmax_identities_take_the_integral_into_account(tolerance):
+def test_softmax_identities_include_the_recoil_integral(tolerance):
     weights, recoil = random(3, 4, 2), random(3, 4, seed=1)
     logits = weights.square().sum(-1) / (2 * 0.5) - recoil / 0.5 + random(4, seed=2)
     found = softmax_identities(weights, logits, recoil, 0.5)
@@ -83,7 +83,7 @@ def test_softmax_identities_take_the_integral_into_account(tolerance):
     assert several.closed.equal(found.closed)
 
 
-def test_numpy_comes_back_as_numpy():
+def test_numpy_arguments_give_numpy_results():
     assert isinstance(expected_logits(np.ones((4, 3)), "exp"), np.ndarray)
     identities = softmax_identities(np.ones((2, 4, 3)), np.ones((2, 4)), np.ones((2, 4)))
     assert isinstance(identities.closed, np.ndarray)
@@ -113,11 +113,11 @@ W, Z = torch.ones(2, 4, 3).double(), torch.ones(2, 4).double()
         (expected_logits, (W, "exp", 1.0, None, (torch.ones(5, 3).double(), Z[0, :1])), "`start"),
         (invariant, (W, Z[0], "exp"), "`attention_logits` is of shape (4,)"),
         (invariant, (W, torch.ones(2, 5, 3).double(), "exp"), "`attention_logits` is of shape (2, 5, 3)"),
-        (invariant, (W, torch.ones(2, 2, 4).double(), "softmax", 1.0, Z), "those of 2 queries"),
+        (invariant, (W, torch.ones(2, 2, 4).double(), "softmax", 1.0, Z), "of 2 queries"),
         (softmax_identities, (W, Z, Z[:1]), "`recoil_integral` is of shape (1, 4)"),
     ],
 )
-def test_bad_input_says_what_was_wrong(function, arguments, named):
+def test_invalid_arguments_are_reported_by_name(function, arguments, named):
     with pytest.raises(InvalidArgument) as caught:
         function(*arguments)
     assert named in str(caught.value)

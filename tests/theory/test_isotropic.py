@@ -49,7 +49,7 @@ def test_quadrature_agrees_with_closed_forms(tolerance):
             torch.testing.assert_close(closed, integrated, rtol=0, atol=tolerance("closed_form.quadrature"))
 
 
-def test_without_weights_there_is_no_noise():
+def test_zero_weights_remove_the_noise():
     assert float(noise_gains(0.7, 0.0, "relu").along_centre) == 1.0
     assert float(noise_gains(0.0, 0.0, "relu").along_centre) == 0.5
     assert float(noise_gains(0.7, 0.0, "tanh").along_centre) == pytest.approx(1 / math.cosh(0.7) ** 2)
@@ -89,7 +89,7 @@ def test_fixed_points_are_where_bisection_finds_them(tolerance):
     assert len(found.points) == np.count_nonzero(np.diff(signs[signs != 0]))
 
 
-def test_no_fixed_point_is_made_up_where_the_flow_only_fades():
+def test_a_saturated_flow_has_no_fixed_points():
     assert len(fixed_points([[2.0, 0.0], [-1.0, 1.0]], [1.0, -1.0], [0.5, 0.5], "tanh").points) == 0
 
 
@@ -105,7 +105,7 @@ def test_no_fixed_point_is_made_up_where_the_flow_only_fades():
         ({"activation": "rellu"}, "relu"),
     ],
 )
-def test_refuses_what_it_cannot_mean(changed, message):
+def test_invalid_arguments_are_refused(changed, message):
     given = {"v": [1.0, 0.0], "centres": [[1.0, 0.0], [0.0, 1.0]], "gradients": [1.0, 2.0], "weights": [0.5, 0.5]}
     with pytest.raises(InvalidArgument, match=message):
         uniform_attention_flow(**given | changed)

@@ -1,4 +1,4 @@
-"""What tokens say of the label, against sums over all states of small trees."""
+"""Ceilings of accuracy and loss, and label posteriors, against sums over all states of small trees."""
 
 import itertools
 import math
@@ -43,11 +43,11 @@ def test_the_posterior_is_the_sum_over_all_states(tree, tolerance):
     assert np.abs(found - expected / expected.sum(1, keepdims=True)).max() < tolerance("simulation.sums")
 
 
-def test_a_certain_tree_says_its_label_and_refuses_what_cannot_be():
+def test_a_deterministic_tree_determines_its_label_and_refuses_impossible_tokens():
     tree = balanced_tree((2, 2), 1.0)
     everything, nothing = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.bool)
     assert label_posterior(tree, torch.cat([everything, nothing])).tolist() == [[0, 1], [1, 0]]
-    with pytest.raises(InvalidArgument, match="none can"):
+    with pytest.raises(InvalidArgument, match="impossible under every label"):
         label_posterior(tree, torch.tensor([[True, False, True, True]]))
 
 
@@ -65,7 +65,7 @@ def test_anything_but_the_presence_of_all_tokens_is_refused(present):
         label_posterior(balanced_tree((2, 2), 0.5), present)
 
 
-def test_ceilings_are_those_of_the_best_guess():
+def test_ceilings_equal_the_accuracy_and_loss_of_the_best_prediction():
     certain = ceiling_of(balanced_tree((2, 2), 1.0))
     assert certain is not None
     assert (certain.accuracy, certain.loss_nats) == (1.0, 0.0)
@@ -74,7 +74,7 @@ def test_ceilings_are_those_of_the_best_guess():
     assert (chance.accuracy, chance.loss_nats) == pytest.approx((0.5, math.log(2)))
 
 
-def test_a_ceiling_counts_classes_that_share_an_input_once():
+def test_a_ceiling_counts_classes_with_the_same_input_once():
     shared = Combinatorial(((((0, 1),), ((1, 2),), ((0, 2),)), (((0, 1),), ((1, 2),), ((0,),))), 3, 3)
     found = ceiling_of(shared)  # the first two classes both show all three tokens
     assert found is not None
@@ -85,7 +85,7 @@ def test_a_ceiling_counts_classes_that_share_an_input_once():
     assert (nothing.accuracy, nothing.loss_nats) == pytest.approx((1 / 3, math.log(3)))
 
 
-def test_random_sets_of_members_have_no_known_ceiling():
+def test_the_ceiling_of_random_sets_of_members_is_none():
     assert ceiling_of(random_hierarchy(5, show_probability=0.9)) is None
 
 

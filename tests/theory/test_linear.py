@@ -24,7 +24,7 @@ def test_agrees_with_an_integrator_close_to_the_blow_up(tolerance):
     )
 
 
-def test_agrees_with_fifty_digits(tolerance):
+def test_results_agree_with_fifty_digit_arithmetic(tolerance):
     rng = np.random.default_rng(0)
     delta, v0 = rng.uniform(-3, 3, 200), rng.uniform(-8, 8, 200)
     t = blow_up_time(delta, v0) * np.where(rng.random(200) < 0.5, rng.random(200), 1 - 10 ** rng.uniform(-12, 0, 200))
@@ -37,7 +37,7 @@ def test_agrees_with_fifty_digits(tolerance):
             for _ in range(4):
                 slope = mp.sqrt(2 / mp.pi) * mp.e ** (-(exact**2) / 2)
                 exact -= (mp.erf(exact / mp.sqrt(2)) - goal) / slope
-            # One rounding of t and of v0 move v by this much, whoever computes it.
+            # The effect on v of rounding t and v0 once, in any implementation.
             rounding = mp.e ** (exact**2 / 2) * (abs(d) * s + abs(start) * mp.e ** (-(mp.mpf(start) ** 2) / 2))
             allowed = (
                 tolerance("closed_form.relative") * abs(exact)
@@ -46,7 +46,7 @@ def test_agrees_with_fifty_digits(tolerance):
             assert abs(exact - mp.mpf(place)) <= allowed, (d, start, s)
 
 
-def test_a_start_far_on_the_other_side_keeps_its_digits(tolerance):
+def test_a_start_far_on_the_opposite_side_keeps_its_digits(tolerance):
     v0, t = -13.0, 1e-40
     with mp.workdps(50):
         goal = mp.ncdf(v0) + mp.mpf(t) / mp.sqrt(2 * mp.pi)
@@ -54,7 +54,7 @@ def test_a_start_far_on_the_other_side_keeps_its_digits(tolerance):
     assert float(linear_solution(1.0, t, v0)) == pytest.approx(float(exact), rel=tolerance("closed_form.relative"))
 
 
-def test_is_infinite_from_the_blow_up_on_and_says_so():
+def test_v_is_infinite_after_the_blow_up_and_the_status_reports_it():
     delta, v0 = torch.tensor([1.0, -2.0, 0.0]).double(), torch.tensor([0.0, 0.5, 1.0]).double()
     times = blow_up_time(delta, v0)
     assert torch.isinf(times[2])
@@ -69,7 +69,7 @@ def test_is_infinite_from_the_blow_up_on_and_says_so():
     assert linear_status(delta, 0.5 * float(times.min()), v0).ok
 
 
-def test_status_names_the_component_and_copes_with_other_shapes():
+def test_status_names_the_component_for_all_shapes():
     status = linear_status(torch.tensor([1.0, 2.0, -3.0]), torch.linspace(0, 1, 5)[:, None])
     assert "component 2" in status.cause
     assert linear_status([], 1.0).ok
@@ -103,7 +103,7 @@ def test_gradients_agree_with_finite_differences():
 @pytest.mark.parametrize(
     ("name", "domain"), [("delta", FINITE), ("t", NON_NEGATIVE), ("v0", FINITE), ("gain", POSITIVE)], ids=str
 )
-def test_refuses_what_lies_outside_its_domain(name, domain):
+def test_values_outside_the_domain_are_refused(name, domain):
     given = {"delta": 1.0, "t": 0.1, "v0": 0.0, "gain": 0.5}
     for bad in domain.bad_values:
         with pytest.raises(InvalidArgument, match=rf"linear_solution: `{name}`"):

@@ -33,7 +33,7 @@ def points_near_zero(num, seed=2):
 
 
 def moving_points(num, seed=1):
-    """Points where a component is on its way, which random times rarely meet: t is the time of a random place."""
+    """Points between start and target, which random times rarely hit: t is the time of a random place."""
     rng = np.random.default_rng(seed)
     mu, v0 = rng.uniform(-8, 8, num), rng.uniform(-8, 8, num)
     share = np.where(rng.random(num) < 0.5, rng.random(num), 1 - 10 ** rng.uniform(-9, 0, num))
@@ -42,13 +42,13 @@ def moving_points(num, seed=1):
 
 
 @pytest.mark.parametrize("points", [random_points, points_near_zero, moving_points])
-def test_agrees_with_fifty_digits(points, tolerance):
+def test_results_agree_with_fifty_digit_arithmetic(points, tolerance):
     mu, v0, t = points(60)
     u, v = log_convergence(mu, t, v0), nonlinear_solution(mu, t, v0)
     for j in range(len(mu)):
         path = Path(mu[j], v0[j])
         exact = path.log_convergence(t[j], u[j])
-        # One rounding of t moves u by this much, whoever computes it.
+        # The effect on u of rounding t once, in any implementation.
         rounding = float(path.speed(exact)) * t[j] * np.finfo(float).eps
         allowed = tolerance("closed_form.relative") + tolerance("closed_form.roundings") * rounding
         assert abs(float(mp.mpf(u[j]) - exact)) <= allowed * max(1, float(exact)), (mu[j], v0[j], t[j])
@@ -59,11 +59,11 @@ def test_agrees_with_fifty_digits(points, tolerance):
 
 
 @pytest.mark.parametrize(("mu", "expected"), [(3.0, 0.61656), (2.0, 0.85850), (1.0, 0.53425), (0.5, 0.17199)])
-def test_late_offsets_are_those_of_the_theory_page(mu, expected, tolerance):
+def test_late_offsets_equal_the_values_in_the_theory_docs(mu, expected, tolerance):
     assert float(late_offset(mu)) == pytest.approx(expected, abs=tolerance("closed_form.five_decimals"))
 
 
-def test_late_law_is_reached(tolerance):
+def test_u_approaches_its_limit_for_large_t(tolerance):
     mu, v0, t = torch.tensor([2.0, -1.5, 0.0, 3.0]).double(), torch.tensor([0.3, 2.0, 1.0, -2.0]).double(), 60.0
     late = torch.exp(mu**2 / 2) * (t - late_offset(mu, v0))
     torch.testing.assert_close(log_convergence(mu, t, v0), late, rtol=tolerance("closed_form.relative"), atol=0)
@@ -82,12 +82,12 @@ def test_late_law_is_reached(tolerance):
         (40.0, -40.0, math.inf, 40.0),
     ],
 )
-def test_starts_stays_and_ends_exactly_where_it_must(mu, v0, t, expected):
+def test_values_at_start_target_and_infinite_time_are_exact(mu, v0, t, expected):
     assert float(nonlinear_solution(mu, t, v0)) == expected
 
 
 @pytest.mark.parametrize(("mu", "v0"), [(1e-3, 0.0), (-2.0, 5.0), (3.0, -6.0), (8.0, -8.0), (0.0, 3.0), (20.0, -20.0)])
-def test_moves_steadily_from_start_to_target(mu, v0):
+def test_v_is_monotonic_from_start_to_target(mu, v0):
     t = torch.cat([torch.zeros(1), torch.logspace(-20, 8, 400)]).double()
     v = nonlinear_solution(mu, t, v0)
     steps = v.diff() * math.copysign(1.0, mu - v0)
@@ -96,7 +96,7 @@ def test_moves_steadily_from_start_to_target(mu, v0):
     assert torch.isfinite(v).all()
 
 
-def test_far_apart_components_share_a_call(tolerance):
+def test_components_of_very_different_sizes_can_share_a_call(tolerance):
     mu, t = torch.tensor([8.0, 1.0, 0.0, -8.0]).double(), torch.tensor([0.1, 1.0, 10.0])[:, None].double()
     together = nonlinear_solution(mu, t)
     alone = torch.stack([torch.stack([nonlinear_solution(m, s[0]) for m in mu]) for s in t])
@@ -114,7 +114,7 @@ def test_broadcasts_in_every_arrangement(tolerance):
     assert v[at] == pytest.approx(float(alone), rel=tolerance("closed_form.relative"))
 
 
-def test_a_large_batch_is_many_small_ones(tolerance):
+def test_a_large_batch_equals_many_small_ones(tolerance):
     rng = np.random.default_rng(3)
     mu, v0, t = rng.uniform(-5, 5, (2, 2500)), rng.uniform(-5, 5, 2500), 10 ** rng.uniform(-3, 3, (5, 1, 1))
     v, c = nonlinear_solution(mu, t, v0), late_offset(mu, v0)
@@ -138,7 +138,7 @@ def test_an_accelerator_gives_the_same_numbers(tolerance):
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
-def test_empty_batches_stay_empty(shape):
+def test_empty_batches_give_empty_results(shape):
     assert nonlinear_solution(torch.zeros(shape), 1.0).shape == shape
     assert late_offset(torch.zeros(shape)).shape == shape
 
@@ -157,7 +157,7 @@ def test_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(lambda *given: speed_ratio(mu, v0, *given), (t, gain))
 
 
-def test_gradients_are_finite_at_the_corners():
+def test_gradients_are_finite_at_the_limits_of_the_domain():
     mu = torch.tensor([1.0, 0.0, -3.0, 8.0, 2.0]).double().requires_grad_()
     v0 = torch.tensor([1.0, 0.0, 5.0, -8.0, 0.0]).double().requires_grad_()
     for t, by_mu in [(math.inf, 1.0), (0.0, 0.0)]:
@@ -181,7 +181,7 @@ def test_speed_ratio_tends_to_its_limit_with_the_late_correction(tolerance):
     ("name", "domain"), [("mu", FINITE), ("t", NON_NEGATIVE), ("v0", FINITE), ("gain", POSITIVE)], ids=str
 )
 @pytest.mark.parametrize("function", [nonlinear_solution, log_convergence])
-def test_refuses_what_lies_outside_its_domain(function, name, domain):
+def test_values_outside_the_domain_are_refused(function, name, domain):
     given = {"mu": 1.0, "t": 1.0, "v0": 0.0, "gain": 0.5}
     for bad in domain.bad_values:
         with pytest.raises(InvalidArgument, match=rf"{function.__name__}: `{name}`"):
@@ -189,7 +189,7 @@ def test_refuses_what_lies_outside_its_domain(function, name, domain):
 
 
 @pytest.mark.parametrize("size", [1e-308, 1e-300, 1e-10, 1.0, 39.0, 500.0])
-def test_is_a_number_between_start_and_target_at_every_scale(size):
+def test_v_is_finite_and_between_start_and_target_at_every_scale(size):
     rng = np.random.default_rng(4)
     mu, v0 = size * rng.uniform(-1, 1, (2, 200))
     t = np.concatenate([[0.0], 10 ** rng.uniform(-300, 300, 30), [math.inf]])[:, None]
@@ -197,14 +197,14 @@ def test_is_a_number_between_start_and_target_at_every_scale(size):
     assert ((np.minimum(mu, v0) <= v) & (v <= np.maximum(mu, v0))).all()
 
 
-def test_refuses_places_where_nothing_can_be_told_apart():
+def test_places_beyond_the_resolution_of_float64_are_refused():
     with pytest.raises(InvalidArgument, match="`v0` is as large as 2000"):
         nonlinear_solution(1.0, 1.0, [0.0, 2000.0])
     assert float(nonlinear_solution(2000.0, math.inf, 0.0, 1e-3)) == 2000.0
 
 
 @pytest.mark.parametrize("bad", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), "two", [True]])
-def test_refuses_what_is_not_real(bad):
+def test_arguments_that_are_not_real_are_refused(bad):
     with pytest.raises(InvalidArgument, match="real"):
         nonlinear_solution(bad, 1.0)
 

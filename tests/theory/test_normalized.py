@@ -1,4 +1,4 @@
-"""Components that share one attention: against an integrator, on the clock t = Σu, and when they are sparsest."""
+"""Softmax attention: against an integrator, the relation t = Σu, and the time of the sparsest attention."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_linear_counterpart_agrees_with_an_integrator(name, tolerance):
     )
 
 
-def test_time_is_the_sum_of_all_convergence(tolerance):
+def test_time_is_the_sum_of_u_over_components(tolerance):
     mu, v0, t = torch.tensor([3.0, -1.0, 0.5]).double(), torch.tensor([0.1, 0.2, 2.0]).double(), torch.linspace(0, 9, 7)
     v = normalized_solution(mu, t.double(), v0, 0.4)
     total = torch.log((mu - v0) / (mu - v)).sum(-1)
@@ -64,7 +64,7 @@ def test_axes_are_batch_time_component():
     assert isinstance(attention_entropy_over_time(mu.numpy(), 1.0), np.ndarray)
 
 
-def test_starts_and_ends_exactly_where_it_must():
+def test_values_at_start_and_infinite_time_are_exact():
     mu, v0 = torch.tensor([8.0, 0.0, -3.0]).double(), torch.tensor([0.0, 1.0, 1.0]).double()
     v = normalized_solution(mu, [0.0, math.inf], v0)
     assert v[0].tolist() == v0.tolist()
@@ -76,7 +76,7 @@ def test_starts_and_ends_exactly_where_it_must():
 
 
 @pytest.mark.parametrize("size", [1e-10, 1.0, 8.0, 30.0])
-def test_is_a_number_at_every_scale_and_time(size):
+def test_v_is_finite_at_every_scale_and_time(size):
     rng = np.random.default_rng(5)
     mu, v0 = size * rng.uniform(-1, 1, (2, 4, 5))
     t = np.concatenate([[0.0], 10 ** rng.uniform(-30, 30, 8), [math.inf]])
@@ -100,12 +100,12 @@ def test_gradients_of_entropy_and_its_lowest_agree_with_finite_differences():
     assert torch.autograd.gradcheck(lambda mu, gain: sparsest_time(mu, 0.1, gain), (mu, gain))
 
 
-def test_linear_counterpart_refuses_gradients_instead_of_losing_them():
+def test_linear_counterpart_refuses_arguments_that_require_gradients():
     with pytest.raises(InvalidArgument, match="detach"):
         normalized_linear_solution(torch.ones(2, requires_grad=True), 1.0)
 
 
-def test_entropy_is_lowest_where_it_is_said_to_be(tolerance):
+def test_entropy_is_lowest_at_the_reported_time(tolerance):
     mu, v0, gain = torch.tensor([3.5, 2.5, 1.5, -1.0]).double(), 0.1, 0.4
     time, entropy = sparsest_time(mu, v0, gain)
     around = attention_entropy_over_time(mu, time * torch.tensor([0.99, 1.0, 1.01]).double(), v0, gain)
@@ -114,7 +114,7 @@ def test_entropy_is_lowest_where_it_is_said_to_be(tolerance):
     assert float(entropy) == pytest.approx(float(around[1]), rel=tolerance("closed_form.relative"))
 
 
-def test_no_lowest_between_start_and_end_is_said_as_zero_or_infinity():
+def test_a_minimum_at_start_or_end_is_reported_as_time_zero_or_infinity():
     assert sparsest_time([1.0, 1.0]).time == 0
     assert sparsest_time([2.0]).time == 0
     assert sparsest_time([4.0, 0.0], [0.1, 0.05]).time == math.inf
@@ -132,7 +132,7 @@ def test_linear_attention_only_gets_sparser():
     ("given", "message"),
     [((2.0, 1.0), "at least one component"), (([1.0], -1.0), "`t`"), (([1.0], 1.0, 0.0, [0.5, 0.4]), "one number")],
 )
-def test_refuses_what_it_cannot_mean(function, given, message):
+def test_invalid_arguments_are_refused(function, given, message):
     with pytest.raises(InvalidArgument, match=message):
         function(*given)
 

@@ -1,1 +1,1 @@
-"""What is studied: the one-layer model, its activations, losses and data; latent hierarchies."""
+"""The objects of study: the one-layer model with its activations, losses and data, and latent hierarchies."""

@@ -1,4 +1,4 @@
-"""The nonlinearities φ of the MLP, by name; wherever a name is taken, any elementwise torch function is too."""
+"""Activation functions φ of the MLP, by name; functions that take a name also take any elementwise torch function."""
 
 from __future__ import annotations
 
@@ -23,9 +23,5 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def as_activation(activation: str | Activation, function: str) -> Activation:
-    """The nonlinearity meant by its name, or the callable itself.
-
-    Raises:
-        InvalidArgument: an unknown name, with the nearest one.
-    """
+    """Return the activation of that name, or the callable itself; an unknown name raises ``InvalidArgument``."""
     return choose(activation, ACTIVATIONS, function, "activation") if isinstance(activation, str) else activation

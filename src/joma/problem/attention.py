@@ -1,4 +1,4 @@
-"""The three kinds of attention that the theory treats: from logits and token frequencies to what is attended to."""
+"""The three kinds of attention that the theory treats: linear, exponential and softmax."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ATTENTION_KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 
 
 def check_attention(attention: str, temperature: float, function: str) -> None:
-    """Raise unless the kind is known and the temperature positive, and 1 where the kind has no temperature."""
+    """Raise ``InvalidArgument`` unless the kind is known and the temperature positive (1 for linear attention)."""
     choose(attention, dict.fromkeys(ATTENTION_KINDS), function, "attention")
     POSITIVE.check(temperature, function, "temperature")
     if attention == "linear" and temperature != 1.0:
@@ -34,23 +34,24 @@ def attention_weights(
     attention: AttentionKind,
     temperature: float = 1.0,
 ) -> Float[torch.Tensor, "*batch N M"]:
-    """What each sample attends to, b: x∘z (linear), x∘exp(z/T) (exp), or the latter normalised (softmax).
+    """Return the attention b of each sample: x∘z (linear), x∘exp(z/T) (exp), or the latter normalised (softmax).
 
     Args:
-        context: x, how often each token occurs in each sample, at least 0.
-        attention_logits: z of the query that the samples share.
-        attention: the kind.
+        context: x, the frequency of each token in each sample, at least 0.
+        attention_logits: z of the query, common to the samples.
+        attention: the kind of attention.
         temperature: T > 0; exp and softmax only.
 
     Returns:
-        b; for softmax each sample sums to 1. Not a number where exp overflows (z/T above 709, exp attention).
+        b; with softmax it sums to 1 in each sample. NaN where exp overflows (exp attention, z/T above 709).
     """
     logits = attention_logits.unsqueeze(-2)
     if attention == "linear":
         return context * logits
     if attention == "exp":
         return context * torch.exp(logits / temperature)
-    # Subtracting the largest logit of all tokens would underflow a sample that contains only small ones.
-    seen = torch.where(context > 0, logits / temperature, -torch.inf)
-    weights = context * torch.exp(seen - seen.amax(-1, keepdim=True))
+    # The largest logit is taken over each sample's own tokens: with that of all tokens, a sample whose tokens all have
+    # much smaller logits would underflow.
+    present = torch.where(context > 0, logits / temperature, -torch.inf)
+    weights = context * torch.exp(present - present.amax(-1, keepdim=True))
     return weights / weights.sum(-1, keepdim=True)

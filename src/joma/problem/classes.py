@@ -1,4 +1,4 @@
-"""A data law for the one-layer model: classes that differ in which tokens they use, samples that count tokens."""
+"""Data for the one-layer model: each class has its own distribution of tokens, and a sample is a count of tokens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from joma.problem.one_layer import OneLayer, Parameters
 
 
 def gaussian_classes(n_classes: int, n_context: int, width: float, spread: float = 1.0) -> Float[torch.Tensor, "C M"]:
-    """The token distribution of each class: a Gaussian bump over the vocabulary, its centre moving with the class.
+    """Return the token distribution of each class: Gaussians over the vocabulary with evenly spaced centres.
 
     Args:
         n_classes: C, at least 1.
         n_context: M, at least 1.
         width: standard deviation in tokens, above 0.
-        spread: over which share of the vocabulary, about its middle, the centres lie evenly; above 0. With 1 the
-            classes cover it evenly, and the mean attention is nearly uniform.
+        spread: share of the vocabulary, around its middle, that the centres span; above 0. With 1 the classes cover
+            the vocabulary evenly, and the mean attention is nearly uniform.
 
     Returns:
-        P(token | class), each row summing to 1.
+        P(token | class); each row sums to 1.
     """
     for name, value in [("n_classes", n_classes), ("n_context", n_context), ("width", width), ("spread", spread)]:
         POSITIVE.check(value, "gaussian_classes", name)
@@ -37,17 +37,17 @@ def gaussian_classes(n_classes: int, n_context: int, width: float, spread: float
 def classification_data(
     distributions: Float[torch.Tensor, "C M"], num: int, length: int, seeds: Sequence[int], n_queries: int = 1
 ) -> tuple[Float[torch.Tensor, "P Q N M"], Float[torch.Tensor, "P Q N C"]]:
-    """Samples of ``length`` tokens drawn from equally likely classes, one problem per seed.
+    """Draw samples of ``length`` tokens from equally likely classes, one problem per seed.
 
     Args:
         distributions: P(token | class).
         num: N, samples of each query.
         length: tokens in each sample.
-        seeds: a seed gives the same problem whichever others are asked for.
-        n_queries: Q; all draw from the same law.
+        seeds: one for each problem; a problem does not depend on the other seeds.
+        n_queries: Q; all queries have the same distribution.
 
     Returns:
-        How often each token occurs in each sample, as frequencies that sum to 1, and the class as one-hot targets.
+        The frequency of each token in each sample (these sum to 1), and the class as one-hot targets.
     """
     for name, value in [("num", num), ("length", length), ("n_queries", n_queries)]:
         POSITIVE.check(value, "classification_data", name)
@@ -67,14 +67,14 @@ def classification_data(
 def random_parameters(
     model: OneLayer, n_hidden: int, seeds: Sequence[int], scale: float = 0.1, logit: float = 0.0
 ) -> Parameters:
-    """Parameters that fit a model with one problem per seed: Gaussian W and upper layer, the same logit everywhere.
+    """Draw initial parameters for a model with one problem per seed: Gaussian weights, and equal logits.
 
     Args:
         model: the model; its tensors have one leading axis as long as ``seeds``.
         n_hidden: K.
-        seeds: a seed gives the same parameters whichever others are asked for.
+        seeds: one for each problem; its parameters do not depend on the other seeds.
         scale: standard deviation of the weights, above 0.
-        logit: every z at the start.
+        logit: initial value of every z.
     """
     POSITIVE.check(scale, "random_parameters", "scale")
     width, outputs = model.context_embedding.shape[-2], model.targets.shape[-1]

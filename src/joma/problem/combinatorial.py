@@ -1,7 +1,7 @@
-"""The combinatorial hierarchy of the paper's Table 1, and its random extension with many inputs for every class.
+"""The combinatorial hierarchy of the paper's Table 1, and a random extension with many inputs per class.
 
-A latent is a set of members of the level below, tokens at the bottom; a class is a latent at the top. A sample is
-the sorted union of all tokens under its class. In the extension a latent shows each of its members with a given
+A latent is a set of members of the level below; the lowest level is the tokens, the highest the classes. A sample is
+the sorted union of all tokens below its class. In the extension a latent shows each of its members with a given
 probability, and may have alternative sets of members, of which it draws one.
 """
 
@@ -18,20 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from joma.domains import PROBABILITY, check_whole, is_whole
 from joma.errors import InvalidArgument
-from joma.problem.draws import (
-    check_count,
-    checked_probabilities,
-    in_parts,
-    labels_of,
-    shuffled_tokens,
-)
+from joma.problem.draws import checked_probabilities, in_parts
 from joma.problem.paths import Level, Members, steps_down, walk
-from joma.problem.tree import Samples
+from joma.problem.tree import Law
 
 
 @dataclass(frozen=True)
-class Combinatorial:
+class Combinatorial(Law):
     """A combinatorial hierarchy.
 
     >>> import joma
@@ -41,12 +36,12 @@ class Combinatorial:
     (2, (2,))
 
     Args:
-        members: ``members[level][latent][alternative]`` is a rising tuple of indices into the level below (of tokens
-            for level 0); the last level holds the classes.
-        num_tokens: how many tokens there are.
-        length: of every sequence, with its padding.
-        show_probability: with which a latent or class that is there shows each of its members, in (0, 1].
-        label_probabilities: of each class, all above 0; ``None`` for even ones.
+        members: ``members[level][latent][alternative]`` is an increasing tuple of indices into the level below (into
+            the tokens for level 0); the last level holds the classes.
+        num_tokens: number of tokens.
+        length: of every sequence, padding included.
+        show_probability: that a present latent or class shows a given member, in (0, 1].
+        label_probabilities: of each class, all above 0; ``None`` if all are equal.
     """
 
     members: tuple[Level, ...]
@@ -58,9 +53,9 @@ class Combinatorial:
     def __post_init__(self) -> None:
         members = tuple(tuple(tuple(tuple(chosen) for chosen in latent) for latent in level) for level in self.members)
         object.__setattr__(self, "members", members)
-        check_count(self.num_tokens, "Combinatorial", "num_tokens")
-        check_count(self.length, "Combinatorial", "length")
-        _check_show_probability(self.show_probability, "Combinatorial")
+        check_whole(self.num_tokens, "Combinatorial", "num_tokens")
+        check_whole(self.length, "Combinatorial", "length")
+        PROBABILITY.check(self.show_probability, "Combinatorial", "show_probability")
         _check_members(members, self.num_tokens)
         longest = max(_most_tokens(members))
         if longest > self.length:
@@ -76,60 +71,26 @@ class Combinatorial:
 
     @property
     def num_labels(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.members[-1])
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first; classes are no level."""
+        """The number of latents of each level, the lowest level first; classes do not count as a level."""
         return tuple(len(level) for level in self.members[:-1])
 
     @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.num_tokens
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.num_tokens + 1
-
-    @property
     def is_table(self) -> bool:
-        """Whether every class has one input only, as in the paper: everything is shown, nothing is chosen."""
+        """Whether every class has exactly one input, as in the paper: every member is shown, and no set is drawn."""
         return self.show_probability == 1 and all(len(latent) == 1 for level in self.members for latent in level)
 
-    def sample(
-        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
-    ) -> Samples:
-        """Draw samples; the same generator state gives the same ones for the same ``num``.
-
-        A latent draws what it shows once in each sample, however many parents show it. Nothing may be left to show,
-        and then a sequence is all padding.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the classes to draw for, instead of random ones.
-            shuffled: whether the tokens of a sequence stand in random order instead of rising.
-
-        Returns:
-            Samples. A latent is present where it is shown, seen from the class downwards; probabilities
-            are met, see ``random_events``.
-        """
-        chosen = labels_of("Combinatorial", num, self.num_labels, self.label_probabilities, generator, labels)
-        if self.is_table:
-            table = _table(self, generator.device)
-            tokens = table.tokens.index_select(0, chosen)
-            presence = [level.index_select(0, chosen) for level in table.presence]
-        else:
-            tokens, *presence = _drawn(self, chosen, generator)
-        if shuffled:
-            tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(presence))
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        if not self.is_table:
+            return _drawn(self, labels, generator)
+        return [part.index_select(0, labels) for part in _table(self, generator.device)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``law_from_json`` builds the hierarchy again."""
+        """Return plain data from which ``law_from_json`` rebuilds the hierarchy."""
         return {
             "kind": "combinatorial",
             "members": [[[list(chosen) for chosen in latent] for latent in level] for level in self.members],
@@ -152,7 +113,7 @@ def random_hierarchy(
     distinct_inputs: bool = False,
     seed: int = 0,
 ) -> Combinatorial:
-    """Draw a hierarchy: every latent and class has its own random sets of members of the level below.
+    """Draw a hierarchy in which every latent and class has random sets of members of the level below.
 
     >>> import torch, joma
     >>> law = joma.random_hierarchy(20, (10, 20), 2, num_tokens=100)
@@ -160,32 +121,30 @@ def random_hierarchy(
     torch.Size([3, 30])
 
     Args:
-        num_classes: C, how many classes.
-        level_sizes: latents of each level, the level just above the tokens first.
-        set_size: members of every set, or one number for each level, the classes' last.
-        num_tokens: how many tokens there are.
+        num_classes: C, the number of classes.
+        level_sizes: number of latents of each level, the lowest level first.
+        set_size: number of members of every set, or one number per level with that of the classes last.
+        num_tokens: number of tokens.
         length: of every sequence.
-        num_alternatives: sets of each latent and class, no two of a level alike.
-        show_probability: with which each member is shown, in (0, 1].
-        distinct_inputs: draw a class's sets again until it can show other tokens than every class before it.
-        seed: of the sets.
+        num_alternatives: number of sets of each latent and class; the sets of a level all differ.
+        show_probability: that a given member is shown, in (0, 1].
+        distinct_inputs: redraw the sets of a class until the tokens it can show differ from those of every other class.
+        seed: of the random sets.
     """
     function = "random_hierarchy"
     sizes = [*level_sizes, num_classes]
-    for name, values in [("level_sizes", level_sizes), ("num_classes", [num_classes]), ("num_tokens", [num_tokens])]:
-        for value in values:
-            check_count(value, function, name)
-    check_count(num_alternatives, function, "num_alternatives")
     set_sizes = list(set_size) if isinstance(set_size, Sequence) else [set_size] * len(sizes)
-    for value in set_sizes:
-        check_count(value, function, "set_size")
+    counts = {"num_classes": [num_classes], "num_tokens": [num_tokens], "num_alternatives": [num_alternatives]}
+    for name, values in (counts | {"level_sizes": level_sizes, "set_size": set_sizes}).items():
+        for value in values:
+            check_whole(value, function, name)
     if len(set_sizes) != len(sizes):
         raise InvalidArgument(
             function,
             "set_size",
             required=f"one number, or {len(sizes)}: one for each level and one for the classes",
             received=f"of length {len(set_sizes)}",
-            remedy="add the size of the classes' sets at the end",
+            remedy="append the size of the classes' sets",
         )
     chance = random.Random(seed)
     members: list[Level] = []
@@ -197,13 +156,14 @@ def random_hierarchy(
             members.append(_distinct_classes(members, size, num_alternatives, (below, num_members), chance))
         else:
             sets = _different_sets(size * num_alternatives, below, num_members, chance)
-            members.append(_grouped(sets, num_alternatives))
+            starts = range(0, len(sets), num_alternatives)
+            members.append(tuple(tuple(sets[start : start + num_alternatives]) for start in starts))
         below = size
     return Combinatorial(tuple(members), num_tokens, length, show_probability)
 
 
 def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
-    """Return the groups of classes that share an input, which nothing can tell apart; of a table only."""
+    """Return the groups of classes with the same input, which no network can distinguish; for a table only."""
     if not law.is_table:
         raise InvalidArgument(
             "ambiguous_labels",
@@ -219,26 +179,19 @@ def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
 
 
 @lru_cache(maxsize=32)
-def _table(law: Combinatorial, device: torch.device) -> Samples:
-    """What each class gives, where nothing is random."""
-    labels = torch.arange(law.num_labels, device=device)
-    tokens, *presence = _drawn(law, labels, torch.Generator(device))
-    return Samples(tokens, labels, tuple(presence))
+def _table(law: Combinatorial, device: torch.device) -> Sequence[Tensor]:
+    """Tokens and presence for each class of a law without randomness."""
+    return _drawn(law, torch.arange(law.num_labels, device=device), torch.Generator(device))
 
 
 def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
-    """Tokens, and the presence of each level of latents, the lowest first."""
     steps = steps_down(law.members, law.num_tokens, generator.device)
     numbers = 2 * sum(step.width * len(step.children) for step in steps)
     return in_parts(labels, numbers, lambda part: walk(steps, part, law.length, law.show_probability, generator))
 
 
-def _grouped(sets: Sequence[Members], num_alternatives: int) -> Level:
-    return tuple(tuple(sets[idx : idx + num_alternatives]) for idx in range(0, len(sets), num_alternatives))
-
-
 def _different_sets(num: int, below: int, num_members: int, chance: random.Random) -> list[Members]:
-    if 2 * num > math.comb(below, num_members):  # so many that drawing again and again would take long
+    if 2 * num > math.comb(below, num_members):  # redrawing until all differ would take long
         return chance.sample(list(itertools.combinations(range(below), num_members)), num)
     sets: dict[Members, None] = {}
     while len(sets) < num:
@@ -268,27 +221,24 @@ def _distinct_classes(
             "random_hierarchy",
             "distinct_inputs",
             required=f"such that {num} classes can show different tokens",
-            received=f"True, but after {1000 * num} draws only {len(classes)} did",
+            received=f"True, but {1000 * num} draws found only {len(classes)} such classes",
             remedy="take fewer classes, more latents, another seed, or distinct_inputs=False",
         )
     return tuple(classes)
 
 
 def _reach(members: Sequence[Level]) -> list[list[frozenset[int]]]:
-    """For every level and latent, all tokens that it can show."""
+    """For every level and latent, the set of tokens that it can show."""
     reach: list[list[frozenset[int]]] = []
     for level in members:
-        reach.append(
-            [
-                frozenset().union(*(reach[-1][child] if reach else {child} for chosen in latent for child in chosen))
-                for latent in level
-            ]
-        )
+        below = reach[-1] if reach else None
+        shown = ([below[child] if below else {child} for chosen in latent for child in chosen] for latent in level)
+        reach.append([frozenset().union(*tokens) for tokens in shown])
     return reach
 
 
 def _most_tokens(members: Sequence[Level]) -> list[int]:
-    """For every class, a bound on how many tokens it can show at once: exact where latents have one set."""
+    """For every class, an upper bound on the number of tokens in a sample: exact if every latent has one set."""
     most: list[int] | None = None
     for level, reach in zip(members, _reach(members), strict=True):
         below = most
@@ -299,17 +249,6 @@ def _most_tokens(members: Sequence[Level]) -> list[int]:
     return most or [0]
 
 
-def _check_show_probability(value: float, function: str) -> None:
-    if not 0 < value <= 1:
-        raise InvalidArgument(
-            function,
-            "show_probability",
-            required="a number in (0, 1]",
-            received=f"{value:g}",
-            remedy="pass 1.0 to show every member always",
-        )
-
-
 def _check_enough_sets(num: int, below: int, num_members: int, what: str) -> None:
     available = math.comb(below, num_members)
     if num > available:
@@ -317,7 +256,7 @@ def _check_enough_sets(num: int, below: int, num_members: int, what: str) -> Non
             "random_hierarchy",
             "set_size",
             required=f"such that {num} different sets exist for {what}",
-            received=f"{num_members} of {below} below, of which there are only {available} sets",
+            received=f"{num_members} of the {below} members below, which gives only {available} sets",
             remedy="take fewer latents, classes or alternatives, or a larger level below",
         )
 
@@ -327,19 +266,18 @@ def _check_members(members: Sequence[Level], num_tokens: int) -> None:
         return InvalidArgument("Combinatorial", "members", required=required, received=received, remedy=remedy)
 
     if not members or not all(members):
-        raise refuse("at least one level, none of them empty", "empty", "pass at least the classes' members")
+        raise refuse("at least one level, and no empty level", "empty", "pass at least the classes' members")
     below = num_tokens
     for number, level in enumerate(members):
         for latent, alternatives in enumerate(level):
             where = f"latent {latent} of level {number}"
             if not alternatives or not all(alternatives):
-                raise refuse("at least one member of every latent", f"empty for {where}", "leave that latent out")
+                raise refuse("at least one member of every latent", f"empty for {where}", "remove that latent")
             for chosen in alternatives:
-                whole = all(isinstance(child, int) and not isinstance(child, bool) for child in chosen)
-                if not whole or not all(0 <= child < below for child in chosen):
+                if not all(is_whole(child, 0, below - 1) for child in chosen):
                     raise refuse(f"whole numbers from 0 to {below - 1}", f"{chosen} for {where}", "number from 0")
                 if any(a >= b for a, b in itertools.pairwise(chosen)):
-                    raise refuse("rising members, none twice", f"{chosen} for {where}", "sort them")
+                    raise refuse("increasing members without repetition", f"{chosen} for {where}", "sort them")
             if len(set(alternatives)) < len(alternatives):
-                raise refuse("different alternatives", f"{alternatives} for {where}", "name every set once")
+                raise refuse("different alternatives", f"{alternatives} for {where}", "list every set once")
         below = len(level)

@@ -1,4 +1,4 @@
-"""What the laws of hierarchies share: random bits, labels, and sequences padded in front."""
+"""Random draws for the laws of hierarchies: events, labels, and left-padded sequences."""
 
 from __future__ import annotations
 
@@ -10,55 +10,42 @@ from jaxtyping import Float, Int, Int16, Shaped, UInt8
 from torch import Tensor
 
 from joma.arrays import REAL
+from joma.domains import check_whole
 from joma.errors import InvalidArgument
 
-RESOLUTION = 2**16
-"""A draw of 16 bits decides an event."""
-
-IN_CACHE = 2**18
-"""As many 16-bit numbers as fit a core's cache beside what is made of them."""
+RESOLUTION = 2**16  # values of the 16 bits that decide an event
+IN_CACHE = 2**18  # so many 16-bit numbers, and the intermediate results of them, fit a core's cache
 
 
 def random_events(
     probabilities: Float[Tensor, "..."], shape: Sequence[int], generator: torch.Generator
 ) -> Int16[Tensor, "..."]:
-    """Draw independent events, 1 where one happens: a quarter of the time of one uniform number for each.
+    """Draw independent events, 1 where an event happens, in a quarter of the time of one uniform number per event.
 
-    Four events share one 64-bit draw. Probabilities that are no multiple of 1/65,536 are rounded up or down to one at
-    random, anew in each call, so that they are met exactly on average over calls.
+    Four events share one 64-bit draw. A probability that is no multiple of 1/65,536 is randomly rounded up or down to
+    one in each call, so that the mean over calls is exact.
 
     Args:
         probabilities: float64 in [0, 1], broadcasting against ``shape``.
-        shape: of what is returned.
-        generator: where randomness comes from, and on which device.
+        shape: of the result.
+        generator: source of randomness; its device is that of the result.
     """
     rounding = torch.rand(probabilities.shape, dtype=REAL, generator=generator, device=generator.device)
-    rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, whose bound fits in 16 bits
+    rarer = torch.minimum(probabilities, 1 - probabilities)  # at most ½, so that its bound fits in 16 bits
     bounds = rounding.add_(rarer * RESOLUTION - RESOLUTION // 2).floor_().to(torch.int16)
     draws = torch.empty((math.prod(shape) + 3) // 4, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
     words = draws.view(torch.int16)[: math.prod(shape)].view(shape)
-    # In place, because a comparison that gives another kind of number takes ten times as long on a CPU.
+    # In place: a comparison with a result of another dtype takes ten times as long on a CPU.
     return words.lt_(bounds).bitwise_xor_((probabilities > 0.5).to(torch.int16))
 
 
 def random_places(counts: Int[Tensor, "..."], generator: torch.Generator) -> Int[Tensor, "..."]:
-    """Draw a whole number below each count, evenly (to 2⁻³² times the count), two out of each 64-bit draw."""
+    """Draw a uniform integer below each count (uniform to 2⁻³² times the count); two share one 64-bit draw."""
     draws = torch.empty((counts.numel() + 1) // 2, dtype=torch.int64, device=generator.device)
     draws.random_(-(2**63), None, generator=generator)
     words = draws.view(torch.int32)[: counts.numel()].view(counts.shape).long()
     return words.add_(2**31).mul_(counts).bitwise_right_shift_(32)
-
-
-def draw_labels(
-    num: int, num_labels: int, probabilities: Sequence[float] | None, generator: torch.Generator
-) -> Int[Tensor, " B"]:
-    """Draw labels, evenly where there are no probabilities."""
-    if probabilities is None:
-        return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
-    places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
-    ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
-    return torch.bucketize(places, ends, right=True)
 
 
 def labels_of(
@@ -69,10 +56,14 @@ def labels_of(
     generator: torch.Generator,
     labels: Tensor | None,
 ) -> Int[Tensor, " B"]:
-    """Return the labels of ``num`` samples: those given, when they fit, or random ones."""
-    check_count(num, f"{law_name}.sample", "num")
+    """Return the labels of ``num`` samples: the given ones after a check, or random ones."""
+    check_whole(num, f"{law_name}.sample", "num")
     if labels is None:
-        return draw_labels(num, num_labels, probabilities, generator)
+        if probabilities is None:
+            return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
+        places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
+        ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
+        return torch.bucketize(places, ends, right=True)
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if labels.shape != (num,) or not whole or not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
         raise InvalidArgument(
@@ -81,7 +72,7 @@ def labels_of(
             required=f"a tensor of {num} whole numbers, each from 0 to {num_labels - 1}",
             received=f"of shape {tuple(labels.shape)} and dtype {str(labels.dtype).removeprefix('torch.')}"
             + (f", from {int(labels.min())} to {int(labels.max())}" if whole and labels.numel() else ""),
-            remedy="leave labels out to draw them",
+            remedy="leave labels out to draw random ones",
         )
     return labels.to(generator.device, torch.int64)
 
@@ -89,14 +80,14 @@ def labels_of(
 def in_parts(
     labels: Int[Tensor, " B"], numbers: int, draw: Callable[[Tensor], Sequence[Tensor]]
 ) -> Sequence[Shaped[Tensor, "B ..."]]:
-    """Draw for so many samples at a time that the work fits a core's cache, and join; a GPU draws all at once.
+    """Draw samples in batches that fit a core's cache, and concatenate them; a GPU draws all at once.
 
-    In larger pieces most of the time goes into memory that is asked for and given back again and again.
+    With larger batches most of the time goes into allocating and freeing memory.
 
     Args:
         labels: of all samples.
-        numbers: how many a sample needs while it is drawn.
-        draw: from labels to what is drawn for them.
+        numbers: count of numbers that a sample needs while it is drawn.
+        draw: called with the labels of a batch.
     """
     size = max(256, IN_CACHE // numbers) if labels.device.type == "cpu" else len(labels)
     parts = [draw(part) for part in labels.split(size)]
@@ -104,63 +95,46 @@ def in_parts(
 
 
 def left_padded(present: UInt8[Tensor, "B n"], padding: int) -> Int[Tensor, "B n"]:
-    """Return the numbers of the columns that are present in each row, rising, with padding in front.
-
-    Args:
-        present: 1 where a number is there, 0 elsewhere.
-        padding: what stands where nothing is left.
-
-    Returns:
-        In the smallest kind that will do, because there is less memory to move.
-    """
+    """Return the increasing indices of the columns that are 1 in each row, left-padded, in the smallest dtype."""
     num, length = present.shape
     largest = max(length, padding)
     small = next(kind for kind in (torch.uint8, torch.int16, torch.int64) if largest <= torch.iinfo(kind).max)
-    there = present.to(small)
-    through = there.cumsum(1, dtype=small)
-    # Each number's column, counted from 1; what is absent goes to column 0, which is dropped. On a CPU this takes a
-    # fifth of the time of selecting and scattering by masks, and a tenth of sorting.
-    target = (through + (length - through[:, -1:])).mul_(there).long()
+    ones = present.to(small)
+    through = ones.cumsum(1, dtype=small)
+    # The target column of each index, counted from 1; absent ones go to column 0, which is dropped. On a CPU this takes
+    # a fifth of the time of selecting and scattering by masks, and a tenth of the time of sorting.
+    target = (through + (length - through[:, -1:])).mul_(ones).long()
     tokens = torch.full((num, length + 1), padding, dtype=small, device=present.device)
     tokens.scatter_(1, target, torch.arange(length, dtype=small, device=present.device).expand(present.shape))
     return tokens[:, 1:]
 
 
 def shuffled_tokens(tokens: Int[Tensor, "B L"], padding: int, generator: torch.Generator) -> Int[Tensor, "B L"]:
-    """Bring the tokens of every sequence into random order; padding stays in front."""
+    """Shuffle the tokens of every sequence; padding stays in front."""
     places = torch.rand(tokens.shape, generator=generator, device=generator.device)
     return tokens.gather(1, (places + (tokens != padding)).argsort(1))
-
-
-def check_count(value: int, function: str, parameter: str) -> None:
-    """Raise ``InvalidArgument`` unless ``value`` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArgument(
-            function, parameter, required="a whole number of at least 1", received=repr(value), remedy="pass a count"
-        )
 
 
 def checked_probabilities(
     probabilities: Sequence[float] | None, num_labels: int, function: str
 ) -> tuple[float, ...] | None:
-    """Return label probabilities as a tuple, when there is one for each label, each above 0, and they sum to 1."""
+    """Return label probabilities as a tuple, after checking that there is one for each label and that they sum to 1."""
     if probabilities is None:
         return None
     values = tuple(float(value) for value in probabilities)
-    problem = ""
+    never = [f"{value:g} for label {label}" for label, value in enumerate(values) if not value > 0]
     if len(values) != num_labels:
         problem = f"of length {len(values)}"
-    elif not all(value > 0 for value in values):
-        idx = next(idx for idx, value in enumerate(values) if not value > 0)
-        problem = f"{values[idx]:g} for label {idx}, which would never be sampled"
+    elif never:
+        problem = f"{never[0]}, which would never be sampled"
     elif abs(sum(values) - 1) > 1e-9:
         problem = f"of sum {sum(values):.12g}"
-    if problem:
-        raise InvalidArgument(
-            function,
-            "label_probabilities",
-            required=f"{num_labels} numbers above 0 that sum to 1",
-            received=problem,
-            remedy="leave out the label that is never drawn, divide by the sum, or pass None for even ones",
-        )
-    return values
+    else:
+        return values
+    raise InvalidArgument(
+        function,
+        "label_probabilities",
+        required=f"{num_labels} numbers above 0 that sum to 1",
+        received=problem,
+        remedy="remove labels that are never drawn, divide by the sum, or pass None for equal ones",
+    )

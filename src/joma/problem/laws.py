@@ -1,4 +1,4 @@
-"""What can be asked of any law of a hierarchy, and how one is read back from plain data."""
+"""Functions of any law of a hierarchy, and reading a law from plain data."""
 
 from __future__ import annotations
 
@@ -26,15 +26,11 @@ KINDS: Mapping[str, type[LatentTree] | type[Combinatorial] | type[UnrelatedLabel
 
 
 NO_ANCESTOR = 0
-"""The height of the nearest common ancestor of two tokens that no label has in common."""
+"""The height that stands for no common ancestor: no label has both tokens."""
 
 
 def hierarchy_of(law: Law) -> Hierarchy:
-    """The hierarchy behind a law, whose labels may have nothing to do with it.
-
-    Raises:
-        InvalidArgument: a law of some other kind.
-    """
+    """Return the hierarchy of a law; for ``UnrelatedLabels``, that of the law it wraps."""
     found = law.law if isinstance(law, UnrelatedLabels) else law
     if not isinstance(found, LatentTree | Combinatorial):
         raise InvalidArgument(
@@ -48,36 +44,33 @@ def hierarchy_of(law: Law) -> Hierarchy:
 
 
 def label_probabilities(law: Law) -> tuple[float, ...]:
-    """The probability of each label, even ones written out."""
+    """Return the probability of each label, also where the law has ``None``."""
     return hierarchy_of(law).label_probabilities or (1 / law.num_labels,) * law.num_labels
 
 
 def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:
-    """Which tokens each sequence has."""
-    there = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
-    return there.scatter_(1, tokens, True)[:, : law.num_tokens]
+    """Return which tokens each sequence contains."""
+    present = torch.zeros(len(tokens), law.vocabulary_size, dtype=torch.bool, device=tokens.device)
+    return present.scatter_(1, tokens, True)[:, : law.num_tokens]
 
 
 def edges_of(law: Hierarchy) -> list[Int[torch.Tensor, "E 2"]]:
-    """The edges from the tokens to the lowest latents, and so on up to the labels: (place below, place above).
+    """Return the edges between each level and the next, from the tokens up to the labels: (index below, index above).
 
-    A latent tree has one node for its label, whatever values that has.
+    A latent tree has one node for its label.
     """
     if isinstance(law, LatentTree):
         return [torch.tensor(list(enumerate(places))) for places in reversed(law.parent_places)]
-    return [
-        torch.tensor(
-            sorted({(child, idx) for idx, latent in enumerate(level) for chosen in latent for child in chosen})
-        )
-        for level in law.members
-    ]
+    pairs = (
+        {(child, i) for i, latent in enumerate(level) for chosen in latent for child in chosen} for level in law.members
+    )
+    return [torch.tensor(sorted(of_level)) for of_level in pairs]
 
 
 def common_heights(law: Hierarchy) -> Int[torch.Tensor, "V V"]:
-    """For every two tokens, how many levels up their nearest common ancestor is; −1 for a token with itself.
+    """Return the height of the nearest common ancestor of every two tokens, in levels; −1 for a token with itself.
 
-    The label is the highest ancestor. Tokens that do not even have a label in common never come together:
-    ``NO_ANCESTOR``.
+    The label is the highest ancestor. Tokens without a common label never co-occur and have ``NO_ANCESTOR``.
     """
     heights = torch.full((law.num_tokens, law.num_tokens), NO_ANCESTOR)
     below = torch.eye(law.num_tokens, dtype=REAL)  # whether a node is above a token
@@ -90,11 +83,7 @@ def common_heights(law: Hierarchy) -> Int[torch.Tensor, "V V"]:
 
 
 def law_from_json(data: Any) -> AnyLaw:
-    """Rebuild what a law's ``to_json`` wrote.
-
-    Raises:
-        BadInput: the data is not a law, or one that cannot be.
-    """
+    """Rebuild a law from the output of its ``to_json``; raise ``BadInput`` where the data is not a valid law."""
     name = data.get("kind") if isinstance(data, Mapping) else f"{type(data).__name__}, no mapping"
     if not isinstance(name, str) or name not in KINDS:
         raise _unreadable(f"the kind is {name!r}", f"a mapping whose kind is one of {', '.join(KINDS)}")
@@ -102,19 +91,20 @@ def law_from_json(data: Any) -> AnyLaw:
     wanted = {field.name for field in fields(kind)}
     given = set(data) - {"kind"}
     if given != wanted:
-        what = [f"no {name}" for name in sorted(wanted - given)] + [
-            f"unknown {name}" for name in sorted(given - wanted)
+        what = [
+            *(f"no {name}" for name in sorted(wanted - given)),
+            *(f"unknown {name}" for name in sorted(given - wanted)),
         ]
         raise _unreadable(", ".join(what), f"the entries {', '.join(sorted(wanted))}")
     try:
-        values: dict[str, Any] = {
-            name: law_from_json(data[name]) if name == "law" else _frozen(data[name]) for name in wanted
-        }
+        values: dict[str, Any] = {name: _frozen(data[name]) for name in wanted}
+        if "law" in wanted:
+            values["law"] = law_from_json(data["law"])
         return kind(**values)
+    except BadInput:
+        raise
     except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise _unreadable(cause_of(error), "numbers where numbers stand, and lists where lists stand") from error
+        raise _unreadable(cause_of(error), "entries of the types that to_json writes") from error
 
 
 def _frozen(value: Any) -> Any:
@@ -122,8 +112,5 @@ def _frozen(value: Any) -> Any:
 
 
 def _unreadable(problem: str, expected: str) -> BadInput:
-    return BadInput(
-        f"this is no law of a hierarchy: {problem}",
-        expected=expected,
-        remedy="write the file again with the law's to_json",
-    )
+    remedy = "write the file again with the law's to_json"
+    return BadInput(f"this is no law of a hierarchy: {problem}", expected=expected, remedy=remedy)

@@ -1,4 +1,4 @@
-"""The usual losses, per sample; wherever a name is taken, any function of (outputs, targets) is too."""
+"""Losses per sample, by name; functions that take a name also take any function of (outputs, targets)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from jaxtyping import Float
 from joma.domains import choose
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(outputs, targets), both (..., N, O), to the loss of each sample (..., N)."""
+"""A function from (outputs, targets), both (..., N, O), to the loss of each sample (..., N)."""
 
 
 def cross_entropy(
     outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
 ) -> Float[torch.Tensor, "*batch"]:
-    """Softmax cross-entropy in nats against target probabilities (one-hot for a class)."""
+    """Return the softmax cross-entropy in nats against target probabilities (one-hot for a class)."""
     return -(targets * torch.log_softmax(outputs, -1)).sum(-1)
 
 
 def squared_error(
     outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
 ) -> Float[torch.Tensor, "*batch"]:
-    """Half the squared distance to the targets."""
+    """Return half the squared distance to the targets."""
     return 0.5 * (outputs - targets).square().sum(-1)
 
 
 def constant_gradient(
     outputs: Float[torch.Tensor, "*batch O"], targets: Float[torch.Tensor, "*batch O"]
 ) -> Float[torch.Tensor, "*batch"]:
-    """The loss −⟨targets, outputs⟩, whose gradient, the targets, never changes: the theory's constant Δ or g."""
+    """Return −⟨targets, outputs⟩; its gradient is constant (the targets), as the theory assumes of Δ and g."""
     return -(targets * outputs).sum(-1)
 
 
@@ -42,9 +42,5 @@ LOSSES: dict[str, Loss] = {
 
 
 def as_loss(loss: str | Loss, function: str) -> Loss:
-    """The loss meant by its name, or the callable itself.
-
-    Raises:
-        InvalidArgument: an unknown name, with the nearest one.
-    """
+    """Return the loss of that name, or the callable itself; an unknown name raises ``InvalidArgument``."""
     return choose(loss, LOSSES, function, "loss") if isinstance(loss, str) else loss

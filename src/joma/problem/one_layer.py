@@ -1,7 +1,7 @@
-"""The one-layer model of the theory: attention over tokens, an MLP, a loss, and what its gradient does to each.
+"""The one-layer model of the theory: attention over tokens, an MLP and a loss, with the gradients of its parameters.
 
-The notation is that of docs/theory section 1. All tensors are float64; ``*batch`` are independent problems that
-are computed at once, with the same sizes and settings but their own data, embeddings and parameters.
+The notation is that of docs/theory.md, section 1. All tensors are float64. ``*batch`` are independent problems that
+are computed together: same sizes and settings, but different data, embeddings and parameters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from joma.problem.losses import Loss, as_loss
 
 
 class Parameters(NamedTuple):
-    """What is trained.
+    """The parameters of the model.
 
     Args:
         weights: W, the MLP's lower layer.
         attention_logits: z of each query.
-        upper: the layer from the hidden units to the outputs; ``None`` makes the hidden units the outputs.
+        upper: the layer from the hidden units to the outputs; with ``None`` the hidden units are the outputs.
     """
 
     weights: Float[torch.Tensor, "*batch D K"]
@@ -35,7 +35,7 @@ class Parameters(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What the model computes on its data: b, f, Wᵀf, h, the outputs, and the loss of each problem."""
+    """The intermediate results of the model on its data: b, f, Wᵀf, h, the outputs, and the loss of each problem."""
 
     attention: Float[torch.Tensor, "*batch Q N M"]
     features: Float[torch.Tensor, "*batch Q N D"]
@@ -46,14 +46,14 @@ class Activity(NamedTuple):
 
 
 class Velocity(NamedTuple):
-    """Minus the gradient of the loss, the right-hand side of the gradient flow.
+    """The negative gradient of the loss: the right-hand side of the gradient flow.
 
     Args:
         weights: ẇₖ = E[gₖ φ′ₖ f].
         attention_logits: ż = E[(∂b/∂z)ᵀ U_Cᵀ g_f].
-        upper: the upper layer's; ``None`` where it is fixed or absent.
-        recoil: Σₖ E[gₖ φ′ₖ b bᵀ] vₖ with softmax attention, the part of T ż that normalisation takes away; ``None``
-            with the other kinds. Its integral closes the softmax identity of docs/theory section 2.
+        upper: of the upper layer; ``None`` if that is fixed or absent.
+        recoil: Σₖ E[gₖ φ′ₖ b bᵀ] vₖ with softmax attention: the part of T ż that normalisation subtracts; ``None``
+            with the other kinds. Its integral is needed for the softmax identity of docs/theory.md, section 2.
     """
 
     weights: Float[torch.Tensor, "*batch D K"]
@@ -67,16 +67,16 @@ class OneLayer:
     """The model without its parameters: data, embeddings and settings.
 
     Args:
-        context: x, how often each contextual token occurs in each sample of each query; at least 0, and not all 0
-            in a sample with softmax attention.
-        targets: what the loss compares the outputs with (class probabilities, values, or a constant gradient).
+        context: x, the frequency of each contextual token in each sample of each query; at least 0, and with softmax
+            attention above 0 for some token of every sample.
+        targets: second argument of the loss (class probabilities, values, or a constant gradient).
         context_embedding: U_C, one column per contextual token.
         query_embedding: u_q, one column per query.
-        attention: the kind, ``linear``, ``exp`` or ``softmax``.
+        attention: ``linear``, ``exp`` or ``softmax``.
         temperature: T > 0; exp and softmax only.
         activation: φ, a name of ``ACTIVATIONS`` or an elementwise torch function.
-        loss: a name of ``LOSSES`` or a function of (outputs, targets) to the loss of each sample.
-        trains_upper: whether the upper layer is trained with the rest.
+        loss: a name of ``LOSSES``, or a function from (outputs, targets) to the loss of each sample.
+        trains_upper: whether the upper layer is trained too.
     """
 
     context: Float[torch.Tensor, "*batch Q N M"]
@@ -105,7 +105,7 @@ class OneLayer:
         if (self.context < 0).any() or self.context.isinf().any():
             self._refuse("context", "finite token frequencies of at least 0", "negative or infinite somewhere")
         if self.attention == "softmax" and (self.context.sum(-1) == 0).any():
-            self._refuse("context", "a token in every sample, with softmax attention", "0 throughout some sample")
+            self._refuse("context", "a token in every sample, with softmax attention", "0 for all tokens of a sample")
 
     def _axes(self, name: str, num: int) -> torch.Size:
         shape = getattr(self, name).shape
@@ -123,7 +123,7 @@ class OneLayer:
         raise InvalidArgument("OneLayer", name, required=required, received=received, remedy=remedy)
 
     def subset(self, samples: Int[torch.Tensor, " S"]) -> OneLayer:
-        """The same model on some of each query's samples; data that passed the checks are not checked again."""
+        """Return the model with some of the samples of each query, without repeating the checks of the data."""
         part = copy.copy(self)
         for name in ("context", "targets"):
             object.__setattr__(part, name, getattr(self, name)[..., samples, :])
@@ -131,7 +131,7 @@ class OneLayer:
 
     @property
     def orthonormal(self) -> bool:
-        """Whether [U_C, u_q] is orthonormal to rounding, as Theorem 1 assumes."""
+        """Whether [U_C, u_q] is orthonormal up to rounding, as Theorem 1 assumes."""
         embedding = torch.cat([self.context_embedding, self.query_embedding], -1)
         gram = embedding.mT @ embedding
         return bool((gram - torch.eye(gram.shape[-1], dtype=REAL, device=gram.device)).abs().max() < 1e-12)
@@ -140,7 +140,7 @@ class OneLayer:
 def orthonormal_embeddings(
     n_context: int, n_queries: int = 1
 ) -> tuple[Float[torch.Tensor, "D M"], Float[torch.Tensor, "D Q"]]:
-    """Orthonormal [U_C, u_q] in as few dimensions as there are tokens: the unit vectors, float64."""
+    """Return orthonormal [U_C, u_q], float64: the unit vectors, in as many dimensions as there are tokens."""
     unit = torch.eye(n_context + n_queries, dtype=REAL)
     return unit[:, :n_context], unit[:, n_context:]
 
@@ -148,16 +148,12 @@ def orthonormal_embeddings(
 def token_weights(
     weights: Float[torch.Tensor, "*batch D K"], context_embedding: Float[torch.Tensor, "*batch D M"]
 ) -> Float[torch.Tensor, "*batch M K"]:
-    """V, the lower weights seen from the tokens: vₖ = U_Cᵀ wₖ."""
+    """Return V, the lower weights in token coordinates: vₖ = U_Cᵀ wₖ."""
     return context_embedding.mT @ weights
 
 
 def activity(model: OneLayer, parameters: Parameters) -> Activity:
-    """Everything the model computes on its data, differentiable in the parameters.
-
-    Returns:
-        Each sample's attention, features, preactivations, hidden units and outputs, and each problem's mean loss.
-    """
+    """Run the model on its data; the result is differentiable in the parameters."""
     attention = attention_weights(model.context, parameters.attention_logits, model.attention, model.temperature)
     features = attention @ model.context_embedding.unsqueeze(-3).mT + model.query_embedding.mT.unsqueeze(-2)
     preactivation = features @ parameters.weights.unsqueeze(-3)
@@ -168,12 +164,9 @@ def activity(model: OneLayer, parameters: Parameters) -> Activity:
 
 
 def velocity(model: OneLayer, parameters: Parameters) -> Velocity:
-    """The right-hand side of the gradient flow: minus the gradient of each problem's mean loss, differentiated
-    automatically, so that it is that of this very model whatever φ, the loss and the upper layer are.
+    """Return the right-hand side of the gradient flow: the negative gradient of each problem's mean loss.
 
-    Args:
-        model: the model.
-        parameters: where the gradient is taken; it is not differentiated through.
+    It is computed by automatic differentiation, for any φ, loss and upper layer, and is not itself differentiable.
     """
     trained = {"weights": parameters.weights, "attention_logits": parameters.attention_logits}
     if model.trains_upper and parameters.upper is not None:
@@ -192,7 +185,7 @@ def velocity(model: OneLayer, parameters: Parameters) -> Velocity:
 
 
 def error_signal(model: OneLayer, parameters: Parameters) -> Float[torch.Tensor, "*batch Q N K"]:
-    """The gradient that arrives below the nonlinearity in each sample, gₖ φ′ₖ (ascent sign)."""
+    """Return gₖ φ′ₖ of each sample: the negative gradient of the loss in the preactivations."""
     with torch.enable_grad():
         seen = activity(model, parameters._replace(weights=parameters.weights.detach().requires_grad_()))
         (gradient,) = torch.autograd.grad(seen.loss.sum(), [seen.preactivation])
@@ -200,20 +193,16 @@ def error_signal(model: OneLayer, parameters: Parameters) -> Float[torch.Tensor,
 
 
 def check_parameters(model: OneLayer, parameters: Parameters, function: str) -> Parameters:
-    """The parameters as float64, after checking that they fit the model.
-
-    Raises:
-        InvalidArgument: wrong shapes or dtypes, NaN, an upper layer to train that is not there.
-    """
+    """Return the parameters as float64, after checking their shapes and dtypes against the model."""
     *batch, q, _, m = model.context.shape
     d, outputs = model.context_embedding.shape[-2], model.targets.shape[-1]
     weights = as_real(parameters.weights, function, "parameters.weights")
     k = weights.shape[-1] if weights.ndim else 0
     expected = {"weights": (*batch, d, k), "attention_logits": (*batch, q, m), "upper": (*batch, k, outputs)}
-    checked: dict[str, torch.Tensor | None] = {"weights": weights}
-    checked["attention_logits"] = as_real(parameters.attention_logits, function, "parameters.attention_logits")
-    checked["upper"] = None if parameters.upper is None else as_real(parameters.upper, function, "parameters.upper")
-    for name, tensor in checked.items():
+    logits = as_real(parameters.attention_logits, function, "parameters.attention_logits")
+    upper = None if parameters.upper is None else as_real(parameters.upper, function, "parameters.upper")
+    checked = Parameters(weights, logits, upper)
+    for name, tensor in checked._asdict().items():
         if tensor is None and (model.trains_upper or k != outputs):
             required, received = f"a tensor of shape {expected[name]}: the model trains it or needs it", "None"
         elif tensor is not None and tuple(tensor.shape) != expected[name]:
@@ -223,4 +212,4 @@ def check_parameters(model: OneLayer, parameters: Parameters, function: str) -> 
         raise InvalidArgument(
             function, f"parameters.{name}", required=required, received=received, remedy="see Parameters for the axes"
         )
-    return Parameters(weights, checked["attention_logits"], checked["upper"])
+    return checked

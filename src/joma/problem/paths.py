@@ -1,6 +1,7 @@
-"""The way down a combinatorial hierarchy, for a batch of samples at once: only what a sample shows takes part.
+"""Sampling from a combinatorial hierarchy: from the classes down to the tokens, for a batch of samples at once.
 
-What is there of a level stands in slots: rows of numbers, one column a sample, counted from 1 because 0 is nothing.
+The present latents of a level are kept in slots: a tensor with one column per sample, whose entries are latent numbers
+counted from 1, and 0 for an empty slot.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from joma.arrays import REAL
 from joma.problem.draws import random_events, random_places
 
 Members = tuple[int, ...]
-"""A set of members of the level below, rising."""
+"""A set of members of the level below, in increasing order."""
 
 Level = tuple[tuple[Members, ...], ...]
-"""For each latent, its alternative sets."""
+"""The alternative sets of each latent of a level."""
 
 
 class Step(NamedTuple):
-    """From one level to the level below; latent 0 is nothing and shows nothing.
+    """The tables for one step down; latent 0 stands for an empty slot and has no members.
 
     Args:
         children: the first, second, ... member of each alternative of each latent, counted from 1, or 0; (rows,) each.
-        first_rows: (n + 1,) the row of each latent's first alternative, or ``None`` where it is the latent's number.
-        num_alternatives: (n + 1,), or ``None`` where every latent has one.
-        size: how many latents, or tokens, the level below has.
-        width: slots above.
+        first_rows: (n + 1,) the row of each latent's first alternative; ``None`` if every latent has one alternative.
+        num_alternatives: (n + 1,); ``None`` if every latent has one alternative.
+        size: number of latents, or tokens, of the level below.
+        width: number of slots of the level above.
     """
 
     children: tuple[Tensor, ...]
@@ -44,32 +45,19 @@ class Step(NamedTuple):
 
 @lru_cache(maxsize=32)
 def steps_down(members: tuple[Level, ...], num_tokens: int, device: torch.device) -> tuple[Step, ...]:
-    """Return the steps from the classes down to the tokens, kept for the next call.
-
-    Args:
-        members: of each level, that just above the tokens first and the classes last.
-        num_tokens: how many tokens there are.
-        device: where the tables live.
-    """
+    """Return the steps from the classes down to the tokens, with their tables on ``device``."""
     sizes = [num_tokens, *map(len, members)]
-    small = torch.int16 if max(sizes) < 2**15 - 1 else torch.int64  # less memory to move
+    small = torch.int16 if max(sizes) < 2**15 - 1 else torch.int64  # the smaller dtype moves less memory
     steps, width = [], 1
     for level, size in zip(reversed(members), reversed(sizes[:-1]), strict=True):
         counts = [1, *map(len, level)]
         rows = [(), *itertools.chain.from_iterable(level)]
         most = max(map(len, rows))
         columns = [[row[idx] + 1 if idx < len(row) else 0 for row in rows] for idx in range(most)]
-        alone = max(counts) == 1
+        children = tuple(torch.tensor(column, dtype=small, device=device) for column in columns)
         firsts = list(itertools.accumulate(counts[:-1], initial=0))
-        steps.append(
-            Step(
-                tuple(torch.tensor(column, dtype=small, device=device) for column in columns),
-                None if alone else torch.tensor(firsts, device=device),
-                None if alone else torch.tensor(counts, device=device),
-                size,
-                width,
-            )
-        )
+        starts = [None, None] if max(counts) == 1 else [torch.tensor(part, device=device) for part in (firsts, counts)]
+        steps.append(Step(children, *starts, size, width))
         width = min(width * most, size)
     return tuple(steps)
 
@@ -77,15 +65,7 @@ def steps_down(members: tuple[Level, ...], num_tokens: int, device: torch.device
 def walk(
     steps: Sequence[Step], labels: Int[Tensor, " B"], length: int, show_probability: float, generator: torch.Generator
 ) -> list[Shaped[Tensor, "B ..."]]:
-    """Walk from the classes down, and return (B, L) tokens, and (B, n) presence of each level, the lowest first.
-
-    Args:
-        steps: on the generator's device, like the labels.
-        labels: the class of each sample.
-        length: L.
-        show_probability: with which a latent that is there shows each of its members.
-        generator: where randomness comes from.
-    """
+    """Sample from the classes down; return (B, L) tokens, and (B, n) presence of each level, the lowest first."""
     slots = (labels + 1)[None]
     presence: list[Tensor] = []
     for step, events in zip(steps, _events(steps, len(labels), show_probability, generator), strict=True):
@@ -104,7 +84,7 @@ def walk(
 def _events(
     steps: Sequence[Step], num: int, show_probability: float, generator: torch.Generator
 ) -> Sequence[Tensor | None]:
-    """For each step, 1 for each member of each slot that is shown if the slot is not empty; ``None`` where all are."""
+    """For each step, 1 for each member of each slot that a present latent shows; ``None`` if all members are shown."""
     if show_probability == 1:
         return [None] * len(steps)
     probability = torch.tensor(show_probability, dtype=REAL, device=generator.device)
@@ -113,7 +93,7 @@ def _events(
 
 
 def _members(step: Step, slots: Int[Tensor, "w B"], generator: torch.Generator) -> Int[Tensor, "cw B"]:
-    """All members of the set that each slot draws."""
+    """All members of the set that the latent of each slot draws."""
     rows = slots.flatten().long()
     if step.num_alternatives is not None and step.first_rows is not None:
         chosen = random_places(step.num_alternatives.index_select(0, rows), generator)
@@ -122,14 +102,14 @@ def _members(step: Step, slots: Int[Tensor, "w B"], generator: torch.Generator) 
 
 
 def _once(slots: Int[Tensor, "w B"]) -> Int[Tensor, "w B"]:
-    """The numbers of each column, each once: a latent draws once, whoever showed it."""
+    """Remove duplicates within each column: a latent draws once per sample, even if several parents show it."""
     slots = _rising(slots)
     slots[1:].mul_((slots[1:] - slots[:-1]).clamp_(max=1))
     return slots
 
 
 def _rising(values: Int[Tensor, "w B"]) -> Int[Tensor, "w B"]:
-    """Sort each column by a network that takes rows as a whole: far faster than sorting them."""
+    """Sort each column with a sorting network over whole rows, far faster than ``torch.sort``."""
     if len(values) == 1:
         return values
     orders = _network(len(values), values.device)
@@ -146,9 +126,9 @@ def _rising(values: Int[Tensor, "w B"]) -> Int[Tensor, "w B"]:
 
 @lru_cache(maxsize=32)
 def _network(num: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The bitonic network for a power of two of rows, at least ``num``: an order of rows for each round, and the last.
+    """The bitonic sorting network for at least ``num`` rows (a power of two): the order of rows in each round.
 
-    In each round a row of the first half meets the row as far into the second half, and the lower numbers go first.
+    In each round, row i of the first half is compared with row i of the second half. The last order is the result's.
     """
     size = 1 << (num - 1).bit_length()
     rounds = []
@@ -159,17 +139,15 @@ def _network(num: int, device: torch.device) -> tuple[Tensor, ...]:
             starts = range(0, size, 2 * half)
             rounds.append([(start + idx, start + half + idx) for start in starts for idx in range(half)])
     orders, now = [], list(range(size))
-    for wanted in [
-        *([*first, *second] for first, second in (zip(*pairs, strict=True) for pairs in rounds)),
-        range(size),
-    ]:
+    halves = [[place for half in zip(*pairs, strict=True) for place in half] for pairs in rounds]
+    for wanted in [*halves, list(range(size))]:
         orders.append(torch.tensor([now.index(place) for place in wanted], device=device))
-        now = list(wanted)
+        now = wanted
     return tuple(orders)
 
 
 def _sequences(ids: Int[Tensor, "w B"], length: int, padding: int) -> Int[Tensor, "B L"]:
-    """Sequences of rising ids, counted from 1 with zeros in front; they are overwritten."""
+    """Turn columns of increasing ids, counted from 1 with zeros in front, into sequences; overwrites ``ids``."""
     ids.add_(ids.clone().eq_(0).mul_(padding + 1)).sub_(1)
     tokens = torch.full((ids.shape[1], length), padding, device=ids.device)
     tokens[:, length - len(ids) :] = ids.t()
@@ -177,10 +155,10 @@ def _sequences(ids: Int[Tensor, "w B"], length: int, padding: int) -> Int[Tensor
 
 
 def _presence(slots: Int[Tensor, "w B"], size: int) -> Bool[Tensor, "B n"]:
-    """True for each number that stands in a sample's slots."""
+    """Which latents are in the slots of each sample."""
     num = slots.shape[1]
     everywhere = torch.zeros((num + 1) * size, dtype=torch.bool, device=slots.device)
     ends = torch.arange(size - 1, num * size + size - 1, size, device=slots.device)
-    places = (slots + ends).mul_(slots.clamp(max=1))  # empty slots go to the first row, which is dropped
+    places = (slots + ends).mul_(slots.clamp(max=1))  # empty slots write to the first row, which is dropped
     everywhere.index_fill_(0, places.flatten(), True)
     return everywhere.view(num + 1, size)[1:]

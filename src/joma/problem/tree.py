@@ -1,7 +1,7 @@
-"""The hierarchical binary latent tree of Theorem 5: a label, binary latents below it, and tokens for leaves.
+"""The hierarchical binary latent tree of Theorem 5: a label, binary latents below it, and tokens as leaves.
 
-Every edge keeps its parent's sign with probability (1 + ρ)/2, with its own polarity ρ. A latent is present, and a
-token in the sequence, where its sign is +1.
+A node has its parent's sign with probability (1 + ρ)/2, where ρ is the polarity of the edge between them. A latent is
+present, and a token is in the sequence, if its sign is +1.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import hashlib
 import itertools
 import json
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from joma.arrays import REAL
-from joma.domains import NON_NEGATIVE, POLARITY
+from joma.domains import NON_NEGATIVE, POLARITY, check_whole, is_whole
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
-    check_count,
     checked_probabilities,
     in_parts,
     labels_of,
@@ -34,12 +34,12 @@ from joma.problem.draws import (
 
 
 class Samples(NamedTuple):
-    """What a law gives: sequences, their labels, and which latents were there.
+    """Samples of a law: sequences, their labels, and which latents were present.
 
     Args:
-        tokens: int64, rising along a sequence (unless shuffled), with padding in front.
+        tokens: int64, increasing along a sequence (unless shuffled), left-padded.
         labels: int64.
-        presence: one for each level of latents, the level just above the tokens first.
+        presence: one for each level of latents, the lowest level first.
     """
 
     tokens: Int[Tensor, "B L"]
@@ -47,58 +47,76 @@ class Samples(NamedTuple):
     presence: tuple[Bool[Tensor, "B n"], ...]
 
 
-class Law(Protocol):
-    """What a latent tree and a combinatorial hierarchy have in common."""
+class Law(ABC):
+    """A joint distribution of a label, binary latents and a sequence of tokens."""
 
-    @property
-    def num_tokens(self) -> int:
-        """How many tokens there are, without the padding."""
-        ...
+    if TYPE_CHECKING:  # properties of some laws, fields of others
 
-    @property
-    def num_labels(self) -> int:
-        """How many values the label has."""
-        ...
+        @property
+        def label_probabilities(self) -> tuple[float, ...] | None:
+            """The probability of each label; ``None`` if all are equal."""
 
-    @property
-    def length(self) -> int:
-        """Of every sequence, with its padding."""
-        ...
+        @property
+        def num_tokens(self) -> int:
+            """The number of tokens, without the padding token."""
 
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first."""
-        ...
+        @property
+        def num_labels(self) -> int:
+            """The number of labels."""
+
+        @property
+        def length(self) -> int:
+            """The length of every sequence, padding included."""
+
+        @property
+        def level_sizes(self) -> tuple[int, ...]:
+            """The number of latents of each level, the lowest level first."""
 
     @property
     def padding(self) -> int:
-        """The token that fills sequences in front."""
-        ...
+        """The padding token."""
+        return self.num_tokens
 
     @property
     def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        ...
+        """The number of tokens, with the padding token."""
+        return self.num_tokens + 1
 
     def sample(
         self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
     ) -> Samples:
-        """Draw samples on the generator's device."""
-        ...
+        """Draw samples; the same generator state and ``num`` give the same samples.
 
+        Args:
+            num: B, the number of samples.
+            generator: source of randomness; samples are on its device.
+            labels: (B,) the labels to condition on; random ones if ``None``.
+            shuffled: whether the tokens of a sequence are in random instead of increasing order.
+        """
+        law_name = type(self).__name__
+        chosen = labels_of(law_name, num, self.num_labels, self.label_probabilities, generator, labels)
+        tokens, *presence = self._draw(chosen, generator)
+        if shuffled:
+            tokens = shuffled_tokens(tokens, self.padding, generator)
+        return Samples(tokens, chosen, tuple(presence))
+
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        """Tokens, and the presence of each level of latents, the lowest first."""
+        raise NotImplementedError
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``law_from_json`` builds the law again."""
-        ...
+        """Return plain data from which ``law_from_json`` rebuilds the law."""
 
 
 def digest(law: Law) -> str:
-    """What a law is known by: equal for equal laws, in every process and on every machine."""
+    """Return a hash of a law: the same for equal laws in every process and on every machine."""
     canonical = json.dumps(law.to_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class LatentTree:
+class LatentTree(Law):
     """A hierarchical binary latent tree.
 
     >>> import joma
@@ -107,11 +125,11 @@ class LatentTree:
     (2, 2)
 
     Args:
-        parents: the parent of each node, by index; the label is node 0 and its own entry is −1. Parents come first,
-            and every leaf lies equally deep. Leaves are tokens, numbered in the order of the nodes.
-        polarities: of the edge above each node, in [−1, 1]; the label's own entry must be 0.
-        label_signs: for each label, one sign for each node below the label: P(node j has sign s_j) = (1 + ρ_j)/2.
-        label_probabilities: of each label, all above 0; ``None`` for even ones.
+        parents: index of the parent of each node; node 0 is the label, with entry −1. Parents have smaller indices than
+            their children, and all leaves have the same depth. Leaves are the tokens, in the order of the nodes.
+        polarities: of the edge above each node, in [−1, 1]; the label's entry must be 0.
+        label_signs: for each label, one sign for each child of the label: P(node j has sign s_j) = (1 + ρ_j)/2.
+        label_probabilities: of each label, all above 0; ``None`` if all are equal.
     """
 
     parents: tuple[int, ...]
@@ -120,7 +138,8 @@ class LatentTree:
     label_probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_parents(self.parents)
+        check_parents(self.parents, "LatentTree")
+        check_whole(len(self.parents), "LatentTree", "len(parents)", low=2, remedy="pass (-1, 0) for the smallest tree")
         _check_polarities(self.polarities, len(self.parents))
         object.__setattr__(self, "parents", tuple(self.parents))
         object.__setattr__(self, "polarities", tuple(float(value) for value in self.polarities))
@@ -132,7 +151,7 @@ class LatentTree:
 
     @cached_property
     def levels(self) -> tuple[tuple[int, ...], ...]:
-        """The nodes of every depth, the label's first and the leaves last."""
+        """The nodes of every depth, from the label to the leaves."""
         depths = [0]
         for parent in self.parents[1:]:
             depths.append(depths[parent] + 1)
@@ -141,7 +160,7 @@ class LatentTree:
 
     @cached_property
     def parent_places(self) -> tuple[tuple[int, ...], ...]:
-        """For every depth below the label's, each node's parent by its place among the nodes of the depth above."""
+        """For every depth below the label, the parent of each node as an index into the nodes of the depth above."""
         places = [{node: idx for idx, node in enumerate(level)} for level in self.levels]
         return tuple(
             tuple(above[self.parents[node]] for node in level)
@@ -150,64 +169,38 @@ class LatentTree:
 
     @property
     def leaves(self) -> tuple[int, ...]:
-        """The node of every token."""
+        """The node of each token."""
         return self.levels[-1]
 
     @property
     def num_tokens(self) -> int:
-        """How many leaves there are."""
+        """The number of leaves."""
         return len(self.leaves)
 
     @property
     def num_labels(self) -> int:
-        """How many values the label has."""
+        """The number of labels."""
         return len(self.label_signs)
 
     @property
     def length(self) -> int:
-        """Of every sequence: as many as there are leaves."""
+        """The length of every sequence: the number of leaves."""
         return self.num_tokens
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first."""
+        """The number of latents of each level, the lowest level first."""
         return tuple(len(level) for level in reversed(self.levels[1:-1]))
 
-    @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.num_tokens
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.num_tokens + 1
-
-    def sample(
-        self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
-    ) -> Samples:
-        """Draw samples; the same generator state gives the same ones for the same ``num``.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the labels to draw for, instead of random ones.
-            shuffled: whether the tokens of a sequence stand in random order instead of rising.
-
-        Returns:
-            Samples. Every edge's probability is met, see ``random_events``.
-        """
-        chosen = labels_of("LatentTree", num, self.num_labels, self.label_probabilities, generator, labels)
-        tokens, *presence = in_parts(chosen, len(self.parents), lambda part: self._draw(part, generator))
+    def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        tokens, *presence = in_parts(labels, len(self.parents), lambda part: self._draw_bytes(part, generator))
         tokens = tokens.to(torch.int64, memory_format=torch.contiguous_format, copy=True)
-        if shuffled:
-            tokens = shuffled_tokens(tokens, self.padding, generator)
-        return Samples(tokens, chosen, tuple(level.view(torch.bool) for level in presence))
+        return [tokens, *(level.view(torch.bool) for level in presence)]
 
-    def _draw(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Tokens, and the presence of each level of latents, the lowest first; in bytes where they suffice."""
+    def _draw_bytes(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """As ``_draw``, but in bytes where these suffice."""
         signs, flips, parents = _tables(self, generator.device)
-        # One row a node, since rows are copied quickly.
+        # One row per node, because rows are copied quickly.
         flipped = random_events(flips, (len(flips), len(labels)), generator).to(torch.uint8)
         above, found = signs.index_select(1, labels), []
         for rows, flipped_here in zip(parents, flipped.split([len(rows) for rows in parents]), strict=True):
@@ -216,7 +209,7 @@ class LatentTree:
         return [left_padded(found.pop(), self.padding), *reversed(found)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``law_from_json`` builds the tree again."""
+        """Return plain data from which ``law_from_json`` rebuilds the tree."""
         return {
             "kind": "latent_tree",
             "parents": list(self.parents),
@@ -241,11 +234,11 @@ def balanced_tree(
     (24, (6, 2))
 
     Args:
-        branching: children of each node, from the label's down; the last are tokens.
-        polarities: of the edges of each level, from the label's down; one number stands for all levels.
-        num_labels: two labels have only −1 and only +1; any other number has different random rows of signs.
+        branching: number of children of each node, from the label down; the last ones are tokens.
+        polarities: of the edges of each level, from the label down, or one number for all levels.
+        num_labels: number of labels. Two labels have signs all −1 and all +1; otherwise each has random signs.
         seed: of signs and jitter.
-        jitter: every edge's polarity is moved by an even draw from ± this.
+        jitter: half-width of the uniform distribution of each edge's polarity around its level's.
     """
     function = "balanced_tree"
     if not branching:
@@ -253,8 +246,8 @@ def balanced_tree(
             function, "branching", required="at least one level", received="empty", remedy="pass (2, 2, 2), for one"
         )
     for count in branching:
-        check_count(count, function, "branching")
-    check_count(num_labels, function, "num_labels")
+        check_whole(count, function, "branching")
+    check_whole(num_labels, function, "num_labels")
     NON_NEGATIVE.check(jitter, function, "jitter")
     levels = [float(polarities)] * len(branching) if isinstance(polarities, int | float) else list(polarities)
     if len(levels) != len(branching):
@@ -290,7 +283,7 @@ def _label_signs(num_top: int, num_labels: int, chance: random.Random) -> tuple[
         return (-1,) * num_top, (1,) * num_top
     if num_labels > 2**num_top:
         raise _too_many_labels("balanced_tree", "num_labels", num_labels, num_top)
-    if num_labels > 2 ** (num_top - 1):  # so many that drawing again and again would take long
+    if num_labels > 2 ** (num_top - 1):  # redrawing until all differ would take long
         return tuple(chance.sample(list(itertools.product((-1, 1), repeat=num_top)), num_labels))
     rows: dict[tuple[int, ...], None] = {}
     while len(rows) < num_labels:
@@ -300,33 +293,25 @@ def _label_signs(num_top: int, num_labels: int, chance: random.Random) -> tuple[
 
 @lru_cache(maxsize=32)
 def _tables(tree: LatentTree, device: torch.device) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Signs (nodes below the label, labels), 1 for +1; P(edge flips), level by level; each level's parents, as rows."""
+    """Signs (children of the label, labels), 1 for +1; P(flip) of each edge; each level's parents, as rows."""
     signs = torch.tensor(tree.label_signs, device=device).t() > 0
     flips = [[(1 - tree.polarities[node]) / 2] for level in tree.levels[1:] for node in level]
-    parents = [torch.arange(len(signs), device=device)]  # the label's children each have their own row of signs
+    parents = [torch.arange(len(signs), device=device)]  # each child of the label has its own row of signs
     parents += [torch.tensor(places, device=device) for places in tree.parent_places[1:]]
     return signs.to(torch.uint8), torch.tensor(flips, dtype=REAL, device=device), parents
 
 
-def _check_parents(parents: Sequence[int]) -> None:
+def check_parents(parents: Sequence[int], function: str) -> None:
+    """Raise ``InvalidArgument`` unless node 0 has parent −1 and every other node an earlier node as parent."""
     for node, parent in enumerate(parents):
-        whole = isinstance(parent, int) and not isinstance(parent, bool)
-        if not whole or ((parent != -1) if node == 0 else not 0 <= parent < node):
+        if not (is_whole(parent, 0, node - 1) if node else is_whole(parent, -1, -1)):
             raise InvalidArgument(
-                "LatentTree",
+                function,
                 "parents",
-                required="−1 for node 0, and an earlier node for every other one",
+                required="−1 for node 0, and an earlier node for every other node",
                 received=f"{parent!r} for node {node}",
-                remedy="number the nodes from the label downwards",
+                remedy="number the nodes from the label down",
             )
-    if len(parents) < 2:
-        raise InvalidArgument(
-            "LatentTree",
-            "parents",
-            required="a label and at least one node below it",
-            received=f"of length {len(parents)}",
-            remedy="pass (-1, 0) for the smallest tree",
-        )
 
 
 def _check_polarities(polarities: Sequence[float], num: int) -> None:
@@ -335,8 +320,7 @@ def _check_polarities(polarities: Sequence[float], num: int) -> None:
             "LatentTree",
             "polarities",
             required=f"{num} numbers, one for each node, and 0 for the label",
-            received=f"of length {len(polarities)}"
-            + (f" with {polarities[0]:g} in front" if len(polarities) == num else ""),
+            received=f"{[float(f'{polarity:g}') for polarity in polarities[:4]]}" + " …" * (len(polarities) > 4),
             remedy="put a 0 in front for the label",
         )
     for polarity in polarities:
@@ -345,16 +329,16 @@ def _check_polarities(polarities: Sequence[float], num: int) -> None:
 
 def _check_depths(levels: Sequence[Sequence[int]], parents: Sequence[int]) -> None:
     inner = set(parents)
-    for depth, level in enumerate(levels[:-1]):
-        for node in level:
-            if node not in inner:
-                raise InvalidArgument(
-                    "LatentTree",
-                    "parents",
-                    required="such that all leaves lie equally deep",
-                    received=f"such that the leaf {node} lies {depth} below the label and others {len(levels) - 1}",
-                    remedy="put a node with polarity 1 on top of the leaf for every level it lacks",
-                )
+    early = [(node, depth) for depth, level in enumerate(levels[:-1]) for node in level if node not in inner]
+    if early:
+        node, depth = early[0]
+        raise InvalidArgument(
+            "LatentTree",
+            "parents",
+            required="such that all leaves have the same depth",
+            received=f"such that leaf {node} has depth {depth} and others {len(levels) - 1}",
+            remedy="insert nodes with polarity 1 above that leaf",
+        )
 
 
 def _check_signs(label_signs: Sequence[Sequence[int]], num_top: int) -> None:
@@ -366,14 +350,14 @@ def _check_signs(label_signs: Sequence[Sequence[int]], num_top: int) -> None:
             raise InvalidArgument(
                 "LatentTree",
                 "label_signs",
-                required=f"a row of {num_top} signs, −1 or 1, for each label, no two rows alike",
+                required=f"a row of {num_top} signs, −1 or 1, for each label, all rows different",
                 received=f"{row} for label {label}",
-                remedy=f"give every label a row of its own; there are {2**num_top}",
+                remedy=f"choose different rows; there are {2**num_top}",
             )
         rows.add(row)
     if not rows:
         raise InvalidArgument(
-            "LatentTree", "label_signs", required="at least one row", received="empty", remedy="pass a row a label"
+            "LatentTree", "label_signs", required="at least one row", received="empty", remedy="pass one row per label"
         )
 
 
@@ -381,7 +365,7 @@ def _too_many_labels(function: str, parameter: str, num_labels: int, num_top: in
     return InvalidArgument(
         function,
         parameter,
-        required=f"at most {2**num_top} labels: there are no more patterns of {num_top} signs",
+        required=f"at most {2**num_top} labels, the number of patterns of {num_top} signs",
         received=f"such that there are {num_labels}",
-        remedy="take fewer labels, or more nodes below the label",
+        remedy="take fewer labels, or more children of the label",
     )

@@ -1,4 +1,4 @@
-"""Sequences and latents of a law with labels that have nothing to do with them: a control with nothing to learn."""
+"""A control: the sequences and latents of a law, with labels that are independent of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.draws import labels_of
-from joma.problem.tree import LatentTree, Samples
+from joma.problem.tree import LatentTree, Law, Samples
 
 
 @dataclass(frozen=True)
-class UnrelatedLabels:
-    """A law whose labels are drawn apart from the rest: as often each, but shuffled across samples.
+class UnrelatedLabels(Law):
+    """A law whose labels are drawn independently of sequences and latents, with the same frequencies.
 
     Args:
-        law: what sequences, latents and the labels' frequencies are taken from.
+        law: gives sequences, latents and the frequencies of labels.
     """
 
     law: LatentTree | Combinatorial
@@ -31,55 +31,43 @@ class UnrelatedLabels:
                 "law",
                 required="a LatentTree or a Combinatorial hierarchy",
                 received=type(self.law).__name__,
-                remedy="pass the law whose labels are to mean nothing",
+                remedy="pass the law whose labels are to be replaced",
             )
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens there are, without the padding."""
+        """The number of tokens, without the padding token."""
         return self.law.num_tokens
 
     @property
     def num_labels(self) -> int:
-        """How many values the label has."""
+        """The number of labels."""
         return self.law.num_labels
 
     @property
     def length(self) -> int:
-        """Of every sequence, with its padding."""
+        """The length of every sequence, padding included."""
         return self.law.length
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """How many latents each level has, the level just above the tokens first."""
+        """The number of latents of each level, the lowest level first."""
         return self.law.level_sizes
 
     @property
-    def padding(self) -> int:
-        """The token that fills sequences in front."""
-        return self.law.padding
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are with the padding."""
-        return self.law.vocabulary_size
+    def label_probabilities(self) -> tuple[float, ...] | None:
+        """The probability of each label; ``None`` if all are equal."""
+        return self.law.label_probabilities
 
     def sample(
         self, num: int, generator: torch.Generator, labels: Tensor | None = None, *, shuffled: bool = False
     ) -> Samples:
-        """Draw samples.
-
-        Args:
-            num: B, how many.
-            generator: where randomness comes from; samples live on its device.
-            labels: (B,) the labels to give out, instead of random ones; sequences and latents do not mind them.
-            shuffled: whether the tokens of a sequence stand in random order.
-        """
+        """Draw samples as ``Law.sample`` does; ``labels`` change neither sequences nor latents."""
         samples = self.law.sample(num, generator, shuffled=shuffled)
         probabilities = self.law.label_probabilities
         unrelated = labels_of("UnrelatedLabels", num, self.num_labels, probabilities, generator, labels)
         return samples._replace(labels=unrelated)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``law_from_json`` builds the law again."""
+        """Return plain data from which ``law_from_json`` rebuilds the law."""
         return {"kind": "unrelated_labels", "law": self.law.to_json()}

@@ -1,1 +1,1 @@
-"""What a person looks at: figures, tables, one HTML page."""
+"""Output for people: figures, tables and HTML pages."""

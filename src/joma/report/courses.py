@@ -1,4 +1,4 @@
-"""Pictures of probes, of a scan or of a watched model: each layer's course, steps by layers, and layers by heads."""
+"""Pictures of a scan or of a watched model: curves over the steps, steps by layers, and layers by heads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STEPS_SPREAD = 50  # steps that spread over this factor are drawn on a logarith
 
 
 def course_pictures(probes: Probes, note: str = "") -> list[Chart]:
-    """Entropy and rank of each layer over the steps, with the interval over groups of sequences as a band.
+    """Return charts of entropy and rank of each layer over the steps, with intervals over groups as bands.
 
     Args:
-        probes: what the curves go through.
-        note: what a reader must know of them.
+        probes: the measurements by step.
+        note: appended to each caption.
     """
     shown = {
         quantity: course
@@ -32,19 +32,19 @@ def course_pictures(probes: Probes, note: str = "") -> list[Chart]:
 
 
 def step_pictures(probes: Probes, suspect: Collection[int] = ()) -> list[Heatmap]:
-    """Steps by layers, one for each metric and projection, suspect steps struck out; none for a single step."""
+    """Return heatmaps of steps by layers for each metric and projection, suspect steps struck out."""
     if len(probes) < 2:
         return []
     return [_step_heatmap(*kind, by_layer, suspect) for kind, by_layer in _by_kind(courses(probes)).items()]
 
 
 def head_pictures(probes: Probes, when: str = "", sparsest: int | None = None) -> list[Heatmap]:
-    """Layers by heads at the last step, and for the entropy also at the step where it was lowest.
+    """Return heatmaps of layers by heads at the last step, for the entropy also at the step where it was lowest.
 
     Args:
-        probes: the last one is drawn.
-        when: it was, for the titles.
-        sparsest: the step where the entropy was lowest over all layers, if that is another.
+        probes: the measurements by step.
+        when: the last step in words, for the titles.
+        sparsest: the step where the entropy over all layers was lowest.
     """
     if not probes:
         return []
@@ -57,7 +57,7 @@ def head_pictures(probes: Probes, when: str = "", sparsest: int | None = None) -
 
 
 def _by_kind(found: Mapping[Quantity, Course]) -> dict[tuple[str, str | None], dict[int, Course]]:
-    """Courses by metric and projection, and in these by layer."""
+    """Group courses by metric and projection, then by layer."""
     kinds: dict[tuple[str, str | None], dict[int, Course]] = {}
     for (metric, layer, projection), course in found.items():
         kinds.setdefault((metric, projection), {})[layer] = course
@@ -65,13 +65,13 @@ def _by_kind(found: Mapping[Quantity, Course]) -> dict[tuple[str, str | None], d
 
 
 def title_of(metric: str, projection: str | None) -> str:
-    """Metric, with its unit, and projection in words."""
+    """Return the metric with its unit, and the projection, in words."""
     words = METRICS[metric].axis
     return words if projection is None else f"{words} of {projection}"
 
 
 def quantities_summary(probes: Probes) -> str:
-    """What became of attention and rank, in words; empty where there are too few steps to say."""
+    """Return the verdicts on attention and rank in words; empty if there are too few steps."""
     outcomes = Counter(
         f"{title_of(quantity.metric, quantity.projection)} {found.outcome}"
         for quantity, found in shown_verdicts(probes).items()
@@ -112,8 +112,8 @@ def _step_heatmap(
     return Heatmap(
         f"{_id(metric, projection)}_steps_layers",
         f"{capitalized(title_of(metric, projection))}: steps by layers",
-        f"Each place is {over}. Saved steps stand side by side, however far apart they are."
-        + (" Struck out: steps that are suspect." if suspect else ""),
+        f"Each cell is {over}. Saved steps have equal widths, whatever their distance."
+        + (" Suspect steps are struck out." if suspect else ""),
         "step",
         "layer",
         [f"{step}" for step in steps],
@@ -131,7 +131,7 @@ def _head_heatmap(
     return Heatmap(
         f"{_id(metric, projection)}_layers_heads{suffix}",
         f"{capitalized(title_of(metric, projection))}: layers by heads{when}",
-        "Each place is one head" + (", the mean over probe sequences." if projection is None else "'s own matrix."),
+        "Each cell is one head" + (", the mean over probe sequences." if projection is None else "'s own matrix."),
         "head",
         "layer",
         [str(head) for head in heads],

@@ -1,4 +1,4 @@
-"""Showing how far a command is: a live line with the time left on a terminal, plain lines elsewhere."""
+"""Progress of a command on standard error: a live line with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from joma.claims.evaluation import Outcome
 
 SLOW_SECONDS = 2.0
-"""What is over sooner needs no progress."""
+"""Work that takes less time shows no progress."""
 
 QUIET_SECONDS = 10.0
-"""Without a terminal there is a line at most this often."""
+"""The least time between two lines without a terminal."""
 
 
 class Display:
-    """What is being done, on standard error; one per command, and the progress of whatever the command calls."""
+    """The progress display of a command; call it as a ``Progress``."""
 
     def __init__(self, console: Console, progress: Progress, num_claims: int) -> None:
         self._console, self._progress = console, progress
@@ -32,22 +32,22 @@ class Display:
         self._next_line = time.monotonic() + SLOW_SECONDS
 
     def __call__(self, what: str, done: float, total: float) -> None:
-        """Show that ``done`` of ``total`` of a step is done, once it takes long."""
+        """Show the progress of a step that takes longer than ``SLOW_SECONDS``."""
         now = time.monotonic()
-        if what != self._what:  # what an earlier call did says nothing of the time left
+        if what != self._what:  # the pace of an earlier step does not predict the time left
             self._progress.reset(self._step)
             self._what, self._since, self._first = what, now, done
         is_shown = done < total and now - self._since > SLOW_SECONDS
         self._progress.update(self._step, description=what, completed=done, total=total, visible=is_shown)
         new = done - self._first
-        is_worth_a_line = done < total and (new > 0 or done == 0)  # without new work nothing is known of the time left
+        is_worth_a_line = done < total and (new > 0 or done == 0)  # the time left is known only after some work
         if not self._console.is_terminal and is_worth_a_line and now > self._next_line:
             self._next_line = now + QUIET_SECONDS
             left = f", about {(now - self._since) / new * (total - done):.0f} s left" if new > 0 else ""
             self._console.print(f"{what}: {done / total:.0%}{left}", markup=False)
 
     def finished(self, id: str, outcome: Outcome) -> None:
-        """Show that a claim is done, with its verdict."""
+        """Print the verdict of a finished claim."""
         from joma.report.drawing.words import verdict_text
 
         self._progress.advance(self._all)
@@ -59,11 +59,7 @@ class Display:
 
 @contextmanager
 def shown(num_claims: int = 0) -> Generator[Display]:
-    """Show progress on standard error while the block runs.
-
-    Args:
-        num_claims: how many the command evaluates, one after the other.
-    """
+    """Show progress on standard error while the block runs; ``num_claims`` is the number of claims to evaluate."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Samples of a hierarchy as people and machines read them."""
+"""Samples of a hierarchy as terminal tables and as JSON."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from joma.problem.tree import LatentTree, Law, Samples, digest
 from joma.report.drawing.tables import table_of
 
 _ROWS = 10
-_NUMBERS = 200  # in one cell: rich takes minutes to lay out a cell of a million
+_NUMBERS = 200  # at most, in one cell: rich takes minutes to lay out a cell of a million
 
 
 def law_text(law: Law) -> str:
-    """A law in a few words."""
+    """Describe a law in a few words."""
     hierarchy = hierarchy_of(law)
     levels = ", ".join(map(str, law.level_sizes)) or "no"
     kind, labels = "latent tree", f"{law.num_labels} labels"
     if isinstance(hierarchy, Combinatorial):
-        kind = "table of one input for each class" if hierarchy.is_table else "random hierarchy"
+        kind = "table with one input per class" if hierarchy.is_table else "random hierarchy"
         labels = f"{law.num_labels} classes"
-    unrelated = "" if hierarchy is law else ", which have nothing to do with the rest"
+    unrelated = "" if hierarchy is law else " independent of the tokens"
     return f"{kind}: {law.num_tokens} tokens, {levels} latents, {labels}{unrelated}"
 
 
 def sample_row(law: Law, samples: Samples, index: int) -> dict[str, Any]:
-    """One sample with the columns that a dataset has."""
+    """Return one sample with the columns of a dataset."""
     tokens, label = samples.tokens[index].tolist(), int(samples.labels[index])
     levels = {f"level_{level}": present[index].tolist() for level, present in enumerate(samples.presence)}
     return {"tokens": tokens, "label": label, **levels}
 
 
 def sample_record(law: Law, samples: Samples, seed: int) -> dict[str, Any]:
-    """Plain data that survives strict JSON: the law, how often things are there, and every sample."""
+    """Return the law, mean numbers of tokens and latents, and every sample, as plain data for strict JSON."""
     return {
         "law": law.to_json(),
         "digest": digest(law),
@@ -50,9 +50,9 @@ def sample_record(law: Law, samples: Samples, seed: int) -> dict[str, Any]:
 
 
 def sample_table(law: Law, samples: Samples) -> Group:
-    """The first samples: what is there, by number."""
+    """Return a table of the first samples: the numbers of the present latents and tokens."""
     num, mean = len(samples.labels), float((samples.tokens != law.padding).sum(-1).double().mean())
-    shares = ", ".join(f"level {s} {float(there.double().mean()):.2f}" for s, there in enumerate(samples.presence))
+    shares = ", ".join(f"level {s} {float(present.double().mean()):.2f}" for s, present in enumerate(samples.presence))
     caption = f"{num:,} samples of {mean:.1f} tokens on average" + (f"; latents present: {shares}" if shares else "")
     words = [*(f"level {level}" for level in reversed(range(len(samples.presence)))), "tokens"]
     table = table_of(("label", *words), left=words, fold=True)
@@ -64,10 +64,10 @@ def sample_table(law: Law, samples: Samples) -> Group:
 
 
 def present_rows(law: Law, samples: Samples, index: int = 0) -> list[Bool[torch.Tensor, " n"]]:
-    """What is there in one sample: tokens, then each level, then the label."""
+    """Return the presence of all nodes in one sample: tokens, then each level, then the label."""
     label = torch.arange(law.num_labels) == samples.labels[index]
     if isinstance(hierarchy_of(law), LatentTree):
-        label = torch.ones(1, dtype=torch.bool)  # one node, whatever its value
+        label = torch.ones(1, dtype=torch.bool)  # one node, for every label
     levels = [present[index] for present in samples.presence]
     return [token_presence(law, samples.tokens[index : index + 1])[0], *levels, label]
 

@@ -1,4 +1,4 @@
-"""What a scan found, in words and tables for people and as plain data for machines."""
+"""The result of a scan in words, as terminal tables, charts and JSON."""
 
 from __future__ import annotations
 
@@ -25,33 +25,31 @@ _MOST_NAMED = 8
 
 
 def why_no_verdict(scan: Scan) -> str:
-    """Why nothing is said of recovery; empty where something is."""
+    """Return why there is no verdict on recovery; empty if there is one."""
     num, num_suspect = len(scan.judged), len(scan.measured) - len(scan.judged)
     if num >= 4 or not scan.measured:
         return ""
     if not scan.numbered:
-        return "no verdict: this is one model, and whether attention or rank come back shows only over saved steps"
-    which = f" and not suspect ({num_suspect} more are)" if num_suspect else ""
-    return f"no verdict: {num} measured step{'' if num == 1 else 's'}{which}, and a fall and a rise need at least 4"
+        return "no verdict: a fall and a recovery can be seen only over several saved steps, and this is one model"
+    which = f" that are not suspect ({num_suspect} are)" if num_suspect else ""
+    return f"no verdict: {num} measured step{'' if num == 1 else 's'}{which}; a fall and a recovery need at least 4"
 
 
 def suspect_note(scan: Scan) -> str:
-    """Which steps curves and verdicts go without, suspect or not measured, or with if so asked; empty for none."""
-    suspect, said = scan.suspect, []
-    if suspect and scan.with_suspects:
-        are = "it is" if len(suspect) == 1 else "they are"
-        said.append(f"With {_named(suspect)}, suspect as {are} (--with-suspects).")
-    elif suspect:
-        said.append(f"Without {_named(suspect)}, which {'is' if len(suspect) == 1 else 'are'} suspect.")
+    """Return which steps are suspect or not measured, and whether curves and verdicts use them; empty for none."""
+    suspect, notes = scan.suspect, []
+    if suspect:
+        steps = f"{_named(suspect)}, which {'is' if len(suspect) == 1 else 'are'} suspect"
+        notes.append(f"Includes {steps} (--with-suspects)." if scan.with_suspects else f"Without {steps}.")
     if scan.failed:
-        said.append(f"Without {_named({result.step: 'not measured' for result in scan.failed})}.")
-    return " ".join(said)
+        notes.append(f"Without {_named({result.step: 'not measured' for result in scan.failed})}.")
+    return " ".join(notes)
 
 
 def _named(steps: Mapping[int, str]) -> str:
-    """Steps with what is wrong with each; many of them by their ends."""
+    """Steps with their problems; many steps as a range."""
     if len(steps) > _MOST_NAMED:
-        kinds = dict.fromkeys(kind for said in steps.values() for kind in said.split(", "))
+        kinds = dict.fromkeys(kind for problems in steps.values() for kind in problems.split(", "))
         named = f"{len(steps)} steps from {min(steps):,} to {max(steps):,} ({', '.join(kinds)})"
     else:
         *others, last = (f"{step:,} ({kinds})" for step, kinds in steps.items())
@@ -60,7 +58,7 @@ def _named(steps: Mapping[int, str]) -> str:
 
 
 def scan_record(scan: Scan) -> dict[str, Any]:
-    """Everything but the rows of the table, as plain data that survives strict JSON."""
+    """Return the scan without the rows of its table, as plain data for strict JSON."""
     return {
         "source": scan.source,
         "settings": scan.settings,
@@ -87,7 +85,7 @@ def scan_record(scan: Scan) -> dict[str, Any]:
 
 
 def scan_table(scan: Scan) -> Group:
-    """Suspects first, then steps that failed, then verdicts per layer."""
+    """Return suspects, failed steps and verdicts per layer, for a terminal."""
     parts: list[Any] = []
     if scan.verification.rows:
         parts.append(suspect_table(scan.verification))
@@ -95,7 +93,8 @@ def scan_table(scan: Scan) -> Group:
         parts.append(_failed_table(scan.failed))
     if found := shown_verdicts(probes_of(scan.judged)):
         parts.append(_verdict_table(found))
-        parts += [Text(note, style="yellow") for note in (suspect_note(scan),) if note]
+        if note := suspect_note(scan):
+            parts.append(Text(note, style="yellow"))
         parts.append(Text(interval_note(found), style="dim"))
     elif scan.measured:
         parts += [_level_table(scan)] if levels(scan)[1] else []
@@ -104,8 +103,8 @@ def scan_table(scan: Scan) -> Group:
 
 
 def suspect_table(verification: Verification) -> Table:
-    """What looking at the series found, one row per suspect."""
-    names = ("step", "what", "evidence", "what to do")
+    """Return the suspects found by verification, one row each."""
+    names = ("step", "problem", "evidence", "what to do")
     table = table_of(names, left=names[1:], fold=True, title=f"Suspects in {verification.source}")
     for row in verification.rows:
         added, style = ("", "bold red") if row.severity == "error" else (" (warning)", "yellow")
@@ -115,25 +114,25 @@ def suspect_table(verification: Verification) -> Table:
 
 
 def verification_summary(found: Verification) -> str:
-    """How many steps are suspect, and how much was read to see that, in a sentence."""
+    """Return the number of suspect steps and of bytes read, in a sentence."""
     num, num_suspect = len(found.steps), len({row.step for row in found.rows})
     what = f"{num_suspect} of {num} steps are suspect" if num_suspect else f"nothing suspicious in {num} steps"
     return f"{found.source}: {what.replace(' 1 steps', ' 1 step')}; {bytes_text(found.bytes_read, found.bytes_stored)}"
 
 
 def scan_summary(scan: Scan) -> str:
-    """What became of attention and rank, in a sentence."""
-    said = quantities_summary(probes_of(scan.judged)) or why_no_verdict(scan)
-    return f"{scan.source}: {cost_text(scan)}. {capitalized(said)}"
+    """Return the cost of a scan and its verdicts on attention and rank, in two sentences."""
+    verdict = quantities_summary(probes_of(scan.judged)) or why_no_verdict(scan)
+    return f"{scan.source}: {cost_text(scan)}. {capitalized(verdict)}"
 
 
 def course_charts(scan: Scan) -> list[Chart]:
-    """The course of each layer through the steps that are judged."""
+    """Return charts of each layer over the steps that verdicts use."""
     return course_pictures(probes_of(scan.judged), suspect_note(scan))
 
 
 def heatmaps(scan: Scan) -> tuple[list[Heatmap], list[Heatmap]]:
-    """Steps by layers, and layers by heads."""
+    """Return heatmaps of steps by layers, and of layers by heads."""
     if not scan.measured:
         return [], []
     last = scan.last
@@ -146,7 +145,7 @@ def heatmaps(scan: Scan) -> tuple[list[Heatmap], list[Heatmap]]:
 
 
 def cost_text(scan: Scan) -> str:
-    """Bytes read against bytes stored, and time per step, in a sentence."""
+    """Return steps measured, bytes read of bytes stored, and time per step, in words."""
     read, stored = (sum(getattr(result, name) for result in scan.results) for name in ("bytes_read", "bytes_stored"))
     took = [result.seconds for result in scan.measured]
     each = f"; {format_seconds(float(np.median(took)))} a step" if took else ""
@@ -155,13 +154,13 @@ def cost_text(scan: Scan) -> str:
 
 
 def bytes_text(read: int, stored: int) -> str:
-    """Bytes read against bytes stored, in words."""
+    """Return bytes read of bytes stored, in words."""
     share = f" ({read / stored:.1%})" if stored else ""
     return f"{format_bytes(read)} read of {format_bytes(stored)} stored{share}"
 
 
 def format_share(share: Interval | None) -> str:
-    """How much came back, with its interval."""
+    """Return the share of a fall that was recovered, with its interval."""
     if share is None:
         return "–"
     value, low, high = (f"{part:.0%}".replace("-", "−") for part in share)
@@ -169,14 +168,14 @@ def format_share(share: Interval | None) -> str:
 
 
 def interval_note(found: Mapping[Quantity, Recovery]) -> str:
-    """What the intervals mean, for the kinds that occur."""
+    """Return what the intervals mean, for the kinds that occur."""
     groups = {entry.num_groups for entry in found.values()}
-    said = []
+    kinds = []
     if max(groups) > 1:
-        said.append(f"of attention, over {max(groups)} groups of probe sequences: what another text would have given")
+        kinds.append(f"for attention over {max(groups)} groups of probe sequences (variation between texts)")
     if 1 in groups:
-        said.append("of one curve: what the scatter of single steps may do to its levels")
-    return f"Intervals are of 95 %: {'; '.join(said)}. Neither says what another training run would do."
+        kinds.append("for single curves from the scatter of steps")
+    return f"95 % intervals: {'; '.join(kinds)}. They do not include the variation between training runs."
 
 
 def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
@@ -201,7 +200,7 @@ def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
 
 
 def levels(scan: Scan) -> tuple[list[str], list[list[str]]]:
-    """Each layer at the last step, as columns and rows: what one model or a short series has to say."""
+    """Return the values of each layer at the last step, as column names and rows."""
     values: dict[int, dict[str, str]] = {}
     for quantity, course in courses(probes_of([scan.last])).items():
         if quantity.is_shown:
@@ -213,7 +212,7 @@ def levels(scan: Scan) -> tuple[list[str], list[list[str]]]:
 
 
 def level_title(scan: Scan) -> str:
-    """Of which step ``levels`` are."""
+    """Return the step of ``levels``, as a title."""
     return f"Step {scan.last.step:,}" + (" (suspect)" if scan.last.step in scan.suspect else "")
 
 
@@ -226,7 +225,7 @@ def _level_table(scan: Scan) -> Table:
 
 
 def _failed_table(failed: Sequence[StepResult]) -> Table:
-    names = ("step", "why", "what to do")
+    names = ("step", "reason", "what to do")
     table = table_of(names, left=names[1:], fold=True, title="Steps that could not be measured")
     for result in failed:
         table.add_row(f"{result.step:,}", Text(result.reason, style="red"), Text(result.remedy))

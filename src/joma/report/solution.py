@@ -1,4 +1,4 @@
-"""A solution of the dynamics as people and machines read it: a table, plain data, pictures."""
+"""A solution of the dynamics as a terminal table, JSON and charts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN_COLOURS = 6
 
 
 def solution_record(solution: Solution) -> dict[str, Any]:
-    """Plain data that survives strict JSON: what is infinite or does not exist is null, and a status says why."""
+    """Return a solution as plain data for strict JSON: infinite and undefined values are null, with a status."""
     dynamics = solution.dynamics
     record: dict[str, Any] = {
         "mu" if dynamics.symbol == "μ" else "delta": dynamics.rates.tolist(),
@@ -53,12 +53,7 @@ def solution_record(solution: Solution) -> dict[str, Any]:
 
 
 def solution_table(solution: Solution, width: int) -> Table:
-    """One row per time, with the sparsest one put where it belongs, as many components as fit.
-
-    Args:
-        solution: what to show.
-        width: of the terminal, in characters.
-    """
+    """Return a table with one row per time, also the sparsest one, and as many components as fit into ``width``."""
     dynamics = solution.dynamics
     num = min(len(dynamics.rates), max(1, (width - 40) // 10))
     rest = len(dynamics.rates) - num
@@ -72,7 +67,7 @@ def solution_table(solution: Solution, width: int) -> Table:
 
 
 def conclusion(solution: Solution) -> str:
-    """What the numbers say, in words: when attention is sparsest, who wins, where the dynamics end."""
+    """Return the result in words: when attention is sparsest, or which component wins and when the dynamics end."""
     dynamics = solution.dynamics
     if solution.sparsest is not None:
         time, entropy, _ = solution.sparsest
@@ -80,31 +75,31 @@ def conclusion(solution: Solution) -> str:
         if time == 0.0:
             return f"Attention is sparsest at the start: {nats}."
         if math.isinf(time):
-            return f"Attention is sparsest in the end: it tends to {nats}."
+            return f"Attention gets sparser forever: its entropy tends to {nats}."
         return f"Attention is sparsest at t = {time:.6g}: {nats}; then it gets denser again."
     if not dynamics.winners:
         return "Nothing moves: every Δ is 0."
     first = float(dynamics.blow_ups.min())
-    who = " and ".join(f"v[{index}]" for index in dynamics.winners)
-    takes = f"{who} {'takes' if len(dynamics.winners) == 1 else 'take'} all attention in the end"
+    names = " and ".join(f"v[{index}]" for index in dynamics.winners)
+    takes = f"{names} {'takes' if len(dynamics.winners) == 1 else 'take'} all attention in the end"
     if dynamics.attention == "softmax":
-        return f"{takes}, without ever becoming infinite; with --attention exp that happens at t = {first:.6g}."
+        return f"{takes}, without becoming infinite; with --attention exp it becomes infinite at t = {first:.6g}."
     ends = ", ".join(
         f"v[{index}] at t = {time:.6g}" for index, time in enumerate(dynamics.blow_ups.tolist()) if time < math.inf
     )
-    past = "" if solution.status.ok else " Past the first one the dynamics of this attention do not exist any more."
+    past = "" if solution.status.ok else " After the first one these dynamics do not exist."
     return f"{takes}. Blow-ups: {ends}.{past}"
 
 
 def solution_charts(solution: Solution) -> tuple[Chart, Chart]:
-    """v(t) and entropy(t), drawn from the exact solution between the first and the last time asked for."""
+    """Return charts of v(t) and of the entropy, from the exact solution between the first and the last time."""
     dynamics = solution.dynamics
     fine = solution.fine()
     marks = _marks(solution, float(fine.times[-1]))
     kind = "softmax attention" if dynamics.attention == "softmax" else "attention exp(αv²)"
-    what = f"{'Nonlinear' if dynamics.symbol == 'μ' else 'Linear'} MLP, {kind}, α = {dynamics.gain:.4g}"
+    title = f"{'Nonlinear' if dynamics.symbol == 'μ' else 'Linear'} MLP, {kind}, α = {dynamics.gain:.4g}"
     return (
-        Chart("v", what, "Each component of v over time.", "t", "v(t)", _components(fine), marks),
+        Chart("v", title, "Each component of v over time.", "t", "v(t)", _components(fine), marks),
         Chart(
             "entropy",
             "Attention entropy",
@@ -127,13 +122,13 @@ def _rows(solution: Solution) -> list[tuple[float, list[float], float, bool]]:
 
 
 def finite_curve(label: str, x: torch.Tensor, y: torch.Tensor, role: Role = "measured", group: str = "") -> Curve:
-    """A curve without the points that are not finite."""
-    there = y.isfinite()
-    return Curve(label, x[there].tolist(), y[there].tolist(), role=role, group=group)
+    """Return a curve without the points that are not finite."""
+    finite = y.isfinite()
+    return Curve(label, x[finite].tolist(), y[finite].tolist(), role=role, group=group)
 
 
 def _components(solution: Solution) -> tuple[Curve, ...]:
-    """One curve each, as far as colours go; those of smaller rates are then put together."""
+    """One curve per component while colours suffice; components with smaller rates are drawn as one band."""
     dynamics, times, v = solution.dynamics, solution.times, solution.v
     order = dynamics.rates.abs().argsort(descending=True, stable=True).tolist()
     own = order if len(order) <= _OWN_COLOURS else order[: _OWN_COLOURS - 1]
@@ -141,11 +136,11 @@ def _components(solution: Solution) -> tuple[Curve, ...]:
     curves = [finite_curve(names[index], times, v[:, index]) for index in sorted(own)]
     rest = v[:, order[len(own) :]]
     if rest.shape[-1]:
-        there = rest.isfinite().all(-1)
+        finite = rest.isfinite().all(-1)
         parts = (rest.median(-1).values, rest.amin(-1), rest.amax(-1))
-        middle, low, high = (part[there].tolist() for part in parts)
+        middle, low, high = (part[finite].tolist() for part in parts)
         name = f"{rest.shape[-1]} others: median, range"
-        curves.append(Curve(name, times[there].tolist(), middle, low, high, role="context"))
+        curves.append(Curve(name, times[finite].tolist(), middle, low, high, role="context"))
     return tuple(curves)
 
 
@@ -156,8 +151,8 @@ def _marks(solution: Solution, end: float) -> tuple[Mark, ...]:
         return (Mark("x", time, f"sparsest, t = {time:.4g}"),) if is_seen else ()
     if solution.dynamics.attention == "softmax" or not solution.dynamics.winners:
         return ()
-    first, who = float(solution.dynamics.blow_ups.min()), solution.dynamics.winners[0]
-    return (Mark("x", first, f"v[{who}] infinite, t = {first:.4g}"),) if first <= end else ()
+    first, winner = float(solution.dynamics.blow_ups.min()), solution.dynamics.winners[0]
+    return (Mark("x", first, f"v[{winner}] infinite, t = {first:.4g}"),) if first <= end else ()
 
 
 def _names(dynamics: Dynamics) -> list[str]:
@@ -165,5 +160,5 @@ def _names(dynamics: Dynamics) -> list[str]:
 
 
 def finite_or_none(values: Sequence[Any]) -> list[Any]:
-    """Nested lists of numbers with null in place of what JSON has no word for."""
+    """Replace NaN and infinity in nested lists by ``None``, because JSON does not have them."""
     return [finite_or_none(v) if isinstance(v, list) else v if math.isfinite(v) else None for v in values]

@@ -20,7 +20,7 @@ _STYLES = {
 
 
 def verdicts_summary(outcomes: Sequence[Outcome]) -> str:
-    """How many claims ended how, in words."""
+    """Count claims by verdict, in words."""
     counts = Counter(verdict_text(outcome) for outcome in outcomes)
     return f"{len(outcomes)} claim{'' if len(outcomes) == 1 else 's'}: " + ", ".join(
         f"{num} {verdict}" for verdict, num in counts.items()
@@ -28,14 +28,10 @@ def verdicts_summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def verdict_table(outcomes: Sequence[Outcome]) -> Table:
-    """One row per claim, for a terminal. Every text from outside is taken literally, markup or not.
-
-    Args:
-        outcomes: what became of the claims, in the order of the rows.
-    """
+    """Return a table with one row per outcome, for a terminal; markup in texts is shown literally."""
     reasons = [f"{outcome.claim.id}: {outcome.reason}" for outcome in outcomes if outcome.reason]
     table = Table(
-        title="Claims held against the evidence",
+        title="Claims and evidence",
         title_justify="left",
         caption=Text("\n".join(reasons)) if reasons else None,
         caption_justify="left",

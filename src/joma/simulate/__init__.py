@@ -1,1 +1,1 @@
-"""The theory's equations integrated, and its laws of data sampled."""
+"""Numerical integration of the theory's equations, and sampling from its laws of data."""

@@ -1,4 +1,4 @@
-"""What becomes, along a simulated training, of the quantity that Theorem 1 says is constant."""
+"""The drift of Theorem 1's invariant along a simulated training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _INVARIANTS = {"linear": "z² − Σv²", "exp": "z − Σv²/2T", "softmax": "z
 
 @dataclass(frozen=True, eq=False)
 class Conservation:
-    """How well a law is obeyed along a trajectory of P problems, at each time and in each of them.
+    """The drift of a conserved quantity along a trajectory of P problems, at each time and in each problem.
 
     Args:
         clock: ``t`` along a flow, ``step`` along a descent.
         times: of the snapshots.
         coherence: of the token embeddings.
         loss: the mean loss over the samples.
-        law: what should stay constant: Theorem 1's invariant, or with softmax attention over several queries, of which
-            Theorem 1 says nothing, the exact identity.
-        motion: how far the attention's side of the law has moved, per token.
-        residual: how far the law has drifted, per token.
-        closed: how far the exact identity of softmax attention has drifted, largest over tokens; where there is one.
+        law: the conserved quantity: Theorem 1's invariant, or the exact identity for softmax attention over several
+            queries, which Theorem 1 does not cover.
+        motion: the change of the attention's part of the conserved quantity, per token.
+        residual: the drift of the conserved quantity, per token.
+        closed: the largest drift of the exact identity of softmax attention over tokens; ``None`` if ``law`` is that
+            identity or it is not known.
     """
 
     clock: str
@@ -42,7 +43,7 @@ class Conservation:
     closed: Float[torch.Tensor, "T P"] | None
 
     def relative(self, drift: Float[torch.Tensor, "T P"]) -> Float[torch.Tensor, "T P"]:
-        """A drift relative to the largest motion of the whole run: 0 where nothing moved, NaN where that overflowed."""
+        """Return a drift relative to the largest motion of the whole run: 0 if nothing moved, NaN on overflow."""
         moved = self.motion.abs().amax((0, -1)).clamp_min(torch.finfo(drift.dtype).tiny)
         return torch.where(moved.isfinite(), drift / moved, torch.nan)
 
@@ -56,16 +57,16 @@ class Conservation:
 
     @property
     def drift(self) -> Float[torch.Tensor, "T P"]:
-        """The largest drift of the law over tokens."""
+        """The largest drift of the conserved quantity over tokens."""
         return self.residual.abs().amax(-1)
 
 
 def conservation_of(model: OneLayer, trajectory: Trajectory, clock: str) -> Conservation:
-    """Hold a trajectory of one leading axis of problems against its law.
+    """Compute the drift of the conserved quantity along a trajectory with one leading axis of problems.
 
     Raises:
-        InvalidArgument: softmax attention over several queries where the recoil was not integrated (descents other
-            than plain ones): there is no law to hold it against.
+        InvalidArgument: softmax attention over several queries without the recoil integral (descents other than plain
+            ones): no conserved quantity is known.
     """
     several = trajectory.attention == "softmax" and model.context.shape[-3] > 1
     closed = trajectory.identities.closed if several or trajectory.recoil_integral is not None else None

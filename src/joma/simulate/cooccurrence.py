@@ -1,4 +1,4 @@
-"""How often two tokens come together, by the height of their nearest common ancestor: counted, and as predicted."""
+"""Co-occurrence of two tokens by the height of their nearest common ancestor: counted in samples, and predicted."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BATCH = 20_000
 
 @dataclass(frozen=True)
 class Cooccurrence:
-    """Ordered pairs of different tokens (l, m) whose nearest common ancestor is equally high, under one label.
+    """Ordered pairs of different tokens (l, m) with the same height of the nearest common ancestor, under one label.
 
     Args:
-        label: which, ``None`` for the average over labels.
-        height: levels above the tokens; 0 where the two have no common ancestor.
-        num_pairs: how many, of tokens m that are there at times.
-        exact: mean over the pairs of P(l there | m there); ``None`` where only samples can give it.
+        label: the label conditioned on; ``None`` for the average over labels.
+        height: of the ancestor, in levels above the tokens; 0 without a common ancestor.
+        num_pairs: number of pairs in which m has a positive probability.
+        exact: mean over the pairs of P(l present | m present); ``None`` if it can only be estimated from samples.
         lowest, highest: over the pairs.
-        closed: Theorem 5's formula; ``None`` where it does not apply.
-        simulated: the same mean, counted; ``None`` where no m was ever there.
+        closed: Theorem 5's formula; ``None`` if it does not apply.
+        simulated: the same mean, counted in samples; ``None`` if m was never present.
         standard_error: of ``simulated``.
     """
 
@@ -45,12 +45,12 @@ class Cooccurrence:
 def cooccurrences(
     law: Hierarchy, labels: Sequence[int | None], num_samples: int, seed: int, progress: Progress = silent
 ) -> list[Cooccurrence]:
-    """Pairs by label and height: exact where the law allows it, and counted in samples.
+    """Return the co-occurrence of pairs by label and height: exact where feasible, and counted in samples.
 
     Args:
-        law: what tokens come from.
-        labels: given which labels; ``None`` for the average over them.
-        num_samples: to count, for each entry of ``labels``.
+        law: the law of the tokens.
+        labels: the labels to condition on; ``None`` for the average over labels.
+        num_samples: number of samples for each entry of ``labels``.
         seed: of the samples.
         progress: called with the number of samples drawn.
     """
@@ -59,9 +59,9 @@ def cooccurrences(
     found = []
     for place, label in enumerate(labels):
         part = part_of(progress, "samples", place * num_samples, num_samples, len(labels) * num_samples)
-        there = presence_in_draws(law, label, num_samples, torch.Generator().manual_seed(seed), progress=part).float()
+        present = presence_in_draws(law, label, num_samples, torch.Generator().manual_seed(seed), progress=part).float()
         exact = exact_cooccurrence(law, label)
-        found += [_cooccurrence(law, label, height, heights == height, exact, there) for height in known]
+        found += [_cooccurrence(law, label, height, heights == height, exact, present) for height in known]
     return found
 
 
@@ -74,7 +74,7 @@ def presence_in_draws(
     batch: int = _BATCH,
     progress: Progress = silent,
 ) -> Bool[torch.Tensor, "num V"]:
-    """Which tokens are there in ``num`` samples of a label (``None``: of any), drawn ``batch`` at a time."""
+    """Return which tokens are present in ``num`` samples of a label (``None``: any), drawn ``batch`` at a time."""
     parts = []
     for start in range(0, num, batch):
         size = min(batch, num - start)
@@ -90,9 +90,9 @@ def _cooccurrence(
     height: int,
     chosen: torch.Tensor,
     exact: torch.Tensor | None,
-    there: torch.Tensor,
+    present: torch.Tensor,
 ) -> Cooccurrence:
-    counts = there.sum(0).double()
+    counts = present.sum(0).double()
     chosen = chosen & (counts > 0 if exact is None else exact.diagonal() > 0)
     values = None if exact is None or not chosen.any() else exact[chosen]
     return Cooccurrence(
@@ -101,19 +101,19 @@ def _cooccurrence(
         int(chosen.sum()),
         *(None, None, None) if values is None else (float(values.mean()), float(values.min()), float(values.max())),
         symmetric_cooccurrence(law, label, height),
-        *_counted(there, chosen & (counts > 0)),
+        *_counted(present, chosen & (counts > 0)),
     )
 
 
-def _counted(there: Float[torch.Tensor, "B V"], chosen: torch.Tensor) -> tuple[float | None, float | None]:
+def _counted(present: Float[torch.Tensor, "B V"], chosen: torch.Tensor) -> tuple[float | None, float | None]:
     """The mean over pairs of N(l, m)/N(m), with its standard error to first order in the counts."""
     num_pairs = int(chosen.sum())
     if not num_pairs:
         return None, None
-    counts = there.sum(0).double()
-    share = (there.T @ there).double() / counts.clamp_min(1)  # (l, m)
+    counts = present.sum(0).double()
+    share = (present.T @ present).double() / counts.clamp_min(1)  # (l, m)
     pairs = chosen.double()
-    # Each sample moves the mean by Σ (x_l x_m − share x_m)/N(m) over the pairs: the sum of squares is the variance.
-    per_token = ((there @ pairs.float()).double() - (pairs * share).sum(0)) * there / counts.clamp_min(1)
+    # Each sample changes the mean by Σ (x_l x_m − share x_m)/N(m) over the pairs: the sum of squares is the variance.
+    per_token = ((present @ pairs.float()).double() - (pairs * share).sum(0)) * present / counts.clamp_min(1)
     moved = per_token.sum(-1) / num_pairs
     return float((pairs * share).sum()) / num_pairs, math.sqrt(float(moved.square().sum()))

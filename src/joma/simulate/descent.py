@@ -1,4 +1,4 @@
-"""Gradient descent of the one-layer model in finite steps, by the optimisers that are used in practice."""
+"""Gradient descent of the one-layer model in finite steps, with the optimisers used in practice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from joma.simulate.flow import few_threads
 from joma.simulate.trajectory import Trajectory, trajectory_of
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
-"""Called with the parameters and ``lr``."""
+"""A function of the parameters and ``lr`` that returns an optimiser."""
 
 OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": torch.optim.SGD,
@@ -30,10 +30,10 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
 
 @dataclass(frozen=True)
 class Minibatches:
-    """Take each step on some of the samples, drawn afresh (with replacement) from a seed.
+    """Random minibatches, drawn with replacement for each step.
 
     Args:
-        size: samples of each query in a step, at least 1.
+        size: number of samples of each query in a step, at least 1.
         seed: of the draws.
     """
 
@@ -51,21 +51,21 @@ def descent(
     *,
     progress: Progress = silent,
 ) -> Trajectory:
-    """Descend the loss in finite steps and take snapshots at the given ones.
+    """Minimise the loss in finite steps and take snapshots at the given ones.
 
     Args:
-        model: the model; problems in the leading axes descend side by side.
+        model: the model; problems in the leading axes are trained at once.
         start: its parameters before the first step.
-        steps: when to take snapshots: step counts that increase from 0; the last is where it ends.
+        steps: step counts of the snapshots, increasing from 0; training ends at the last one.
         learning_rate: η > 0.
-        optimizer: a name of ``OPTIMIZERS``, or anything that is called with (parameters, lr=...) to build a
-            ``torch.optim.Optimizer``.
-        minibatches: the samples of each step; all of them without it.
-        progress: called at every snapshot with how many steps are done.
+        optimizer: a name of ``OPTIMIZERS``, or a function that returns a ``torch.optim.Optimizer`` when called with
+            (parameters, lr=...).
+        minibatches: the samples of each step; ``None`` for all samples.
+        progress: called at every snapshot with the number of steps done.
 
     Returns:
-        The trajectory, its times the step counts. Where the parameters stop being finite the status says so and the
-        snapshots before that are kept. The recoil integral is there for ``sgd``, as Σ η · recoil over the steps.
+        The trajectory; its times are the step counts. If the parameters become infinite or NaN, the status reports it
+        and the snapshots before are kept. The recoil integral exists for ``sgd`` only: Σ η · recoil over the steps.
 
     Raises:
         InvalidArgument: an argument outside its domain.
@@ -88,16 +88,15 @@ def descent(
     for before, after in itertools.pairwise(counts):
         with few_threads(model, start):
             for _ in range(after - before):
-                ascent = velocity(
-                    model if samples is None else model.subset(samples()), start._replace(**trained)
-                )._asdict()
+                data = model if samples is None else model.subset(samples())
+                ascent = velocity(data, start._replace(**trained))._asdict()
                 for name, part in trained.items():
                     part.grad = -ascent[name]
                 stepper.step()
                 for name, total in recoils.items():
                     total += learning_rate * ascent[name]
         if not all(part.isfinite().all() for part in trained.values()):
-            cause = f"the parameters stopped being finite between step {before} and {after}"
+            cause = f"the parameters became infinite or NaN between steps {before} and {after}"
             status = Status("diverged", cause, "lower learning_rate")
             break
         snapshots.append(_copy(trained | recoils))
@@ -117,13 +116,13 @@ def _copy(parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _counts(steps: Sequence[int]) -> list[int]:
     counts = list(steps)
     whole = all(isinstance(count, int) for count in counts)
-    if not whole or not counts or counts[0] != 0 or any(b <= a for a, b in itertools.pairwise(counts)):
+    if not whole or counts[:1] != [0] or any(b <= a for a, b in itertools.pairwise(counts)):
         raise InvalidArgument(
             "descent",
             "steps",
             required="whole numbers that increase from 0",
             received=f"{counts[:5]!r}{' …' if len(counts) > 5 else ''}",
-            remedy="pass range(0, 1001, 10), for one",
+            remedy="pass range(0, 1001, 10), for example",
         )
     return counts
 

@@ -1,4 +1,4 @@
-"""Gradient flow of the one-layer model, whole or with the attention integrated out, by SciPy's adaptive solvers."""
+"""Gradient flow of the one-layer model, complete or with the attention integrated out, with SciPy's solvers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from joma.progress import Progress, silent
 from joma.records import Status
 from joma.simulate.trajectory import Trajectory, trajectory_of
 from joma.theory.invariants import expected_logits
+from joma.theory.normalized import runge_kutta
 from joma.threads import threads
 
 SolverFactory = Callable[..., integrate.OdeSolver]
@@ -41,18 +43,18 @@ _TOLERANCE = Domain(
     "a number from 1e-13 to 0.1",
     lambda value: 1e-13 <= value <= 0.1,
     (0.0, 1e-14, 1.0, math.nan),
-    "pass 1e-10, for one; float64 has no digits for less than 1e-13",
+    "pass 1e-10, for example; float64 cannot resolve less than 1e-13",
 )
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """One of SciPy's solvers, which choose their steps.
+    """A solver of SciPy with adaptive steps.
 
     Args:
-        method: its name; LSODA, Radau or BDF where the problem is stiff.
+        method: its name; LSODA, Radau or BDF for stiff problems.
         tolerance: relative and absolute, from 1e-13 to 0.1.
-        max_evaluations: of the right-hand side; past it the flow stops with a status.
+        max_evaluations: of the right-hand side; beyond it the flow stops and reports it in its status.
     """
 
     method: str = "DOP853"
@@ -67,11 +69,12 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class FixedStep:
-    """The classical Runge–Kutta method of order 4, for flows with kinks (ReLU): a preactivation that is held at its
-    kink from both sides makes an adaptive solver's steps shrink without end.
+    """The classical Runge–Kutta method of order 4 with fixed steps, for flows with kinks (ReLU).
+
+    If the flow pushes a preactivation to its kink from both sides, an adaptive solver reduces its steps without limit.
 
     Args:
-        step: the longest step; the time between two snapshots is cut into equal ones.
+        step: the longest step; the time between two snapshots is divided into equal steps.
     """
 
     step: float
@@ -85,7 +88,7 @@ DEFAULT_SOLVER = Adaptive()
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the parts of the state lie in the solver's vector."""
+    """The position of each part of the state in the solver's vector."""
 
     shapes: dict[str, torch.Size]
     device: torch.device
@@ -114,22 +117,22 @@ def flow(
 ) -> Trajectory:
     """Integrate the gradient flow and take snapshots at the given times.
 
-    Problems in the leading axes are integrated together, with common steps: the tolerance is met on average over
-    them, so do not mix problems of very different pace.
+    Problems in the leading axes are integrated together, with common steps. The tolerance holds on average
+    over them, so do not combine problems with very different time scales.
 
     Args:
         model: the model.
         start: its parameters at the first time.
         times: increasing and finite, (T,); the first is that of ``start``.
-        reduced: train the MLP only and take the logits from Theorem 1 (``expected_logits``). Needs orthonormal
-            embeddings, one query, and with linear attention z(0)² > Σₖ vₖ(0)² for every token, without which z would
-            have no sign. With softmax attention b̄ is kept at its starting value, so it is an approximation.
-        solver: how to integrate.
-        progress: called now and then with how much of the time is done.
+        reduced: integrate the MLP only and compute the logits by Theorem 1 (``expected_logits``). Requires orthonormal
+            embeddings, one query, and with linear attention z(0)² > Σₖ vₖ(0)² for every token, so that z keeps its
+            sign. With softmax attention it is an approximation that keeps b̄ at its initial value.
+        solver: the integration method.
+        progress: called with the time integrated.
 
     Returns:
-        The trajectory. Where the solver cannot go on (the flow reaches infinity in finite time, or is too stiff for
-        the method) the status says so and the snapshots before that are kept.
+        The trajectory. If the solver cannot continue (the flow reaches infinity in finite time, or is too stiff for the
+        method), the status reports it and the snapshots before are kept.
 
     Raises:
         InvalidArgument: an argument outside its domain.
@@ -171,7 +174,7 @@ def flow(
 def _adaptive(
     settings: Adaptive, right_hand_side: RightHandSide, start: np.ndarray, times: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, Status]:
-    """The states (T, n) at as many of the times as were reached, and how it ended."""
+    """The states (T, n) at the times reached, and the status."""
     states, reached, tolerance = [start.copy()], 1, settings.tolerance
     if len(times) == 1:
         return np.stack(states), Status()
@@ -184,7 +187,7 @@ def _adaptive(
                 return np.stack(states), Status(
                     "stopped",
                     f"the solver could not step past t = {solver.t:.6g} ({message or 'the state is not finite'})",
-                    "the flow may reach infinity there: ask for earlier times, or try method='LSODA'",
+                    "the flow may reach infinity there: pass earlier times, or try method='LSODA'",
                 )
             progress("gradient flow", float(solver.t - times[0]), float(times[-1] - times[0]))
             passed = int(np.searchsorted(times, solver.t, side="right"))
@@ -195,8 +198,8 @@ def _adaptive(
             if solver.nfev > settings.max_evaluations and solver.status == "running":
                 return np.stack(states), Status(
                     "too_many_evaluations",
-                    f"{solver.nfev} evaluations brought it to t = {solver.t:.6g} of {times[-1]:.6g}",
-                    "stiff: try method='LSODA'; kinks: try FixedStep; else a larger tolerance or max_evaluations",
+                    f"after {solver.nfev} evaluations the flow is at t = {solver.t:.6g} of {times[-1]:.6g}",
+                    "if stiff, try method='LSODA'; with kinks, FixedStep; or a larger tolerance or max_evaluations",
                 )
     return np.stack(states), Status()
 
@@ -209,15 +212,11 @@ def _fixed_step(
     for before, after in itertools.pairwise(times):
         num = math.ceil((after - before) / settings.step - 1e-9)
         step = (after - before) / num
-        for time in before + step * np.arange(num):
-            first = right_hand_side(time, state)
-            second = right_hand_side(time + step / 2, state + step / 2 * first)
-            third = right_hand_side(time + step / 2, state + step / 2 * second)
-            fourth = right_hand_side(time + step, state + step * third)
-            state = state + step / 6 * (first + 2 * second + 2 * third + fourth)
+        for _ in range(num):
+            state = runge_kutta(partial(right_hand_side, before), state, step)
         if not np.isfinite(state).all():
-            cause = f"the state stopped being finite between t = {before:.6g} and {after:.6g}"
-            return np.stack(states), Status("stopped", cause, "take a smaller step, or ask for earlier times")
+            cause = f"the state became infinite or NaN between t = {before:.6g} and {after:.6g}"
+            return np.stack(states), Status("stopped", cause, "pass a smaller step, or earlier times")
         states.append(state)
         progress("gradient flow", float(after - times[0]), float(times[-1] - times[0]))
     return np.stack(states), Status()
@@ -231,7 +230,7 @@ def _moments(times: Real) -> Float[np.ndarray, " T"]:
             "times",
             required="finite and increasing times, (T,) with T of at least 1",
             received=f"of shape {tuple(moments.shape)}" if moments.ndim != 1 else "empty, infinite or not increasing",
-            remedy="pass torch.linspace(0, 10, 101, dtype=torch.float64), for one",
+            remedy="pass torch.linspace(0, 10, 101, dtype=torch.float64), for example",
         )
     return moments.detach().cpu().numpy()
 
@@ -244,9 +243,9 @@ def _attention_from_theory(model: OneLayer, start: Parameters) -> Callable[[torc
     if not model.orthonormal:
         problem = "a model whose [U_C, u_q] is not orthonormal"
     elif model.context.shape[-3] != 1:
-        problem = f"a model with {model.context.shape[-3]} queries, of whose logits only the sum is known"
+        problem = f"a model with {model.context.shape[-3]} queries, for which only the sum of the logits is known"
     elif model.attention == "linear" and (logits.square() <= first.square().sum(-1)).any():
-        problem = "a start with z² of at most Σₖ vₖ² at some token, where the sign of z is not known later"
+        problem = "a start with z² ≤ Σₖ vₖ² at some token, after which the sign of z is not known"
     if problem:
         raise InvalidArgument(
             "flow",
@@ -268,6 +267,6 @@ def _attention_from_theory(model: OneLayer, start: Parameters) -> Callable[[torc
 
 
 def few_threads(model: OneLayer, start: Parameters) -> AbstractContextManager[None]:
-    """Compute small problems on one thread, which is faster than waking others, and leave large ones alone."""
+    """Return a context that uses one thread for small problems, where starting others costs more than it saves."""
     small = model.context.numel() * start.weights.shape[-2] < _WORTH_A_SECOND_THREAD
     return threads(1) if small else nullcontext()

@@ -1,4 +1,4 @@
-"""What a simulation leaves behind: snapshots of everything trained, and what Theorem 1 says of them."""
+"""The result of a simulation: snapshots of all parameters, and the quantities of Theorem 1 along them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from joma.theory.invariants import SoftmaxIdentities, invariant, invariant_resid
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Snapshots along a gradient flow or a descent, the first at its start.
+    """Snapshots along a gradient flow or a gradient descent; the first one is the initial state.
 
     Args:
         times: time along a flow; the number of steps done along a descent.
@@ -29,10 +29,10 @@ class Trajectory:
         attention_logits: z of each query.
         token_weights: V = U_Cᵀ W.
         mean_attention: b̄ of each query over all its samples.
-        upper: the upper layer, where there is one.
-        recoil_integral: ∫ Σₖ E[gₖ φ′ₖ b bᵀ] vₖ dt; softmax attention along the full flow or plain descent only.
-        attention, temperature: those of the model.
-        status: how it ended; where it failed, the snapshots taken before are here.
+        upper: the upper layer, if the model has one.
+        recoil_integral: ∫ Σₖ E[gₖ φ′ₖ b bᵀ] vₖ dt; only for softmax attention along the full flow or plain descent.
+        attention, temperature: of the model.
+        status: how the simulation ended; after a failure, the snapshots before it are kept.
     """
 
     times: Float[torch.Tensor, " T"]
@@ -48,17 +48,17 @@ class Trajectory:
 
     @property
     def invariant(self) -> Float[torch.Tensor, "T *batch M"]:
-        """Theorem 1's invariant; with softmax attention for the b̄ of the first time."""
+        """Theorem 1's invariant; with softmax attention, b̄ is that of the first time."""
         return invariant(*self._seen(), self._constant_mean())
 
     @property
     def residual(self) -> Float[torch.Tensor, "T *batch M"]:
-        """How far the invariant drifted since the first time."""
+        """The drift of the invariant since the first time."""
         return invariant_residual(*self._seen(), self._constant_mean())
 
     @property
     def motion(self) -> Float[torch.Tensor, "T *batch M"]:
-        """How far the attention's side of the invariant moved: z (summed over queries), or z² if linear."""
+        """The change of the attention's part of the invariant: z (summed over queries), or z² if linear."""
         power = 2 if self.attention == "linear" else 1
         side = self.attention_logits.pow(power).sum(-2)
         return side - side[:1]
@@ -68,7 +68,7 @@ class Trajectory:
         """The drift of the two exact identities of softmax attention.
 
         Raises:
-            InvalidArgument: there is no recoil integral.
+            InvalidArgument: the trajectory has no recoil integral.
         """
         if self.recoil_integral is None:
             raise InvalidArgument(
@@ -76,23 +76,23 @@ class Trajectory:
                 "self",
                 required="a trajectory of softmax attention along the full flow or plain gradient descent",
                 received=f"one of {self.attention} attention without a recoil integral",
-                remedy="integrate the full flow, or descend with optimizer='sgd'",
+                remedy="integrate the full flow, or use descent with optimizer='sgd'",
             )
         return softmax_identities(self.token_weights, self.attention_logits, self.recoil_integral, self.temperature)
 
     def complete(self) -> Trajectory:
-        """Itself, if it reached its last time.
+        """Return the trajectory itself if it reached its last time.
 
         Raises:
-            RunFailed: it stopped before.
+            RunFailed: the simulation stopped earlier.
         """
         if not self.status.ok:
-            kept = f"{len(self.times)} snapshots up to {float(self.times[-1]):g} are there"
+            kept = f"{len(self.times)} snapshots up to {float(self.times[-1]):g} are kept"
             raise RunFailed(f"the simulation stopped: {self.status.cause}", kept=kept, remedy=self.status.remedy)
         return self
 
     def parameters(self, index: int) -> Parameters:
-        """The parameters of one snapshot."""
+        """Return the parameters of one snapshot."""
         return Parameters(
             self.weights[index], self.attention_logits[index], None if self.upper is None else self.upper[index]
         )
@@ -111,7 +111,7 @@ def trajectory_of(
     recoil_integral: Float[torch.Tensor, "T *batch Q M"] | None,
     status: Status,
 ) -> Trajectory:
-    """The trajectory with these snapshots (each tensor with time in front), completed by what follows from them."""
+    """Return the trajectory with these snapshots (each tensor with time as its first axis)."""
     logits = snapshots.attention_logits
     means = [attention_weights(model.context, now, model.attention, model.temperature).mean(-2) for now in logits]
     return Trajectory(
@@ -129,7 +129,7 @@ def trajectory_of(
 
 
 def save_trajectory(trajectory: Trajectory, path: Path) -> None:
-    """Write a trajectory as one safetensors file, whole or not at all."""
+    """Write a trajectory as one safetensors file, atomically."""
     values = {field.name: getattr(trajectory, field.name) for field in fields(trajectory)}
     tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
     settings = {name: values[name] for name in ("attention", "temperature")} | {"status": asdict(trajectory.status)}
@@ -138,15 +138,15 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
 
 
 def load_trajectory(path: Path) -> Trajectory:
-    """Read what ``save_trajectory`` wrote.
+    """Read a trajectory that ``save_trajectory`` wrote.
 
     Raises:
-        BadInput: no such file, or not a whole trajectory.
+        BadInput: the file does not exist or is not a complete trajectory.
     """
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["joma_trajectory"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         status = Status(**settings.pop("status"))
         optional = {"upper": tensors.pop("upper", None), "recoil_integral": tensors.pop("recoil_integral", None)}
         return Trajectory(**tensors, **optional, **settings, status=status)

@@ -1,1 +1,1 @@
-"""What one does with joma, from Python or by a command: each study gives a result that shows itself."""
+"""The tasks of joma, each as a function that returns a result with tables, verdicts and plots."""

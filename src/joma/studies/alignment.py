@@ -1,4 +1,4 @@
-"""How well hidden units stand for latents: what ``joma.alignment`` does."""
+"""The alignment of hidden units with latents: ``joma.alignment``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from joma.measure.latents.alignment import Matching
 
 _WAYS = {
-    "best": "each latent's best unit, chosen and scored on different samples",
-    "one_to_one": "the same, but no unit stands for two latents",
-    "in_sample": "each latent's best unit, chosen and scored on the same samples",
+    "best": "the best unit of each latent, chosen and scored on different samples",
+    "one_to_one": "one-to-one matching, chosen and scored on different samples",
+    "in_sample": "the best unit of each latent, chosen and scored on the same samples",
 }
 SIGNIFICANT = 0.05
 
 
 class Alignment(measured.Alignment, Result):
-    """How well units stand for latents: ``frame()`` has each latent's units and score, ``verdicts()`` the means."""
+    """The alignment of units with latents: ``frame()`` has a score for each latent, ``verdicts()`` the means."""
 
     def frame(self) -> pandas.DataFrame:
-        """One row for each latent and way of choosing: way, latent, score, chance, corrected, units, reason."""
+        """Return one row per latent and way of choosing: way, latent, score, chance, corrected, units, reason."""
         rows = [
             {"way": way, "latent": latent, "score": match.score, "chance": match.chance, "corrected": match.corrected}
             | {"units": match.units, "reason": match.reason or None}
@@ -38,7 +38,7 @@ class Alignment(measured.Alignment, Result):
         return pandas.DataFrame(rows)
 
     def verdicts(self) -> pandas.DataFrame:
-        """One row for each way of choosing: mean score, chance, p-value, and whether it is better than chance."""
+        """Return one row per way of choosing: mean score, chance, p-value, and whether it is better than chance."""
         rows = []
         for way in _WAYS:
             found = self._matching(way)
@@ -50,16 +50,17 @@ class Alignment(measured.Alignment, Result):
         return pandas.DataFrame(rows)
 
     def pictures(self) -> Sequence[Chart]:
-        """The latents' scores, the best first, and what chance gives each of them."""
+        """Return charts of the scores of the latents, the best first, with their chance levels."""
         return [chart for way in _WAYS if (chart := _chart(way, self._matching(way))) is not None]
 
     def summary(self) -> str:
-        """The held-out scores, in a sentence."""
+        """Return the held-out scores in a sentence."""
         found, num = self.best, len(self.best.latents)
         size = f"{self.num_units} units, {num} latent{'' if num == 1 else 's'}, {self.num_samples} samples"
         if found.mean is None or found.chance is None:
             return f"{size}; no score: {found.reason}"
-        return f"{size}; best units correlate by {format_number(found.mean)}, by chance {format_number(found.chance)}"
+        mean, chance = format_number(found.mean), format_number(found.chance)
+        return f"{size}; mean correlation of best units {mean}, by chance {chance}"
 
     def _matching(self, way: str) -> Matching:
         return getattr(self, way)
@@ -73,8 +74,8 @@ def _chart(way: str, found: Matching) -> Chart | None:
     scores, chances = zip(*scored, strict=True)
     return Chart(
         way,
-        f"How well units stand for latents: {_WAYS[way]}",
-        "Each place is a latent, the best first. By chance: the same latents shuffled across samples.",
+        f"Alignment of units with latents: {_WAYS[way]}",
+        "One point per latent, the best first. By chance: the same latents shuffled across samples.",
         "latents, the best first",
         "correlation",
         (Curve("found", ranks, scores), Curve("by chance", ranks, tuple(c or 0.0 for c in chances), role="control")),
@@ -82,7 +83,7 @@ def _chart(way: str, found: Matching) -> Chart | None:
 
 
 def alignment(units: Any, latents: Any, *, num_permutations: int = 200, seed: int = 0, groups: Any = None) -> Alignment:
-    """Find the hidden unit that stands for each latent, and say how well, against chance.
+    """Find the hidden unit that corresponds to each latent, and compare its correlation with chance.
 
     >>> import numpy as np, joma
     >>> latents = np.random.default_rng(0).normal(size=(400, 3))
@@ -94,20 +95,20 @@ def alignment(units: Any, latents: Any, *, num_permutations: int = 200, seed: in
     Args:
         units: (N, K) activations of K units on N samples, as an array or a tensor.
         latents: (N, n), or (N,) for one latent, bool or real.
-        num_permutations: shuffles for chance; the smallest p-value is 1 / (1 + num_permutations).
-        seed: of halves and shuffles; the same seed gives the same ones on every device.
-        groups: (N,) integers, alike for samples that share one input, where there are few inputs. A shuffle then
-            exchanges the latents of whole groups.
+        num_permutations: of the permutation test; the smallest p-value is 1 / (1 + num_permutations).
+        seed: of halves and permutations; the same seed gives the same ones on every device.
+        groups: (N,) integers, equal for samples with the same input, if there are few inputs. Permutations then
+            exchange the latents of whole groups.
 
     Returns:
-        Three scores with chance: ``best`` and ``one_to_one`` on held-out samples, ``in_sample`` as in the paper.
+        Three scores with chance levels: ``best`` and ``one_to_one`` on held-out samples, ``in_sample`` as in the paper.
 
     Raises:
-        InvalidArgument: shapes that do not go together, too few samples, NaN.
+        InvalidArgument: inconsistent shapes, too few samples, NaN.
 
     Source: derived, docs/theory.md, section 5b.
     """
-    wanted, shared = torch.as_tensor(latents), None if groups is None else torch.as_tensor(groups)
-    wanted = wanted[:, None] if wanted.dim() == 1 else wanted
-    shuffles: dict[str, Any] = {"num_permutations": num_permutations, "seed": seed, "groups": shared}
-    return Alignment(**vars(measured.alignment(torch.as_tensor(units), wanted, **shuffles)))
+    values, shared = torch.as_tensor(latents), None if groups is None else torch.as_tensor(groups)
+    values = values[:, None] if values.dim() == 1 else values
+    test: dict[str, Any] = {"num_permutations": num_permutations, "seed": seed, "groups": shared}
+    return Alignment(**vars(measured.alignment(torch.as_tensor(units), values, **test)))

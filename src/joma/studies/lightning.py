@@ -1,4 +1,4 @@
-"""A model that Lightning trains, watched; the extra ``lightning`` brings it."""
+"""A watch as a callback of Lightning, which the extra ``lightning`` installs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from joma.studies.watch import Watch, WatchingCallback
 
 
 class LightningWatch(lightning_callback.LightningWatch, WatchingCallback):
-    """Watch the model that Lightning trains; a step is an optimiser step, however many batches it takes.
+    """Watch a model during training by Lightning; a step is an optimiser step.
 
     >>> import lightning, torch, joma
     >>> class Module(lightning.LightningModule):
@@ -26,14 +26,14 @@ class LightningWatch(lightning_callback.LightningWatch, WatchingCallback):
     [0, 1, 2]
 
     Args:
-        probe_batch: what the model is called with, on any device.
+        probe_batch: the arguments of the model, on any device.
         part: the attribute of the ``LightningModule`` that holds the model; the whole module by default.
-        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``; values go to the
-            Trainer's loggers.
+        every, out, **settings: as in ``joma.watch``, except ``start`` and ``tracker``; values are reported to the
+            loggers of the Trainer.
 
     Raises:
         BadInput: Lightning is not installed.
-        InvalidArgument: a setting that there is not. A model that cannot be watched is refused when training begins.
+        InvalidArgument: an unknown setting. A model that cannot be watched is refused when training begins.
     """
 
     kind = Watch

@@ -1,4 +1,4 @@
-"""What every study gives: its numbers as a table, what they say, and pictures."""
+"""The result of a study: a table of its numbers, verdicts, and pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINE = 118
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a study; ``result`` holds what was finished."""
+    """Ctrl-C during a study; ``result`` contains the finished part."""
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def verdict_frame(probes: Probes) -> pandas.DataFrame:
-    """One row for each layer, metric and projection: where it is lowest, and whether it came back."""
+    """Return one row per layer, metric and projection: the step of its minimum, and whether it recovered."""
     import pandas
 
     rows = [of._asdict() | asdict(found) for of, found in verdicts(probes).items()]
@@ -39,7 +39,7 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
 
 
 class Result(ABC):
-    """A result: ``frame()`` has the numbers, ``verdicts()`` what they say, ``plot()`` draws them."""
+    """A result: ``frame()`` returns the numbers, ``verdicts()`` the conclusions, and ``plot()`` draws them."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -47,19 +47,19 @@ class Result(ABC):
 
     @abstractmethod
     def frame(self) -> pandas.DataFrame:
-        """The numbers, one row each."""
+        """Return the numbers, one row each."""
 
     @abstractmethod
     def verdicts(self) -> pandas.DataFrame:
-        """What the numbers say, one row for each thing that is asked of them; empty where nothing can be said."""
+        """Return the conclusions from the numbers, one row each; empty if there are none."""
 
     @abstractmethod
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """Everything there is to see, the most telling first; none where there are too few numbers."""
+        """Return all pictures, the most important one first; none if there are too few numbers."""
 
     @abstractmethod
     def summary(self) -> str:
-        """What was found, in a sentence."""
+        """Return the result in a sentence."""
 
     @overload
     def plot(
@@ -73,15 +73,15 @@ class Result(ABC):
         """Draw one of the pictures.
 
         Args:
-            which: its id, one of ``[picture.id for picture in result.pictures()]``; the first where ``None``.
-            ax: matplotlib axes to draw on; a new figure where ``None``.
-            interactive: make a plotly figure instead.
+            which: its id, one of ``[picture.id for picture in result.pictures()]``; ``None`` for the first.
+            ax: matplotlib axes to draw on; ``None`` for a new figure.
+            interactive: return a plotly figure instead.
 
         Returns:
             The matplotlib axes, or the plotly figure.
 
         Raises:
-            BadInput: there is no such picture, or none at all.
+            BadInput: there is no picture with this id, or none at all.
         """
         from joma.report.drawing import single
 
@@ -94,9 +94,8 @@ class Result(ABC):
         return single.interactive(picture) if interactive else single.axes_of(picture, ax)
 
     def __repr__(self) -> str:
-        name = type(self).__name__
-        lines = textwrap.wrap(f"{name}: {self.summary()}", _LINE, max_lines=2, placeholder=" …")
-        return "\n".join(lines)
+        text = f"{type(self).__name__}: {self.summary()}"
+        return "\n".join(textwrap.wrap(text, _LINE, max_lines=2, placeholder=" …"))
 
     def _repr_html_(self) -> str:
         from joma.report.pages.result import result_html

@@ -1,4 +1,4 @@
-"""A model that transformers' Trainer trains, watched."""
+"""A watch as a callback of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from joma.studies.watch import Watch, WatchingCallback
 
 
 class TrainerWatch(trainer_callback.TrainerWatch, WatchingCallback):
-    """Watch the model that transformers' ``Trainer`` trains; a step is an optimiser step, whatever batches it takes.
+    """Watch a model during training by transformers' ``Trainer``; a step is an optimiser step.
 
     >>> import torch, joma
     >>> from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
@@ -23,16 +23,16 @@ class TrainerWatch(trainer_callback.TrainerWatch, WatchingCallback):
     >>> sorted(probe.frame()["step"].unique().tolist())
     [0, 1, 2]
 
-    After training that fails, all that was measured is in ``metrics.jsonl`` of ``out``; ``metrics.parquet`` comes at
-    the end of training that goes on from a checkpoint.
+    If training fails, all measurements are in ``metrics.jsonl`` of ``out``. ``metrics.parquet`` is written at the end
+    of training, also if it was resumed from a checkpoint.
 
     Args:
-        probe_batch: what the model is called with, on any device.
-        trainer: whose ``report_to`` the values go to as well; without it they go to ``out`` alone.
-        every, out, **settings: as ``joma.watch`` takes them, but for ``start`` and ``tracker``.
+        probe_batch: the arguments of the model, on any device.
+        trainer: values are also reported to its ``report_to``; without a trainer they are written to ``out`` only.
+        every, out, **settings: as in ``joma.watch``, except ``start`` and ``tracker``.
 
     Raises:
-        InvalidArgument: a setting that there is not. A model that cannot be watched is refused when training begins.
+        InvalidArgument: an unknown setting. A model that cannot be watched is refused when training begins.
     """
 
     kind = Watch

@@ -1,4 +1,4 @@
-"""A model that is watched while it trains: what ``joma.watch`` does."""
+"""Measurements of a model during training: ``joma.watch``."""
 
 from __future__ import annotations
 
@@ -20,57 +20,59 @@ if TYPE_CHECKING:
 
 
 class Watch(watching.Watch, Result):
-    """A model under observation: ``frame()`` has all that was measured so far (docs/metrics.md)."""
+    """The watch of a model; ``frame()`` returns all measurements so far (docs/metrics.md)."""
 
     def frame(self) -> pandas.DataFrame:
-        """Everything measured so far; in the first process only."""
+        """Return all measurements so far; in the first process only."""
         return frame_of(self.measurements())
 
     def verdicts(self) -> pandas.DataFrame:
-        """One row for each layer and metric: where it was lowest, and whether it came back."""
+        """Return one row per layer and metric: the step of its minimum, and whether it recovered."""
         return verdict_frame(self.probes)
 
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """Courses over the steps, heatmaps of steps by layers and of layers by heads."""
+        """Return charts over the steps, and heatmaps of steps by layers and of layers by heads."""
         return [*course_pictures(self.probes), *step_pictures(self.probes), *head_pictures(self.probes)]
 
     def summary(self) -> str:
-        """How many probes there are, and what the curves do."""
+        """Return the number of probes and the verdicts, in words."""
         num = len(self.probes)
         return f"{num} probe{'' if num == 1 else 's'}, {quantities_summary(self.probes)}"
 
 
 class WatchingCallback(Result):
-    """A callback that has a ``watch`` once training has begun, and shows what it measured."""
+    """A callback with a ``watch`` once training has begun, and the results of that."""
 
     watch: watching.Watch | None
 
     def frame(self) -> pandas.DataFrame:
-        """Everything measured so far (docs/metrics.md)."""
+        """Return all measurements so far (docs/metrics.md)."""
         return self._begun.frame()
 
     def verdicts(self) -> pandas.DataFrame:
-        """One row for each layer and metric: where it was lowest, and whether it came back."""
+        """Return one row per layer and metric: the step of its minimum, and whether it recovered."""
         return self._begun.verdicts()
 
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """Courses over the steps, heatmaps of steps by layers and of layers by heads."""
+        """Return charts over the steps, and heatmaps of steps by layers and of layers by heads."""
         return self._begun.pictures()
 
     def summary(self) -> str:
-        """How many probes there are, and what the curves do."""
+        """Return the number of probes and the verdicts, in words."""
         return "training has not begun" if self.watch is None else self._begun.summary()
 
     @property
     def _begun(self) -> Watch:
         if not isinstance(self.watch, Watch):
             name = type(self).__name__
-            raise BadInput(f"{name} has measured nothing", expected="training that has begun", remedy="call it later")
+            raise BadInput(
+                f"{name} has measured nothing", expected="a training run that has begun", remedy="call it later"
+            )
         return self.watch
 
 
 def watch(model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings]) -> Watch:
-    """Watch a model while it trains: its attention and the ranks of its weights, every so many optimiser steps.
+    """Measure the attention of a model and the ranks of its weights during training, every few optimiser steps.
 
     >>> import torch, joma
     >>> model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
@@ -82,18 +84,18 @@ def watch(model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings])
     [0, 10, 20]
 
     Args:
-        model: of transformers, of torch's attention modules, or anything that attends by torch's kernel; compiled,
-            or wrapped for data parallelism. With several processes the first one measures.
-        probe_batch: what the model is called with at each probe: a mapping of keyword arguments, a tuple of
-            arguments, or one tensor, on the model's device. Keep it small: a probe costs one forward pass on it.
+        model: a model of transformers, of torch's attention modules, or any other that uses torch's attention kernel.
+            It may be compiled, or wrapped for data parallelism. With several processes the first one measures.
+        probe_batch: the arguments of the model at each probe: a mapping of keyword arguments, a tuple of arguments, or
+            one tensor, on the model's device. It should be small: a probe costs one forward pass on it.
         **settings: of ``WatchSettings``: every, measures, projections, share_window, out, tracker, start.
 
     Returns:
-        A context manager: probes are taken when it is entered, at ``step()``, and when it is left. ``frame()``,
-        ``verdicts()`` and ``plot()`` show what was measured so far.
+        A context manager, which measures at the start of its block, at ``step()``, and at the end. ``frame()``,
+        ``verdicts()`` and ``plot()`` use all measurements so far.
 
     Raises:
-        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it cannot read. What a model makes
-            of the batch is known at the first probe, when the block is entered.
+        InvalidArgument, BadInput: a model that cannot be watched, or a batch that it does not accept (found at the
+            start of the block).
     """
     return Watch(model, probe_batch, **settings)

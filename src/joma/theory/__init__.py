@@ -1,1 +1,1 @@
-"""What the mathematics says: closed forms and exact identities, one result one function."""
+"""Closed forms and exact identities of the theory, one function per result."""

@@ -1,4 +1,4 @@
-"""The four dynamics that have an exact solution, under one name: μ or Δ, with softmax or plain attention."""
+"""One interface to the four dynamics with exact solutions: μ or Δ, with softmax or unnormalised attention."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Symbol = Literal["μ", "Δ"]
 
 _FINE = 400
 _REACH = 10.0
-"""A fine solution runs on to the sparsest time where that is at most so many times as late as the last time."""
+"""A fine solution is extended to the sparsest time if that is at most this multiple of the last time."""
 
 
 class Moment(NamedTuple):
-    """When attention is sparsest.
+    """The time at which attention is sparsest.
 
     Args:
-        time: 0 where it only gets denser, ∞ where only sparser.
-        entropy: of the attention then, nats.
-        v: (M,) then.
+        time: 0 if attention only gets denser, ∞ if it only gets sparser.
+        entropy: of the attention at that time, nats.
+        v: (M,) at that time.
     """
 
     time: float
@@ -45,14 +45,14 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """One of the four dynamics: μ or Δ, plain or softmax attention.
+    """One of the four dynamics: μ or Δ, unnormalised or softmax attention.
 
     Args:
         symbol: ``μ`` for a nonlinear MLP, ``Δ`` for a linear one.
         rates: (M,) μ or Δ of each component.
         v0: (M,) v(0).
         gain: α of the exponent α v², above 0.
-        attention: ``softmax`` shares one attention between the components, ``exp`` does not normalise.
+        attention: ``softmax`` normalises over the components, ``exp`` does not.
     """
 
     symbol: Symbol
@@ -62,7 +62,7 @@ class Dynamics:
     attention: Literal["softmax", "exp"]
 
     def v(self, times: torch.Tensor) -> torch.Tensor:
-        """v, (T, M); infinite from a blow-up on."""
+        """Return v, (T, M); infinite after a blow-up."""
         if self.attention == "exp":
             solution = nonlinear_solution if self.symbol == "μ" else linear_solution
             return torch.as_tensor(solution(self.rates, times[:, None], self.v0, self.gain))
@@ -70,45 +70,44 @@ class Dynamics:
         return torch.as_tensor(solution(self.rates, times, self.v0, self.gain))
 
     def entropy(self, times: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Entropy of softmax(α v²) in nats, (T,); NaN from the first blow-up on, where there is no attention."""
+        """Return the entropy of softmax(α v²) in nats, (T,); NaN after the first blow-up."""
         if self.symbol == "Δ" and self.attention == "softmax":
-            found = linear_attention_entropy_over_time(self.rates, times, self.v0, self.gain)
-            return torch.as_tensor(found)
+            return torch.as_tensor(linear_attention_entropy_over_time(self.rates, times, self.v0, self.gain))
         entropy = entropy_of_squares(v, torch.tensor(self.gain, dtype=REAL))
         return torch.where(v.isinf().any(-1), torch.nan, entropy)
 
     @property
     def blow_ups(self) -> torch.Tensor:
-        """(M,) when each component would be infinite without normalisation; ∞ where it never is."""
+        """The time at which each component becomes infinite without normalisation, (M,); ∞ if it never does."""
         if self.symbol == "μ":
             return torch.full_like(self.rates, torch.inf)
         return torch.as_tensor(blow_up_time(self.rates, self.v0, self.gain))
 
     @property
     def winners(self) -> list[int]:
-        """The components that take all attention in the end: the first to blow up. With softmax attention too."""
+        """The components that take all attention in the limit: the first to blow up, also with softmax attention."""
         times = self.blow_ups
         return torch.nonzero(times.isfinite() & (times == times.min())).flatten().tolist()
 
     def status(self, times: torch.Tensor) -> Status:
-        """Whether the dynamics exist at all these times, and if not, when and by which component they end."""
+        """Report whether the dynamics exist at all these times, and if not, the first blow-up."""
         if self.symbol == "μ" or self.attention == "softmax":
             return Status()
         return linear_status(self.rates, times[:, None], self.v0, self.gain)
 
     def sparsest(self) -> Moment:
-        """When attention is sparsest, of μ only.
+        """Return the time of the sparsest attention; for μ only.
 
-        It is the same state on both clocks. The plain one, τ, reads t = Σ uₖ(τ) on the normalised one.
+        With and without normalisation it is the same state v, at the times t and τ with t = Σ uₖ(τ).
         """
         found = sparsest_time(self.rates, self.v0, self.gain)
         time, entropy = float(found.time), float(found.entropy_nats)
         if self.attention == "exp" and 0.0 < time < math.inf:
-            time = self._plain(time)
+            time = self._unnormalised(time)
         return Moment(time, entropy, self.v(torch.tensor([time], dtype=REAL))[0])
 
-    def _plain(self, time: float) -> float:
-        """The τ of a time of the normalised clock."""
+    def _unnormalised(self, time: float) -> float:
+        """The time τ without normalisation at which the state is that of ``time`` with it."""
         from scipy.optimize import brentq
 
         def ahead(log_tau: float) -> float:
@@ -122,11 +121,11 @@ class Dynamics:
 
 
 def paper_figure4(symbol: Symbol = "μ", rates: torch.Tensor | None = None) -> Dynamics:
-    """The dynamics of the paper's Figure 4: ten components that start at 0.05, softmax attention of gain 1/3.
+    """Return the dynamics of the paper's Figure 4: ten components, v(0) = 0.05, softmax attention, gain 1/3.
 
     Args:
-        symbol: with ``Δ`` the same numbers drive a linear MLP.
-        rates: of the components, in place of ten even ones from 1 to 4.
+        symbol: ``Δ`` for a linear MLP with the same numbers.
+        rates: of the components; by default ten evenly spaced ones from 1 to 4.
     """
     rates = torch.linspace(1, 4, 10, dtype=REAL) if rates is None else rates
     return Dynamics(symbol, rates, torch.full_like(rates, 0.05), 1 / 3, "softmax")
@@ -134,14 +133,14 @@ def paper_figure4(symbol: Symbol = "μ", rates: torch.Tensor | None = None) -> D
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What dynamics do at some times.
+    """A solution of the dynamics at given times.
 
     Args:
-        dynamics: which.
+        dynamics: the dynamics solved.
         times: (T,) increasing.
         v: (T, M).
         entropy: (T,) of the attention softmax(α v²), nats.
-        sparsest: when attention is sparsest, μ only.
+        sparsest: the time of the sparsest attention, μ only.
         status: whether the dynamics exist at all these times.
     """
 
@@ -153,7 +152,7 @@ class Solution:
     status: Status
 
     def fine(self) -> Solution:
-        """The same at even times, those asked for, and ever closer ones before the first blow-up, where it ends."""
+        """Return the solution for drawing: at the given times, evenly spaced ones, and dense ones before a blow-up."""
         start, end = float(self.times[0]), float(self.times[-1])
         extra = [self.times]
         if self.sparsest is not None and self.sparsest.is_inner and end < self.sparsest.time <= _REACH * end:

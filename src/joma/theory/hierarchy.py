@@ -1,7 +1,7 @@
-"""Latent hierarchies (Theorem 5): which tokens come together, given the tree that makes them.
+"""Exact probabilities of tokens, their co-occurrence and labels in latent hierarchies (Theorem 5).
 
-A label y₀ of known sign; binary latents ±1 below it; each edge keeps its parent's sign with probability (1 + ρ)/2;
-the leaves are tokens, and +1 means that a token is in the sequence.
+Below a label y₀ = ±1 are binary latents ±1; a node has its parent's sign with probability (1 + ρ)/2; the leaves are
+tokens, and +1 means that the token is in the sequence ("present").
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from collections.abc import Sequence
 import torch
 
 from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
-from joma.domains import POLARITY
+from joma.domains import POLARITY, check_whole
 from joma.errors import InvalidArgument
 from joma.problem.laws import Hierarchy, label_probabilities, token_presence
-from joma.problem.tree import LatentTree
+from joma.problem.tree import LatentTree, check_parents
 
 
 @numpy_in_numpy_out
 def cooccurrence(rho: Real, rho0: Real, depth: int, ancestor_height: int, label_sign: int = -1) -> torch.Tensor:
-    """Return P(token l is there | token m is there) for two leaves whose common ancestor is some levels up.
+    """Return P(token l present | token m present) for two leaves, given the height of their common ancestor.
 
     >>> import joma
     >>> [round(float(joma.cooccurrence(0.8, 0.5, depth=3, ancestor_height=height)), 3) for height in (1, 2, 3)]
     [0.735, 0.566, 0.34]
 
-    Theorem 5 of the paper: P = ½ (1 + ρ^{2H} + 2 s ρ^{L−1} ρ₀)/(1 + s ρ^{L−1} ρ₀), with s the label's sign.
+    Theorem 5 of the paper: P = ½ (1 + ρ^{2H} + 2 s ρ^{L−1} ρ₀)/(1 + s ρ^{L−1} ρ₀), with s the sign of the label.
 
     Args:
-        rho: ρ, polarity of every edge below the top latents, in [−1, 1]; any shape.
-        rho0: ρ₀, polarity from the label to the top latents, in [−1, 1]; broadcasts against ``rho``.
-        depth: L, levels of edges counted from the label, at least 1.
-        ancestor_height: H, from 0 (the same leaf) to L − 1 (a top latent), or L where only the label is common.
-        label_sign: s, the sign of the label's value, −1 or 1.
+        rho: ρ, polarity of all edges below the top latents, in [−1, 1]; any shape.
+        rho0: ρ₀, polarity of the edges from the label to the top latents, in [−1, 1]; broadcasts against ``rho``.
+        depth: L, the number of levels of edges, at least 1.
+        ancestor_height: H, from 0 (the same leaf) to L − 1 (a top latent), or L if only the label is a common ancestor.
+        label_sign: s, −1 or 1.
 
     Returns:
-        Probabilities, of the common shape.
+        Probabilities, of the broadcast shape.
     """
     function = "cooccurrence"
     rho, rho0 = on_one_device(as_real_in(POLARITY, rho, function, "rho"), as_real_in(POLARITY, rho0, function, "rho0"))
-    _check_whole(function, "depth", depth, 1, None)
-    _check_whole(function, "ancestor_height", ancestor_height, 0, depth)
+    check_whole(depth, function, "depth", remedy="count levels of edges")
+    check_whole(ancestor_height, function, "ancestor_height", low=0, high=depth, remedy="count levels of edges")
     _check_sign(function, label_sign)
     mean = label_sign * rho ** (depth - 1) * rho0
     same = rho ** (2 * ancestor_height) if ancestor_height < depth else mean.square()
@@ -48,8 +48,8 @@ def cooccurrence(rho: Real, rho0: Real, depth: int, ancestor_height: int, label_
         raise InvalidArgument(
             function,
             "rho0",
-            required="such that the given token can be there at all",
-            received="such that it never is: the label's sign reaches every leaf unchanged, and it is −1",
+            required="such that the given token has a positive probability",
+            received="such that it is never present: every leaf has the sign of the label, which is −1",
             remedy="move a polarity away from ±1, or flip label_sign",
         )
     return (1 + same + 2 * mean) / (1 + mean) / 2
@@ -57,16 +57,15 @@ def cooccurrence(rho: Real, rho0: Real, depth: int, ancestor_height: int, label_
 
 @numpy_in_numpy_out
 def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -1) -> torch.Tensor:
-    """Return the exact joint distribution of every two nodes of any tree, with its own polarity on every edge.
+    """Return the exact joint distribution of every two nodes of any tree with any polarities.
 
-    Two-state nodes are given by their means and their products' means, which travel along an edge by
-    multiplication with its polarity: sum–product with messages of one number.
+    The distribution of binary nodes follows from the means of nodes and of products of two nodes; along an edge, both
+    are multiplied by its polarity (sum–product with scalar messages).
 
     Args:
-        parents: the parent of each node, by index; the label is node 0 and its own entry is −1. Parents come first.
-        polarities: (n,) of the edge above each node, in [−1, 1]; the label's own entry is ignored by definition and
-            must be 0.
-        label_sign: the sign of the label's value, −1 or 1.
+        parents: index of the parent of each node; node 0 is the label, with entry −1. Parents precede their children.
+        polarities: (n,) of the edge above each node, in [−1, 1]; the label's entry must be 0.
+        label_sign: −1 or 1.
 
     Returns:
         (n, n, 2, 2) P(yₐ, y_b); index 0 stands for −1 and 1 for +1.
@@ -83,15 +82,7 @@ def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -
             received=f"of shape {tuple(polarities.shape)}" + (" with no 0 in front" if polarities.numel() else ""),
             remedy="put a 0 in front for the label",
         )
-    for node, parent in enumerate(parents):
-        if (parent != -1) if node == 0 else not 0 <= parent < node:
-            raise InvalidArgument(
-                function,
-                "parents",
-                required="−1 for node 0, and an earlier node for every other one",
-                received=f"{parent} for node {node}",
-                remedy="number the nodes from the label downwards",
-            )
+    check_parents(parents, function)
     mean = torch.full((1,), float(label_sign), dtype=REAL, device=polarities.device)
     product = torch.ones(1, 1, dtype=REAL, device=polarities.device)  # E[yₐ y_b]
     for node in range(1, num):
@@ -112,11 +103,11 @@ def pair_marginals(parents: Sequence[int], polarities: Real, label_sign: int = -
 def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Tensor:
     """Return the exact joint distribution of every two nodes below the label of a tree, by sum–product.
 
-    Theorem 5's setting without its symmetry: any tree, any polarities, any number of labels.
+    This needs none of the symmetry that Theorem 5 assumes.
 
     Args:
-        tree: with n nodes, the label included.
-        label: given which label; ``None`` for the average over labels.
+        tree: has n nodes, the label included.
+        label: the label to condition on; ``None`` for the average over labels.
 
     Returns:
         (n − 1, n − 1, 2, 2) P(yₐ, y_b) of nodes 1 to n − 1; index 0 stands for −1 and 1 for +1.
@@ -124,22 +115,16 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
     if label is None:
         given = [tree_pair_marginals(tree, value) for value in range(tree.num_labels)]
         return torch.einsum("d,dabij->abij", torch.tensor(label_probabilities(tree), dtype=REAL), torch.stack(given))
-    _check_whole("tree_pair_marginals", "label", label, 0, tree.num_labels - 1, "number labels from 0")
-    # A label that gives node j the sign s is a label of sign +1 with the polarity s ρ above the node.
+    last = tree.num_labels - 1
+    check_whole(label, "tree_pair_marginals", "label", low=0, high=last, remedy="number labels from 0")
+    # The sign s of node j under this label is absorbed into its polarity: s ρ under a label of sign +1.
     signs = dict(zip(tree.levels[1], tree.label_signs[label], strict=True))
     polarities = [polarity * signs.get(node, 1) for node, polarity in enumerate(tree.polarities)]
     return pair_marginals(tree.parents, polarities, label_sign=1)[1:, 1:]
 
 
 def token_marginals(tree: LatentTree) -> torch.Tensor:
-    """Return P(token is there | label), exactly.
-
-    Args:
-        tree: with D labels and V tokens.
-
-    Returns:
-        (D, V).
-    """
+    """Return P(token present | label), exactly, (D, V)."""
     by_depth = [torch.tensor(tree.label_signs, dtype=REAL)]
     for depth, level in enumerate(tree.levels[1:]):
         above = by_depth[-1]
@@ -150,30 +135,19 @@ def token_marginals(tree: LatentTree) -> torch.Tensor:
 
 
 def label_marginals(tree: LatentTree) -> torch.Tensor:
-    """Return P(label | token is there), exactly.
-
-    Args:
-        tree: with D labels and V tokens, each of which is there at times.
-
-    Returns:
-        (D, V); every column sums to 1.
-    """
+    """Return P(label | token present), exactly, (D, V); every token must have a positive probability."""
     joint = torch.tensor(label_probabilities(tree), dtype=REAL)[:, None] * token_marginals(tree)
     return joint / _possible(joint.sum(0), "label_marginals")
 
 
 def token_cooccurrence(tree: LatentTree, label: int | None = None) -> torch.Tensor:
-    """Return P(token l is there | token m is there) for all tokens of any tree, by sum–product.
+    """Return P(token l present | token m present) for all tokens of any tree, (V, V), by sum–product.
 
-    Where the tree is balanced and its polarities are even, this is ``cooccurrence`` at the height of the common
-    ancestor.
+    In a balanced tree with equal polarities this is ``cooccurrence`` at the height of the common ancestor.
 
     Args:
-        tree: with V tokens, each of which is there at times.
-        label: given which label; ``None`` for the average over labels.
-
-    Returns:
-        (V, V), l by m.
+        tree: has V tokens, each with a positive probability.
+        label: the label to condition on; ``None`` for the average over labels.
     """
     leaves = torch.tensor(tree.leaves) - 1
     both = tree_pair_marginals(tree, label)[leaves[:, None], leaves[None, :], 1, 1]
@@ -181,41 +155,35 @@ def token_cooccurrence(tree: LatentTree, label: int | None = None) -> torch.Tens
 
 
 def exact_cooccurrence(law: Hierarchy, label: int | None = None) -> torch.Tensor | None:
-    """Return P(token l is there | token m is there) of any law, where a feasible sum gives it.
+    """Return P(token l present | token m present) of any law whose exact value is feasible to compute.
 
     Args:
-        law: with V tokens.
-        label: given which label; ``None`` for the average over labels.
+        law: has V tokens.
+        label: the label to condition on; ``None`` for the average over labels.
 
     Returns:
-        (V, V), l by m. ``None`` for a tree with a token that is never there, and for random sets of members. Of a
-        table, NaN for an m that is never there.
+        (V, V), l by m. ``None`` for a tree with a token that is never present, and for random sets of members. For a
+        table, NaN if m is never present.
     """
     if isinstance(law, LatentTree):
         try:
             return token_cooccurrence(law, label)
-        except InvalidArgument:  # a token that is never there
+        except InvalidArgument:  # a token that is never present
             return None
     if not law.is_table:
         return None
     labels = torch.arange(law.num_labels) if label is None else torch.tensor([label])
-    there = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)
+    present = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)
     weights = torch.tensor(label_probabilities(law), dtype=REAL)[labels, None]
-    both = there.T @ (weights * there)
+    both = present.T @ (weights * present)
     return both / both.diagonal()
 
 
 def symmetric_cooccurrence(law: Hierarchy, label: int | None, ancestor_height: int) -> float | None:
-    """Return Theorem 5's ``cooccurrence`` for a law, where its assumptions hold.
+    """Return Theorem 5's ``cooccurrence`` for a law, or ``None`` where the theorem does not apply.
 
-    Args:
-        law: any.
-        label: given which label.
-        ancestor_height: H, as in ``cooccurrence``, at least 1.
-
-    Returns:
-        The probability. ``None`` without a label, for one whose signs are not all alike, for a law that is no latent
-        tree with one polarity below the top latents and one above them, and for tokens that are never there.
+    It applies to tokens with a positive probability in a latent tree with one polarity below the top latents and one
+    above them, given a label whose signs are all equal. H, the ``ancestor_height``, is at least 1.
     """
     if not isinstance(law, LatentTree) or label is None or ancestor_height < 1:
         return None
@@ -226,7 +194,7 @@ def symmetric_cooccurrence(law: Hierarchy, label: int | None, ancestor_height: i
         return None
     try:
         return float(cooccurrence(below.pop(), top.pop(), len(law.levels) - 1, ancestor_height, signs.pop()))
-    except InvalidArgument:  # the given token can never be there
+    except InvalidArgument:  # the given token is never present
         return None
 
 
@@ -236,26 +204,11 @@ def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:
         raise InvalidArgument(
             function,
             "tree",
-            required="such that every token is there at times",
-            received=f"such that token {never[0]} never is",
+            required="such that every token has a positive probability",
+            received=f"such that token {never[0]} is never present",
             remedy="move a polarity away from ±1, or average over labels",
         )
     return probabilities
-
-
-def _check_whole(
-    function: str, parameter: str, value: int, low: int, high: int | None, remedy: str = "count levels of edges"
-) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        upper = "" if high is None else f" and at most {high}"
-        raise InvalidArgument(
-            function,
-            parameter,
-            required=f"a whole number of at least {low}{upper}",
-            received=f"{value!r}",
-            remedy=remedy,
-        )
 
 
 def _check_sign(function: str, label_sign: int) -> None:

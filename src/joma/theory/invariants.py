@@ -1,8 +1,8 @@
-"""Theorem 1: what stays constant while attention and the MLP are trained together.
+"""Theorem 1: the quantity that stays constant during joint training of attention and MLP.
 
-Theorem 1 ties the logits z of a token to its MLP weights v along a gradient flow, for orthonormal token and query
-embeddings and any loss, upper layer and activation. Arrays carry the token axis M and the hidden axis K; whatever
-stands in front of them (times, problems) is kept.
+Theorem 1 relates the logits z of a token to its MLP weights v along a gradient flow, for orthonormal token and query
+embeddings and any loss, upper layer and activation. Arrays have a token axis M and a hidden axis K; leading axes
+(times, problems) are kept.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import torch
 
-from joma.arrays import Real, as_real, numpy_in_numpy_out
+from joma.arrays import Real, as_real, numpy_in_numpy_out, wrong_shape
 from joma.errors import InvalidArgument
 from joma.problem.attention import AttentionKind, check_attention
 
 
 class SoftmaxIdentities(NamedTuple):
-    """How far two things drifted that softmax attention keeps constant under no condition but gradient flow.
+    """The drift of two quantities that are constant along any gradient flow with softmax attention.
 
     Args:
         logit_sum: the drift of Σₗ zₗ, (T, ...) or, for several queries, (T, ..., Q).
@@ -36,24 +36,24 @@ def expected_logits(
     mean_attention: Real | None = None,
     start: tuple[Real, Real] | None = None,
 ) -> torch.Tensor:
-    """The attention logits that Theorem 1 expects of given MLP weights (claims theorem1.linear, .exp, .softmax).
+    """Return the attention logits that Theorem 1 predicts from MLP weights (claims theorem1.linear, .exp, .softmax).
 
     linear: z = ±√(Σₖ vₖ² + const); exp: z = (1/2T) Σₖ vₖ² + const; softmax: z = (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄) + const.
-    Assumes orthonormal embeddings, one query, gradient flow; softmax also that b̄ = E[b] is constant in time and
-    factors out of the gradient.
+    Assumes orthonormal embeddings, one query, gradient flow; softmax also assumes that b̄ = E[b] is constant in time
+    and factors out of the gradient.
 
     Args:
         token_weights: V, (..., M, K): vₖ of each contextual token.
-        attention: the kind.
+        attention: the kind of attention.
         temperature: T > 0; exp and softmax only.
-        mean_attention: b̄, (..., M); softmax only, where it must be given.
-        start: (token weights, logits) at one time, from which the constant follows; without it the constant is 0.
+        mean_attention: b̄, (..., M); required with softmax, not allowed otherwise.
+        start: (token weights, logits) at one time, which determine the constant; if ``None``, the constant is 0.
 
     Returns:
-        z, (..., M). With linear attention its sign is that of the starting logits, and not negative without a start.
+        z, (..., M). With linear attention it has the sign of the starting logits, and is not negative without a start.
 
     Raises:
-        InvalidArgument: an argument outside its domain; weights that no real logit belongs to (linear attention,
+        InvalidArgument: an argument outside its domain; weights without a real logit (linear attention,
             Σₖ vₖ² + const < 0, beyond rounding).
     """
     name = "expected_logits"
@@ -74,7 +74,7 @@ def expected_logits(
             raise InvalidArgument(
                 name,
                 "token_weights",
-                required="weights with Σₖ vₖ² of at least Σₖ vₖ(0)² − z(0)², where linear attention can take them",
+                required="weights with Σₖ vₖ² of at least Σₖ vₖ(0)² − z(0)², as linear attention implies",
                 received=f"{-float(square.min()):.3g} below",
                 remedy="check that weights and start belong to one trajectory",
             )
@@ -90,29 +90,31 @@ def invariant(
     temperature: float = 1.0,
     mean_attention: Real | None = None,
 ) -> torch.Tensor:
-    """What Theorem 1 says is constant, per token (claims theorem1.linear, .exp, .softmax, .several_queries).
+    """Return the quantity that is constant by Theorem 1, per token.
+
+    Claims: theorem1.linear, theorem1.exp, theorem1.softmax, theorem1.several_queries.
 
     >>> import torch, joma
     >>> weights = torch.tensor([[1.0, 2.0], [0.0, 1.0]])  # two tokens, two hidden units
     >>> joma.invariant(weights, torch.tensor([3.0, 0.5]), "exp")  # z − Σv²/2
     tensor([0.5000, 0.0000], dtype=torch.float64)
 
-    linear: z² − Σₖ vₖ²; exp: z − (1/2T) Σₖ vₖ²; softmax: z − (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄). Of several queries that share
-    V, z² (linear) or z (exp) is summed over the queries. Assumptions as for ``expected_logits``.
+    linear: z² − Σₖ vₖ²; exp: z − (1/2T) Σₖ vₖ²; softmax: z − (1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄). For several
+    queries with a common V, z² (linear) or z (exp) is summed over the queries. Assumptions as for ``expected_logits``.
 
     Args:
         token_weights: V, (..., M, K).
-        attention_logits: z, (..., M) of one query, or (..., Q, M) of several; as many axes as V mean several.
-        attention: the kind.
+        attention_logits: z, (..., M) of one query, or (..., Q, M) of several.
+        attention: the kind of attention.
         temperature: T > 0; exp and softmax only.
-        mean_attention: b̄, (..., M); softmax only, where it must be given.
+        mean_attention: b̄, (..., M); required with softmax, not allowed otherwise.
 
     Returns:
         The invariant, (..., M).
 
     Raises:
-        InvalidArgument: an argument outside its domain; more than one query with softmax attention, of which
-            Theorem 1 says nothing.
+        InvalidArgument: an argument outside its domain; more than one query with softmax attention, which
+            Theorem 1 does not cover.
     """
     name = "invariant"
     check_attention(attention, temperature, name)
@@ -122,8 +124,8 @@ def invariant(
         raise InvalidArgument(
             name,
             "attention_logits",
-            required="those of one query, with softmax attention",
-            received=f"those of {logits.shape[-2]} queries",
+            required="the logits of one query, with softmax attention",
+            received=f"of {logits.shape[-2]} queries",
             remedy="use softmax_identities, which are exact for several",
         )
     mean = _mean_attention(mean_attention, attention, weights, name)
@@ -140,15 +142,15 @@ def invariant_residual(
     temperature: float = 1.0,
     mean_attention: Real | None = None,
 ) -> torch.Tensor:
-    """How far Theorem 1's invariant has drifted from its value at the first time; zero where the theorem holds.
+    """Return the drift of Theorem 1's invariant from its value at the first time; zero if the theorem holds.
 
     Args:
         token_weights: V over time, (T, ..., M, K).
         attention_logits: z over time, (T, ..., M) of one query, or (T, ..., Q, M) of several.
-        attention: the kind.
+        attention: the kind of attention.
         temperature: T > 0; exp and softmax only.
-        mean_attention: b̄, (..., M), softmax only; the theorem wants it constant, so the first axis may be left out
-            or have length 1; given over time it is taken as measured.
+        mean_attention: b̄, (..., M), softmax only: constant, as the theorem assumes (without a time axis or with one of
+            length 1), or measured at each time.
 
     Returns:
         The drift, (T, ..., M); in the units of z (z² for linear attention).
@@ -167,7 +169,7 @@ def invariant_residual(
 def softmax_identities(
     token_weights: Real, attention_logits: Real, recoil_integral: Real, temperature: float = 1.0
 ) -> SoftmaxIdentities:
-    """The drift of the two exact identities of softmax attention, which need neither condition on b̄ (derived).
+    """Return the drift of the two exact identities of softmax attention, which assume nothing of b̄ (derived).
 
     Σₗ zₗ = const, and z − (1/2T) Σₖ vₖ² + (1/T) ∫ Σₖ E[gₖ φ′ₖ b bᵀ] vₖ dt = const. Both hold for any loss, upper layer
     and activation; the second needs orthonormal embeddings, and summed over queries it holds for several.
@@ -179,7 +181,7 @@ def softmax_identities(
         temperature: T > 0.
 
     Returns:
-        Both drifts since the first time; zero but for the integrator's error along a gradient flow, and first
+        Both drifts since the first time. They are zero up to the integrator's error along a gradient flow, and of first
         order in the step along gradient descent.
     """
     name = "softmax_identities"
@@ -196,7 +198,7 @@ def softmax_identities(
 
 
 def _driven(weights: torch.Tensor, temperature: float, mean: torch.Tensor | None) -> torch.Tensor:
-    """(1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄), without the second term where there is no b̄."""
+    """(1/2T) Σₖ (vₖ² − ‖vₖ‖² b̄), without the second term if b̄ is ``None``."""
     square = weights.square().sum(-1)
     if mean is not None:
         square = square - square.sum(-1, keepdim=True) * mean
@@ -206,29 +208,20 @@ def _driven(weights: torch.Tensor, temperature: float, mean: torch.Tensor | None
 def _with_axes(value: Real, num: int, function: str, parameter: str) -> torch.Tensor:
     tensor = as_real(value, function, parameter)
     if tensor.ndim < num:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="(..., M, K): tokens, then hidden units" if num == 2 else "(..., M): one entry per token",
-            received=f"of shape {tuple(tensor.shape)}",
-            remedy="add the missing axis, of length 1 where there is one entry only",
-        )
+        required = "(..., M, K): tokens, then hidden units" if num == 2 else "(..., M): one entry per token"
+        raise wrong_shape(function, parameter, required, tensor, "add the missing axis, of length 1 for one entry")
     return tensor
 
 
 def _per_query(logits: Real, weights: torch.Tensor, function: str, parameter: str = "attention_logits") -> torch.Tensor:
-    """The logits as (..., Q, M): with as many axes as V they carry a query axis, with one fewer they get one."""
-    tensor = as_real(logits, function, parameter)
-    tensor = tensor.unsqueeze(-2) if tensor.ndim == weights.ndim - 1 else tensor
+    """The logits as (..., Q, M): a query axis is added if they have one axis fewer than V."""
+    given = as_real(logits, function, parameter)
+    tensor = given.unsqueeze(-2) if given.ndim == weights.ndim - 1 else given
     if tensor.ndim != weights.ndim or (*tensor.shape[:-2], tensor.shape[-1]) != tuple(weights.shape[:-1]):
         shape = tuple(weights.shape[:-1])
-        raise InvalidArgument(
-            function,
-            parameter,
-            required=f"shape {shape}, or the same with a query axis before the last, to fit `token_weights`",
-            received=f"of shape {tuple(as_real(logits, function, parameter).shape)}",
-            remedy="give logits and token weights of the same times, problems and tokens",
-        )
+        required = f"shape {shape}, or the same with a query axis before the last, to fit `token_weights`"
+        remedy = "pass logits and token weights of the same times, problems and tokens"
+        raise wrong_shape(function, parameter, required, given, remedy)
     return tensor
 
 
@@ -239,7 +232,7 @@ def _mean_attention(
         raise InvalidArgument(
             function,
             "mean_attention",
-            required="the mean attention b̄ with softmax attention, and nothing with any other kind",
+            required="the mean attention b̄ with softmax attention, and None with any other kind",
             received="missing" if mean is None else f"given with {attention} attention",
             remedy="pass the mean of b over the data" if mean is None else "leave it out",
         )
@@ -255,6 +248,4 @@ def _broadcasts(reference: torch.Tensor, tensor: torch.Tensor, function: str, pa
     shape, own = tuple(reference.shape), tuple(tensor.shape)
     fits = len(own) <= len(shape) and own[-1] == shape[-1]
     if not fits or any(mine not in (1, theirs) for mine, theirs in zip(own[::-1], shape[::-1], strict=False)):
-        raise InvalidArgument(
-            function, parameter, required=f"shape {shape}", received=f"of shape {own}", remedy="match the token weights"
-        )
+        raise wrong_shape(function, parameter, f"shape {shape}", tensor, "match the token weights")

@@ -1,11 +1,11 @@
-"""The inverse of the quadrature that solves v̇ = (μ − v) exp(v²/2): which u = ln[(μ − v₀)/(μ − v)] a time t has.
+"""The solution of v̇ = (μ − v) exp(v²/2): u = ln[(μ − v₀)/(μ − v)] at a time t, by inverting a quadrature.
 
-The time that a path takes from v₀ to v is ∫ exp(−w²/2)/(μ − w) dw. Each path is cut at fixed places of v (every
-half, then three halvings of the distance to μ), short enough for Gauss–Legendre quadrature to be exact to rounding
-on each piece; behind the last cut the pole is taken out and an entire function is left. The durations of the pieces
-say in which piece a time falls; within it, two corrections of fifth order solve for v.
+The time from v₀ to v is ∫ exp(−w²/2)/(μ − w) dw. Each path is cut into pieces at fixed values of v (every half, then
+three halvings of the distance to μ), short enough for Gauss–Legendre quadrature to be exact to rounding on each piece.
+After the last cut (the tail) the pole is subtracted, and an entire function remains. The durations of the pieces
+determine the piece in which a time lies; within it, two corrections of fifth order solve for v.
 
-A place is kept as v and as x = μ − v, both to full precision, since exp(−v²/2) needs the one and 1/(μ − v) the other.
+A place is stored as v and as x = μ − v, both to full precision: exp(−v²/2) needs v, and 1/(μ − v) needs x.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from joma.arrays import REAL
 
 _WIDTH = 0.5  # of a piece, in v
-_HALVINGS = 3  # pieces before the pole, each half as wide as the one before
-_FARTHEST = 39.0  # beyond it exp(−v²/2) is 0 in float64, so that passing it takes no time
+_HALVINGS = 3  # pieces before the tail, each half as wide as the previous one
+_FARTHEST = 39.0  # for larger |v|, exp(−v²/2) is 0 in float64 and takes no time
 _TAIL_CORRECTIONS = 3
-_LARGEST_EXPONENT = 700.0  # beyond it places are passed within 1e-300 of time, and no correction is needed
-_BLOCK = 16384  # queries worked on at once, which a processor's cache holds
-_ROWS = 1024  # components cut at once
+_LARGEST_EXPONENT = 700.0  # for larger exponents the time is below 1e-300 and needs no correction
+_BLOCK = 16384  # queries computed at once, to fit a processor's cache
+_ROWS = 1024  # components whose paths are cut at once
 
 
 @functools.cache
@@ -39,12 +39,12 @@ _FINE, _COARSE = 12, 4  # nodes of a quadrature
 
 
 class _Pieces(NamedTuple):
-    """The paths of C components in P pieces: where each piece starts, and where the last one ends.
+    """The paths of C components, cut into P pieces.
 
     Args:
         v, x: (C, P + 1) start of each piece; the last entry is where the tail starts.
         begin: (C, P + 1) time at which each piece starts.
-        bend: (C, P) ln of the ratio of the time density at a piece's end to that at its start.
+        bend: (C, P) ln of the time density at the end of a piece over that at its start.
     """
 
     v: torch.Tensor
@@ -61,13 +61,13 @@ def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> t
         t: (C, T) or (1, T) float64, at least 0, ∞ allowed.
 
     Returns:
-        (C, T) u, at least 0; ∞ where t is, or where u exceeds what float64 can hold.
+        (C, T) u, at least 0; ∞ if t is ∞ or u exceeds float64.
     """
     num, num_times = mu.shape[0], t.shape[1]
     u = torch.empty(num, num_times, dtype=REAL, device=mu.device)
     if u.numel() == 0:
         return u
-    side = torch.where(mu < v0, -1.0, 1.0).to(REAL)  # mirrored where needed, so that v only grows
+    side = torch.where(mu < v0, -1.0, 1.0).to(REAL)  # mirrored if μ < v₀, so that v increases
     mu, v0 = side * mu, side * v0
     rows = max(1, min(_ROWS, _BLOCK // num_times))
     for first in range(0, num, rows):
@@ -75,13 +75,13 @@ def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> t
         pieces = _cut(mu[part], v0[part])
         for start in range(0, num_times, _BLOCK):
             times = slice(start, start + _BLOCK)
-            asked = t[part if t.shape[0] > 1 else slice(None), times].expand(pieces.v.shape[0], -1)
-            u[part, times] = _invert(mu[part], v0[part], pieces, asked)
+            queries = t[part if t.shape[0] > 1 else slice(None), times].expand(pieces.v.shape[0], -1)
+            u[part, times] = _invert(mu[part], v0[part], pieces, queries)
     return u
 
 
 def late_offset_of(mu: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-    """The c of the late law u = exp(μ²/2) (t − c), for (C,) components at gain ½."""
+    """Return the c of the limit u → exp(μ²/2) (t − c) for large t, for (C,) components at gain ½."""
     side = torch.where(mu < v0, -1.0, 1.0).to(REAL)
     mu, v0 = side * mu, side * v0
     offset = torch.empty_like(mu)
@@ -103,9 +103,9 @@ def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
     v = torch.cat([v0[:, None], grid.clamp(v0[:, None], last[:, None]), last[:, None]], dim=1)
     x = mu[:, None] - v
     halves = x[:, -1:] * torch.tensor([0.5**k for k in range(1, _HALVINGS + 1)], dtype=REAL, device=mu.device)
-    halves = torch.where(x[:, -1:] < torch.finfo(REAL).tiny, x[:, -1:], halves)  # halved, they would round to 0
+    halves = torch.where(x[:, -1:] < torch.finfo(REAL).tiny, x[:, -1:], halves)  # their halves would round to 0
     v, x = torch.cat([v, mu[:, None] - halves], dim=1), torch.cat([x, halves], dim=1)
-    # Widths come from whichever of v and x is exact on that stretch.
+    # Widths are differences of v before the halvings and of x after, where each is exact.
     width = torch.cat([v[:, 1:-_HALVINGS] - v[:, : -_HALVINGS - 1], -x[:, -_HALVINGS - 1 :].diff(dim=1)], dim=1)
     duration = _passing_time(v[:, :-1], x[:, :-1], width, _FINE)
     begin = torch.cat([torch.zeros_like(v0)[:, None], duration.cumsum(dim=1)], dim=1)
@@ -114,7 +114,7 @@ def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
 
 
 def _passing_time(v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, num_nodes: int) -> torch.Tensor:
-    """∫₀^step exp(−(v + y)²/2)/(x − y) dy; 0 where the step is."""
+    """∫₀^step exp(−(v + y)²/2)/(x − y) dy; 0 for a step of 0."""
     nodes, weights = gauss_legendre(num_nodes, step.device)
     y = step[..., None] * nodes
     share = step[..., None] / (x[..., None] - y)  # at most 1, however small both are
@@ -122,14 +122,14 @@ def _passing_time(v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, num_node
 
 
 def _entire(mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """S(x) = ∫₀ˣ (exp(μy − y²/2) − 1)/y dy: what is left of the passing time when its pole at μ is taken out."""
+    """S(x) = ∫₀ˣ (exp(μy − y²/2) − 1)/y dy: the passing time without its pole at μ."""
     nodes, weights = gauss_legendre(_FINE, x.device)
     y = x[..., None] * nodes
     return torch.expm1((mu[..., None] - 0.5 * y).mul_(y)) @ (weights / nodes)
 
 
 def _invert(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces, t: torch.Tensor) -> torch.Tensor:
-    """The u at (C, T) times of (C,) components whose paths are cut."""
+    """The u of (C,) components at (C, T) times."""
     piece = torch.searchsorted(pieces.begin, t.contiguous(), right=True) - 1
     in_tail = piece == pieces.bend.shape[1]
     u = torch.empty_like(t)
@@ -143,12 +143,12 @@ def _invert(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces, t: torch.Tensor
 
 
 def _within_piece(pieces: _Pieces, row: torch.Tensor, piece: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """The u of Q queries, each in its component's row and piece."""
+    """The u of Q queries, given the row of their component and their piece."""
     v, x, begin = pieces.v[row, piece], pieces.x[row, piece], pieces.begin[row, piece]
     width, bend = x - pieces.x[row, piece + 1], pieces.bend[row, piece]
     remaining = t - begin
     share = (remaining / (pieces.begin[row, piece + 1] - begin)).clamp(0, 1)
-    # First guess: the time density goes exponentially from its value at the start to that at the end.
+    # Initial guess: a time density that is exponential between the ends of the piece.
     y = width * torch.where(bend.abs() > 1e-6, torch.log1p(share * torch.expm1(bend)) / bend, share)
     for rule in (_COARSE, _FINE):
         late = remaining - _passing_time(v, x, y, rule)
@@ -159,14 +159,14 @@ def _within_piece(pieces: _Pieces, row: torch.Tensor, piece: torch.Tensor, t: to
 
 
 def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> torch.Tensor:
-    """The further u of Q queries that are ``remaining`` after their paths' last cut, a distance x before μ.
+    """The increase L of u of Q queries in the time ``remaining`` after the last cut, at distance x from μ.
 
-    Solves L + S(x) − S(x e⁻ᴸ) = exp(μ²/2)·remaining for L.
+    It solves L + S(x) − S(x e⁻ᴸ) = exp(μ²/2)·remaining.
     """
     scaled = torch.where(remaining > 0, remaining * torch.exp(mu.square() / 2), 0.0)
     left = _entire(mu, x)
-    # L lies between what the largest and what the smallest slope of the left-hand side, exp(μx − x²/2), give; once
-    # exp(−L) is 0, L = scaled − S(x) is exact to rounding.
+    # The largest and smallest slope of the left-hand side, exp(μx − x²/2), bound L; once exp(−L) is 0,
+    # L = scaled − S(x) is exact to rounding.
     at_start = x * (mu - 0.5 * x)
     at_peak = torch.where((mu > 0) & (mu < x), 0.5 * mu.square(), 0.0)
     low = scaled * torch.exp(-torch.maximum(at_start, at_peak).clamp(min=0))
@@ -184,7 +184,7 @@ def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> 
 
 
 def _advance(late: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """How far u moves in a short time, from (v, x): four terms of its Taylor series."""
+    """The increase of u in the short time ``late`` from (v, x): four terms of its Taylor series."""
     rho = late * torch.exp((0.5 * v.square()).clamp(max=_LARGEST_EXPONENT))
     q, q1 = v * x, x * (x - v)
     fourth = q * (6 * q.square() + 7 * q1) + q - 3 * x.square()
@@ -192,5 +192,5 @@ def _advance(late: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> torch.Tens
 
 
 def _log_ratio(far: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """ln(far/near), and 0 where both are 0: a start at the target stays there."""
+    """ln(far/near), and 0 if both are 0 (a start at μ stays there)."""
     return torch.where(near > 0, torch.log(far / near), 0.0)

@@ -1,4 +1,4 @@
-"""Uniform attention over a mixture of isotropic distributions (Theorem 3): where the fixed points μ come from."""
+"""Uniform attention over a mixture of isotropic distributions (Theorem 3): the origin of the fixed points μ."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch.autograd.functional import jacobian
 
-from joma.arrays import REAL, Real, as_real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.arrays import REAL, Real, as_real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
 from joma.errors import InvalidArgument
 from joma.problem.activations import Activation, as_activation
 from joma.theory.inversion import gauss_legendre
 
-_WIDEST = 9.0  # standard deviations; beyond lies 1e-19 of a normal distribution
-_KNOTS = (0.0, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)  # preactivations between which activations are smooth, ± each
-_NODES = 16  # of each piece between two knots
+_WIDEST = 9.0  # standard deviations; 1e-19 of a normal distribution lies outside
+_KNOTS = (0.0, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)  # activations are taken as smooth between these preactivations, ± each
+_NODES = 16  # quadrature nodes between two knots
 _NUM_STARTS = 32
-_ROOT = 1e-9  # residual of a fixed point, relative to the parts of the flow that cancel there
-_FADED = 1e-6  # of the flow that a linear activation would have
+_ROOT = 1e-9  # residual of a fixed point, relative to the terms of the flow that cancel there
+_SATURATED = 1e-6  # strength of the flow relative to that of a linear activation
 
 
 class NoiseGains(NamedTuple):
-    """How open a nonlinearity is under noise, and how its gradient leans with the noise.
+    """Moments of the derivative of the activation under noise.
 
     Args:
         along_centre: θ₁ = E[φ′(r + ‖v‖s)].
@@ -34,12 +35,12 @@ class NoiseGains(NamedTuple):
 
 
 class FixedPoints(NamedTuple):
-    """Where the flow stands still.
+    """The fixed points of the flow.
 
     Args:
         points: (P, D) the fixed points found.
-        growth: (P,) largest real part of the flow's Jacobian there: below 0 the point attracts, above it repels; at 0
-            (a ray of fixed points, as homogeneous activations have) neither.
+        growth: (P,) largest real part of the eigenvalues of the flow's Jacobian: below 0 the point is stable, above 0
+            unstable; 0 on a ray of fixed points, as homogeneous activations have.
     """
 
     points: torch.Tensor
@@ -48,18 +49,18 @@ class FixedPoints(NamedTuple):
 
 @numpy_in_numpy_out
 def noise_gains(projection: Real, norm: Real, activation: str | Activation = "relu", noise: Real = 1.0) -> NoiseGains:
-    """Return θ₁ and θ₂ of Theorem 3 for Gaussian noise: closed forms for ReLU and identity, quadrature elsewhere.
+    """Return θ₁ and θ₂ of Theorem 3 for Gaussian noise: closed forms for ReLU and identity, otherwise quadrature.
 
     Claim: theorem3.
 
     Args:
         projection: r = vᵀx̄, any shape, finite.
         norm: ‖v‖, at least 0 and finite; broadcasts against ``projection``.
-        activation: a name of ``joma.problem.activations`` or an elementwise torch function, smooth but at 0.
+        activation: a name of ``joma.problem.activations`` or an elementwise torch function, smooth except at 0.
         noise: ς, standard deviation of the noise along v, above 0.
 
     Returns:
-        θ₁ and θ₂, of the common shape; to 1e-12 where quadrature is used and φ is smooth but at 0.
+        θ₁ and θ₂, of the broadcast shape; quadrature is accurate to 1e-12.
     """
     projection, norm, noise = on_one_device(
         as_real_in(FINITE, projection, "noise_gains", "projection"),
@@ -81,7 +82,7 @@ def uniform_attention_flow(
 ) -> torch.Tensor:
     """Return v̇ = Σⱼ aⱼ Δⱼ (θ₁ⱼ x̄ⱼ + θ₂ⱼ v/‖v‖) for data from a mixture of isotropic Gaussians.
 
-    Claim: theorem3. Assumes uniform attention and a constant upstream gradient on each part of the mixture.
+    Claim: theorem3. Assumes uniform attention and a constant upstream gradient on each component of the mixture.
 
     Args:
         v: (..., D) weights of one hidden unit.
@@ -92,7 +93,7 @@ def uniform_attention_flow(
         noise: ς, above 0.
 
     Returns:
-        (..., D) v̇; at v = 0, where it has no direction, only the first term.
+        (..., D) v̇; at v = 0 only the first term.
     """
     v, centres, pull = _read_mixture("uniform_attention_flow", v, centres, gradients, weights)
     return _flow(v, centres, pull, activation, noise)
@@ -105,11 +106,11 @@ def fixed_points(
     """Return the fixed points of ``uniform_attention_flow`` that Newton's method finds, with their stability.
 
     Claim: theorem3. These are the μ of the nonlinear dynamics. The search starts from the centres, from their opposites
-    and from 32 places around them, always the same; a fixed point that none of these leads to is not found. Carries
-    no gradients. Arguments as in ``uniform_attention_flow``.
+    and from 32 random points of a fixed seed, so that other fixed points may be missed. Not differentiable. Arguments
+    as in ``uniform_attention_flow``.
 
     Returns:
-        The points, nearest to 0 first; none (P = 0) where the flow never stands still.
+        The points, nearest to 0 first; P = 0 if none is found.
     """
     from scipy.optimize import root
 
@@ -128,17 +129,17 @@ def fixed_points(
         end = root(
             lambda v: flow(torch.from_numpy(v)).numpy(),
             place.numpy(),
-            jac=lambda v: _jacobian(flow, torch.from_numpy(v)).numpy(),
+            jac=lambda v: jacobian(flow, torch.from_numpy(v)).numpy(),
             options={"xtol": 1e-13},
         )
         point = torch.from_numpy(end.x)
-        # Where an activation saturates the flow dies away, towards infinity, without ever standing still.
+        # Where an activation saturates, the flow tends to 0 at infinity without a fixed point.
         strength = float(_strength(point, centres, pull, activation, noise))
-        stands = _FADED * largest < strength and float(flow(point).norm()) <= _ROOT * strength
-        if stands and all(float((point - other).norm()) > 1e-6 * (1 + float(other.norm())) for other in found):
+        is_fixed = _SATURATED * largest < strength and float(flow(point).norm()) <= _ROOT * strength
+        if is_fixed and all(float((point - other).norm()) > 1e-6 * (1 + float(other.norm())) for other in found):
             found.append(point)
     found.sort(key=lambda point: float(point.norm()))
-    growth = [float(torch.linalg.eigvals(_jacobian(flow, point)).real.max()) for point in found]
+    growth = [float(torch.linalg.eigvals(jacobian(flow, point)).real.max()) for point in found]
     points = torch.stack(found) if found else torch.zeros(0, centres.shape[1], dtype=REAL)
     return FixedPoints(points, torch.tensor(growth, dtype=REAL))
 
@@ -154,7 +155,7 @@ def _relu_gains(projection: torch.Tensor, norm: torch.Tensor, noise: torch.Tenso
 def _gains_by_quadrature(
     projection: torch.Tensor, norm: torch.Tensor, noise: torch.Tensor, activation: Activation
 ) -> NoiseGains:
-    """Gauss–Legendre quadrature between the places where either the activation or the normal density bends."""
+    """Gauss–Legendre quadrature between the knots of the activation and of the normal density."""
     knots = torch.tensor(sorted({-knot for knot in _KNOTS} | set(_KNOTS)), dtype=REAL, device=norm.device)
     with torch.no_grad():
         scale = (noise * norm)[..., None].clamp(min=torch.finfo(REAL).tiny)
@@ -170,7 +171,7 @@ def _gains_by_quadrature(
 
 
 def _slope(activation: Activation, preactivation: torch.Tensor) -> torch.Tensor:
-    """φ′ by automatic differentiation, itself differentiable where the preactivation is."""
+    """φ′ by automatic differentiation; differentiable if the preactivation requires a gradient."""
     keep = preactivation.requires_grad
     with torch.enable_grad():
         given = preactivation if keep else preactivation.detach().requires_grad_()
@@ -191,21 +192,17 @@ def _flow(
 def _strength(
     v: torch.Tensor, centres: torch.Tensor, pull: torch.Tensor, activation: str | Activation, noise: Real
 ) -> torch.Tensor:
-    """How long the parts of the flow are together, before any cancel."""
+    """The sum of the lengths of the terms of the flow, without cancellation."""
     gains = noise_gains(centres @ v, v.norm(), activation, noise)
     return (pull.abs() * (gains.along_centre.abs() * centres.norm(dim=-1) + gains.along_weights.abs())).sum()
 
 
-def _jacobian(flow: Activation, v: torch.Tensor) -> torch.Tensor:
-    return torch.autograd.functional.jacobian(flow, v)
-
-
 def _starts(centres: torch.Tensor) -> list[torch.Tensor]:
-    """Where to look: the centres, their opposites, and a fixed cloud around 0 as wide as they lie, and ten times."""
-    cloud = torch.randn(_NUM_STARTS, centres.shape[1], generator=torch.Generator().manual_seed(0), dtype=REAL)
+    """Starting points: the centres, their opposites, and fixed random points around 0 at two widths."""
+    random = torch.randn(_NUM_STARTS, centres.shape[1], generator=torch.Generator().manual_seed(0), dtype=REAL)
     size = centres.abs().max().clamp(min=1.0)
     widths = torch.where(torch.arange(_NUM_STARTS) % 2 == 0, 1.0, 10.0)[:, None]
-    return list(torch.cat([centres, -centres, cloud * widths / size]))
+    return list(torch.cat([centres, -centres, random * widths / size]))
 
 
 def _read_mixture(
@@ -226,9 +223,7 @@ def _read_mixture(
         ("weights", weights, f"of shape ({num},), one for each centre", weights.shape == (num,)),
     ):
         if not fits:
-            raise InvalidArgument(
-                function, name, required=required, received=f"of shape {tuple(tensor.shape)}", remedy="check its axes"
-            )
+            raise wrong_shape(function, name, required, tensor)
     if abs(float(weights.detach().sum()) - 1) > 1e-6:
         raise InvalidArgument(
             function,

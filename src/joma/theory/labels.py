@@ -1,4 +1,4 @@
-"""What the tokens of a law say of its label, exactly: no network can predict labels better."""
+"""The exact information of tokens on the label: upper bounds for the accuracy of any network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NUM_SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The best that can be had: no network has a higher accuracy or a lower loss.
+    """The best possible prediction of labels: no network has a higher accuracy or a lower loss.
 
     Args:
-        accuracy: share of labels that the most probable one gets right.
-        loss_nats: the entropy that the tokens leave to the label.
-        standard_error: of ``accuracy``, where samples were drawn for it; 0 where it is exact.
+        accuracy: of predicting the most probable label.
+        loss_nats: the conditional entropy of the label given the tokens.
+        standard_error: of ``accuracy`` if it is estimated from samples; 0 if it is exact.
     """
 
     accuracy: float
@@ -34,14 +34,14 @@ class Ceiling:
 
 
 def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
-    """The ceiling of a law, ``None`` where no feasible sum gives it (random sets of members).
+    """Return the ceiling of a law; ``None`` if it is not feasible to compute (random sets of members).
 
-    A table's is exact. A latent tree's is the mean, over samples, of the exact posterior of the label. Of labels that
-    have nothing to do with the rest the commonest is the best guess.
+    For a table it is exact. For a latent tree it is the mean, over samples, of the exact posterior of the label. If
+    labels are independent of the tokens, the most frequent label is the best prediction.
 
     Args:
-        law: any.
-        samples: of a latent tree, in place of 20,000 drawn from seed 0.
+        law: any law.
+        samples: of a latent tree; by default 20,000 samples with seed 0.
     """
     probabilities = label_probabilities(law)
     if isinstance(law, UnrelatedLabels):
@@ -64,20 +64,19 @@ def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
 
 
 def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Float[torch.Tensor, "B D"]:
-    """Return P(label | which tokens are there) by sum–product from the leaves upwards.
+    """Return P(label | presence of all tokens) by sum–product from the leaves upwards.
 
-    The most probable label is the best guess there is, and the mean entropy of the posterior the least
-    cross-entropy.
+    The most probable label is the best prediction, and the mean entropy of the posterior the least cross-entropy.
 
     Args:
-        tree: with D labels and V tokens.
-        present: (B, V) True where a token is there.
+        tree: has D labels and V tokens.
+        present: (B, V) True where a token is present.
 
     Returns:
         (B, D); each row sums to 1.
 
     Raises:
-        InvalidArgument: tokens that no label can give.
+        InvalidArgument: tokens that have probability 0 under every label.
     """
     if present.dim() != 2 or present.shape[1] != tree.num_tokens or present.dtype != torch.bool:
         raise InvalidArgument(
@@ -85,15 +84,15 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
             "present",
             required=f"bool of shape (samples, {tree.num_tokens})",
             received=f"{present.dtype} of shape {tuple(present.shape)}",
-            remedy="pass True where a token is there",
+            remedy="pass True where a token is present",
         )
-    # log P(what lies below a node | its sign), for the signs −1 and +1, (B, n, 2)
+    # log P(tokens below a node | its sign), for the signs −1 and +1, (B, n, 2)
     seen = torch.stack([~present, present], -1).to(REAL).log()
     for depth in range(len(tree.levels) - 1, 1, -1):
         places = torch.tensor(tree.parent_places[depth - 1], device=seen.device)
         summed = seen.new_zeros(len(seen), len(tree.levels[depth - 1]), 2)
         seen = summed.index_add_(1, places, _message(tree, tree.levels[depth], seen))
-    top = _message(tree, tree.levels[1], seen)  # given the sign that a label favours: +1 is the second
+    top = _message(tree, tree.levels[1], seen)  # indexed by the sign that a label favours: +1 is the second
     signs = torch.tensor(tree.label_signs, device=seen.device)
     given = torch.where(signs > 0, top[:, None, :, 1], top[:, None, :, 0]).sum(-1)
     joint = given + torch.tensor(label_probabilities(tree), dtype=REAL, device=seen.device).log()
@@ -101,15 +100,15 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
         raise InvalidArgument(
             "label_posterior",
             "present",
-            required="tokens that some label can give",
-            received="such that none can",
-            remedy="draw them from this very tree",
+            required="tokens with a positive probability under some label",
+            received="impossible under every label",
+            remedy="draw them from this tree",
         )
     return joint.softmax(-1)
 
 
 def _message(tree: LatentTree, level: tuple[int, ...], seen: Float[torch.Tensor, "B n 2"]) -> torch.Tensor:
-    """The same seen from each node's parent: its sign is kept with probability (1 + ρ)/2."""
+    """log P(tokens below a node | sign of its parent); the sign is kept with probability (1 + ρ)/2."""
     polarity = torch.tensor([tree.polarities[node] for node in level], dtype=REAL, device=seen.device)
     kept, flipped = ((1 + polarity) / 2).log(), ((1 - polarity) / 2).log()
     return torch.logaddexp(kept[:, None] + seen, flipped[:, None] + seen.flip(-1))

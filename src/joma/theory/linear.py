@@ -1,4 +1,4 @@
-"""The dynamics of a linear MLP (Theorem 2): v̇ = Δ exp(α v²). Every component runs away, the fastest one first."""
+"""The dynamics of a linear MLP (Theorem 2): v̇ = Δ exp(α v²). Every component diverges in finite time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
-from joma.errors import InvalidArgument
 from joma.records import Status
 
 
@@ -30,20 +29,15 @@ def linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> t
         gain: α, above 0.
 
     Returns:
-        v, of the common shape; +∞ or −∞ from a component's blow-up on (``linear_status`` says so and when).
+        v, of the broadcast shape; +∞ or −∞ after the component's blow-up (``linear_status`` reports it).
     """
-    delta = as_real_in(FINITE, delta, "linear_solution", "delta")
-    t = as_real_in(NON_NEGATIVE, t, "linear_solution", "t")
-    v0 = as_real_in(FINITE, v0, "linear_solution", "v0")
-    gain = as_real_in(POSITIVE, gain, "linear_solution", "gain")
-    delta, t, v0, gain = on_one_device(delta, t, v0, gain)
-    scale = torch.sqrt(2 * gain)
+    delta, t, v0, scale = read_dynamics("linear_solution", ("delta", delta), t, ("v0", v0), gain)
     return _LinearFlow.apply(delta * scale, t, v0 * scale) / scale
 
 
 @numpy_in_numpy_out
 def blow_up_time(delta: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
-    """Return when each component of the linear dynamics becomes infinite: √(π/2) (sign Δ − erf(v₀/√2))/Δ at gain ½.
+    """Return the blow-up time of each component of the linear dynamics: √(π/2) (sign Δ − erf(v₀/√2))/Δ at gain ½.
 
     >>> import joma
     >>> joma.blow_up_time([1.0, 2.0, 0.0])
@@ -57,78 +51,92 @@ def blow_up_time(delta: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
         gain: α, above 0.
 
     Returns:
-        Times, of the common shape; ∞ where Δ is 0.
+        Times, of the broadcast shape; ∞ if Δ is 0.
     """
-    delta = as_real_in(FINITE, delta, "blow_up_time", "delta")
-    v0 = as_real_in(FINITE, v0, "blow_up_time", "v0")
-    gain = as_real_in(POSITIVE, gain, "blow_up_time", "gain")
-    delta, v0, gain = on_one_device(delta, v0, gain)
-    scale = torch.sqrt(2 * gain)
+    delta, _, v0, scale = read_dynamics("blow_up_time", ("delta", delta), 0.0, ("v0", v0), gain)
     return _blow_up(delta * scale, v0 * scale)
 
 
 @numpy_in_numpy_out
 def winner(delta: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
-    """Return which component blows up first, and so takes all attention (Theorem 2).
+    """Return the component that blows up first and therefore takes all attention.
 
     Claim: theorem2.
 
     Args:
         delta: (..., M) Δ, finite.
         v0: v(0), finite; broadcasts against ``delta``.
-        gain: α, above 0; it matters only where components start differently.
+        gain: α, above 0; irrelevant if all components have the same v(0).
 
     Returns:
-        (...) int64 index along the last axis, the first of equals; −1 where no component ever blows up.
+        (...) int64 index along the last axis, the lowest one of equals; −1 if no component blows up.
     """
     times = torch.as_tensor(blow_up_time(delta, v0, gain))
-    if times.ndim == 0 or times.shape[-1] == 0:
-        raise InvalidArgument(
-            "winner",
-            "delta",
-            required="at least one component along the last axis",
-            received=f"of shape {tuple(times.shape)}",
-            remedy="pass a vector of components, such as [1.0, 2.0]",
-        )
+    check_components("winner", "delta", times)
     first, which = times.min(dim=-1)
     return torch.where(torch.isfinite(first), which, -1)
 
 
 def linear_status(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> Status:
-    """Say whether the linear dynamics still exist at every time asked for, and if not, which component ended them when.
+    """Report whether the linear dynamics exist at all given times, and if not, the first blow-up.
 
     Claim: theorem2. Arguments as in ``linear_solution``.
     """
-    given, asked = torch.as_tensor(blow_up_time(delta, v0, gain)), as_real_in(NON_NEGATIVE, t, "linear_status", "t")
-    given, asked = on_one_device(given.detach(), asked.detach())
-    past = asked >= given
+    ends, times = torch.as_tensor(blow_up_time(delta, v0, gain)), as_real_in(NON_NEGATIVE, t, "linear_status", "t")
+    ends, times = on_one_device(ends.detach(), times.detach())
+    past = times >= ends
     if not bool(past.any()):
         return Status()
-    first = float(given.broadcast_to(past.shape)[past].min())
-    component = int(given.flatten().argmin())
+    first = float(ends.broadcast_to(past.shape)[past].min())
+    component = int(ends.flatten().argmin())
     return Status(
         "blown_up",
         cause=f"{int(past.sum())} of {past.numel()} values lie at or past a blow-up; the first is that of component "
         f"{component} at t = {first:.10g}",
-        remedy=f"ask for times below {first:.10g}, or use the normalised dynamics, which exist for all time",
+        remedy=f"pass times below {first:.10g}, or use the normalised dynamics, which exist for all time",
     )
 
 
+def read_dynamics(
+    function: str, rates: tuple[str, Real], t: Real, start: tuple[str, Real], gain: Real
+) -> list[torch.Tensor]:
+    """Check the arguments of a function on the dynamics; return rates (μ or Δ), times, start and √(2α).
+
+    √(2α) v follows the dynamics at gain ½ with √(2α) times the rates, at the same times.
+
+    Args:
+        function: name in messages.
+        rates: the name of the parameter μ or Δ, and its value.
+        t: times.
+        start: the name of the parameter v(0), and its value.
+        gain: α.
+    """
+    return on_one_device(
+        as_real_in(FINITE, rates[1], function, rates[0]),
+        as_real_in(NON_NEGATIVE, t, function, "t"),
+        as_real_in(FINITE, start[1], function, start[0]),
+        torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
+    )
+
+
+def check_components(function: str, parameter: str, values: torch.Tensor) -> None:
+    """Raise ``InvalidArgument`` unless the last axis has at least one component."""
+    if values.ndim == 0 or values.shape[-1] == 0:
+        required = "at least one component along the last axis"
+        raise wrong_shape(function, parameter, required, values, "pass a vector of components, such as [2.0, 1.0]")
+
+
 def _blow_up(delta: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-    """Blow-up times at gain ½; the complement of erf keeps all digits where v₀ is far on the way already."""
+    """Blow-up times at gain ½; the complement of erf keeps all digits for large v₀."""
     remaining = torch.special.erfc(torch.sign(delta) * v0 / math.sqrt(2))
     return math.sqrt(math.pi / 2) * remaining / delta.abs()
 
 
 def place_on_normal(start: torch.Tensor, moved: torch.Tensor, log_above: torch.Tensor) -> torch.Tensor:
-    """Return the y at which the normal distribution function is that of ``start`` plus ``moved``.
+    """Return the y with Φ(y) = Φ(start) + moved, where Φ is the normal distribution function.
 
-    Along the linear dynamics that function grows linearly in time; it is read from where it has all its digits.
-
-    Args:
-        start: where to start.
-        moved: the probability passed since.
-        log_above: ln of the probability that is left above.
+    Along the linear dynamics Φ(v) grows linearly in time. ``log_above`` is ln(1 − Φ(y)), which has digits where Φ(y)
+    rounds to 1.
     """
     below = torch.special.erfc(-start / math.sqrt(2)) / 2 + moved  # torch's ndtr has no digits below −8
     centre = torch.erf(start / math.sqrt(2)) + 2 * moved
@@ -138,20 +146,29 @@ def place_on_normal(start: torch.Tensor, moved: torch.Tensor, log_above: torch.T
 
 
 def _normal_place_below(log_above: torch.Tensor) -> torch.Tensor:
-    """The y with ln Φ(−y) = ``log_above``, however small that probability is."""
+    """The y with ln Φ(−y) = ``log_above``, also for probabilities that underflow."""
     y = -torch.special.ndtri(torch.exp(log_above))
     far = torch.isfinite(log_above) & (log_above < -700)
     if bool(far.any()):
         target = log_above[far]
         guess = torch.sqrt(-2 * target)
-        for _ in range(6):  # Newton's method; so far out the tail's logarithm falls with slope y + 1/y
+        for _ in range(6):  # Newton's method; in this tail the slope of ln Φ(−y) is −(y + 1/y)
             guess = guess + (torch.special.log_ndtr(-guess) - target) / (guess + 1 / guess)
         y[far] = guess
     return y
 
 
-class _LinearFlow(torch.autograd.Function):
-    """v(Δ, t, v₀) at gain ½, with its derivatives in closed form."""
+class ClosedForm(torch.autograd.Function):
+    """A function with derivatives in closed form, from its inputs and its output."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        """Save inputs and output for the backward pass."""
+        ctx.save_for_backward(*inputs, output)
+
+
+class _LinearFlow(ClosedForm):
+    """v(Δ, t, v₀) at gain ½."""
 
     @staticmethod
     def forward(delta: torch.Tensor, t: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
@@ -164,15 +181,11 @@ class _LinearFlow(torch.autograd.Function):
         return torch.where(still, v0, side * v)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         delta, t, v0, v = ctx.saved_tensors
         (gradient,) = gradients
         speed = torch.exp(v.square() / 2)
         slopes = t * speed, delta * speed, torch.exp((v - v0) * (v + v0) / 2)
-        # Past its blow-up a component stays at infinity, whatever its arguments do.
+        # After its blow-up a component stays infinite for all arguments nearby.
         kept = [torch.where(torch.isfinite(v), gradient * slope, 0.0) for slope in slopes]
         return kept[0].sum_to_size(delta.shape), kept[1].sum_to_size(t.shape), kept[2].sum_to_size(v0.shape)

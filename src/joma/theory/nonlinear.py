@@ -1,6 +1,6 @@
-"""The dynamics of a nonlinear MLP (Theorem 4): v̇ = (μ − v) exp(α v²). Every component reaches its μ, at its own pace.
+"""The dynamics of a nonlinear MLP (Theorem 4): v̇ = (μ − v) exp(α v²). Every component converges to its μ.
 
-One variable solves them all: u = ln[(μ − v₀)/(μ − v)] only grows, u̇ = exp(α v²), and v = μ − (μ − v₀) e⁻ᵘ.
+The solution uses u = ln[(μ − v₀)/(μ − v)], which grows with u̇ = exp(α v²); v = μ − (μ − v₀) e⁻ᵘ.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
-from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.domains import FINITE
 from joma.errors import InvalidArgument
 from joma.theory.inversion import gauss_legendre, late_offset_of, log_convergence_at
+from joma.theory.linear import ClosedForm, read_dynamics
 
 _FARTHEST = 1000.0  # in units in which the gain is ½
 _CONVERGED = 750.0  # e⁻ᵘ is 0 in float64 from here on
@@ -32,13 +33,13 @@ def nonlinear_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> t
 
     Args:
         mu: μ, any shape, finite. All arguments broadcast against one another; to get T times of M components, pass
-            ``t[:, None]`` of shape (T, 1) and ``mu`` of shape (M,). Axes along which only t varies cost least.
+            ``t[:, None]`` of shape (T, 1) and ``mu`` of shape (M,). Axes along which only t varies are cheapest.
         t: times, at least 0; ∞ allowed.
         v0: v(0), finite.
-        gain: α, above 0. All digits hold up to about |v| √(2α) = 20; beyond 1000 places are refused.
+        gain: α, above 0. All digits are correct up to about |v| √(2α) = 20; |v| √(2α) above 1000 is refused.
 
     Returns:
-        v, of the common shape, always between v0 and μ.
+        v, of the broadcast shape, always between v0 and μ.
     """
     mu, t, v0, scale = _read("nonlinear_solution", mu, t, v0, gain)
     u = convergence(mu * scale, t, v0 * scale)
@@ -47,12 +48,12 @@ def nonlinear_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> t
 
 @numpy_in_numpy_out
 def log_convergence(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
-    """Return u = ln[(μ − v₀)/(μ − v(t))], which is ln(1/δ) with δ = 1 − v/μ for a start at 0, without losing digits.
+    """Return u = ln[(μ − v₀)/(μ − v(t))], without loss of digits.
 
-    Claim: theorem4. Arguments as in ``nonlinear_solution``.
+    Claim: theorem4. For a start at 0 this is ln(1/δ) with δ = 1 − v/μ. Arguments as in ``nonlinear_solution``.
 
     Returns:
-        u, of the common shape, at least 0; its growth is u̇ = exp(α v²). ∞ at t = ∞, or where float64 ends.
+        u, of the broadcast shape, at least 0; its derivative is u̇ = exp(α v²). ∞ at t = ∞ and beyond float64.
     """
     mu, t, v0, scale = _read("log_convergence", mu, t, v0, gain)
     return convergence(mu * scale, t, v0 * scale)
@@ -60,7 +61,7 @@ def log_convergence(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> torc
 
 @numpy_in_numpy_out
 def late_offset(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
-    """Return the c of the late law u → exp(α μ²) (t − c): c = ∫₀^∞ [exp(−α v(s)²) − exp(−α μ²)] ds.
+    """Return the c of the limit u → exp(α μ²) (t − c) for large t: c = ∫₀^∞ [exp(−α v(s)²) − exp(−α μ²)] ds.
 
     Claim: theorem4.
 
@@ -70,7 +71,7 @@ def late_offset(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
         gain: α, above 0.
 
     Returns:
-        c, of the common shape, in units of time; negative where the start is faster than the end.
+        c, of the broadcast shape, in units of time; negative if the start is faster than the end.
     """
     mu, _, v0, scale = _read("late_offset", mu, 0.0, v0, gain)
     return _LateOffset.apply(*torch.broadcast_tensors(mu * scale, v0 * scale))
@@ -78,9 +79,9 @@ def late_offset(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
 
 @numpy_in_numpy_out
 def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tensor:
-    """Return ln(1/δⱼ)/ln(1/δₖ) at time t, from a start at 0: how much further j has converged than k.
+    """Return ln(1/δⱼ)/ln(1/δₖ) at time t, from a start at 0: the progress of component j relative to k.
 
-    Claim: theorem4, which says that it tends to ``speed_ratio_limit``; both corrections are in here.
+    Claim: theorem4, according to which it tends to ``speed_ratio_limit``. Exact at every t.
 
     Args:
         mu_j, mu_k: fixed points, any shapes that broadcast, finite.
@@ -88,7 +89,7 @@ def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tens
         gain: α, above 0.
 
     Returns:
-        The ratio, of the common shape; 1 at t = 0.
+        The ratio, of the broadcast shape; 1 at t = 0.
     """
     mu_j, t, _, scale = _read("speed_ratio", mu_j, t, 0.0, gain)
     mu_k, t = on_one_device(as_real_in(FINITE, mu_k, "speed_ratio", "mu_k"), t)
@@ -105,7 +106,7 @@ def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tens
 def speed_ratio_correction(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tensor:
     """Return Theorem 4's Λ(t): the speed ratio is exp(α(μⱼ² − μₖ²)) (1 + Λ), exactly.
 
-    Claim: theorem4. Late, Λ → (cₖ − cⱼ)/(t − cₖ) with c from ``late_offset``. Arguments as in ``speed_ratio``.
+    Claim: theorem4. For large t, Λ → (cₖ − cⱼ)/(t − cₖ) with c from ``late_offset``. Arguments as in ``speed_ratio``.
     """
     ratio = torch.as_tensor(speed_ratio(mu_j, mu_k, t, gain))
     limit = torch.as_tensor(speed_ratio_limit(mu_j, mu_k, gain)).to(ratio.device)
@@ -114,7 +115,7 @@ def speed_ratio_correction(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) ->
 
 @numpy_in_numpy_out
 def speed_ratio_limit(mu_j: Real, mu_k: Real, gain: Real = 0.5) -> torch.Tensor:
-    """Return exp(α(μⱼ² − μₖ²)), what the speed ratio tends to: the salient component is exponentially faster.
+    """Return exp(α(μⱼ² − μₖ²)), the limit of the speed ratio: the salient component is exponentially faster.
 
     Claim: theorem4.
     """
@@ -123,26 +124,21 @@ def speed_ratio_limit(mu_j: Real, mu_k: Real, gain: Real = 0.5) -> torch.Tensor:
 
 
 def convergence(mu: torch.Tensor, t: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-    """Return u at gain ½ for tensors that are known to be good; ``log_convergence`` checks and scales first."""
+    """Return u at gain ½ for valid tensors, without the checks of ``log_convergence``."""
     return _LogConvergence.apply(mu, t, v0)
 
 
 def converged_by(u: torch.Tensor, mu: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
-    """Return v = μ − (μ − v₀) e⁻ᵘ, from whichever end it lies nearer to."""
+    """Return v = μ − (μ − v₀) e⁻ᵘ, computed from the nearer of μ and v₀ to keep digits."""
     u = u.clamp(max=_CONVERGED)
     return torch.where(u > math.log(2), mu - (mu - v0) * torch.exp(-u), v0 - (mu - v0) * torch.expm1(-u))
 
 
 def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> list[torch.Tensor]:
-    """Check the four arguments; √(2α) v and √(2α) μ obey the dynamics at gain ½, on the same clock."""
+    """As ``read_dynamics``, with a bound on the size of μ and v₀."""
     first = "mu_j" if function.startswith("speed") else "mu"
     second = "mu_k" if function == "speed_ratio_limit" else "v0"
-    mu, t, v0, scale = on_one_device(
-        as_real_in(FINITE, mu, function, first),
-        as_real_in(NON_NEGATIVE, t, function, "t"),
-        as_real_in(FINITE, v0, function, second),
-        torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
-    )
+    mu, t, v0, scale = read_dynamics(function, (first, mu), t, (second, v0), gain)
     within_reach(function, first, mu, scale)
     within_reach(function, second, v0, scale)
     return [mu, t, v0, scale]
@@ -151,7 +147,7 @@ def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> list[torch.
 def within_reach(
     function: str, parameter: str, place: torch.Tensor, scale: torch.Tensor, farthest: float = _FARTHEST
 ) -> None:
-    """Raise ``InvalidArgument`` where a place is so far out that float64 cannot tell its neighbourhood apart."""
+    """Raise ``InvalidArgument`` if a place is so large that float64 cannot resolve its neighbourhood."""
     size = (place * scale).detach().abs()
     if size.numel() and float(size.max()) > farthest:
         raise InvalidArgument(
@@ -163,15 +159,15 @@ def within_reach(
         )
 
 
-class _LogConvergence(torch.autograd.Function):
-    """u(μ, t, v₀) at gain ½, with its derivatives in closed form (all but erf are elementary)."""
+class _LogConvergence(ClosedForm):
+    """u(μ, t, v₀) at gain ½."""
 
     @staticmethod
     def forward(mu: torch.Tensor, t: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
         mu, v0 = torch.broadcast_tensors(mu, v0)
         shape = torch.broadcast_shapes(mu.shape, t.shape)
         mu, v0, t = (part.reshape((1,) * (len(shape) - part.ndim) + part.shape) for part in (mu, v0, t))
-        # Axes of components in front, axes along which only time varies behind them.
+        # Axes of components first, then axes along which only time varies.
         order = sorted(range(len(shape)), key=lambda axis: mu.shape[axis] == 1)
         num_component_axes = sum(size != 1 for size in mu.shape)
         inner = [shape[axis] for axis in order]
@@ -184,10 +180,6 @@ class _LogConvergence(torch.autograd.Function):
         return u.permute([order.index(axis) for axis in range(len(shape))])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         mu, t, v0, u = ctx.saved_tensors
         (gradient,) = gradients
@@ -197,21 +189,17 @@ class _LogConvergence(torch.autograd.Function):
         by_v0 = _slope_of_exp(distance, covered * (v + v0) / 2)
         passed = torch.where(mu == 0, 0.0, mu * t) - _gauss_between(v0, v, distance * covered)
         slopes = speed * passed - by_v0, speed, by_v0
-        # Where nothing flows back (the value has converged, at infinite time too) 0 · ∞ must stay 0.
+        # Where the incoming gradient is 0 (a converged value, also at infinite time) 0 · ∞ must stay 0.
         kept = [torch.where(gradient == 0, 0.0, gradient * slope) for slope in slopes]
         return kept[0].sum_to_size(mu.shape), kept[1].sum_to_size(t.shape), kept[2].sum_to_size(v0.shape)
 
 
-class _LateOffset(torch.autograd.Function):
-    """c(μ, v₀) at gain ½, with its derivatives in closed form."""
+class _LateOffset(ClosedForm):
+    """c(μ, v₀) at gain ½."""
 
     @staticmethod
     def forward(mu: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
         return late_offset_of(mu.reshape(-1), v0.reshape(-1)).reshape(mu.shape)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -224,13 +212,13 @@ class _LateOffset(torch.autograd.Function):
 
 
 def _slope_of_exp(distance: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
-    """(exp(distance·rate) − 1)/distance, and its limit where the distance is 0."""
+    """(exp(distance·rate) − 1)/distance, and its limit at distance 0."""
     apart = torch.where(distance == 0, 1.0, distance)
     return torch.where(distance == 0, rate, torch.expm1(apart * rate) / apart)
 
 
 def _gauss_between(low: torch.Tensor, high: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    """∫ exp(−w²/2) dw from ``low`` to ``high``, ``width`` apart, to full relative precision."""
+    """∫ exp(−w²/2) dw from ``low`` to ``high`` = ``low`` + ``width``, to full relative precision."""
     root = math.sqrt(2)
     side = torch.where(low < 0, -1.0, 1.0).to(low.dtype)
     tails = side * (torch.special.erfc(side * low / root) - torch.special.erfc(side * high / root))

@@ -1,35 +1,34 @@
-"""Softmax attention: components that share one attention move as alone, on another clock.
+"""Softmax attention over a nonlinear MLP: the dynamics without normalisation, in another time variable.
 
 v̇ = (μ − v)∘exp(α v²)/Z with Z = Σ exp(α v²) is the dynamics of ``joma.theory.nonlinear`` in a time τ with
-dt = Z dτ. Since exp(α v²) = du/dτ, that clock needs no quadrature: t = Σ u, the sum of what all components have
-converged by. Each u grows by the attention its component receives, and attention sums to one.
+dt = Z dτ. Since exp(α v²) = du/dτ, no quadrature is needed: t = Σ u over all components. The rate of each u is the
+attention that its component receives, and attention sums to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
-from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
-from joma.errors import InvalidArgument
+from joma.arrays import Real, as_real, numpy_in_numpy_out, wrong_shape
 from joma.theory.inversion import late_offset_of
+from joma.theory.linear import check_components, read_dynamics
 from joma.theory.nonlinear import converged_by, convergence, within_reach
 
-_CLOCK_ERROR = 1e-4  # what a Runge–Kutta step finishes to rounding: its error goes with the fifth power
-_MAX_SEARCH = 200  # halvings and Newton steps; bisection alone needs fewer
-_GRID = 512  # times at which entropy is looked at before its lowest is searched between two of them
+_CLOCK_ERROR = 1e-4  # small enough for one Runge–Kutta step (error of fifth order) to remove it to rounding
+_MAX_SEARCH = 200  # Newton steps and halvings; bisection alone would need fewer
+_GRID = 512  # times at which entropy is computed to bracket its minimum
 _SETTLED = 40.0  # u of a component whose distance from its target is below rounding
-_ROUNDING = 1e-12  # nats; differences of entropy below are not taken for a fall
+_ROUNDING = 1e-12  # nats; smaller differences of entropy are treated as rounding
 
 
 class Sparsest(NamedTuple):
-    """When attention is sparsest, and how sparse it is then.
+    """The time at which attention is sparsest, and its entropy then.
 
     Args:
-        time: (...) in units of t; 0 where entropy never falls below its start, ∞ where it never rises from its end.
+        time: (...) in units of t; 0 if entropy never falls below its initial value, ∞ if it never rises again.
         entropy_nats: (...) the lowest entropy.
     """
 
@@ -46,7 +45,7 @@ def normalized_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> 
     tensor([[0.6847, 0.2141],
             [1.2970, 0.3519]], dtype=torch.float64)
 
-    Claim: nonlinear.sparse_then_dense. Assumes what ``nonlinear_solution`` does, with softmax attention.
+    Claim: nonlinear.sparse_then_dense. Assumptions as for ``nonlinear_solution``, with softmax attention.
 
     Args:
         mu: (..., M) μ, finite; the components along the last axis share one attention.
@@ -56,8 +55,8 @@ def normalized_solution(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> 
         gain: α, above 0, one number.
 
     Returns:
-        (..., T, M) v; (..., M) where t is one number. Where two components compete with exp(α v²) beyond 1e10 at once,
-        how they share the attention between them is known to fewer digits: to exp(α v²) · 1e-16 in u.
+        (..., T, M) v; (..., M) if t is one number. While two components both have exp(α v²) above 1e10, u is accurate
+        to exp(α v²) · 1e-16 only.
     """
     problem = read_problem("normalized_solution", "mu", mu, t, v0, gain)
     return one_time_less(t, problem.v(_converged(problem)), 2)
@@ -70,7 +69,7 @@ def attention_entropy_over_time(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 
     Claim: nonlinear.sparse_then_dense. Arguments as in ``normalized_solution``.
 
     Returns:
-        (..., T) entropies between 0 and ln M; (...) where t is one number.
+        (..., T) entropies between 0 and ln M; (...) if t is one number.
     """
     problem = read_problem("attention_entropy_over_time", "mu", mu, t, v0, gain)
     v = problem.v(_converged(problem))
@@ -79,15 +78,15 @@ def attention_entropy_over_time(mu: Real, t: Real, v0: Real = 0.0, gain: Real = 
 
 @numpy_in_numpy_out
 def sparsest_time(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sparsest:
-    """Return when the attention of ``normalized_solution`` is sparsest, and its entropy then.
+    """Return the time at which the attention of ``normalized_solution`` is sparsest, and its entropy then.
 
     >>> import joma
     >>> found = joma.sparsest_time([3.0, 2.0, 1.0, 0.5])
     >>> round(float(found.time), 3), round(float(found.entropy_nats), 4)
     (9.051, 0.2311)
 
-    Claim: nonlinear.sparse_then_dense. Arguments as there. The lowest entropy does not depend on the clock: it is
-    that of the dynamics without normalisation too.
+    Claim: nonlinear.sparse_then_dense. Arguments as there. The dynamics without normalisation have
+    the same lowest entropy, at another time.
     """
     problem = read_problem("sparsest_time", "mu", mu, 0.0, v0, gain)
     time, moving = _lowest(problem.detached())
@@ -108,7 +107,7 @@ def entropy_of_squares(v: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 
 
 class Problem(NamedTuple):
-    """A checked problem: mu and v0 are (..., 1, M), t is (..., T, 1), all at the user's own gain."""
+    """Checked arguments: mu and v0 are (..., 1, M), t is (..., T, 1), none of them scaled by the gain."""
 
     mu: torch.Tensor
     t: torch.Tensor
@@ -116,51 +115,35 @@ class Problem(NamedTuple):
     gain: torch.Tensor
 
     def at(self, t: torch.Tensor) -> Problem:
-        """The same problem at other times (..., T)."""
+        """Return the same problem at other times (..., T)."""
         return self._replace(t=t[..., None])
 
     def detached(self) -> Problem:
-        """The same numbers without their history."""
+        """Return the same numbers without gradients."""
         return Problem(*(part.detach() for part in self))
 
     def v(self, u: torch.Tensor) -> torch.Tensor:
-        """Where components are that have converged by u."""
+        """Return v from u."""
         return converged_by(u, self.mu, self.v0)
 
 
 def read_problem(function: str, parameter: str, mu: Real, t: Real, v0: Real, gain: Real) -> Problem:
     """Check the arguments of a function whose components share one attention; ``parameter`` is its name for μ."""
-    mu, t, v0, gain = on_one_device(
-        as_real_in(FINITE, mu, function, parameter),
-        as_real_in(NON_NEGATIVE, t, function, "t"),
-        as_real_in(FINITE, v0, function, "v0"),
-        as_real_in(POSITIVE, gain, function, "gain"),
-    )
-    if mu.ndim == 0 or mu.shape[-1] == 0:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="at least one component along the last axis",
-            received=f"of shape {tuple(mu.shape)}",
-            remedy="pass a vector of components, such as [2.0, 1.0]",
-        )
+    mu, t, v0, scale = read_dynamics(function, (parameter, mu), t, ("v0", v0), gain)
+    gain = as_real(gain, function, "gain").to(scale.device)
+    check_components(function, parameter, mu)
     if gain.ndim:
-        raise InvalidArgument(
-            function,
-            "gain",
-            required="one number, since all components share one attention",
-            received=f"of shape {tuple(gain.shape)}",
-            remedy="call once for every gain",
-        )
+        required = "one number, because all components share one attention"
+        raise wrong_shape(function, "gain", required, gain, "call the function once per gain")
     if parameter == "mu":
-        within_reach(function, parameter, mu, torch.sqrt(2 * gain))
-        within_reach(function, "v0", v0, torch.sqrt(2 * gain))
+        within_reach(function, parameter, mu, scale)
+        within_reach(function, "v0", v0, scale)
     mu, v0 = torch.broadcast_tensors(mu, v0)
     return Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
 
 
 def one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return the result without the axis of times where one number was given for them."""
+    """Return the result without the axis of times if ``t`` is one number."""
     return result if torch.as_tensor(t).ndim else result.select(-axis, 0)
 
 
@@ -172,14 +155,14 @@ def _converged(problem: Problem) -> torch.Tensor:
         clock = _clock(mu, v0, t)
     u = convergence(mu, clock, v0)
     remaining = torch.where(torch.isinf(t), 0.0, t - u.sum(dim=-1, keepdim=True)).clamp(-1.0, 1.0)
-    # The clock may be too coarse to tell when fast components move. u is not: attention, its rate, is at most 1. (More
-    # than 1 is only left where t itself is that coarse, long after.)
+    # τ may be too coarse to resolve fast components; u is not, because its rate (the attention) is at most 1. (More
+    # than 1 remains only if t itself is that coarse, long after.)
     ended = runge_kutta(lambda u: torch.softmax(converged_by(u, mu, v0).square() / 2, dim=-1), u, remaining)
     return ended.clamp(min=0)
 
 
 def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """The τ at which Σ u(τ) = t nearly, at gain ½: Newton's method within a bracket."""
+    """The τ with Σ u(τ) ≈ t, at gain ½: Newton's method within a bracket."""
     t, forever = torch.where(torch.isinf(t), 1.0, t), torch.isinf(t)
     largest = torch.exp(torch.maximum(mu.square(), v0.square()) / 2).sum(dim=-1, keepdim=True)
     low, high = torch.broadcast_tensors(t / largest, t / mu.shape[-1])
@@ -197,8 +180,8 @@ def _clock(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return torch.where(forever, torch.inf, tau)
 
 
-def runge_kutta(rate: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """Return where one classical step of fourth order leads from ``start``."""
+def runge_kutta(rate: Callable[[Any], Any], start: Any, step: Any) -> Any:
+    """Return the result of one classical Runge–Kutta step of order 4, for torch tensors or NumPy arrays."""
     first = rate(start)
     second = rate(start + step / 2 * first)
     third = rate(start + step / 2 * second)
@@ -217,7 +200,7 @@ def _entropy_and_rate(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _lowest(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
-    """When entropy is lowest, (...), and whether that is strictly between start and end."""
+    """The time of the lowest entropy, (...), and whether it is strictly between start and end."""
     scale = torch.sqrt(2 * problem.gain)
     mu, v0 = problem.mu * scale, problem.v0 * scale
     offset = late_offset_of(mu.reshape(-1), v0.reshape(-1)).reshape(mu.shape)
@@ -231,7 +214,7 @@ def _lowest(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     low = grid.gather(-1, (place[..., None] - 1).clamp(min=0))
     high = grid.gather(-1, (place[..., None] + 1).clamp(max=_GRID))
     parts = torch.linspace(0, 1, 17).to(grid)
-    for _ in range(13):  # sixteenfold each: to rounding
+    for _ in range(13):  # each divides the bracket by 16: to rounding
         times = low + (high - low) * parts
         rising = _entropy_and_rate(problem.at(times))[1] > 0
         rising[..., -1] = True

@@ -1,7 +1,7 @@
-"""Softmax attention over a linear MLP: v̇ = Δ∘exp(α v²)/Z. One component takes all attention and grows without end.
+"""Softmax attention over a linear MLP: v̇ = Δ∘exp(α v²)/Z. One component takes all attention and grows without bound.
 
-It is the dynamics of ``joma.theory.linear`` on another clock, dt = Z dτ. With s = (v − v₀)/Δ the progress of a
-component, ds/dτ = exp(α v²), so that t = Σ s. All of time lies before the first blow-up τ* of the plain dynamics.
+It is the dynamics of ``joma.theory.linear`` in another time variable τ, dt = Z dτ. The progress s = (v − v₀)/Δ of a
+component has ds/dτ = exp(α v²), so that t = Σ s. All t correspond to τ < τ*, the first blow-up without normalisation.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from joma.theory.linear import place_on_normal
 from joma.theory.nonlinear import within_reach
 from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
 
-_CLOCK_ERROR = 1e-5  # what a Runge–Kutta step finishes to rounding
-_FARTHEST_START = 30.0  # exp(v²/2) is a number there
+_CLOCK_ERROR = 1e-5  # small enough for one Runge–Kutta step to remove it to rounding
+_FARTHEST_START = 30.0  # exp(v²/2) is finite in float64
 _MAX_SEARCH = 300  # Newton steps and halvings; halvings alone would need fewer
 
 
@@ -31,7 +31,7 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
     tensor([[0.5081, 0.2460],
             [1.0706, 0.4647]], dtype=torch.float64)
 
-    Claims: theorem2, nonlinear.sparse_then_dense. There is no blow-up on this clock.
+    Claims: theorem2, nonlinear.sparse_then_dense. These dynamics exist for all time.
 
     Args:
         delta: (..., M) Δ, finite; the components along the last axis share one attention.
@@ -40,8 +40,8 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
         gain: α, above 0, one number.
 
     Returns:
-        (..., T, M) v; (..., M) where t is one number. At t = ∞ the winner (the winners, where several are equal) is
-        infinite. No gradient passes through: arguments that ask for one are refused.
+        (..., T, M) v; (..., M) if t is one number. At t = ∞ the winner (or all equal winners) is infinite. Not
+        differentiable: arguments that require a gradient are refused.
     """
     problem = read_problem("normalized_linear_solution", "delta", delta, t, v0, gain)
     if any(part.requires_grad for part in problem):
@@ -49,7 +49,7 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
             "normalized_linear_solution",
             "delta",
             required="no argument that requires a gradient",
-            received="part of a graph, or another argument is",
+            received="a tensor that requires a gradient, or another argument is",
             remedy="pass tensors after .detach()",
         )
     scale = torch.sqrt(2 * problem.gain)
@@ -61,9 +61,9 @@ def normalized_linear_solution(delta: Real, t: Real, v0: Real = 0.0, gain: Real 
         raise InvalidArgument(
             "normalized_linear_solution",
             "delta",
-            required="Δ and t whose product, the way of the winner, can be squared in double precision",
+            required="Δ and t whose product can be squared in double precision",
             received=f"as large as {problem.mu.abs().max():.3g} for a time of {longest:.3g}",
-            remedy="scale Δ down and t up by the same factor, or ask for t = ∞",
+            remedy="scale Δ down and t up by the same factor, or pass t = ∞",
         )
     return one_time_less(t, v, 2)
 
@@ -75,24 +75,24 @@ def linear_attention_entropy_over_time(delta: Real, t: Real, v0: Real = 0.0, gai
     Claims: nonlinear.sparse_then_dense, text.mechanism. Arguments as there.
 
     Returns:
-        (..., T) entropies between 0 and ln M; (...) where t is one number.
+        (..., T) entropies between 0 and ln M; (...) if t is one number.
     """
     v = torch.as_tensor(normalized_linear_solution(delta, t, v0, gain))
-    # At infinite time winners share all attention equally; any equal finite values say so.
+    # At infinite time the winners share attention equally, which any equal large values represent.
     infinite = torch.isinf(v)
     v = torch.where(infinite.any(dim=-1, keepdim=True), torch.where(infinite, 1e9, 0.0), v)
     return entropy_of_squares(v, torch.as_tensor(gain).to(v))
 
 
 class _Race(NamedTuple):
-    """Components at gain ½, mirrored so that all move upwards; every part is (..., 1, M) or (..., 1, 1).
+    """Components at gain ½, mirrored so that all v increase; every tensor is (..., 1, M) or (..., 1, 1).
 
     Args:
         delta: |Δ|.
-        start: where they start.
-        side: the sign that mirrors them back.
-        log_first: ln of the first blow-up time τ*, 0 where nothing moves.
-        log_lag: ln of how much later than that each one blows up, −∞ for the winner.
+        start: the mirrored v(0).
+        side: the sign that undoes the mirroring.
+        log_first: ln of the first blow-up time τ*, 0 if nothing moves.
+        log_lag: ln of the delay of each blow-up after the first one, −∞ for the winner.
     """
 
     delta: torch.Tensor
@@ -106,7 +106,7 @@ def _race(delta: torch.Tensor, v0: torch.Tensor) -> _Race:
     delta, v0 = torch.broadcast_tensors(delta, v0)
     side = torch.where(delta < 0, -1.0, 1.0).to(delta)
     start = side * v0
-    # Blow-up times in logarithms, since a head start makes them as small as exp(−v₀²/2).
+    # Logarithms of blow-up times, because these can be as small as exp(−v₀²/2).
     times = torch.special.log_ndtr(-start) - torch.log(delta.abs()) + math.log(2 * math.pi) / 2
     first = times.amin(dim=-1, keepdim=True)
     moving = torch.isfinite(first)
@@ -116,7 +116,7 @@ def _race(delta: torch.Tensor, v0: torch.Tensor) -> _Race:
 
 
 def _places(race: _Race, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where all are, and their progress, when e⁻ᶻ of the time to the first blow-up is left."""
+    """v of all components, and their progress, when the share e⁻ᶻ of the time to the first blow-up is left."""
     elapsed = -torch.exp(race.log_first) * torch.expm1(-z)
     rate = race.delta / math.sqrt(2 * math.pi)
     log_above = torch.log(rate) + torch.logaddexp(race.log_lag, race.log_first - z)
@@ -128,11 +128,11 @@ def _places(race: _Race, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _solve(race: _Race, t: torch.Tensor) -> torch.Tensor:
-    """Where all are at the times t = Σ s: Newton's method in z within a bracket, then one Runge–Kutta step."""
+    """v of all components at the times t = Σ s: Newton's method in z within a bracket, then one Runge–Kutta step."""
     nothing_moves = (race.delta == 0).all(dim=-1, keepdim=True)
     forever = torch.isinf(t) & ~nothing_moves
     t = torch.where(torch.isinf(t) | nothing_moves, 0.0, t)
-    # The winner passes at most t of progress; where it is then bounds z.
+    # The winner's progress is at most t, which bounds z.
     wins = torch.isneginf(race.log_lag)
     farthest = torch.special.log_ndtr(-race.start) - torch.special.log_ndtr(-race.start - race.delta * t)
     high = torch.where(wins, farthest, 0.0).amax(dim=-1, keepdim=True)

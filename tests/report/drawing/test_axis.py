@@ -1,4 +1,4 @@
-"""Where values and a threshold lie, and which side of it counts."""
+"""Positions of values and threshold on the axis, and the side that supports the claim."""
 
 from dataclasses import replace
 
@@ -13,17 +13,17 @@ def agreement(measured, control, relation="<=", threshold=2.0) -> Agreement:
     return Agreement(criterion, Estimate(measured), (Control("control", Estimate(control)),), "")
 
 
-def test_all_values_and_the_threshold_lie_within_in_their_order():
+def test_all_values_and_the_threshold_are_on_the_axis_in_order():
     axis = Axis(agreement((1.0, 1.5), (4.0,)))
     places = [axis.at(value) for value in (1.0, 1.5, 2.0, 4.0)]
     assert places == sorted(places)
     assert 0 < places[0] < axis.threshold == places[2] < places[3] < 100
 
 
-def test_values_far_apart_lie_on_a_logarithmic_axis():
+def test_values_that_differ_by_large_factors_give_a_logarithmic_axis():
     axis = Axis(agreement((1e-6,), (1.0,), threshold=1e-3))
     assert axis.threshold == pytest.approx((axis.at(1e-6) + axis.at(1.0)) / 2)
-    assert axis.at(-1.0) == 0.0  # an end of an interval that a logarithm does not have
+    assert axis.at(-1.0) == 0.0  # an end of an interval below zero on a logarithmic axis
 
 
 @pytest.mark.parametrize("relation", ["<=", ">="])

@@ -1,4 +1,4 @@
-"""Figures: the same bytes each time, everything drawn, nobody's settings changed."""
+"""Figures: the same bytes each time, everything drawn, the caller's settings unchanged."""
 
 import io
 import xml.etree.ElementTree as ElementTree
@@ -38,7 +38,7 @@ def test_every_curve_is_in_the_picture_in_its_colour(text_chart, tmp_path):
         assert rgb(LIGHT[name]) in seen, name
 
 
-def test_a_group_keeps_its_colour_in_the_chart_beside_it(text_chart, tmp_path):
+def test_a_group_has_the_same_colour_in_every_chart_of_a_page(text_chart, tmp_path):
     alone = replace(text_chart, id="alone", curves=(text_chart.curves[2],))
     _, (_, png) = write_figures([text_chart, alone], tmp_path)
     assert rgb(LIGHT["series-3"]) in colours_in(png)
@@ -61,13 +61,13 @@ def test_an_empty_chart_and_a_single_point_are_drawn(text_chart, tmp_path):
     assert rgb(LIGHT["series-1"]) in colours_in(png)
 
 
-def test_settings_of_the_caller_are_left_alone(text_chart, tmp_path):
+def test_matplotlib_settings_of_the_caller_are_not_changed(text_chart, tmp_path):
     before = dict(matplotlib.rcParams)
     write_figures([text_chart], tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_folder_that_cannot_be_made_is_said_so(text_chart, tmp_path):
+def test_a_folder_that_cannot_be_created_raises_an_error(text_chart, tmp_path):
     blocked = tmp_path / "taken"
     blocked.write_text("a file")
     with pytest.raises(OSError, match="taken"):

@@ -1,4 +1,4 @@
-"""Heatmaps: darker where larger, struck where not to be trusted, empty where there is nothing."""
+"""Heatmaps: larger values darker, unreliable columns struck out, missing cells empty."""
 
 from xml.etree import ElementTree
 
@@ -16,7 +16,7 @@ def heatmap(**changes) -> Heatmap:
     return Heatmap("map", "A title " * 12, "caption", "step", "layer", value_label=HOSTILE, **(parts | changes))
 
 
-def test_a_heatmap_is_drawn_the_same_every_time_darker_where_larger(tmp_path):
+def test_a_heatmap_has_the_same_bytes_each_time_and_larger_values_are_darker(tmp_path):
     first = [path.read_bytes() for path in write_heatmap(heatmap(), tmp_path / "one")]
     paths = write_heatmap(heatmap(), tmp_path / "two")
     assert [path.read_bytes() for path in paths] == first
@@ -28,7 +28,7 @@ def test_a_heatmap_is_drawn_the_same_every_time_darker_where_larger(tmp_path):
     assert row[places[0]] > row[places[1]] > row[places[2]]
 
 
-def test_a_heatmap_of_another_shape_or_without_numbers_is_refused():
+def test_a_heatmap_of_a_wrong_shape_or_with_nan_is_refused():
     with pytest.raises(ValueError, match="2 rows of 3"):
         heatmap(values=[[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="finite"):
@@ -48,7 +48,7 @@ def test_struck_columns_are_crossed_in_both_renderings(tmp_path):
     assert 0.2 * width < changed.min() < changed.max() < 0.7 * width
 
 
-def test_long_names_of_steps_do_not_run_into_one_another():
+def test_long_tick_labels_do_not_overlap():
     names = [str(1000 * place) for place in range(154)]
     shown = heatmap_plot(heatmap(x=names, y=["a"], values=[[0.5] * 154]))["layout"]["xaxis"]["ticktext"]
     assert shown[0] == "0"
@@ -56,11 +56,11 @@ def test_long_names_of_steps_do_not_run_into_one_another():
     letter, plot = (
         8,
         480,
-    )  # CSS pixels of a 13 px digit with some space, and of a plot beside its scale on a small screen
+    )  # CSS pixels of a 13 px digit with some space, and of a plot with its scale on a small screen
     assert len("  ".join(shown)) * letter <= plot
 
 
-def test_a_plot_leaves_what_is_missing_empty():
+def test_missing_values_of_a_heatmap_stay_empty():
     trace = heatmap_plot(heatmap())["data"][0]
     assert trace["z"][1][1] is None
     assert heatmap_plot(heatmap())["layout"]["xaxis"]["ticktext"] == ["0", "1", "2"]

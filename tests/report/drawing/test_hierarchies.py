@@ -1,4 +1,4 @@
-"""The picture of a hierarchy: every latent in its colour, scores readable, the same bytes each time."""
+"""The picture of a hierarchy: each latent in its colour, scores readable, the same bytes each time."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -34,7 +34,7 @@ def num_pixels(png, colour):
 
 
 def half_a_disc(radius):
-    """In pixels, of a radius in points: texts and the disc's edge may take the other half."""
+    """Return the least number of pixels of a disc's colour; texts and its edge may cover half of it."""
     return math.pi * (radius * DPI / 72) ** 2 / 2
 
 
@@ -42,7 +42,7 @@ TREE = balanced_tree((2, 2, 2), 0.8)
 VALUES = [[0.05, 0.3, 0.6, 0.95], [0.2, 0.8]]
 
 
-def test_the_same_bytes_each_time_and_a_title_for_who_cannot_see(tmp_path):
+def test_pictures_have_the_same_bytes_each_time_and_a_title_in_their_metadata(tmp_path):
     pairs = [write_found(found(TREE, VALUES), tmp_path / name / "tree") for name in "ab"]
     for first, second in zip(*pairs, strict=True):
         assert first.read_bytes() == second.read_bytes()
@@ -55,8 +55,8 @@ def test_the_same_bytes_each_time_and_a_title_for_who_cannot_see(tmp_path):
     [(TREE, 11), (balanced_tree((2, 2, 2, 2), 0.8), 11), (random_hierarchy(50, (20, 30), 3, seed=1), 4)],
     ids=["tree", "deep", "50 classes"],
 )
-def test_each_latent_is_a_disc_of_its_own_colour(law, radius, tmp_path):
-    """One latent after the other is made the only one that was found: its colour fills a disc, and no other does."""
+def test_each_latent_is_a_disc_in_the_colour_of_its_score(law, radius, tmp_path):
+    """Give one latent after the other the only score above chance: one disc must have its colour, and no other."""
     nothing = [[0.0] * size for size in law.level_sizes]
     colour = to_hex(SCALE(0.37))
     _, png = write_found(found(law, nothing), tmp_path / "none")
@@ -68,7 +68,7 @@ def test_each_latent_is_a_disc_of_its_own_colour(law, radius, tmp_path):
         assert num_pixels(png, colour) - background > half_a_disc(radius)
 
 
-def test_a_latent_without_a_score_is_grey_and_the_reason_stands_below(tmp_path):
+def test_a_latent_without_a_score_is_grey_and_the_reason_is_written_below(tmp_path):
     without = found(TREE, [[None, 0.3, 0.6, 0.95], [0.2, 0.8]], "the latent is constant (1)")
     _, plain = write_found(found(TREE, VALUES), tmp_path / "plain")
     _, png = write_found(without, tmp_path / "without")
@@ -78,7 +78,7 @@ def test_a_latent_without_a_score_is_grey_and_the_reason_stands_below(tmp_path):
 
 
 @pytest.mark.parametrize("value", [-0.4, 0.0, 1.0, 1.3])
-def test_what_lies_beyond_the_scale_takes_its_end(value, tmp_path):
+def test_values_outside_the_scale_have_the_colour_of_its_end(value, tmp_path):
     _, png = write_found(found(TREE, [[value] * 4, [0.5, 0.5]]), tmp_path / "tree")
     assert num_pixels(png, to_hex(SCALE(min(1.0, max(0.0, value))))) > 4 * half_a_disc(11)
 
@@ -92,7 +92,7 @@ def test_nothing_is_cut_off_at_the_edges(tmp_path):
             assert (edge == 1).all()
 
 
-def test_what_is_there_is_dark_and_joined_by_dark_lines(tmp_path):
+def test_present_nodes_are_dark_and_connected_by_dark_lines(tmp_path):
     law = TREE
     nothing = [[False] * size for size in (law.num_tokens, *law.level_sizes, 1)]
     everything = [[True] * len(row) for row in nothing]

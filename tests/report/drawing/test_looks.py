@@ -1,4 +1,4 @@
-"""Looks: colours that can be distinguished, texts that do not meet, nothing left out in silence."""
+"""Style: colours that can be distinguished, texts that do not overlap, nothing left out without a note."""
 
 import itertools
 from dataclasses import replace
@@ -24,7 +24,7 @@ from joma.report.drawing.looks import (
     shortened,
 )
 
-# Linear RGB as people with one kind of cone missing see it (Machado, Oliveira and Fernandes 2009, severity 1).
+# Linear RGB with one kind of cone missing (Machado, Oliveira and Fernandes 2009, severity 1).
 EYES = {
     "typical": np.eye(3),
     "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
@@ -51,14 +51,16 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("eye", EYES)
-def test_any_two_series_look_different_to_every_eye(palette, eye, tolerance):
+def test_any_two_series_colours_differ_with_every_colour_vision(palette, eye, tolerance):
     series = [linear(colour) for name, colour in palette.items() if name.startswith("series-")]
     for one, other in itertools.combinations(series, 2):
-        assert np.linalg.norm(oklab(EYES[eye] @ one) - oklab(EYES[eye] @ other)) >= tolerance("report.colours_apart")
+        assert np.linalg.norm(oklab(EYES[eye] @ one) - oklab(EYES[eye] @ other)) >= tolerance(
+            "report.colour_difference"
+        )
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
-def test_lines_and_texts_stand_out_from_the_paper(palette, tolerance):
+def test_lines_and_texts_have_enough_contrast(palette, tolerance):
     for name in palette:
         if name.startswith(("series-", "predicted", "context")):
             assert contrast(palette[name], palette["paper"]) >= tolerance("report.line_contrast"), name
@@ -66,7 +68,7 @@ def test_lines_and_texts_stand_out_from_the_paper(palette, tolerance):
         assert contrast(palette[name], palette["paper"]) >= tolerance("report.text_contrast"), name
 
 
-def test_shades_get_darker_and_their_ends_are_as_far_apart_as_text_and_paper(tolerance):
+def test_shades_get_darker_and_their_ends_contrast_like_text_and_paper(tolerance):
     luminance = [float(np.array([0.2126, 0.7152, 0.0722]) @ linear(shade)) for shade in SHADES]
     assert luminance == sorted(luminance, reverse=True)
     assert contrast(SHADES[0], SHADES[-1]) >= tolerance("report.text_contrast")
@@ -76,7 +78,7 @@ def chart(*curves: Curve, marks: tuple[Mark, ...] = (), **scales: str) -> Chart:
     return Chart("id", "title", "caption", "x", "y", curves, marks, **scales)
 
 
-def test_a_group_has_one_colour_in_all_charts_and_single_curves_take_what_is_free():
+def test_a_group_has_one_colour_in_all_charts_and_single_curves_take_unused_ones():
     first = chart(Curve("a", [0], [0], group="A"), Curve("b", [0], [0], group="B"), Curve("single", [0], [0]))
     second = chart(Curve("b", [0], [0], role="control", group="B"), Curve("alone", [0], [0]))
     groups = group_colours([first, second])
@@ -89,17 +91,17 @@ def test_predictions_are_drawn_in_ink_and_context_in_grey():
     assert curve_colours(both, group_colours([both])) == ("predicted", "context")
 
 
-def test_more_curves_than_colours_start_again():
+def test_with_more_curves_than_colours_colours_repeat():
     many = chart(*(Curve(str(index), [0], [0]) for index in range(8)))
     assert curve_colours(many, {})[6:] == ("series-1", "series-2")
 
 
-def test_what_a_logarithmic_axis_cannot_show_is_left_out_and_said():
+def test_points_a_logarithmic_axis_cannot_show_are_left_out_and_reported():
     curve = Curve("a", [0.0, 1.0, 10.0], [1.0, -2.0, 3.0], [0.5, -3.0, -1.0], [2.0, -1.0, 4.0])
     drawn = drawing(chart(curve, marks=(Mark("x", 0.0, "start"),), x_scale="log", y_scale="log"))
     (kept,) = drawn.chart.curves
     assert (kept.x, kept.y) == ([10.0], [3.0])
-    assert kept.low == [3.0]  # reached below zero, so it is cut at the lowest height that can be shown
+    assert kept.low == [3.0]  # extends below zero, so it is cut at the lowest positive value
     assert not drawn.chart.marks
     assert drawn.num_omitted == 3
     assert "3 points or marks" in drawn.omission
@@ -124,7 +126,7 @@ def marked(items) -> Drawing:
 
 
 def spans(drawn: Drawing) -> list[tuple[int, float, float, float]]:
-    """Row, line, and ends of the text of each flag, in characters."""
+    """Return row, line, and ends of the text of each flag, in characters."""
     found = []
     for flag in flags(drawn):
         stem = fraction(flag.mark.at, drawn.x_range, "linear") * MARK_COLUMNS
@@ -139,7 +141,7 @@ def marks_between(low: float, high: float):
 
 
 @given(marks_between(0, 100))
-def test_no_flag_meets_another(items):
+def test_flags_do_not_overlap(items):
     drawn = marked(items)
     assert {flag.mark for flag in flags(drawn)} == set(drawn.chart.marks)
     for (row, _, start, end), (other_row, _, other_start, other_end) in itertools.combinations(spans(drawn), 2):

@@ -1,4 +1,4 @@
-"""What plotly gets: words that it knows, and no colour that the page does not."""
+"""Plotly specifications: valid for plotly, with colours that both palettes have."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_every_colour_is_a_name_that_both_palettes_have(spec):
     assert {"ink", "grid", "quiet"} & names
 
 
-def test_plotly_knows_every_word(spec):
+def test_plotly_accepts_every_entry_of_the_specification(spec):
     def painted(part, key=""):
         if isinstance(part, dict):
             return {name: painted(entry, name) for name, entry in part.items()}
@@ -42,12 +42,12 @@ def test_plotly_knows_every_word(spec):
             return [painted(entry) for entry in part]
         return "rgba(0,0,0,0.5)" if key.endswith("color") else part
 
-    drawn = graph_objects.Figure(painted(spec))  # raises on a name or value that plotly does not have
+    drawn = graph_objects.Figure(painted(spec))  # raises on a name or value that plotly does not know
     assert len(drawn.data) == len(spec["data"]) > 0
 
 
 @pytest.mark.parametrize("text", ["<b>x</b>", "a & b", "&lt;", "<script>"])
-def test_literal_leaves_plotly_nothing_to_obey(text):
+def test_literal_text_has_no_markup_that_plotly_interprets(text):
     assert "<" not in literal(text)
     assert literal(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == text
 
@@ -61,6 +61,6 @@ def test_every_curve_has_a_legend_entry_that_names_its_traces(text_chart):
     assert [entry.role for entry in plot.legend] == ["", "", "", "", "control", "for comparison"]
 
 
-def test_a_role_that_the_label_names_is_not_said_twice(text_chart):
+def test_a_role_named_in_the_label_is_not_repeated(text_chart):
     named = replace(text_chart, curves=(replace(text_chart.curves[4], label="the control"),))
     assert plots_of([named], "key")[0].legend[0].role == ""

@@ -1,4 +1,4 @@
-"""Where the nodes of a hierarchy stand: few lines cross, parents stand above their children."""
+"""The layout of a hierarchy: few lines cross, parents are above their children."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def test_crossings_are_counted_as_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_random_hierarchy_is_untangled_better_than_most_random_orders(seed):
+def test_the_layout_of_a_random_hierarchy_has_fewer_crossings_than_most_random_orders(seed):
     law = random_hierarchy(20, (10, 20), 2, seed=seed)
     rows, noise = rows_of(law), np.random.default_rng(seed)
     shuffled = []
@@ -47,13 +47,13 @@ def test_a_random_hierarchy_is_untangled_better_than_most_random_orders(seed):
     assert num_crossings(rows) < min(shuffled) / 2
 
 
-def test_what_is_not_tangled_stays_without_a_crossing_whatever_the_numbering():
+def test_a_hierarchy_that_can_be_drawn_without_crossings_is_for_any_numbering():
     for order in itertools.permutations(range(3)):
         level = tuple(((2 * order[n], 2 * order[n] + 1),) for n in range(3))
         assert num_crossings(rows_of(Combinatorial((level, (((0,),), ((1,),), ((2,),))), 6))) == 0
 
 
-def test_tokens_that_no_latent_shows_have_no_place_and_are_counted():
+def test_tokens_in_no_latent_have_no_position_and_are_counted():
     rows = rows_of(Combinatorial(((((1, 3),),), (((0,),),)), 5))
     assert np.isnan(rows.places[0]).tolist() == [True, False, True, False, True]
     assert rows.num_hidden == 3

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers."""
 
 import math
 import re
@@ -55,12 +55,12 @@ def test_every_estimate_can_be_written(values):
     assert ("±" in text) == (len(values) > 1)
 
 
-def test_an_interval_tells_its_ends_apart():
+def test_the_ends_of_an_interval_are_written_differently():
     assert format_interval(Estimate((1.0000001, 1.0000003))) == "0.99999893 to 1.0000015"
     assert format_interval(Estimate((1.0,))) == "one value, no interval"
 
 
-def test_a_criterion_says_its_side_without_idle_zeros():
+def test_a_criterion_has_its_relation_and_no_trailing_zeros():
     assert format_criterion(Criterion("q", "<=", 0.05, "r")) == "≤ 0.05"
     assert format_criterion(Criterion("q", ">=", 1e-8, "r")) == "≥ 1·10⁻⁸"
     assert format_criterion(Criterion("q", ">=", 200.0, "r")) == "≥ 200"
@@ -70,7 +70,7 @@ def test_a_criterion_says_its_side_without_idle_zeros():
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.96, "10 s"), (75.0, "75 s"), (119.9, "2 min"), (3600.0, "60 min"), (9000.0, "2 h 30 min")],
 )
-def test_seconds_at_the_precision_people_care_about(seconds, text):
+def test_durations_are_rounded(seconds, text):
     assert format_seconds(seconds) == text
 
 

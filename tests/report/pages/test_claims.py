@@ -1,4 +1,4 @@
-"""The page, in a real browser: it opens from a file, fetches nothing, shows everything and executes no text."""
+"""The page in a real browser: opened from a file, it loads nothing, shows everything and runs no injected text."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ def report(outcomes, context, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, report):
-    """Open the report and fail on every complaint and every request that leaves the file."""
+    """Open the report; fail on every console error and every request to another file."""
 
     @contextmanager
     def visiting(viewport=DESKTOP, **options):
@@ -84,7 +84,7 @@ def test_it_is_complete_in_one_visit(visit, outcomes, context):
 def test_every_chart_is_drawn_with_every_curve(visit, outcomes):
     with visit() as tab:
         plots = tab.locator(".plot")
-        assert plots.count() == shown_charts(outcomes) + 1  # the lead chart stands by the verdicts as well
+        assert plots.count() == shown_charts(outcomes) + 1  # the lead chart is shown next to the verdicts as well
         for plot in plots.all():
             lines = plot.locator(".scatterlayer .js-line").count()
             buttons = plot.locator("xpath=..").locator(".legend button").count()
@@ -121,7 +121,7 @@ def test_hostile_texts_stay_texts(visit, hostile_chart):
         assert tab.locator("article b, .plot a, figure b").count() == 0
 
 
-def test_what_is_under_the_pointer_is_read_out(visit, hostile_chart):
+def test_values_under_the_pointer_are_shown_in_the_legend(visit, hostile_chart):
     with visit() as tab:
         plot = tab.locator('article .plot[data-plot="text.rank_drop/hostile"]')
         plot.scroll_into_view_if_needed()
@@ -167,7 +167,7 @@ def test_light_and_dark_and_the_change_between_them(visit):
     assert light[1] != dark[1]
 
 
-def test_nothing_sticks_out_of_the_window(visit):
+def test_nothing_overflows_the_window(visit):
     inside = "(nodes) => nodes.every((node) => node.getBoundingClientRect().right <= innerWidth + 1)"
     with visit(PHONE, has_touch=True, is_mobile=True) as tab:
         for width in (390, 320, 600, 768, 1280):
@@ -188,7 +188,7 @@ def test_a_long_claim_id_is_broken_on_a_phone(browser, outcomes, context, tmp_pa
         assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-def test_a_text_that_turns_its_direction_turns_no_other(browser, outcomes, context, tmp_path):
+def test_a_right_to_left_text_does_not_change_the_direction_of_others(browser, outcomes, context, tmp_path):
     known = next(outcome for outcome in outcomes if outcome.agreement)
     chart = known.agreement.charts[0]
     turned = replace(chart, curves=(replace(chart.curves[0], label="\u202eevruc", role="control"),))
@@ -210,7 +210,7 @@ def test_a_text_that_turns_its_direction_turns_no_other(browser, outcomes, conte
         assert first < last
 
 
-def test_everything_has_a_name_for_those_who_listen(visit, outcomes):
+def test_everything_has_a_name_for_screen_readers(visit, outcomes):
     with visit() as tab:
         for plot in tab.locator(".plot").all():
             assert plot.get_attribute("role") == "img"
@@ -233,7 +233,7 @@ def test_the_policy_allows_these_scripts_and_no_network(outcomes, context):
         assert f"'sha256-{digest}'" in html.unescape(policy)
 
 
-def test_a_script_that_slips_in_does_not_run(browser, report, tmp_path):
+def test_an_injected_script_does_not_run(browser, report, tmp_path):
     text = report.read_text(encoding="utf-8").replace("<main>", "<main><script>document.title = 'run'</script>", 1)
     path = tmp_path / "report.html"
     path.write_text(text, encoding="utf-8")
@@ -244,7 +244,7 @@ def test_a_script_that_slips_in_does_not_run(browser, report, tmp_path):
         assert tab.title() == "joma reproduce"
 
 
-def test_without_any_evidence_there_is_a_page_all_the_same(browser, outcomes, context, tmp_path):
+def test_a_page_is_written_without_any_evidence(browser, outcomes, context, tmp_path):
     failed = [outcome for outcome in outcomes if outcome.error]
     path = write_page(failed, context, tmp_path / "report.html")
     with browser.new_context() as window:
@@ -254,7 +254,7 @@ def test_without_any_evidence_there_is_a_page_all_the_same(browser, outcomes, co
         assert "loss is NaN at step 40" in tab.locator("table.verdicts").inner_text()
 
 
-def test_a_skipped_claim_is_shown_apart_from_failures(browser, outcomes, context, tmp_path):
+def test_a_skipped_claim_is_distinguished_from_failures(browser, outcomes, context, tmp_path):
     reason = "the hub did not answer; check the network"
     known, failed = (next(outcome for outcome in outcomes if bool(outcome.error) is wanted) for wanted in (False, True))
     skipped = replace(known, agreement=None, skipped=reason)
@@ -274,7 +274,7 @@ def test_a_skipped_claim_is_shown_apart_from_failures(browser, outcomes, context
         assert red != quiet
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(outcomes, context, tmp_path):
+def test_a_page_that_cannot_be_written_leaves_the_old_one(outcomes, context, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("the page of yesterday")
     nothing = replace(outcomes[0], claim=None)
@@ -284,6 +284,6 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(outcomes, context, tmp_pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_name_that_is_no_text_is_shown_escaped(outcomes, context, tmp_path):
+def test_a_file_name_that_is_not_valid_text_is_shown_escaped(outcomes, context, tmp_path):
     path = write_page(outcomes, replace(context, text="file \udcff.txt"), tmp_path / "report.html")
     assert "file \\udcff.txt" in path.read_text(encoding="utf-8")

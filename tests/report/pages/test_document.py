@@ -1,4 +1,4 @@
-"""Templates: what is filled in stays text, unknown names are errors, and all of them come with the package."""
+"""Templates: variables are escaped, undefined names are errors, all templates are part of the package."""
 
 import json
 import re
@@ -33,7 +33,7 @@ class Reader(HTMLParser):
 
 
 @given(NASTY, NASTY)
-def test_any_text_and_any_attribute_come_back_as_they_were(text, attribute):
+def test_any_text_and_attribute_are_read_back_unchanged(text, attribute):
     page = environment().get_template("macros.html").module.section("", "", (attribute,), [(text,)])
     found = Reader(page)
     assert found.attributes["data-label"] == attribute
@@ -42,7 +42,7 @@ def test_any_text_and_any_attribute_come_back_as_they_were(text, attribute):
 
 
 @given(NASTY)
-def test_names_of_places_come_back_from_a_heatmap(name):
+def test_names_of_cells_are_read_back_from_a_heatmap(name):
     map = Heatmap("map", name, name, name, name, [name, "b"], [name], [[1.0, 2.0]], name, struck=[1])
     found = Reader(environment().get_template("macros.html").module.heatmap(map, "map/map"))
     assert found.attributes["data-x-names"] == f"{name}\nb (struck out)"
@@ -50,18 +50,18 @@ def test_names_of_places_come_back_from_a_heatmap(name):
 
 
 @given(st.dictionaries(NASTY, NASTY, min_size=1))
-def test_data_comes_back_and_cannot_end_its_element(content):
+def test_data_are_read_back_and_cannot_close_their_element(content):
     inside = environment().from_string("{{ content | tojson }}").render(content=content)
     assert not set("<>&") & set(inside)
     assert json.loads(inside) == content
 
 
-def test_data_without_a_place_in_json_is_refused():
+def test_nan_and_infinity_in_data_are_refused():
     with pytest.raises(ValueError, match="JSON"):
         environment().from_string("{{ content | tojson }}").render(content=[float("nan")])
 
 
-def test_a_name_that_is_not_there_is_an_error():
+def test_an_undefined_variable_raises_an_error():
     with pytest.raises(UndefinedError, match="is undefined"):
         document("scan.html", "title", {})
 
@@ -82,6 +82,6 @@ def test_no_template_turns_escaping_off():
         assert not re.search(r"\bsafe\b|autoescape", text)
 
 
-def test_bytes_that_are_no_text_are_written_escaped(tmp_path):
+def test_bytes_that_are_not_valid_text_are_written_escaped(tmp_path):
     path = write_document("file \udcff.txt", tmp_path / "page.html")
     assert path.read_text(encoding="utf-8") == "file \\udcff.txt"

@@ -1,4 +1,4 @@
-"""The page of a scan, looked at in a real browser."""
+"""The page of a scan in a real browser."""
 
 import shutil
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def test_the_page_in_a_browser(scan, written):
         tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.xtick'))")
         headings = tab.locator("h2").all_inner_texts()
         assert headings[0] == "Suspects"
-        assert headings.index("What became of each layer") < headings.index("Over the steps")
+        assert headings.index("Verdicts per layer") < headings.index("Over the steps")
         rows = tab.locator("table").nth(2).locator("tbody tr")
         assert rows.count() == len(shown_verdicts(probes_of(scan.measured))) == 2 * LAYERS
         assert "fell and came back" in rows.first.inner_text()

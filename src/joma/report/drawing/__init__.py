@@ -1,1 +1,1 @@
-"""One look for every figure, plot and number: on paper, in the page, in the terminal."""
+"""Drawing and number formats with one common style, for papers, pages and the terminal."""

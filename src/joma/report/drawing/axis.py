@@ -1,4 +1,4 @@
-"""The line on which a claim's measured value, its controls and its threshold lie."""
+"""The axis on which the page shows a claim's measured value, its controls and its threshold."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from joma.records import Agreement
 
 
 class Axis:
-    """An axis from 0 to 100 %, logarithmic where the values are far apart.
-
-    Args:
-        agreement: whose values and intervals fit on it.
-    """
+    """An axis from 0 to 100 % for all values of an agreement; logarithmic if they differ by large factors."""
 
     def __init__(self, agreement: Agreement) -> None:
         estimates = [agreement.measured, *(control.estimate for control in agreement.controls)]
@@ -21,14 +17,14 @@ class Axis:
         self._logarithmic = min(values) > 0 and max(values) > 50 * min(values)
         ends = [end for estimate in estimates for end in estimate.interval if end > 0 or not self._logarithmic]
         low, high = self._warped(min(values + ends)), self._warped(max(values + ends))
-        room = 0.08 * (high - low) or 1.0
-        self._low, self._high = low - room, high + room
+        margin = 0.08 * (high - low) or 1.0
+        self._low, self._high = low - margin, high + margin
         self.threshold = self.at(criterion.threshold)
         self.counting = (0.0, self.threshold) if criterion.relation == "<=" else (self.threshold, 100.0)
 
     def at(self, value: float) -> float:
-        """Where a value lies, in percent."""
-        if self._logarithmic and value <= 0:  # an interval may reach below zero where no value does
+        """Return the position of a value, in percent."""
+        if self._logarithmic and value <= 0:  # an interval may extend below zero although no value does
             return 0.0
         return min(100.0, max(0.0, 100 * (self._warped(value) - self._low) / (self._high - self._low)))
 

@@ -36,7 +36,7 @@ from joma.report.drawing.looks import (
 from joma.report.drawing.words import format_number, superscript
 
 WIDTH_INCHES = 5.6
-"""Narrow on purpose: on a phone's 390 pixels the smallest text is still about 9 pixels high."""
+"""Narrow, so that on a phone of 390 pixels the smallest text is about 9 pixels high."""
 
 SCALE = LinearSegmentedColormap.from_list("light to dark", list(SHADES))
 """``SHADES`` for matplotlib."""
@@ -65,14 +65,10 @@ _TITLE: dict[str, Any] = {"x": 0.0, "fontsize": 11.5, "fontweight": "bold"}
 
 
 def write_figures(charts: Sequence[Chart], folder: Path) -> list[tuple[Path, Path]]:
-    """Write charts that stand together as ``<id>.svg`` and ``<id>.png``; their groups keep one colour in all of them.
-
-    Args:
-        charts: what is to be seen.
-        folder: where the files go; made if need be.
+    """Write charts of one page as ``<id>.svg`` and ``<id>.png``; a group has the same colour in all of them.
 
     Returns:
-        The paths of the SVG and of the PNG of each (see ``write_pictures``).
+        The paths of the SVG and of the PNG of each chart (see ``write_pictures``).
     """
     groups = group_colours(charts)
     return [
@@ -82,21 +78,21 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> list[tuple[Path, Pat
 
 
 def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: str) -> tuple[Path, Path]:
-    """Write what ``draw`` draws as ``<stem>.svg`` and ``<stem>.png``, in the one look of all pictures.
+    """Write a figure as ``<stem>.svg`` and ``<stem>.png``, with the common settings of all pictures.
 
     Args:
-        draw: makes the figure, on a canvas of its own.
-        stem: the files without their endings; the folder is made if need be.
-        title, caption: kept in the files, for who cannot see them.
+        draw: returns the figure, on its own canvas.
+        stem: path of the files without suffix; the folder is created if needed.
+        title, caption: stored in the metadata of the files, for accessibility.
 
     Returns:
         The paths of the SVG and of the PNG.
 
     Raises:
-        OSError: a file cannot be written; what stood there before is unchanged.
+        OSError: a file cannot be written; an existing file is unchanged.
     """
     paths = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
-    with matplotlib.rc_context(SETTINGS):  # put back on the way out: the caller's settings stay as they are
+    with matplotlib.rc_context(SETTINGS):
         figure = draw()
         for path in paths:
             _save(figure, path, title, caption)
@@ -104,17 +100,10 @@ def write_pictures(draw: Callable[[], Figure], stem: Path, title: str, caption: 
 
 
 def write_stack(charts: Sequence[Chart], path: Path) -> Path:
-    """Draw charts below one another into one file, SVG or PNG by its ending.
-
-    Args:
-        charts: what is to be seen, from top to bottom, at least one.
-        path: the file; its ending is ``.svg`` or ``.png``.
-
-    Returns:
-        ``path``.
+    """Draw at least one chart, one below the other, into one file with the suffix ``.svg`` or ``.png``.
 
     Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     with matplotlib.rc_context(SETTINGS):
         figure = chart_figure(charts, group_colours(charts))
@@ -131,7 +120,7 @@ def _save(figure: Figure, path: Path, title: str, caption: str) -> None:
 
 
 def new_canvas(size: tuple[float, float], new_figure: Callable[..., Figure] | None) -> Figure:
-    """An empty figure in the one look: on a canvas of its own, or made by ``new_figure``, such as pyplot's."""
+    """Return an empty figure with the common style, on its own canvas or made by ``new_figure``, such as pyplot's."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = (new_figure or Figure)(figsize=size, layout=layout, facecolor=LIGHT["paper"])
     if new_figure is None:
@@ -155,7 +144,7 @@ def chart_figure(
 
 
 def _inches(drawn: Drawing) -> float:
-    """How high a chart is with its title, flags and legend."""
+    """The height of a chart with its title, flags and legend."""
     labels = _legend_labels(drawn.chart)
     legend_rows = -(-sum(1 + label.count("\n") for label in labels) // _num_legend_columns(labels))
     title_rows = len(textwrap.wrap(drawn.chart.title, 48))
@@ -232,7 +221,7 @@ def _draw_axes(axes: Axes, drawn: Drawing) -> None:
             axis.set_minor_formatter(NullFormatter())
         else:
             whole = axis is axes.xaxis and all(float(x).is_integer() for curve in drawn.chart.curves for x in curve.x)
-            axis.set_major_locator(MaxNLocator(6, integer=whole))  # steps and levels have no halves
+            axis.set_major_locator(MaxNLocator(6, integer=whole))  # no fractions of steps and levels
             axis.set_major_formatter(_EvenDecimals())
 
 
@@ -298,12 +287,12 @@ def _draw_levels(axes: Axes, drawn: Drawing) -> None:
 
 
 def _log_label(value: float, _: int | None) -> str:
-    power = round(math.log10(value)) if value > 0 else 0  # ticks of this axis are powers of ten
+    power = round(math.log10(value)) if value > 0 else 0  # ticks of a logarithmic axis are powers of ten
     return f"{value:g}" if -3 <= power <= 4 else f"10{superscript(power)}"
 
 
 class _EvenDecimals(Formatter):
-    """Labels of one axis with equally many decimals, as few as tell its ticks apart."""
+    """Tick labels with equally many decimals, as few as distinguish the ticks."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return self.format_ticks([x])[0]

@@ -1,6 +1,6 @@
 """Heatmaps, as figures for a paper and as interactive plots.
 
-Places without a value are left as paper, and a column that is not to be trusted is struck out.
+Cells without a value are blank, and unreliable columns are struck out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from joma.report.drawing.figures import SCALE, WIDTH_INCHES, new_canvas, write_p
 from joma.report.drawing.looks import LIGHT, SHADES, spread
 from joma.report.drawing.plots import BARE
 
-_LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, to be seen on light and on dark places
-_MOST_TICKS, _CHARACTERS = 9, 54  # of the labels of an axis, and what fits below one in all
+_LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, visible on light and on dark cells
+_MOST_TICKS, _CHARACTERS = 9, 54  # largest number of tick labels, and of characters in all of them
 _ROW_INCHES, _LEAST_INCHES, _MOST_INCHES = 0.24, 1.3, 4.2
 
 
@@ -32,7 +32,7 @@ def write_heatmap(heatmap: Heatmap, folder: Path) -> tuple[Path, Path]:
 
 
 def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
-    """What the page's script hands to plotly: ``data`` and ``layout``, plain data."""
+    """Return the plotly specification, ``data`` and ``layout``, as plain data."""
     trace = {
         "type": "heatmap",
         "x": list(range(len(heatmap.x))),
@@ -40,7 +40,7 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
         "z": [list(row) for row in heatmap.values],
         "colorscale": [[place / (len(SHADES) - 1), stop] for place, stop in enumerate(SHADES)],
         "colorbar": {"thickness": 12, "outlinewidth": 0, "ticklen": 0, "x": 1.01},
-        "hoverinfo": "none",  # the script writes what is under the pointer below the plot
+        "hoverinfo": "none",  # the script writes the value under the pointer below the plot
         "xgap": 1 if len(heatmap.x) <= 60 else 0,
         "ygap": 1 if len(heatmap.y) <= 60 else 0,
     }
@@ -64,7 +64,7 @@ def heatmap_plot(heatmap: Heatmap) -> dict[str, Any]:
 
 
 def _strokes(heatmap: Heatmap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """The two diagonals of every struck column: from and to where along x, and along y."""
+    """The two diagonals of every struck column, as their ends along x and along y."""
     bottom, top = -0.5, len(heatmap.y) - 0.5
     return [((place - 0.5, place + 0.5), ends) for place in heatmap.struck for ends in ((bottom, top), (top, bottom))]
 
@@ -85,13 +85,13 @@ def _axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _ticks(names: Sequence[str]) -> list[int]:
-    """Places of as many labels as fit, evenly spread, the first and the last among them."""
+    """Indices of as many labels as fit, evenly spaced, the first and the last included."""
     fitting = max(2, _CHARACTERS // (max(map(len, names)) + 2))
     return spread(len(names), min(_MOST_TICKS, fitting))
 
 
 def heatmap_figure(heatmap: Heatmap, new_figure: Callable[..., Figure] | None = None) -> Figure:
-    """Draw a heatmap with its title and scale (see ``new_canvas``)."""
+    """Draw a heatmap with its title and colour scale (see ``new_canvas``)."""
     height = min(_MOST_INCHES, max(_LEAST_INCHES, _ROW_INCHES * len(heatmap.y)))
     title = textwrap.wrap(heatmap.title, 52)
     figure = new_canvas((WIDTH_INCHES, height + 1.05 + 0.22 * len(title)), new_figure)
@@ -108,7 +108,7 @@ def heatmap_figure(heatmap: Heatmap, new_figure: Callable[..., Figure] | None = 
 
 
 def draw_image(axes: Axes, heatmap: Heatmap) -> AxesImage:
-    """Draw the places of a heatmap and their names, without title and scale."""
+    """Draw the cells of a heatmap with axis labels, without title and colour scale."""
     values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.values])
     image = axes.imshow(values, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
     for colour, width in _LINES:

@@ -1,4 +1,4 @@
-"""Pictures of a hierarchy: its latents coloured by how well they were found, or by which were there in a sample."""
+"""Pictures of a hierarchy: latents coloured by alignment score, or by presence in a sample."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from joma.report.drawing.looks import LIGHT, shortened
 from joma.report.drawing.rows import Rows
 
 WIDTH, MARGIN, NAMES = 7.4, 0.16, 1.5
-"""Inches: of the picture, of its border, and of the column of row names."""
+"""Widths in inches: of the picture, of its border, and of the column of row names."""
 
 ROW, SMALL_ROW = 0.82, 0.5
-"""Inches between two rows."""
+"""Distances of two rows in inches."""
 
 _LARGEST_POINTS = {"latent": 25.0, "token": 9.0, "label": 21.0}
-_COLUMNS, _LINE = 100, 0.17  # characters of small text side by side, inches from line to line
+_COLUMNS, _LINE = 100, 0.17  # characters per line of small text, line height in inches
 _DASHED: Any = (0, (2, 1.5))
 _LEAST_SPACING = 14.0
-"""Points from node to node from which on tokens and labels are numbered."""
+"""The least distance of nodes, in points, at which tokens and labels are numbered."""
 
 _READABLE_POINTS = 16.0
-"""A node of this width or more has its value written in it."""
+"""The least width of a node, in points, at which its value is written in it."""
 
 Values = Sequence[float | None]
-"""For each node a share from 0 to 1, ``None`` where there is none."""
+"""For each node a score from 0 to 1, or ``None``."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Level:
     """One row of latents.
 
     Args:
-        name: what stands next to it.
+        name: text next to the row.
         detail: a second line below the name.
-        values: how well each latent was found: 0 is chance, 1 perfect.
+        values: alignment score of each latent: 0 is chance, 1 perfect.
     """
 
     name: str
@@ -56,16 +56,16 @@ class Level:
 
 @dataclass(frozen=True)
 class Found:
-    """How well a network's hidden units found the latents of a hierarchy.
+    """The alignment of a network's hidden units with the latents of a hierarchy.
 
     Args:
-        rows: where the nodes stand.
-        labels: what stands next to the top row.
-        levels: the rows of latents, the one above the tokens first.
-        before: the same latents' values before training.
+        rows: the layout of the nodes.
+        labels: text next to the top row.
+        levels: the rows of latents, the lowest level first.
+        before: the scores of the same latents before training.
         grids: by title, a row of values by level for each layer.
         title, subtitle: above the picture.
-        missing: why latents have no score, empty where all have one.
+        missing: the reason why latents have no score; empty if all have one.
     """
 
     rows: Rows
@@ -79,25 +79,23 @@ class Found:
 
 
 def write_found(found: Found, stem: Path) -> tuple[Path, Path]:
-    """Draw a hierarchy with its latents coloured by how well they were found, and the same before training.
+    """Draw a hierarchy with its latents coloured by alignment score, after and before training.
 
-    Args:
-        found: what is to be seen.
-        stem: the files without ``.svg`` and ``.png`` (see ``write_pictures``).
+    See ``write_pictures`` for ``stem`` and the result.
     """
     return write_pictures(lambda: _found_figure(found), stem, found.title, found.subtitle)
 
 
 def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence[str], stem: Path) -> tuple[Path, Path]:
-    """Draw a hierarchy with what is there in one sample dark, the rest hollow.
+    """Draw a hierarchy with the nodes that are present in one sample dark, the others hollow.
 
     Args:
-        rows: where the nodes stand.
-        present: for every row, the tokens' first, which nodes are there.
-        names: what stands next to each row.
-        stem: the files without ``.svg`` and ``.png`` (see ``write_pictures``).
+        rows: the layout of the nodes.
+        present: for every row, tokens first, which nodes are present.
+        names: text next to each row.
+        stem: path of the files without suffix (see ``write_pictures``).
     """
-    title = "One sample: what is there is dark"
+    title = "One sample: present nodes are dark"
 
     def draw() -> Figure:
         figure, axes = _page(ROW * (len(names) - 1) + 1.1)
@@ -105,12 +103,12 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
         _headline(axes, height, title, "")
         panel = _Panel(axes, rows, (NAMES, WIDTH - MARGIN), (0.4, height - 0.75), numbers=False)
         panel.lines([np.asarray(row, dtype=bool) for row in present])
-        for row, (name, there) in enumerate(zip(names, present, strict=True)):
-            panel.nodes(row, [float(node) for node in there])
-            panel.name(row, name, f"{sum(there)} of {len(there)}" if len(there) > 1 else "")
+        for row, (name, nodes) in enumerate(zip(names, present, strict=True)):
+            panel.nodes(row, [float(node) for node in nodes])
+            panel.name(row, name, f"{sum(nodes)} of {len(nodes)}" if len(nodes) > 1 else "")
         return figure
 
-    return write_pictures(draw, stem, title, "Hollow nodes are absent; dark lines join two that are there.")
+    return write_pictures(draw, stem, title, "Hollow nodes are absent; dark lines connect two present nodes.")
 
 
 def _found_figure(found: Found) -> Figure:
@@ -151,9 +149,9 @@ class _Panel:
 
     Args:
         axes: in inches.
-        rows: where the nodes stand, as shares of the box.
-        x, y: the box's edges; the lowest and the highest row stand on the latter.
-        numbers: whether values are written into nodes where there is room.
+        rows: the layout of the nodes, as shares of the box.
+        x, y: the edges of the box; the lowest and the highest row are at those of ``y``.
+        numbers: whether values are written into nodes that are large enough.
     """
 
     def __init__(
@@ -166,7 +164,7 @@ class _Panel:
         self._left = MARGIN
 
     def lines(self, present: Sequence[np.ndarray] | None = None) -> None:
-        """Draw all lines, dark where both ends are there."""
+        """Draw all lines, dark if both ends are present."""
         crowd = sum(map(len, self._rows.edges))
         for row, pairs in enumerate(self._rows.edges):
             ends = [
@@ -183,7 +181,7 @@ class _Panel:
                 self._axes.add_collection(LineCollection(kept, colors=colour, alpha=alpha, linewidths=width, zorder=1))
 
     def nodes(self, row: int, values: Values) -> None:
-        """Draw a row's nodes, coloured by their values; dashed and grey where there is none."""
+        """Draw a row's nodes, coloured by their values; dashed and grey without a value."""
         size = self._size(row, "token" if row == 0 else "latent")
         there = ~np.isnan(self._x[row])
         without = np.array([value is None for value in values])
@@ -213,7 +211,7 @@ class _Panel:
                 )
 
     def ends(self, labels: str) -> None:
-        """Draw labels on top and tokens at the bottom, in one plain look: they are given, not found."""
+        """Draw labels on top and tokens at the bottom without scores, because they are given."""
         top = len(self._y) - 1
         for row, kind, marker in ((0, "token", "o"), (top, "label", "s")):
             size, places = self._size(row, kind), self._x[row]
@@ -242,7 +240,7 @@ class _Panel:
             self.name(0, f"{num} tokens", f"{hidden} unused, not drawn" if hidden else "")
 
     def name(self, row: int, name: str, detail: str) -> None:
-        """Write what a row is, at its left."""
+        """Write the name of a row at its left."""
         lift = 0.075 if detail else 0.0
         _text(self._axes, self._left, self._y[row] + lift, name, size=8.5, weight="bold")
         if detail:
@@ -250,12 +248,12 @@ class _Panel:
 
     def _size(self, row: int, kind: str) -> float:
         num = int((~np.isnan(self._x[row])).sum())
-        room = 72 * self._width / num
-        return min(_LARGEST_POINTS[kind], 0.84 * room, 72 * 0.5 * (self._y[1] - self._y[0]))
+        spacing = 72 * self._width / num
+        return min(_LARGEST_POINTS[kind], 0.84 * spacing, 72 * 0.5 * (self._y[1] - self._y[0]))
 
 
 def _page(height: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes whose units are inches, all over it."""
+    """A figure with axes that fill it and have inches as units."""
     figure = Figure(figsize=(WIDTH, height), facecolor=LIGHT["paper"])
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -278,7 +276,7 @@ def _lines(text: str) -> list[str]:
 def _draw_grid(
     axes: Axes, title: str, values: Sequence[Values], corner: tuple[float, float], side: float, *, is_first: bool
 ) -> None:
-    """Layers from bottom to top like the rows of latents, levels from left to right, the own layer of each framed."""
+    """Layers from bottom to top, levels from left to right; the layer that corresponds to each level is framed."""
     num_levels, tall = len(values[0]), min(side, 0.36)
     left, bottom = corner[0], corner[1] - 0.2 - tall * len(values)
     _text(axes, left, corner[1], title, size=9.5, weight="bold")
@@ -299,12 +297,12 @@ def _draw_grid(
 
 
 def _draw_scale(axes: Axes, missing: str) -> None:
-    """The colours from chance to 1.00, and what an empty node means."""
+    """The colour scale from chance to 1.00, and the reason for nodes without a score."""
     left, height, width, num = MARGIN + 0.52, 0.13, 1.9, 64
     bottom = 0.2 + 0.24 * bool(missing)
     for step in range(num):
         colour = _colour(step / (num - 1))
-        wide = width / num * (1.05 if step < num - 1 else 1.0)  # a hair more, so that no seam shows between two
+        wide = width / num * (1.05 if step < num - 1 else 1.0)  # slightly wider, to avoid visible seams
         axes.add_patch(Rectangle((left + step * width / num, bottom), wide, height, color=colour, linewidth=0))
     _text(axes, left - 0.07, bottom + height / 2, "chance", size=8.5, ha="right")
     _text(axes, left + width + 0.09, bottom + height / 2, "1.00: a hidden unit is the latent", size=8.5)
@@ -327,7 +325,7 @@ def _short(value: float | None) -> str:
         return "–"
     rounded = f"{max(0.0, value):.2f}"
     if value < 0 and f"{value:.2f}" != "-0.00":
-        return "<0"  # below chance: how far says nothing more
+        return "<0"  # below chance
     return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 
 

@@ -1,4 +1,4 @@
-"""One look for every picture: colours, strokes, axis ranges and the places of texts, for both renderers."""
+"""The common style of all pictures: colours, strokes, axis ranges and positions of texts, for both renderers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "edge": "#c3c8d0",
     }
 )
-"""Colours by name on white; the series were searched for the largest smallest difference under the three
-colour-vision deficiencies (test_looks measures it), at a contrast of at least 3 with the paper."""
+"""Colours by name on white. The series colours maximise the smallest difference under the three colour-vision
+deficiencies (test_looks measures it), with a contrast of at least 3 to the paper."""
 
 DARK: Mapping[str, str] = MappingProxyType(
     {
@@ -50,15 +50,15 @@ DARK: Mapping[str, str] = MappingProxyType(
 """The same names on a dark page."""
 
 SHADES = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
-"""The one scale of values, evenly from the lowest to the highest: each step is darker, so that it survives grey
-printing and colour-vision deficiencies."""
+"""The colour scale of values, from the lowest to the highest. Each step is darker, so that it can be read in grey
+prints and with colour-vision deficiencies."""
 
 NUM_SERIES = sum(name.startswith("series-") for name in LIGHT)
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """How a role's line is drawn: its width in CSS pixels and lengths of dash and gap in widths (none: solid)."""
+    """The line of a role: its width in CSS pixels, and lengths of dash and gap in widths (none: solid)."""
 
     width: float
     dashes: tuple[float, ...] = ()
@@ -75,24 +75,20 @@ STROKES: Mapping[Role, Stroke] = MappingProxyType(
 BAND_OPACITY = 0.16
 
 MARK_COLUMNS = 44
-"""How many characters of a mark's size fit side by side above a plot on a phone."""
+"""The number of characters of a mark's text that fit above a plot on a phone."""
 
 
 def group_colours(charts: Iterable[Chart]) -> dict[str, str]:
-    """Colour names by group, the same in all charts that stand together."""
+    """Return colour names by group, for all charts of one page."""
     groups = dict.fromkeys(curve.group for chart in charts for curve in chart.curves if _is_grouped(curve))
     return {group: _series(index) for index, group in enumerate(groups)}
 
 
 def curve_colours(chart: Chart, groups: Mapping[str, str]) -> tuple[str, ...]:
-    """Colour names of a chart's curves, in their order.
+    """Return the colour names of a chart's curves, in their order.
 
-    A curve has its group's colour; without a group, the first colour that no group has in this chart. A prediction
-    without a group is drawn in ink, and what only gives context in grey.
-
-    Args:
-        chart: whose curves are coloured.
-        groups: from ``group_colours``, of all charts that stand together.
+    A curve has the colour of its group. A curve without group has the next colour that no group uses in this chart; a
+    prediction is drawn in ink instead, and context in grey. ``groups`` is from ``group_colours``.
     """
     taken = {groups[curve.group] for curve in chart.curves if _is_grouped(curve)}
     free = [_series(index) for index in range(NUM_SERIES) if _series(index) not in taken] or [_series(0)]
@@ -118,12 +114,12 @@ def _series(index: int) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as it can be drawn, with the ranges of its axes.
+    """A chart without the points that its axes cannot show, with the ranges of the axes.
 
     Args:
-        chart: without what a logarithmic axis cannot show.
-        num_omitted: how many points and marks that took away; never hidden from the reader.
-        x_range, y_range: what the axes span, in the units of the data.
+        chart: without points and marks at or below zero on a logarithmic axis.
+        num_omitted: number of points and marks left out, which the caption reports.
+        x_range, y_range: of the axes, in the units of the data.
     """
 
     chart: Chart
@@ -133,15 +129,15 @@ class Drawing:
 
     @property
     def omission(self) -> str:
-        """A sentence for the reader, empty where everything is shown."""
+        """A sentence on what is left out; empty if everything is shown."""
         if not self.num_omitted:
             return ""
         what = "1 point or mark" if self.num_omitted == 1 else f"{self.num_omitted} points or marks"
-        return f"Not shown: {what} at or below zero, which a logarithmic axis has no place for."
+        return f"Not shown: {what} at or below zero, which a logarithmic axis cannot show."
 
 
 def drawing(chart: Chart) -> Drawing:
-    """What of ``chart`` can be drawn, and on which ranges."""
+    """Return the part of ``chart`` that can be drawn, with the ranges of its axes."""
     logarithmic = {"x": chart.x_scale == "log", "y": chart.y_scale == "log"}
     marks = tuple(mark for mark in chart.marks if mark.at > 0 or not logarithmic[mark.axis])
     curves = tuple(_positive_part(curve, logarithmic["x"], logarithmic["y"]) for curve in chart.curves)
@@ -157,26 +153,26 @@ def drawing(chart: Chart) -> Drawing:
 
 
 def axis_range(values: Sequence[float], scale: Scale, margin: float) -> tuple[float, float]:
-    """Ends of an axis that shows ``values`` with a share ``margin`` of its length free on either side."""
+    """Return the ends of an axis for ``values``, with a margin on either side as a share of its length."""
     if not values:
         return (0.1, 1.0) if scale == "log" else (0.0, 1.0)
     low, high = (math.log10(end) if scale == "log" else end for end in (min(values), max(values)))
-    room = margin * (high - low)
-    if not high - low > 1e-12 * max(abs(low), abs(high)):  # one value only: nothing to zoom into
-        room = 0.5 if scale == "log" else (0.1 * abs(high) or 1.0)
-    low, high = low - room, high + room
+    pad = margin * (high - low)
+    if not high - low > 1e-12 * max(abs(low), abs(high)):  # a single value
+        pad = 0.5 if scale == "log" else (0.1 * abs(high) or 1.0)
+    low, high = low - pad, high + pad
     return (10.0**low, 10.0**high) if scale == "log" else (low, high)
 
 
 def fraction(at: float, span: tuple[float, float], scale: Scale) -> float:
-    """Where ``at`` lies between the ends of an axis, from 0 to 1."""
+    """Return the position of ``at`` between the ends of an axis, from 0 to 1."""
     low, high, place = (math.log10(value) if scale == "log" else value for value in (*span, at))
     return (place - low) / (high - low)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """The text of an upright mark: which row above the plot it stands in, and on which side of its line."""
+    """The text of a vertical mark, its row above the plot, and whether it is to the left of its line."""
 
     mark: Mark
     text: str
@@ -185,10 +181,10 @@ class Flag:
 
 
 def flags(drawn: Drawing) -> tuple[Flag, ...]:
-    """Rows for the texts of all upright marks.
+    """Return rows for the texts of all vertical marks.
 
-    No text meets another. Nor does one cross another's line, unless both reach over each other's lines, where no
-    rows could help; texts are drawn on paper for that case.
+    Texts do not overlap. They do not cross the lines of other marks either, unless two texts both reach over the line
+    of the other mark.
     """
     upright = [mark for mark in drawn.chart.marks if mark.axis == "x"]
     places = {mark: fraction(mark.at, drawn.x_range, drawn.chart.x_scale) for mark in upright}
@@ -222,7 +218,7 @@ class _Place:
 
 
 class Level(NamedTuple):
-    """The text of a level mark: at which end of its line it stands, and whether below it."""
+    """The text of a horizontal mark: whether it is at the right end of its line, and whether below it."""
 
     mark: Mark
     at_right: bool
@@ -230,24 +226,24 @@ class Level(NamedTuple):
 
 
 def levels(drawn: Drawing) -> list[Level]:
-    """All level marks from the lowest to the highest, their texts at the left and at the right in turn."""
+    """Return the horizontal marks from the lowest to the highest, with texts alternately at the left and the right."""
     marks = sorted((mark for mark in drawn.chart.marks if mark.axis == "y"), key=lambda mark: mark.at)
     high = [fraction(mark.at, drawn.y_range, drawn.chart.y_scale) > 0.9 for mark in marks]
     return [Level(mark, place % 2 == 1, is_high) for place, (mark, is_high) in enumerate(zip(marks, high, strict=True))]
 
 
 def num_rows(drawn: Drawing) -> int:
-    """How many rows of texts stand above the plot."""
+    """Return the number of rows of texts above the plot."""
     return 1 + max((flag.row for flag in flags(drawn)), default=-1)
 
 
 def spread(num: int, most: int) -> list[int]:
-    """At most so many of the places from 0 to ``num`` − 1, evenly spread, the first and the last among them."""
+    """Return at most ``most`` evenly spaced indices from 0 to ``num`` − 1, the first and the last included."""
     return sorted({round(place * (num - 1) / max(1, min(num, most) - 1)) for place in range(min(num, most))})
 
 
 def shortened(text: str, length: int) -> str:
-    """``text`` cut to ``length`` characters, with an ellipsis where something is missing."""
+    """Return ``text`` cut to ``length`` characters, with an ellipsis if it is cut."""
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
@@ -261,9 +257,9 @@ def _positive_part(curve: Curve, log_x: bool, log_y: bool) -> Curve:
     if curve.low is None or curve.high is None:
         return replace(curve, x=x, y=y)
     low, high = [float(curve.low[index]) for index in kept], [float(curve.high[index]) for index in kept]
-    if log_y:  # a band that reaches below zero is cut at the lowest height of its own curve
-        floor = min((value for value in [*low, *y] if value > 0), default=1.0)
-        low, high = [max(value, floor) for value in low], [max(value, floor) for value in high]
+    if log_y:  # a band that extends below zero is cut at the lowest positive value
+        least = min((value for value in [*low, *y] if value > 0), default=1.0)
+        low, high = [max(value, least) for value in low], [max(value, least) for value in high]
     return replace(curve, x=x, y=y, low=low, high=high)
 
 

@@ -1,9 +1,8 @@
-"""Charts as interactive plots: what plotly gets, and what the page writes around it.
+"""Charts as interactive plots: plotly specifications, and the legends that the page shows around them.
 
-Titles, axis labels, the legend and the values under the pointer are HTML, so they wrap, are read aloud, hide nothing
-of the plot and are text whatever they contain. Only the texts of marks go through plotly, which reads a little HTML
-of its own: these are escaped for it (``literal``). Colours travel as names; the page's script looks them up, light
-or dark.
+Titles, axis labels, the legend and the values under the pointer are HTML, so that they wrap, work with screen readers,
+cover no part of the plot and are escaped. Only the texts of marks go through plotly, which interprets some HTML: these
+are escaped for it (``literal``). Colours are given by name; the script of the page looks them up, light or dark.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from joma.report.drawing.looks import (
 
 ROW_PIXELS = 15
 BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "quiet", "size": 13}}
-"""What the layouts of all plots have in common."""
+"""Layout settings of all plots."""
 
 _POINTER = {
     "showspikes": True,
@@ -44,12 +43,12 @@ _ROLES: Mapping[Role, str] = {"predicted": "predicted", "control": "control", "c
 
 
 def literal(text: str) -> str:
-    """``text`` as plotly shows it to the letter: no tag, entity or line break of its own in it."""
+    """Escape ``text`` so that plotly shows it literally, without tags, entities and line breaks."""
     return html.escape(" ".join(text.split()), quote=False)
 
 
 class Entry(NamedTuple):
-    """One curve in the legend: what it is called, and how its line looks."""
+    """A curve in the legend: its label and the style of its line."""
 
     label: str
     role: str
@@ -61,10 +60,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart as it stands in a page.
+    """A chart in a page.
 
     Args:
-        key: where the page's data holds its specification.
+        key: of its specification in the data of the page.
         drawn: the chart and its ranges.
         colours: colour names of the curves, from ``curve_colours``.
     """
@@ -74,7 +73,7 @@ class Plot:
     colours: tuple[str, ...]
 
     def spec(self) -> dict[str, Any]:
-        """What the page's script hands to plotly: ``data`` and ``layout``, plain data."""
+        """Return the plotly specification, ``data`` and ``layout``, as plain data."""
         drawn, chart = self.drawn, self.drawn.chart
         pairs = zip(chart.curves, self.colours, strict=True)
         data = [trace for curve, colour in pairs for trace in _traces(curve, colour)]
@@ -107,13 +106,13 @@ class Plot:
 
 
 def plots_of(charts: Sequence[Chart], prefix: str) -> list[Plot]:
-    """Charts that stand together, with keys of one prefix; their groups keep one colour in all of them."""
+    """Return the plots of one page; their keys have one prefix, and a group has the same colour in all of them."""
     groups = group_colours(charts)
     return [Plot(f"{prefix}/{chart.id}", drawing(chart), curve_colours(chart, groups)) for chart in charts]
 
 
 def _traces(curve: Curve, colour: str) -> list[dict[str, Any]]:
-    """The line, and before it the two edges of its band."""
+    """The two edges of the band, if any, then the line."""
     stroke = STROKES[curve.role]
     dash = ",".join(f"{part * stroke.width:.1f}px" for part in stroke.dashes) or "solid"
     line: dict[str, Any] = {
@@ -123,7 +122,7 @@ def _traces(curve: Curve, colour: str) -> list[dict[str, Any]]:
         "y": list(curve.y),
         "line": {"color": colour, "width": stroke.width, "dash": dash},
         "marker": {"color": colour},
-        "hoverinfo": "none",  # the script writes what is under the pointer into the legend
+        "hoverinfo": "none",  # the script writes the values under the pointer into the legend
     }
     if curve.low is None or curve.high is None:
         return [line]
@@ -156,23 +155,21 @@ def _upright_texts(drawn: Drawing) -> list[dict[str, Any]]:
 
 
 def _level_texts(drawn: Drawing) -> list[dict[str, Any]]:
-    texts = []
-    for mark, at_right, is_below in levels(drawn):
-        texts.append(
-            {
-                "xref": "paper",
-                "x": int(at_right),
-                "xanchor": "right" if at_right else "left",
-                "y": math.log10(mark.at) if drawn.chart.y_scale == "log" else mark.at,
-                "yanchor": "top" if is_below else "bottom",
-                "showarrow": False,
-                "text": literal(shortened(mark.text, 40)),
-                "font": {"size": 12},
-                "bgcolor": "paper/0.75",
-                "borderpad": 1,
-            }
-        )
-    return texts
+    return [
+        {
+            "xref": "paper",
+            "x": int(at_right),
+            "xanchor": "right" if at_right else "left",
+            "y": math.log10(mark.at) if drawn.chart.y_scale == "log" else mark.at,
+            "yanchor": "top" if is_below else "bottom",
+            "showarrow": False,
+            "text": literal(shortened(mark.text, 40)),
+            "font": {"size": 12},
+            "bgcolor": "paper/0.75",
+            "borderpad": 1,
+        }
+        for mark, at_right, is_below in levels(drawn)
+    ]
 
 
 def _axis(span: tuple[float, float], scale: Scale) -> dict[str, Any]:

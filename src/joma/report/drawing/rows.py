@@ -1,4 +1,4 @@
-"""A hierarchy laid out in rows, tokens at the bottom, with as few crossing lines as some sweeps can reach."""
+"""The layout of a hierarchy in rows, tokens at the bottom, with few crossing lines."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from joma.problem.tree import LatentTree, Law
 _NUM_SWEEPS = 30
 
 Edges = Int[np.ndarray, "E 2"]
-"""Lines from a row to the next one up: (node below, node above)."""
+"""Lines from a row to the row above: (node below, node above)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Where every node stands.
+    """The layout of a hierarchy.
 
     Args:
-        places: for each row, the tokens' first, the places of its nodes between 0 and 1; NaN for tokens that no
-            latent shows.
-        edges: for each row but the top one, the lines to the row above.
+        places: for each row, tokens first, the horizontal positions of its nodes, between 0 and 1; NaN for tokens that
+            are no member of a latent.
+        edges: for each row except the top one, the lines to the row above.
     """
 
     places: tuple[Float[np.ndarray, " n"], ...]
@@ -33,24 +33,24 @@ class Rows:
 
     @property
     def num_hidden(self) -> int:
-        """How many tokens no latent shows."""
+        """The number of tokens that are no member of a latent."""
         return int(np.isnan(self.places[0]).sum())
 
 
 def rows_of(law: Law) -> Rows:
-    """Lay a law out: labels on top (one node for the label of a latent tree), then levels, tokens at the bottom."""
+    """Return the layout of a law: labels on top (one node for a latent tree), then levels, tokens at the bottom."""
     hierarchy = hierarchy_of(law)
     return _tree_rows(hierarchy) if isinstance(hierarchy, LatentTree) else _layered_rows(hierarchy)
 
 
 def num_crossings(rows: Rows) -> int:
-    """Count how often two lines cross."""
+    """Return the number of crossings of two lines."""
     between = zip(rows.places[:-1], rows.places[1:], rows.edges, strict=True)
     return sum(_crossings(low[pairs[:, 0]], high[pairs[:, 1]]) for low, high, pairs in between)
 
 
 def _tree_rows(tree: LatentTree) -> Rows:
-    """Leaves evenly spaced in the order in which one meets them, every parent above the middle of its children."""
+    """Leaves evenly spaced in depth-first order, every parent above the middle of its children."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(tree.parents[1:], start=1):
         children.setdefault(parent, []).append(node)
@@ -72,7 +72,7 @@ def _tree_rows(tree: LatentTree) -> Rows:
 
 
 def _layered_rows(law: Combinatorial) -> Rows:
-    """Every row evenly spaced, in the best order that sweeps up and down find (nodes go to their neighbours' mean)."""
+    """Every row evenly spaced, in the best order found by sweeps that sort nodes by the mean of their neighbours."""
     edges = [pairs.numpy() for pairs in edges_of(law)]
     shown = sorted(set(edges[0][:, 0].tolist()))
     orders = [shown, *(list(range(len(level))) for level in law.members)]
@@ -98,7 +98,7 @@ def _evenly_spaced(orders: Sequence[Sequence[int]], sizes: Sequence[int], edges:
 
 
 def _by_mean(order: Sequence[int], neighbours: Sequence[int], pairs: Edges) -> list[int]:
-    """A row ordered by where its neighbours in another row stand; a node without any stays where it is."""
+    """A row sorted by the mean rank of each node's neighbours in another row; without neighbours, by its own rank."""
     rank = {node: idx / len(neighbours) for idx, node in enumerate(neighbours)}
     own = {node: idx / len(order) for idx, node in enumerate(order)}
     met: dict[int, list[float]] = {node: [] for node in order}

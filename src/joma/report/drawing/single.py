@@ -1,4 +1,4 @@
-"""One picture by itself, for a notebook: on matplotlib axes, or as a plotly figure."""
+"""A single picture for a notebook: on matplotlib axes, or as a plotly figure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def axes_of(picture: Picture, ax: Axes | None = None) -> Axes:
     """Draw a picture with matplotlib.
 
     Args:
-        picture: what is to be seen.
-        ax: where; a new figure of pyplot's where ``None``, which a notebook shows.
+        picture: a chart or a heatmap.
+        ax: the axes to draw on; ``None`` for a new figure of pyplot, which a notebook shows.
 
     Returns:
-        The axes it is drawn on.
+        The axes.
     """
     if ax is None:
         import matplotlib.pyplot as plt
@@ -56,7 +56,7 @@ def _figure(picture: Picture, new_figure: Any) -> Any:
 
 
 def svg_of(picture: Picture) -> bytes:
-    """A picture as SVG, to be put into a page."""
+    """Return a picture as SVG."""
     with matplotlib.rc_context(SETTINGS):
         figure = _figure(picture, None)
         content = io.BytesIO()
@@ -65,7 +65,7 @@ def svg_of(picture: Picture) -> bytes:
 
 
 def interactive(picture: Picture) -> Figure:
-    """A picture as a plotly figure, which can be zoomed into, with its legend, title and axis labels."""
+    """Return a picture as a plotly figure with legend, title and axis labels."""
     from plotly.graph_objects import Figure
 
     if isinstance(picture, Heatmap):
@@ -88,7 +88,7 @@ def interactive(picture: Picture) -> Figure:
 
 
 def _with_colours(spec: Any, *, is_colour: bool = False) -> Any:
-    """The specification with colours in place of the names that the page's script looks up."""
+    """Replace the names of colours, which the script of a page looks up, by colours."""
     if isinstance(spec, dict):
         return {key: _with_colours(part, is_colour="color" in key) for key, part in spec.items()}
     if isinstance(spec, Sequence) and not isinstance(spec, str):

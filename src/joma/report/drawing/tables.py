@@ -9,12 +9,12 @@ from rich.table import Table
 
 
 def table_of(names: Iterable[Any], *, left: Collection[str] = (), fold: bool = False, **settings: Any) -> Table:
-    """A table without rows, its columns aligned to the right as numbers are.
+    """Return an empty table with right-aligned columns.
 
     Args:
         names: of the columns.
-        left: those that hold words.
-        fold: whether cells are folded that are too wide, in place of cut off.
+        left: names of the columns that are left-aligned.
+        fold: whether cells that are too wide are wrapped instead of cut off.
         settings: of rich's ``Table``.
     """
     table = Table(title_justify="left", caption_justify="left", **settings)

@@ -1,4 +1,4 @@
-"""How numbers and verdicts are written for people: one place for the terminal and the page."""
+"""Formatting of numbers and verdicts, for terminal and page."""
 
 from __future__ import annotations
 
@@ -12,43 +12,40 @@ _RELATIONS = {"<=": "≤", ">=": "≥"}
 
 
 SKIPPED, NOT_EVALUATED = "skipped", "not evaluated"
-"""In place of a verdict: what the claim needs is out of reach; the claim could not be evaluated."""
+"""Texts for claims without a verdict: a requirement is missing; the evaluation failed."""
 
 
 def verdict_text(outcome: Outcome) -> str:
-    """The verdict, or what stands in place of one."""
+    """Return the verdict, or the text for a claim without one."""
     if outcome.agreement:
         return outcome.agreement.verdict.value
     return SKIPPED if outcome.skipped else NOT_EVALUATED
 
 
 def capitalized(text: str) -> str:
-    """``text`` with its first letter in upper case."""
+    """Return ``text`` with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def superscript(number: int) -> str:
-    """An integer in raised digits."""
+    """Return an integer in superscript digits."""
     return str(number).translate(_SUPERSCRIPTS)
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """``value`` with ``digits`` significant digits, as a power of ten where it is very small or very large."""
+    """Return ``value`` with ``digits`` significant digits, with a power of ten if it is very small or very large."""
     return _mantissa_and_power(value, 0.0, digits)
 
 
 def format_extended(value: float) -> str:
-    """``value`` as by ``format_number``, ∞ where it is infinite, a dash where there is none."""
+    """As ``format_number``, with ∞ for infinity and a dash for NaN."""
     if math.isnan(value):
         return "–"
     return ("∞" if value > 0 else "−∞") if math.isinf(value) else format_number(value)
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """Mean ± standard deviation over seeds, rounded where the spread begins, with the unit.
-
-    One value alone has no spread and is written without one.
-    """
+    """Return mean ± standard deviation over seeds, to two digits of the latter, with the unit; or a single value."""
     spread = estimate.standard_deviation
     several = estimate.num > 1
     text = _mantissa_and_power(estimate.mean, spread, 4, with_spread=several)
@@ -56,26 +53,26 @@ def format_estimate(estimate: Estimate) -> str:
 
 
 def format_interval(estimate: Estimate) -> str:
-    """The 95 % interval of the mean, or that there is only one value."""
+    """Return the 95 % interval of the mean, or a note that there is only one value."""
     if estimate.num == 1:
         return "one value, no interval"
     low, high = estimate.interval
-    digits = _digits_to_tell_apart(low, high)
+    digits = _digits_to_distinguish(low, high)
     return f"{format_number(low, digits)} to {format_number(high, digits)}"
 
 
 def format_num(estimate: Estimate) -> str:
-    """How many values an estimate rests on."""
+    """Return the number of values of an estimate."""
     return f"n = {estimate.num}"
 
 
 def format_criterion(criterion: Criterion) -> str:
-    """The side and the threshold, such as ``≤ 0.05``; a threshold was chosen, so it carries no zeros at its end."""
+    """Return relation and threshold, such as ``≤ 0.05``, without trailing zeros."""
     return f"{_RELATIONS[criterion.relation]} {_without_zeros(format_number(criterion.threshold))}"
 
 
 def format_bytes(num: float) -> str:
-    """A number of bytes as people say it."""
+    """Return a number of bytes with a unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if num < 1000:
             return f"{num:.3g} {unit}"
@@ -84,7 +81,7 @@ def format_bytes(num: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration at the precision that a person cares about."""
+    """Return a duration in s, min or h, rounded."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 119.5:
@@ -111,7 +108,7 @@ def _mantissa_and_power(value: float, spread: float, digits: int, *, with_spread
 
 
 def _decimals(value: float, spread: float, digits: int) -> int:
-    """Two digits of the spread where there is one, else ``digits`` of the value; at most eight in all."""
+    """Decimals for two digits of the spread, or without spread for ``digits`` of the value; at most eight digits."""
     if value == 0.0 and spread == 0.0:
         return 0
     first = math.floor(math.log10(max(abs(value), spread)))
@@ -132,7 +129,7 @@ def _without_zeros(text: str) -> str:
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{times}{power}"
 
 
-def _digits_to_tell_apart(low: float, high: float) -> int:
+def _digits_to_distinguish(low: float, high: float) -> int:
     if low == high:
         return 4
     lost = math.log10(max(abs(low), abs(high)) / (high - low))

@@ -1,1 +1,1 @@
-"""HTML pages that work without a network, and the folders in which they stand."""
+"""HTML pages that work offline, and the files written with them."""

@@ -16,23 +16,23 @@ from joma.report.drawing.words import NOT_EVALUATED, SKIPPED, verdict_text
 from joma.report.pages.document import document, write_document
 
 LEAD_CLAIM = "text.sparse_then_dense"
-"""Its first chart comes right after the verdicts: what somebody who has just found the project should see."""
+"""The claim whose first chart is shown right after the verdicts: the main phenomenon."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What was run.
+    """The run that a page describes.
 
     Args:
         title: of the page.
-        profile: how much work was done (``quick``, ``full``).
-        text: the text's name, size and vocabulary, in words; empty where no claim read one.
-        seeds: how many repetitions, in words.
-        created: when the page was made.
-        seconds: how long everything took.
-        versions: of what the numbers depend on, by name.
-        options: of the command line, as they have to be typed again (``--profile full``); empty for none.
-        notes: what a reader must know of the whole run.
+        profile: the amount of work (``quick``, ``full``).
+        text: the text's name, size and vocabulary, in words; empty if no claim needs one.
+        seeds: number of repetitions, in words.
+        created: time at which the page was written.
+        seconds: duration of all claims.
+        versions: of the software that the numbers depend on, by name.
+        options: options of the command line to run it again (``--profile full``).
+        notes: notes on the whole run.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Context:
     notes: tuple[str, ...] = field(default=())
 
     def command(self, *claims: str) -> str:
-        """What to type to run these claims again, or all that were run."""
+        """Return the command that runs these claims again, or by default all of them."""
         return " ".join(["joma reproduce", *claims, self.options]).rstrip()
 
 
@@ -54,15 +54,15 @@ def write_page(outcomes: Sequence[Outcome], context: Context, path: Path) -> Pat
     """Write ``report.html``: summary, verdict table, lead chart, then every claim with its evidence.
 
     Args:
-        outcomes: what became of the claims, in the order they are shown.
-        context: what was run.
+        outcomes: of the claims, in the order of the page.
+        context: the run.
         path: the file (see ``write_document``).
     """
     return write_document(page(outcomes, context), path)
 
 
 def page(outcomes: Sequence[Outcome], context: Context) -> str:
-    """The whole page as one HTML text."""
+    """Return the page as HTML."""
     found = {outcome.claim.id: outcome.agreement for outcome in outcomes if outcome.agreement}
     charts = {id: plots_of(agreement.charts, id) for id, agreement in found.items()}
     shown = [outcome for outcome in outcomes if charts.get(outcome.claim.id)]

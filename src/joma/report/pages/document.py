@@ -1,4 +1,4 @@
-"""One HTML file from a template: it works offline, and no text in it is taken for HTML."""
+"""HTML pages from templates: one file that works offline, with all texts escaped."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from joma.report.drawing.looks import DARK, LIGHT
 
 
 def document(template: str, title: str, plots: Mapping[str, Any], **content: Any) -> str:
-    """Fill in a template of this room.
+    """Render a template of this package.
 
     Args:
         template: its file name.
         title: of the window, and the first heading.
-        plots: what plotly gets, by the key that a plot's place names.
-        content: the template's variables.
+        plots: plotly specifications, by the keys used in the template.
+        content: the variables of the template.
 
     Raises:
-        jinja2.UndefinedError: the template names something that there is not.
+        jinja2.UndefinedError: the template uses an undefined variable.
         ValueError: NaN or infinity in a plot, which JSON does not have.
     """
     from plotly.offline import get_plotlyjs
@@ -40,20 +40,16 @@ def document(template: str, title: str, plots: Mapping[str, Any], **content: Any
 
 
 def write_document(html: str, path: Path) -> Path:
-    """Write a page, replacing the file whole.
-
-    Raises:
-        OSError: the file cannot be written; what stood there before is unchanged.
-    """
+    """Write a page atomically; on an ``OSError`` an existing file is unchanged."""
     with replacing(path) as temporary:
-        # A file's name may hold bytes that are no text; it is shown escaped and does not cost the page.
+        # A file name may hold bytes that are not valid text; these are written as escapes.
         temporary.write_bytes(html.encode(errors="backslashreplace"))
     return path
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this room: whatever is filled in is escaped, and a name that is not there is an error."""
+    """Return the template environment: variables are escaped, and undefined ones raise an error."""
     found = Environment(
         loader=PackageLoader("joma.report.pages"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""A result as a notebook shows it: a sentence, what was decided, and one picture."""
+"""The HTML of a result in a notebook: a sentence, the verdicts, and one picture."""
 
 from __future__ import annotations
 
@@ -18,29 +18,19 @@ _MOST_ROWS = 12
 
 
 def result_html(name: str, summary: str, verdicts: pandas.DataFrame, picture: Chart | Heatmap | None) -> str:
-    """HTML to be put into another page; whatever is filled in is escaped.
+    """Return HTML for a notebook cell, with all texts escaped.
 
     Args:
         name: of the result's class.
-        summary: what was found, in a sentence.
-        verdicts: one row for each thing that was decided; the first ones are shown.
+        summary: the result in a sentence.
+        verdicts: one row per verdict; the first ones are shown.
         picture: drawn as SVG.
     """
     rows = [[_cell(value) for value in row] for row in verdicts.head(_MOST_ROWS).itertuples(index=False)]
     image = None if picture is None else base64.b64encode(svg_of(picture)).decode()
-    return (
-        environment()
-        .get_template("result.html")
-        .render(
-            name=name,
-            summary=summary,
-            head=list(verdicts),
-            rows=rows,
-            num_more=max(0, len(verdicts) - _MOST_ROWS),
-            image=image,
-            caption="" if picture is None else picture.caption,
-        )
-    )
+    num_more, caption = max(0, len(verdicts) - _MOST_ROWS), "" if picture is None else picture.caption
+    content = {"name": name, "summary": summary, "head": list(verdicts), "rows": rows, "num_more": num_more}
+    return environment().get_template("result.html").render(**content, image=image, caption=caption)
 
 
 def _cell(value: object) -> str:

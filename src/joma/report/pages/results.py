@@ -1,4 +1,4 @@
-"""Everything ``joma reproduce`` leaves behind: ``claims.json``, ``metrics.parquet``, figures, ``report.html``."""
+"""All results of ``joma reproduce``: ``claims.json``, ``metrics.parquet``, figures, ``report.html``."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from joma.report.pages.claims import Context, write_page
 from joma.tidy import frame_of, write_frame
 
 _QUICK_NOTE = (
-    "Profile quick: fewer words, fewer steps and a larger learning rate than the paper's, so that every claim with its "
-    "seeds and controls takes minutes. Each claim says its own sizes; --profile full has the paper's."
+    "Profile quick: fewer words, fewer steps and a larger learning rate than in the paper, so that every claim with "
+    "its seeds and controls takes minutes. Each claim reports its sizes; --profile full uses those of the paper."
 )
 
 
 def write_results(outcomes: Sequence[Outcome], workspace: Workspace, options: str) -> dict[str, Any]:
-    """Write all results into the workspace's folder, each file whole or not at all.
+    """Write all results into the workspace's folder, each file atomically.
 
     Args:
-        outcomes: what became of the claims, in the order they are shown.
-        workspace: its folder is where everything goes.
-        options: of the command line, as they have to be typed to run a claim again.
+        outcomes: of the claims, in the order of the page.
+        workspace: its folder receives the files.
+        options: options of the command line to run a claim again.
 
     Returns:
-        what ``claims.json`` holds.
+        The content of ``claims.json``.
     """
     context = Context(
-        title="joma: theory held against the evidence",
+        title="joma: theory and evidence",
         profile=workspace.profile.value,
         text=workspace.tokens().description if any(outcome.claim.needs_text for outcome in outcomes) else "",
-        seeds=str(workspace.num_seeds) if workspace.num_seeds else "each claim's own number",
+        seeds=str(workspace.num_seeds) if workspace.num_seeds else "set by each claim",
         created=datetime.now(UTC),
         seconds=sum(outcome.seconds for outcome in outcomes),
         versions=versions(),
@@ -65,9 +65,9 @@ def _record(outcomes: Sequence[Outcome], context: Context) -> dict[str, Any]:
 
 
 def _claim(outcome: Outcome, context: Context) -> dict[str, Any]:
-    """One claim for machines: the evidence without the charts' points and the rows of the metrics table."""
+    """One claim as plain data, without the points of charts and the rows of the metrics table."""
     claim, reference = outcome.claim, outcome.claim.reference
-    evidence = outcome.agreement.to_json() if outcome.agreement else {"verdict": None}
+    evidence = outcome.agreement.to_json() if outcome.agreement else {"verdict": None, "charts": []}
     return {
         "id": claim.id,
         "statement": reference.statement,
@@ -78,9 +78,7 @@ def _claim(outcome: Outcome, context: Context) -> dict[str, Any]:
         "control": claim.control,
         "origin": claim.origin,
         **{name: part for name, part in evidence.items() if name != "charts"},
-        "figures": [f"figures/{claim.id}/{chart.id}" for chart in outcome.agreement.charts]
-        if outcome.agreement
-        else [],
+        "figures": [f"figures/{claim.id}/{chart['id']}" for chart in evidence["charts"]],
         "error": outcome.error or None,
         "skipped": outcome.skipped or None,
         "seconds": round(outcome.seconds, 3),

@@ -1,4 +1,4 @@
-"""A scan as one HTML file: suspects above everything, then what became of each layer, then the pictures."""
+"""The HTML page of a scan: suspects, then the verdicts of each layer, then the pictures."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
     """Write ``report.html`` and every picture as ``figures/<id>.svg`` and ``.png``.
 
     Args:
-        scan: what was found.
-        folder: where they go.
-        created: when the page was made.
-        versions: of what the numbers depend on, by name.
+        scan: the result of the scan.
+        folder: receives the files.
+        created: time at which the page is written.
+        versions: of the software that the numbers depend on, by name.
 
     Returns:
-        the path of the page (see ``write_document``).
+        The path of the page (see ``write_document``).
     """
     write_figures(course_charts(scan), folder / "figures")
     for heatmap in chain(*heatmaps(scan)):
@@ -49,7 +49,7 @@ def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping
 
 
 def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> str:
-    """The whole page as one HTML text."""
+    """Return the page as HTML."""
     courses, (by_step, by_head) = plots_of(course_charts(scan), "course"), heatmaps(scan)
     found = shown_verdicts(probes_of(scan.judged))
     num_suspects = len({row.step for row in scan.verification.rows})

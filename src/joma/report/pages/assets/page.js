@@ -36,7 +36,7 @@
   };
   const drawAll = (width) => places.forEach((place) => draw(place, width));
 
-  // What is under the pointer is written into the legend, and its place on the x-axis beside the axis label.
+  // The values under the pointer are written into the legend, and its x next to the axis label.
   const brief = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
   const clear = (place) => {
     for (const reading of place.closest("figure").querySelectorAll(".reading")) reading.textContent = "";

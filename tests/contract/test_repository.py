@@ -1,4 +1,4 @@
-"""The house rules hold: formatter, linter, type checker, import contracts, sizes, and what a help page costs."""
+"""The rules of the repository: formatter, linter, type checker, import contracts, sizes, and fast help pages."""
 
 import ast
 import subprocess
@@ -51,13 +51,13 @@ def test_no_function_is_longer_than_60_lines_or_takes_more_than_6_positional_par
 @pytest.mark.parametrize(
     "module", ["torch", "transformers", "matplotlib", "plotly", "pandas", "scipy", "rich", "numpy", "jinja2"]
 )
-def test_help_imports_nothing_heavy(module):
+def test_help_imports_no_heavy_module(module):
     code = f"import sys\nfrom joma.cli import parser\nparser().format_help()\nassert {module!r} not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_what_is_committed_names_no_place_of_its_makers():
+def test_no_committed_file_names_a_local_folder():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
     home = str(ROOT) + "/"

@@ -1,4 +1,4 @@
-"""The front door: exactly the frozen names, each imported when it is used, each with an example that runs."""
+"""The public names: exactly the frozen ones, each imported when it is used, each with an example that runs."""
 
 import doctest
 import importlib
@@ -14,32 +14,34 @@ import joma
 OPTIONAL = {"TrainerWatch": "accelerate", "LightningWatch": "lightning"}
 
 
-def test_dir_shows_exactly_the_frozen_names():
+def test_dir_lists_exactly_the_frozen_names():
     changed = frozen.difference("public_names.txt")
-    assert not changed, f"if this is meant, run `.venv/bin/python tests/frozen.py` and commit the list\n{changed}"
+    assert not changed, (
+        f"if the change is deliberate, run `.venv/bin/python tests/frozen.py` and commit the list\n{changed}"
+    )
     assert dir(joma) == sorted(joma.__all__)
 
 
-def test_a_name_that_goes_or_comes_shows_in_the_difference(tmp_path, monkeypatch):
+def test_removed_and_added_names_are_in_the_difference(tmp_path, monkeypatch):
     monkeypatch.setattr(frozen, "CONTRACT", tmp_path)
     (tmp_path / "public_names.txt").write_text("joma.gone\njoma.kept\n")
     monkeypatch.setitem(frozen.LISTS, "public_names.txt", lambda: ["joma.kept", "joma.new"])
     assert frozen.difference("public_names.txt").splitlines()[2:] == ["-joma.gone", "+joma.new"]
 
 
-def test_importing_joma_imports_nothing_heavy():
+def test_importing_joma_imports_no_heavy_module():
     heavy = ("torch", "numpy", "scipy", "pandas", "transformers", "rich", "matplotlib", "plotly", "jinja2")
     code = f"import sys, joma; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_what_a_claim_is_declared_with_loads_no_numerics():
+def test_declaring_a_claim_imports_no_numerical_library():
     code = "import sys, joma; joma.Claim, joma.Reference; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_an_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="wacth"):
         joma.wacth  # noqa: B018
 
