@@ -37,8 +37,8 @@ def test_a_source_means_all_of_its_metrics_in_the_order_of_the_records():
         ("stable-rank", "watch", "did you mean 'stable_rank'"),
         ("val_loss_nats", "watch", "no metric 'val_loss_nats' for watch"),
         ("attention_window_share", "scan", "for scan"),
-        (" , ", "scan", "no metric is given"),
-        ((), "watch", "no metric is given"),
+        (" , ", "scan", "no metric is named"),
+        ((), "watch", "no metric is named"),
     ],
 )
 def test_an_unknown_metric_is_refused_with_the_nearest(names, instrument, message):

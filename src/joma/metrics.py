@@ -124,7 +124,7 @@ def choose_metrics(names: str | Collection[str], instrument: Instrument) -> tupl
             )
         chosen |= found
     if not chosen:
-        raise BadInput("no metric is given", expected=f"some of {', '.join(known)}", remedy=f"pass {','.join(DEFAULT)}")
+        raise BadInput("no metric is named", expected=f"some of {', '.join(known)}", remedy=f"pass {','.join(DEFAULT)}")
     return tuple(name for name in METRICS if name in chosen)
 
 

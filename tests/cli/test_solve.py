@@ -134,7 +134,7 @@ def test_the_table_says_when_the_dynamics_end(capsys):
     shown = capsys.readouterr().out
     assert "∞" in shown
     assert "v[1] at t = 0.626657" in shown
-    assert "do not exist any more" in shown
+    assert "these dynamics do not exist" in shown
 
 
 @pytest.mark.parametrize("words", [["--mu=-1,2"], ["--mu", "-1,2"], ["--mu", "[-1, 2]"]])

@@ -323,7 +323,7 @@ def test_a_law_comes_from_a_file_and_options_from_a_configuration(tmp_path, caps
         (["sample", "--branching", "2,0.5"], "--branching holds 0.5"),
         (["sample", "--branching", "2,x"], "could not convert string to float: 'x'"),
         (["sample", "--labels", "99", "--branching", "2,2"], "at most 4 labels"),
-        (["sample", "--law", "table", "--classes", "500"], "there are only 190 sets"),
+        (["sample", "--law", "table", "--classes", "500"], "gives only 190 sets"),
         (["sample", "--law", "table", "--length", "5"], "the most tokens that a class may show"),
         (["sample", "--law", "random", "--show", "0"], "`show_probability` is 0"),
         (["sample", "--format", "jsonl"], "--format has no effect without --out"),
