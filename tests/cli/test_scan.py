@@ -250,7 +250,7 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
         (["--measures", "Wieghts"], "did you mean 'weights'?"),
         (["--length", "33"], "longer than the model's context"),
         (["--sequences", "100000", "--length", "32"], "give a longer text with --text"),
-        (["--steps", "5"], "ask for one of the nearest"),
+        (["--steps", "5"], "take one of the nearest"),
         (["--steps", "5:59:50"], "--steps is 5:59:50, which names no step"),
         (["--steps", "1-2"], "--steps is '1-2'"),
         (["--measures", "weights", "--length", "8"], "--length has no effect on weights"),
@@ -274,7 +274,7 @@ def test_bad_input_is_told_what_to_do(series, tmp_path, capsys, words, said):
 def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
     (own / "tokenizer.json").unlink()
     said = refusal(capsys, own, "--out", tmp_path / "out")
-    assert "no tokenizer, in the folder of the weights or its parent, and no later step serves either" in said
+    assert "no tokenizer, in the folder of the weights or its parent, and all later steps fail too" in said
     assert "--tokenizer" in said
     write_tokenizer(tmp_path)
     words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")
