@@ -1,4 +1,4 @@
-"""The main job from outside: exit statuses, what is left behind, going on, and what bad input is told."""
+"""The main job from outside: exit statuses, files, resuming, and messages on bad input."""
 
 import json
 import os

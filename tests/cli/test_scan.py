@@ -1,4 +1,4 @@
-"""`joma scan` from outside: what it writes and prints, that it goes on where it stopped, what bad input is told."""
+"""`joma scan` from outside: what it writes and prints, that it resumes, and messages on bad input."""
 
 import json
 import re
@@ -45,13 +45,13 @@ def scanned(series):
     return out
 
 
-def told(capsys, *words, status=0):
+def printed(capsys, *words, status=0):
     assert main(["scan", *map(str, words)]) == status
     return capsys.readouterr()
 
 
 def refusal(capsys, *words):
-    return told(capsys, *words, status=2).err
+    return printed(capsys, *words, status=2).err
 
 
 def test_the_table_is_tidy(scanned):
@@ -96,7 +96,7 @@ def test_pictures_and_page_are_there(scanned):
 
 def test_a_second_run_measures_nothing_again(series, scanned, capsys):
     before = (scanned / "scan.jsonl").read_bytes()
-    record = json.loads(told(capsys, series, *SMALL, "--measures", MEASURES, "--out", scanned, "--json").out)
+    record = json.loads(printed(capsys, series, *SMALL, "--measures", MEASURES, "--out", scanned, "--json").out)
     assert (scanned / "scan.jsonl").read_bytes() == before
     assert [entry["step"] for entry in record["measured"]] == list(STEPS)
 
@@ -105,7 +105,7 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     whole = (own / "step20" / "model.safetensors").read_bytes()
     cut_off(own / "step20" / "model.safetensors")
     words = (own, *PLAIN, "--out", tmp_path / "out")
-    shown = told(capsys, *words)
+    shown = printed(capsys, *words)
     assert "Suspects" in shown.out
     assert "Steps that could not be measured" in shown.out
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
@@ -115,7 +115,7 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     assert set(frame["step"]) == set(STEPS)
     (own / "step20" / "model.safetensors").write_bytes(whole)
     lines = len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines())
-    assert "could not be measured" not in told(capsys, *words).out
+    assert "could not be measured" not in printed(capsys, *words).out
     assert len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines()) == lines + 1
 
 
@@ -143,7 +143,7 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
         shutil.copy(own / "tokenizer.json", own / f"step{step}")
     (own / "tokenizer.json").unlink()
     spoil(own / "step60")
-    told(capsys, own, *SMALL, "--measures", "val_loss_nats", "--out", tmp_path / "out")
+    printed(capsys, own, *SMALL, "--measures", "val_loss_nats", "--out", tmp_path / "out")
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"][frame["value"].notna()]) == set(measured)
     assert set(frame["step"]) == set(STEPS)
@@ -152,14 +152,14 @@ def test_a_last_step_that_is_not_whole_keeps_no_other_from_being_measured(own, t
 def test_weights_alone_need_no_tokenizer_and_no_whole_last_step(own, tmp_path, capsys):
     (own / "tokenizer.json").unlink()
     (own / "step60" / "config.json").unlink()
-    record = json.loads(told(capsys, own, "--measures", "weights", "--json", "--out", tmp_path / "out").out)
+    record = json.loads(printed(capsys, own, "--measures", "weights", "--json", "--out", tmp_path / "out").out)
     assert [entry["step"] for entry in record["failed"]] == [60]
 
 
 def test_a_single_step_shares_its_folder_with_the_others(series, tmp_path, capsys):
     words = (series, *PLAIN, "--out", tmp_path / "out")
-    told(capsys, *words, "--steps", "40")
-    told(capsys, *words, "--steps", "0,40")
+    printed(capsys, *words, "--steps", "40")
+    printed(capsys, *words, "--steps", "0,40")
     assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 40}
 
 
@@ -185,28 +185,28 @@ def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
 
     words = (own, *PLAIN, "--out", tmp_path / "out")
     monkeypatch.setattr(engines, "measure_step", interrupted)
-    assert "what was finished is kept" in told(capsys, *words, status=130).err
+    assert "what was finished is kept" in printed(capsys, *words, status=130).err
     assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 4}
     monkeypatch.setattr(engines, "measure_step", measure)
-    told(capsys, *words)
+    printed(capsys, *words)
     assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == set(STEPS)
 
 
 def test_verify_alone(series, own, capsys):
-    shown = told(capsys, series, "--verify")
+    shown = printed(capsys, series, "--verify")
     assert re.search(r"nothing suspicious in 6 steps; \S+ kB read of \S+ kB stored", shown.out)
     copy_weights(own / "step60", own / "step0")
-    shown = told(capsys, own, "--verify", status=1)
+    shown = printed(capsys, own, "--verify", status=1)
     assert "identical" in shown.out
     assert re.search(r"\S+ kB read of \S+ kB stored", shown.out)
-    record = json.loads(told(capsys, own, "--verify", "--json", status=1).out)
+    record = json.loads(printed(capsys, own, "--verify", "--json", status=1).out)
     assert record["rows"][0]["step"] == 0
 
 
 def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(own, tmp_path, capsys):
     copy_weights(own / "step60", own / "step0")
     words = (own, "--measures", "spectral_norm,stable_rank", "--out", tmp_path / "out")
-    said = told(capsys, *words)
+    said = printed(capsys, *words)
     assert "Without step 0 (identical, not initialisation), which is suspect." in said.out
     assert "curves and verdicts go without 1; going on" in said.err
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
@@ -214,7 +214,7 @@ def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(ow
     assert set(frame["suspect"][frame["step"] == 0]) == {"identical, not_initialisation"}
     before = json.loads((tmp_path / "out" / "scan.json").read_text())
     lines = (tmp_path / "out" / "scan.jsonl").read_bytes()
-    after = json.loads(told(capsys, *words, "--with-suspects", "--json").out)
+    after = json.loads(printed(capsys, *words, "--with-suspects", "--json").out)
     assert (tmp_path / "out" / "scan.jsonl").read_bytes() == lines  # measured already
     starts = [[entry["start"] for entry in record["verdicts"]] for record in (before, after)]
     assert len(starts[0]) == len(starts[1]) > 0
@@ -225,7 +225,7 @@ def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(ow
 def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
     shutil.copytree(series / "step60", tmp_path / "model")
     write_tokenizer(tmp_path / "model")
-    shown = told(
+    shown = printed(
         capsys, tmp_path / "model", *SMALL, "--measures", "attention_entropy_nats", "--out", tmp_path / "out"
     ).out
     assert "this is one model" in shown
@@ -236,7 +236,7 @@ def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):
 
 
 def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, capsys):
-    shown = told(capsys, series, "--steps", "40", "--measures", "stable_rank", "--out", tmp_path / "out").out
+    shown = printed(capsys, series, "--steps", "40", "--measures", "stable_rank", "--out", tmp_path / "out").out
     assert "No verdict: 1 measured step" in shown
     assert "Step 40" in shown
 
@@ -265,7 +265,7 @@ def test_a_series_with_one_step_says_why_there_is_no_verdict(series, tmp_path, c
     ],
     ids=" ".join,
 )
-def test_bad_input_is_told_what_to_do(series, tmp_path, capsys, words, said):
+def test_bad_input_gets_a_message_with_a_remedy(series, tmp_path, capsys, words, said):
     assert said in refusal(capsys, series, *words, "--out", tmp_path / "out") if "--verify" not in words else True
     if "--verify" in words:
         assert said in refusal(capsys, series, *words)
@@ -278,7 +278,7 @@ def test_no_tokenizer_is_said_with_a_way_out(own, tmp_path, capsys):
     assert "--tokenizer" in said
     write_tokenizer(tmp_path)
     words = (own, *SMALL, "--tokenizer", tmp_path / "tokenizer.json", "--steps", "60", "--out", tmp_path / "out")
-    told(capsys, *words)
+    printed(capsys, *words)
 
 
 def test_what_is_no_transformer_is_not_asked_for_a_tokenizer(tmp_path, capsys):
@@ -292,7 +292,7 @@ def test_a_run_of_our_own_is_run_again_on_what_it_learned(tmp_path, capsys):
     run = tmp_path / "run"
     train(tiny_law_recipe(num_steps=8, snapshot_every=2), tiny_law(), run)
     words = (run, "--measures", "attention_entropy_nats,stable_rank", "--out", tmp_path / "out")
-    shown = told(capsys, *words).out
+    shown = printed(capsys, *words).out
     assert "attention entropy" in shown
     frame = pandas.read_parquet(tmp_path / "out" / "metrics.parquet")
     assert set(frame["step"][frame["metric"] == "attention_entropy_nats"]) == {0, 2, 4, 6, 8}
@@ -318,7 +318,7 @@ def test_where_nothing_can_be_measured_it_fails(own, tmp_path, monkeypatch, caps
     for step in STEPS:
         name = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
         set_number(own / f"step{step}", name, float("inf"))
-    shown = told(capsys, own, "--measures", "weights", "--out", tmp_path / "out", status=1)
+    shown = printed(capsys, own, "--measures", "weights", "--out", tmp_path / "out", status=1)
     assert "none of the 6 steps could be measured" in shown.err
     assert "dense_h_to_4h" in shown.out
 
@@ -357,11 +357,11 @@ def hub(series, tmp_path, monkeypatch):
 
 
 def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_path, capsys):
-    shutil.copy(own / "tokenizer.json", own / "step60")  # beside the configuration, as on the hub
+    shutil.copy(own / "tokenizer.json", own / "step60")  # next to the configuration, as on the hub
     hub.faults += [Fault("step20", times=2), Fault("model.safetensors", sent=500, times=3)]
     words = (*SMALL, "--measures", "attention_entropy_nats,val_loss_nats", "--workers", "1")
-    told(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
-    told(capsys, own, *words, "--out", tmp_path / "near")
+    printed(capsys, "someone/tiny", *words, "--out", tmp_path / "far")
+    printed(capsys, own, *words, "--out", tmp_path / "near")
     far, near = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("far", "near"))
     pandas.testing.assert_frame_equal(far.drop(columns="run"), near.drop(columns="run"))
     assert not (tmp_path / "far" / "downloads").exists()
@@ -369,7 +369,7 @@ def test_a_hub_series_that_fails_now_and_then_is_the_local_one(hub, own, tmp_pat
 
 def test_what_is_fetched_is_kept_where_asked(hub, tmp_path, capsys):
     words = ("someone/tiny", "--measures", "stable_rank", "--steps", "0:10", "--keep", "--out", tmp_path / "out")
-    told(capsys, *words)
+    printed(capsys, *words)
     kept = sum(path.stat().st_size for path in (tmp_path / "out" / "downloads").rglob("*") if path.is_file())
     assert kept > 0
 

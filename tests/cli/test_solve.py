@@ -1,4 +1,4 @@
-"""`joma solve` from outside: its numbers against an integrator, what it writes, what bad input is told."""
+"""`joma solve` from outside: its numbers against an integrator, what it writes, and messages on bad input."""
 
 import json
 import math

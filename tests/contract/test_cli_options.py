@@ -114,7 +114,7 @@ def test_help_shows_no_types_and_no_empty_defaults(command, capsys):
 
 
 def test_options_of_one_name_have_one_meaning():
-    """The same help, type and choices wherever they stand, but for what a law or a command has of its own."""
+    """The same help, type and choices in every command, except options that are specific to a law or a command."""
     own = {"--out", "--samples", "--length", "--attention", "--loss", "--tokenizer", "--temperature", "--tokens"}
     own |= {"--classes", "--hidden", "--help", "--seeds", "--t", "--batch-size", "--learning-rate", "--num-steps"}
     seen: dict[str, set[tuple]] = {}

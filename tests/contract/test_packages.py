@@ -30,7 +30,7 @@ def cycle_in(imports: dict[str, set[str]]) -> list[str]:
 
 
 def between_packages(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return the imports of each package: those of its modules from other packages; an ``__init__`` may import from its own."""
+    """Return the imports of each package from others; an ``__init__`` may import from its own package."""
     found: dict[str, set[str]] = defaultdict(set)
     for module, imported in imports.items():
         here = module.rpartition(".")[0]

@@ -28,8 +28,8 @@ NAMES = {"Together": "class Together", "APART": "APART = 1"}
 
 
 def uses(words: str, text: str) -> bool:
-    """Return whether a text has one of the words, also as a part of an identifier in snake case."""
-    return re.search(rf"(?<![a-z])({words})(?![a-z])", text, re.IGNORECASE) is not None
+    """Return whether a text has one of the words, also as a part of an identifier in snake case; methods do not count."""
+    return re.search(rf"(?<![a-z.])({words})(?![a-z])", text, re.IGNORECASE) is not None
 
 
 def lines() -> list[tuple[str, str]]:

@@ -133,12 +133,12 @@ def _claim_folder(workspace: Workspace) -> None:
     folder, wanted = workspace.folder, _settings(workspace)
     path = folder / SETTINGS
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file", expected="an output folder", remedy="name another one with --out")
+        raise BadInput(f"{folder} is a file", expected="an output folder", remedy="name another one with `out`")
     if folder.is_dir() and any(folder.iterdir()) and not path.exists():
         raise BadInput(
             f"{folder} holds something else",
             expected="an empty folder or one that joma reproduce made",
-            remedy="name another one with --out",
+            remedy="name another one with `out`",
         )
     if not path.exists():
         write_json(path, wanted)
@@ -153,7 +153,7 @@ def _claim_folder(workspace: Workspace) -> None:
         raise BadInput(
             f"{folder} holds evidence made with {name} = {found.get(name)!r}",
             expected=f"{name} = {wanted[name]!r}",
-            remedy="name another folder with --out, or remove this one to start afresh",
+            remedy="name another folder with `out`, or remove this one to start afresh",
         )
 
 

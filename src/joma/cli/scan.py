@@ -36,7 +36,7 @@ def add_options(parser: Parser) -> None:
         help="what, by name or kind (attention, weights, loss, all), with commas between",
     )
     parser.share("--text")
-    add("--tokenizer", type=str, metavar="NAME|FILE", help="in place of the one beside the weights")
+    add("--tokenizer", type=str, metavar="NAME|FILE", help="in place of the one saved with the weights")
     add("--length", type=PositiveInt, metavar="N", help="tokens of a sequence (default: 512, or the model's context)")
     add("--sequences", type=PositiveInt, metavar="N", help="how many the model reads (default: 8)")
     add("--out", type=str, metavar="DIR", help="default: joma-scan/NAME; a second run goes on there")

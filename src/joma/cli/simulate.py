@@ -99,7 +99,7 @@ def run(options: Any) -> int:
 
 
 def _check_together(options: Any) -> None:
-    """Refuse options that would be ignored beside the others."""
+    """Refuse options that the others leave without effect."""
     descends = options.optimizer is not None
     for name in FLOW_ONLY if descends else DESCENT_ONLY:
         if getattr(options, name) is not None:

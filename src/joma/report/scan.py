@@ -40,7 +40,7 @@ def suspect_note(scan: Scan) -> str:
     suspect, notes = scan.suspect, []
     if suspect:
         steps = f"{_named(suspect)}, which {'is' if len(suspect) == 1 else 'are'} suspect"
-        notes.append(f"Includes {steps} (--with-suspects)." if scan.with_suspects else f"Without {steps}.")
+        notes.append(f"Includes {steps}." if scan.with_suspects else f"Without {steps}.")
     if scan.failed:
         notes.append(f"Without {_named({result.step: 'not measured' for result in scan.failed})}.")
     return " ".join(notes)

@@ -83,7 +83,7 @@ def conclusion(solution: Solution) -> str:
     names = " and ".join(f"v[{index}]" for index in dynamics.winners)
     takes = f"{names} {'takes' if len(dynamics.winners) == 1 else 'take'} all attention in the end"
     if dynamics.attention == "softmax":
-        return f"{takes}, without becoming infinite; with --attention exp it becomes infinite at t = {first:.6g}."
+        return f"{takes}, without becoming infinite; with exp attention it becomes infinite at t = {first:.6g}."
     ends = ", ".join(
         f"v[{index}] at t = {time:.6g}" for index, time in enumerate(dynamics.blow_ups.tolist()) if time < math.inf
     )

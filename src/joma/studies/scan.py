@@ -69,7 +69,7 @@ class ScanSettings(SeriesSettings, total=False):
     Args:
         measures: metrics by name or source (docs/metrics.md); attention and stable rank where left out.
         text: that models read: a file, a folder, ``wikitext2``, ``wikitext103``; what ships with Python where left out.
-        tokenizer: in place of the one beside the weights.
+        tokenizer: used instead of the one saved with the weights.
         length: tokens of a sequence; 512, or the model's context, where left out.
         sequences: how many the model reads; 8 where left out.
         engine: ``processes`` of this machine, or ``ray``.

@@ -107,7 +107,7 @@ def _of_law(config: Mapping[str, Any], recipe: Recipe, num: int, **given: Any) -
     tokens = tokens[(tokens != law.padding).any(1)]
     if not len(tokens):
         problem = f"none of {num} samples of the law has a token"
-        raise BadInput(problem, expected="samples with tokens", remedy="give more --sequences")
+        raise BadInput(problem, expected="samples with tokens", remedy="give more `sequences`")
     return tokens, f"{len(tokens)} held-out samples of the run's law, {law.length} tokens each"
 
 
@@ -119,7 +119,7 @@ def _tokens_of(config: Mapping[str, Any], place: Path, text: str | None) -> Toke
             raise BadInput(
                 f"{text} holds other tokens ({tokens.name}) than the run learned ({wanted.get('name')})",
                 expected="the tokens of the run",
-                remedy="give --text the file that `save_tokens` wrote for this run",
+                remedy="give `text` the file that `save_tokens` wrote for this run",
             )
         return tokens
     for path in _near(place):
@@ -128,7 +128,7 @@ def _tokens_of(config: Mapping[str, Any], place: Path, text: str | None) -> Toke
     raise BadInput(
         f"the tokens of {wanted.get('name')} that the run learned are not found near it",
         expected="the file that `save_tokens` wrote, in the run's folder or a `text` folder next to it",
-        remedy="name it with --text, or measure weights alone: --measure weights",
+        remedy="name it with `text`, or measure only weights: set `measures` to weights",
     )
 
 

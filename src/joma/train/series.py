@@ -38,7 +38,7 @@ _UNFINISHED = ".unfinished"
 
 @dataclass(frozen=True)
 class SeriesRecipe:
-    """A series' complete description, beside the text: the same recipe and text give the same files.
+    """A series' complete description, except the text: the same recipe and text give the same files.
 
     Args:
         family: ``gpt_neox``, laid out as Pythia, or ``opt``.
@@ -103,7 +103,7 @@ def train_series(
     """Train a model and save its series, or go on where an earlier call was stopped.
 
     Args:
-        recipe: all that the files depend on, beside the text.
+        recipe: all that the files depend on, except the text.
         tokens: the text, numbered by the tokenizer (``tokenize`` with ``keep_ids``).
         tokenizer: the content of its ``tokenizer.json``, which every step carries.
         folder: of this series alone; created if need be.

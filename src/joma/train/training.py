@@ -27,8 +27,8 @@ def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = sile
     """Train a network, or go on where an earlier call was stopped; a finished run is not trained again.
 
     Args:
-        recipe: all that the numbers depend on, beside the data.
-        data: a text, to predict its next token; or a law, to tell its samples' labels from the last position.
+        recipe: all that the numbers depend on, except the data.
+        data: a text, to predict its next token; or a law, to predict its samples' labels from the last position.
         folder: of this run alone; created if need be.
         progress: called between any two steps. Ctrl-C and whatever it raises leave a checkpoint of the very step
             behind.

@@ -61,6 +61,6 @@ def test_networks_that_learn_nothing_beyond_frequencies_are_an_error(small_works
 @pytest.fixture
 def small_workspace(tmp_path):
     path = tmp_path / "text.txt"
-    words = random.Random(0).choices(["mat", "cat", "dog", "door", "sat", "lay", "by", "on"], k=30_000)
+    words = random.Random(0).choices(["mat", "cat", "dog", "roof", "sat", "lay", "by", "on"], k=30_000)
     path.write_text(" ".join(words))
     return Workspace(tmp_path / "out", num_seeds=2, text=TextChoice(str(path), 12))

@@ -48,7 +48,7 @@ def published(workspace: Workspace) -> Subjects:
                 notes.append(f"{name} is left out: {source} has {has}, and a curve needs at least {FEWEST_STEPS}.")
     if not opened:
         problem = f"no series can be read ({' '.join(notes)})"
-        raise RunFailed(problem, kept="nothing was read", remedy="take --profile quick")
+        raise RunFailed(problem, kept="nothing was read", remedy="set `profile` to quick")
     if len(opened) < len(PUBLISHED):
         notes.append(f"The numbers are of {' and '.join(opened)} alone.")
     models = []
@@ -81,7 +81,7 @@ def _subject(workspace: Workspace, name: str, sources: Sequence[Series]) -> tupl
         raise RunFailed(
             f"only {len(steps)} steps of {name} can be read in every training run ({' '.join(left_out)})",
             kept="the measurements are kept",
-            remedy="read fewer training runs with --seeds, or check the files with joma scan --verify",
+            remedy="read fewer training runs with `seeds`, or check the files with joma scan --verify",
         )
     whole = tuple(tuple(scan[step] for step in steps) for scan in scans)
     seeds = f"{len(sources)} training runs that differ in their seed"

@@ -52,7 +52,7 @@ def configuration(config: Mapping[str, Any]) -> Any:
         raise BadInput(
             f"a model of the kind {kind!r} cannot be run",
             expected="a model that transformers includes; code from a repository is never run",
-            remedy="measure only its weights: --measure weights",
+            remedy="measure only weights: set `measures` to weights",
         )
     return known_configuration(config)
 
@@ -116,7 +116,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
         raise BadInput(
             f"transformers cannot build this {config.model_type!r} ({cause_of(error)})",
             expected="weights and a configuration of the same model",
-            remedy="check config.json, or measure only weights: --measure weights",
+            remedy="check config.json, or measure only weights: set `measures` to weights",
         ) from error
     _require_fit(info, config.model_type)
     return model.eval()
@@ -138,7 +138,7 @@ def _require_fit(info: Mapping[str, Any], kind: str) -> None:
         raise BadInput(
             f"{name} has the shape {tuple(found)} and not {tuple(wanted)}",
             expected="weights and a configuration of the same model",
-            remedy="check config.json, or measure only weights: --measure weights",
+            remedy="check config.json, or measure only weights: set `measures` to weights",
         )
 
 

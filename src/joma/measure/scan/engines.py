@@ -49,7 +49,7 @@ def measured(
     left = steps[first:]
     rest = part_of(progress, what, first, len(left), len(steps))
     found = completed(partial(measure_step, plan), left, what, num_workers=num_workers, engine=engine, progress=rest)
-    remedy = "run it again, with fewer --workers if memory is short"
+    remedy = "run it again, with fewer `workers` if memory is short"
     for place, result in found:
         if isinstance(result, Lost):
             reason = f"{result.reason} while this step was measured or waited"

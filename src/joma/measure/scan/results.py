@@ -77,7 +77,7 @@ class ScanStore:
             raise BadInput(
                 f"{folder} holds another scan ({other}: {_brief(kept.get(other))}, not {_brief(wanted.get(other))})",
                 expected="a separate folder for each scan",
-                remedy="choose another --out, or remove this folder",
+                remedy="choose another `out`, or remove this folder",
             )
         for body in bodies if kept is not None else []:
             if "settings" not in body:

@@ -115,7 +115,7 @@ def measure_step(plan: Plan, step: int, progress: Progress = silent) -> StepResu
         rows, reason, remedy = [], error.problem, error.remedy
     except Exception as error:  # noqa: BLE001 (any error becomes the result of its step)
         rows, reason = [], f"it cannot be computed ({cause_of(error)})"
-        remedy = "shorten --length if memory is short, check config.json, or leave this step out"
+        remedy = "shorten `length` if memory is short, check config.json, or leave this step out"
     return StepResult(
         step,
         tuple(rows),
@@ -257,7 +257,7 @@ def _rows_of_model(
             raise BadInput(
                 "no attention was observed while the model ran",
                 expected="a Transformer",
-                remedy="measure only its weights: --measure weights",
+                remedy="measure only weights: set `measures` to weights",
             )
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
@@ -298,14 +298,14 @@ def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> No
         raise BadInput(
             f"a {config.get('model_type')!r} model {what}",
             expected="a model that reads one text",
-            remedy="measure only its weights: --measure weights",
+            remedy="measure only weights: set `measures` to weights",
         )
     num_known = setting(config, "vocab_size")
     if isinstance(num_known, int) and last_token >= num_known:
         raise BadInput(
             f"the text has token {last_token}, but the model has {num_known} tokens",
             expected="the tokenizer of the model",
-            remedy="name another one with --tokenizer, or leave out this step",
+            remedy="name another one with `tokenizer`, or leave out this step",
         )
 
 

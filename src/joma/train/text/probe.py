@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-_REMEDY = "name one with --tokenizer, or measure only weights: --measure weights"
+_REMEDY = "name one with `tokenizer`, or measure only weights: set `measures` to weights"
 _CHARACTERS_PER_TOKEN = 12
 """An upper bound on the average, so that only the necessary part of a text is tokenised."""
 
@@ -43,7 +43,7 @@ def probe_sequences(text: Text, tokenizer: PreTrainedTokenizerBase, num_sequence
     inner = length - len(before) - len(after)
     if inner < 2:
         expected = f"at least {length - inner + 2}"
-        raise BadInput(f"sequences of {length} tokens", expected=expected, remedy="increase --length")
+        raise BadInput(f"sequences of {length} tokens", expected=expected, remedy="increase `length`")
     needed = num_sequences * inner
     ids: list[int] = []
     for part in (text.held_out, text.train):
@@ -53,7 +53,7 @@ def probe_sequences(text: Text, tokenizer: PreTrainedTokenizerBase, num_sequence
         raise BadInput(
             f"the text {text.name} is {len(ids):,} tokens long",
             expected=f"{needed:,}, for {num_sequences} sequences of {length}",
-            remedy="give a longer text with --text, or decrease --length or --sequences",
+            remedy="give a longer text with `text`, or decrease `length` or `sequences`",
         )
     sequences = torch.tensor(ids[:needed]).view(num_sequences, inner)
     edges = (torch.tensor(edge, dtype=torch.int64).expand(num_sequences, -1) for edge in (before, after))

@@ -47,7 +47,7 @@ def python_docs() -> str:
         raise BadInput(
             f"this Python {platform.python_version()} has only {len(paragraphs)} paragraphs of documentation",
             expected="a Python with the sources of its standard library",
-            remedy="give a text of your own with --text",
+            remedy="give a text of your own with `text`",
         )
     return "\n\n".join(paragraphs)
 
