@@ -219,7 +219,7 @@ def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(ow
     starts = [[entry["start"] for entry in record["verdicts"]] for record in (before, after)]
     assert len(starts[0]) == len(starts[1]) > 0
     assert starts[0] != starts[1]
-    assert after["suspect_note"].startswith("With step 0")
+    assert after["suspect_note"].startswith("Includes step 0")
 
 
 def test_one_model_is_measured_without_a_verdict(series, tmp_path, capsys):

@@ -28,7 +28,7 @@ NAMES = {"Together": "class Together", "APART": "APART = 1"}
 
 
 def uses(words: str, text: str) -> bool:
-    """Return whether a text has one of the words, also as a part of an identifier in snake case; methods do not count."""
+    """Return whether a text has one of the words, or an identifier in snake case has; methods are not counted."""
     return re.search(rf"(?<![a-z.])({words})(?![a-z])", text, re.IGNORECASE) is not None
 
 

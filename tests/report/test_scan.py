@@ -47,7 +47,7 @@ def test_the_note_below_verdicts_names_failed_steps(scan):
     copied = replace(scan, verification=replace(scan.verification, rows=(Suspect(4, "identical", "", "error", ""),)))
     assert suspect_note(copied) == "Without step 4 (identical), which is suspect. Without step 2,000 (not measured)."
     through = suspect_note(replace(copied, with_suspects=True))
-    assert through.startswith("Includes step 4 (identical), which is suspect (--with-suspects).")
+    assert through.startswith("Includes step 4 (identical), which is suspect.")
     assert through.endswith("Without step 2,000 (not measured).")
 
 

@@ -137,7 +137,7 @@ def test_tokens_of_another_run_are_refused(own, tokens):
     with pytest.raises(BadInput, match="only 1,0"):
         run_probe(config, own, num_sequences=500)
     (texts / "text.safetensors").unlink()
-    with pytest.raises(BadInput, match=r"are not found near it.*--text"):
+    with pytest.raises(BadInput, match=r"are not found near it.*`text`"):
         run_probe(config, own)
     save_tokens(tokens, own / "tokens.safetensors")
     assert len(run_probe(config, own)[0]) == 8

@@ -1,4 +1,4 @@
-"""Evaluating claims one after the other, keeping each finished one, so that an interrupted run goes on."""
+"""Evaluate claims one by one and save each result, so that an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one claim: an agreement, or the reason why there is none.
+    """The result of evaluating one claim: an agreement, or the reason why there is none.
 
     Args:
         claim: the claim.
         agreement: the evidence; ``None`` if the claim could not be evaluated.
-        error: why it could not; empty otherwise.
-        seconds: how long it took, including the networks it was the first to train.
-        remembered: whether it was finished by an earlier run in the same folder.
-        skipped: what outside this machine was out of reach, and what to do; empty otherwise. Nothing went wrong.
+        error: why it could not be evaluated; empty otherwise.
+        seconds: wall-clock time, including the networks that were trained for this claim first.
+        remembered: whether an earlier run in the same folder evaluated it.
+        skipped: which service could not be reached, and what to do; empty otherwise. This is not an error.
     """
 
     claim: Claim
@@ -43,15 +43,15 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Why there is no agreement; empty where there is one."""
+        """Why there is no agreement; empty if there is one."""
         return self.error or self.skipped
 
 
 def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
-    """Make the output folder ours and read the text where a claim needs one, before anything takes time.
+    """Check or create the output folder, and read the text if a claim needs it.
 
     Raises:
-        BadInput: the folder holds something else, or evidence made with other settings; the text cannot be used.
+        BadInput: the folder contains other files, or evidence made with other settings; the text cannot be used.
     """
     _claim_folder(workspace)
     if any(claim.needs_text for claim in claims):
@@ -59,10 +59,10 @@ def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
 
 
 def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]:
-    """Evaluate claims in turn; what an earlier run in the same folder finished is not evaluated again.
+    """Evaluate claims one by one, except those that an earlier run in the same folder evaluated.
 
-    Nothing that goes wrong inside one claim stops the others. Each agreement is on disk before it is yielded; of a
-    claim that was skipped nothing is kept, so that the next run tries it again.
+    An error in one claim does not stop the others. Each agreement is saved before it is yielded; skipped claims are
+    not saved, so that the next run tries them again.
     """
     for claim in claims:
         known = _remembered(claim, workspace.folder)
@@ -70,19 +70,19 @@ def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]
 
 
 def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:
-    """Return the outcomes that ``folder`` already holds for this version of the code."""
+    """Return the outcomes in ``folder`` that this version of the code produced."""
     found = (_remembered(claim, folder) for claim in claims)
     return [outcome for outcome in found if outcome is not None]
 
 
 def measurements(folder: Path) -> Iterator[Measurement]:
-    """Yield every measurement of the networks that were trained in an output folder."""
+    """Yield the measurements of all networks in an output folder."""
     from joma.train.run import load_run
 
     for config in sorted((folder / "runs").glob("*/config.json")):
         try:
             yield from load_run(config.parent).measurements()
-        except (BadInput, RunFailed) as damage:  # one damaged run must not cost the report of all others
+        except (BadInput, RunFailed) as damage:  # the report of the other runs must not depend on a damaged one
             warnings.warn(f"left out of the metrics table: {damage}", stacklevel=2)
 
 
@@ -100,7 +100,7 @@ def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
         return Outcome(claim, None, str(error), time.perf_counter() - start)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise  # the disk, not the claim: the caller says so and keeps what is finished
+            raise  # not an error of the claim: the caller reports the full disk
         trace = path.with_suffix(".error.txt")
         trace.parent.mkdir(parents=True, exist_ok=True)
         trace.write_text(traceback.format_exc(), encoding="utf-8")
@@ -129,14 +129,14 @@ def _evidence_path(claim: Claim, folder: Path) -> Path:
 
 
 def _claim_folder(workspace: Workspace) -> None:
-    """Make the output folder ours, or say why it cannot be."""
+    """Write the settings into a new output folder, or require that an existing one has the same."""
     folder, wanted = workspace.folder, _settings(workspace)
     path = folder / SETTINGS
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file", expected="an output folder", remedy="name another one with `out`")
     if folder.is_dir() and any(folder.iterdir()) and not path.exists():
         raise BadInput(
-            f"{folder} holds something else",
+            f"{folder} contains other files",
             expected="an empty folder or one that joma reproduce made",
             remedy="name another one with `out`",
         )
@@ -151,9 +151,9 @@ def _claim_folder(workspace: Workspace) -> None:
     if different:
         name = different[0]
         raise BadInput(
-            f"{folder} holds evidence made with {name} = {found.get(name)!r}",
+            f"{folder} contains evidence made with {name} = {found.get(name)!r}",
             expected=f"{name} = {wanted[name]!r}",
-            remedy="name another folder with `out`, or remove this one to start afresh",
+            remedy="name another folder with `out`, or delete this one and start again",
         )
 
 

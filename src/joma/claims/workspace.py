@@ -1,4 +1,4 @@
-"""What a claim works with: its profile and seeds, the text, trained networks, a place to say how far it is."""
+"""The workspace of a claim: profile, seeds, text, trained networks and a progress callback."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Profile(StrEnum):
     """How much work a claim may do."""
 
-    QUICK = "quick"  # all claims within five minutes on two cores
-    FULL = "full"  # the paper's sizes; hours
+    QUICK = "quick"  # all claims together take five minutes on two cores
+    FULL = "full"  # the paper's sizes; takes hours
 
 
 VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
@@ -31,12 +31,12 @@ VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
 
 @dataclass(frozen=True)
 class TextChoice:
-    """Which text networks learn, and cut up how.
+    """The text that networks are trained on, and how it is tokenised.
 
     Args:
-        source: a file, a folder, ``wikitext2``, ``wikitext103``; ``None`` is the text that ships with Python.
-        vocabulary_size: the commonest words kept; ``None`` leaves it to the profile.
-        tokenizer: a Hugging Face tokenizer by name or file, in place of words.
+        source: a file, a folder, ``wikitext2`` or ``wikitext103``; ``None`` for the text that ships with Python.
+        vocabulary_size: number of most frequent words to keep; ``None`` for the default of the profile.
+        tokenizer: name or file of a Hugging Face tokenizer to use instead of words.
     """
 
     source: str | None = None
@@ -46,7 +46,7 @@ class TextChoice:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Handed to a claim's test.
+    """Settings and services for the test of a claim, passed as its only argument.
 
     >>> from pathlib import Path
     >>> import joma
@@ -55,13 +55,13 @@ class Workspace:
     [0, 1, 2]
 
     Args:
-        folder: where texts and trained networks are kept; what one claim trained serves the next.
+        folder: the folder for texts and trained networks; claims share the networks in it.
         profile: how much work to do.
-        num_seeds: how many repetitions; ``None`` leaves it to the claim.
-        text: what networks learn.
-        device: where networks train: ``cpu``, or ``auto`` for an accelerator where there is one.
-        num_workers: networks trained at a time; as many as there are processors where ``None``.
-        progress: called as long work goes on.
+        num_seeds: number of repetitions; ``None`` for the default of each claim.
+        text: the text that networks are trained on.
+        device: where networks are trained: ``cpu``, or ``auto`` for an accelerator where there is one.
+        num_workers: networks trained at a time; ``None`` for the number of processors.
+        progress: called repeatedly during long computations.
     """
 
     folder: Path
@@ -73,11 +73,11 @@ class Workspace:
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
-        """The seeds to use: 0, 1, … as many as were asked for, or ``default``."""
+        """Return the seeds 0, 1, …: ``num_seeds`` of them, or ``default`` if that is ``None``."""
         return range(default if self.num_seeds is None else self.num_seeds)
 
     def tokens(self) -> Tokens:
-        """The text as a network reads it; read and cut up once per folder, and again if the file is damaged.
+        """Return the tokenised text; it is tokenised once per folder, and again if the saved file is damaged.
 
         Raises:
             BadInput: the text cannot be read, or is too short for the networks of the paper's Figure 6.
@@ -102,11 +102,11 @@ class Workspace:
         return tokens
 
     def train(self, wanted: Sequence[tuple[Recipe, bool]]) -> list[Run]:
-        """Train what is not trained yet, as many networks at a time as there are cores.
+        """Train networks on the text, ``num_workers`` at a time; those that are in the folder already are reused.
 
         Args:
-            wanted: complete descriptions, whose names become folder names, and with each whether it learns the
-                text's words in random order (another order for every seed).
+            wanted: recipes, whose names become folder names, each with a flag: whether to shuffle the words of the
+                text (with the recipe's seed).
         """
         from joma.train.text.vocabulary import save_tokens, shuffled
 
@@ -120,10 +120,10 @@ class Workspace:
         return self._train(jobs)
 
     def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
-        """Learn the labels of laws, where a network has not yet, as many at a time as there are cores.
+        """Train networks to predict the labels of laws, ``num_workers`` at a time; finished ones are reused.
 
         Args:
-            wanted: complete descriptions, whose names become folder names, and with each what it learns.
+            wanted: recipes, whose names become folder names, each with the law to learn.
         """
         from joma.problem.tree import digest
         from joma.train.hierarchies import save_law

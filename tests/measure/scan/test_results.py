@@ -55,7 +55,7 @@ def test_the_last_result_of_a_step_counts(filled):
 def test_a_folder_with_another_scan_is_refused(filled):
     with pytest.raises(BadInput, match="measures: stable_rank, not val_loss_nats") as refused:
         ScanStore(filled, SETTINGS | {"measures": ["val_loss_nats"]})
-    assert "--out" in refused.value.remedy
+    assert "`out`" in refused.value.remedy
 
 
 def test_a_nan_value_is_refused(tmp_path):

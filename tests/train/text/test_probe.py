@@ -44,7 +44,7 @@ def test_short_held_out_part_is_continued_with_the_training_part(tokenizer):
 def test_text_too_short_for_a_probe_is_refused_with_remedies(tokenizer):
     with pytest.raises(BadInput, match="the text lazy is") as refused:
         probe_sequences(TEXT, tokenizer, 100, 100)
-    assert "--text" in refused.value.remedy
+    assert "`text`" in refused.value.remedy
     assert "--length" in refused.value.remedy
 
 

@@ -1,6 +1,6 @@
-"""The checkpoint series that two claims read: trained here on real text in ``quick``, published ones in ``full``.
+"""The checkpoint series of the claims on series: trained here on text in ``quick``, published ones in ``full``.
 
-Both are read as any series of saved steps is, by ``joma.measure``: from the files alone, step by step.
+Both are measured by ``joma.measure`` from the files alone, like any series of saved steps.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ NAMES = {"gpt_neox": "GPT-NeoX", "opt": "OPT"}
 VOCABULARY_SIZE = 512
 NUM_PROBES = 8
 TRAINED = SeriesRecipe(num_steps=400, save_every=25, learning_rate=3e-3, num_layers=2)
-"""Learning rate by the loss after 300 steps alone (1e-3, 3e-3 and 1e-2 tried on either family, before any entropy or
-rank was looked at); the other sizes by the time there is."""
+"""The learning rate was chosen by the loss after 300 steps (1e-3, 3e-3 and 1e-2 on both families, before any entropy
+or rank was measured), the other sizes by the time that training takes."""
 
 _MEASURED = "measured"
-_TRAINING = 0.75  # its share of the time, the rest is measuring: for progress alone
+_TRAINING = 0.75  # share of the time that training takes, for progress only; the rest is measuring
 
 
 def subjects(workspace: Workspace) -> Subjects:
-    """The series of the workspace's profile, measured; what is there already is neither trained nor measured again.
+    """Return the measured series of the workspace's profile; what exists is neither trained nor measured again.
 
     Raises:
-        Unreachable: there is no network to read published ones.
-        BadInput, RunFailed: they cannot be had for another reason.
+        Unreachable: published series cannot be read without a network.
+        BadInput, RunFailed: series cannot be read or trained for another reason.
     """
     return _trained(workspace) if workspace.profile is Profile.QUICK else published(workspace)
 
 
 @dataclass(frozen=True)
 class SeriesWork:
-    """Train one series and measure it, in a process of its own.
+    """Train one series and measure it, in its own process.
 
     Args:
-        recipe: the series.
+        recipe: the recipe of the series.
         tokens_path: its text (``save_tokens``).
-        tokenizer_path: the ``tokenizer.json`` that numbered it.
-        folder: of the series.
-        device: where it trains.
+        tokenizer_path: the ``tokenizer.json`` that tokenised the text.
+        folder: the folder of the series.
+        device: the device it is trained on.
     """
 
     recipe: SeriesRecipe
@@ -61,17 +61,17 @@ class SeriesWork:
 
     @property
     def name(self) -> str:
-        """The folder's."""
+        """The name of the folder."""
         return self.folder.name
 
     @property
     def is_done(self) -> bool:
-        """Whether all is there, so that no process has to be started for it."""
+        """Whether all steps are trained and measured."""
         path = self.folder / _MEASURED / FILE
         return path.exists() and path.read_bytes().count(b"\n") > len(self.recipe.saved_steps())
 
     def do(self, progress: Progress) -> tuple[tuple[StepResult, ...], float]:
-        """Return the results of every saved step, and the loss of word frequencies alone on the probe."""
+        """Return the results of every saved step, and the loss of predicting the probe from word frequencies."""
         from joma.train.series import train_series
         from joma.train.text.vocabulary import load_tokens
 
@@ -130,7 +130,7 @@ def _trained(workspace: Workspace) -> Subjects:
 
 
 def _text(workspace: Workspace) -> tuple[Path, Path]:
-    """The text and its tokenizer, learned from it unless one was named, on disk."""
+    """The files of the tokens and of the tokenizer, which is trained on the text unless one is given."""
     from joma.files import replacing
     from joma.train.text.reading import read_text
     from joma.train.text.tokenizers import learned_tokenizer, load_tokenizer
@@ -148,8 +148,8 @@ def _text(workspace: Workspace) -> tuple[Path, Path]:
             if not tokenizer.is_fast:
                 raise BadInput(
                     f"the tokenizer {named!r} has no tokenizer.json",
-                    expected="one that every saved step can carry",
-                    remedy="name another, or leave it out",
+                    expected="a tokenizer that can be saved with every step",
+                    remedy="name another one, or leave it out",
                 )
             content = tokenizer.backend_tokenizer.to_str()
         with replacing(tokenizer_path) as temporary:
