@@ -44,7 +44,7 @@ def test_grid_row_counts_ambiguous_seeds_and_needed_units():
     row = grid_row(50, 2, (10, 20), seeds=range(2))
     assert row.ambiguous == 2
     assert row.one_fewer == 0
-    assert row.feed_forward >= 20  # the latents of level 1 at least
+    assert row.hidden >= 20  # the latents of level 1 at least
 
 
 @pytest.mark.slow

@@ -99,10 +99,10 @@ def test_examples_have_all_members_of_an_absent_latent():
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_needs_equal_the_size_of_the_constructed_decoder(law):
     size, config = needs(law), expressive_decoder(law).config
-    assert (size.num_layers, size.width, size.feed_forward, size.num_heads) == (
+    assert (size.num_layers, size.width, size.hidden, size.num_heads) == (
         config.num_layers,
         config.width,
-        config.feed_forward,
+        config.hidden,
         config.num_heads,
     )
     assert size.num_layers == len(law.level_sizes) + size.num_front_layers
@@ -176,7 +176,7 @@ def test_a_hierarchy_without_latents_is_refused():
     ("other", "lacks"),
     [
         (THREE_LEVELS, "num_layers"),
-        (GRID["50 classes, 3 of (20, 30)"], "feed_forward"),
+        (GRID["50 classes, 3 of (20, 30)"], "hidden"),
         (MORE_TOKENS, "vocabulary_size"),
     ],
     ids=["layers", "units", "tokens"],

@@ -17,7 +17,7 @@ from joma.train.checkpoints import (
 )
 from joma.train.decoder import Decoder, DecoderConfig, next_token_loss
 
-CONFIG = DecoderConfig(20, width=8, feed_forward=8, dropout=0.0, train_value_path=False)
+CONFIG = DecoderConfig(20, width=8, hidden=8, dropout=0.0, train_value_path=False)
 
 
 def learner(seed: int) -> tuple[Decoder, torch.optim.Optimizer]:

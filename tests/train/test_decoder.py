@@ -8,7 +8,7 @@ from torch import nn
 from joma.errors import InvalidArgument
 from joma.train.decoder import Decoder, DecoderConfig, dropout, next_token_loss, sinusoids
 
-SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, feed_forward=24, num_layers=2)
+SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, hidden=24, num_layers=2)
 
 
 def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -44,7 +44,7 @@ def test_block_agrees_with_the_encoder_layer_of_torch(activation, tolerance):
 
 
 def test_initial_weights_are_distributed_as_in_torch_and_the_word_model():
-    decoder = Decoder(DecoderConfig(vocabulary_size=300, width=64, feed_forward=100))
+    decoder = Decoder(DecoderConfig(vocabulary_size=300, width=64, hidden=100))
     block = decoder.blocks[0]
     bounds = {
         decoder.embedding.weight: 0.1,
@@ -130,7 +130,7 @@ def test_hidden_observer_gets_units_after_the_activation_and_changes_nothing(tol
     assert sorted(seen) == [0, 1]
     for layer, hidden in seen.items():
         assert torch.equal(hidden, entered[2 + layer].clamp_min(0))
-    without = Decoder(replace(SMALL, mlp=False, feed_forward=200)).eval()
+    without = Decoder(replace(SMALL, mlp=False, hidden=200)).eval()
     without(tokens(3, 10), observe_hidden=lambda layer, hidden: pytest.fail("there is none"))
 
 
@@ -143,7 +143,7 @@ def test_num_outputs_changes_only_the_output_layer():
 
 def test_variants_with_the_same_seed_share_weights():
     full = Decoder(SMALL, seed=5)
-    for change in ({"mlp": False, "feed_forward": 200}, {"layer_norm": False}, {"activation": "identity"}):
+    for change in ({"mlp": False, "hidden": 200}, {"layer_norm": False}, {"activation": "identity"}):
         other = Decoder(replace(SMALL, **change), seed=5)
         for name, weight in other.named_parameters():
             assert torch.equal(weight, full.get_parameter(name)), name
@@ -178,7 +178,7 @@ def test_mlp_with_identity_activation_is_linear(tolerance):
 def test_lower_weights_are_those_of_each_layer():
     decoder = Decoder(SMALL)
     assert [tuple(weight.shape) for weight in decoder.lower_weights()] == [(24, 16), (24, 16)]
-    assert Decoder(replace(SMALL, mlp=False, feed_forward=200)).lower_weights() == []
+    assert Decoder(replace(SMALL, mlp=False, hidden=200)).lower_weights() == []
 
 
 def test_unigram_bias_needs_log_frequencies():
@@ -238,7 +238,7 @@ def test_positions_are_sinusoids_of_growing_wavelength(tolerance):
         {"activation": "swish"},
         {"output_bias": "one"},
         {"mlp": False, "activation": "gelu"},
-        {"mlp": False, "feed_forward": 32},
+        {"mlp": False, "hidden": 32},
         {"num_outputs": 1},
         {"num_outputs": 3, "output_bias": "unigram"},
     ],

@@ -7,7 +7,7 @@ from joma.train.hidden import pooled_hidden
 
 
 def test_pooled_hidden_is_the_maximum_over_positions_in_every_layer():
-    decoder = Decoder(DecoderConfig(9, width=8, feed_forward=5, num_layers=2, dropout=0.5), seed=1).train()
+    decoder = Decoder(DecoderConfig(9, width=8, hidden=5, num_layers=2, dropout=0.5), seed=1).train()
     tokens = torch.randint(9, (700, 4), generator=torch.Generator().manual_seed(0))
     found = pooled_hidden(decoder, tokens)
     assert decoder.training

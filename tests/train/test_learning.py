@@ -56,7 +56,7 @@ class ShuffledLabels(Combinatorial):
 
 
 def test_all_classes_of_a_table_are_learned_and_shuffled_labels_are_not(tmp_path):
-    settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "feed_forward": 128}
+    settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "hidden": 128}
     learned = train(hierarchy_recipe(TABLE, **settings), TABLE, tmp_path / "learned")
     nonsense = ShuffledLabels(**{name: getattr(TABLE, name) for name in TABLE.__dataclass_fields__})
     control = train(hierarchy_recipe(nonsense, **settings), nonsense, tmp_path / "control")
@@ -68,7 +68,7 @@ def test_all_classes_of_a_table_are_learned_and_shuffled_labels_are_not(tmp_path
 def test_accuracy_on_a_latent_tree_reaches_the_bayes_classifier(tmp_path, tolerance):
     """Each of 8 tokens has little information; the Bayes classifier is the sign of their sum."""
     tree = balanced_tree((2, 2, 2), 0.9)
-    recipe = hierarchy_recipe(tree, num_steps=120, early_until=0, probe_every=120, width=32, feed_forward=64)
+    recipe = hierarchy_recipe(tree, num_steps=120, early_until=0, probe_every=120, width=32, hidden=64)
     run = train(recipe, tree, tmp_path / "run")
     samples = tree.sample(4000, torch.Generator().manual_seed(1))
     num_present = (samples.tokens != tree.padding).sum(1)
@@ -81,7 +81,7 @@ def test_accuracy_on_a_latent_tree_reaches_the_bayes_classifier(tmp_path, tolera
 
 
 def test_law_with_shuffled_tokens_is_learned(tmp_path):
-    settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "feed_forward": 128}
+    settings = {"num_steps": 80, "early_until": 0, "probe_every": 80, "width": 64, "hidden": 128}
     run = train(hierarchy_recipe(TABLE, shuffle_tokens=True, **settings), TABLE, tmp_path / "run")
     assert last(run, "val_accuracy") > 0.95
 

@@ -32,7 +32,7 @@ def test_probe_steps_are_dense_at_first_then_even_with_the_last():
 def test_paper_figure6_has_the_settings_of_the_paper():
     recipe = paper_figure6(4000)
     assert recipe.decoder == DecoderConfig(
-        vocabulary_size=4000, width=200, num_heads=1, feed_forward=200, num_layers=1, activation="relu", dropout=0.2
+        vocabulary_size=4000, width=200, num_heads=1, hidden=200, num_layers=1, activation="relu", dropout=0.2
     )
     assert (recipe.learning_rate, recipe.batch_size, recipe.length, recipe.gradient_clip) == (1e-4, 20, 35, 0.5)
 
@@ -77,8 +77,8 @@ def test_hierarchy_recipe_has_a_layer_per_level_and_an_output_per_label():
         assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     names = {hierarchy_recipe(law, num_steps=5, seed=seed).name for law in (tree, table) for seed in (0, 1)}
     assert len(names) == 4
-    wide = hierarchy_recipe(tree, num_steps=5, width=1024, feed_forward=4096, learning_rate=1e-4, batch_size=20)
-    assert (wide.decoder.width, wide.decoder.feed_forward) == (1024, 4096)
+    wide = hierarchy_recipe(tree, num_steps=5, width=1024, hidden=4096, learning_rate=1e-4, batch_size=20)
+    assert (wide.decoder.width, wide.decoder.hidden) == (1024, 4096)
     assert (wide.learning_rate, wide.batch_size) == (1e-4, 20)
     assert not hierarchy_recipe(tree, num_steps=5, mlp=False).decoder.mlp
 

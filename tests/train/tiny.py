@@ -23,7 +23,7 @@ def tiny_tokens(length: int = 3000) -> Tokens:
 
 
 def tiny_recipe(**changes) -> Recipe:
-    decoder = DecoderConfig(NUM_WORDS, width=16, num_heads=2, feed_forward=16)
+    decoder = DecoderConfig(NUM_WORDS, width=16, num_heads=2, hidden=16)
     settings = {
         "num_steps": 120,
         "learning_rate": 3e-3,
@@ -49,7 +49,7 @@ def tiny_law_recipe(**changes) -> Recipe:
     settings = {
         "num_steps": 60,
         "width": 16,
-        "feed_forward": 24,
+        "hidden": 24,
         "batch_size": 8,
         "probe_every": 10,
         "early_until": 0,

@@ -101,7 +101,7 @@ class GridRow(NamedTuple):
 
     Args:
         classes, set_size, latents: the hierarchy.
-        width, feed_forward: the largest values over seeds.
+        width, hidden: the largest values over seeds.
         ambiguous: number of seeds with which classes have the same tokens unless ``distinct_inputs`` is set.
         front_layer: number of seeds with which level 0 needs a front layer, so that there are three layers.
         one_fewer: number of seeds with which every latent can be one layer lower.
@@ -111,7 +111,7 @@ class GridRow(NamedTuple):
     set_size: int
     latents: str
     width: int
-    feed_forward: int
+    hidden: int
     ambiguous: int
     front_layer: int
     one_fewer: int
@@ -127,7 +127,7 @@ def grid_row(num_classes: int, set_size: int, level_sizes: Sequence[int], seeds:
         set_size,
         ", ".join(map(str, level_sizes)),
         max(size.width for size in sizes),
-        max(size.feed_forward for size in sizes),
+        max(size.hidden for size in sizes),
         sum(bool(ambiguous_labels(law)) for law in drawn),
         sum(size.num_front_layers for size in sizes),
         sum(one_layer_fewer(law).possible for law in laws),

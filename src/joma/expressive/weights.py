@@ -39,14 +39,14 @@ class Needs:
             latent of level 0.
         num_front_layers: 0 or 1; level s is in layer s + num_front_layers.
         width: dimension of the residual stream: coordinates for the gate, for the own token, and two for each bit.
-        feed_forward: the largest number of units in a layer.
+        hidden: the largest number of units in a layer.
         num_heads: attention heads.
     """
 
     num_layers: int
     num_front_layers: int
     width: int
-    feed_forward: int
+    hidden: int
     num_heads: int = 1
 
 
@@ -90,7 +90,7 @@ def expressive_decoder(law: Combinatorial) -> Decoder:
         vocabulary_size=law.vocabulary_size,
         width=size.width,
         num_heads=size.num_heads,
-        feed_forward=size.feed_forward,
+        hidden=size.hidden,
         num_layers=size.num_layers,
         dropout=0.0,
         num_outputs=max(2, law.num_labels),  # a decoder has at least two outputs; an additional one stays 0
@@ -161,7 +161,7 @@ def _check_fits(config: DecoderConfig, law: Combinatorial) -> None:
         )
     least = {
         "num_layers": (config.num_layers if config.mlp else 0, len(law.level_sizes)),
-        "feed_forward": (config.feed_forward, max(law.level_sizes, default=1)),
+        "hidden": (config.hidden, max(law.level_sizes, default=1)),
         "vocabulary_size": (config.vocabulary_size, law.vocabulary_size),
         "outputs": (config.num_logits, law.num_labels),
     }

@@ -44,7 +44,7 @@ def learning_record(run: Run, courses: Courses, ceiling: Ceiling | None) -> dict
 def learning_table(run: Run, courses: Courses) -> Group:
     """Some of the measurements, first and last included."""
     config = run.recipe.decoder
-    size = f"{config.num_layers} layers of width {config.width}, {config.feed_forward} hidden units"
+    size = f"{config.num_layers} layers of width {config.width}, {config.hidden} hidden units"
     table = table_of(("step", "accuracy", "loss\nin nats", "loss while\ntraining"))
     accuracy, loss, trained = map(_by_step, courses.values())
     steps = list(accuracy)

@@ -29,7 +29,7 @@ Observer = Callable[[int, Tensor, Tensor], None]
 """Callback (layer, queries, keys), both (B, H, L, E), with the inputs of the attention kernel."""
 
 HiddenObserver = Callable[[int, Tensor], None]
-"""Callback (layer, hidden), with the hidden units of the MLP after the activation, (B, L, feed_forward)."""
+"""Callback (layer, hidden), with the hidden units of the MLP after the activation, (B, L, K)."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
@@ -47,7 +47,7 @@ class DecoderConfig:
         vocabulary_size: number of tokens.
         width: dimension of the residual stream; a multiple of ``num_heads``.
         num_heads: attention heads per layer.
-        feed_forward: hidden units of each MLP.
+        hidden: hidden units of each MLP.
         num_layers: number of blocks.
         activation: the activation of the MLP; ``identity`` makes it linear.
         mlp: whether blocks have an MLP.
@@ -61,7 +61,7 @@ class DecoderConfig:
     vocabulary_size: int
     width: int = 200
     num_heads: int = 1
-    feed_forward: int = 200
+    hidden: int = 200
     num_layers: int = 1
     activation: Literal["relu", "identity", "tanh", "gelu"] = "relu"
     mlp: bool = True
@@ -73,7 +73,7 @@ class DecoderConfig:
     model_type: ClassVar[str] = "joma"  # the model family, as in configurations of transformers
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "width", "num_heads", "feed_forward", "num_layers"):
+        for name in ("vocabulary_size", "width", "num_heads", "hidden", "num_layers"):
             least = 2 if name in ("vocabulary_size", "width") else 1
             if getattr(self, name) < least:
                 raise _bad(name, f"at least {least}", f"{getattr(self, name)}", "take more")
@@ -85,7 +85,7 @@ class DecoderConfig:
             raise _bad("activation", f"one of {', '.join(ACTIVATIONS)}", repr(self.activation), "name one of these")
         if self.output_bias not in ("zero", "unigram"):
             raise _bad("output_bias", "zero or unigram", repr(self.output_bias), "name one of these")
-        if not self.mlp and (self.activation, self.feed_forward) != ("relu", 200):
+        if not self.mlp and (self.activation, self.hidden) != ("relu", 200):
             raise _bad("activation", "the default if mlp=False", "set", "leave it out, or set mlp=True")
         if self.num_outputs is not None:
             if self.num_outputs < 2:
@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         return self.output(x[:, -1] if last_only else x)
 
     def lower_weights(self) -> list[Tensor]:
-        """Return the lower MLP weights of each layer, (feed_forward, D); an empty list if there is no MLP."""
+        """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""
         blocks = self.blocks if self.config.mlp else ()
         return [block.get_parameter("mlp_lower.weight").detach() for block in blocks]
 
@@ -231,8 +231,8 @@ class Block(nn.Module):
         self.attention_output = nn.Linear(width, width)
         self.norm_attention = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if config.mlp:
-            self.mlp_lower = nn.Linear(width, config.feed_forward)
-            self.mlp_upper = nn.Linear(config.feed_forward, width)
+            self.mlp_lower = nn.Linear(width, config.hidden)
+            self.mlp_upper = nn.Linear(config.hidden, width)
             self.norm_mlp = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if not config.train_value_path:
             self.value.requires_grad_(False)

@@ -170,7 +170,7 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
         "num_layers": len(law.level_sizes),
         "dropout": 0.0,
         "num_outputs": law.num_labels,
-        **({"feed_forward": 512} if wanted.get("mlp", True) else {}),
+        **({"hidden": 512} if wanted.get("mlp", True) else {}),
     } | wanted
     of_recipe: dict[str, Any] = {
         "name": f"hierarchy-{digest(law)[:8]}_{num_steps}-steps_seed-{seed}",

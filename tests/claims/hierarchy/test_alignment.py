@@ -36,7 +36,7 @@ def test_labels_are_learned_and_accuracy_on_the_tree_stays_below_its_ceiling(agr
 def test_gain_is_zero_without_training(tmp_path, monkeypatch):
     sizes = SIZES[Profile.QUICK]
     subjects = tuple(replace(subject, num_steps=4, learning_rate=1e-12) for subject in sizes.subjects)
-    still = replace(sizes, subjects=subjects, width=16, feed_forward=64, num_samples=200, num_permutations=5)
+    still = replace(sizes, subjects=subjects, width=16, hidden=64, num_samples=200, num_permutations=5)
     monkeypatch.setitem(hierarchy_alignment.SIZES, Profile.QUICK, still)
     agreement = evaluate(Workspace(tmp_path, num_seeds=2))
     assert agreement.verdict is Verdict.FAILS

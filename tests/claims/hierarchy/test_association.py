@@ -47,7 +47,7 @@ def test_half_way_is_the_first_step_with_half_of_the_decrease_of_the_loss():
 
 
 def test_pair_logits_equal_those_of_real_sequences(tolerance):
-    config = DecoderConfig(LAW.vocabulary_size, width=16, num_heads=2, feed_forward=8, num_layers=2, num_outputs=2)
+    config = DecoderConfig(LAW.vocabulary_size, width=16, num_heads=2, hidden=8, num_layers=2, num_outputs=2)
     decoder = Decoder(config, seed=1).eval()
     sequence, seen = torch.tensor([[8, 8, 3, 1, 5, 0, 2, 7]]), []
     decoder(sequence, lambda layer, q, k: seen.append((layer, q, k)))

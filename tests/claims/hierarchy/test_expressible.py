@@ -14,7 +14,7 @@ from joma.records import Verdict
 
 @pytest.fixture(scope="module")
 def agreement(tmp_path_factory):
-    small = replace(SIZES[Profile.QUICK], width=16, feed_forward=64, num_steps=5)
+    small = replace(SIZES[Profile.QUICK], width=16, hidden=64, num_steps=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(hierarchy_table1.SIZES, Profile.QUICK, small)
         return hierarchy_expressible.evaluate(Workspace(tmp_path_factory.mktemp("claims"), num_seeds=2))

@@ -33,7 +33,7 @@ def test_held_out_score_equals_the_score_if_both_halves_have_the_same_inputs(agr
 
 def test_score_grows_with_the_number_of_units_and_every_cell_has_a_curve(tmp_path, monkeypatch):
     cells = (CORNER, Cell(30, 2, (10, 20)))
-    small = replace(SIZES[Profile.QUICK], cells=cells, width=16, feed_forward=128, num_steps=5, num_permutations=3)
+    small = replace(SIZES[Profile.QUICK], cells=cells, width=16, hidden=128, num_steps=5, num_permutations=3)
     monkeypatch.setitem(hierarchy_table1.SIZES, Profile.QUICK, small)
     agreement = evaluate(Workspace(tmp_path, num_seeds=2))
     assert not faults(agreement.conclusion)

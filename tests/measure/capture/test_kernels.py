@@ -370,7 +370,7 @@ def test_encoder_layers_are_observed_without_fusion(norm_first, tolerance):
 
 
 def test_the_own_decoder_reports_the_same_calls_as_its_observer():
-    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2)).eval()
+    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, hidden=6, num_layers=2)).eval()
     tokens, calls, expected = torch.randint(20, (3, 7)), [], []
     with observing(decoder, calls.append):
         decoder(tokens, observe=lambda *call: expected.append(call))

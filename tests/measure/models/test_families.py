@@ -136,7 +136,7 @@ def test_vit_weights_with_names_from_before_transformers_5_are_found():
 
 
 def test_the_projections_of_the_own_decoder_give_its_queries():
-    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
+    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, hidden=6, num_layers=2))
     state = decoder.state_dict()
     config = {"recipe": {"decoder": {"num_heads": 2}}}
     assert kind_of(config) == "joma"

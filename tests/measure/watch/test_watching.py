@@ -175,7 +175,7 @@ def test_a_model_without_a_longest_context_reads_any_length():
 
 def test_torch_layers_and_the_own_decoder_are_measured_with_their_weights():
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
-    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, feed_forward=6, num_layers=2))
+    decoder = Decoder(DecoderConfig(20, width=8, num_heads=2, hidden=6, num_layers=2))
     for model, batch in ((encoder, torch.randn(2, 5, 16)), (decoder, torch.randint(20, (3, 9)))):
         with joma.watch(model, batch) as probe:
             names = probe.measure()

@@ -45,7 +45,7 @@ def test_text_too_short_for_a_probe_is_refused_with_remedies(tokenizer):
     with pytest.raises(BadInput, match="the text lazy is") as refused:
         probe_sequences(TEXT, tokenizer, 100, 100)
     assert "`text`" in refused.value.remedy
-    assert "--length" in refused.value.remedy
+    assert "`length`" in refused.value.remedy
 
 
 def test_sequences_of_fewer_than_two_tokens_are_refused(tokenizer):

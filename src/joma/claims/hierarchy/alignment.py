@@ -44,7 +44,7 @@ class Sizes:
 
     subjects: tuple[Subject, ...]
     width: int
-    feed_forward: int
+    hidden: int
     num_samples: int
     num_permutations: int
     num_seeds: int
@@ -163,7 +163,7 @@ def _recipe(subject: Subject, law: Law, sizes: Sizes, seed: int) -> Recipe:
         seed=seed,
         name=f"alignment_{digest(law)[:8]}_{subject.num_steps}-steps_seed-{seed}",
         width=sizes.width,
-        feed_forward=sizes.feed_forward,
+        hidden=sizes.hidden,
         learning_rate=subject.learning_rate,
         early_until=0,
         probe_every=subject.num_steps,
@@ -315,7 +315,7 @@ def _notes(sizes: Sizes) -> tuple[str, ...]:
         f"{subject.num_steps:,} steps at {subject.learning_rate:g} ({subject.name})" for subject in sizes.subjects
     )
     return (
-        f"Width {sizes.width}, {sizes.feed_forward} hidden units; {learned}; {sizes.num_samples:,} fresh samples, "
+        f"Width {sizes.width}, {sizes.hidden} hidden units; {learned}; {sizes.num_samples:,} fresh samples, "
         f"{sizes.num_permutations} permutations.",
         "The laws were chosen by accuracy alone, before any alignment was computed. Three seeds left the claim "
         "undecided, and the number was then raised to five (docs/log). Each seed has its own law. The highest possible "

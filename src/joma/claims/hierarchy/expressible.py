@@ -106,7 +106,7 @@ def _findings(built: Sequence[Constructed], runs: Sequence[Run], trained: Sequen
         Finding("worst error of a unit", Estimate.of([part.worst_unit_error for part in built]), "from 0 or 1"),
         Finding("layers needed", Estimate.of([part.size.num_layers for part in built])),
         Finding("width needed", Estimate.of([part.size.width for part in built])),
-        Finding("hidden units needed", Estimate.of([part.size.feed_forward for part in built]), "in the widest layer"),
+        Finding("hidden units needed", Estimate.of([part.size.hidden for part in built]), "in the widest layer"),
         Finding("heads needed", Estimate.of([part.size.num_heads for part in built])),
         Finding("one layer fewer suffices", Estimate.of([part.possible for part in fewer]), "share; uniform attention"),
         Finding(

@@ -149,7 +149,7 @@ def recipe(law: LatentTree, sizes: Sizes, seed: int) -> Recipe:
         seed=seed,
         learning_rate=sizes.learning_rate,
         width=WIDTH,
-        feed_forward=128,
+        hidden=128,
         shuffle_tokens=True,
         snapshot_every=sizes.snapshot_every,
         probe_every=sizes.snapshot_every,

@@ -46,7 +46,7 @@ class Sizes:
 
     cells: tuple[Cell, ...]
     width: int
-    feed_forward: int
+    hidden: int
     num_steps: int
     learning_rate: float
     num_permutations: int
@@ -140,7 +140,7 @@ def recipe(law: Combinatorial, sizes: Sizes, seed: int) -> Recipe:
         seed=seed,
         name=f"table1_{digest(law)[:8]}_{sizes.num_steps}-steps_seed-{seed}",
         width=sizes.width,
-        feed_forward=sizes.feed_forward,
+        hidden=sizes.hidden,
         learning_rate=sizes.learning_rate,
         batch_size=BATCH_SIZE,
         early_until=0,
@@ -229,7 +229,7 @@ TRAINED_AND_NOT: tuple[tuple[str, Role, Reading], ...] = (
 
 def _charts(names: Sequence[Cell], cells: Cells) -> tuple[Chart, ...]:
     by_units = np.stack([entry.by_units for entry in cells[0]])
-    sizes = _numbers_of_units(cells[0][0].run.recipe.decoder.feed_forward)
+    sizes = _numbers_of_units(cells[0][0].run.recipe.decoder.hidden)
     curves = [
         curve_of(f"level {level}, {when}", sizes, by_units[:, row, :, level], role, f"level {level}")
         for level in range(by_units.shape[-1])
@@ -284,7 +284,7 @@ def _conclusion(cells: Cells, verdict: Verdict) -> str:
 
 def _notes(sizes: Sizes, num_ambiguous: int, num_laws: int) -> tuple[str, ...]:
     learned = (
-        f"width {sizes.width:,}, {sizes.feed_forward:,} hidden units, {sizes.num_steps:,} steps of Adam at "
+        f"width {sizes.width:,}, {sizes.hidden:,} hidden units, {sizes.num_steps:,} steps of Adam at "
         f"{sizes.learning_rate:g} with weight decay 1e-4, batches of {BATCH_SIZE}"
     )
     notes = [f"{learned}.", f"In {num_ambiguous} of {num_laws} hierarchies some classes show the same tokens."]

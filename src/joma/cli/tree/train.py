@@ -81,7 +81,7 @@ def _recipe(law: Law, options: Any) -> Recipe:
         weight_decay=options.weight_decay,
         batch_size=options.batch_size,
         width=options.width,
-        feed_forward=options.hidden,
+        hidden=options.hidden,
         num_heads=options.heads,
         num_layers=num_layers,
         shuffle_tokens=options.shuffled,
