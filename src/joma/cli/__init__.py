@@ -19,6 +19,8 @@ COMMANDS = {
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
     "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
     "scan": "Measure attention and weights over a series of saved steps, after looking for suspects.",
+    "show": "Show what happened in a training run: a page of curves, heatmaps and plain sentences.",
+    "advise": "Say what a training run's measurements mean and what to try.",
     "tree": "Hierarchies of latents: draw from them, learn their labels, find the latents in the network.",
 }
 

@@ -55,6 +55,20 @@ def probes_of(results: Iterable[StepResult]) -> dict[int, tuple[Row, ...]]:
     return {result.step: result.rows for result in results}
 
 
+def read_results(folder: Path) -> tuple[StepResult, ...]:
+    """Return the results in the file of a scan, finished or not, by step; damaged lines are left out."""
+    bodies = (line.body for line in lines_of(folder / FILE))
+    found = {
+        result.step: result for body in bodies if body is not None and "step" in body for result in [_result(body)]
+    }
+    return tuple(found[step] for step in sorted(found))
+
+
+def _result(body: dict[str, Any]) -> StepResult:
+    rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
+    return StepResult(**body, rows=rows, notes=notes)
+
+
 class ScanStore:
     """The file of results of one scan.
 
@@ -81,8 +95,7 @@ class ScanStore:
             )
         for body in bodies if kept is not None else []:
             if "settings" not in body:
-                rows, notes = rows_of(body.pop("rows")), tuple(body.pop("notes"))
-                self.results[body["step"]] = StepResult(**body, rows=rows, notes=notes)
+                self.results[body["step"]] = _result(body)
         folder.mkdir(parents=True, exist_ok=True)
         if kept is None:
             self.path.write_bytes(line_of({"settings": dict(settings)}))

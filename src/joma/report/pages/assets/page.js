@@ -26,7 +26,8 @@
   };
 
   const draw = (place, width) => {
-    const { data, layout } = painted(plots[place.dataset.plot]);
+    const plot = plots[place.dataset.plot];
+    const { data, layout } = painted({ data: plot.data, layout: plot.layout });
     for (const number of hidden(place)) data[number].visible = false;
     layout.font.family = getComputedStyle(document.body).fontFamily;
     layout.uirevision = "kept"; // a change of theme does not undo a zoom
@@ -69,6 +70,16 @@
     if (!button) return;
     button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
     draw(button.closest("figure").querySelector(".plot"));
+  });
+  document.addEventListener("input", (event) => {
+    const slider = event.target.closest(".slider input");
+    if (!slider) return;
+    slider.parentElement.querySelector("output").textContent = slider.dataset.steps.split("\n")[slider.value];
+    for (const place of slider.closest(".films").querySelectorAll(".plot")) {
+      const plot = plots[place.dataset.plot];
+      plot.data[0].z = plot.frames[slider.value];
+      draw(place);
+    }
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
   addEventListener("beforeprint", () => {

@@ -1,0 +1,72 @@
+"""``joma show``: what happened in a training run, in words and on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import PositiveInt
+
+from joma.cli.output import conclude, folder_of, show
+from joma.cli.parsing import Parser
+from joma.errors import BadInput
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options of ``joma show``."""
+    add = parser.add_argument
+    add("paths", metavar="PATH", nargs="+", type=str, help="folders or tables of measurements; several are compared")
+    add("--out", type=str, metavar="DIR", help="folder of the page (default: the first PATH, or the folder it is in)")
+    add("--png", action="store_true", help="write every picture as PNG and SVG too, in DIR/figures")
+    add("--follow", action="store_true", help="serve the page on this machine and update it while training goes on")
+    add("--port", type=PositiveInt, metavar="N", help="port of --follow (default: any free one)")
+    parser.share("--json")
+
+
+def run(options: Any) -> int:
+    """Read, write the page, print what happened, return the exit status."""
+    from joma.report.drawing.figures import write_figures
+    from joma.report.drawing.heatmaps import write_heatmap
+    from joma.report.show import remark_table, show_record
+    from joma.studies.show import show as read
+
+    first = Path(options.paths[0]).expanduser()
+    folder = folder_of(options.out) or (first if first.is_dir() else first.parent)
+    if options.follow:
+        return _follow(options)
+    found = read(*options.paths)
+    page = found.write(folder)
+    files = [page.name]
+    if options.png:
+        from joma.charts import Chart
+
+        pictures = found.pictures()
+        write_figures([picture for picture in pictures if isinstance(picture, Chart)], folder / "figures")
+        for picture in pictures:
+            if not isinstance(picture, Chart):
+                write_heatmap(picture, folder / "figures")
+        files.append("figures/")
+    show(show_record(found.remarks, found.phases.frame()), [remark_table(found.remarks)], as_json=options.json)
+    conclude(found.summary(), folder, files, as_json=options.json)
+    return 0
+
+
+def _follow(options: Any) -> int:
+    """Serve the page until Ctrl-C."""
+    from joma.report.pages.serving import newest, server
+    from joma.studies.show import show as read
+
+    for name in ("out", "png", "json"):
+        if getattr(options, name):
+            raise BadInput(f"`{name}` has no effect with --follow", expected="one of them", remedy="leave one out")
+    served = server(lambda: read(*options.paths).page(following=True), lambda: newest(options.paths), options.port or 0)
+    print(
+        f"The page, updated while training goes on: http://127.0.0.1:{served.server_port}/ (Ctrl-C ends it)", flush=True
+    )
+    try:
+        served.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        served.server_close()
+    return 0

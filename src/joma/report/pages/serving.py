@@ -1,0 +1,63 @@
+"""A page that is served on this machine and made again whenever its measurements change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+
+REFRESH_SECONDS = 10
+
+
+def newest(paths: Iterable[str | Path]) -> float:
+    """Return the time of the last change of a file of measurements in folders; 0 if there is none."""
+    files = [
+        file
+        for path in map(Path, paths)
+        for file in ([path] if path.is_file() else [*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
+    ]
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
+def server(render: Callable[[], str], changed: Callable[[], float], port: int = 0) -> ThreadingHTTPServer:
+    """Return a server of one page on the loopback interface; call its ``serve_forever``.
+
+    Args:
+        render: makes the page; an exception is answered with status 500 and its message.
+        changed: the time of the last change of what the page shows.
+        port: to listen on; 0 for any free one (``server.server_port``).
+
+    Raises:
+        OSError: the port is taken.
+    """
+    lock, kept = Lock(), {"at": -1.0, "page": b""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/":
+                self.send_error(404)
+                return
+            status = 200
+            with lock:
+                at = changed()
+                if at != kept["at"]:
+                    try:
+                        kept.update(at=at, page=render().encode(errors="backslashreplace"))
+                    except ValueError as error:  # nothing measured yet, or a file that is being written
+                        status, body = 503, f"{error}\n".encode()
+                body = kept["page"] if status == 200 else body
+            self.send_response(status)
+            kind = "text/html" if status == 200 else "text/plain"
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            if status != 200:
+                self.send_header("Refresh", str(REFRESH_SECONDS))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Print nothing for each request."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -1,0 +1,141 @@
+"""Read measurements from whatever folder or file holds them, in one table."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from joma.errors import BadInput, cause_of
+from joma.journal import read_journal
+from joma.measure.scan.results import FILE as SCAN_FILE
+from joma.measure.scan.results import read_results
+from joma.records import Measurement
+from joma.tidy import TYPES, frame_of, typed
+
+TABLE, JOURNAL, TRAINER = "metrics.parquet", "metrics.jsonl", "trainer_state.json"
+_KEY = ("run", "step", "layer", "head", "projection", "metric", "group")
+_NEEDED = ("step", "metric", "value")
+_LOSSES = {
+    "loss": "train_loss_nats",
+    "train_loss": "train_loss_nats",
+    "train_loss_step": "train_loss_nats",
+    "eval_loss": "val_loss_nats",
+    "val_loss": "val_loss_nats",
+}
+"""Names of losses in logs of transformers' Trainer and of Lightning, with ours."""
+
+
+def read_measurements(paths: Sequence[str | Path]) -> pandas.DataFrame:
+    """Return all measurements in folders and files as one table (docs/metrics.md).
+
+    Args:
+        paths: folders of ``joma.watch``, ``joma scan``, ``joma reproduce`` or joma's training runs, finished or not;
+            folders of transformers' Trainer or Lightning that contain one; Parquet or CSV files with our columns.
+
+    Raises:
+        BadInput: nothing was measured there, or a file cannot be read.
+    """
+    tables = [_in_place(Path(path).expanduser()) for path in paths]
+    names = [str(name) for table in tables for name in table["run"].unique()]
+    for table, path in zip(tables, paths, strict=True):
+        if any(names.count(str(name)) > 1 for name in table["run"].unique()):
+            table["run"] = f"{Path(path).name}/" + table["run"]
+    found = pandas.concat(tables, ignore_index=True)
+    kept = [name for name in _KEY if name in found]
+    return found.drop_duplicates(kept, keep="last").reset_index(drop=True)
+
+
+def _in_place(path: Path) -> pandas.DataFrame:
+    if path.is_file():
+        return _file(path)
+    if not path.is_dir():
+        raise BadInput(
+            f"{path} is neither a folder nor a file", expected="a folder with measurements", remedy="check it"
+        )
+    parts = [*_folders(path)]
+    logs = [*_logs(path)]
+    if not parts:
+        raise BadInput(
+            f"{path} holds no measurements",
+            expected=f"a folder with {TABLE}, {JOURNAL} or {SCAN_FILE}, or one above such folders",
+            remedy="watch a training run with joma.watch(..., out=FOLDER), or measure saved steps with joma scan",
+        )
+    table = typed(pandas.concat(parts, ignore_index=True))
+    if logs and table["run"].nunique() == 1:  # the losses of the loop that was watched
+        run = table["run"].iloc[0]
+        rows = frame_of(Measurement(run, step, None, None, None, metric, value) for step, metric, value in logs)
+        table = typed(pandas.concat([table, rows], ignore_index=True))
+    return table
+
+
+def _folders(path: Path, depth: int = 4) -> Iterator[pandas.DataFrame]:
+    """Yield the tables of a folder, or else of the folders below it."""
+    table, journal = path / TABLE, path / JOURNAL
+    if table.exists() and not (journal.exists() and journal.stat().st_mtime > table.stat().st_mtime):
+        yield _file(table)
+    elif journal.exists():
+        yield _file(journal)
+    elif (path / SCAN_FILE).exists():
+        results = read_results(path)
+        yield frame_of(Measurement(path.name, result.step, *row) for result in results for row in result.rows)
+    elif depth:
+        for below in sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink()):
+            yield from _folders(below, depth - 1)
+
+
+def _file(path: Path) -> pandas.DataFrame:
+    if path.suffix == ".jsonl":
+        journal = read_journal(path)
+        if journal.damage:
+            warnings.warn(f"{journal.damage}; later lines are left out", RuntimeWarning, stacklevel=2)
+        return frame_of(Measurement(path.parent.name, step, *row) for step, rows in journal.probes for row in rows)
+    readers = {".parquet": pandas.read_parquet, ".csv": pandas.read_csv}
+    if path.suffix not in readers:
+        raise BadInput(f"{path} is no table", expected="a .parquet, .csv or .jsonl file", remedy="name its folder")
+    try:
+        table = readers[path.suffix](path)
+        if missing := [name for name in _NEEDED if name not in table]:
+            raise ValueError(f"it has no column {', '.join(missing)}")
+        return typed(_completed(table, path))
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise BadInput(
+            f"{path} cannot be read ({cause_of(error)})",
+            expected=f"a table with the columns {', '.join(list(TYPES)[:7])}",
+            remedy="write it with result.frame().to_parquet(...), or see docs/metrics.md",
+        ) from error
+
+
+def _completed(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
+    """Add the columns that a table may leave out, and drop rows that hold no measurement."""
+    name = path.parent.name if path.name == TABLE else path.stem
+    defaults: dict[str, Any] = {"run": name, "layer": None, "head": None, "projection": None}
+    table = table.assign(**{column: value for column, value in defaults.items() if column not in table})
+    return table[table["metric"].notna() & table["value"].notna()]
+
+
+def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Yield step, metric and value of the losses that transformers' Trainer or Lightning logged."""
+    states = sorted(path.glob(f"checkpoint-*/{TRAINER}"), key=lambda state: state.stat().st_mtime)
+    states = [path / TRAINER] if (path / TRAINER).exists() else states[-1:]
+    for state in states:
+        try:
+            entries = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+            yield from (
+                (int(entry["step"]), ours, float(entry[theirs]))
+                for entry in entries
+                for theirs, ours in _LOSSES.items()
+                if isinstance(entry.get(theirs), int | float)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            warnings.warn(f"{state} cannot be read ({cause_of(error)}); its losses are left out", stacklevel=2)
+    for log in sorted(path.rglob("metrics.csv"))[-1:]:  # Lightning's CSVLogger
+        table = pandas.read_csv(log)
+        for theirs, ours in _LOSSES.items():
+            if theirs in table and "step" in table:
+                rows = table[["step", theirs]].dropna()
+                yield from ((int(step), ours, float(value)) for step, value in rows.itertuples(index=False))

@@ -1,0 +1,118 @@
+"""A picture and a plain answer for a training run: what ``joma show``, ``joma advise`` and ``joma.show`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas
+
+from joma.charts import Chart, Heatmap, Mark
+from joma.measure.curves.remarks import Remark, remarks
+from joma.provenance import versions
+from joma.report.show import run_charts, run_maps, thinned
+from joma.studies.measurements import read_measurements
+from joma.studies.phases import Phases, Place, phases
+from joma.studies.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Shown(Result):
+    """Measurements of training runs: ``frame()`` has them, ``verdicts()`` what they say, ``write()`` makes a page.
+
+    Args:
+        table: all measurements (docs/metrics.md).
+        sources: where they were read.
+    """
+
+    table: pandas.DataFrame
+    sources: tuple[str, ...]
+
+    @cached_property
+    def phases(self) -> Phases:
+        """The phases of attention of each network, layer and head."""
+        return phases(self.table)
+
+    @cached_property
+    def remarks(self) -> Mapping[str, Sequence[Remark]]:
+        """What the measurements of each run say, problems first."""
+        return {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
+
+    def frame(self) -> pandas.DataFrame:
+        """Return all measurements."""
+        return self.table
+
+    def verdicts(self) -> pandas.DataFrame:
+        """Return one row per remark: run, kind, rule, text, remedy, numbers."""
+        rows = [{"run": run} | asdict(remark) for run, found in self.remarks.items() for remark in found]
+        return pandas.DataFrame(rows, columns=pandas.Index(["run", *Remark.__dataclass_fields__]))
+
+    def pictures(self) -> Sequence[Chart | Heatmap]:
+        """Return loss, entropy, ranks, sinks and logits over the steps, and heatmaps of steps by layers, run by run."""
+        found: list[Chart | Heatmap] = []
+        for run, rows in self.runs():
+            found += [*run_charts(rows, self.marks(run)), *run_maps(rows)]
+        return found
+
+    def runs(self) -> Iterable[tuple[str, pandas.DataFrame]]:
+        """Yield each run's name and its table with as many steps as can be seen."""
+        for run, rows in self.table.groupby("run", sort=False):
+            yield str(run), thinned(rows)
+
+    def marks(self, run: str) -> tuple[Mark, ...]:
+        """Return where phases of a run's whole network begin, except the first."""
+        found = self.phases.stages.get(Place(run, None, None), ())
+        return tuple(Mark("x", float(stage.since), stage.phase) for stage in found[1:])
+
+    def summary(self) -> str:
+        """Return the most important remark on each run."""
+        said = [f"{run}: {found[0].text}" for run, found in self.remarks.items() if found]
+        return "; ".join(said[:3]) + (f"; and {len(said) - 3} more runs" if len(said) > 3 else "")
+
+    def page(self, *, following: bool = False) -> str:
+        """Return the page as HTML.
+
+        Args:
+            following: whether the page loads itself again every few seconds.
+        """
+        from joma.report.pages.show import show_page
+
+        about: dict[str, Any] = {"created": datetime.now(UTC), "versions": versions(), "following": following}
+        runs = [(run, rows, self.remarks[run], self.marks(run)) for run, rows in self.runs()]
+        return show_page(runs, self.sources, **about)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``show.html`` into a folder, and return its path."""
+        from joma.report.pages.document import write_document
+
+        return write_document(self.page(), Path(folder) / "show.html")
+
+
+def show(*paths: str | Path) -> Shown:
+    """Show what was measured in a training run: what happened, in words and pictures.
+
+    >>> import torch, joma
+    >>> model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
+    >>> with joma.watch(model, torch.randn(2, 8, 16), every=1, out="runs/mine") as probe:
+    ...     for _ in range(8):
+    ...         probe.step()
+    >>> found = joma.show("runs/mine")
+    >>> found.verdicts()["rule"].tolist()
+    ['course', 'gaps', 'gaps']
+
+    Args:
+        *paths: folders of ``joma.watch`` (also while it runs, or after a crash), of ``joma scan``, ``joma reproduce``
+            or joma's training runs; folders of transformers' Trainer or Lightning that contain one; Parquet or CSV
+            files with joma's columns. Several are compared.
+
+    Raises:
+        BadInput: nothing was measured there, or a file cannot be read.
+    """
+    return Shown(read_measurements(paths), tuple(map(str, paths)))
