@@ -36,6 +36,8 @@ MOST_STEPS = 200
 """Steps drawn at most; tables keep all of them."""
 
 _MOST_FRAMES = 60
+_MARKED = ("loss", "attention_entropy_nats")
+_LAYERED = ("attention_first_token_share", "attention_max_logit")
 _LOSSES = ("val_loss_nats", "train_loss_nats")
 
 
@@ -96,7 +98,7 @@ def remark_table(remarks: Mapping[str, Sequence[Remark]]) -> Table:
 
 def show_record(remarks: Mapping[str, Sequence[Remark]], phases: pandas.DataFrame) -> dict[str, Any]:
     """Return the remarks and phases as strict JSON."""
-    rows = json.loads(phases.to_json(orient="records"))
+    rows = json.loads(phases.to_json(orient="records") or "[]")
     return {"remarks": {run: [asdict(one) for one in found] for run, found in remarks.items()}, "phases": rows}
 
 
@@ -131,15 +133,9 @@ def run_charts(frame: pandas.DataFrame, marks: Sequence[Mark]) -> list[Chart]:
         frame: its table, thinned.
         marks: phases of the whole network, for the loss and the entropy.
     """
-    probes = probes_of_frame(frame)
-    charts = [replace(chart, marks=(*chart.marks, *marks)) for chart in _loss_charts(frame)]
-    for chart in course_pictures(probes):
-        charts.append(replace(chart, marks=(*chart.marks, *marks)) if "entropy_nats" in chart.id else chart)
-    return charts + [
-        chart
-        for metric in ("attention_first_token_share", "attention_max_logit")
-        for chart in _layer_chart(frame, metric)
-    ]
+    charts = [*_loss_charts(frame), *course_pictures(probes_of_frame(frame))]
+    marked = [replace(one, marks=(*one.marks, *marks)) if one.id in _MARKED else one for one in charts]
+    return [*marked, *(chart for metric in _LAYERED for chart in _layer_chart(frame, metric))]
 
 
 def run_maps(frame: pandas.DataFrame) -> list[Heatmap]:
@@ -187,7 +183,8 @@ def multiples(frame: pandas.DataFrame, metric: str) -> Multiples | None:
     for (layer, head), column in table.items():
         y = 39 - 38 * column.to_numpy(dtype=float) / top
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
-        words = f"first {column.iloc[0]:.3g}, lowest {column.min():.3g} at step {column.idxmin():,}, last {column.iloc[-1]:.3g}"
+        lowest = f"lowest {column.min():.3g} at step {column.idxmin():,}"
+        words = f"first {column.iloc[0]:.3g}, {lowest}, last {column.iloc[-1]:.3g}"
         found.setdefault(int(layer), []).append(Multiple(int(layer), int(head), points, words))
     axis = METRICS[metric].axis
     caption = (

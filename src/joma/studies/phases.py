@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 
@@ -14,9 +14,6 @@ from joma.measure.curves.course import Course
 from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
 from joma.measure.curves.quantities import ENTROPY
 from joma.studies.result import Result
-
-if TYPE_CHECKING:
-    from pandas.core.groupby import DataFrameGroupBy
 
 COLUMNS = ("run", "step", "layer", "head", "metric", "value")
 
@@ -117,8 +114,8 @@ def phases(frame: pandas.DataFrame) -> Phases:
         found[Place(run, None, None)] = _stages_of(whole)
         for layer, of_layer in layers.groupby("layer"):
             found[Place(run, _int(layer), None)] = _stages_of(of_layer.set_index("step")["value"])
-        heads: DataFrameGroupBy[Any, Any] = of_run[of_run["head"].notna()].groupby(["layer", "head"])
-        for (layer, head), of_head in heads:
+        of_heads = of_run[of_run["head"].notna()]
+        for (layer, head), of_head in of_heads.groupby(["layer", "head"]):  # ty: ignore[not-iterable]
             found[Place(run, _int(layer), _int(head))] = _stages_of(of_head.set_index("step")["value"].sort_index())
     return Phases(found, courses, tuple(too_short))
 

@@ -1,25 +1,26 @@
-"""What a table of measurements says about a training run, in sentences with their numbers.
+"""What the measurements of a training run say, in sentences with their numbers.
 
-Each rule returns remarks only where its numbers are beyond its threshold, and nothing on an ordinary run.
+Each rule makes a remark only where its numbers are beyond its threshold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas
+from jaxtyping import Float
 
 from joma.measure.curves.phases import COLLAPSED, FEWEST_PROBES, Stage, stages
 from joma.measure.curves.quantities import ENTROPY
 
-Kind = Literal["course", "problem", "open", "gap"]
-"""``course``: what happened. ``problem``: a fault of training. ``open``: undecided. ``gap``: what cannot be seen."""
+Kind = Literal["problem", "course", "open", "gap"]
+"""``problem``: a fault of training. ``course``: what happened. ``open``: undecided. ``gap``: what cannot be seen."""
 
 LARGE_LOGIT = 50.0
-"""Largest attention logit from which softmax is close to one-hot, and float16 products lose their precision."""
+"""Largest attention logit from which softmax is close to one-hot, and products in half precision become inexact."""
 
 SINK = 0.5
 """Mean share of attention on the first token from which it is an attention sink."""
@@ -59,85 +60,106 @@ def remarks(frame: pandas.DataFrame) -> list[Remark]:
     Args:
         frame: the table of one network (docs/metrics.md).
     """
-    whole = frame
     for column in ("group", "suspect"):
-        if column in whole:
-            whole = whole[whole[column].isna()]
-    table = _Table(whole)
+        if column in frame:
+            frame = frame[frame[column].isna()]
+    table = _Table(frame)
     found = [remark for rule in RULES.values() for remark in rule(table)]
-    order = {"problem": 0, "course": 1, "open": 2, "gap": 3}
-    return sorted(found, key=lambda remark: order[remark.kind])
+    order: tuple[Kind, ...] = ("problem", "course", "open", "gap")
+    return sorted(found, key=lambda remark: order.index(remark.kind))
+
+
+class _Curve(NamedTuple):
+    """One number over steps."""
+
+    steps: list[int]
+    values: Float[np.ndarray, " steps"]
+
+    @property
+    def first(self) -> float:
+        return float(self.values[0])
+
+    @property
+    def last(self) -> float:
+        return float(self.values[-1])
+
+    @property
+    def lowest(self) -> float:
+        return float(self.values.min())
+
+    @property
+    def lowest_step(self) -> int:
+        return self.steps[int(self.values.argmin())]
+
+    def stages(self) -> list[Stage]:
+        return stages(self.steps, self.values.tolist())
+
+    def onset(self, level: float) -> tuple[int, int] | None:
+        """The last probe below a level, and the first from which on two probes or more are above it."""
+        below = np.flatnonzero(self.values <= level)
+        first = int(below[-1]) + 1 if len(below) else 0
+        return None if first > len(self.steps) - 2 else (self.steps[max(first - 1, 0)], self.steps[first])
 
 
 class _Table:
-    """Curves of one run by metric and layer, and by head."""
+    """The curves of one run."""
 
     def __init__(self, frame: pandas.DataFrame) -> None:
         self.frame = frame[np.isfinite(frame["value"])]
-        self.steps = sorted(map(int, frame["step"].unique()))
+        self.steps = sorted(int(step) for step in self.frame["step"].unique())
+        self.num_lost = int((~np.isfinite(frame["value"])).sum())
 
-    def layers(self, metric: str) -> dict[int, pandas.Series]:
-        """The mean over heads of each layer, by step."""
+    def layers(self, metric: str) -> dict[int, _Curve]:
+        """The mean over heads of each layer."""
         rows = self.frame[(self.frame["metric"] == metric) & self.frame["layer"].notna()]
-        return {
-            int(layer): part.groupby("step")["value"].mean()
-            for layer, part in rows.groupby("layer")  # type: ignore
-        }
+        return {layer: _mean(rows[rows["layer"] == layer]) for layer in sorted(map(int, rows["layer"].unique()))}
 
-    def heads(self, metric: str) -> dict[tuple[int, int], pandas.Series]:
-        rows = self.frame[(self.frame["metric"] == metric) & self.frame["head"].notna()]
-        return {
-            (int(layer), int(head)): part.set_index("step")["value"].sort_index()
-            for (layer, head), part in rows.groupby(["layer", "head"])  # type: ignore
-        }
+    def network(self, metric: str) -> _Curve | None:
+        """The mean over heads, then over layers."""
+        rows = self.frame[(self.frame["metric"] == metric) & self.frame["layer"].notna()]
+        return _mean(rows.groupby(["step", "layer"], as_index=False)["value"].mean()) if len(rows) else None
 
-    def network(self, metric: str) -> pandas.Series | None:
-        layers = self.layers(metric)
-        return pandas.DataFrame(layers).mean(axis=1).sort_index() if layers else None
-
-    def loss(self) -> tuple[str, pandas.Series] | None:
+    def loss(self) -> tuple[str, _Curve] | None:
+        """The held-out loss, or else that of training, with its name."""
         for name, words in (("val_loss_nats", "held-out loss"), ("train_loss_nats", "training loss")):
             rows = self.frame[(self.frame["metric"] == name) & self.frame["layer"].isna()]
             if len(rows):
-                return words, rows.groupby("step")["value"].mean().sort_index()
+                return words, _mean(rows)
         return None
 
 
-def _stages(curve: pandas.Series) -> list[Stage]:
-    return stages([int(step) for step in curve.index], curve.to_numpy(dtype=float).tolist())
+def _mean(rows: pandas.DataFrame) -> _Curve:
+    means = rows.groupby("step")["value"].mean().sort_index()
+    return _Curve([int(step) for step in means.index.to_numpy()], means.to_numpy(dtype=float))
 
 
 def _course(table: _Table) -> Iterator[Remark]:
     curve = table.network(ENTROPY)
-    found = [] if curve is None else _stages(curve)
+    found = [] if curve is None else curve.stages()
     if curve is None or not found:
         return
     names = [stage.phase for stage in found]
-    first, last, lowest = float(curve.iloc[0]), float(curve.iloc[-1]), float(curve.min())
-    numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(curve.idxmin())}
-    span = f"over {len(table.layers(ENTROPY))} layers"
+    first, last, lowest, at = curve.first, curve.last, curve.lowest, curve.lowest_step
+    numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(at)}
     if names == ["idle"]:
-        num = table.steps[-1] - table.steps[0]
-        text = f"Nothing moved in {num:,} steps: attention entropy {span} stayed at {last:.3g} nats"
-        yield Remark(
-            "open", "course", text, "raise the learning rate, or train longer if this was the warm-up", numbers
+        text = (
+            f"Nothing moved in {curve.steps[-1] - curve.steps[0]:,} steps: attention entropy stayed at {last:.3g} nats"
         )
+        remedy = "raise the learning rate, or train longer if this was the warm-up"
+        yield Remark("open", "course", text, remedy, numbers)
         return
-    fall = first - lowest
-    turn = next((stage for stage in found if stage.phase == "densifying" and stage.until > curve.idxmin()), None)
-    if turn is not None and "sparsifying" in names and last - lowest > CAME_BACK * fall:
+    back = (last - lowest) / max(first - lowest, 1e-12)
+    turn = next((stage for stage in found if stage.phase == "densifying" and stage.until > at), None)
+    if turn is not None and "sparsifying" in names and back > CAME_BACK:
         text = (
-            f"Attention became sparser, from {first:.3g} to {lowest:.3g} nats at step {int(curve.idxmin()):,}, and dense "
-            f"again from step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {last:.3g} nats at the end, "
-            f"{(last - lowest) / fall:.0%} of the fall"
+            f"Attention became sparser, from {first:.3g} to {lowest:.3g} nats at step {at:,}, and denser again from "
+            f"step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {last:.3g} nats at the end, {back:.0%} "
+            "of the fall"
         )
-        yield Remark("course", "course", text, "", numbers | {"came_back": (last - lowest) / fall})
+        yield Remark("course", "course", text, "", numbers | {"came_back": back})
     elif names[-1] == "sparsifying":
-        text = (
-            f"Attention is still becoming sparser at the last step: {first:.3g} nats at first, {last:.3g} at step "
-            f"{table.steps[-1]:,}"
-        )
-        yield Remark("open", "course", text, "train longer to see whether it comes back", numbers)
+        text = f"Attention is still becoming sparser: {first:.3g} nats at first, {last:.3g} at step {curve.steps[-1]:,}"
+        yield Remark("open", "course", text, "train longer to see whether it becomes denser again", numbers)
     else:
         text = f"Attention entropy went from {first:.3g} to {last:.3g} nats ({', then '.join(names)})"
         yield Remark("course", "course", text, "", numbers)
@@ -146,80 +168,67 @@ def _course(table: _Table) -> Iterator[Remark]:
 def _collapse(table: _Table) -> Iterator[Remark]:
     remedy = "lower the learning rate, warm up longer, or normalise queries and keys"
     for layer, curve in table.layers(ENTROPY).items():
-        found = _stages(curve)
+        found = curve.stages()
         if found and found[-1].phase == "collapsed":
-            last = found[-1]
+            stage = found[-1]
             text = (
-                f"Attention of layer {layer} collapsed: its entropy has been below {COLLAPSED:.0%} of its highest level "
-                f"({curve.max():.3g} nats) since step {last.since:,} ({last.since_low:,} to {last.since_high:,}) and is "
-                f"{curve.iloc[-1]:.2g} nats at the end"
+                f"Attention of layer {layer} collapsed: since step {stage.since:,} ({stage.since_low:,} to "
+                f"{stage.since_high:,}) its entropy is below {COLLAPSED:.0%} of its highest level, "
+                f"{curve.values.max():.3g} nats; at the end it is {curve.last:.2g} nats"
             )
-            numbers = {"layer": float(layer), "since": float(last.since), "last_nats": float(curve.iloc[-1])}
+            numbers = {"layer": float(layer), "since": float(stage.since), "last_nats": curve.last}
             yield Remark("problem", "collapse", text, remedy, numbers)
 
 
 def _logits(table: _Table) -> Iterator[Remark]:
     for layer, curve in table.layers("attention_max_logit").items():
-        above = _onset(curve, LARGE_LOGIT)
-        if above is not None and curve.iloc[-1] > 2 * abs(curve.iloc[0]):
-            low, since = above
+        above = curve.onset(LARGE_LOGIT)
+        if above is not None and curve.last > 2 * abs(curve.first):
             text = (
-                f"The largest attention logits of layer {layer} grow: {curve.iloc[0]:.3g} at first, above {LARGE_LOGIT:g} "
-                f"since step {since:,} ({low:,} to {since:,}), {curve.iloc[-1]:.3g} at the end"
+                f"The largest attention logits of layer {layer} grow: {curve.first:.3g} at first, above "
+                f"{LARGE_LOGIT:g} since step {above[1]:,} ({above[0]:,} to {above[1]:,}), {curve.last:.3g} at the end"
             )
-            numbers = {"layer": float(layer), "since": float(since), "last": float(curve.iloc[-1])}
+            numbers = {"layer": float(layer), "since": float(above[1]), "last": curve.last}
             yield Remark("problem", "logits", text, "normalise queries and keys, or lower the learning rate", numbers)
 
 
 def _sinks(table: _Table) -> Iterator[Remark]:
-    onsets = {layer: _onset(curve, SINK) for layer, curve in table.layers("attention_first_token_share").items()}
+    onsets = {layer: curve.onset(SINK) for layer, curve in table.layers("attention_first_token_share").items()}
     found = {layer: onset for layer, onset in onsets.items() if onset is not None}
     if found:
         first = min(found, key=lambda layer: found[layer][1])
         low, since = found[first]
-        named = ", ".join(map(str, found))
         text = (
             f"Attention sinks: the first token gets more than {SINK:.0%} of attention in {len(found)} of {len(onsets)} "
-            f"layers ({named}), first in layer {first} from step {since:,} ({low:,} to {since:,}) on"
+            f"layers ({', '.join(map(str, found))}), first in layer {first}, from step {since:,} ({low:,} to {since:,})"
         )
         yield Remark("course", "sinks", text, "", {"layers": float(len(found)), "since": float(since)})
 
 
-def _onset(curve: pandas.Series, level: float) -> tuple[int, int] | None:
-    """The last probe below a level and the first from which a curve stays above it, for two probes or more."""
-    values, steps = curve.to_numpy(dtype=float), [int(step) for step in curve.index]
-    below = np.flatnonzero(values <= level)
-    first = int(below[-1]) + 1 if len(below) else 0
-    if first > len(steps) - 2:
-        return None
-    return steps[max(first - 1, 0)], steps[first]
-
-
 def _loss(table: _Table) -> Iterator[Remark]:
     found = table.loss()
-    if found is None or len(found[1]) < 3:
+    if found is None or len(found[1].steps) < 3:
         return
     words, curve = found
-    first, lowest, last = float(curve.iloc[0]), float(curve.min()), float(curve.iloc[-3:].median())
-    numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(curve.idxmin())}
-    if len(curve) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
-        text = (
-            f"The {words} rose again: {first:.3g} nats at first, {lowest:.3g} at step {int(curve.idxmin()):,}, {last:.3g} "
-            "at the end"
-        )
-        why = (
-            "stop earlier, or regularise" if words.startswith("held") else "lower the learning rate, or clip gradients"
-        )
-        yield Remark("problem", "loss", text, why, numbers)
+    first, lowest, last = curve.first, curve.lowest, float(np.median(curve.values[-3:]))
+    numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(curve.lowest_step)}
+    if len(curve.steps) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
+        turn = f"{lowest:.3g} at step {curve.lowest_step:,}"
+        text = f"The {words} rose again: {first:.3g} nats at first, {turn}, {last:.3g} at the end"
+        held_out, trained = "stop earlier, or regularise", "lower the learning rate, or clip gradients"
+        yield Remark("problem", "loss", text, held_out if words.startswith("held") else trained, numbers)
     else:
         yield Remark("course", "loss", f"The {words} went from {first:.3g} to {last:.3g} nats", "", numbers)
 
 
 def _gaps(table: _Table) -> Iterator[Remark]:
     steps = table.steps
+    if table.num_lost:
+        text = f"{table.num_lost:,} measurements are NaN or infinite and left out: training diverged, or a probe failed"
+        yield Remark("problem", "gaps", text, "lower the learning rate, or check the probe batch", {})
     if len(steps) < FEW_PROBES:
-        text = f"{len(steps)} probe{'s' * (len(steps) != 1)}: phases and their steps are coarse"
-        yield Remark("gap", "gaps", text, "measure more often early on (every='log')", {"probes": float(len(steps))})
+        text = f"{len(steps)} probe{'s' * (len(steps) != 1)} only: phases and their steps are coarse"
+        yield Remark("gap", "gaps", text, "measure more often", {"probes": float(len(steps))})
     if len(steps) > 4:
         widths = np.diff(steps)
         ratio = widths[1:] / np.maximum(np.maximum(widths[:-1], np.array(steps[1:-1]) - steps[0]), 1)

@@ -31,22 +31,24 @@ def server(render: Callable[[], str], changed: Callable[[], float], port: int = 
     Raises:
         OSError: the port is taken.
     """
-    lock, kept = Lock(), {"at": -1.0, "page": b""}
+    lock, pages = Lock(), dict[float, bytes]()  # the newest page, by its time of change
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.partition("?")[0] != "/":
                 self.send_error(404)
                 return
-            status = 200
+            status, body = 200, b""
             with lock:
                 at = changed()
-                if at != kept["at"]:
-                    try:
-                        kept.update(at=at, page=render().encode(errors="backslashreplace"))
-                    except ValueError as error:  # nothing measured yet, or a file that is being written
-                        status, body = 503, f"{error}\n".encode()
-                body = kept["page"] if status == 200 else body
+                try:
+                    if at not in pages:
+                        page = render().encode(errors="backslashreplace")
+                        pages.clear()
+                        pages[at] = page
+                    body = pages[at]
+                except ValueError as error:  # nothing is measured yet, or a file is being written
+                    status, body = 503, f"{error}\n".encode()
             self.send_response(status)
             kind = "text/html" if status == 200 else "text/plain"
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -57,7 +59,7 @@ def server(render: Callable[[], str], changed: Callable[[], float], port: int = 
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Print nothing for each request."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)

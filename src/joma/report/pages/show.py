@@ -26,8 +26,23 @@ _MOST_RUNS = 6
 _FILMS = ("attention_entropy_nats", "attention_first_token_share", "attention_max_logit")
 
 
-def show_page(runs: Sequence[Run], sources: Sequence[str], *, created: datetime, versions: Mapping[str, str]) -> str:
-    """Return the page as HTML."""
+def show_page(
+    runs: Sequence[Run],
+    sources: Sequence[str],
+    *,
+    created: datetime,
+    versions: Mapping[str, str],
+    following: bool = False,
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        runs: name, table, remarks and phase marks of each run.
+        sources: the folders and files that were read.
+        created: time at which the page is written.
+        versions: of the software, by name.
+        following: whether the page loads itself again every few seconds.
+    """
     plots: dict[str, Any] = {}
     parts = [_part(number, run, plots) for number, run in enumerate(runs[:_MOST_RUNS])]
     measured = {str(metric) for _, rows, _, _ in runs for metric in rows["metric"].unique()}
@@ -74,7 +89,7 @@ def _meaning(name: str) -> str:
 _WORDS = {
     "attention_entropy_nats": "how many tokens a query attends to, as e to this power; 0 is a single one",
     "attention_entropy_normalized": "the same, from 0 (one token) to 1 (all that it may see, evenly)",
-    "attention_first_token_share": "how much attention goes to the first token; near 1 it is a sink for unused attention",
+    "attention_first_token_share": "attention on the first token; near 1 it is a sink for unused attention",
     "attention_max_logit": "the largest score before the softmax; above 50 attention is nearly one-hot",
     "attention_sum_of_squares": "1 over the number of tokens attended to",
     "stable_rank": "how many directions carry the strength of a weight matrix",
