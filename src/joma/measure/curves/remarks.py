@@ -153,8 +153,8 @@ def _course(table: _Table) -> Iterator[Remark]:
     if turn is not None and "sparsifying" in names and back > CAME_BACK:
         text = (
             f"Attention became sparser, from {first:.3g} to {lowest:.3g} nats at step {at:,}, and denser again from "
-            f"step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {last:.3g} nats at the end, {back:.0%} "
-            "of the fall"
+            f"step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {last:.3g} nats at the end, "
+            f"{back:.0%} of the fall"
         )
         yield Remark("course", "course", text, "", numbers | {"came_back": back})
     elif names[-1] == "sparsifying":
