@@ -8,6 +8,10 @@ from .studies.scan import scan as scan
 from .studies.scan import verify as verify
 from .saved.series import open_series as open_series
 
+# Show a training run
+from .studies.show import show as show
+from .studies.phases import phases as phases
+
 # Measure tensors
 from .measure.attention.statistics import attention_entropy as attention_entropy
 from .measure.attention.statistics import attention_statistics as attention_statistics

@@ -41,13 +41,13 @@ def read_measurements(paths: Sequence[str | Path]) -> pandas.DataFrame:
         BadInput: nothing was measured there, or a file cannot be read.
     """
     tables = [_in_place(Path(path).expanduser()) for path in paths]
-    names = [str(name) for table in tables for name in table["run"].unique()]
-    for table, path in zip(tables, paths, strict=True):
-        if any(names.count(str(name)) > 1 for name in table["run"].unique()):
-            table["run"] = f"{Path(path).name}/" + table["run"]
     found = pandas.concat(tables, ignore_index=True)
     kept = [name for name in _KEY if name in found]
-    return found.drop_duplicates(kept, keep="last").reset_index(drop=True)
+    if len(tables) > 1 and found.duplicated(kept).any():  # networks of one name in several folders
+        for table, path in zip(tables, paths, strict=True):
+            table["run"] = f"{Path(path)}/" + table["run"]
+        found = pandas.concat(tables, ignore_index=True)
+    return typed(found.drop_duplicates(kept, keep="last").reset_index(drop=True))
 
 
 def _in_place(path: Path) -> pandas.DataFrame:
@@ -99,6 +99,8 @@ def _file(path: Path) -> pandas.DataFrame:
         raise BadInput(f"{path} is no table", expected="a .parquet, .csv or .jsonl file", remedy="name its folder")
     try:
         table = readers[path.suffix](path)
+        if "metric" not in table and "step" in table:
+            return frame_of(Measurement(path.stem, step, None, None, None, *rest) for step, *rest in _losses(table))
         if missing := [name for name in _NEEDED if name not in table]:
             raise ValueError(f"it has no column {', '.join(missing)}")
         return typed(_completed(table, path))
@@ -133,9 +135,13 @@ def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             warnings.warn(f"{state} cannot be read ({cause_of(error)}); its losses are left out", stacklevel=2)
-    for log in sorted(path.rglob("metrics.csv"))[-1:]:  # Lightning's CSVLogger
-        table = pandas.read_csv(log)
-        for theirs, ours in _LOSSES.items():
-            if theirs in table and "step" in table:
-                rows = table[["step", theirs]].dropna()
-                yield from ((int(step), ours, float(value)) for step, value in rows.itertuples(index=False))
+    for log in sorted(path.rglob("metrics.csv"))[-1:]:  # of Lightning's CSVLogger
+        yield from _losses(pandas.read_csv(log))
+
+
+def _losses(table: pandas.DataFrame) -> Iterator[tuple[int, str, float]]:
+    """Yield step, metric and value of the losses in a table with a column for each."""
+    for theirs, ours in _LOSSES.items():
+        if theirs in table and "step" in table:
+            rows = table[["step", theirs]].dropna()
+            yield from ((int(step), ours, float(value)) for step, value in rows.itertuples(index=False))

@@ -1,0 +1,86 @@
+"""Remarks on training runs: each rule fires on a run with its fault, and not on a sound one."""
+
+import numpy as np
+import pandas
+import pytest
+
+from joma.measure.curves.remarks import RULES, remarks
+
+STEPS = np.arange(0, 3001, 50)
+DIP = np.interp(STEPS, [0, 600, 1500, 3000], [4.0, 4.0, 1.5, 2.5])
+LOSS = 3 + 7 * np.exp(-STEPS / 600)
+
+
+def table(steps=STEPS, **curves):
+    """Build a run from curves by metric, of two layers with two heads each; losses have neither."""
+    names = {"loss": "val_loss_nats", "entropy": "attention_entropy_nats", "logit": "attention_max_logit"}
+    names |= {"first": "attention_first_token_share"}
+    rows = []
+    for name, values in curves.items():
+        places = [(None, None)] if name == "loss" else [(layer, head) for layer in (0, 1) for head in (0, 1)]
+        rows += [("mine", s, *place, names[name], v) for place in places for s, v in zip(steps, values, strict=True)]
+    return pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
+
+
+def found(frame):
+    return {remark.rule: remark for remark in reversed(remarks(frame))}
+
+
+def test_a_sound_run_has_no_problem_and_a_sentence_on_its_dip():
+    said = remarks(table(entropy=DIP, loss=LOSS, logit=2 + STEPS / 1000, first=0.1 + STEPS * 0))
+    assert [remark.kind for remark in said] == ["course", "course"]
+    assert "from 4 to 1.5 nats at step 1,500, and denser again" in said[0].text
+    assert "40% of the fall" in said[0].text
+    assert said[0].numbers["came_back"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "curves", "text"),
+    [
+        ("collapse", {"entropy": 4 * np.exp(-STEPS / 300)}, "layer 0 collapsed: since step 900 (850 to 900)"),
+        ("logits", {"logit": 2 + STEPS / 10}, "above 50 since step 500 (450 to 500), 302 at the end"),
+        (
+            "loss",
+            {"loss": np.interp(STEPS, [0, 1000, 3000], [10, 3, 8])},
+            "rose again: 10 nats at first, 3 at step 1,000",
+        ),
+        ("sinks", {"first": STEPS / 3000}, "more than 50% of attention in 2 of 2 layers (0, 1), first in layer 0"),
+    ],
+)
+def test_a_fault_is_named_with_its_step_and_numbers(rule, curves, text):
+    sound = {"entropy": DIP, "loss": LOSS, "logit": 2 + STEPS / 1000, "first": 0.1 + STEPS * 0}
+    assert text in found(table(**(sound | curves)))[rule].text
+    assert rule not in found(table(**sound)) or text not in found(table(**sound))[rule].text
+
+
+def test_a_run_in_which_nothing_moves_says_so():
+    flat = 3.6 + np.random.default_rng(0).normal(0, 0.01, len(STEPS))
+    assert "Nothing moved in 3,000 steps" in found(table(entropy=flat, loss=LOSS))["course"].text
+
+
+def test_a_run_that_is_still_falling_is_open():
+    remark = found(table(entropy=4 - STEPS / 3000, loss=LOSS))["course"]
+    assert (remark.kind, "still becoming sparser" in remark.text) == ("open", True)
+
+
+def test_shuffled_steps_lose_the_dip():
+    generator = np.random.default_rng(1)
+    said = [found(table(entropy=generator.permutation(DIP), loss=LOSS))["course"].text for _ in range(20)]
+    assert not any("denser again" in text for text in said)
+
+
+def test_gaps_few_probes_and_lost_values_are_reported():
+    steps = np.array([0, 10, 20, 30, 40, 2000])
+    texts = [remark.text for remark in remarks(table(steps, entropy=np.linspace(4, 3, 6)))]
+    assert any("No probe between steps 40 and 2,000" in text for text in texts)
+    assert any("6 probes only" in text for text in texts)
+    assert any("No loss was measured" in text for text in texts)
+    lost = table(entropy=np.where(STEPS > 2000, np.nan, DIP), loss=LOSS)
+    assert any("measurements are NaN" in remark.text for remark in remarks(lost))
+
+
+def test_problems_come_first_and_every_rule_is_tried():
+    said = remarks(table(entropy=4 * np.exp(-STEPS / 300), logit=2 + STEPS / 10))
+    kinds = [remark.kind for remark in said]
+    assert kinds == sorted(kinds, key=["problem", "course", "open", "gap"].index)
+    assert set(RULES) == {"collapse", "logits", "course", "loss", "sinks", "gaps"}

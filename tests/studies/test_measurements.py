@@ -1,0 +1,101 @@
+"""Reading measurements: folders of every kind, unfinished ones, tables, logs of other trainers; and refusals."""
+
+import json
+
+import pandas
+import pytest
+import torch
+from transformers import GPT2Config, GPT2Model
+
+import joma
+from joma.errors import BadInput
+from joma.studies.measurements import read_measurements
+
+COLUMNS = ["run", "step", "layer", "head", "projection", "metric", "value"]
+
+
+@pytest.fixture
+def watched(tmp_path):
+    model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
+    with joma.watch(model, torch.randn(2, 8, 16), every=1, out=tmp_path / "mine") as probe:
+        for _ in range(6):
+            probe.step()
+    return tmp_path / "mine"
+
+
+def test_a_finished_watch_folder_is_its_table(watched):
+    found = read_measurements([watched])
+    pandas.testing.assert_frame_equal(found, pandas.read_parquet(watched / "metrics.parquet"))
+
+
+def test_a_watch_folder_without_its_table_is_read_from_the_journal(watched):
+    whole = read_measurements([watched])
+    (watched / "metrics.parquet").unlink()
+    pandas.testing.assert_frame_equal(read_measurements([watched]), whole)
+    pandas.testing.assert_frame_equal(read_measurements([watched.parent]), whole)
+
+
+def test_a_scan_is_read_finished_and_unfinished(tmp_path):
+    config = GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4)
+    for step in (0, 100):
+        GPT2Model(config).save_pretrained(tmp_path / "series" / f"step{step}")
+    joma.scan(tmp_path / "series", measures="stable_rank", out=tmp_path / "out")
+    whole = read_measurements([tmp_path / "out"])
+    (tmp_path / "out" / "metrics.parquet").unlink()
+    unfinished = read_measurements([tmp_path / "out"])
+    assert sorted(unfinished["value"]) == sorted(whole["value"])
+    assert set(unfinished["step"]) == {0, 100}
+
+
+def test_losses_of_a_trainer_are_added_to_the_run_that_was_watched(watched):
+    history = [{"step": 2, "loss": 3.5}, {"step": 4, "eval_loss": 3.0}, {"step": 4, "train_runtime": 1.0}]
+    state = watched.parent / "checkpoint-4"
+    state.mkdir()
+    (state / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    found = read_measurements([watched.parent])
+    losses = found[found["layer"].isna()]
+    assert losses[["step", "metric", "value"]].values.tolist() == [
+        [2, "train_loss_nats", 3.5],
+        [4, "val_loss_nats", 3.0],
+    ]
+    assert set(losses["run"]) == {"mine"}
+
+
+def test_a_table_of_losses_joins_the_run_of_its_name(watched):
+    (watched.parent / "mine.csv").write_text("step,train_loss\n1,4.0\n2,3.0\n")
+    found = read_measurements([watched, watched.parent / "mine.csv"])
+    assert found["run"].unique().tolist() == ["mine"]
+    assert found[found["metric"] == "train_loss_nats"]["value"].tolist() == [4.0, 3.0]
+
+
+def test_runs_of_one_name_in_two_folders_stay_apart(watched, tmp_path):
+    other = tmp_path / "other" / "mine"
+    other.parent.mkdir()
+    watched.rename(other)
+    model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
+    with joma.watch(model, torch.randn(2, 8, 16), every=1, out=watched) as probe:
+        probe.step()
+    found = read_measurements([watched, other])
+    assert found["run"].nunique() == 2
+    assert list(found.columns) == COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty", None, "holds no measurements"),
+        ("missing", "", "neither a folder nor a file"),
+        ("text.txt", "hello", "is no table"),
+        ("odd.csv", "a,b\n1,2\n", "has no column step"),
+        ("words.csv", "step,metric,value\n1,x,much\n", "cannot be read"),
+        ("broken.parquet", "PAR1", "cannot be read"),
+    ],
+)
+def test_other_things_are_refused_with_a_remedy(tmp_path, name, content, message):
+    place = tmp_path / name
+    if content is None:
+        place.mkdir()
+    elif content:
+        place.write_text(content)
+    with pytest.raises(BadInput, match=message):
+        read_measurements([place])

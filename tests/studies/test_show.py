@@ -1,0 +1,91 @@
+"""`joma.show` and `joma.phases`: what they say of a table, and the page."""
+
+import numpy as np
+import pandas
+import pytest
+
+import joma
+from joma.errors import InvalidArgument
+
+STEPS = np.arange(0, 3001, 50)
+
+
+def table(run="mine", collapsed=(), layers=3, heads=2):
+    generator = np.random.default_rng(0)
+    rows = []
+    for layer in range(layers):
+        values = np.interp(STEPS, [0, 600, 1500, 3000], [4.0, 4.0, 1.5, 2.5])
+        values = 4 * np.exp(-STEPS / 300) if layer in collapsed else values
+        for head in range(heads):
+            noisy = np.maximum(values + generator.normal(0, 0.01, len(STEPS)), 0)
+            rows += [(run, s, layer, head, "attention_entropy_nats", v) for s, v in zip(STEPS, noisy, strict=True)]
+    rows += [(run, s, None, None, "val_loss_nats", 3 + 7 * np.exp(-s / 600)) for s in STEPS]
+    return pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
+
+
+@pytest.fixture
+def csv(tmp_path):
+    table(collapsed=[1]).to_csv(tmp_path / "mine.csv", index=False)
+    return tmp_path / "mine.csv"
+
+
+def test_phases_have_a_row_for_the_network_each_layer_and_each_head():
+    now = joma.phases(table(collapsed=[1])).verdicts()
+    assert len(now) == 1 + 3 + 6
+    whole, layers, heads = now.iloc[:1], now[now["layer"].notna() & now["head"].isna()], now[now["head"].notna()]
+    assert whole["phase"].tolist() == ["densifying"]
+    assert layers["phase"].tolist() == ["densifying", "collapsed", "densifying"]
+    assert set(heads[heads["layer"] == 1]["phase"]) == {"collapsed"}
+
+
+def test_phases_of_several_runs_stand_in_one_table():
+    found = joma.phases(pandas.concat([table("a"), table("b", collapsed=[0, 1, 2])]))
+    now = found.verdicts()
+    assert now[now["layer"].isna()]["phase"].tolist() == ["densifying", "collapsed"]
+    assert [picture.title for picture in found.pictures()] == [
+        f"Attention entropy of {run}, and its phases" for run in "ab"
+    ]
+
+
+def test_suspect_steps_and_groups_are_left_out_of_phases():
+    frame = table()
+    spoilt = frame[frame["step"] == 3000].assign(value=0.0, suspect="identical")
+    assert joma.phases(pandas.concat([frame, spoilt])).verdicts()["phase"].iloc[0] == "densifying"
+
+
+def test_a_table_without_its_columns_is_refused():
+    with pytest.raises(InvalidArgument, match="a table without layer, head"):
+        joma.phases(table().drop(columns=["layer", "head"]))
+
+
+def test_verdicts_of_a_shown_run_name_the_collapse_first(csv):
+    found = joma.show(csv)
+    verdicts = found.verdicts()
+    assert verdicts["kind"].iloc[0] == "problem"
+    assert "layer 1 collapsed" in verdicts["text"].iloc[0]
+    assert "layer 1 collapsed" in found.summary()
+    assert len(repr(found).splitlines()) <= 2
+
+
+def test_every_picture_of_a_shown_run_can_be_drawn(csv):
+    found = joma.show(csv)
+    names = [picture.id for picture in found.pictures()]
+    assert {"loss", "attention_entropy_nats", "attention_entropy_nats_steps_layers"} <= set(names)
+    assert found.plot("loss").has_data()
+
+
+def test_the_page_holds_sentences_small_curves_and_frames_and_escapes_names(tmp_path):
+    table("<b>mine</b>", collapsed=[1]).to_csv(tmp_path / "t.csv", index=False)
+    page = joma.show(tmp_path / "t.csv").write(tmp_path).read_text()
+    assert "layer 1 collapsed" in page
+    assert page.count("<polyline") == 6
+    assert "<b>mine</b>" not in page
+    assert '"frames":' in page
+
+
+def test_several_runs_are_compared_on_one_page(tmp_path):
+    for name, collapsed in (("sound", []), ("broken", [0, 1, 2])):
+        table(name, collapsed).to_csv(tmp_path / f"{name}.csv", index=False)
+    page = joma.show(tmp_path / "sound.csv", tmp_path / "broken.csv").page()
+    assert "denser again" in page
+    assert "collapsed" in page
