@@ -65,8 +65,7 @@ def remarks(frame: pandas.DataFrame) -> list[Remark]:
             frame = frame[frame[column].isna()]
     table = _Table(frame)
     found = [remark for rule in RULES.values() for remark in rule(table)]
-    order: tuple[Kind, ...] = ("problem", "course", "open", "gap")
-    return sorted(found, key=lambda remark: order.index(remark.kind))
+    return sorted(found, key=lambda remark: remark.kind != "problem")  # in each half in the order of rules
 
 
 class _Curve(NamedTuple):
@@ -90,6 +89,12 @@ class _Curve(NamedTuple):
     @property
     def lowest_step(self) -> int:
         return self.steps[int(self.values.argmin())]
+
+    def smoothed(self) -> _Curve:
+        """The medians of neighbouring values, a tenth of all: a lowest value of noise is no lowest level."""
+        half = len(self.steps) // 20
+        parts = [self.values[max(0, at - half) : at + half + 1] for at in range(len(self.steps))]
+        return _Curve(self.steps, np.array([np.median(part) for part in parts]))
 
     def stages(self) -> list[Stage]:
         return stages(self.steps, self.values.tolist())
@@ -210,7 +215,8 @@ def _loss(table: _Table) -> Iterator[Remark]:
     if found is None or len(found[1].steps) < 3:
         return
     words, curve = found
-    first, lowest, last = curve.first, curve.lowest, float(np.median(curve.values[-3:]))
+    curve = curve.smoothed()
+    first, lowest, last = curve.first, curve.lowest, curve.last
     numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(curve.lowest_step)}
     if len(curve.steps) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
         turn = f"{lowest:.3g} at step {curve.lowest_step:,}"
