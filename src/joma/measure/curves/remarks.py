@@ -215,11 +215,11 @@ def _loss(table: _Table) -> Iterator[Remark]:
     if found is None or len(found[1].steps) < 3:
         return
     words, curve = found
-    curve = curve.smoothed()
-    first, lowest, last = curve.first, curve.lowest, curve.last
-    numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(curve.lowest_step)}
+    level, first = curve.smoothed(), curve.first
+    lowest, last = level.lowest, level.last
+    numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(level.lowest_step)}
     if len(curve.steps) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
-        turn = f"{lowest:.3g} at step {curve.lowest_step:,}"
+        turn = f"{lowest:.3g} at step {level.lowest_step:,}"
         text = f"The {words} rose again: {first:.3g} nats at first, {turn}, {last:.3g} at the end"
         held_out, trained = "stop earlier, or regularise", "lower the learning rate, or clip gradients"
         yield Remark("problem", "loss", text, held_out if words.startswith("held") else trained, numbers)
