@@ -185,7 +185,7 @@ def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
 
     words = (own, *PLAIN, "--out", tmp_path / "out")
     monkeypatch.setattr(engines, "measure_step", interrupted)
-    assert "what was finished is kept" in printed(capsys, *words, status=130).err
+    assert "what was written to a folder is kept" in printed(capsys, *words, status=130).err
     assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 4}
     monkeypatch.setattr(engines, "measure_step", measure)
     printed(capsys, *words)

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         return _say(str(error), 1)
     except KeyboardInterrupt:
-        return _say("interrupted; what was finished is kept: run the same command again to go on", 130)
+        return _say("interrupted; what was written to a folder is kept, and the same command goes on from there", 130)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

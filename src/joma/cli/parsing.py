@@ -26,13 +26,13 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE|NAME",
         "help": "a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
     },
-    "--seed": {"type": int, "default": 0, "help": "of everything that is drawn at random"},
+    "--seed": {"type": int, "default": 0, "metavar": "N", "help": "of everything that is drawn at random"},
     "--shuffled": {"action": "store_true", "help": "tokens of a sequence in random order in place of rising"},
     "--device": {"choices": ["cpu", "auto"], "default": "cpu", "help": "auto: an accelerator where there is one"},
     "--workers": {
         "type": PositiveInt,
         "metavar": "N",
-        "help": "processors used at a time (default: all; a single network trains on one)",
+        "help": "networks or steps at a time, or threads of a single one (default: as many as fit)",
     },
     "--json": {"action": "store_true", "help": "print JSON in place of tables, for machines"},
 }
@@ -61,7 +61,11 @@ class _Help(jsonargparse.DefaultHelpFormatter):
         return f"{text} (default: %(default)s)" if is_shown else text
 
     def _format_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None) -> str:
-        words = [_name(action) for action in actions if not action.option_strings and action.help != SUPPRESS]
+        words = [
+            f"[{_name(action)} ...]" if action.nargs == "*" else _name(action)
+            for action in actions
+            if not action.option_strings and action.help != SUPPRESS
+        ]
         start = "usage: " if prefix is None else prefix
         return f"{start}{self._prog.replace(' [options]', '')} [options] {' '.join(words)}".rstrip() + "\n\n"
 
@@ -114,7 +118,8 @@ class Parser(jsonargparse.ArgumentParser):
         if found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
             name, value, choices = found[1], found[2], re.findall(r"[\w-]+", found[3])
             what = f"{name} is {value!r}" if name.startswith("-") else f"there is no command {value!r}"
-            return f"{what}; expected one of {', '.join(choices)}; {_nearest(value, choices, see)}"
+            near = "auto is an accelerator where there is one" if name == "--device" else _nearest(value, choices, see)
+            return f"{what}; expected one of {', '.join(choices)}; {near}"
         if found := re.match(r"the following arguments are required: ([\w.]+)", message):
             action = self._below(found[1].split("."))
             return f"{_name(action)} is missing; expected {action.help}; see `{command}{_path(found[1])} --help`"
@@ -145,7 +150,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 def _nearest(odd: str, names: list[str], see: str) -> str:
-    near = difflib.get_close_matches(odd, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(odd, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else see
 
 

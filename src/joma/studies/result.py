@@ -34,8 +34,18 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
     """Return one row per layer, metric and projection: the step of its minimum, and whether it recovered."""
     import pandas
 
-    rows = [of._asdict() | asdict(found) for of, found in verdicts(probes).items()]
-    return pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    rows = [of._asdict() | _flat(asdict(found)) for of, found in verdicts(probes).items()]
+    found = pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    return found.astype({"layer": "Int32", "projection": "string"})
+
+
+def _flat(parts: dict[str, Any]) -> dict[str, Any]:
+    """Give a number and the ends of its interval columns of their own: ``fall``, ``fall_low``, ``fall_high``."""
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        names = (name, f"{name}_low", f"{name}_high") if isinstance(part, tuple) else (name,)
+        found |= dict(zip(names, part if isinstance(part, tuple) else (part,), strict=True))
+    return found
 
 
 class Result(ABC):

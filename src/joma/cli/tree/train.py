@@ -29,7 +29,7 @@ def add_options(parser: Parser) -> None:
     add("--out", type=str, required=True, metavar="DIR", help="folder of the run; the same command goes on there")
     add("--num-steps", type=PositiveInt, default=1000, metavar="N", help="steps of Adam, each on fresh samples")
     add("--learning-rate", type=float, default=1e-3, metavar="η", help="of Adam")
-    add("--weight-decay", type=float, default=1e-4, help="of Adam")
+    add("--weight-decay", type=float, default=1e-4, metavar="λ", help="of Adam")
     add("--batch-size", type=PositiveInt, default=64, metavar="N", help="samples in a step")
     add("--width", type=PositiveInt, default=128, metavar="N", help="of the residual stream")
     add("--hidden", type=PositiveInt, default=512, metavar="N", help="hidden units of each MLP")
