@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from joma.domains import choose
 
 Role = Literal["measured", "predicted", "control", "context"]
 """The role of a line; each role has the same style in every picture."""
@@ -42,6 +44,7 @@ class Curve:
     group: str = ""
 
     def __post_init__(self) -> None:
+        choose(self.role, dict.fromkeys(get_args(Role)), "Curve", "role")
         lengths = {len(self.x), len(self.y)} | {len(edge) for edge in (self.low, self.high) if edge is not None}
         if len(lengths) != 1 or (self.low is None) != (self.high is None):
             raise ValueError(f"curve {self.label!r}: x, y and both band edges must have equal lengths, got {lengths}")
@@ -64,6 +67,7 @@ class Mark:
     text: str
 
     def __post_init__(self) -> None:
+        choose(self.axis, {"x": "x", "y": "y"}, "Mark", "axis")
         if not math.isfinite(self.at):
             raise ValueError(f"mark {self.text!r}: must be at a finite place, got {self.at}")
 
@@ -96,6 +100,10 @@ class Chart:
     marks: tuple[Mark, ...] = field(default=())
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("x_scale", "y_scale"):
+            choose(getattr(self, name), {"linear": "linear", "log": "log"}, "Chart", name)
 
 
 @dataclass(frozen=True)
