@@ -67,14 +67,72 @@ def place(hub: LocalHub, step: int) -> Path:
         ("stage1-step1000-tokens5B", 1000),
         ("step_20k", 20_000),
         ("epoch=1-step=300", 300),
+        ("epoch=3-step=1000-val_loss=0.25", 1000),
+        ("global_step_1000_epoch_2", 1000),
+        ("iteration_1000", 1000),
+        ("iter_0001000", 1000),
+        ("ep0-ba1000", 1000),
+        ("ep1-ba2000-rank0", 2000),
+        ("step-1,234,000", 1_234_000),
+        ("step1.5k", 1500),
+        ("step2M", 2_000_000),
+        ("step 500", 500),
+        ("step1000-unsharded", 1000),
+        ("2024-05-01-step1000", 1000),
+        ("pythia-70m-step3000", 3000),
         ("main", None),
         ("footstep3", None),
         ("v1.0", None),
         ("step10x", None),
+        ("checkpoint_7_5500", None),
+        ("checkpoint-2024-05-01", None),
+        ("step_1_000", None),
+        ("step1.000", None),
+        ("step1000.5", None),
+        ("step1.2345k", None),
+        ("step-1e5", None),
+        ("step500-to-1000", None),
+        ("checkpoint-3-step-500", None),
+        ("step500-v1", None),
+        ("step20240501T1200", None),
+        ("step" + "9" * 5000, None),
+        ("step1" + "_a_b=1" * 5000 + "!", None),
     ],
 )
 def test_the_step_is_found_in_a_name(name, step):
     assert step_in(name) == step
+
+
+def test_names_in_which_no_step_is_understood_are_listed(tmp_path):
+    names = ["checkpoint_7_5500", "checkpoint-2024-05-01", "checkpoint-best", "epoch_3", "1000", "tmp-checkpoint-70"]
+    for name in ["checkpoint-5", "checkpoint-60", "logs", "runs", *names]:
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.warns(
+        UserWarning, match=r"run: left out 1000, checkpoint-2024-05-01, .* and 1 more, because no step is"
+    ):
+        series = open_series(tmp_path / "run")
+    assert series.steps == (5, 60)
+    assert sorted(series.left_out) == sorted(names)
+
+
+def test_weight_files_in_which_no_step_is_understood_are_listed(tmp_path):
+    for name in ("step_1_000", "step_2000", "final"):
+        save_file({"w": torch.ones(2)}, tmp_path / f"{name}.safetensors")
+    with pytest.warns(UserWarning, match=r"left out step_1_000, because"):
+        assert open_series(tmp_path).steps == (2000,)
+
+
+def test_a_folder_of_names_without_a_step_is_refused_by_name(tmp_path):
+    for name in ("epoch_1", "epoch_2"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(BadInput, match=r"no name in which a step is understood \(epoch_1, epoch_2\)"):
+        open_series(tmp_path)
+
+
+def test_revisions_in_which_no_step_is_understood_are_listed(own_hub: LocalHub):
+    shutil.copytree(place(own_hub, 20), own_hub.folder / "models/someone/tiny@step_1_000")
+    with pytest.warns(UserWarning, match=r"someone/tiny: left out step_1_000, because"):
+        assert open_series("someone/tiny").steps == STEPS
 
 
 @pytest.mark.parametrize("layout", [TRAINER, "run/step{step}", "run/global_step_{step}", "run/step_{step:07d}"])

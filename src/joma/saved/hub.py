@@ -12,7 +12,7 @@ from typing import Any
 from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
 from joma.saved.ranges import Meter
-from joma.saved.stores import StoredFile, numbered, step_in
+from joma.saved.stores import StoredFile, left_out, numbered, step_in
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before the retries of a request; they start again when bytes were received."""
@@ -45,6 +45,7 @@ class HubStore:
         example = next((name for name in chosen if step_in(name) is not None), "").split("step")[0]
         self.names = numbered(repository, chosen, f"choose some with revisions, such as '{example}step*'")
         self.numbered = bool(self.names)
+        self.left_out = left_out(chosen) if self.numbered else ()
         if not self.numbered:
             self.names = {0: _single(repository, chosen)}
         self._listings: dict[int, dict[str, StoredFile]] = {}
@@ -58,9 +59,9 @@ class HubStore:
                 lambda: self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S),
                 f"{self.source} at {self.names[step]}",
             )
-            files = [file for file in info.siblings or () if "/" not in file.rfilename]
             self._listings[step] = {
-                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file)) for file in files
+                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file))
+                for file in info.siblings or ()
             }
         return self._listings[step]
 
