@@ -48,13 +48,15 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     """
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
-    if not described:
+    is_known = bool(described)
+    if not is_known:
         separate = [family for family in FAMILIES if not family.is_fused]
         candidates = (*separate, *(family.attention for family in separate))
         described = [family for family in candidates if family.fits(names)]
-        heads = heads._replace(dim=_head_dim(config, heads) if described else None)
+    if described and model_type not in ("joma", "torch"):
+        heads = _with_sizes(config, heads, is_known=is_known)
     for family in described:
-        if found := family.projections(names, heads):
+        if found := family.projections(names, heads, of_known_kind=is_known):
             return found
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
     near = get_close_matches(model_type, known, n=3, cutoff=0.4)
@@ -124,17 +126,19 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
     return Heads(num_heads, num_heads)
 
 
-def _head_dim(config: Any, heads: Heads) -> int:
-    """Return the dimension of a head, as stated or from the width and the number of heads."""
-    config = _completed(config)
+def _with_sizes(config: Any, heads: Heads, *, is_known: bool) -> Heads:
+    """Add the dimension of a head and, for a known kind, the width, as stated or with the defaults of transformers."""
     dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
+    if dim is None:  # which is not always the width by the number of heads
+        config = _completed(config)
+        dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
     if dim is None and width is None:
         raise BadInput(
             f"a {kind_of(config)!r} configuration, of an unknown kind, has no size of heads",
             expected="head_dim or hidden_size, to check tensors that are identified only by their names",
             remedy="complete config.json, or measure only attention",
         )
-    return width // heads.query if dim is None else dim
+    return heads._replace(dim=width // heads.query if dim is None else dim, width=width if is_known else None)
 
 
 def known_configuration(config: Mapping[str, Any]) -> Any:
