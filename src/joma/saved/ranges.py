@@ -173,6 +173,8 @@ def require_within(file: RangedFile, start: int, stop: int) -> None:
 def require_whole(file: RangedFile, places: Mapping[str, TensorPlace]) -> None:
     """Raise ``BadInput`` if a file ends before its last tensor does, or if its tensors would be far larger than it."""
     needed = max((place.stop for place in places.values()), default=0)
+    if min((place.start for place in places.values()), default=0) < 0:
+        raise unreadable(file.name, "a tensor begins before the file")
     if needed > file.size:
         raise unreadable(file.name, f"it was cut off: {file.size:,} of {needed:,} bytes are there")
     num_bytes = sum(

@@ -6,6 +6,8 @@ A projection is found by the end of its tensor's name in a state dict, with any 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
@@ -75,7 +77,7 @@ def kind_of(config: Any) -> str:
         BadInput: the configuration does not state it.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
-    if kind:
+    if kind and isinstance(kind, str):
         return kind
     if isinstance(config, Mapping) and "recipe" in config:
         return "joma"
@@ -152,13 +154,38 @@ def known_configuration(config: Mapping[str, Any]) -> Any:
     kind = kind_of(config)
     settings = {name: value for name, value in config.items() if name not in ("model_type", "quantization_config")}
     try:
-        return AutoConfig.for_model(kind, **settings)
+        return AutoConfig.for_model(kind, **_settings(settings))
     except Exception as error:
         raise BadInput(
             f"config.json of this {kind!r} is refused ({cause_of(error)})",
             expected="a configuration as transformers writes it",
             remedy="check config.json",
         ) from error
+
+
+_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+"""Numbers that JSON does not have, as transformers writes them: ``{"__float__": "Infinity"}``."""
+
+_COUNTED = re.compile(r"layer|block|depth|stage|expert|head|label", re.IGNORECASE)
+_MOST_COUNTED = 1_000_000
+"""Largest number of parts of a model, such as layers, for which transformers makes lists."""
+
+
+def _settings(value: Any, name: str = "") -> Any:
+    """Return the contents of ``config.json`` with the numbers that JSON does not have.
+
+    Raises:
+        ValueError: a number of parts that no model has.
+    """
+    if isinstance(value, Mapping):
+        if value.keys() == {"__float__"} and value["__float__"] in _FLOATS:
+            return _FLOATS[value["__float__"]]
+        return {inner: _settings(of, str(inner)) for inner, of in value.items()}
+    if isinstance(value, list):
+        return [_settings(entry, name) for entry in value]
+    if isinstance(value, int | float) and value > _MOST_COUNTED and _COUNTED.search(name):
+        raise ValueError(f"{name} is larger than {_MOST_COUNTED:,}")
+    return value
 
 
 _SPELLINGS = {
