@@ -406,6 +406,70 @@ def test_an_interrupted_download_continues_where_it_stopped(hub: LocalHub):
     assert hub.faults[0].times == 0
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (
+            None,
+            {"Content-Range": "bytes 8-16391/99999"},
+            "it sent the range 'bytes 8-16391/99999' instead of bytes 0 to",
+        ),
+        (None, {"Content-Range": "bytes 0-99999999/*"}, "it sent the range"),
+        (None, {"Content-Range": "a part"}, "it sent the range 'a part'"),
+        (None, {"Content-Range": f"bytes {'9' * 5000}-1/2"}, "it sent the range"),
+        (None, {"Content-Encoding": "gzip"}, "in the encoding gzip"),
+        (bytes(40_000), {}, "more than bytes 0 to"),
+    ],
+)
+def test_an_answer_with_anything_but_the_requested_range_is_refused(hub: LocalHub, body, headers, says):
+    hub.faults = [Fault("model.safetensors", 1, HTTPStatus.OK, body=body, headers=headers)]
+    with pytest.raises(BadInput, match=rf"does not send parts of someone/tiny@step10/model\.safetensors: .*{says}"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+def test_a_hub_that_sends_nothing_is_given_up(hub: LocalHub):
+    hub.faults = [Fault("model.safetensors", 1000, HTTPStatus.OK, body=b"")]
+    with pytest.raises(Unreachable, match=r"0 of [\d,]+ bytes came in 64 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+    assert hub.faults[0].times == 1000 - 64
+
+
+def test_a_hub_that_sends_single_bytes_is_given_up(hub: LocalHub):
+    hub.faults = [Fault("model.safetensors", 1000, HTTPStatus.OK, sent=1)]
+    with pytest.raises(Unreachable, match=r" 64 of [\d,]+ bytes came in 64 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+def test_a_hub_that_is_too_slow_is_given_up(hub: LocalHub, monkeypatch):
+    monkeypatch.setattr("joma.saved.hub._PATIENCE_S", -100.0)
+    with pytest.raises(Unreachable, match=r" 0 of [\d,]+ bytes came in 0 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"3", b"{}", b"[" * 100_000, b'{"branches": [3], "tags": 1}'])
+@pytest.mark.parametrize("question", ["refs", "/revision/"])
+def test_an_answer_that_is_no_list_of_revisions_or_files_is_refused(hub: LocalHub, question, body):
+    hub.faults = [Fault(question, 1, HTTPStatus.OK, body=body)]
+    with pytest.raises(
+        BadInput, match=r"what the hub says of someone/tiny.* is not understood|holds no model weights|no st"
+    ):
+        open_series("someone/tiny").checkpoint(10)
+
+
+def test_a_hash_that_is_a_path_is_not_used_as_the_name_of_a_file(hub: LocalHub, tmp_path):
+    cache = tmp_path / "kept/inner"
+    series = open_series("someone/tiny", cache=cache)
+    listing = series.files(10)
+    assert all(file.digest for file in listing.values())
+    path = "/api/models/someone/tiny/revision/"
+    summary = {
+        "id": "someone/tiny",
+        "siblings": [{"rfilename": "model.safetensors", "size": 99, "blobId": "../../out"}],
+    }
+    hub.faults = [Fault(path, 1, HTTPStatus.OK, body=json.dumps(summary).encode())]
+    assert open_series("someone/tiny", cache=cache).files(10)["model.safetensors"].digest is None
+
+
 def test_an_unreachable_hub_raises_and_earlier_tensors_remain(written, tmp_path, monkeypatch):
     with local_hub(written) as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
