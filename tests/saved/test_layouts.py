@@ -48,14 +48,14 @@ def sharded(folder: Path, seed: int, num: int, name: str = "model.safetensors") 
 LAYOUTS = {
     "fewer shards over more": [(sharded, 1, 4), (sharded, 2, 2)],
     "more shards over fewer": [(sharded, 1, 2), (sharded, 2, 4)],
-    "a single file beside shards": [(sharded, 1, 3), (single, 2)],
-    "shards beside an older single file": [(single, 1), (sharded, 2, 3)],
+    "a single file next to shards": [(sharded, 1, 3), (single, 2)],
+    "shards next to an older single file": [(single, 1), (sharded, 2, 3)],
     "shards of both formats": [(sharded, 1, 2, "pytorch_model.bin"), (sharded, 2, 3)],
-    "a pickle beside shards of one": [(sharded, 1, 2, "pytorch_model.bin"), (single, 2, "pytorch_model.bin")],
-    "a pickle beside a file with another name": [(single, 1, "best.safetensors"), (single, 2, "pytorch_model.bin")],
-    "a model beside its variant": [(single, 1, "model.fp16.safetensors"), (single, 2)],
-    "a model beside those of others": [(single, 1, "a.safetensors"), (single, 1, "b.safetensors"), (single, 2)],
-    "a pickle beside several others": [
+    "a pickle next to shards of one": [(sharded, 1, 2, "pytorch_model.bin"), (single, 2, "pytorch_model.bin")],
+    "a pickle next to a file with another name": [(single, 1, "best.safetensors"), (single, 2, "pytorch_model.bin")],
+    "a model next to its variant": [(single, 1, "model.fp16.safetensors"), (single, 2)],
+    "a model next to those of others": [(single, 1, "a.safetensors"), (single, 1, "b.safetensors"), (single, 2)],
+    "a pickle next to several others": [
         (single, 1, "a.safetensors"),
         (single, 1, "b.safetensors"),
         (single, 2, "pytorch_model.bin"),
@@ -192,7 +192,7 @@ def test_states_of_other_tools_are_named_with_what_converts_them(tmp_path, names
     assert "completely" not in str(caught.value)
 
 
-def test_a_model_beside_the_state_of_its_training_is_read(tmp_path):
+def test_a_model_next_to_the_state_of_its_training_is_read(tmp_path):
     place = tmp_path / "checkpoint-5"
     (place / "global_step5").mkdir(parents=True)
     (place / "global_step5/mp_rank_00_model_states.pt").write_bytes(b"")

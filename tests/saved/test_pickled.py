@@ -97,7 +97,7 @@ def test_a_scripted_module_is_named_with_what_converts_it(tmp_path):
         read(tmp_path / "model.pt")
 
 
-# --- what strangers send
+# --- hostile files
 
 
 def tensor_pickle(shape: tuple, stride: tuple, offset: int = 0, key: str = "0") -> bytes:
