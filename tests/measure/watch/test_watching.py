@@ -514,3 +514,26 @@ def test_a_model_with_an_unobservable_kernel_is_measured_with_another():
     with joma.watch(model, batch, measures=["attention"]) as probe:
         assert [measurement.value for measurement in probe.measurements()] == [row.value for row in expected]
     assert model.config._attn_implementation == "somebodys_kernel"
+
+
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(
+            self.query(x)[:, None], self.key(x)[:, None], x[:, None]
+        )
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(2, 5, 16))])
+@pytest.mark.parametrize("wrap", [lambda module: module, nn.Sequential], ids=["alone", "as a part"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_refused_with_what_to_watch_instead(make, wrap):
+    model = wrap(make(Scores()))
+    with (
+        pytest.raises(BadInput, match=r"is scripted or traced .* watch the module from which it was made"),
+        joma.watch(model, torch.ones(2, 5, 16), measures="attention"),
+    ):
+        pass

@@ -80,6 +80,44 @@ def test_plain_text_is_split_into_words_numbers_and_punctuation():
     assert words(tokenize(text)) == expected.split()
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "नमस्ते",  # vowel signs and a virama
+        "தமிழ்",
+        "ภาษาไทย",
+        "שָׁלוֹם",
+        "العَرَبِيَّة",
+        "cafe\u0301",  # an accent on its own
+        "n\u0303a\u0302'e\u0301",
+        "می\u200cخواهم",  # a non-joiner inside the word
+        "ක්\u200dෂ",
+        "i\u0307stanbul",  # what the lower case of the Turkish capital is
+        "x̂ỹ",
+        "❤️❤️",  # a variation selector after each symbol
+    ],
+)
+def test_combining_marks_belong_to_the_letter_before_them(word):
+    assert words(tokenize(plain(f"{word}, {word}."))) == [word, ",", word, ".", END]
+
+
+def test_a_mark_without_a_letter_is_a_token_of_its_own():
+    assert words(tokenize(plain("\u0301 a \u200d b"))) == ["\u0301", "a", "\u200d", "b", END]
+
+
+@pytest.mark.parametrize(
+    "clause", ["春眠不觉晓处处闻啼鸟", "むかしむかしあるところに", "กาลครั้งหนึ่งนานมาแล้ว", "ကြာကြာကမာကာ"]
+)
+def test_scripts_without_spaces_are_reported_and_need_a_tokenizer(clause):
+    with pytest.warns(UserWarning, match="of the words of sample are of scripts without spaces .* give a tokenizer"):
+        assert words(tokenize(plain(f"{clause}, {clause}."))) == [clause, ",", clause, ".", END]
+
+
+def test_a_few_words_of_another_script_are_no_reason_for_a_warning(recwarn):
+    tokenize(plain("the capital of Japan is called 東京 there, and nobody minds it."))
+    assert not recwarn.list
+
+
 def test_words_are_sorted_by_frequency_then_alphabetically():
     tokens = tokenize(plain("b a c c\n\nd", "a e"), vocabulary_size=5)
     # c and <eos> stand twice; of the four that stand once the first two by spelling are left
