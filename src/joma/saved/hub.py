@@ -60,7 +60,7 @@ class HubStore:
             )
             files = [file for file in info.siblings or () if "/" not in file.rfilename]
             self._listings[step] = {
-                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file)) for file in files
+                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file), commit) for file in files
             }
         return self._listings[step]
 
