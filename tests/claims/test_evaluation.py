@@ -2,17 +2,21 @@
 
 import errno
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+from tiny import tiny_recipe, tiny_tokens
 
 from joma.claims.claim import Claim, Reference
-from joma.claims.evaluation import evaluate, prepare
+from joma.claims.evaluation import evaluate, measurements, prepare
 from joma.claims.registry import all_claims
 from joma.claims.workspace import Workspace
 from joma.errors import BadInput
 from joma.provenance import code_digest
 from joma.serialization import sealed, unsealed
+from joma.train.training import train
 
 FOREIGN = Claim(
     Reference("lucky.heads", "A coin shows heads.", "made up", ("a coin",), "P = 1/2"),
@@ -157,3 +161,40 @@ def test_files_of_other_content_are_refused_or_made_again(evidence, tmp_path, co
     with pytest.raises(BadInput, match=r"settings\.json|evidence made with profile = None") as refused:
         prepare([FOREIGN], workspace)
     assert "`out`, or delete this one" in refused.value.remedy
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An output folder with one trained network."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(tiny_recipe(num_steps=10), tiny_tokens(), folder / "runs" / "tiny")
+    return folder
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def without_its_last_line(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.jsonl", Path.unlink),
+        ("metrics.jsonl", empty),
+        ("metrics.jsonl", without_its_last_line),
+        ("config.json", Path.unlink),
+        ("config.json", empty),
+    ],
+)
+def test_run_that_lost_measurements_is_left_out_of_the_table_with_a_warning(trained, tmp_path, name, damage):
+    folder = shutil.copytree(trained, tmp_path / "out")
+    (folder / "runs" / "never-started").mkdir()
+    assert {row.run for row in measurements(folder)} == {"tiny"}
+    damage(folder / "runs" / "tiny" / name)
+    with pytest.warns(
+        UserWarning, match=f"tiny is left out of the metrics table: .*{name}.*; remove .*tiny and .*evidence"
+    ):
+        assert not list(measurements(folder))

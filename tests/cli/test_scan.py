@@ -119,6 +119,17 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     assert len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines()) == lines + 1
 
 
+def test_a_step_whose_weights_were_replaced_is_measured_again_with_a_warning(own, tmp_path, capsys):
+    words = (own, *PLAIN, "--steps", "20,40", "--out", tmp_path / "out")
+    printed(capsys, *words)
+    copy_weights(own, 10, 20)
+    shown = printed(capsys, *words)
+    assert "step 20: weights or configuration were written again since they were measured; measuring again" in shown.err
+    printed(capsys, *words[:-1], tmp_path / "fresh")
+    found, fresh = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("out", "fresh"))
+    assert found["value"].equals(fresh["value"])
+
+
 def without(*names):
     return lambda place: [(place / name).unlink() for name in names]
 

@@ -94,11 +94,14 @@ def measurements(folder: Path) -> Iterator[Measurement]:
     """Yield the measurements of all networks in an output folder."""
     from joma.train.run import load_run
 
-    for config in sorted((folder / "runs").glob("*/config.json")):
+    runs = folder / "runs"
+    for run in sorted(runs.iterdir() if runs.is_dir() else ()):
         try:
-            yield from load_run(config.parent).measurements()
+            if run.is_dir() and any(run.iterdir()):
+                yield from load_run(run).measurements()
         except (BadInput, RunFailed) as damage:  # the report of the other runs must not depend on a damaged one
-            warnings.warn(f"left out of the metrics table: {damage}", stacklevel=2)
+            remedy = f"remove {run} and {folder / 'evidence'}, and run the same again to train it anew"
+            warnings.warn(f"{run.name} is left out of the metrics table: {damage.problem}; {remedy}", stacklevel=2)
 
 
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:

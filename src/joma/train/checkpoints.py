@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from joma.files import replacing
+from joma.serialization import decoded, shaped
 
 NUM_KEPT = 2
 """The number of checkpoints that are kept: the newest, and one in case the newest is damaged."""
@@ -59,9 +60,7 @@ def checkpoint_of(
         for name, parameter in parameters.items()
         for kind, value in optimizer.state.get(parameter, {}).items()
     }
-    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
-    own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
-    return Checkpoint(step, own, moments, loss_sum, num_losses)
+    return Checkpoint(step, _own_state(model), moments, loss_sum, num_losses)
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -110,11 +109,12 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
-    """Return the newest intact checkpoint, or ``None``; damaged ones are removed with a warning.
+def newest_checkpoint(folder: Path, model: nn.Module, *, before: float) -> Checkpoint | None:
+    """Return the newest intact checkpoint of a network, or ``None``; others are removed with a warning.
 
     Args:
         folder: the folder of the checkpoints.
+        model: the network.
         before: the next step to be measured; checkpoints of this step and later ones are removed, because the run has
             to be repeated from an earlier one.
     """
@@ -123,7 +123,9 @@ def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
             path.unlink()
             continue
         try:
-            return read_checkpoint(path)
+            checkpoint = read_checkpoint(path)
+            _require_fit(checkpoint, model)
+            return checkpoint
         except ValueError as error:
             warnings.warn(f"{path} is damaged ({error}); the previous checkpoint is used", stacklevel=2)
             path.unlink()
@@ -134,14 +136,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: the file is truncated, altered or not a checkpoint.
+        ValueError: the file is truncated, altered, of another step, or not a checkpoint.
     """
     facts, tensors = _read(path)
     model, optimizer = (
         {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
         for part in ("model/", "optimizer/")
     )
-    return Checkpoint(model=model, optimizer=optimizer, **facts)
+    return Checkpoint(model=model, optimizer=optimizer, **facts._asdict())
 
 
 def write_snapshot(step: int, model: nn.Module, folder: Path) -> None:
@@ -155,7 +157,7 @@ def read_snapshot(path: Path) -> dict[str, Tensor]:
     """Read the weights in a snapshot.
 
     Raises:
-        ValueError: the file is missing, truncated, altered or not a snapshot.
+        ValueError: the file is missing, truncated, altered, of another step, or not a snapshot.
     """
     return _read(path)[1]
 
@@ -177,16 +179,47 @@ def _write(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
         temporary.write_bytes(save(kept, metadata))  # unlike save_file, this raises OSError if the disk is full
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+class _Facts(NamedTuple):
+    """What a file states of its state apart from the tensors; see ``Checkpoint``."""
+
+    step: int
+    loss_sum: float = 0.0
+    num_losses: int = 0
+
+
+def _read(path: Path) -> tuple[_Facts, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["joma"])
+            facts = shaped(decoded((file.metadata() or {})["joma"]), dict[str, Any])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
     if facts.pop("digest", None) != _digest(facts, tensors):
         raise ValueError("its digest does not match its content")
-    return facts, tensors
+    found = shaped(facts, _Facts)
+    if found.step != step_of(path):
+        raise ValueError(f"it is of step {found.step}")
+    return found, tensors
+
+
+def _own_state(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a network, those with two names under the first."""
+    first = dict(model.named_parameters())
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - first.keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
+
+
+def _require_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Raise ``ValueError`` unless a checkpoint holds every tensor of a network, and moments of its parameters."""
+    own = _own_state(model)
+    for name in own.keys() | checkpoint.model.keys():
+        here, there = own.get(name), checkpoint.model.get(name)
+        if here is None or there is None or (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(f"it is of another network: its {name} differs")
+    for key, moment in checkpoint.optimizer.items():
+        parameter = own.get(key.rpartition("/")[0])
+        if parameter is None or moment.shape not in (parameter.shape, ()):
+            raise ValueError(f"it is of another network: its {key} differs")
 
 
 def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
