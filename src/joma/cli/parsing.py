@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from joma.terminal import printable
+
 _EXPECTED = {
     PositiveInt: "a whole number of at least 1",
     NonNegativeInt: "a whole number of at least 0",
@@ -95,7 +97,7 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        self.exit(2, f"joma: {parser.explain(message, ex)}\n")
+        self.exit(2, f"joma: {printable(parser.explain(message, ex))}\n")
 
     def explain(self, message: str, ex: Exception | None) -> str:
         """Say what is wrong, what was expected and what to do, in one line."""
