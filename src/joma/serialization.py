@@ -46,18 +46,18 @@ def decoded(text: str | bytes) -> Any:
 
 
 def decoded_yaml(text: str) -> Any:
-    """Decode YAML without aliases, which can stand for data of any size, or for data within itself.
+    """Decode YAML without tags, and without aliases, which can stand for data of any size or within itself.
 
     Raises:
-        ValueError: no YAML, aliases, or more than ``MOST_NESTED`` levels.
+        ValueError: no YAML, tags, aliases, or more than ``MOST_NESTED`` levels.
     """
     import yaml
 
     require_plain_yaml(text)
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("it is not YAML") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML ({' '.join(str(error).split())})") from error
 
 
 def require_plain_yaml(text: str) -> None:
@@ -69,11 +69,13 @@ def require_plain_yaml(text: str) -> None:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"*{event.anchor} refers to another part of it")
+                raise ValueError(f"*{event.anchor} refers to another part of the text")
+            if getattr(event, "tag", None) is not None:
+                raise ValueError(f"the tag {event.tag} asks for more than texts, numbers, lists and mappings")
             if depth > MOST_NESTED:
                 raise _too_deep()
-    except yaml.YAMLError as error:
-        raise ValueError("it is not YAML") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"it is not YAML ({' '.join(str(error).split())})") from error
 
 
 def shaped(data: Any, shape: type[T], *, ignored: Collection[str] = ()) -> T:

@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from joma.tensorfiles import _digest
 from joma.train.checkpoints import (
-    _digest,
     checkpoint_of,
     checkpoint_paths,
     is_whole,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 _LONGEST_WAIT_S = 300.0
 _TIMEOUT_S = 30.0
+_CHECKSUM_BYTES = 4
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 
@@ -86,8 +88,8 @@ class RemoteFile:
         if start == stop:
             return bytearray()
         kept = None if self._cache is None else self._cache / f"{start}-{stop}"
-        if kept is not None and kept.is_file() and kept.stat().st_size == stop - start:
-            return bytearray(kept.read_bytes())
+        if kept is not None and (found := _kept(kept, stop - start)) is not None:
+            return found
         content = self._fetched(start, stop)
         if kept is not None:
             _keep(kept, content)
@@ -227,10 +229,19 @@ def _digest(file: Any) -> str | None:
     return f"git:{file.blob_id}" if file.blob_id else None
 
 
+def _kept(path: Path, num_bytes: int) -> bytearray | None:
+    """The bytes that ``_keep`` wrote; ``None`` if they are missing or damaged."""
+    if not path.is_file() or path.stat().st_size != num_bytes + _CHECKSUM_BYTES:
+        return None
+    whole = path.read_bytes()
+    content = bytearray(whole[:num_bytes])
+    return content if whole[num_bytes:] == _checksum(content) else None
+
+
 def _keep(path: Path, content: bytearray) -> None:
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(content + _checksum(content))
     except OSError as error:
         reason = "the disk is full" if error.errno in DISK_FULL else cause_of(error)
         raise RunFailed(
@@ -238,3 +249,7 @@ def _keep(path: Path, content: bytearray) -> None:
             kept="what was measured before is kept",
             remedy="free some disk space, choose another cache, or keep nothing",
         ) from error
+
+
+def _checksum(content: bytearray) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")

@@ -6,22 +6,17 @@ permanently, so that the network of its step can be examined after the run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from joma.files import replacing
-from joma.serialization import decoded, shaped
+from joma.serialization import shaped
+from joma.tensorfiles import read_tensors, write_tensors
 
 NUM_KEPT = 2
 """The number of checkpoints that are kept: the newest, and one in case the newest is damaged."""
@@ -86,7 +81,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     facts = {"step": checkpoint.step, "loss_sum": checkpoint.loss_sum, "num_losses": checkpoint.num_losses}
     parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer}
     tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-    _write(path_of(checkpoint.step, folder), facts, tensors)
+    write_tensors(path_of(checkpoint.step, folder), facts, tensors)
     for old in checkpoint_paths(folder)[NUM_KEPT:]:
         old.unlink()
 
@@ -150,7 +145,7 @@ def write_snapshot(step: int, model: nn.Module, folder: Path) -> None:
     """Write the weights of a step, ``step_000500.safetensors``, unless an intact snapshot exists."""
     path = path_of(step, folder)
     if not is_whole(path):
-        _write(path, {"step": step}, model.state_dict())
+        write_tensors(path, {"step": step}, model.state_dict())
 
 
 def read_snapshot(path: Path) -> dict[str, Tensor]:
@@ -171,14 +166,6 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def _write(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-    # A single metadata entry, because safetensors writes several in an order that varies between processes.
-    metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, kept)})}
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(kept, metadata))  # unlike save_file, this raises OSError if the disk is full
-
-
 class _Facts(NamedTuple):
     """What a file states of its state apart from the tensors; see ``Checkpoint``."""
 
@@ -188,14 +175,7 @@ class _Facts(NamedTuple):
 
 
 def _read(path: Path) -> tuple[_Facts, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = shaped(decoded((file.metadata() or {})["joma"]), dict[str, Any])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    if facts.pop("digest", None) != _digest(facts, tensors):
-        raise ValueError("its digest does not match its content")
+    facts, tensors = read_tensors(path)
     found = shaped(facts, _Facts)
     if found.step != step_of(path):
         raise ValueError(f"it is of step {found.step}")
@@ -220,12 +200,3 @@ def _require_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
         parameter = own.get(key.rpartition("/")[0])
         if parameter is None or moment.shape not in (parameter.shape, ()):
             raise ValueError(f"it is of another network: its {key} differs")
-
-
-def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
