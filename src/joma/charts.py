@@ -7,9 +7,9 @@ without computing anything again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from joma.domains import choose
 
@@ -137,15 +137,3 @@ class Heatmap:
             raise ValueError(f"heatmap {self.title!r}: needs {len(self.y)} rows of {len(self.x)} values")
         if not all(value is None or math.isfinite(value) for row in self.values for value in row):
             raise ValueError(f"heatmap {self.title!r}: values must be finite, or None if missing")
-
-
-def chart_from_json(data: Mapping[str, Any]) -> Chart:
-    """Rebuild a chart from the output of ``dataclasses.asdict``."""
-    parts = _with_tuples(data)
-    parts["curves"] = tuple(Curve(**_with_tuples(curve)) for curve in data["curves"])
-    parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])
-    return Chart(**parts)
-
-
-def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(part) if isinstance(part, list) else part for name, part in data.items()}

@@ -508,6 +508,21 @@ def test_cached_bytes_are_not_downloaded_again(hub: LocalHub, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_damaged_cached_bytes_are_downloaded_again(hub: LocalHub, tmp_path):
+    cache = tmp_path / "kept"
+    first = open_series("someone/tiny", cache=cache).read(40)
+    for path in [path for path in cache.rglob("*") if path.is_file()]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    again = open_series("someone/tiny", cache=cache)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in again.read(40).items())
+    assert again.bytes_read > 0
+    once_more = open_series("someone/tiny", cache=cache)
+    once_more.read(40)
+    assert once_more.bytes_read == 0
+
+
 def test_a_full_disk_is_reported(hub: LocalHub, tmp_path, monkeypatch):
     def full(self: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

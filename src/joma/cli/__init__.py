@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from joma.cli.output import say
 from joma.cli.parsing import Parser, add_commands
 from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed
 
@@ -80,9 +81,9 @@ def _with_option(error: BadInput, options: Any) -> str:
 
 def _say_warning(message: Warning | str, *_: object) -> None:
     """Show a warning as a sentence for people, without a line of our source."""
-    print(f"joma: {message}", file=sys.stderr)
+    say(f"joma: {message}", as_error=True)
 
 
 def _say(message: str, status: int) -> int:
-    print(f"joma: {message}", file=sys.stderr)
+    say(f"joma: {message}".replace("\n", "\\n"), as_error=True)  # one line, whatever a name in it holds
     return status

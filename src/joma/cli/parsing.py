@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from joma.serialization import require_plain_yaml
+from joma.terminal import printable
+
 _EXPECTED = {
     PositiveInt: "a whole number of at least 1",
     NonNegativeInt: "a whole number of at least 0",
@@ -46,8 +49,35 @@ def add_commands(parser: Parser, package: str, commands: Mapping[str, str], meta
         command, module = Parser(description=summary), import_module(f"{package}.{name}")
         below.add_subcommand(name, command, help=summary)  # before its own options, which may be commands again
         if not hasattr(module, "COMMANDS"):
-            command.add_argument("--config", action="config", help="read options from a YAML file; flags override it")
+            command.add_argument(
+                "--config", action=_ConfigFile, help="read options from a YAML file; flags override it"
+            )
         module.add_options(command)
+
+
+class _ConfigFile(jsonargparse.ActionConfigFile):
+    """A file of options, which has to be text."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            super().__call__(parser, cfg, values, option_string)
+        except UnicodeDecodeError as error:
+            raise TypeError(f'Parser key "config": {values} is no text ({error.reason})') from error
+
+
+def _load(text: str) -> Any:
+    """Decode a value or a file of options as jsonargparse does; raise ``ValueError`` for what is no plain YAML."""
+    import yaml
+
+    require_plain_yaml(text)
+    try:
+        return jsonargparse.get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+_MODE = "plain yaml"
+jsonargparse.set_loader(_MODE, _load, (ValueError,))
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
@@ -75,7 +105,12 @@ class Parser(jsonargparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
-            formatter_class=_Help, allow_abbrev=False, print_config="--print-config", exit_on_error=True, **settings
+            formatter_class=_Help,
+            allow_abbrev=False,
+            print_config="--print-config",
+            exit_on_error=True,
+            parser_mode=_MODE,
+            **settings,
         )
         # Before Python 3.14, `--mu -1,2` is refused: only `-1` alone is taken for a number that is no option.
         self._negative_number_matcher = re.compile(r"-\.?\d")
@@ -99,7 +134,7 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        self.exit(2, f"joma: {parser.explain(message, ex)}\n")
+        self.exit(2, f"joma: {printable(parser.explain(message, ex))}\n")
 
     def explain(self, message: str, ex: Exception | None) -> str:
         """Say what is wrong, what was expected and what to do, in one line."""

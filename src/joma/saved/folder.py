@@ -32,7 +32,12 @@ class FolderStore:
 
     def listing(self, step: int) -> dict[str, StoredFile]:
         """The files of a step by name; ``config.json`` may lie up to two folders above them."""
-        return {name: StoredFile(name, path.stat().st_size) for name, path in self._files(step).items()}
+        found = {name: path.stat() for name, path in self._files(step).items()}
+        # The second time changes with the content too, and no program can set it back.
+        return {
+            name: StoredFile(name, stat.st_size, version=f"{stat.st_mtime_ns} {stat.st_ctime_ns}")
+            for name, stat in found.items()
+        }
 
     def open(self, step: int, name: str) -> LocalFile:
         """One file of a step."""

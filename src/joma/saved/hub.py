@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,6 +28,7 @@ _PATIENCE_S, _SLOWEST = 60.0, 10_000.0
 """Bound of the time for one range: so many seconds, and one for each of so many bytes."""
 
 _HEXADECIMAL = re.compile(r"[0-9a-f]{8,128}")
+_CHECKSUM_BYTES = 4
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 
@@ -64,7 +66,7 @@ class HubStore:
             # Unlike a listing of the tree, this makes one request, without retries of the client's own.
             self._listings[step] = with_retries(
                 lambda: _files(
-                    self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S)
+                    self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S), commit
                 ),
                 f"{self.source} at {self.names[step]}",
             )
@@ -93,8 +95,8 @@ class RemoteFile:
         if start == stop:
             return bytearray()
         kept = None if self._cache is None else self._cache / f"{start}-{stop}"
-        if kept is not None and kept.is_file() and kept.stat().st_size == stop - start:
-            return bytearray(kept.read_bytes())
+        if kept is not None and (found := _kept(kept, stop - start)) is not None:
+            return found
         content = self._fetched(start, stop)
         if kept is not None:
             _keep(kept, content)
@@ -270,8 +272,9 @@ def _commits(refs: Any) -> dict[str, str]:
     return {str(ref.name): str(ref.target_commit) for ref in (*refs.tags, *refs.branches)}
 
 
-def _files(info: Any) -> dict[str, StoredFile]:
-    found = (StoredFile(str(file.rfilename), int(file.size or 0), _digest(file)) for file in info.siblings or ())
+def _files(info: Any, commit: str) -> dict[str, StoredFile]:
+    files = info.siblings or ()
+    found = (StoredFile(str(file.rfilename), int(file.size or 0), _digest(file), commit) for file in files)
     return {file.name: file for file in found}
 
 
@@ -281,10 +284,19 @@ def _digest(file: Any) -> str | None:
     return f"{kind}:{digest}" if isinstance(digest, str) and _HEXADECIMAL.fullmatch(digest) else None
 
 
+def _kept(path: Path, num_bytes: int) -> bytearray | None:
+    """The bytes that ``_keep`` wrote; ``None`` if they are missing or damaged."""
+    if not path.is_file() or path.stat().st_size != num_bytes + _CHECKSUM_BYTES:
+        return None
+    whole = path.read_bytes()
+    content = bytearray(whole[:num_bytes])
+    return content if whole[num_bytes:] == _checksum(content) else None
+
+
 def _keep(path: Path, content: bytearray) -> None:
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(content + _checksum(content))
     except OSError as error:
         reason = "the disk is full" if error.errno in DISK_FULL else cause_of(error)
         raise RunFailed(
@@ -292,3 +304,7 @@ def _keep(path: Path, content: bytearray) -> None:
             kept="what was measured before is kept",
             remedy="free some disk space, choose another cache, or keep nothing",
         ) from error
+
+
+def _checksum(content: bytearray) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")

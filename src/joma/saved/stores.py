@@ -48,11 +48,13 @@ class StoredFile:
         name: relative to the step's folder.
         size: in bytes.
         digest: hash of its content as ``kind:hexadecimal``, if it is known without reading the file.
+        version: differs once the file is written again: the commit on a hub, the times of its last change in a folder.
     """
 
     name: str
     size: int
     digest: str | None = None
+    version: str = ""
 
 
 class Store(Protocol):

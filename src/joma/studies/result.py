@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from joma.domains import choose
 from joma.errors import BadInput
 from joma.measure.curves.quantities import Probes, verdicts
+from joma.terminal import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +105,7 @@ class Result(ABC):
         return single.interactive(picture) if interactive else single.axes_of(picture, ax)
 
     def __repr__(self) -> str:
-        text = f"{type(self).__name__}: {self.summary()}"
+        text = printable(f"{type(self).__name__}: {self.summary()}")
         return "\n".join(textwrap.wrap(text, _LINE, max_lines=2, placeholder=" …"))
 
     def _repr_html_(self) -> str:

@@ -214,6 +214,7 @@ def scan(
         store = None if out is None else ScanStore(Path(out), plan.settings)
         results = {} if store is None else store.results
         left = [step for step in series.steps if not is_current(series, results.get(step))]
+        _warn_of_replaced([step for step in left if step in results and results[step].ok])
         interrupted = False
         spread = {"engine": settings.get("engine") or "processes", "num_workers": settings.get("workers")}
         try:
@@ -321,6 +322,14 @@ def _warn_of_suspects(found: verification.Verification, *, with_suspects: bool) 
     num, left_out = len({row.step for row in found.rows}), 0 if with_suspects else len(found.condemned)
     without = f"; curves and verdicts go without {left_out}" if left_out else ""
     warnings.warn(f"{num} of {len(found.steps)} steps are suspect, see the table{without}; going on", stacklevel=3)
+
+
+def _warn_of_replaced(steps: Sequence[int]) -> None:
+    """Say which results are not used because they are of other weights."""
+    if steps:
+        first, more = steps[0], f" and {len(steps) - 1} more" if steps[1:] else ""
+        changed = "weights or configuration were written again since they were measured"
+        warnings.warn(f"step {first}{more}: {changed}; measuring again", stacklevel=3)
 
 
 def _plan(series: Series, settings: Mapping[str, Any]) -> tuple[Plan, str]:

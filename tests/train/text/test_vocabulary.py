@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from joma.errors import BadInput
 from joma.train.text.reading import Text, read_text
@@ -250,8 +252,6 @@ def test_altered_or_other_file_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(BadInput, match="its digest does not match"):
         load_tokens(path)
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
@@ -321,3 +321,35 @@ def test_invalid_tokenizer_is_refused(tmp_path, tokenizer_file):
         tokenize(plain("some words"), tokenizer=str(broken))
     with pytest.raises(BadInput, match="check the name and the network"):
         tokenize(plain("some words"), tokenizer="no-such-owner/no-such-tokenizer")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda facts, other=other: other for other in ([], None, 3, "x", {})),
+        lambda facts: facts | {"vocabulary": None},
+        lambda facts: facts | {"vocabulary": "words"},
+        lambda facts: facts | {"name": 3},
+        lambda facts: facts | {"share_unknown": "half"},
+        lambda facts: facts | {"more": 1},
+    ],
+)
+def test_facts_of_another_shape_are_refused(tmp_path, change):
+    path = tmp_path / "tokens.safetensors"
+    save_tokens(tokenize(plain("a few words " * 100)), path)
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["tokens"])
+    save_file(load_file(path), path, {"tokens": json.dumps(change(facts))})
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
+        load_tokens(path)
+
+
+def test_tokens_that_are_no_vector_are_refused(tmp_path):
+    path = tmp_path / "tokens.safetensors"
+    save_tokens(tokenize(plain("a few words " * 100)), path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    for other in (torch.tensor(3), torch.zeros(2, 3)):
+        save_file({"train": other, "held_out": other.clone()}, path, metadata)
+        with pytest.raises(BadInput, match="is no intact file of tokens"):
+            load_tokens(path)

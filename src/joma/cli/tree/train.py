@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
-from joma.cli.output import conclude, folder_of, show
+from joma.cli.output import conclude, folder_of, say, show
 from joma.cli.parsing import Parser
 from joma.cli.tree.laws import add_law_options, law_of
 from joma.errors import BadInput
@@ -59,7 +59,7 @@ def run(options: Any) -> int:
     show(learning_record(*found), [learning_table(finished, courses)], as_json=options.json)
     conclude(learning_summary(*found), folder, FILES, as_json=options.json)
     if not options.json:
-        print(f"Next: joma tree align {folder}")
+        say(f"Next: joma tree align {folder}")
     return 0
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 
 from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing
+from joma.serialization import decoded, shaped
 from joma.train.text.reading import Text
 from joma.train.text.tokenizers import encoded
 
@@ -153,7 +155,7 @@ def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_seque
 
 def save_tokens(tokens: Tokens, path: Path) -> None:
     """Write tokens to a safetensors file atomically."""
-    facts = {name: getattr(tokens, name) for name in ("name", "description", "vocabulary", "digest", "share_unknown")}
+    facts = {name: getattr(tokens, name) for name in _Facts._fields}
     parts = {"train": tokens.train.int(), "held_out": tokens.held_out.int()}
     with replacing(path) as temporary:
         save_file(parts, temporary, {"tokens": json.dumps(facts)})
@@ -167,15 +169,23 @@ def load_tokens(path: Path) -> Tokens:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["tokens"])
+            facts = shaped(decoded((file.metadata() or {})["tokens"]), _Facts)
             train, held_out = (file.get_tensor(part).long() for part in ("train", "held_out"))
-        vocabulary = tuple(facts.pop("vocabulary"))
-        tokens = Tokens(train=train, held_out=held_out, vocabulary=vocabulary, **facts)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _unusable(path, str(error)) from error
-    if tokens.digest != _digest(train, held_out, vocabulary):
+    if train.dim() != 1 or held_out.dim() != 1 or facts.digest != _digest(train, held_out, facts.vocabulary):
         raise _unusable(path, "its digest does not match its content")
-    return tokens
+    return Tokens(train=train, held_out=held_out, **facts._asdict())
+
+
+class _Facts(NamedTuple):
+    """The fields of ``Tokens`` that are no tensors."""
+
+    name: str
+    description: str
+    vocabulary: tuple[str, ...]
+    digest: str
+    share_unknown: float
 
 
 def _unusable(path: Path, why: str) -> BadInput:
