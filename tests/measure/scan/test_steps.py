@@ -332,6 +332,23 @@ def test_a_model_without_observable_attention_fails_the_step(tmp_path, measures)
     assert "no attention was observed" in result.reason
 
 
+def test_a_model_that_changes_while_it_is_observed_fails_the_step(own, monkeypatch):
+    """The model finds out whether its attention function is the one that it knows."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    forward = torch.nn.LayerNorm.forward
+
+    def suspicious(self, x):
+        knows = ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None) is sdpa_attention_forward
+        return forward(self, x) * (1 if knows else 1.01)
+
+    monkeypatch.setattr(torch.nn.LayerNorm, "forward", suspicious)
+    result = measure_step(plan_for(own, "attention"), 20)
+    assert result.rows == ()
+    assert "computes something else while its attention is observed" in result.reason
+
+
 def test_a_changed_configuration_is_measured_again(own):
     result = measure_step(plan_for(own, "weights"), 20)
     configure(own / "step20", rope_theta=50.0)

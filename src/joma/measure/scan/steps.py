@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from joma.devices import device_of
 from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing
+from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.models.building import Build, built, needed_names, require_finite
 from joma.measure.models.families import num_layers_of, projections, setting
 from joma.measure.models.projections import Projection
@@ -242,13 +243,9 @@ def _rows_of_model(
     for index, tokens in enumerate(plan.probe.to(plan.place)):
         progress("measuring", index, len(plan.probe))
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
-            output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
-        if index == 0 and wanted and not found:
-            raise BadInput(
-                "no attention was observed while the model ran",
-                expected="a Transformer",
-                remedy="measure only weights: set `measures` to weights",
-            )
+            output = module(tokens[None])
+        if index == 0 and wanted:
+            _require_observed(model, tokens[None], output, bool(found))
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
@@ -280,6 +277,18 @@ def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: in
             yield Row(layer, None if layer is None else head, None, name, value, group)
 
 
+def _require_observed(model: nn.Module, tokens: Tensor, seen: Any, has_found: bool) -> None:
+    """Raise ``BadInput`` unless attention was observed, and the model gave the same outputs as when it is not."""
+    if not has_found:
+        raise BadInput(
+            "no attention was observed while the model ran",
+            expected="a Transformer",
+            remedy="measure only weights: set `measures` to weights",
+        )
+    if not agree(seen, plain := model(tokens)):
+        raise changed_by_observation(model, plain, lambda: model(tokens))
+
+
 def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
     """Raise ``BadInput`` unless a model reads one text and knows these tokens."""
     reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
@@ -297,7 +306,3 @@ def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> No
             expected="the tokenizer of the model",
             remedy="name another one with `tokenizer`, or leave out this step",
         )
-
-
-def _has_cache(model: Any) -> bool:
-    return getattr(getattr(model, "config", None), "use_cache", None) is not None
