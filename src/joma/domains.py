@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from joma.errors import InvalidArgument
 
@@ -29,12 +29,16 @@ class Domain:
     bad_values: tuple[float, ...]
     remedy: str
 
-    def check(self, value: float, function: str, parameter: str) -> None:
-        """Raise ``InvalidArgument`` unless ``value`` is in the domain, which NaN never is."""
-        if math.isnan(value) or not self.contains(value):
-            raise InvalidArgument(
-                function, parameter, required=self.required, received=f"{value:g}", remedy=self.remedy
-            )
+    def check(self, value: Any, function: str, parameter: str) -> float:
+        """Return one real number as a float; raise ``InvalidArgument`` unless it is in the domain, as NaN never is."""
+        try:
+            number = math.nan if isinstance(value, str | bytes | bytearray) else float(value)
+            received = repr(value)[:60] if isinstance(value, str | bytes | bytearray) else f"{number:g}"
+        except (TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError):
+            number, received = math.nan, f"{repr(value)[:60]}, of type {type(value).__name__}"
+        if math.isnan(number) or not self.contains(number):
+            raise InvalidArgument(function, parameter, required=self.required, received=received, remedy=self.remedy)
+        return number
 
 
 POSITIVE = Domain(
@@ -79,6 +83,13 @@ def check_whole(
     if not is_whole(value, low, high):
         required = f"a whole number of at least {low}" + (f" and at most {high}" if high < math.inf else "")
         raise InvalidArgument(function, parameter, required=required, received=repr(value), remedy=remedy)
+
+
+def check_flag(value: object, function: str, parameter: str) -> None:
+    """Raise ``InvalidArgument`` unless ``value`` is ``True`` or ``False``."""
+    if not isinstance(value, bool):
+        received = repr(value)[:60]
+        raise InvalidArgument(function, parameter, required="True or False", received=received, remedy="pass a bool")
 
 
 def choose(name: str, options: Mapping[str, Option], function: str, parameter: str) -> Option:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
+from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
 from joma.records import Status
 
@@ -84,6 +84,7 @@ def linear_status(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sta
     """
     ends, times = torch.as_tensor(blow_up_time(delta, v0, gain)), as_real_in(NON_NEGATIVE, t, "linear_status", "t")
     ends, times = on_one_device(ends.detach(), times.detach())
+    check_broadcast("linear_status", delta=ends, t=times)
     past = times >= ends
     if not bool(past.any()):
         return Status()
@@ -100,7 +101,7 @@ def linear_status(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sta
 def read_dynamics(
     function: str, rates: tuple[str, Real], t: Real, start: tuple[str, Real], gain: Real
 ) -> list[torch.Tensor]:
-    """Check the arguments of a function on the dynamics; return rates (μ or Δ), times, start and √(2α).
+    """Check the arguments of a function on the dynamics, which broadcast; return rates (μ or Δ), t, start and √(2α).
 
     √(2α) v follows the dynamics at gain ½ with √(2α) times the rates, at the same times.
 
@@ -111,12 +112,14 @@ def read_dynamics(
         start: the name of the parameter v(0), and its value.
         gain: α.
     """
-    return on_one_device(
+    read = on_one_device(
         as_real_in(FINITE, rates[1], function, rates[0]),
         as_real_in(NON_NEGATIVE, t, function, "t"),
         as_real_in(FINITE, start[1], function, start[0]),
         torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
     )
+    check_broadcast(function, **dict(zip((rates[0], "t", start[0], "gain"), read, strict=True)))
+    return read
 
 
 def check_components(function: str, parameter: str, values: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
 from joma.domains import FINITE
 from joma.errors import InvalidArgument
 from joma.theory.inversion import gauss_legendre, late_offset_of, log_convergence_at
@@ -93,6 +93,7 @@ def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tens
     """
     mu_j, t, _, scale = _read("speed_ratio", mu_j, t, 0.0, gain)
     mu_k, t = on_one_device(as_real_in(FINITE, mu_k, "speed_ratio", "mu_k"), t)
+    check_broadcast("speed_ratio", mu_j=mu_j, t=t, gain=scale, mu_k=mu_k)
     within_reach("speed_ratio", "mu_k", mu_k, scale)
     start, end = t == 0, torch.isinf(t)
     inner = torch.where(start | end, 1.0, t)
