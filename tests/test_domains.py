@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from joma import domains
-from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, PROBABILITY, Domain, check_flag, choose
+from joma.domains import (
+    FINITE,
+    FRACTION,
+    NON_NEGATIVE,
+    POLARITY,
+    POSITIVE,
+    PROBABILITY,
+    SQUARABLE,
+    TEMPERATURE,
+    Domain,
+    check_flag,
+    choose,
+)
 from joma.errors import InvalidArgument
 
 ALL = {name: value for name, value in vars(domains).items() if isinstance(value, Domain)}
@@ -15,6 +27,8 @@ INSIDE = {
     POSITIVE: (5e-324, 1.0, 1.7e308),
     NON_NEGATIVE: (0.0, -0.0, 1.0, math.inf),
     FINITE: (-1.7e308, 0.0, 1.7e308),
+    TEMPERATURE: (1e-80, 1.0, 1e80),
+    SQUARABLE: (-1e100, 0.0, 1e100),
     POLARITY: (-1.0, 0.0, 1.0),
     FRACTION: (0.0, 0.5, math.nextafter(1.0, 0.0)),
     PROBABILITY: (5e-324, 0.5, 1.0),

@@ -43,7 +43,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: str(type(odd).__name__))
-@pytest.mark.parametrize("function", solutions())
+@pytest.mark.parametrize("function", list(solutions()))
 def test_every_argument_without_real_numbers_is_refused_by_name(function, odd):
     for name, value in valid(function).items():
         with pytest.raises(InvalidArgument, match=f"`{name}` is"):
@@ -51,7 +51,7 @@ def test_every_argument_without_real_numbers_is_refused_by_name(function, odd):
         function(**valid(function) | {name: value})
 
 
-@pytest.mark.parametrize("function", solutions())
+@pytest.mark.parametrize("function", list(solutions()))
 def test_shapes_that_do_not_broadcast_are_refused(function):
     names = [name for name in valid(function) if name != "t"]
     for name in names:

@@ -9,7 +9,10 @@ import torch
 
 from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.errors import InvalidArgument
 from joma.records import Status
+
+_FARTHEST = 1e300  # far from the ends of float64, so that sums and products of a few such numbers are finite
 
 
 @numpy_in_numpy_out
@@ -119,7 +122,32 @@ def read_dynamics(
         torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
     )
     check_broadcast(function, **dict(zip((rates[0], "t", start[0], "gain"), read, strict=True)))
+    if bool(read[3].isinf().any()):
+        received, remedy = "above 8e307", "scale the components up and the gain down"
+        raise InvalidArgument(function, "gain", required="at most 8e307", received=received, remedy=remedy)
+    within_reach(function, rates[0], read[0], read[3], _FARTHEST)
+    within_reach(function, start[0], read[2], read[3], _FARTHEST)
     return read
+
+
+def within_reach(function: str, parameter: str, place: torch.Tensor, scale: torch.Tensor, farthest: float) -> None:
+    """Raise ``InvalidArgument`` if a place is so large that float64 cannot resolve its neighbourhood.
+
+    Args:
+        function, parameter: for the message.
+        place: μ, Δ or v.
+        scale: √(2α), which broadcasts against it.
+        farthest: the largest product of both.
+    """
+    size = (place * scale).detach().abs()
+    if size.numel() and not float(size.max()) <= farthest:
+        raise InvalidArgument(
+            function,
+            parameter,
+            required=f"at most {farthest:g}/√(2·gain) in size, which float64 can resolve",
+            received=f"as large as {float(place.detach().abs().max()):g}",
+            remedy="check its unit",
+        )
 
 
 def check_components(function: str, parameter: str, values: torch.Tensor) -> None:

@@ -15,8 +15,8 @@ import torch
 from joma.arrays import Real, as_real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import NON_NEGATIVE
 from joma.theory.inversion import late_offset_of
-from joma.theory.linear import check_components, read_dynamics
-from joma.theory.nonlinear import converged_by, convergence, within_reach
+from joma.theory.linear import check_components, read_dynamics, within_reach
+from joma.theory.nonlinear import FARTHEST, converged_by, convergence
 
 _CLOCK_ERROR = 1e-4  # small enough for one Runge–Kutta step (error of fifth order) to remove it to rounding
 _MAX_SEARCH = 200  # Newton steps and halvings; bisection alone would need fewer
@@ -139,8 +139,8 @@ def read_problem(function: str, parameter: str, mu: Real, t: Real, v0: Real, gai
         required = "one number, because all components share one attention"
         raise wrong_shape(function, "gain", required, gain, "call the function once per gain")
     if parameter == "mu":
-        within_reach(function, parameter, mu, scale)
-        within_reach(function, "v0", v0, scale)
+        within_reach(function, parameter, mu, scale, FARTHEST)
+        within_reach(function, "v0", v0, scale, FARTHEST)
     mu, v0 = torch.broadcast_tensors(mu, v0)
     check_broadcast(function, **{parameter: mu[..., :1], "t": t})  # the axes before those of components and times
     t = t[..., None] if t.ndim else t.reshape(1, 1)

@@ -13,8 +13,7 @@ import torch
 
 from joma.arrays import Real, as_real, numpy_in_numpy_out
 from joma.errors import InvalidArgument
-from joma.theory.linear import place_on_normal
-from joma.theory.nonlinear import within_reach
+from joma.theory.linear import place_on_normal, within_reach
 from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
 
 _CLOCK_ERROR = 1e-5  # small enough for one Runge–Kutta step to remove it to rounding
