@@ -195,6 +195,23 @@ def test_times_must_increase(times, named):
     assert named in str(caught.value)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("method", ["DOP853", "RK45", "LSODA", "Radau", "BDF"])
+@pytest.mark.parametrize("logit", [-1e3, 1e3, 1e308])
+def test_a_flow_that_is_not_finite_at_its_start_ends_with_a_status(logit, method):
+    model, start = classifier("exp", seeds=[0], loss="squared_error")
+    logits = start.attention_logits * logit
+    seen = flow(model, start._replace(attention_logits=logits), [0.0, 1.0], solver=Adaptive(method))
+    assert seen.status.ok == (logit < 0)
+    assert len(seen.times) == 1 + (logit < 0)
+
+
+def test_fixed_steps_that_would_take_for_ever_are_refused():
+    for step in (1e-300, 1e-12):
+        with pytest.raises(InvalidArgument, match="flow: `step` is 1e-"):
+            flow(*classifier(), TIMES, solver=FixedStep(step))
+
+
 @pytest.mark.parametrize(
     ("build", "named"),
     [

@@ -10,12 +10,15 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import jsonargparse
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
 
 from joma.serialization import require_plain_yaml
 from joma.terminal import printable
 
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
+
 _EXPECTED = {
+    Seed: "a whole number of at least 0 and below 2^63",
     PositiveInt: "a whole number of at least 1",
     NonNegativeInt: "a whole number of at least 0",
     int: "a whole number",
@@ -29,7 +32,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE|NAME",
         "help": "a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
     },
-    "--seed": {"type": int, "default": 0, "metavar": "N", "help": "of everything that is drawn at random"},
+    "--seed": {"type": Seed, "default": 0, "metavar": "N", "help": "of everything that is drawn at random"},
     "--shuffled": {"action": "store_true", "help": "tokens of a sequence in random order in place of rising"},
     "--device": {"choices": ["cpu", "auto"], "default": "cpu", "help": "auto: an accelerator where there is one"},
     "--workers": {

@@ -73,7 +73,7 @@ class Dynamics:
         """Return the entropy of softmax(α v²) in nats, (T,); NaN after the first blow-up."""
         if self.symbol == "Δ" and self.attention == "softmax":
             return torch.as_tensor(linear_attention_entropy_over_time(self.rates, times, self.v0, self.gain))
-        entropy = entropy_of_squares(v, torch.tensor(self.gain, dtype=REAL))
+        entropy = entropy_of_squares(v, self.gain)
         return torch.where(v.isinf().any(-1), torch.nan, entropy)
 
     @property

@@ -24,6 +24,7 @@ _HALVINGS = 3  # pieces before the tail, each half as wide as the previous one
 _FARTHEST = 39.0  # for larger |v|, exp(−v²/2) is 0 in float64 and takes no time
 _TAIL_CORRECTIONS = 3
 _LARGEST_EXPONENT = 700.0  # for larger exponents the time is below 1e-300 and needs no correction
+_FEW_DIGITS = 2.0**-960  # products below it lose digits in float64
 _BLOCK = 16384  # queries computed at once, to fit a processor's cache
 _ROWS = 1024  # components whose paths are cut at once
 
@@ -155,7 +156,9 @@ def _within_piece(pieces: _Pieces, row: torch.Tensor, piece: torch.Tensor, t: to
         y = (y - (x - y) * torch.expm1(-_advance(late, v + y, x - y))).clamp(min=0).minimum(width)
     start, distance = pieces.v[row, 0], pieces.x[row, 0]
     moved = (v - start) + y
-    return torch.where(moved < distance / 2, -torch.log1p(-moved / distance), torch.log(distance / (x - y)))
+    u = torch.where(moved < distance / 2, -torch.log1p(-moved / distance), torch.log(distance / (x - y)))
+    early = (moved < _FEW_DIGITS) & (moved < 1e-8 * distance)  # there u = exp(v₀²/2) t, which is not as small as v
+    return torch.where(early, t * torch.exp(0.5 * start.square().clamp(max=2 * _LARGEST_EXPONENT)), u)
 
 
 def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> torch.Tensor:

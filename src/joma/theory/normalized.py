@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from joma.arrays import Real, as_real, numpy_in_numpy_out, wrong_shape
+from joma.arrays import Real, as_real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
+from joma.domains import NON_NEGATIVE
 from joma.theory.inversion import late_offset_of
-from joma.theory.linear import check_components, read_dynamics
-from joma.theory.nonlinear import converged_by, convergence, within_reach
+from joma.theory.linear import check_components, read_dynamics, within_reach
+from joma.theory.nonlinear import FARTHEST, converged_by, convergence
 
 _CLOCK_ERROR = 1e-4  # small enough for one Runge–Kutta step (error of fifth order) to remove it to rounding
 _MAX_SEARCH = 200  # Newton steps and halvings; bisection alone would need fewer
@@ -100,7 +101,7 @@ def sparsest_time(mu: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sparsest:
     return Sparsest(time, entropy[..., 0])
 
 
-def entropy_of_squares(v: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+def entropy_of_squares(v: torch.Tensor, gain: torch.Tensor | float) -> torch.Tensor:
     """Return the entropy of softmax(α v²) over the last axis, in nats."""
     log_attention = torch.log_softmax(gain * v.square(), dim=-1)
     return (log_attention.exp() * -log_attention).sum(dim=-1)
@@ -129,17 +130,21 @@ class Problem(NamedTuple):
 
 def read_problem(function: str, parameter: str, mu: Real, t: Real, v0: Real, gain: Real) -> Problem:
     """Check the arguments of a function whose components share one attention; ``parameter`` is its name for μ."""
-    mu, t, v0, scale = read_dynamics(function, (parameter, mu), t, ("v0", v0), gain)
-    gain = as_real(gain, function, "gain").to(scale.device)
+    mu, _, v0, scale = read_dynamics(function, (parameter, mu), 0.0, ("v0", v0), gain)
+    t, gain, mu, v0, scale = on_one_device(
+        as_real_in(NON_NEGATIVE, t, function, "t"), as_real(gain, function, "gain"), mu, v0, scale
+    )
     check_components(function, parameter, mu)
     if gain.ndim:
         required = "one number, because all components share one attention"
         raise wrong_shape(function, "gain", required, gain, "call the function once per gain")
     if parameter == "mu":
-        within_reach(function, parameter, mu, scale)
-        within_reach(function, "v0", v0, scale)
+        within_reach(function, parameter, mu, scale, FARTHEST)
+        within_reach(function, "v0", v0, scale, FARTHEST)
     mu, v0 = torch.broadcast_tensors(mu, v0)
-    return Problem(mu[..., None, :], t.reshape(*t.shape, 1) if t.ndim else t.reshape(1, 1), v0[..., None, :], gain)
+    check_broadcast(function, **{parameter: mu[..., :1], "t": t})  # the axes before those of components and times
+    t = t[..., None] if t.ndim else t.reshape(1, 1)
+    return Problem(mu[..., None, :], t, v0[..., None, :], gain)
 
 
 def one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:

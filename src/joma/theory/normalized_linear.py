@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-from joma.arrays import Real, numpy_in_numpy_out
+from joma.arrays import Real, as_real, numpy_in_numpy_out
 from joma.errors import InvalidArgument
-from joma.theory.linear import place_on_normal
-from joma.theory.nonlinear import within_reach
+from joma.theory.linear import place_on_normal, within_reach
 from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
 
 _CLOCK_ERROR = 1e-5  # small enough for one Runge–Kutta step to remove it to rounding
@@ -81,7 +80,7 @@ def linear_attention_entropy_over_time(delta: Real, t: Real, v0: Real = 0.0, gai
     # At infinite time the winners share attention equally, which any equal large values represent.
     infinite = torch.isinf(v)
     v = torch.where(infinite.any(dim=-1, keepdim=True), torch.where(infinite, 1e9, 0.0), v)
-    return entropy_of_squares(v, torch.as_tensor(gain).to(v))
+    return entropy_of_squares(v, as_real(gain, "linear_attention_entropy_over_time", "gain").to(v.device))
 
 
 class _Race(NamedTuple):
