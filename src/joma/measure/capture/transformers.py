@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
-from inspect import signature
+from inspect import signature, unwrap
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ def _collecting(collector: CallCollector) -> Generator[None]:
     finally:
         _COLLECTORS.remove(collector)
         if not _COLLECTORS:
-            registry.get_interface = registry.get_interface.__wrapped__
+            registry.get_interface = unwrap(registry.get_interface)
 
 
 def is_observable(model: nn.Module) -> bool:
