@@ -339,3 +339,14 @@ def test_a_recipe_without_a_decoder_is_refused():
         with pytest.raises(BadInput, match="recipe"):
             heads_of({"recipe": recipe})
     assert heads_of({"model_type": "llama", "num_attention_heads": 4, "recipe": "with eggs"}).query == 4
+
+
+def test_a_setting_that_varies_across_layers_is_refused():
+    import transformers
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = transformers.AutoConfig.for_model(
+        "llama", **sizes, vocab_size=99, num_key_value_heads=2, per_layer_config={1: {"num_key_value_heads": 4}}
+    )
+    with pytest.raises(BadInput, match="num_key_value_heads varies across the layers of a 'llama' model"):
+        heads_of(config)

@@ -198,10 +198,21 @@ _SPELLINGS = {
 
 
 def setting(config: Any, name: str) -> Any:
-    """Return a setting of a configuration under any of its names; ``None`` if it is not set."""
+    """Return a setting of a configuration under any of its names; ``None`` if it is not set.
+
+    Raises:
+        BadInput: a setting that varies across layers.
+    """
     names = (name, *_SPELLINGS.get(name, ()))
-    values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
-    return next((value for value in values if value is not None), None)
+    try:
+        values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
+        return next((value for value in values if value is not None), None)
+    except RuntimeError as error:  # of transformers, for configurations with settings of single layers
+        raise BadInput(
+            f"{name} varies across the layers of a {kind_of(config)!r} model",
+            expected="a Transformer with the same number of heads in all layers",
+            remedy="measure only attention: set `measures` to attention",
+        ) from error
 
 
 def num_layers_of(config: Any) -> int | None:
