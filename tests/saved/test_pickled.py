@@ -169,6 +169,20 @@ def test_archives_other_than_those_of_torch_are_refused(tmp_path, records, how, 
         read(path)
 
 
+def test_records_that_are_not_aligned_are_found_by_their_headers(tmp_path):
+    """The first and the last record begin where torch would align them, and one in between does not."""
+    path = tmp_path / "model.bin"
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("archive/data.pkl", tensor_pickle((2, 2), (2, 1), key="1"))
+        for number in range(3):
+            record = zipfile.ZipInfo(f"archive/data/{number}")
+            if number != 1:  # its extra field fills the space up to the next multiple of 64
+                start = written.fp.tell() + 30 + len(record.filename) + 4
+                record.extra = struct.pack("<HH", 0x4246, -start % 64) + bytes(-start % 64)
+            written.writestr(record, struct.pack("<4f", *range(number, number + 4)))
+    assert read(path)["weight"].tolist() == [[1, 2], [3, 4]]
+
+
 @pytest.mark.parametrize(
     "description",
     [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from joma.errors import BadInput
 from joma.saved.layouts import candidates, foreign
 from joma.saved.ranges import LocalFile, Meter
 from joma.saved.stores import WEIGHTS, StoredFile, in_words, left_out, numbered, step_in
+
+_MOST_BELOW = 1000
+"""Files of a subfolder that are listed: there may be a data set in it."""
 
 _RUN = ("snapshots", "checkpoints")
 _MODEL = f"saved steps (checkpoint-*, step*, a run of joma) or one model's weights ({', '.join(sorted(WEIGHTS))})"
@@ -54,7 +57,13 @@ class FolderStore:
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files of a folder and of its subfolders, in which sharded states lie, by name."""
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    below = chain(*(sorted(entry.iterdir()) for entry in entries if entry.is_dir() and not entry.is_symlink()))
+    below = chain(
+        *(
+            sorted(islice(entry.iterdir(), _MOST_BELOW))
+            for entry in entries
+            if entry.is_dir() and not entry.is_symlink()
+        )
+    )
     for path in chain(entries, below):
         if path.is_file() and not path.name.startswith("."):
             yield path.relative_to(folder).as_posix(), path

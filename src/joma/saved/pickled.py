@@ -12,6 +12,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
@@ -50,6 +51,9 @@ _PLAIN = (
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _ALIGNMENT = 64
+_DESCRIPTORS = {0, 16, 24}
+"""Bytes between the content of a record and the next record."""
+
 _MOST_PICKLE = 1 << 24
 """Bytes of a pickle: 100,000 tensors. Some bytes stand for a hundred times their number of bytes of memory."""
 
@@ -241,10 +245,14 @@ def _starts(file: RangedFile, records: list[zipfile.ZipInfo]) -> dict[zipfile.Zi
     """Find where each record's content begins.
 
     Only the local header before each content states it, which costs one request per record. torch aligns all contents
-    in the same way, so the first and the last header are read, and the others only if these are not as expected.
+    in the same way, so the first and the last header are read, and the others only if these are not as expected or if
+    a record does not end where the next one begins.
     """
     foreseen = {record: _foreseen_start(record) for record in records}
-    if all(_start(file, record) == foreseen[record] for record in (*records[:1], *records[-1:])):
+    in_order = sorted(records, key=lambda record: record.header_offset)
+    gaps = {after.header_offset - foreseen[one] - one.file_size for one, after in pairwise(in_order)}
+    ends = (*in_order[:1], *in_order[-1:])
+    if gaps <= _DESCRIPTORS and all(_start(file, record) == foreseen[record] for record in ends):
         return foreseen
     return {record: _start(file, record) for record in records}
 

@@ -187,7 +187,8 @@ def _require_unquantised(checkpoint: CheckpointFiles) -> None:
         whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
         if _WEIGHT.search(name) and not whole:
             kept = str(place.dtype).removeprefix("torch.")
-            raise BadInput(f"{name} is stored in {kept}, without its scale", expected=expected, remedy=remedy)
+            problem = f"{name} is stored in {kept}: quantised or packed, without its scale"
+            raise BadInput(problem, expected=expected, remedy=remedy)
 
 
 def _require_all_layers(checkpoint: CheckpointFiles) -> None:
