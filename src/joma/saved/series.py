@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -267,6 +268,9 @@ def open_series(
     """
     if weights is not None:
         choose(weights, dict.fromkeys(_KINDS), "open_series", "weights")
+    if not isinstance(source, str | os.PathLike) or "\0" in str(source):
+        required, received = "a path, or owner/name of a repository on the hub", repr(source)[:60]
+        raise InvalidArgument("open_series", "source", required=required, received=received, remedy="pass text")
     meter, path = Meter(), Path(source).expanduser()
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):
