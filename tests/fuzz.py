@@ -1,9 +1,9 @@
-"""Send inputs of every kind to everything a stranger can reach, and count what becomes of them.
+"""Send inputs of every kind to everything that a user can reach, and count what becomes of them.
 
     python tests/fuzz.py [--inputs 10000] [--seed 0] [--kinds arguments words files kept weights hub]
 
 Each input must end, within 20 seconds and 1 GB, in an answer or in an error of joma's; an answer to finite numbers may
-hold NaN only beside a status. Inputs run in processes of their own, so that a hang or a crash costs one input.
+hold NaN only together with a status. Inputs run in processes of their own, so that a hang or a crash costs one input.
 """
 
 from __future__ import annotations

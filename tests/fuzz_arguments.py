@@ -1,4 +1,4 @@
-"""Calls of the front door with arguments of every kind: right ones, ends of floating point, and what is no number."""
+"""Calls of joma's public functions with arguments of every kind: right ones, ends of floating point, and what is no number."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy]] = {
         "seeds": st.none() | WHOLE,
     },
 }
-"""The functions of the front door that take a stranger's numbers, files or names, and what they are given."""
+"""The public functions that take a user's numbers, files or names, and what they are given."""
 
 _POSITIONAL = {"reproduce": "claims"}
 _NECESSARY = {"solve": {"t"}, "scan": {"source"}, "verify": {"source"}, "open_series": {"source"}}
@@ -264,7 +264,7 @@ _NECESSARY = {"solve": {"t"}, "scan": {"source"}, "verify": {"source"}, "open_se
 
 @st.composite
 def arguments(draw: Any) -> Case:
-    """Draw a call of the front door, mostly with arguments of the right kind, some of them odd."""
+    """Draw a call of a public function, mostly with arguments of the right kind, some of them odd."""
     name = draw(st.sampled_from(sorted(ARGUMENTS)))
     given = {key: draw(strategy) for key, strategy in ARGUMENTS[name].items()}
     if odd := draw(st.sampled_from([[], []]) | st.lists(st.sampled_from(sorted(given)), max_size=2)):

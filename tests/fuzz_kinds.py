@@ -1,4 +1,4 @@
-"""Command lines and files of every kind that a stranger may send; a case is a call that must end well.
+"""Command lines and files of every kind that a user may send; a case is a call that must end well.
 
 A kind is a Hypothesis strategy of cases. What files start from is made once per process, by ``made``.
 """
