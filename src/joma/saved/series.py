@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -335,6 +336,9 @@ def open_series(
     """
     if weights is not None:
         choose(weights, dict.fromkeys(KINDS), "open_series", "weights")
+    if not isinstance(source, str | os.PathLike) or "\0" in str(source):
+        required, received = "a path, or owner/name of a repository on the hub", repr(source)[:60]
+        raise InvalidArgument("open_series", "source", required=required, received=received, remedy="pass text")
     meter, path = Meter(), Path(source).expanduser()
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):

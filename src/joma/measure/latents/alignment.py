@@ -354,6 +354,8 @@ def _require_enough(num_samples: int, num_permutations: int) -> None:
 
 
 def _require_finite(tensor: Tensor, function: str, parameter: str) -> None:
+    if tensor.element_size() == 1:  # torch has no isfinite for eight bits
+        tensor = tensor.float()
     if num_bad := tensor.numel() - int(tensor.isfinite().sum()):
         received = f"NaN or infinite in {num_bad} of {tensor.numel()} entries"
         remedy = "check whether the network diverged, or measure an earlier step"
