@@ -618,7 +618,7 @@ def test_only_the_last_logits_are_computed_where_that_changes_nothing(monkeypatc
 
 
 def test_a_substitute_attends_as_the_function_that_it_replaces(tolerance):
-    """Flash attention tells packed documents apart with a cache too, and its substitute only without."""
+    """Flash attention distinguishes packed documents with a cache too, and its substitute only without."""
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
