@@ -6,6 +6,7 @@ Axes: B sequences, H heads, G key heads, L queries, S keys, E dimensions of a he
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from joma.errors import BadInput
 from joma.measure.attention.statistics import AttentionStatistics, attention_statistics, census_of_keys
+from joma.measure.capture.layers import Layers
 from joma.metrics import METRICS
 
 
@@ -37,23 +40,46 @@ class Queries(NamedTuple):
         return self.spreading if METRICS[metric].queries == "spreading" else self.every
 
 
-def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of each head over sequences and queries, (H,) in float64; NaN if no query counts.
+class OverQueries(NamedTuple):
+    """One metric of each head over sequences and queries.
+
+    Args:
+        total: the sum over queries, or the largest value; (H,) in float64.
+        num_queries: number of counted queries; (H,).
+        is_largest: whether the metric is a largest value.
+    """
+
+    total: Tensor
+    num_queries: Tensor
+    is_largest: bool = False
+
+    @property
+    def value(self) -> Tensor:
+        """The mean over queries, or the largest value; (H,) in float64, NaN if no query counts."""
+        return self.total.where(self.num_queries > 0, math.nan) if self.is_largest else self.total / self.num_queries
+
+    def joined(self, other: OverQueries) -> OverQueries:
+        """Return the metric over the queries of both."""
+        join = torch.maximum if self.is_largest else torch.add
+        return OverQueries(join(self.total, other.total), self.num_queries + other.num_queries, self.is_largest)
+
+
+def over_queries(values: Tensor, counted: Tensor, *, largest: bool = False) -> OverQueries:
+    """Return the sum, or the largest, of each head's values over sequences and queries.
 
     Args:
         values: (B, H, L).
         counted: (B or 1, H or 1, L) bool, from ``Queries``.
+        largest: take the largest value.
     """
     counted = counted.expand(values.shape)
-    total = values.double().where(counted, 0).sum(dim=(0, 2))
-    return total / counted.sum(dim=(0, 2))
+    kept = values.double().masked_fill(~counted, -math.inf if largest else 0)
+    return OverQueries(kept.amax((0, 2)) if largest else kept.sum((0, 2)), counted.sum((0, 2)), largest)
 
 
-def largest_over_queries(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the largest value of each head over sequences and queries, (H,) in float64; NaN if no query counts."""
-    counted = counted.expand(values.shape)
-    largest = values.double().masked_fill(~counted, -math.inf).amax(dim=(0, 2))
-    return largest.where(counted.any(2).any(0), math.nan)
+def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of each head over sequences and queries, (H,) in float64; NaN if no query counts."""
+    return over_queries(values, counted).value
 
 
 @dataclass(frozen=True)
@@ -63,8 +89,8 @@ class AttentionCall:
     Its tensors share memory with the model: clone what you keep, and change nothing in place.
 
     Args:
-        layer: 0-based, by the model's own numbering if there is one, otherwise in the order of calls.
-        name: of the attention module in the model; empty if it is not known.
+        layer: number of the attention module, 0 or larger, as in ``Layers``.
+        name: of the attention module in the model; empty for the model itself.
         q: (B, H, L, E), after rotary embedding.
         k: (B, G, S, E).
         scale: factor on q·k; 1/√E if ``None``.
@@ -93,14 +119,14 @@ class AttentionCall:
         settings = {name: getattr(self, name) for name in names}
         return attention_statistics(self.q, self.k, **settings, share_window=share_window)
 
-    def metrics(self, share_window: int | None = None) -> dict[str, Tensor]:
-        """Return each metric over sequences and queries, (H,) in float64, by name; NaN if no query counts."""
+    def metrics(self, share_window: int | None = None) -> dict[str, OverQueries]:
+        """Return each metric over sequences and queries, by name."""
         queries, found = self.queries(), {}
         for field, values in self.statistics(share_window)._asdict().items():
             if values is not None:
                 name = f"attention_{field}"
-                over = largest_over_queries if METRICS[name].queries == "largest" else mean_over_queries
-                found[name] = over(values, queries.of(name))
+                largest = METRICS[name].queries == "largest"
+                found[name] = over_queries(values, queries.of(name), largest=largest)
         return found
 
     def queries(self) -> Queries:
@@ -117,8 +143,42 @@ class AttentionCall:
         return Queries(every, every & (num_keys > 1))
 
 
+class LayerMetrics:
+    """The metrics of each layer over the queries of all its calls.
+
+    A module attends several times in a forward pass if it does so for each image, or if layers share it.
+
+    Args:
+        share_window: keys nearer than this count in ``attention_window_share``.
+    """
+
+    def __init__(self, share_window: int | None = None) -> None:
+        self._share_window = share_window
+        self.of_layers: dict[int, dict[str, OverQueries]] = {}
+        self.names: dict[int, str] = {}
+
+    def add(self, call: AttentionCall) -> None:
+        """Add a call.
+
+        Raises:
+            BadInput: a module that attends with different numbers of heads.
+        """
+        found, earlier = call.metrics(self._share_window), self.of_layers.get(call.layer)
+        if earlier is not None:
+            heads = {len(part.total) for metrics in (earlier, found) for part in metrics.values()}
+            if len(heads) > 1:
+                raise BadInput(
+                    f"{call.name or 'the model'} attends with {' and with '.join(map(str, sorted(heads)))} heads in "
+                    "one forward pass, so that its calls are not those of one layer",
+                    expected="a module per layer",
+                    remedy="give each layer a module of its own, or use joma.attention_statistics yourself",
+                )
+            found = {name: part.joined(earlier[name]) for name, part in found.items()}
+        self.of_layers[call.layer], self.names[call.layer] = found, call.name
+
+
 class CallCollector:
-    """Numbers the attention calls of each forward pass and passes them to a callback.
+    """Passes the attention calls of a model to a callback.
 
     Args:
         model: the observed model.
@@ -126,20 +186,18 @@ class CallCollector:
     """
 
     def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
-        self._on_call = on_call
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._layers: set[int] = set()
+        self._model, self._on_call = model, on_call
+        self._layers = Layers(model)
         self.num_running = 0  # forward passes of the model in progress; kernels called outside of them are ignored
         self.across: set[int] = set()  # ids of the modules that attend to another sequence
         self.is_inside = False  # whether the hook of transformers already collects this kernel call
 
     def knows(self, module: nn.Module) -> bool:
         """Whether a module belongs to the model."""
-        return id(module) in self._names
+        return id(module) in self._layers.names
 
     def start_pass(self, *_: Any) -> None:
-        """Enter a forward pass, whose layers count from 0."""
-        self._layers.clear()
+        """Enter a forward pass."""
         self.num_running += 1
 
     def end_pass(self, *_: Any) -> None:
@@ -147,16 +205,28 @@ class CallCollector:
         self.num_running -= 1
 
     def collect(self, module: nn.Module | None, q: Tensor, k: Tensor, **settings: Any) -> None:
-        """Pass a kernel call to the callback."""
+        """Pass a kernel call to the callback; without a module, as one of the innermost module that runs."""
         if torch._C._current_graph_task_id() != -1:
             return  # the backward pass: checkpointing runs a layer again
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int) or layer in self._layers:
-            layer = max(self._layers, default=-1) + 1
-        self._layers.add(layer)
-        name = "" if module is None else self._names[id(module)]
+        if module is None or not _has_parameters(module):
+            module = self._running()
+        name = self._layers.names[id(module)]
         with torch.no_grad():
-            self._on_call(AttentionCall(layer, name, q.detach(), k.detach(), **settings))
+            self._on_call(AttentionCall(self._layers.number(name), name, q.detach(), k.detach(), **settings))
+
+    def _running(self) -> nn.Module:
+        """Return the innermost module that runs and has parameters: the first argument of a function in progress."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+            if isinstance(first, nn.Module) and self.knows(first) and _has_parameters(first):
+                return first
+            frame = frame.f_back
+        return self._model
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def rounding_of_kernels(tensor: Tensor) -> float:

@@ -58,16 +58,11 @@ def observing(
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(collector.start_pass).remove)
         stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
-        kernels = _Kernels(collector)
-        for module in model.modules():
-            if isinstance(module, nn.MultiheadAttention):
-                stack.callback(module.register_forward_pre_hook(kernels.enter).remove)
-                stack.callback(module.register_forward_hook(kernels.leave, always_call=True).remove)
         stack.enter_context(observing_transformers(model, collector, substitute=substitute))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(kernels)
+        stack.enter_context(_Kernels(collector))
         yield model
 
 
@@ -113,15 +108,6 @@ class _Kernels(TorchFunctionMode):
     def __init__(self, collector: CallCollector) -> None:
         super().__init__()
         self._collector = collector
-        self._module: nn.MultiheadAttention | None = None
-
-    def enter(self, module: nn.MultiheadAttention, _: Any) -> None:
-        """Set the module whose forward pass begins."""
-        self._module = module
-
-    def leave(self, *_: Any) -> None:
-        """Clear it at the end of the forward pass."""
-        self._module = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,7 +116,7 @@ class _Kernels(TorchFunctionMode):
                 self._collect(*args, **kwargs)
             if func is multi_head_attention_forward:
                 with torch.no_grad():
-                    self._collector.collect(self._module, **_projected(*args, **kwargs))
+                    self._collector.collect(None, **_projected(*args, **kwargs))
         return func(*args, **kwargs)
 
     def _collect(

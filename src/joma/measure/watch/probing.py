@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from joma.errors import BadInput, InvalidArgument, cause_of
-from joma.measure.capture.calls import AttentionCall, rounding_of_kernels
+from joma.measure.capture.calls import LayerMetrics, rounding_of_kernels
 from joma.measure.capture.kernels import observing, unwrapped
+from joma.measure.capture.layers import projections_of
 from joma.measure.capture.transformers import is_observable
-from joma.measure.models.families import projections
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import spectral_rows
 from joma.records import Row
@@ -38,14 +38,10 @@ def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = N
     Raises:
         BadInput: the model cannot read the batch, or has no attention that can be observed.
     """
-    found: list[list[Row]] = []
-
-    def measure(call: AttentionCall) -> None:
-        found.append(_rows_of(call, share_window))
-
-    with undisturbed(model), observing(model, measure, substitute=True) as inner:
+    found = LayerMetrics(share_window)
+    with undisturbed(model), observing(model, found.add, substitute=True) as inner:
         run(inner, batch)
-    if not found:
+    if not found.of_layers:
         kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
         why = ", which does not use transformers' registered attention functions" if own else ""
         raise BadInput(
@@ -54,7 +50,7 @@ def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = N
             "torch's scaled_dot_product_attention",
             remedy="pass its queries and keys to joma.attention_statistics yourself",
         )
-    return [row for rows in found for row in rows]
+    return [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -97,7 +93,7 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
         BadInput: a model of no known family, or one without projections of a role.
     """
     model = unwrapped(model)
-    found = projections(_configuration(model), [name for name, _ in model.named_parameters()])
+    found = projections_of(model)
     if missing := [role for role in roles if not any(part.role == role for part in found)]:
         there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
@@ -194,36 +190,22 @@ def _numbers(output: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
 
 
-def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
-    values = call.metrics(share_window)
-    found = torch.stack(list(values.values())).cpu()
-    layer, named = call.layer, call.name or "torch attention"
+def _rows_of(layer: int, measured: LayerMetrics) -> list[Row]:
+    metrics, named = measured.of_layers[layer], measured.names[layer] or "torch attention"
+    found = torch.stack([each.value for each in metrics.values()]).cpu()
+    counted = torch.stack([each.num_queries for each in metrics.values()]).cpu()
     if (missing := ~found.isfinite()).any():
-        queries = call.queries()
-        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in values]
-        if is_broken := bool((missing & torch.stack(counted).cpu()).any()):
+        if is_broken := bool((missing & (counted > 0)).any()):
             problem = "has queries or keys that are not finite; its attention is not measured"
         else:
-            names = ", ".join(name for name, none in zip(values, missing.any(1).tolist(), strict=True) if none)
+            names = ", ".join(name for name, none in zip(metrics, missing.any(1).tolist(), strict=True) if none)
             problem = f"has no query in the probe batch, except padding, that sees enough keys for {names}"
         warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
         if is_broken:
             return []
     return [
         Row(layer, head, None, name, value)
-        for name, of_heads in zip(values, found.tolist(), strict=True)
+        for name, of_heads in zip(metrics, found.tolist(), strict=True)
         for head, value in enumerate(of_heads)
         if math.isfinite(value)
     ]
-
-
-def _configuration(model: nn.Module) -> Any:
-    """Return what identifies the family: the outermost configuration, or the heads of torch's attention module."""
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if getattr(config, "model_type", None):
-            return config
-        if isinstance(module, nn.MultiheadAttention):
-            num = module.num_heads
-            return {"model_type": "torch", "num_attention_heads": num, "num_key_value_heads": num}
-    return {}
