@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from joma.arrays import numpy_in_numpy_out
 from joma.errors import InvalidArgument
-from joma.measure.attention.visibility import Visibility
+from joma.measure.attention.visibility import Visibility, settled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,12 +116,16 @@ def checked(
         raise InvalidArgument(function, "attn_mask", required=required, received="a mask", remedy=remedy)
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
     if isinstance(attn_mask, CausalBias):
         visibility = _causal(function, visibility, attn_mask)
     else:
-        visibility = visibility._replace(mask=_four_axes(function, q, k, attn_mask))
-    return q, k, visibility, q.shape[-1] ** -0.5 if scale is None else scale
+        mask = _four_axes(function, q, k, attn_mask)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = settled(mask, abs(scale) * float(q.norm(dim=-1).max() * k.norm(dim=-1).max()))
+        visibility = visibility._replace(mask=mask)
+    return q, k, visibility, scale
 
 
 def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibility:

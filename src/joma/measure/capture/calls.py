@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput
-from joma.measure.attention.statistics import AttentionStatistics, attention_statistics, census_of_keys
+from joma.measure.attention.arguments import checked
+from joma.measure.attention.statistics import AttentionStatistics, attention_statistics
 from joma.measure.capture.layers import Layers
+from joma.measure.capture.padding import Marks, padding_of
 from joma.metrics import METRICS
 
 
@@ -99,7 +102,9 @@ class AttentionCall:
             and position biases.
         softcap: scores become c·tanh(score / c).
         sinks: (H,) logits that join the softmax without a value.
-        is_cross: whether the keys are known to belong to another sequence than the queries.
+        is_cross: whether the keys belong to another sequence than the queries.
+        is_guess: whether that is not known.
+        marks: what the batch marks as padding.
     """
 
     layer: int
@@ -112,6 +117,8 @@ class AttentionCall:
     softcap: float | None = None
     sinks: Tensor | None = None
     is_cross: bool = False
+    is_guess: bool = False
+    marks: Marks = field(default_factory=Marks)
 
     def statistics(self, share_window: int | None = None) -> AttentionStatistics:
         """Return the statistics of each query's attention, (B, H, L) each."""
@@ -122,24 +129,28 @@ class AttentionCall:
     def metrics(self, share_window: int | None = None) -> dict[str, OverQueries]:
         """Return each metric over sequences and queries, by name."""
         queries, found = self.queries(), {}
-        for field, values in self.statistics(share_window)._asdict().items():
+        for statistic, values in self.statistics(share_window)._asdict().items():
             if values is not None:
-                name = f"attention_{field}"
+                name = f"attention_{statistic}"
                 largest = METRICS[name].queries == "largest"
                 found[name] = over_queries(values, queries.of(name), largest=largest)
         return found
 
     def queries(self) -> Queries:
-        """Return the queries over which metrics are averaged.
-
-        In self-attention, a query whose key is hidden from all queries is padding and is left out. Attention counts as
-        self-attention if there are as many queries as keys and ``is_cross`` is not set.
+        """Return the queries over which metrics are averaged, without padding (``padding_of``), with a warning if that
+        is a guess.
         """
-        census = census_of_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
-        num_keys = census.num_visible + (self.sinks is not None)
-        every = (num_keys > 0).expand(*num_keys.shape[:2], self.q.shape[-2])
-        if self.q.shape[-2] == self.k.shape[-2] and not self.is_cross:
-            every = every & census.seen.any(1, keepdim=True)
+        visibility = checked("queries", self.q, self.k, self.scale, self.is_causal, self.attn_mask)[2]
+        padding = padding_of(visibility, self.q, self.marks, is_cross=self.is_cross, is_guess=self.is_guess)
+        if padding.doubt:
+            warnings.warn(
+                f"joma: which queries of layer {self.layer} ({self.name or 'the model'}) are padding is a guess: "
+                f"{padding.doubt}; pass the batch's attention_mask, with a row of zeros and ones for each text",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        num_keys = visibility.census(self.q).num_visible + (self.sinks is not None)
+        every = (num_keys > 0) & ~padding.is_padding
         return Queries(every, every & (num_keys > 1))
 
 
@@ -187,7 +198,7 @@ class CallCollector:
 
     def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
         self._model, self._on_call = model, on_call
-        self._layers = Layers(model)
+        self._layers, self._marks = Layers(model), Marks()
         self.num_running = 0  # forward passes of the model in progress; kernels called outside of them are ignored
         self.across: set[int] = set()  # ids of the modules that attend to another sequence
         self.is_inside = False  # whether the hook of transformers already collects this kernel call
@@ -196,9 +207,10 @@ class CallCollector:
         """Whether a module belongs to the model."""
         return id(module) in self._layers.names
 
-    def start_pass(self, *_: Any) -> None:
+    def start_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Enter a forward pass."""
         self.num_running += 1
+        self._marks = Marks.by(model, args, kwargs)
 
     def end_pass(self, *_: Any) -> None:
         """Leave a forward pass."""
@@ -211,8 +223,9 @@ class CallCollector:
         if module is None or not _has_parameters(module):
             module = self._running()
         name = self._layers.names[id(module)]
+        settings = {"marks": self._marks, **settings, "layer": self._layers.number(name), "name": name}
         with torch.no_grad():
-            self._on_call(AttentionCall(self._layers.number(name), name, q.detach(), k.detach(), **settings))
+            self._on_call(AttentionCall(q=q.detach(), k=k.detach(), **settings))
 
     def _running(self) -> nn.Module:
         """Return the innermost module that runs and has parameters: the first argument of a function in progress."""

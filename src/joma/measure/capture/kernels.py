@@ -25,7 +25,9 @@ from torch.nn.functional import linear, multi_head_attention_forward, pad, scale
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
+from joma.measure.attention.visibility import FAR
 from joma.measure.capture.calls import AttentionCall, CallCollector
+from joma.measure.capture.padding import Marks
 from joma.measure.capture.transformers import observing_transformers
 
 
@@ -56,7 +58,7 @@ def observing(
     model = unwrapped(model)
     collector = CallCollector(model, on_call)
     with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(collector.start_pass).remove)
+        stack.callback(model.register_forward_pre_hook(collector.start_pass, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
         stack.enter_context(observing_transformers(model, collector, substitute=substitute))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
@@ -141,14 +143,15 @@ class _Kernels(TorchFunctionMode):
             query, key = query[:, None], key[:, None]
             is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
             attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
-        self._collector.collect(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+        scores = {"scale": scale, "is_causal": is_causal, "attn_mask": attn_mask}
+        self._collector.collect(None, query, key, **scores, is_guess=True)
 
 
 def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """Return the kernel inputs that nn.MultiheadAttention computes; ``is_causal`` only repeats what the mask says."""
     given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
-    is_cross = query.data_ptr() != key.data_ptr()
+    is_cross = not torch.equal(query, key)
     attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
     if query.dim() == 2:
         query, key = query[:, None], key[:, None]
@@ -167,7 +170,12 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     if attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unflatten(0, (len(q), given["num_heads"]))
     padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
-    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype), "is_cross": is_cross}
+    found = {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype)}
+    if key_padding_mask is not None and not is_cross:
+        is_bool = key_padding_mask.dtype == torch.bool
+        is_padding = key_padding_mask if is_bool else key_padding_mask <= key_padding_mask.max() - FAR
+        found["marks"] = Marks({"attention_mask": ~is_padding})
+    return {**found, "is_cross": is_cross, "is_guess": is_cross}
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:
