@@ -177,6 +177,19 @@ def test_cross_attention_leaves_out_the_padding_of_the_decoders_mask(tolerance):
         assert (entropy - reference).abs().max() <= tolerance("attention.entropy")
 
 
+def test_the_encoders_mask_is_not_that_of_a_decoder_made_from_labels():
+    import transformers
+
+    sizes = {"vocab_size": 99, "d_model": 32, "num_layers": 1, "num_heads": 4, "d_ff": 64, "d_kv": 8}
+    config = transformers.AutoConfig.for_model("t5", **sizes, decoder_start_token_id=0, pad_token_id=0)
+    model, calls = transformers.T5ForConditionalGeneration(config).eval(), []
+    batch = {"input_ids": small_batch("gpt2")["input_ids"], "labels": small_batch("gpt2")["input_ids"]}
+    with torch.no_grad(), observing(model, calls.append):
+        model(**batch, attention_mask=TOKENS.long())
+    counted = [call.queries().every.expand(3, 4, 12)[:, 0].sum(-1).tolist() for call in calls]
+    assert counted == [list(LENGTHS), [12] * 3, [12] * 3]
+
+
 def test_torchs_decoder_leaves_padding_out_of_cross_attention(tolerance):
     torch.manual_seed(0)
     model = nn.TransformerDecoder(nn.TransformerDecoderLayer(32, 4, 64, batch_first=True), 1).eval()

@@ -50,9 +50,10 @@ class Marks(NamedTuple):
             if (value := tensors.get(name)) is not None
         }
         of_decoder = [name.startswith(_OF_DECODERS) for name in tensors]
-        return cls(
-            {name: mark for name, mark in marks.items() if mark.dim() == 2}, any(of_decoder) and not all(of_decoder)
-        )
+        configs = (getattr(module, "config", None) for module in model.modules())
+        is_of_two = any(getattr(config, "is_encoder_decoder", False) is True for config in configs)
+        is_of_two |= any(of_decoder) and not all(of_decoder)
+        return cls({name: mark for name, mark in marks.items() if mark.dim() == 2}, is_of_two)
 
     def of_queries(self, shape: tuple[int, int], *, is_cross: bool) -> list[Tensor]:
         """Return the marks that may be those of (B, L) queries."""
