@@ -41,7 +41,9 @@ class Layers:
         with suppress(BadInput):  # models without ranks
             self._ranked = {part.tensor: part.layer for part in projections_of(model) if part.role == "query"}
         self._numbers: dict[str, int] = {}
-        kinds = {type(module) for module in self._modules.values() if _calls_kernel(module)}
+        kinds = {
+            kind for kind, module in {type(each): each for each in model.modules()}.items() if _calls_kernel(module)
+        }
         paths = (path for path, module in model.named_modules(remove_duplicate=False) if type(module) in kinds)
         self._assign(dict.fromkeys(map(self._with_parameters, paths)))
 
