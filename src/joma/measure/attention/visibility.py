@@ -19,7 +19,7 @@ FAR = 64.0
 
 _MOST_ROWS = 512
 _ENTRIES = 2**22  # of a block's bias: 16 MB in float32
-FARTHEST = 2**30
+_FARTHEST = 2**30
 _HIDES = -9e3  # above −1e4 plus a position's bias, and above −1e4 rounded to bfloat16
 _HIDES_ANYWAY = -1e6
 _NEGLIGIBLE = 40.0  # nats below all other scores: together 2e6 such keys change entropy by less than 1e-9
@@ -96,7 +96,7 @@ class Visibility(NamedTuple):
     @property
     def _reach(self) -> int:
         """The largest distance at which a query sees keys; without a window, larger than any distance."""
-        return FARTHEST if self.window is None else self.window - 1
+        return _FARTHEST if self.window is None else self.window - 1
 
     def of_queries(self, head: int, rows: Tensor) -> Visibility:
         """Select some queries of one head, in ascending order."""
