@@ -94,7 +94,8 @@ def test_families_unknown_to_joma_are_observed(kind, tolerance):
     if kind in ("t5", "bart"):
         batch["decoder_input_ids"] = batch["input_ids"]
     calls, references = seen_and_eager(model, eager, batch)
-    assert [call.layer for call in calls] == list(range(len(calls)))
+    expected = [0, 0] if kind == "albert" else list(range(len(calls)))  # whose layers share one module
+    assert [call.layer for call in calls] == expected
     assert worst(calls, references) <= tolerance("attention.entropy")
 
 
@@ -213,7 +214,7 @@ def test_a_text_has_the_same_entropies_alone_and_padded(side, tolerance):
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids)
         means.append(calls[-1].metrics(share_window=3))
     for name, alone in means[0].items():
-        assert (means[1][name] - alone).abs().max() <= tolerance("attention.entropy"), name
+        assert (means[1][name].value - alone.value).abs().max() <= tolerance("attention.entropy"), name
 
 
 @pytest.mark.parametrize("hidden", [-torch.inf, torch.finfo(torch.float32).min, -1e9, -1e4])
@@ -226,7 +227,7 @@ def test_masks_with_large_negative_numbers_hide_keys(hidden, tolerance):
     by_rule, by_hand = calls[0].metrics(), calls[2].metrics()
     assert calls[2].queries().every[:, 0].sum(-1).tolist() == [12, 9, 5]
     for name, expected in by_rule.items():
-        assert (by_hand[name] - expected).abs().max() <= tolerance("attention.entropy"), name
+        assert (by_hand[name].value - expected.value).abs().max() <= tolerance("attention.entropy"), name
 
 
 class Masked(nn.Module):
@@ -252,7 +253,7 @@ def test_a_query_that_does_not_see_its_own_key_is_not_padding(sees, tolerance):
     counted = sees.any(-1) & sees.any(0)
     expected = entropies([scores.softmax(-1)])[0][:, :, counted].mean((0, 2))
     assert num_seen >= 5
-    assert (calls[0].metrics()["attention_entropy_nats"] - expected).abs().max() <= tolerance("attention.entropy")
+    assert (calls[0].metrics()["attention_entropy_nats"].value - expected).abs().max() <= tolerance("attention.entropy")
 
 
 def test_a_causal_bias_is_observed_and_other_mask_classes_are_refused(tolerance):

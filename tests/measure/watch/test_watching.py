@@ -247,6 +247,76 @@ def test_continued_training_replaces_later_measurements(tmp_path):
         go(0, 1)
 
 
+def averaged(model):
+    model.load_state_dict({name: 0.9 * weight for name, weight in model.state_dict().items()})
+
+
+def swapped_behind_autograd(model):
+    for weight in model.parameters():
+        weight.data.mul_(0.9)
+
+
+def moved_elsewhere(model):
+    for weight in model.parameters():
+        weight.data = 0.9 * weight.data
+
+
+def with_new_parameters(model):
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(0.9 * weight.detach()))
+
+
+@pytest.mark.parametrize("swap", [averaged, swapped_behind_autograd, moved_elsewhere, with_new_parameters])
+def test_a_step_is_not_measured_with_other_weights_than_it_left(swap):
+    model, batch = plain_model(), small_batch(KIND)["input_ids"]
+    probe = joma.watch(model, batch, every=2).__enter__()
+    train(model, 3, probe=probe, loss_of=copying_loss)
+    swap(model)
+    with pytest.raises(BadInput, match=r"other weights now than step 3 left.* call step\(\) after each"):
+        probe.measure()
+    with pytest.warns(RuntimeWarning, match="step 3, the last one, is not measured"):
+        probe.__exit__(None, None, None)
+    assert list(probe.probes) == [0, 2]
+
+
+def test_a_measurement_before_step_is_refused_rather_than_given_the_step_before():
+    model, batch = plain_model(), small_batch(KIND)["input_ids"]
+    with joma.watch(model, batch, every=2) as probe:
+        train(model, 1, loss_of=copying_loss)
+        with pytest.raises(BadInput, match="other weights now than step 0 left"):
+            probe.measure()
+        probe.step()
+        assert probe.measure()
+    assert list(probe.probes) == [0, 1]
+
+
+@pytest.mark.parametrize("value", [math.nan, 0.0, math.inf])
+def test_the_last_step_is_measured_whatever_its_weights_are(value):
+    model = plain_model()
+    with joma.watch(model, small_batch(KIND)["input_ids"], measures="stable_rank") as probe:
+        with torch.no_grad():
+            for weight in model[2].parameters():
+                weight.fill_(value)
+        probe.step()
+    assert list(probe.probes) == [0, 1]
+
+
+def test_a_block_that_is_entered_again_continues_or_begins_again_after_a_failure(tmp_path):
+    model = plain_model()
+    probe = joma.watch(model, small_batch(KIND)["input_ids"], every=2, out=tmp_path)
+    probe.__enter__()
+    train(model, 3, probe=probe, loss_of=copying_loss)
+    probe.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    failed = probe.probes[0]
+    for num_steps in (3, 2):
+        with probe:
+            train(model, num_steps, probe=probe, loss_of=copying_loss)
+    assert [step for step, _ in read_journal(tmp_path / "metrics.jsonl").probes] == [0, 2, 3, 4, 5]
+    assert list(probe.probes) == [0, 2, 3, 4, 5]
+    assert probe.probes[0] != failed
+
+
 def test_decreasing_steps_are_refused_and_measurements_stay(tmp_path):
     with joma.watch(language_model(), small_batch(KIND), every=5, out=tmp_path) as probe:
         probe.step(6)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from joma.arrays import as_float_tensor, as_tensor, numpy_in_numpy_out, wrong_shape
 from joma.domains import FINITE, check_flag
 from joma.errors import InvalidArgument
-from joma.measure.attention.visibility import Visibility
+from joma.measure.attention.visibility import Visibility, settled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,7 +119,10 @@ def checked(
     if isinstance(attn_mask, CausalBias):
         visibility = _causal(function, visibility, attn_mask)
     else:
-        visibility = visibility._replace(mask=_four_axes(function, q, k, attn_mask))
+        mask = _four_axes(function, q, k, attn_mask)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = settled(mask, scale * float(q.norm(dim=-1).max() * k.norm(dim=-1).max()))
+        visibility = visibility._replace(mask=mask)
     return q, k, visibility, scale
 
 

@@ -157,7 +157,8 @@ def attention_entropy(
         attn_mask: broadcastable to (B, H, L, S); bool (True = attend) or an additive float bias; or torch's
             ``CausalBias``; not with ``is_causal``. A bias hides a key by −inf, by the lowest number of its dtype, or by
             a large negative number such as −1e4 or −1e9 (any below −9,000, unless graded biases such as ALiBi's reach
-            it).
+            it), and also by one such as −1,000 that lies so far below all others that no score makes up for it; there
+            is a warning if some score might.
         normalized: divide by the logarithm of the number of keys the query sees, so that 1 is uniform.
 
     Returns:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from joma.devices import device_of
 from joma.errors import BadInput, RunFailed, cause_of
-from joma.measure.capture.calls import AttentionCall
+from joma.measure.capture.calls import LayerMetrics
 from joma.measure.capture.kernels import observing
 from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.models.building import Build, built, needed_names, require_finite
@@ -236,17 +236,16 @@ def _rows_of_model(
     wanted = [name for name in plan.metrics if METRICS[name].source == "attention"]
     found: dict[tuple[int | None, str], list[Tensor]] = {}  # for each sequence the values of all heads
 
-    def keep(call: AttentionCall) -> None:
-        values = call.metrics()
-        for name in wanted:
-            found.setdefault((call.layer, name), []).append(values[name])
-
     for index, tokens in enumerate(plan.probe.to(plan.place)):
         progress("measuring", index, len(plan.probe))
-        with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
+        measured = LayerMetrics()
+        with observing(model, measured.add) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None])
         if index == 0 and wanted:
-            _require_observed(model, tokens[None], output, bool(found))
+            _require_observed(model, tokens[None], output, bool(measured.of_layers))
+        for layer, metrics in measured.of_layers.items():
+            for name in wanted:
+                found.setdefault((layer, name), []).append(metrics[name].value)
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput, InvalidArgument, cause_of
-from joma.measure.capture.calls import AttentionCall
+from joma.measure.capture.calls import LayerMetrics
 from joma.measure.capture.kernels import observing, unwrapped
+from joma.measure.capture.layers import projections_of
 from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.capture.transformers import is_observable
-from joma.measure.models.families import projections
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import spectral_rows
 from joma.records import Row
@@ -86,14 +86,10 @@ class AttentionProbe:
 
     def _observed(self, added: dict[str, Any]) -> tuple[Any, list[Row]]:
         """Return the output of the observed model, and its attention."""
-        found: list[list[Row]] = []
-
-        def measure(call: AttentionCall) -> None:
-            found.append(_rows_of(call, self._share_window))
-
-        with undisturbed(self._model), observing(self._model, measure, substitute=True) as inner:
+        found = LayerMetrics(self._share_window)
+        with undisturbed(self._model), observing(self._model, found.add, substitute=True) as inner:
             output = run(inner, self._batch, added)
-        if not found:
+        if not found.of_layers:
             kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
             why = ", which does not use transformers' registered attention functions" if own else ""
             raise BadInput(
@@ -102,7 +98,7 @@ class AttentionProbe:
                 "nn.MultiheadAttention, or torch's scaled_dot_product_attention",
                 remedy="pass its queries and keys to joma.attention_statistics yourself",
             )
-        return output, [row for rows in found for row in rows]
+        return output, [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -145,7 +141,7 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
         BadInput: a model of no known family, or one without projections of a role.
     """
     model = unwrapped(model)
-    found = projections(_configuration(model), [name for name, _ in model.named_parameters()])
+    found = projections_of(model)
     if missing := [role for role in roles if not any(part.role == role for part in found)]:
         there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
@@ -233,36 +229,22 @@ def _has_cache(module: nn.Module) -> bool:
     return getattr(getattr(module, "config", None), "use_cache", None) is True
 
 
-def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:
-    values = call.metrics(share_window)
-    found = torch.stack(list(values.values())).cpu()
-    layer, named = call.layer, call.name or "torch attention"
+def _rows_of(layer: int, measured: LayerMetrics) -> list[Row]:
+    metrics, named = measured.of_layers[layer], measured.names[layer] or "torch attention"
+    found = torch.stack([each.value for each in metrics.values()]).cpu()
+    counted = torch.stack([each.num_queries for each in metrics.values()]).cpu()
     if (missing := ~found.isfinite()).any():
-        queries = call.queries()
-        counted = [queries.of(name).expand(call.q.shape[:-1]).any(2).any(0) for name in values]
-        if is_broken := bool((missing & torch.stack(counted).cpu()).any()):
+        if is_broken := bool((missing & (counted > 0)).any()):
             problem = "has queries or keys that are not finite; its attention is not measured"
         else:
-            names = ", ".join(name for name, none in zip(values, missing.any(1).tolist(), strict=True) if none)
+            names = ", ".join(name for name, none in zip(metrics, missing.any(1).tolist(), strict=True) if none)
             problem = f"has no query in the probe batch, except padding, that sees enough keys for {names}"
         warnings.warn(f"joma: layer {layer} ({named}) {problem}", RuntimeWarning, stacklevel=2)
         if is_broken:
             return []
     return [
         Row(layer, head, None, name, value)
-        for name, of_heads in zip(values, found.tolist(), strict=True)
+        for name, of_heads in zip(metrics, found.tolist(), strict=True)
         for head, value in enumerate(of_heads)
         if math.isfinite(value)
     ]
-
-
-def _configuration(model: nn.Module) -> Any:
-    """Return what identifies the family: the outermost configuration, or the heads of torch's attention module."""
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if getattr(config, "model_type", None):
-            return config
-        if isinstance(module, nn.MultiheadAttention):
-            num = module.num_heads
-            return {"model_type": "torch", "num_attention_heads": num, "num_key_value_heads": num}
-    return {}
