@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
+from joma.intervals import student
 from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for
 from joma.measure.curves.recovery import Recovery, recovery
 from joma.records import Estimate, Finding
@@ -122,5 +123,5 @@ class Course:
         if band == "deviation":
             spread = self.values.std(axis=0, ddof=1)
             return tuple((self.mean - spread).tolist()), tuple((self.mean + spread).tolist())
-        low, high = zip(*(Estimate(tuple(values)).interval for values in self.values.T.tolist()), strict=True)
+        low, high = zip(*map(student, self.values.T.tolist()), strict=True)
         return low, high

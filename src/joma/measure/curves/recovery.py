@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from joma.intervals import moments, student
 from joma.measure.curves.rebound import Curve, Curves, Rebound, Stretches, rebound, rebounds, stretches
-from joma.records import Estimate
 
 Outcome = Literal["fell and came back", "fell and stayed low", "did not fall", "undecided"]
 
@@ -101,8 +101,7 @@ def _outcome(least: float, fall: Interval, rise: Interval) -> Outcome:
 
 
 def _over_groups(values: Sequence[float]) -> Interval:
-    estimate = Estimate(tuple(values))
-    return Interval(estimate.mean, *estimate.interval)
+    return Interval(moments(values)[0], *student(values))
 
 
 def _by_scatter(curve: Curve, where: Stretches, whole: Rebound) -> tuple[Interval, Interval]:
