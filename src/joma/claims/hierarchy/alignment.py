@@ -70,6 +70,7 @@ SIZES = {
     ),
 }
 NUM_SNAPSHOTS = 4
+STEPS_OF_P_VALUES = "a multiple of 1 / (permutations + 1)"
 
 CRITERION = Criterion(
     "gain in alignment, as a share of the untrained network's distance from a perfect score; smaller of the two laws",
@@ -239,7 +240,10 @@ def _findings(scores: Scores) -> list[Finding]:
     }
     for level in range(scores.course.shape[2]):
         of = f"{name}, level {level}"
-        found += [Finding(f"{of}: {what}", Estimate.of(values[:, level])) for what, values in by_level.items()]
+        found += [
+            Finding(f"{of}: {what}", Estimate.of(values[:, level], why_equal=STEPS_OF_P_VALUES * (what == "p-value")))
+            for what, values in by_level.items()
+        ]
         found.append(
             Finding(
                 f"{of}: gain in layer {level} minus the best of the others",
