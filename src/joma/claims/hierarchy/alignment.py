@@ -70,6 +70,7 @@ SIZES = {
     ),
 }
 NUM_SNAPSHOTS = 4
+UNCHANGED = "0 where training changes no score"
 STEPS_OF_P_VALUES = "a multiple of 1 / (permutations + 1)"
 
 CRITERION = Criterion(
@@ -143,7 +144,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     shuffled = np.max([part.gains_shuffled().mean(1) for part in scores], axis=0)
     agreement = Agreement(
         CRITERION,
-        Estimate.of(np.min([part.gains().mean(1) for part in scores], axis=0)),
+        Estimate.of(np.min([part.gains().mean(1) for part in scores], axis=0), why_equal=UNCHANGED),
         (
             Control("trained on unrelated labels", Estimate.of(unrelated)),
             Control("latents shuffled across samples", Estimate.of(shuffled)),
