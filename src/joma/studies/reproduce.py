@@ -20,7 +20,7 @@ from joma.progress import Progress
 from joma.report.drawing.words import verdict_text
 from joma.report.pages.results import write_results
 from joma.report.progress import Display, shown
-from joma.report.verdicts import verdicts_summary
+from joma.report.verdicts import verdicts_summary, why_not_decided
 from joma.studies.result import Interrupted, Result
 from joma.tidy import frame_of
 from joma.train.text.reading import require_text
@@ -59,7 +59,7 @@ class Reproduction(Result):
                 low, high = measured.interval
                 row |= {"measured": measured.mean, "low": low, "high": high, "unit": measured.unit}
                 row |= {"counts_if": f"{criterion.relation} {criterion.threshold:g}"}
-            rows.append(row | {"seconds": outcome.seconds, "reason": outcome.reason or None})
+            rows.append(row | {"seconds": outcome.seconds, "reason": why_not_decided(outcome) or None})
         return pandas.DataFrame(rows)
 
     def pictures(self) -> Sequence[Chart]:

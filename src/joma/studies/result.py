@@ -41,11 +41,14 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
 
 
 def _flat(parts: dict[str, Any]) -> dict[str, Any]:
-    """Give a number and the ends of its interval columns of their own: ``fall``, ``fall_low``, ``fall_high``."""
+    """Give the parts of a tuple columns of their own: ``fall``, ``fall_low``, ``fall_high``; ``end_steps_first``."""
     found: dict[str, Any] = {}
     for name, part in parts.items():
-        names = (name, f"{name}_low", f"{name}_high") if isinstance(part, tuple) else (name,)
-        found |= dict(zip(names, part if isinstance(part, tuple) else (part,), strict=True))
+        if isinstance(part, tuple):
+            ends = ("", "_low", "_high") if len(part) == 3 else ("_first", "_last")
+            found |= {name + end: value for end, value in zip(ends, part, strict=True)}
+        else:
+            found[name] = part
     return found
 
 

@@ -360,7 +360,7 @@ def _plan(series: Series, settings: Mapping[str, Any]) -> tuple[Plan, str]:
     length, text = _length(asked["length"], longest), read_text(asked["text"])
     num = asked["num_sequences"] or NUM_SEQUENCES
     probe = probe_sequences(text, tokenizer_of(series, settings.get("tokenizer")), num, length)
-    read = f"{num} sequences of {length} tokens of {text.description}"
+    read = f"{num} sequences of {length} tokens from {text.origin}"
     return Plan(series, metrics, probe, num_threads, device), read
 
 

@@ -68,6 +68,7 @@ def environment() -> Environment:
         "criterion": words.format_criterion,
         "digest": _digest,
         "estimate": words.format_estimate,
+        "explanation": words.explanation,
         "interval": words.format_interval,
         "moment": _moment,
         "num": words.format_num,
