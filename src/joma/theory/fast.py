@@ -1,4 +1,4 @@
-"""Softmax attention with components so fast that a time without normalisation cannot tell where they are.
+"""Softmax attention with components so fast that a time without normalisation cannot resolve where they are.
 
 Near its target a component has the speed exp(μ²/2) at gain ½: all of its way lies within exp(−μ²/2) of one time τ, its
 late offset c. So τ is held as a sum, an anchor (0 or the c of a component) and a distance from it of either sign, and

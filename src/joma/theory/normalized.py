@@ -278,7 +278,7 @@ def _lowest(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     first, last = entropy[..., 0] * (1 - ROUNDING), entropy[..., -1]
     lowest, place = entropy.min(dim=-1)
     moving = (lowest < first) & (lowest < last * (1 - ROUNDING))
-    # Where entropy is flat to rounding, the sign of its rate tells where it is lowest.
+    # Where entropy is flat to rounding, it is lowest where the sign of its rate changes.
     near = (entropy <= lowest[..., None] * (1 + ROUNDING)).to(torch.int8).cummax(dim=-1).values
     turn = ((rate > 0) * near).argmax(dim=-1)
     place = torch.where(((turn - place).abs() > 1) & (turn > 0), turn, place)
