@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from joma.arrays import Real, as_real, numpy_in_numpy_out, wrong_shape
-from joma.theory.fast import FARTHEST, FAST, Path
+from joma.theory.fast import FAST, REACH, Path
 from joma.theory.inversion import late_offset_of
 from joma.theory.linear import check_components, read_dynamics
 from joma.theory.nonlinear import converged_by, convergence, within_reach
@@ -176,7 +176,7 @@ def _check_several(function: str, mu: torch.Tensor, v0: torch.Tensor, scale: tor
     """Raise ``InvalidArgument`` if several components reach farther than their common time can be resolved."""
     if torch.broadcast_shapes(mu.shape, v0.shape)[-1] > 1:
         for name, place in (("mu", mu), ("v0", v0)):
-            within_reach(function, name, place, scale, _DIFFERENTIABLE if has_gradient else FARTHEST)
+            within_reach(function, name, place, scale, _DIFFERENTIABLE if has_gradient else REACH)
 
 
 def one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
