@@ -14,11 +14,11 @@ import torch
 from joma.theory.inversion import late_offset_of, log_convergence_at
 from joma.theory.nonlinear import converged_by
 
-FARTHEST = 36.0
+REACH = 36.0
 """The largest |μ| and |v₀| at gain ½; exp(36²/2) and its inverse have all digits in float64."""
 FAST = 4.3
 """At gain ½, |v| from which on exp(v²/2) roundings of τ exceed 1e-12."""
-_WIDTH = 0.25  # of a piece of the quadrature: all digits up to ``FARTHEST``
+_WIDTH = 0.25  # of a piece of the quadrature: all digits up to ``REACH``
 _MAX_SEARCH = 200  # Newton steps and halvings of an exponent of at most 2,048
 _CLOCK_ERROR = 1e-7  # relative to t, or to 1; one Runge–Kutta step removes it to rounding
 _TINY = torch.finfo(torch.float64).tiny
@@ -31,7 +31,7 @@ class Path:
     """The states of components that share a clock τ, at gain ½.
 
     Args:
-        mu, v0: (..., 1, M) at most ``FARTHEST`` in size.
+        mu, v0: (..., 1, M) at most ``REACH`` in size.
     """
 
     def __init__(self, mu: torch.Tensor, v0: torch.Tensor) -> None:

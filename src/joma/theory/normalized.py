@@ -14,8 +14,7 @@ import torch
 
 from joma.arrays import Real, as_real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import NON_NEGATIVE
-from joma.theory.fast import FARTHEST as FARTHEST_TOGETHER
-from joma.theory.fast import FAST, Path
+from joma.theory.fast import FAST, REACH, Path
 from joma.theory.inversion import late_offset_of
 from joma.theory.linear import check_components, read_dynamics, within_reach
 from joma.theory.nonlinear import FARTHEST, converged_by, convergence
@@ -182,7 +181,7 @@ def _check_several(function: str, mu: torch.Tensor, v0: torch.Tensor, scale: tor
     """Raise ``InvalidArgument`` if several components reach farther than their common time can be resolved."""
     if torch.broadcast_shapes(mu.shape, v0.shape)[-1] > 1:
         for name, place in (("mu", mu), ("v0", v0)):
-            within_reach(function, name, place, scale, _DIFFERENTIABLE if has_gradient else FARTHEST_TOGETHER)
+            within_reach(function, name, place, scale, _DIFFERENTIABLE if has_gradient else REACH)
 
 
 def one_time_less(t: Real, result: torch.Tensor, axis: int) -> torch.Tensor:
@@ -284,7 +283,7 @@ def _lowest(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     first, last = entropy[..., 0] * (1 - ROUNDING), entropy[..., -1]
     lowest, place = entropy.min(dim=-1)
     moving = (lowest < first) & (lowest < last * (1 - ROUNDING))
-    # Where entropy is flat to rounding, the sign of its rate shows where it is lowest.
+    # Where entropy is flat to rounding, it is lowest where the sign of its rate changes.
     near = (entropy <= lowest[..., None] * (1 + ROUNDING)).to(torch.int8).cummax(dim=-1).values
     turn = ((rate > 0) * near).argmax(dim=-1)
     place = torch.where(((turn - place).abs() > 1) & (turn > 0), turn, place)
