@@ -50,15 +50,11 @@ def write_document(html: str, path: Path) -> Path:
 
 @cache
 def environment() -> Environment:
-    """Return the template environment: variables are escaped, and undefined ones raise an error.
-
-    Characters that turn the direction of what follows them are shown as escapes, as in a terminal.
-    """
+    """Return the template environment: variables are escaped, and undefined ones raise an error."""
     found = Environment(
         loader=PackageLoader("joma.report.pages"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -72,6 +68,7 @@ def environment() -> Environment:
         "moment": _moment,
         "num": words.format_num,
         "percent": "{:.2f}%".format,
+        "printable": printable,
         "seconds": words.format_seconds,
         "verdict": words.verdict_text,
     }

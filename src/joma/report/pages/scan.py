@@ -28,6 +28,7 @@ from joma.report.scan import (
     suspect_note,
     why_no_verdict,
 )
+from joma.terminal import printable
 
 
 def write_scan(scan: Scan, folder: Path, *, created: datetime, versions: Mapping[str, str]) -> Path:
@@ -55,7 +56,7 @@ def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> 
     num_suspects = len({row.step for row in scan.verification.rows})
     return document(
         "scan.html",
-        f"joma scan: {Path(scan.source).name}",
+        printable(f"joma scan: {Path(scan.source).name}"),
         {plot.key: plot.spec() for plot in courses}
         | {f"map/{heatmap.id}": heatmap_plot(heatmap) for heatmap in (*by_step, *by_head)},
         scan=scan,
@@ -64,7 +65,7 @@ def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> 
         cost=cost_text(scan),
         suspected=f"{num_suspects} of {len(scan.steps)} steps" if num_suspects else "none",
         suspects=_suspects(scan),
-        failures=[(f"{result.step:,}", result.reason, result.remedy) for result in scan.failed],
+        failures=[(f"{result.step:,}", *map(printable, (result.reason, result.remedy))) for result in scan.failed],
         verdicts=_verdicts(found),
         verdict_note=" ".join(filter(None, (suspect_note(scan), interval_note(found)))) if found else "",
         why_no_verdict=why_no_verdict(scan),
@@ -79,7 +80,7 @@ def scan_page(scan: Scan, *, created: datetime, versions: Mapping[str, str]) -> 
 
 def _suspects(scan: Scan) -> list[tuple[str, ...]]:
     return [
-        (f"{row.step:,}", f"{row.kind.replace('_', ' ')} ({row.severity})", row.evidence, row.remedy)
+        (f"{row.step:,}", f"{row.kind.replace('_', ' ')} ({row.severity})", *map(printable, (row.evidence, row.remedy)))
         for row in scan.verification.rows
     ]
 
