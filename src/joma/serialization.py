@@ -176,7 +176,8 @@ def _sequence(data: Any, origin: Any, parts: tuple[Any, ...], place: str, ignore
     if not isinstance(data, list | tuple):
         raise _other(data, "a list", place)
     kind = parts[0] if parts else Any
-    if not (kind is float and all(type(value) is float for value in data) and all(map(math.isfinite, data))):
+    are_floats = kind is float and set(map(type, data)) == {float} and all(map(math.isfinite, data))
+    if not are_floats and kind is not Any:
         data = [_shaped(entry, kind, f"{place}[{index}]", ignored) for index, entry in enumerate(data)]
     return list(data) if origin is list else tuple(data)
 

@@ -375,6 +375,12 @@ def test_a_range_takes_what_is_there_and_says_that_it_named_more(text, steps):
         assert chosen_steps(text, STEPS) == steps
 
 
+@pytest.mark.parametrize("steps", [[[1]], [None], [True], [4, math.inf], ["4"], [{}]])
+def test_steps_that_are_no_numbers_are_refused(steps):
+    with pytest.raises(BadInput, match=r"`steps` is .*; expected numbers and ranges"):
+        chosen_steps(steps, STEPS)
+
+
 @pytest.mark.parametrize(
     "text", ["", "a", "1:", "5:9", "9:5:1", "5:9:2", "0:10:0", "-4", "9" * 5000], ids=lambda text: text[:9]
 )

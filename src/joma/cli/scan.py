@@ -25,7 +25,7 @@ def add_options(parser: Parser) -> None:
     """Add the options of ``joma scan``."""
     add = parser.add_argument
     add("source", metavar="SOURCE", type=str, help="a folder with saved steps, a weight file, or owner/name on the hub")
-    add("--steps", type=str | int | list[int], metavar="LIST", help="which: 0,512,1000:143000:1000 (first:last:stride)")
+    add("--steps", type=str | int | list, metavar="LIST", help="which: 0,512,1000:143000:1000 (first:last:stride)")
     add("--revisions", type=str, metavar="PATTERN", help="on a hub, which revisions: stage1-*")
     add("--weights", choices=["safetensors", "bin", "gguf"], help="default: the first of these that a step has")
     add(

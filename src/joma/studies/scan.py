@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
@@ -246,18 +247,14 @@ def chosen_steps(steps: str | Sequence[int], there: Sequence[int]) -> list[int]:
         BadInput: no such syntax, or nothing in a range.
     """
     if not isinstance(steps, str):
+        if odd := [step for step in steps if isinstance(step, bool) or not isinstance(step, Integral)]:
+            raise _no_steps(odd[0])
         return list(steps)
     chosen: set[int] = set()
     for part in steps.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18})(?::(\d{1,18}))?)?", part)
         if match is None or match[3] == "0":
-            raise InvalidArgument(
-                "scan",
-                "steps",
-                received=repr(part),
-                required="numbers and ranges first:last or first:last:stride, with commas between",
-                remedy="write 0,512,1000:143000:1000, for one",
-            )
+            raise _no_steps(part)
         first, last, stride = (None if value is None else int(value) for value in match.groups())
         assert first is not None
         if last is None:
@@ -289,6 +286,12 @@ def _require_known(settings: Mapping[str, Any], kind: type, function: str) -> No
             check_whole(settings[name], function, name, low=1)
     if settings.get("engine") is not None:
         choose(settings["engine"], {name: name for name in get_args(Engine)}, function, "engine")
+
+
+def _no_steps(received: object) -> InvalidArgument:
+    required = "numbers and ranges first:last or first:last:stride, with commas between"
+    remedy = "write 0,512,1000:143000:1000, for one"
+    return InvalidArgument("scan", "steps", received=repr(received)[:80], required=required, remedy=remedy)
 
 
 def _opened(source: str | Path | Series, settings: Mapping[str, Any]) -> Series:

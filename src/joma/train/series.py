@@ -158,10 +158,10 @@ class _Model:
         self.gradient_clip, self.seed = 1.0, recipe.seed
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
         self._saved_steps = frozenset(recipe.saved_steps())
-        lines = list(lines_of(folder / SAVED))
+        journal, lines = folder / SAVED, list(lines_of(folder / SAVED))
         end = lines[-1].end if lines else 0
-        if (folder / SAVED).exists() and (folder / SAVED).stat().st_size > end:  # the last line of a killed process
-            os.truncate(folder / SAVED, end)
+        if journal.exists() and end < journal.stat().st_size:  # a process was killed within a line
+            os.truncate(journal, end)
         self._digests = {line.body.get("step"): line.body.get("digest") for line in lines if line.body}
         for step in recipe.saved_steps():
             if (step_folder(folder, step) / WEIGHTS).exists() and not self._is_saved(step):
