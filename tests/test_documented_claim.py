@@ -83,7 +83,7 @@ def test_the_example_runs_as_its_readme_says(tmp_path, environment):
     folder = shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     commands = re.search(r"```sh\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     install, run = commands.splitlines()
-    follow([install, f"{run} --seeds 1"], folder, environment)
+    follow([install, f"{run} --seeds 3"], folder, environment)
     assert evaluated(folder)["verdict"] == "holds"
 
 

@@ -7,12 +7,18 @@ evidence for a claim: measured value, control, criterion, and the verdict that f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, SupportsFloat
 
-from joma.charts import Chart, chart_from_json
+from joma.charts import Chart
+from joma.domains import FINITE, choose
+from joma.intervals import FEWEST, MOST, Distribution, interval, moments, seeds_to_settle
+from joma.serialization import shaped
+
+DERIVED = ("verdict", "why_undecided", "mean", "standard_deviation", "interval", "num")
+"""The entries of ``Agreement.to_json`` that follow from the others."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +87,44 @@ class Estimate:
     >>> import joma
     >>> found = joma.Estimate((1.0, 1.2, 1.1), "nats")
     >>> round(found.mean, 3), tuple(round(end, 3) for end in found.interval)
-    (1.1, (0.852, 1.348))
+    (1.1, (0.792, 1.408))
 
-    The interval is the 95 % Student interval of the mean; with one value it is that value.
+    The 95 % interval fits the distribution over seeds, and more seeds never widen it (``joma.intervals``).
+
+    Args:
+        values: one per seed, in the order of the seeds.
+        unit: of the values.
+        distribution: ``normal``, ``lognormal`` for errors that span orders of magnitude, ``binary`` for values of 0
+            and 1, or ``constant`` for a number that does not depend on the seed.
+        why_equal: why the values are equal where they are. Without it, equal values of a random number have no
+            interval.
     """
 
     values: tuple[float, ...]
     unit: str = ""
+    distribution: Distribution = "normal"
+    why_equal: str = ""
 
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"an estimate needs at least one value, and finite values; got {self.values}")
+        if self.distribution == "lognormal" and min(self.values) < 0:
+            raise ValueError(f"a lognormal number cannot be negative; got {self.values}")
+        if self.distribution == "binary" and not {0.0, 1.0}.issuperset(self.values):
+            raise ValueError(f"the values of a binary number are 0 or 1; got {self.values}")
+        if self.distribution == "constant" and not self.is_equal:
+            raise ValueError(f"a constant number is the same for every seed; got {self.values}")
 
     @classmethod
-    def of(cls, values: Iterable[SupportsFloat], unit: str = "") -> Estimate:
+    def of(
+        cls,
+        values: Iterable[SupportsFloat],
+        unit: str = "",
+        distribution: Distribution = "normal",
+        why_equal: str = "",
+    ) -> Estimate:
         """Make an estimate from a list, an array or a tensor with one value per seed."""
-        return cls(tuple(float(value) for value in values), unit)
+        return cls(tuple(float(value) for value in values), unit, distribution, why_equal)
 
     @property
     def num(self) -> int:
@@ -106,24 +134,22 @@ class Estimate:
     @property
     def mean(self) -> float:
         """The mean over seeds."""
-        return math.fsum(self.values) / self.num
+        return moments(self.values)[0]
 
     @property
     def standard_deviation(self) -> float:
         """The sample standard deviation over seeds (0 for one value)."""
-        if self.num == 1:
-            return 0.0
-        return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.values) / (self.num - 1))
+        return moments(self.values)[1]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all values are the same."""
+        return min(self.values) == max(self.values)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Student interval of the mean."""
-        if self.num == 1:
-            return self.mean, self.mean
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, self.num - 1)) * self.standard_deviation / math.sqrt(self.num)
-        return self.mean - half, self.mean + half
+        """The 95 % interval; infinite ends where nothing is known, as for fewer than three random values."""
+        return interval(self.values, self.distribution, equal_is_exact=bool(self.why_equal))
 
 
 @dataclass(frozen=True)
@@ -132,7 +158,7 @@ class Criterion:
 
     >>> import joma
     >>> criterion = joma.Criterion("largest error", "<=", 1e-6, "the integrator's tolerance")
-    >>> criterion.met_by(joma.Estimate((1e-9, 2e-9, 3e-9)))
+    >>> criterion.met_by(joma.Estimate((1e-9, 2e-9, 3e-9), distribution="lognormal"))
     True
 
     Args:
@@ -147,6 +173,10 @@ class Criterion:
     threshold: float
     reason: str
 
+    def __post_init__(self) -> None:
+        choose(self.relation, dict.fromkeys(("<=", ">=")), "Criterion", "relation")
+        FINITE.check(self.threshold, "Criterion", "threshold")
+
     def met_by(self, estimate: Estimate) -> bool | None:
         """Return whether the whole interval meets the criterion; ``None`` if the threshold lies within the interval."""
         low, high = estimate.interval
@@ -156,6 +186,29 @@ class Criterion:
         if high <= threshold:
             return True
         return None if low <= threshold else False
+
+    def unsettled(self, name: str, estimate: Estimate) -> str:
+        """Return why ``met_by`` is ``None``, and how many more seeds would probably change that.
+
+        Args:
+            name: of the number, in words.
+            estimate: the number.
+        """
+        num, total = estimate.num, seeds_to_settle(estimate.values, estimate.distribution, self.threshold)
+        if num < FEWEST:
+            return (
+                f"{name} is known for {_seeds(num)}, which do{'es' * (num == 1)} not show its spread: it takes {total}"
+            )
+        if estimate.is_equal and estimate.distribution != "binary":
+            return (
+                f"{name} is the same for all {_seeds(num)}, which does not show its spread: the claim must explain it"
+            )
+        more = f"more than {MOST:,} would be needed" if total is None else f"about {total} in all would settle it"
+        return f"the interval of {name} contains the threshold: with the spread of these {_seeds(num)}, {more}"
+
+
+def _seeds(num: int) -> str:
+    return f"{num} seed{'' if num == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -192,8 +245,8 @@ class Agreement:
     >>> import joma
     >>> found = joma.Agreement(
     ...     joma.Criterion("largest error", "<=", 1e-6, "the integrator's tolerance"),
-    ...     joma.Estimate((1e-9, 2e-9, 3e-9)),
-    ...     (joma.Control("without the correction", joma.Estimate((0.5, 0.6, 0.7))),),
+    ...     joma.Estimate((1e-9, 2e-9, 3e-9), distribution="lognormal"),
+    ...     (joma.Control("without the correction", joma.Estimate((0.5, 0.6, 0.7), distribution="lognormal")),),
     ...     conclusion="The formula is right to nine digits.",
     ... )
     >>> str(found.verdict)
@@ -222,18 +275,34 @@ class Agreement:
     def verdict(self) -> Verdict:
         """The verdict that follows from measured value and controls.
 
-        If a control also meets the criterion, the test cannot distinguish the two and the claim is undecided. A control
-        that neither meets nor fails it clearly must have an interval disjoint from that of the measured value.
+        A claim holds only if every control clearly fails the criterion. If a control meets it, the test cannot
+        distinguish the two and the claim is undecided. More seeds of the same distributions turn neither ``holds`` nor
+        ``does not hold`` into another verdict, because no interval widens.
         """
         claim = self.criterion.met_by(self.measured)
         if claim is False:
             return Verdict.FAILS
-        failed = [self._fails(control.estimate) for control in self.controls]
+        failed = [self.criterion.met_by(control.estimate) is False for control in self.controls]
         return Verdict.HOLDS if claim is True and failed and all(failed) else Verdict.UNDECIDED
 
-    def _fails(self, control: Estimate) -> bool:
-        met = self.criterion.met_by(control)
-        return met is False or (met is None and disjoint(self.measured, control))
+    @property
+    def why_undecided(self) -> str:
+        """Why the claim is undecided, and what would settle it; empty for another verdict."""
+        if self.verdict is not Verdict.UNDECIDED:
+            return ""
+        met = [(control, self.criterion.met_by(control.estimate)) for control in self.controls]
+        reasons = [] if met else ["there is no control: it takes one to show that the test can fail"]
+        reasons += [
+            f"the control ({control.name}) meets the criterion too: it takes another test, not more seeds"
+            for control, passes in met
+            if passes
+        ]
+        open_ones = [(f"the control ({control.name})", control.estimate) for control, passes in met if passes is None]
+        if self.criterion.met_by(self.measured) is None:
+            open_ones.insert(0, ("the measured number", self.measured))
+        reasons += [self.criterion.unsettled(*number) for number in open_ones]
+        text = "; ".join(reasons)
+        return f"{text[0].upper()}{text[1:]}."
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, with the verdict and the statistics of each estimate."""
@@ -242,39 +311,23 @@ class Agreement:
         for part, records in (("controls", self.controls), ("findings", self.findings)):
             for entry, record in zip(data[part], records, strict=True):
                 entry["estimate"] |= summary(record.estimate)
-        return data | {"verdict": self.verdict.value}
-
-
-def disjoint(first: Estimate, second: Estimate) -> bool:
-    """Return whether the intervals of two estimates are disjoint."""
-    return first.interval[1] < second.interval[0] or second.interval[1] < first.interval[0]
+        return data | {"verdict": self.verdict.value, "why_undecided": self.why_undecided or None}
 
 
 def summary(estimate: Estimate) -> dict[str, Any]:
-    """Return mean, standard deviation and interval of an estimate, as plain data."""
-    low, high = estimate.interval
+    """Return mean, standard deviation and interval (``None`` for an infinite end) of an estimate, as plain data."""
     return {
         "mean": estimate.mean,
         "standard_deviation": estimate.standard_deviation,
-        "interval": [low, high],
+        "interval": [end if math.isfinite(end) else None for end in estimate.interval],
         "num": estimate.num,
     }
 
 
-def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
-    """Rebuild an agreement from ``Agreement.to_json``; verdict and statistics are computed again."""
-    return Agreement(
-        criterion=Criterion(**data["criterion"]),
-        measured=_estimate(data["measured"]),
-        controls=tuple(Control(entry["name"], _estimate(entry["estimate"])) for entry in data["controls"]),
-        conclusion=data["conclusion"],
-        findings=tuple(
-            Finding(entry["name"], _estimate(entry["estimate"]), entry["comment"]) for entry in data["findings"]
-        ),
-        charts=tuple(chart_from_json(chart) for chart in data["charts"]),
-        notes=tuple(data["notes"]),
-    )
+def agreement_from_json(data: Any) -> Agreement:
+    """Rebuild an agreement from ``Agreement.to_json``; verdict and statistics are computed again.
 
-
-def _estimate(data: Mapping[str, Any]) -> Estimate:
-    return Estimate(tuple(data["values"]), data["unit"])
+    Raises:
+        ValueError: the data has another shape.
+    """
+    return shaped(data, Agreement, ignored=DERIVED)

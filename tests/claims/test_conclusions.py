@@ -1,17 +1,19 @@
 """Conclusions are plain, and their wording follows from the verdict."""
 
-import re
-
 import numpy as np
 import pytest
 
 from conclusions import faults
-from joma.claims.hierarchy import order
+from joma.claims.dynamics import theorem2, theorem4
+from joma.claims.hierarchy import expressible, order, table1
 from joma.claims.series import rank_drop_and_rebound as series_rank
 from joma.claims.series import sparse_then_dense as series_entropy
 from joma.claims.series.subject import movements
 from joma.claims.text import mechanism
 from joma.claims.text.networks import moved
+from joma.claims.theorem1 import discretisation, queries
+from joma.claims.theorem1 import flow as theorem1
+from joma.expressive.weights import needs
 from joma.measure.curves.course import Course
 from joma.records import Estimate
 
@@ -46,6 +48,9 @@ def decided(criterion) -> dict[bool | None, Estimate]:
 VALLEY = Course(tuple(range(21)), np.abs(np.linspace(-1, 1, 21)) * np.ones((2, 1)))
 
 
+FALLING = Course(VALLEY.steps, np.linspace(1, 0, 21) * np.ones((2, 1)))
+
+
 @pytest.mark.parametrize(
     ("met", "words"),
     [(True, "three quarters of the rise need"), (None, "not decided"), (False, "does not need the nonline")],
@@ -55,7 +60,17 @@ def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, frozen
     ablated = {"linear MLP": VALLEY} | ({"frozen value path": VALLEY} if frozen else {})
     conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[met], VALLEY, ablated)
     assert words in conclusion
-    assert bool(re.search(r"With a frozen value path it rises by 0\.457\.$", conclusion)) is frozen
+    moved_so = "falls by 0.833 nats and rises by 0.457 nats"
+    assert conclusion.startswith(f"Attention entropy {moved_so} in the full network; with a linear MLP it {moved_so}.")
+    assert conclusion.endswith(f" With a frozen value path it {moved_so}.") is frozen
+    assert not faults(conclusion)
+
+
+def test_a_network_whose_entropy_does_not_rise_has_no_rise_that_needs_an_explanation():
+    conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[True], FALLING, {"linear MLP": VALLEY})
+    assert "and does not rise in the full network; with a linear MLP it falls" in conclusion
+    assert "So there is no rise to explain" in conclusion
+    assert "need the nonlinearity" not in conclusion
     assert not faults(conclusion)
 
 
@@ -80,6 +95,8 @@ def test_conclusion_states_bottom_up_learning_only_if_the_criterion_is_met(met):
     found = {name: Estimate((0.5,)) for name in names}
     conclusion = order._conclusion(decided(order.CRITERION)[met], found)
     assert ("are associated first" in conclusion) is (met is True)
+    assert ("is not decided" in conclusion) is (met is None)
+    assert ("A label gives no constant gradient" in conclusion) is (met is False)
     assert not faults(conclusion)
 
 
@@ -93,3 +110,75 @@ def test_conclusion_states_bottom_up_learning_only_if_the_criterion_is_met(met):
 )
 def test_a_negative_or_tiny_movement_is_described_as_none(fall, rise, words):
     assert moved(fall, rise, " nats") == words
+
+
+def errors(size: float) -> Estimate:
+    return Estimate((size, 2 * size, 1.5 * size), distribution="lognormal")
+
+
+SMALL, LARGE = errors(1e-9), errors(0.3)
+
+
+@pytest.mark.parametrize(("measured", "agree"), [(SMALL, True), (LARGE, False)])
+def test_theorems_2_and_4_agree_with_the_formula_only_if_the_error_is_small(measured, agree):
+    shares = [Estimate(values, "draws", "binary") for values in ((1.0, 0.0, 1.0), (0.0, 0.0, 1.0))]
+    blow_up = theorem2._conclusion(measured, LARGE, *shares)
+    assert ("agree with the formula's" in blow_up) is agree
+    assert ("differ from the formula's" in blow_up) is not agree
+    assert "first in 67% of the draws, the one with the largest gradient in 33%" in blow_up
+    ratio = theorem4._conclusion(measured, errors(1.0), [0.01], [0.02])
+    assert ("agrees with the prediction" in ratio) is agree
+    assert "by a factor of up to 7 early on and by 1.0e-02 of the limit" in ratio
+    assert "predicts 2.0e-02" in ratio
+    assert not faults(blow_up)
+    assert not faults(ratio)
+
+
+@pytest.mark.parametrize(("measured", "verb"), [(SMALL, "is constant to 2e-09"), (LARGE, "drifts by up to 6e-01")])
+def test_an_invariant_is_constant_only_if_its_drift_is_small(measured, verb):
+    assert f"The invariant {verb} of the logits' motion" in theorem1._conclusion(measured, LARGE, "1e-04 with steps")
+    shared = queries._conclusion(measured, SMALL, [LARGE, errors(0.7)])
+    assert f"the MLP, the invariant {verb} of the logits' motion; that of a single query changes by 30%" in shared
+    assert "with its own units is constant to 2e-09" in shared
+
+
+@pytest.mark.parametrize(("slow", "explained"), [(LARGE, True), (errors(1e-4), False)])
+def test_the_drift_under_adam_is_explained_only_if_there_is_one(slow, explained):
+    conclusion = discretisation._adam_conclusion(LARGE, slow, SMALL, SMALL)
+    assert ("Adam divides every coordinate" in conclusion) is explained
+    assert f"by {slow.mean:.0%} at 0.001" in conclusion
+    assert not faults(conclusion)
+
+
+HIGH, LOW, OPEN = Estimate((0.9, 0.91, 0.92)), Estimate((0.1, 0.11, 0.12)), Estimate((0.7, 0.8, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("trained", "untrained", "words"),
+    [
+        (HIGH, HIGH, "cannot show what training does, because it is high without training too: it is 0.91"),
+        (HIGH, LOW, "Only training makes the score high: it is 0.91 after training and 0.11 before it"),
+        (LOW, LOW, "The score is not high after training: it is 0.11"),
+        (LOW, HIGH, "The score is not high after training"),
+        (OPEN, LOW, "What the score shows is open"),
+        (HIGH, OPEN, "What the score shows is open"),
+    ],
+)
+def test_the_conclusion_on_the_papers_score_follows_from_both_scores(monkeypatch, trained, untrained, words):
+    monkeypatch.setattr(table1, "_mean_over_cells", lambda cells, read: np.array([0.72]))
+    conclusion = table1._conclusion([], trained, untrained)
+    assert words in conclusion
+    assert not faults(conclusion)
+
+
+@pytest.mark.parametrize(
+    ("own", "words"), [(HIGH, "differs from its own"), (Estimate((1.0, 1.0, 1 - 1e-13)), "equals a")]
+)
+def test_a_latent_equals_a_unit_only_if_the_constructed_weights_reach_the_criterion(own, words):
+    law = table1.CORNER.law(0, distinct=True)
+    built = [expressible.Constructed(law, needs(law), [1.0, 1.0], [0.5, 0.5], 0.95, 0.25)]
+    conclusion = expressible._conclusion(own, built, [[0.9, 0.8]], [[0.7, 0.6]])
+    assert f"every latent {words}" in conclusion
+    assert "2e-01, and 95% of the classes" in conclusion
+    assert "at 0.85 after training and at 0.65 before it" in conclusion
+    assert not faults(conclusion)

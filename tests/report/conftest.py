@@ -131,7 +131,7 @@ def agreements(text_chart, residual_chart, hostile_chart) -> dict[str, Agreement
         Estimate((0.43, 0.47, 0.51)),
         (
             Control(f"probes in random order {HOSTILE}", Estimate((0.02, -0.05, 0.04))),
-            Control("shuffled words", Estimate((0.01,))),
+            Control("shuffled words", Estimate((0.01, 0.02, 0.0))),
         ),
         "The phenomenon is there: " + HOSTILE,
         (Finding(HOSTILE, Estimate((1.54,), "nats"), HOSTILE),),

@@ -5,15 +5,18 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from made_scan import LAYERS, STEPS, level, made_scan, result, spoilt
+from made_scan import GROUPS, LAYERS, STEPS, level, made_scan, result, spoilt
 from rich.console import Console
 
 from joma.measure.curves.quantities import verdicts
+from joma.measure.curves.recovery import Interval
 from joma.measure.scan.results import Row, probes_of
 from joma.measure.scan.scanned import Scan
 from joma.measure.scan.verification import Suspect
 from joma.report.scan import (
     course_charts,
+    format_level,
+    format_share,
     heatmaps,
     levels,
     scan_record,
@@ -122,3 +125,29 @@ def test_too_few_steps_that_are_not_suspect_have_no_verdict(scan):
     alone = spoilt(replace(few, results=few.results[:1]), (0, "not_initialisation"))
     assert "Step 0 (suspect)" in printed(scan_table(alone))
     assert "step 0 (suspect)" in heatmaps(alone)[1][0].title
+
+
+def test_tables_say_what_their_levels_and_shares_are(scan):
+    text = " ".join(printed(scan_table(scan)).split())
+    assert "Levels are means over stretches of saved steps" in text
+    assert "what came back is a share of the fall" in text
+    assert "of the fall" in text
+    assert format_level(1.989, (512, 1000)) == "1.989 (steps 512 to 1,000)"
+    assert format_level(2.0, (0, 0)) == "2.000 (step 0)"
+
+
+def test_a_verdict_with_a_clear_half_keeps_it_in_table_and_summary(scan):
+    def raised(result):  # the groups come back by 0 to 0.4 of a fall of 2
+        rows = [row for row in result.rows if row.layer == 1 and row.metric == "attention_entropy_nats"]
+        back = {f"sequences_{number}": 0.1 * number * (result.step >= 256) for number in range(GROUPS)}
+        return replace(result, rows=tuple(row._replace(value=row.value + back.get(row.group, 0.0)) for row in rows))
+
+    found = replace(scan, results=tuple(map(raised, scan.measured)))
+    assert [entry["outcome"] for entry in scan_record(found)["verdicts"]] == ["fell; whether it comes back is open"]
+    assert "is open" in printed(scan_table(found))
+    assert "attention entropy (nats) fell, whether it comes back is open" in scan_summary(found)
+    assert scan_record(found)["verdicts"][0]["end_steps"] == (256, 1000)
+
+
+def test_a_share_of_nothing_has_no_sign():
+    assert format_share(Interval(0.0, -0.001, 0.26)) == "0% (0% to 26%)"

@@ -113,6 +113,23 @@ def suspect_table(verification: Verification) -> Table:
     return table
 
 
+def verification_map(found: Verification) -> Heatmap:
+    """Return steps by kinds of suspicion: 1 for a warning, 2 for an error, 0 for none."""
+    kinds = list(dict.fromkeys(row.kind for row in found.rows)) or ["any"]
+    marked = {(row.kind, row.step): 2.0 if row.severity == "error" else 1.0 for row in found.rows}
+    return Heatmap(
+        "suspects",
+        "Suspect steps",
+        "0: nothing suspicious; 1: a warning; 2: an error.",
+        "step",
+        "kind",
+        [str(step) for step in found.steps],
+        [kind.replace("_", " ") for kind in kinds],
+        [[marked.get((kind, step), 0.0) for step in found.steps] for kind in kinds],
+        "suspicion",
+    )
+
+
 def verification_summary(found: Verification) -> str:
     """Return the number of suspect steps and of bytes read, in a sentence."""
     num, num_suspect = len(found.steps), len({row.step for row in found.rows})
@@ -123,7 +140,7 @@ def verification_summary(found: Verification) -> str:
 def scan_summary(scan: Scan) -> str:
     """Return the cost of a scan and its verdicts on attention and rank, in two sentences."""
     verdict = quantities_summary(probes_of(scan.judged)) or why_no_verdict(scan)
-    return f"{scan.source}: {cost_text(scan)}. {capitalized(verdict)}"
+    return f"{scan.source}: {cost_text(scan)}" + (f". {capitalized(verdict)}" if verdict else "")
 
 
 def course_charts(scan: Scan) -> list[Chart]:
@@ -163,23 +180,33 @@ def format_share(share: Interval | None) -> str:
     """Return the share of a fall that was recovered, with its interval."""
     if share is None:
         return "–"
-    value, low, high = (f"{part:.0%}".replace("-", "−") for part in share)
+    value, low, high = (f"{part:.0%}".replace("-0%", "0%").replace("-", "−") for part in share)
     return f"{value} ({low} to {high})"
 
 
+def format_level(level: float, steps: tuple[int, int]) -> str:
+    """Return a level and the steps that it is the mean over."""
+    first, last = steps
+    return f"{format_number(level)} ({f'step {first:,}' if first == last else f'steps {first:,} to {last:,}'})"
+
+
 def interval_note(found: Mapping[Quantity, Recovery]) -> str:
-    """Return what the intervals mean, for the kinds that occur."""
+    """Return what levels, shares and intervals of the verdicts mean, for the kinds that occur."""
     groups = {entry.num_groups for entry in found.values()}
     kinds = []
     if max(groups) > 1:
         kinds.append(f"for attention over {max(groups)} groups of probe sequences (variation between texts)")
     if 1 in groups:
         kinds.append("for single curves from the scatter of steps")
-    return f"95 % intervals: {'; '.join(kinds)}. They do not include the variation between training runs."
+    return (
+        "Levels are means over stretches of saved steps, and so differ from single points of the charts; what came "
+        f"back is a share of the fall. 95 % intervals: {'; '.join(kinds)}. They do not include the variation between "
+        "training runs."
+    )
 
 
 def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
-    names = ("layer", "metric", "at the start", "lowest", "at step", "at the end", "came back", "verdict")
+    names = ("layer", "metric", "level at start", "lowest level", "at step", "level at end", "of the fall", "verdict")
     table = table_of(names, left=("metric", "verdict"), fold=True)
     last = ""
     for quantity, entry in found.items():

@@ -27,9 +27,14 @@ def verdicts_summary(outcomes: Sequence[Outcome]) -> str:
     )
 
 
+def why_not_decided(outcome: Outcome) -> str:
+    """Return why a claim was not evaluated, or why it is undecided and what would settle it; empty if it is decided."""
+    return outcome.agreement.why_undecided if outcome.agreement else outcome.reason
+
+
 def verdict_table(outcomes: Sequence[Outcome]) -> Table:
     """Return a table with one row per outcome, for a terminal; markup in texts is shown literally."""
-    reasons = [f"{outcome.claim.id}: {outcome.reason}" for outcome in outcomes if outcome.reason]
+    reasons = [f"{outcome.claim.id}: {why}" for outcome in outcomes if (why := why_not_decided(outcome))]
     table = Table(
         title="Claims and evidence",
         title_justify="left",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from joma.domains import choose
 from joma.errors import BadInput
 from joma.measure.curves.quantities import Probes, verdicts
+from joma.terminal import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -34,8 +35,21 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
     """Return one row per layer, metric and projection: the step of its minimum, and whether it recovered."""
     import pandas
 
-    rows = [of._asdict() | asdict(found) for of, found in verdicts(probes).items()]
-    return pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    rows = [of._asdict() | _flat(asdict(found)) for of, found in verdicts(probes).items()]
+    found = pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    return found.astype({"layer": "Int32", "projection": "string"})
+
+
+def _flat(parts: dict[str, Any]) -> dict[str, Any]:
+    """Give the parts of a tuple columns of their own: ``fall``, ``fall_low``, ``fall_high``; ``end_steps_first``."""
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        if isinstance(part, tuple):
+            ends = ("", "_low", "_high") if len(part) == 3 else ("_first", "_last")
+            found |= {name + end: value for end, value in zip(ends, part, strict=True)}
+        else:
+            found[name] = part
+    return found
 
 
 class Result(ABC):
@@ -94,7 +108,7 @@ class Result(ABC):
         return single.interactive(picture) if interactive else single.axes_of(picture, ax)
 
     def __repr__(self) -> str:
-        text = f"{type(self).__name__}: {self.summary()}"
+        text = printable(f"{type(self).__name__}: {self.summary()}")
         return "\n".join(textwrap.wrap(text, _LINE, max_lines=2, placeholder=" …"))
 
     def _repr_html_(self) -> str:

@@ -38,7 +38,7 @@ def test_gain_is_zero_without_training(tmp_path, monkeypatch):
     subjects = tuple(replace(subject, num_steps=4, learning_rate=1e-12) for subject in sizes.subjects)
     still = replace(sizes, subjects=subjects, width=16, hidden=64, num_samples=200, num_permutations=5)
     monkeypatch.setitem(hierarchy_alignment.SIZES, Profile.QUICK, still)
-    agreement = evaluate(Workspace(tmp_path, num_seeds=2))
+    agreement = evaluate(Workspace(tmp_path, num_seeds=3))
     assert agreement.verdict is Verdict.FAILS
     assert not faults(agreement.conclusion)
     found = {finding.name: finding.estimate for finding in agreement.findings}

@@ -8,7 +8,7 @@ from conclusions import faults
 from joma.claims.registry import all_claims
 from joma.claims.text import networks
 from joma.claims.text.mechanism import LEFT
-from joma.claims.text.networks import Study
+from joma.claims.text.networks import Study, moved
 from joma.claims.workspace import Profile, TextChoice, Workspace
 
 IDS = ("text.sparse_then_dense", "text.mechanism", "text.rank_drop")
@@ -53,3 +53,13 @@ def test_the_rank_starts_at_that_of_an_initialised_network(agreements):
 @pytest.mark.parametrize("id", IDS)
 def test_conclusions_are_plain(agreements, id):
     assert not faults(agreements[id].conclusion)
+
+
+def test_the_lead_chart_shows_the_levels_and_the_movements_that_its_caption_names(agreements):
+    agreement = agreements["text.sparse_then_dense"]
+    lead, means = agreement.charts[0], {finding.name: finding.estimate.mean for finding in agreement.findings}
+    assert f"attention entropy {moved(means['fall'], means['rise after it'], ' nats')} on real text" in lead.caption
+    assert [curve.label for curve in lead.curves] == ["real text", "shuffled words"]
+    at = {mark.text: mark.at for mark in lead.marks}
+    assert at["last level"] - at["lowest level"] == pytest.approx(means["rise after it"])
+    assert at["sparsest"] == pytest.approx(means["step of the bottom"])

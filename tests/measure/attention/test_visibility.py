@@ -1,9 +1,10 @@
 import math
+import warnings
 
 import pytest
 import torch
 
-from joma.measure.attention.visibility import Visibility, hides
+from joma.measure.attention.visibility import Visibility, hides, settled
 
 LIKE = torch.zeros(())
 BAND = torch.ones(1, 1, 7, 9, dtype=torch.bool).tril(2).triu(-3)
@@ -118,3 +119,34 @@ def test_the_lowest_number_hides_like_infinity(dtype):
     bias = Visibility(1, 4, mask=mask).bias(slice(0, 1), slice(0, 4), LIKE)
     assert bias.dtype == LIKE.dtype
     assert bias.flatten().tolist() == [0.0, -math.inf, -math.inf, -9.0]
+
+
+@pytest.mark.parametrize("hidden", [-100.0, -1e3, -8e3])
+@pytest.mark.parametrize("bias", [torch.zeros(1, 1, 6, 6), -0.5 * torch.arange(6.0).expand(1, 2, 6, 6)])
+def test_numbers_far_below_all_others_hide_keys(hidden, bias):
+    sees = torch.ones(6, 6).bool().tril() & (torch.arange(6) != 2)
+    mask = torch.cat([torch.where(sees, bias, bias + hidden), bias])  # the second sequence hides nothing
+    expected = torch.cat([bias.masked_fill(~sees, -math.inf), bias])
+    assert torch.equal(settled(mask, largest_score=5.0), expected)
+
+
+@pytest.mark.parametrize("hidden", [-100.0, -1e3])
+def test_numbers_that_scores_may_make_up_for_count_as_written_with_a_warning(hidden):
+    mask = torch.zeros(1, 1, 6, 6).masked_fill(~torch.ones(6, 6).bool().tril(), hidden)
+    with pytest.warns(
+        RuntimeWarning, match=f"adds {hidden:g} to scores that may be as large as 490, which may not hide"
+    ):
+        assert torch.equal(settled(mask, largest_score=490.0), mask)
+
+
+def test_graded_biases_count_as_written():
+    distances = torch.arange(16_384.0).flip(0)[None, None, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mask in (
+            -0.7 * distances,
+            torch.randn(1, 1, 5, 5),
+            torch.full((1, 1, 1, 5), -1e3),
+            -9.0 * distances[..., :7],
+        ):
+            assert torch.equal(settled(mask, largest_score=1.0), mask)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from joma.intervals import student
 from joma.measure.curves.course import Course
 from joma.records import Estimate
 
@@ -28,8 +29,7 @@ def test_the_curve_is_the_mean_with_the_requested_band(band):
     assert (curve.label, curve.role, curve.group) == ("name", "control", "name")
     assert list(curve.y) == WHOLE.mean.tolist()
     for low, mean, high, values in zip(curve.low, curve.y, curve.high, WHOLE.values.T.tolist(), strict=True):
-        estimate = Estimate(tuple(values))
-        expected = estimate.interval if band == "interval" else (mean - estimate.standard_deviation, None)
+        expected = student(values) if band == "interval" else (mean - Estimate(tuple(values)).standard_deviation, None)
         assert low == pytest.approx(expected[0])
         assert high - mean == pytest.approx(mean - low)
 

@@ -37,9 +37,28 @@ def test_verdicts(groups, fall, rise, outcome):
         )
 
 
-def test_disagreeing_groups_give_an_undecided_verdict():
-    curves = np.concatenate([course(4.0, 3.9), course(4.0, 0.0), course(4.0, 0.0)])
-    assert recovery(STEPS, curves).outcome == "undecided"
+def test_groups_that_agree_on_the_fall_alone_leave_the_rise_open():
+    curves = np.concatenate([course(4.0, 0.6), course(4.0, 0.0), course(4.0, 0.0)])
+    assert recovery(STEPS, curves).outcome == "fell; whether it comes back is open"
+
+
+def test_groups_that_disagree_on_the_fall_leave_it_open():
+    curves = np.concatenate([course(4.0, 0.0), course(0.0, 0.0), course(0.0, 0.0)])
+    assert recovery(STEPS, curves).outcome == "whether it fell is open"
+
+
+def test_levels_are_means_over_the_steps_that_are_named_with_them():
+    curves = course(4.0, 3.0, noise=0.01, groups=6)
+    found, mean, steps = recovery(STEPS, curves), curves.mean(axis=0), np.array(STEPS)
+    for level, (first, last) in (
+        (found.start, found.start_steps),
+        (found.bottom, found.bottom_steps),
+        (found.end, found.end_steps),
+    ):
+        assert level == pytest.approx(mean[(first <= steps) & (steps <= last)].mean())
+        assert last > first
+    assert found.bottom_steps[0] <= found.lowest_step <= found.bottom_steps[1]
+    assert found.end != mean[-1]
 
 
 def test_noise_rarely_gives_a_recovery():

@@ -1,6 +1,8 @@
 """The callbacks in real runs of both Trainers."""
 
+import copy
 import math
+import warnings
 
 import pyarrow.parquet
 import pytest
@@ -8,7 +10,7 @@ import torch
 from offline_trackers import local_trackio, offline_wandb, trackio_rows, wandb_rows
 from small_models import small_batch, small_model
 
-from joma.errors import InvalidArgument
+from joma.errors import BadInput, InvalidArgument
 from joma.journal import read_journal
 
 KIND = "gpt2"
@@ -17,6 +19,21 @@ KIND = "gpt2"
 def texts():
     ids = torch.randint(3, 99, (32, 12), generator=torch.Generator().manual_seed(2))
     return [{"input_ids": row, "labels": row} for row in ids]
+
+
+def entropies(model):
+    """Return the mean entropy of each layer and head on the probe batch, by the model's own weights in float64."""
+    twin = copy.deepcopy(model).double().eval()
+    twin.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = twin(**small_batch(KIND), output_attentions=True).attentions
+    return torch.stack([torch.special.entr(part).sum(-1).mean((0, 2)) for part in weights])
+
+
+def measured(watch, step):
+    """Return the same as measured at a step; ``None`` if it was not."""
+    rows = [row for row in watch.probes.get(step, ()) if row.metric == "attention_entropy_nats"]
+    return torch.tensor([row.value for row in sorted(rows)]).view(2, 4).double() if rows else None
 
 
 def under_trainer(folder, *, probe=None, resume=None, **settings):
@@ -145,6 +162,167 @@ def test_failed_trainer_leaves_lines_and_continued_training_writes_the_table(tmp
     assert sorted(set(steps)) == [0, 2, 4, 6]
 
 
+def swapping(live, *, swaps):
+    """Return a callback that keeps the entropies of each step, and may put in zeros as weights for evaluation."""
+    from transformers import TrainerCallback
+
+    class Swapping(TrainerCallback):
+        kept = ()
+
+        def on_step_end(self, args, state, control, model=None, **_):
+            live[state.global_step] = entropies(model)
+            self.on_epoch_end(args, state, control, model)
+
+        def on_epoch_end(self, args, state, control, model=None, **_):
+            if swaps and control.should_evaluate and not self.kept:
+                self.kept = [weight.detach().clone() for weight in model.parameters()]
+                for weight in model.parameters():
+                    weight.data.mul_(0)
+
+        def on_evaluate(self, args, state, control, model=None, **_):
+            for weight, kept in zip(model.parameters(), self.kept, strict=bool(self.kept)):
+                weight.data.copy_(kept)
+            self.kept = ()
+
+    return Swapping()
+
+
+EVALUATION = {"eval_strategy": "steps", "metric_for_best_model": "eval_loss", "greater_is_better": False}
+EARLY = {**EVALUATION, "load_best_model_at_end": True, "save_strategy": "steps", "learning_rate": 0.05, "max_steps": 30}
+
+
+@pytest.mark.parametrize(
+    ("is_first", "unit", "swaps"),
+    [(True, "steps", True), (False, "steps", True), (False, "epoch", True), (True, "epoch", False)],
+)
+def test_each_step_under_trainer_is_measured_with_the_weights_that_it_left(tmp_path, is_first, unit, swaps, tolerance):
+    """Early stopping is decided in an evaluation, after which the best weights are loaded."""
+    from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    live, settings = {}, {**EARLY, "eval_strategy": unit, "save_strategy": unit, "eval_steps": 2, "save_steps": 2}
+    arguments = TrainingArguments(str(tmp_path), **settings, report_to="none", use_cpu=True, disable_tqdm=True)
+    model = small_model(KIND, "AutoModelForCausalLM").train()
+    trainer = Trainer(model, arguments, train_dataset=texts()[:16], eval_dataset=texts()[16:20])
+    watch = TrainerWatch(small_batch(KIND), every=3)
+    for callback in (watch, swapping(live, swaps=swaps), EarlyStoppingCallback(2))[:: 1 if is_first else -1]:
+        trainer.add_callback(callback)
+    trainer.train()
+    last = trainer.state.global_step
+    assert 2 < last < 30
+    assert set(live) == set(range(1, last + 1))
+    assert (entropies(model) - live[last]).abs().max() > 100 * tolerance("attention.entropy")
+    found = watch.watch.probes
+    assert list(found) == sorted({0, *range(3, last + 1, 3), last})
+    for step in list(found)[1:]:
+        assert (measured(watch.watch, step) - live[step]).abs().max() <= tolerance("attention.entropy")
+
+
+def test_a_last_step_whose_weights_were_replaced_at_once_is_not_measured(tmp_path):
+    from transformers import TrainerCallback
+
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    class Averaging(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **_):
+            if state.global_step == 3:
+                control.should_training_stop = True
+                model.load_state_dict({name: 0.9 * weight for name, weight in model.state_dict().items()})
+
+    probes = []
+
+    def probe(trainer):
+        trainer.add_callback(Averaging())
+        probes.append(TrainerWatch(small_batch(KIND), every=2))
+        return probes[0]
+
+    with pytest.warns(
+        RuntimeWarning, match="step 3, the last one, is not measured, because the model has other weights"
+    ):
+        under_trainer(tmp_path, probe=probe)
+    assert list(probes[0].watch.probes) == [0, 2]
+
+
+def small_batches_only():
+    """Return a model that runs out of memory with more than four texts in training."""
+    model = small_model(KIND, "AutoModelForCausalLM").train()
+    forward = model.forward
+
+    def limited(input_ids=None, **settings):
+        if model.training and len(input_ids) > 4:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return forward(input_ids=input_ids, **settings)
+
+    model.forward = limited
+    return model
+
+
+def test_an_attempt_with_too_large_batches_is_dropped(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    settings = {"max_steps": 6, "auto_find_batch_size": True, "report_to": "none", "save_strategy": "no"}
+    arguments = TrainingArguments(str(tmp_path), **settings, use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(small_batches_only(), arguments, train_dataset=texts())
+    watch = TrainerWatch(small_batch(KIND), every=4, out=tmp_path / "w")
+    trainer.add_callback(watch)
+    trainer.train()
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
+    assert (measured(watch.watch, 6) - entropies(small_model(KIND))).abs().max() > 0.001  # trained
+
+
+def test_training_again_after_a_failure_drops_what_the_failed_one_measured(tmp_path):
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    class FailingOnce(TrainerCallback):
+        fails = True
+
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 3 and self.fails:
+                self.fails = False
+                raise ZeroDivisionError
+
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=5, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True
+    )
+    watch = TrainerWatch(small_batch(KIND), every=2, out=tmp_path / "w")
+    trainer = Trainer(small_model(KIND, "AutoModelForCausalLM"), arguments, train_dataset=texts())
+    for callback in (watch, FailingOnce()):
+        trainer.add_callback(callback)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    failed = measured(watch.watch, 2)
+    trainer.train()
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 2, 4, 5]
+    assert not torch.equal(measured(watch.watch, 2), failed)
+    with pytest.raises(BadInput, match="already holds measurements of steps 0 to 5"):
+        trainer.train()
+
+
+def test_each_trial_of_a_search_has_its_own_folder(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=2, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True
+    )
+    trainer = Trainer(
+        args=arguments, train_dataset=texts(), model_init=lambda: small_model(KIND, "AutoModelForCausalLM")
+    )
+    trainer.add_callback(TrainerWatch(small_batch(KIND), every=2, out=tmp_path / "w"))
+    for rate in (0.1, 0.01):
+        trainer.train(trial={"learning_rate": rate})
+    for trial in ("trial_0", "trial_1"):
+        assert [step for step, _ in read_journal(tmp_path / "w" / trial / "metrics.jsonl").probes] == [0, 2]
+        table = pyarrow.parquet.read_table(tmp_path / "w" / trial / "metrics.parquet")
+        assert set(table["run"].to_pylist()) == {trial}
+
+
 @pytest.mark.parametrize("setting", ["tracker", "start", "evry"])
 def test_unknown_settings_of_a_callback_are_refused(setting):
     from joma.measure.watch.lightning_callback import LightningWatch
@@ -157,7 +335,9 @@ def test_unknown_settings_of_a_callback_are_refused(setting):
             callback(small_batch(KIND), **{setting: 1})
 
 
-def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", logger=None):
+def under_lightning(
+    folder, *, probe=None, fail_at=None, precision="32-true", logger=None, callbacks=(), rate=1e-2, **settings
+):
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -172,13 +352,16 @@ def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", lo
             return self.model(**batch).loss
 
         def configure_optimizers(self):
-            return torch.optim.AdamW(self.parameters(), lr=1e-2)
+            return torch.optim.AdamW(self.parameters(), lr=rate)
+
+        def validation_step(self, batch, _):
+            self.log("val_loss", self.model(**batch).loss)
 
     lightning.seed_everything(5, verbose=False)
     trainer = lightning.Trainer(
-        max_steps=6,
+        **{"max_steps": 6, "limit_val_batches": 0, **settings},
         accumulate_grad_batches=2,
-        callbacks=[] if probe is None else [probe],
+        callbacks=[*([] if probe is None else [probe]), *callbacks],
         logger=logger or TensorBoardLogger(folder / "board"),
         accelerator="cpu",
         precision=precision,
@@ -187,7 +370,8 @@ def under_lightning(folder, *, probe=None, fail_at=None, precision="32-true", lo
         enable_checkpointing=False,
     )
     module = Language()
-    trainer.fit(module, torch.utils.data.DataLoader(texts(), batch_size=2))
+    loaders = [torch.utils.data.DataLoader(texts(), batch_size=size) for size in (2, 16)]
+    trainer.fit(module, *loaders)
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
@@ -223,6 +407,65 @@ def test_failed_lightning_training_writes_the_table(tmp_path):
         under_lightning(tmp_path, probe=probe, fail_at=6)
     steps = pyarrow.parquet.read_table(tmp_path / "w" / "metrics.parquet")["step"].to_pylist()
     assert sorted(set(steps)) == [0, 2]
+
+
+EPOCHS = {"max_steps": -1, "max_epochs": 2, "limit_train_batches": 10}
+EARLY_BY_EPOCHS = {"max_steps": 40, "limit_train_batches": 10}
+
+
+@pytest.mark.parametrize(
+    ("average", "settings", "is_first"),
+    [
+        ("EMAWeightAveraging", {"max_steps": 5}, False),
+        ("EMAWeightAveraging", EPOCHS, True),
+        ("EMAWeightAveraging", EARLY_BY_EPOCHS, False),
+        ("EMAWeightAveraging", {"max_steps": 40, "val_check_interval": 4}, False),
+        ("StochasticWeightAveraging", EPOCHS, False),
+    ],
+    ids=["steps", "epochs", "early", "early in an epoch", "stochastic"],
+)
+def test_each_step_under_lightning_is_measured_with_the_weights_that_it_left(
+    tmp_path, average, settings, is_first, tolerance
+):
+    """Averages are put in for validation and at the end."""
+    import lightning.pytorch.callbacks
+
+    from joma.measure.watch.lightning_callback import LightningWatch
+
+    live = {}
+
+    class Live(lightning.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            live[trainer.global_step] = entropies(module.model)
+            self.module = module
+
+    arguments = {"decay": 0.5} if average == "EMAWeightAveraging" else {"swa_lrs": 0.1, "swa_epoch_start": 1}
+    averaging = getattr(lightning.pytorch.callbacks, average)(**arguments)
+    stopping = lightning.pytorch.callbacks.EarlyStopping("val_loss", min_delta=99, patience=1)
+    watch, seen = LightningWatch(small_batch(KIND), part="model", every=3), Live()
+    callbacks = [watch, seen, averaging, *([] if settings["max_steps"] == 5 else [stopping])][:: 1 if is_first else -1]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="joma")
+        under_lightning(tmp_path, callbacks=callbacks, limit_val_batches=1, rate=0.05, **settings)
+    last, found = max(live), watch.watch.probes
+    assert last < 40
+    if average == "EMAWeightAveraging":  # the other one needs whole epochs
+        assert (entropies(seen.module.model) - live[last]).abs().max() > 100 * tolerance("attention.entropy")
+    assert list(found) == sorted({0, *range(3, last + 1, 3), last})
+    for step in list(found)[1:]:
+        assert (measured(watch.watch, step) - live[step]).abs().max() <= tolerance("attention.entropy")
+
+
+def test_lightning_training_again_after_a_failure_drops_what_the_failed_one_measured(tmp_path):
+    from joma.measure.watch.lightning_callback import LightningWatch
+
+    probe = LightningWatch(small_batch(KIND), part="model", every=2, out=tmp_path / "w")
+    with pytest.raises(ZeroDivisionError):
+        under_lightning(tmp_path, probe=probe, fail_at=6)
+    failed = measured(probe.watch, 2)
+    under_lightning(tmp_path, probe=probe, rate=1e-3)
+    assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 2, 4, 6]
+    assert not torch.equal(measured(probe.watch, 2), failed)
 
 
 def test_a_missing_part_is_refused(tmp_path):

@@ -35,3 +35,9 @@ def test_the_side_that_counts_begins_at_the_threshold(relation):
 def test_one_value_at_its_threshold_lies_in_the_middle():
     alone = replace(agreement((2.0,), (2.0,)), controls=())
     assert Axis(alone).at(2.0) == pytest.approx(50.0)
+
+
+def test_an_interval_without_ends_spans_the_axis():
+    axis = Axis(agreement((1.0,), (4.0,)))
+    assert [axis.at(end) for end in Estimate((1.0,)).interval] == [0.0, 100.0]
+    assert 0 < axis.at(1.0) < axis.at(4.0) < 100

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from joma.records import Criterion, Estimate
 from joma.report.drawing.words import (
+    explanation,
     format_criterion,
     format_estimate,
     format_interval,
@@ -27,8 +28,9 @@ from tolerances import TOLERANCES
         ((0.43, 0.47, 0.51), "", "0.470 ± 0.040"),
         ((3e-13, 5e-13), "", "(4.0 ± 1.4)·10⁻¹³"),
         ((0.04, -0.06, 0.02), "", "0.000 ± 0.053"),
-        ((-1.25, -1.25), "", "−1.250 ± 0"),
-        ((0.0, 0.0), "", "0 ± 0"),
+        ((-1.25, -1.25), "", "−1.25 in all 2"),
+        ((0.0, 0.0), "nats", "0 nats in all 2"),
+        ((0.9999999999998945, 0.99999999999995), "", "1 ± 3.9·10⁻¹⁴"),
         ((1.54,), "nats", "1.54 nats"),
         ((1500.0, 1700.0), "", "1600 ± 141"),
         ((2.5e9,), "", "2.5·10⁹"),
@@ -36,6 +38,16 @@ from tolerances import TOLERANCES
 )
 def test_an_estimate_is_rounded_where_its_spread_begins(values, unit, text):
     assert format_estimate(Estimate(values, unit)) == text
+
+
+def test_an_error_is_written_with_factors_and_a_binary_number_as_a_count():
+    assert format_estimate(Estimate((1e-9, 1e-8, 1e-7), "s", "lognormal")) == "1.0·10⁻⁸ ×/÷ 10 s"
+    assert format_estimate(Estimate((1.0, 0.0, 1.0), "", "binary")) == "2 of 3"
+
+
+def test_equal_values_are_explained_only_where_they_are_equal_up_to_rounding():
+    assert explanation(Estimate((1.0, 1.0 - 1e-14), why_equal="a correlation of 1")) == "a correlation of 1"
+    assert explanation(Estimate((1.0, 0.9), why_equal="a correlation of 1")) == ""
 
 
 def read(text: str) -> float:
@@ -51,13 +63,26 @@ def test_a_number_reads_back_to_four_digits(value):
 @given(st.lists(st.floats(-1e100, 1e100, allow_subnormal=False), min_size=1, max_size=4))
 def test_every_estimate_can_be_written(values):
     text = format_estimate(Estimate(tuple(values)))
-    assert re.fullmatch(r"[−()±·\d. ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text)
-    assert ("±" in text) == (len(values) > 1)
+    assert re.fullmatch(r"[−()±·\d. ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+( in all \d)?", text)
+    assert ("±" in text) == (min(values) < max(values))
 
 
 def test_the_ends_of_an_interval_are_written_differently():
-    assert format_interval(Estimate((1.0000001, 1.0000003))) == "0.99999893 to 1.0000015"
-    assert format_interval(Estimate((1.0,))) == "one value, no interval"
+    assert format_interval(Estimate((1.0000001, 1.0000003, 1.0000002))) == "0.999999892 to 1.00000051"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate((1.0, 2.0)), "none for fewer than 3 values"),
+        (Estimate((1.0, 1.0, 1.0)), "none, all values are equal"),
+        (Estimate((1.0,), distribution="constant"), "does not depend on seeds"),
+        (Estimate((1.0, 1.0, 1.0), distribution="binary"), "0.255 to 1.00"),
+        (Estimate((1.0, 1.0 - 1e-13, 1.0)), "1 ± 1.8·10⁻¹³"),
+    ],
+)
+def test_an_interval_that_is_no_usual_one_says_why(estimate, text):
+    assert format_interval(estimate) == text
 
 
 def test_a_criterion_has_its_relation_and_no_trailing_zeros():

@@ -1,6 +1,7 @@
 """The page of a scan in a real browser."""
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from made_scan import HOSTILE, LAYERS, made_scan
 from joma.measure.curves.quantities import shown_verdicts
 from joma.measure.scan.results import probes_of
 from joma.measure.scan.scanned import Scan
-from joma.report.pages.scan import write_scan
+from joma.report.pages.scan import scan_page, write_scan
 from joma.report.scan import heatmaps
 
 
@@ -25,6 +26,25 @@ def written(scan, tmp_path_factory):
     names = {file.name for file in (folder / "figures").iterdir()}
     assert {"stable_rank_mlp_lower.svg", "attention_entropy_nats_layers_heads_sparsest.png"} <= names
     return path
+
+
+def test_a_name_in_a_sentence_turns_nothing_around_and_commands_nothing(scan):
+    odd = "layers.\u202e\x1b[31m\u2066.weight"
+    suspect = replace(scan.verification.rows[0], evidence=f"{odd} is NaN in 3 of 9", remedy=f"look at {odd}")
+    failed = [replace(found, reason=f"it holds {odd}", remedy=odd) for found in scan.failed]
+    noted = [replace(found, notes=(f"{odd} is left out",)) for found in scan.measured]
+    named = replace(
+        scan,
+        source=f"someone/{odd}",
+        text=odd,
+        results=(*noted, *failed),
+        verification=replace(scan.verification, rows=(suspect,)),
+    )
+    page = scan_page(named, created=datetime(2026, 11, 23, tzinfo=UTC), versions={})
+    assert not set("\u202e\x1b\u2066") & set(page)
+    for text in (" is NaN in 3 of 9", " is left out", "look at layers", "it holds layers"):
+        assert text in page
+    assert page.count("layers.\\u202e\\u001b[31m\\u2066.weight") >= 7
 
 
 @pytest.mark.browser

@@ -91,6 +91,8 @@ def test_file_is_read_with_any_compression(tmp_path, name, pack):
     assert (text.train, text.held_out) == hold_out(STORY)
     assert text.name == name
     assert f"{len(text.train.split()):,} words to train on" in text.description
+    assert text.description.startswith(f"{text.origin}: ")
+    assert "words" not in text.origin
 
 
 def test_folder_is_read_in_the_order_of_its_names(tmp_path):

@@ -13,6 +13,9 @@ from joma.theory.dynamics import Solution, paper_figure4, solve
 from joma.theory.normalized import entropy_of_squares
 
 STEP, NUM_STEPS = 0.02, 5000
+UNIFORM = "all ten components start at the same value, so that attention is uniform"
+ONE_LEFT = "one component has taken all attention"
+ONLY_FALLS = "entropy never rises, so that its last value is its lowest"
 TIMES = STEP * torch.arange(NUM_STEPS + 1, dtype=torch.float64)
 DRAWN = list(range(0, NUM_STEPS + 1, 10))
 """The steps that charts show."""
@@ -33,8 +36,8 @@ def evaluate(workspace: Workspace) -> Agreement:
     stepped = stepped_entropy(draws[0])
     return Agreement(
         CRITERION,
-        Estimate.of(map(_recovery, nonlinear)),
-        (Control("linear MLP", Estimate.of(map(_recovery, linear))),),
+        Estimate.of(map(_recovery, nonlinear), "", "lognormal"),
+        (Control("linear MLP", Estimate.of(map(_recovery, linear), "", "lognormal", ONLY_FALLS)),),
         conclusion=_conclusion(nonlinear[0], linear[0]),
         findings=_findings(nonlinear, linear, stepped),
         charts=(_entropy_chart(nonlinear, linear, stepped), _component_chart(nonlinear[0])),
@@ -56,7 +59,7 @@ def stepped_entropy(mu: torch.Tensor) -> torch.Tensor:
     dynamics, entropies = paper_figure4(rates=mu), []
     v, gain = dynamics.v0, dynamics.gain
     for _ in range(NUM_STEPS):
-        entropies.append(entropy_of_squares(v, torch.tensor(gain)))
+        entropies.append(entropy_of_squares(v, gain))
         v = v + STEP * (mu - v) * torch.softmax(gain * v.square(), dim=-1)
     return torch.stack(entropies)
 
@@ -79,15 +82,20 @@ def _sparsest_step(solution: Solution) -> float:
 def _findings(nonlinear: list[Solution], linear: list[Solution], stepped: torch.Tensor) -> tuple[Finding, ...]:
     first = nonlinear[0]
     return (
-        Finding("entropy at the start", Estimate.of((course.entropy[0] for course in nonlinear), "nats")),
+        Finding(
+            "entropy at the start", Estimate.of((course.entropy[0] for course in nonlinear), "nats", why_equal=UNIFORM)
+        ),
         Finding("lowest entropy", Estimate.of(map(_lowest, nonlinear), "nats")),
         Finding("steps until attention is sparsest", Estimate.of(map(_sparsest_step, nonlinear), "steps")),
         Finding("last entropy", Estimate.of((course.entropy[-1] for course in nonlinear), "nats")),
-        Finding("last entropy, linear MLP", Estimate.of((course.entropy[-1] for course in linear), "nats")),
-        Finding("lowest entropy, the paper's draw", Estimate.of([_lowest(first)], "nats")),
+        Finding(
+            "last entropy, linear MLP",
+            Estimate.of((course.entropy[-1] for course in linear), "nats", why_equal=ONE_LEFT),
+        ),
+        Finding("lowest entropy, the paper's draw", Estimate.of([_lowest(first)], "nats", "constant")),
         Finding(
             "error of explicit steps, the paper's draw",
-            Estimate.of([float((stepped - first.entropy[:-1]).abs().max())], "nats"),
+            Estimate.of([float((stepped - first.entropy[:-1]).abs().max())], "nats", "constant"),
             "largest difference in entropy from the exact solution",
         ),
     )

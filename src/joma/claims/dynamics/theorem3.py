@@ -47,19 +47,20 @@ def evaluate(workspace: Workspace) -> Agreement:
         exact.append(max(values[-1] for values in by_activation.values()))
         partial.append(max(_share(mixture, _centres_term(mixture, name) - sampled[name]) for name in ACTIVATIONS))
         linear.append(max(_share(mixture, _predicted(mixture, "identity") - sampled[name]) for name in ACTIVATIONS))
-    measured = Estimate.of(exact)
+    measured, without, with_linear = (Estimate.of(values, "", "lognormal") for values in (exact, partial, linear))
     return Agreement(
         CRITERION,
         measured,
         (
-            Control("without the term along the weights", Estimate.of(partial)),
-            Control("gains of a linear activation", Estimate.of(linear)),
+            Control("without the term along the weights", without),
+            Control("gains of a linear activation", with_linear),
         ),
         conclusion=f"The predicted flow of the weights differs from the sampled one by {measured.mean:.2%} of the size "
         f"of its parts. Without the term along the weights it would differ by {np.mean(partial):.1%}, and with a "
         f"linear activation in place of the nonlinear one by {np.mean(linear):.0%}.",
         findings=tuple(
-            Finding(f"deviation with {name}", Estimate.of(values)) for name, values in by_activation.items()
+            Finding(f"deviation with {name}", Estimate.of(values, "", "lognormal"))
+            for name, values in by_activation.items()
         ),
         charts=(_chart(draw(0)),),
         notes=(

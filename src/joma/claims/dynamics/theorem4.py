@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -30,21 +32,19 @@ def evaluate(workspace: Workspace) -> Agreement:
         for (j, k), limit in zip(pairs, limits, strict=True)
     ]
     plain = [_largest(np.log(limit / ratio)) for limit, ratio in zip(limits, integrated, strict=True)]
-    no_feedback = [_largest(np.log(limit)) for limit in limits]
-    exact = Estimate.of(_largest(np.log(p / ratio)) for p, ratio in zip(predicted, integrated, strict=True))
+    unfed = [_largest(np.log(limit)) for limit in limits]
+    errors = [_largest(np.log(p / ratio)) for p, ratio in zip(predicted, integrated, strict=True)]
+    exact, without, no_feedback = (Estimate.of(values, "", "lognormal") for values in (errors, plain, unfed))
     late = [ratio[-1] / limit - 1 for ratio, limit in zip(integrated, limits, strict=True)]
     law = [late_correction(j, k) for j, k in pairs]
     return Agreement(
         CRITERION,
         exact,
         (
-            Control("without the correction Λ", Estimate.of(plain)),
-            Control("dynamics without feedback, where the ratio is 1", Estimate.of(no_feedback)),
+            Control("without the correction Λ", without),
+            Control("dynamics without feedback, where the ratio is 1", no_feedback),
         ),
-        conclusion=f"The ratio agrees with the prediction to a relative error of {max(exact.values):.1e} at all times. "
-        f"It differs from its limit by a factor of up to {np.exp(np.mean(plain)):.0f} early on and by "
-        f"{np.mean(np.abs(late)):.1e} of the limit at time {TIMES[-1]:.0f}, where the formula for late times predicts "
-        f"{np.mean(np.abs(law)):.1e}.",
+        conclusion=_conclusion(exact, without, late, law),
         findings=(
             Finding("correction Λ at the last time, integrated", Estimate.of(late)),
             Finding("correction Λ at the last time, formula for late times", Estimate.of(law)),
@@ -75,6 +75,15 @@ def late_correction(mu_j: float, mu_k: float) -> float:
     """Return Λ at the last time by the formula for late times."""
     c_j, c_k = float(late_offset(mu_j)), float(late_offset(mu_k))
     return (c_k - c_j) / (TIMES[-1] - c_k)
+
+
+def _conclusion(exact: Estimate, limit_alone: Estimate, late: Sequence[float], law: Sequence[float]) -> str:
+    agrees = "agrees with the prediction to" if CRITERION.met_by(exact) else "differs from the prediction by up to"
+    return (
+        f"The ratio {agrees} {max(exact.values):.1e} of its size at all times. It differs from its limit by a factor "
+        f"of up to {np.exp(max(limit_alone.values)):.0f} early on and by {np.mean(np.abs(late)):.1e} of the limit at "
+        f"time {TIMES[-1]:.0f}, where the formula for late times predicts {np.mean(np.abs(law)):.1e}."
+    )
 
 
 def _largest(error: np.ndarray | float) -> float:

@@ -70,6 +70,8 @@ SIZES = {
     ),
 }
 NUM_SNAPSHOTS = 4
+UNCHANGED = "0 where training changes no score"
+STEPS_OF_P_VALUES = "a multiple of 1 / (permutations + 1)"
 
 CRITERION = Criterion(
     "gain in alignment, as a share of the untrained network's distance from a perfect score; smaller of the two laws",
@@ -142,7 +144,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     shuffled = np.max([part.gains_shuffled().mean(1) for part in scores], axis=0)
     agreement = Agreement(
         CRITERION,
-        Estimate.of(np.min([part.gains().mean(1) for part in scores], axis=0)),
+        Estimate.of(np.min([part.gains().mean(1) for part in scores], axis=0), why_equal=UNCHANGED),
         (
             Control("trained on unrelated labels", Estimate.of(unrelated)),
             Control("latents shuffled across samples", Estimate.of(shuffled)),
@@ -239,7 +241,10 @@ def _findings(scores: Scores) -> list[Finding]:
     }
     for level in range(scores.course.shape[2]):
         of = f"{name}, level {level}"
-        found += [Finding(f"{of}: {what}", Estimate.of(values[:, level])) for what, values in by_level.items()]
+        found += [
+            Finding(f"{of}: {what}", Estimate.of(values[:, level], why_equal=STEPS_OF_P_VALUES * (what == "p-value")))
+            for what, values in by_level.items()
+        ]
         found.append(
             Finding(
                 f"{of}: gain in layer {level} minus the best of the others",

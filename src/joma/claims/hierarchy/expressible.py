@@ -20,6 +20,8 @@ from joma.train.decoder import Decoder
 from joma.train.latents import level_by_level, untrained
 from joma.train.run import Run
 
+ALL_RIGHT = "as many classes are right in each hierarchy"
+EXACT, COUNT = "each latent equals a unit, up to rounding", "a whole number"
 OTHER_SEEDS = 1000
 """Added to a seed for the hierarchy of the control."""
 SMALL = (5, 5, 5)
@@ -60,14 +62,15 @@ def evaluate(workspace: Workspace) -> Agreement:
     runs = workspace.train_on([(recipe(law, sizes, seed), law) for law, seed in zip(laws, seeds, strict=True)])
     trained = [_scores(run.decoder(), law, law) for run, law in zip(runs, laws, strict=True)]
     before = [_scores(untrained(run), law, law) for run, law in zip(runs, laws, strict=True)]
+    own = Estimate.of([np.mean(part.own) for part in built], why_equal=EXACT)
     return Agreement(
         CRITERION,
-        Estimate.of([np.mean(part.own) for part in built]),
+        own,
         (
             Control("latents of another hierarchy", Estimate.of([np.mean(part.other) for part in built])),
             Control("untrained network with more units", Estimate.of([np.mean(scores) for scores in before])),
         ),
-        conclusion=_conclusion(built, trained, before),
+        conclusion=_conclusion(own, built, trained, before),
         findings=_findings(built, runs, trained),
         charts=(_chart(built, trained, before),),
         notes=(f"Hierarchies: {CORNER}, drawn so that no two classes show the same tokens.",),
@@ -100,18 +103,27 @@ def _findings(built: Sequence[Constructed], runs: Sequence[Run], trained: Sequen
     gaps = [np.mean(part.own) - np.mean(scores) for part, scores in zip(built, trained, strict=True)]
     fewer = [one_layer_fewer(part.law) for part in built]
     small = count_small(SMALL)
+    accuracies = [part.accuracy for part in built]
     clear = small.hierarchies - small.ambiguous
     return (
-        Finding("accuracy", Estimate.of([part.accuracy for part in built]), "share of all classes"),
-        Finding("worst error of a unit", Estimate.of([part.worst_unit_error for part in built]), "from 0 or 1"),
-        Finding("layers needed", Estimate.of([part.size.num_layers for part in built])),
+        Finding("accuracy", Estimate.of(accuracies, why_equal=ALL_RIGHT), "share of all classes"),
+        Finding(
+            "worst error of a unit",
+            Estimate.of([part.worst_unit_error for part in built], "", "lognormal"),
+            "from 0 or 1",
+        ),
+        Finding("layers needed", Estimate.of([part.size.num_layers for part in built], why_equal=COUNT)),
         Finding("width needed", Estimate.of([part.size.width for part in built])),
         Finding("hidden units needed", Estimate.of([part.size.hidden for part in built]), "in the widest layer"),
-        Finding("heads needed", Estimate.of([part.size.num_heads for part in built])),
-        Finding("one layer fewer suffices", Estimate.of([part.possible for part in fewer]), "share; uniform attention"),
+        Finding("heads needed", Estimate.of([part.size.num_heads for part in built], why_equal=COUNT)),
+        Finding(
+            "one layer fewer suffices",
+            Estimate.of([part.possible for part in fewer], "", "binary"),
+            "uniform attention",
+        ),
         Finding(
             f"{small.shape}, all {clear:,} unambiguous hierarchies: one layer is too few",
-            Estimate.of([small.front_layer / clear]),
+            Estimate.of([small.front_layer / clear], "", "constant"),
             "share, by exhaustive search; one level of latents",
         ),
         Finding("trained on the same hierarchy: accuracy", Estimate.of([accuracy(run) for run in runs])),
@@ -120,15 +132,19 @@ def _findings(built: Sequence[Constructed], runs: Sequence[Run], trained: Sequen
     )
 
 
-def _conclusion(built: Sequence[Constructed], trained: Sequence[list[float]], before: Sequence[list[float]]) -> str:
+def _conclusion(
+    own: Estimate, built: Sequence[Constructed], trained: Sequence[list[float]], before: Sequence[list[float]]
+) -> str:
+    met = CRITERION.met_by(own)
+    equals = "equals a hidden unit of its own layer to within" if met else "differs from its own hidden unit by up to"
     worst = max(part.worst_unit_error for part in built)
     front = sum(part.size.num_front_layers for part in built)
     return (
-        "With the constructed weights, every latent equals a hidden unit of its own layer to within "
-        f"{worst:.0e}, and {min(part.accuracy for part in built):.0%} of the classes are predicted correctly; {front} "
-        f"of the {len(built)} hierarchies need an additional first layer for that. A trained network has many more "
-        f"units; on the same hierarchies they correlate with the latents at {np.mean(trained):.2f} after training and "
-        f"at {np.mean(before):.2f} before it. How much of such a score is chance is another claim (hierarchy.table1)."
+        f"With the constructed weights, every latent {equals} {worst:.0e}, and "
+        f"{min(part.accuracy for part in built):.0%} of the classes are predicted correctly; {front} of the "
+        f"{len(built)} hierarchies need an additional first layer for that. A trained network has many more units; on "
+        f"the same hierarchies they correlate with the latents at {np.mean(trained):.2f} after training and at "
+        f"{np.mean(before):.2f} before it. How much of such a score is chance is another claim (hierarchy.table1)."
     )
 
 

@@ -213,7 +213,10 @@ def _conclusion(measured: Estimate, found: Mapping[str, Estimate]) -> str:
         f"{means['decoder, at the end: co-occurrence']} at the end; in a one-layer model with the constant gradient "
         f"that the theory assumes, at {means['flow with a constant gradient: co-occurrence']}. "
     )
-    if CRITERION.met_by(measured):
+    met = CRITERION.met_by(measured)
+    if met is None:
+        return figures + "Whether a decoder associates tokens in the order of co-occurrence is not decided."
+    if met:
         return figures + "So in a decoder, too, tokens with a near common ancestor are associated first."
     return figures + (
         "A label gives no constant gradient: samples with its two values have opposite gradients, and in their "

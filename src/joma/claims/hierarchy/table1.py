@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from joma.claims.workspace import Profile, Workspace
 from joma.measure.latents.alignment import Alignment, alignment, correlations
 from joma.problem.combinatorial import Combinatorial, ambiguous_labels, random_hierarchy
 from joma.problem.tree import digest
-from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
+from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.train.hidden import pooled_hidden
 from joma.train.latents import untrained
 from joma.train.recipes import Recipe, hierarchy_recipe
@@ -120,16 +120,16 @@ def evaluate(workspace: Workspace) -> Agreement:
     cells = [scored[first : first + len(seeds)] for first in range(0, len(scored), len(seeds))]
     ambiguous = sum(bool(ambiguous_labels(law)) for law, _ in cases)
     before = Estimate.of(_mean_over_cells(cells, Scored.score_untrained))
-    agreement = Agreement(
+    measured = Estimate.of(_mean_over_cells(cells, Scored.score_trained))
+    return Agreement(
         CRITERION,
-        Estimate.of(_mean_over_cells(cells, Scored.score_trained)),
+        measured,
         (Control("the same networks before training", before),),
-        conclusion="",
-        findings=_findings(sizes.cells, cells),
+        conclusion=_conclusion(cells, measured, before),
+        findings=_findings(sizes.cells, cells, sizes.num_permutations),
         charts=_charts(sizes.cells, cells),
         notes=_notes(sizes, ambiguous, len(cases)),
     )
-    return replace(agreement, conclusion=_conclusion(cells, agreement.verdict))
 
 
 def recipe(law: Combinatorial, sizes: Sizes, seed: int) -> Recipe:
@@ -187,7 +187,7 @@ def _chance(entry: Scored) -> float:
     return entry.score(lambda found: score_of(found.in_sample, "chance"))
 
 
-def _findings(names: Sequence[Cell], cells: Cells) -> tuple[Finding, ...]:
+def _findings(names: Sequence[Cell], cells: Cells, num_permutations: int) -> tuple[Finding, ...]:
     readings: tuple[tuple[str, str, Reading], ...] = (
         ("accuracy", "", lambda entry: accuracy(entry.run)),
         ("trained minus untrained", "", lambda entry: entry.score_trained() - entry.score_untrained()),
@@ -205,7 +205,7 @@ def _findings(names: Sequence[Cell], cells: Cells) -> tuple[Finding, ...]:
         ),
         (
             "p-value",
-            "largest of the levels",
+            f"largest of the levels; at least {1 / (num_permutations + 1):.3f} with {num_permutations} permutations",
             lambda one: max(score_of(found.in_sample, "p_value") for found in one.trained),
         ),
     )
@@ -266,19 +266,20 @@ def _grid_chart(names: Sequence[Cell], cells: Cells) -> Chart:
     )
 
 
-def _conclusion(cells: Cells, verdict: Verdict) -> str:
-    readings = (Scored.score_trained, Scored.score_untrained, _chance)
-    after, before, chance = (_mean_over_cells(cells, read).mean() for read in readings)
-    opening = {
-        Verdict.UNDECIDED: "The paper's score cannot support its claim",
-        Verdict.HOLDS: "Only training reaches the paper's score",
-        Verdict.FAILS: "The paper's score is not reached",
-    }[verdict]
+def _conclusion(cells: Cells, measured: Estimate, untrained: Estimate) -> str:
+    chance = _mean_over_cells(cells, _chance).mean()
+    after, before = CRITERION.met_by(measured), CRITERION.met_by(untrained)
+    if after is False:
+        opening = "The score is not high after training"
+    elif before:
+        opening = "The score cannot show what training does, because it is high without training too"
+    else:
+        opening = "Only training makes the score high" if after and before is False else "What the score shows is open"
     return (
-        f"{opening}: it is {after:.2f} after training and {before:.2f} before it, with as many units on the same "
-        f"inputs. Even for latents shuffled over the classes it is {chance:.2f}, because there is only one input for "
-        "each class, and the best of many units is taken. The effect of training can only be seen on a law with many "
-        "inputs, which is another claim (hierarchy.alignment)."
+        f"{opening}: it is {measured.mean:.2f} after training and {untrained.mean:.2f} before it, with as many units "
+        f"on the same inputs. Latents shuffled over the classes, which no training can find, get {chance:.2f}; there "
+        "is only one input for each class, and the best of many units is taken. The effect of training on a law with "
+        "many inputs is another claim (hierarchy.alignment)."
     )
 
 

@@ -85,11 +85,13 @@ def evaluate(workspace: Workspace) -> Agreement:
         measured,
         (Control("common ancestor one level too high", higher), Control("label's sign flipped", flipped)),
         conclusion=f"How often two tokens occur together in {num:,} samples differs from the formula by at most "
-        f"{measured.mean:.1f} standard errors in all cases, and an exact calculation differs from it by {exact:.0e}. "
-        "The formula assumes that all edges of the tree below the top are equally strong: where their strengths differ "
-        f"by up to {JITTER:g}, its error is up to {max(unequal[0].estimate.values):.2f}.",
+        f"{max(measured.values):.1f} standard errors in all cases, and an exact calculation differs from it by "
+        f"{exact:.0e}. The formula assumes that all edges of the tree below the top are equally strong: where their "
+        f"strengths differ by up to {JITTER:g}, its error is up to {max(unequal[0].estimate.values):.2f}.",
         findings=(
-            Finding("largest difference between formula and sum–product", Estimate.of([exact]), "all cases"),
+            Finding(
+                "largest difference between formula and sum–product", Estimate.of([exact], "", "constant"), "all cases"
+            ),
             *_example([draws[EXAMPLE, -1].share[EXAMPLE_HEIGHT - 1] for draws in seen]),
             *unequal,
         ),
@@ -132,7 +134,9 @@ def _unequal_polarities(seeds: range, num: int) -> tuple[Finding, Finding]:
 def _example(shares: list[float]) -> tuple[Finding, Finding]:
     name = f"{EXAMPLE}, H = {EXAMPLE_HEIGHT}, label −1"
     formula = float(EXAMPLE.predicted(-1)[EXAMPLE_HEIGHT - 1])
-    return Finding(f"{name}: simulated", Estimate.of(shares)), Finding(f"{name}: formula", Estimate.of([formula]))
+    return Finding(f"{name}: simulated", Estimate.of(shares)), Finding(
+        f"{name}: formula", Estimate.of([formula], "", "constant")
+    )
 
 
 def _deviations(seen: list[Draw], formula: Callable[[Setting, int], Float[np.ndarray, " H"]]) -> Estimate:

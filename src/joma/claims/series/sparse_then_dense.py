@@ -9,6 +9,7 @@ from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_ra
 from joma.claims.series.subjects import subjects
 from joma.claims.workspace import Workspace
 from joma.measure.curves.course import Course
+from joma.measure.curves.rebound import AT_AN_END
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
 CRITERION = Criterion(
@@ -34,12 +35,12 @@ def evaluate(workspace: Workspace) -> Agreement:
     for subject in models:
         name, onset = subject.name, onsets[subject.name]
         last = Estimate.of(subject.course(LOSS, None).values[:, -1] - np.mean(subject.unigram_nats), "nats")
-        findings.append(Finding(f"{name}: word frequencies learned at", Estimate((float(onset),), "steps")))
+        findings.append(Finding(f"{name}: word frequencies learned at", Estimate((float(onset),), "steps", "constant")))
         findings.append(Finding(f"{name}: last loss minus that of word frequencies", last))
         for layer, course in zip(subject.layers, by_name[name], strict=True):
             findings += course.movements(f"{name}, layer {layer}: ")
         charts += _charts(subject, onset, by_name[name])
-    measured = Estimate(smallest(models, courses))
+    measured = Estimate(smallest(models, courses), why_equal=AT_AN_END)
     in_order = f"saved steps in random order (mean of {NUM_ORDERS})"
     return Agreement(
         CRITERION,

@@ -10,7 +10,7 @@ import torch
 
 from joma.arrays import REAL
 from joma.charts import Chart
-from joma.claims.text.networks import Variant, frequencies_learned, study, trained
+from joma.claims.text.networks import Variant, frequencies_learned, movement, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.curves.course import Course
@@ -55,7 +55,7 @@ def evaluate(workspace: Workspace) -> Agreement:
             *(finding for name in names for finding in _differences(name, ablated[name], full)),
             Finding(
                 "theory: recovery with linear dynamics, as a share of the nonlinear",
-                Estimate((_theory_share(),)),
+                Estimate((_theory_share(),), "", "constant"),
                 "the test applied to the theory's own two curves, where the claim holds",
             ),
         ),
@@ -108,18 +108,19 @@ def _theory_share() -> float:
 
 
 def _conclusion(measured: Estimate, full: Course, ablated: Mapping[str, Course]) -> str:
-    rises = {name: np.mean(_rises(entropy)) for name, entropy in {"whole": full, **ablated}.items()}
-    meaning = {
+    rise = float(np.mean(_rises(full)))
+    meanings = {
         True: "So at least three quarters of the rise need the nonlinearity",
-        None: f"Whether the latter is less than a quarter of the former ({LEFT * rises['whole']:.3f}) is not decided",
+        None: f"Whether the latter is less than a quarter of the former ({LEFT * rise:.3f} nats) is not decided",
         False: "So more than a quarter of the rise does not need the nonlinearity, contrary to the theory",
-    }[CRITERION.met_by(measured)]
-    frozen = rises.get("frozen value path")
+    }
+    meaning = meanings[CRITERION.met_by(measured)] if rise > 0 else "So there is no rise to explain"
+    frozen, linear = ablated.get("frozen value path"), movement(ablated["linear MLP"], " nats")
     return (
-        f"After its fall, attention entropy rises by {rises['whole']:.3f} nats in the full network and by "
-        f"{rises['linear MLP']:.3f} with a linear MLP. {meaning}; the theory assumes a constant upstream gradient, "
-        "a frozen value path, no LayerNorm and gradient flow, and this network violates all four."
-        + ("" if frozen is None else f" With a frozen value path it rises by {frozen:.3f}.")
+        f"Attention entropy {movement(full, ' nats')} in the full network; with a linear MLP it {linear}. "
+        f"{meaning}; the theory assumes a constant upstream gradient, a frozen value path, no LayerNorm and gradient "
+        "flow, and this network violates all four."
+        + ("" if frozen is None else f" With a frozen value path it {movement(frozen, ' nats')}.")
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.course import Course
 from joma.train.courses import course_of
 from joma.train.recipes import Recipe, paper_figure6
 from joma.train.run import Run
@@ -109,3 +110,9 @@ def moved(fall: float, rise: float, unit: str = "") -> str:
     return " and ".join(
         f"{verb}s by {size:.3f}{unit}" if size > 0 else f"does not {verb}" for verb, size in sizes.items()
     )
+
+
+def movement(course: Course, unit: str = "") -> str:
+    """Describe the fall of a course and the rise after it, means over repetitions, as ``moved`` does."""
+    found = course.rebounds()
+    return moved(*(float(np.mean([getattr(one, side) for one in found])) for side in ("fall", "rise")), unit)

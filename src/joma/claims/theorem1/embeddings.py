@@ -56,10 +56,14 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
     bound = torch.stack([entry.bound for entry in errors])
     return Agreement(
         criterion=CRITERION,
-        measured=Estimate.of(corrected[-1]),
+        measured=Estimate.of(corrected[-1], "", "lognormal"),
         controls=(
-            Control(f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1])),
-            Control(f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0])),
+            Control(
+                f"no correction, coherence {coherences[-1].mean():.2g}", Estimate.of(uncorrected[-1], "", "lognormal")
+            ),
+            Control(
+                f"no correction, coherence {coherences[0].mean():.2g}", Estimate.of(uncorrected[0], "", "lognormal")
+            ),
         ),
         conclusion=f"If embeddings overlap by up to {coherences[-1].mean():.2f}, the error of Theorem 1 is "
         f"{uncorrected[-1].mean():.1%} of the logits' motion, and {uncorrected[0].mean():.1%} if they overlap by "
@@ -73,13 +77,13 @@ def almost_orthogonal(workspace: Workspace) -> Agreement:
             *(
                 Finding(
                     f"coherence {entry.coherence.mean():.2g}: error without / with correction",
-                    Estimate.of(entry.uncorrected / entry.corrected),
+                    Estimate.of(entry.uncorrected / entry.corrected, "", "lognormal"),
                 )
                 for entry in errors
             ),
             Finding(
                 "bound / error without correction, smallest over the sizes",
-                Estimate.of((bound / uncorrected).amin(0)),
+                Estimate.of((bound / uncorrected).amin(0), "", "lognormal"),
                 "at least 1: the bound needs no integral",
             ),
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from joma.charts import Chart, Curve
@@ -12,6 +14,7 @@ from joma.claims.theorem1.flow import (
     N_SAMPLES,
     SOLVER,
     TIMES,
+    kept,
     model_of,
     on_log_axis,
     relative_drift,
@@ -53,17 +56,14 @@ def several_queries(workspace: Workspace) -> Agreement:
     workspace.progress("gradient flow", len(KINDS), len(KINDS))
     measured, separate = _worst(summed), _worst(own)
     alone_by_kind = tuple(
-        Control(f"one query of {N_QUERIES} by itself, {kind}", Estimate.of(alone[kind].amax(0))) for kind in KINDS
+        Control(f"one query of {N_QUERIES} by itself, {kind}", Estimate.of(alone[kind].amax(0), "", "lognormal"))
+        for kind in KINDS
     )
     return Agreement(
         criterion=CRITERION,
         measured=measured,
         controls=alone_by_kind,
-        conclusion=f"Summed over the queries that share the MLP, the invariant is constant to "
-        f"{max(measured.values):.0e} of the logits' motion; that of a single query changes by "
-        f"{min(control.estimate.mean for control in alone_by_kind):.0%} or more. If every hidden unit is trained by "
-        "one query only, the invariant of each query with its own units is constant to "
-        f"{max(separate.values):.0e}.",
+        conclusion=_conclusion(measured, separate, [control.estimate for control in alone_by_kind]),
         findings=(
             Finding(
                 "drift query by query, each hidden unit trained by one query",
@@ -116,6 +116,14 @@ def _flow_of_divided_units(kind: AttentionKind, seeds: list[int]) -> Trajectory:
     return flow(model, Parameters(torch.stack(weights).double(), logits), TIMES / 10, solver=SOLVER).complete()
 
 
+def _conclusion(measured: Estimate, separate: Estimate, alone: Sequence[Estimate]) -> str:
+    return (
+        f"Summed over the queries that share the MLP, the invariant {kept(measured)} of the logits' motion; that of a "
+        f"single query changes by {min(min(drift.values) for drift in alone):.0%} or more. If every hidden unit is "
+        f"trained by one query only, the invariant of each query with its own units {kept(separate)}."
+    )
+
+
 def _query_drift(trajectory: Trajectory, token_weights: torch.Tensor, query: int) -> torch.Tensor:
     """The drift of one query's invariant relative to the motion of its own logits, (T, P)."""
     logits = trajectory.attention_logits[..., query, :]
@@ -125,4 +133,4 @@ def _query_drift(trajectory: Trajectory, token_weights: torch.Tensor, query: int
 
 
 def _worst(drifts: dict[str, torch.Tensor]) -> Estimate:
-    return Estimate.of(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0))
+    return Estimate.of(torch.stack([drift.amax(0) for drift in drifts.values()]).amax(0), "", "lognormal")

@@ -29,10 +29,10 @@ def reduced_equals_full(workspace: Workspace) -> Agreement:
         distances[kind] = _distance(kind, seeds)
     workspace.progress("gradient flow", len(ATTENTION_KINDS), len(ATTENTION_KINDS))
     exact = torch.maximum(distances["linear"], distances["exp"]).amax(0)
-    largest = {kind: Estimate.of(values.amax(0)) for kind, values in distances.items()}
+    largest = {kind: Estimate.of(values.amax(0), "", "lognormal") for kind, values in distances.items()}
     return Agreement(
         criterion=CRITERION,
-        measured=Estimate.of(exact),
+        measured=Estimate.of(exact, "", "lognormal"),
         controls=(Control("softmax attention, b̄ held at its start", largest["softmax"]),),
         conclusion="With linear and exponential attention, training the logits and computing them from the weights "
         f"give weights that differ by at most {exact.max():.0e} of their motion. With softmax attention, for which the "

@@ -164,20 +164,22 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
         ),
         Finding(
             "drift of Σ z, SGD",
-            Estimate.of(descended.logit_sum.abs().amax((0, -1))),
+            Estimate.of(descended.logit_sum.abs().amax((0, -1)), "", "lognormal"),
             "exact in every step, up to rounding",
         ),
         Finding(
-            "drift of Σ z, gradient flow", Estimate.of(flowed.logit_sum.abs().amax((0, -1))), "exact, up to rounding"
+            "drift of Σ z, gradient flow",
+            Estimate.of(flowed.logit_sum.abs().amax((0, -1)), "", "lognormal"),
+            "exact, up to rounding",
         ),
         Finding(
             "integral identity, SGD, drift / motion",
-            Estimate.of(descended.closed.abs().amax((0, -1)) / motion),
+            Estimate.of(descended.closed.abs().amax((0, -1)) / motion, "", "lognormal"),
             f"the error of finite steps, first order in the learning rate {LEARNING_RATE:g}",
         ),
         Finding(
             "integral identity, gradient flow, drift / motion",
-            Estimate.of(flowed.closed.abs().amax((0, -1)) / flowing.motion.abs().amax((0, -1))),
+            Estimate.of(flowed.closed.abs().amax((0, -1)) / flowing.motion.abs().amax((0, -1)), "", "lognormal"),
             "no discretisation; the solver's tolerance is 1e-9",
         ),
     )

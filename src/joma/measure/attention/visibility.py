@@ -7,17 +7,22 @@ Axes: B sequences, H heads, L queries, S keys.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+FAR = 64.0
+"""A gap between the numbers of a mask that graded biases do not have."""
 
 _MOST_ROWS = 512
 _ENTRIES = 2**22  # of a block's bias: 16 MB in float32
 _FARTHEST = 2**30
 _HIDES = -9e3  # above −1e4 plus a position's bias, and above −1e4 rounded to bfloat16
 _HIDES_ANYWAY = -1e6
+_NEGLIGIBLE = 40.0  # nats below all other scores: together 2e6 such keys change entropy by less than 1e-9
 
 
 class Census(NamedTuple):
@@ -91,7 +96,7 @@ class Visibility(NamedTuple):
     @property
     def _reach(self) -> int:
         """The largest distance at which a query sees keys; without a window, larger than any distance."""
-        return _FARTHEST if self.window is None else self.window - 1
+        return _FARTHEST if self.window is None else min(self.window - 1, _FARTHEST)
 
     def of_queries(self, head: int, rows: Tensor) -> Visibility:
         """Select some queries of one head, in ascending order."""
@@ -240,6 +245,46 @@ def hides(mask: Tensor) -> Tensor:
         return ~mask
     graded = ((mask > _HIDES) & (mask < _HIDES / 2)).any(-1, keepdim=True)
     return (mask <= max(_HIDES_ANYWAY, torch.finfo(mask.dtype).min / 2)) | ((mask <= _HIDES) & ~graded)
+
+
+def settled(mask: Tensor, largest_score: float) -> Tensor:
+    """Replace the numbers of a bias that hide keys from these scores, such as −100 or −1,000, by −inf.
+
+    They lie far below all other numbers of their sequence and head: by so much that no score makes up for them. If some
+    score might, there is a warning, and they count as written.
+
+    Args:
+        mask: four axes, broadcastable to (B, H, L, S); a bias.
+        largest_score: no product of a query and a key is larger in size.
+    """
+    blocks = mask.split(max(1, _ENTRIES // mask[:, :, :1].numel()), dim=2)
+    lowest, highest = _range(blocks, hides)
+    is_wide = lowest <= highest - FAR
+    if not is_wide.any():
+        return mask
+    middle = (lowest + highest) / 2
+    upper = _range(blocks, lambda block: block <= middle)[0]
+    lower = _range(blocks, lambda block: hides(block) | (block > middle))[1]
+    gap = (upper - lower).where(is_wide, 0)
+    is_sure = gap >= 2 * largest_score + _NEGLIGIBLE
+    if ((gap >= FAR) & ~is_sure).any():
+        warnings.warn(
+            f"joma: a mask adds {lower[gap >= FAR].min():.4g} to scores that may be as large as {largest_score:.3g}, "
+            "which may not hide keys; they count as seen: hide them by False or -inf",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return mask.masked_fill((mask <= middle) & is_sure, -math.inf) if is_sure.any() else mask
+
+
+def _range(blocks: Sequence[Tensor], left_out: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest number of each sequence and head, (B or 1, H or 1, 1, 1), of blocks of rows."""
+    axes, lowest, highest = (-2, -1), list[Tensor](), list[Tensor]()
+    for block in blocks:
+        out = left_out(block)
+        lowest.append(block.masked_fill(out, math.inf).amin(axes, keepdim=True))
+        highest.append(block.masked_fill(out, -math.inf).amax(axes, keepdim=True))
+    return torch.stack(lowest).amin(0), torch.stack(highest).amax(0)
 
 
 def _bias_of_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:

@@ -6,14 +6,20 @@ Axes: B sequences, H heads, G key heads, L queries, S keys, E dimensions of a he
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from joma.measure.attention.statistics import AttentionStatistics, attention_statistics, census_of_keys
+from joma.errors import BadInput
+from joma.measure.attention.arguments import checked
+from joma.measure.attention.statistics import AttentionStatistics, attention_statistics
+from joma.measure.capture.layers import Layers
+from joma.measure.capture.padding import Marks, padding_of
 from joma.metrics import METRICS
 
 
@@ -37,23 +43,46 @@ class Queries(NamedTuple):
         return self.spreading if METRICS[metric].queries == "spreading" else self.every
 
 
-def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of each head over sequences and queries, (H,) in float64; NaN if no query counts.
+class OverQueries(NamedTuple):
+    """One metric of each head over sequences and queries.
+
+    Args:
+        total: the sum over queries, or the largest value; (H,) in float64.
+        num_queries: number of counted queries; (H,).
+        is_largest: whether the metric is a largest value.
+    """
+
+    total: Tensor
+    num_queries: Tensor
+    is_largest: bool = False
+
+    @property
+    def value(self) -> Tensor:
+        """The mean over queries, or the largest value; (H,) in float64, NaN if no query counts."""
+        return self.total.where(self.num_queries > 0, math.nan) if self.is_largest else self.total / self.num_queries
+
+    def joined(self, other: OverQueries) -> OverQueries:
+        """Return the metric over the queries of both."""
+        join = torch.maximum if self.is_largest else torch.add
+        return OverQueries(join(self.total, other.total), self.num_queries + other.num_queries, self.is_largest)
+
+
+def over_queries(values: Tensor, counted: Tensor, *, largest: bool = False) -> OverQueries:
+    """Return the sum, or the largest, of each head's values over sequences and queries.
 
     Args:
         values: (B, H, L).
         counted: (B or 1, H or 1, L) bool, from ``Queries``.
+        largest: take the largest value.
     """
     counted = counted.expand(values.shape)
-    total = values.double().where(counted, 0).sum(dim=(0, 2))
-    return total / counted.sum(dim=(0, 2))
+    kept = values.double().masked_fill(~counted, -math.inf if largest else 0)
+    return OverQueries(kept.amax((0, 2)) if largest else kept.sum((0, 2)), counted.sum((0, 2)), largest)
 
 
-def largest_over_queries(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the largest value of each head over sequences and queries, (H,) in float64; NaN if no query counts."""
-    counted = counted.expand(values.shape)
-    largest = values.double().masked_fill(~counted, -math.inf).amax(dim=(0, 2))
-    return largest.where(counted.any(2).any(0), math.nan)
+def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of each head over sequences and queries, (H,) in float64; NaN if no query counts."""
+    return over_queries(values, counted).value
 
 
 @dataclass(frozen=True)
@@ -63,8 +92,8 @@ class AttentionCall:
     Its tensors share memory with the model: clone what you keep, and change nothing in place.
 
     Args:
-        layer: 0-based, by the model's own numbering if there is one, otherwise in the order of calls.
-        name: of the attention module in the model; empty if it is not known.
+        layer: number of the attention module, 0 or larger, as in ``Layers``.
+        name: of the attention module in the model; empty for the model itself.
         q: (B, H, L, E), after rotary embedding.
         k: (B, G, S, E).
         scale: factor on q·k; 1/√E if ``None``.
@@ -73,7 +102,9 @@ class AttentionCall:
             and position biases.
         softcap: scores become c·tanh(score / c).
         sinks: (H,) logits that join the softmax without a value.
-        is_cross: whether the keys are known to belong to another sequence than the queries.
+        is_cross: whether the keys belong to another sequence than the queries.
+        is_guess: whether that is not known.
+        marks: what the batch marks as padding.
     """
 
     layer: int
@@ -86,6 +117,8 @@ class AttentionCall:
     softcap: float | None = None
     sinks: Tensor | None = None
     is_cross: bool = False
+    is_guess: bool = False
+    marks: Marks = field(default_factory=Marks)
 
     def statistics(self, share_window: int | None = None) -> AttentionStatistics:
         """Return the statistics of each query's attention, (B, H, L) each."""
@@ -93,32 +126,70 @@ class AttentionCall:
         settings = {name: getattr(self, name) for name in names}
         return attention_statistics(self.q, self.k, **settings, share_window=share_window)
 
-    def metrics(self, share_window: int | None = None) -> dict[str, Tensor]:
-        """Return each metric over sequences and queries, (H,) in float64, by name; NaN if no query counts."""
+    def metrics(self, share_window: int | None = None) -> dict[str, OverQueries]:
+        """Return each metric over sequences and queries, by name."""
         queries, found = self.queries(), {}
-        for field, values in self.statistics(share_window)._asdict().items():
+        for statistic, values in self.statistics(share_window)._asdict().items():
             if values is not None:
-                name = f"attention_{field}"
-                over = largest_over_queries if METRICS[name].queries == "largest" else mean_over_queries
-                found[name] = over(values, queries.of(name))
+                name = f"attention_{statistic}"
+                largest = METRICS[name].queries == "largest"
+                found[name] = over_queries(values, queries.of(name), largest=largest)
         return found
 
     def queries(self) -> Queries:
-        """Return the queries over which metrics are averaged.
-
-        In self-attention, a query whose key is hidden from all queries is padding and is left out. Attention counts as
-        self-attention if there are as many queries as keys and ``is_cross`` is not set.
+        """Return the queries over which metrics are averaged, without padding (``padding_of``), with a warning if that
+        is a guess.
         """
-        census = census_of_keys(self.q, self.k, is_causal=self.is_causal, attn_mask=self.attn_mask)
-        num_keys = census.num_visible + (self.sinks is not None)
-        every = (num_keys > 0).expand(*num_keys.shape[:2], self.q.shape[-2])
-        if self.q.shape[-2] == self.k.shape[-2] and not self.is_cross:
-            every = every & census.seen.any(1, keepdim=True)
+        visibility = checked("queries", self.q, self.k, self.scale, self.is_causal, self.attn_mask)[2]
+        padding = padding_of(visibility, self.q, self.marks, is_cross=self.is_cross, is_guess=self.is_guess)
+        if padding.doubt:
+            warnings.warn(
+                f"joma: which queries of layer {self.layer} ({self.name or 'the model'}) are padding is a guess: "
+                f"{padding.doubt}; pass the batch's attention_mask, with a row of zeros and ones for each text",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        num_keys = visibility.census(self.q).num_visible + (self.sinks is not None)
+        every = (num_keys > 0) & ~padding.is_padding
         return Queries(every, every & (num_keys > 1))
 
 
+class LayerMetrics:
+    """The metrics of each layer over the queries of all its calls.
+
+    A module attends several times in a forward pass if it does so for each image, or if layers share it.
+
+    Args:
+        share_window: keys nearer than this count in ``attention_window_share``.
+    """
+
+    def __init__(self, share_window: int | None = None) -> None:
+        self._share_window = share_window
+        self.of_layers: dict[int, dict[str, OverQueries]] = {}
+        self.names: dict[int, str] = {}
+
+    def add(self, call: AttentionCall) -> None:
+        """Add a call.
+
+        Raises:
+            BadInput: a module that attends with different numbers of heads.
+        """
+        found, earlier = call.metrics(self._share_window), self.of_layers.get(call.layer)
+        if earlier is not None:
+            heads = {len(part.total) for metrics in (earlier, found) for part in metrics.values()}
+            if len(heads) > 1:
+                raise BadInput(
+                    f"{call.name or 'the model'} attends with {' and with '.join(map(str, sorted(heads)))} heads in "
+                    "one forward pass, so that its calls are not those of one layer",
+                    expected="a module per layer",
+                    remedy="give each layer a module of its own, or use joma.attention_statistics yourself",
+                )
+            found = {name: part.joined(earlier[name]) for name, part in found.items()}
+        self.of_layers[call.layer], self.names[call.layer] = found, call.name
+
+
 class CallCollector:
-    """Numbers the attention calls of each forward pass and passes them to a callback.
+    """Passes the attention calls of a model to a callback.
 
     Args:
         model: the observed model.
@@ -126,37 +197,49 @@ class CallCollector:
     """
 
     def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
-        self._on_call = on_call
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._layers: set[int] = set()
+        self._model, self._on_call = model, on_call
+        self._layers, self._marks = Layers(model), Marks()
         self.num_running = 0  # forward passes of the model in progress; kernels called outside of them are ignored
         self.across: set[int] = set()  # ids of the modules that attend to another sequence
         self.is_inside = False  # whether the hook of transformers already collects this kernel call
 
     def knows(self, module: nn.Module) -> bool:
         """Whether a module belongs to the model."""
-        return id(module) in self._names
+        return id(module) in self._layers.names
 
-    def start_pass(self, *_: Any) -> None:
-        """Enter a forward pass, whose layers count from 0."""
-        self._layers.clear()
+    def start_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Enter a forward pass."""
         self.num_running += 1
+        self._marks = Marks.by(model, args, kwargs)
 
     def end_pass(self, *_: Any) -> None:
         """Leave a forward pass."""
         self.num_running -= 1
 
     def collect(self, module: nn.Module | None, q: Tensor, k: Tensor, **settings: Any) -> None:
-        """Pass a kernel call to the callback."""
+        """Pass a kernel call to the callback; without a module, as one of the innermost module that runs."""
         if torch._C._current_graph_task_id() != -1:
             return  # the backward pass: checkpointing runs a layer again
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int) or layer in self._layers:
-            layer = max(self._layers, default=-1) + 1
-        self._layers.add(layer)
-        name = "" if module is None else self._names[id(module)]
+        if module is None or not _has_parameters(module):
+            module = self._running()
+        name = self._layers.names[id(module)]
+        settings = {"marks": self._marks, **settings, "layer": self._layers.number(name), "name": name}
         with torch.no_grad():
-            self._on_call(AttentionCall(layer, name, q.detach(), k.detach(), **settings))
+            self._on_call(AttentionCall(q=q.detach(), k=k.detach(), **settings))
+
+    def _running(self) -> nn.Module:
+        """Return the innermost module that runs and has parameters: the first argument of a function in progress."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+            if isinstance(first, nn.Module) and self.knows(first) and _has_parameters(first):
+                return first
+            frame = frame.f_back
+        return self._model
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def rounding_of_kernels(tensor: Tensor) -> float:

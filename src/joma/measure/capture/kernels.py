@@ -25,7 +25,9 @@ from torch.nn.functional import linear, multi_head_attention_forward, pad, scale
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
+from joma.measure.attention.visibility import FAR
 from joma.measure.capture.calls import AttentionCall, CallCollector
+from joma.measure.capture.padding import Marks
 from joma.measure.capture.transformers import observing_transformers
 
 
@@ -35,8 +37,7 @@ def observing(
 ) -> Generator[nn.Module]:
     """Report every attention kernel call of ``model`` inside the block; outputs and gradients stay bit-identical.
 
-    Do not copy the model inside the block: the copy would keep the hooks and the name of joma's attention function,
-    although it would compute the same numbers.
+    Do not copy the model inside the block: the copy would keep the hooks, although it would compute the same numbers.
 
     Args:
         model: a module; wrappers for data parallelism and compilation are removed.
@@ -56,18 +57,13 @@ def observing(
     model = unwrapped(model)
     collector = CallCollector(model, on_call)
     with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(collector.start_pass).remove)
+        stack.callback(model.register_forward_pre_hook(collector.start_pass, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
-        kernels = _Kernels(collector)
-        for module in model.modules():
-            if isinstance(module, nn.MultiheadAttention):
-                stack.callback(module.register_forward_pre_hook(kernels.enter).remove)
-                stack.callback(module.register_forward_hook(kernels.leave, always_call=True).remove)
         stack.enter_context(observing_transformers(model, collector, substitute=substitute))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(kernels)
+        stack.enter_context(_Kernels(collector))
         yield model
 
 
@@ -76,7 +72,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises:
         InvalidArgument: ``model`` is not a module.
-        BadInput: parameters are sharded over processes.
+        BadInput: parameters are sharded over processes, or a part is scripted, so that Python does not run it.
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
@@ -91,6 +87,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = model.module if isinstance(model, wrappers) else model._orig_mod
         assert isinstance(inner, nn.Module)
         model = inner
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput(
+            "this model is scripted or traced (TorchScript), so that its attention cannot be observed",
+            expected="a module that Python runs",
+            remedy="watch the module from which it was made",
+        )
     if _is_spread(model):
         raise BadInput(
             "the parameters of this model are sharded over processes (FSDP, tensor parallelism, ZeRO-3), so that one "
@@ -113,15 +115,6 @@ class _Kernels(TorchFunctionMode):
     def __init__(self, collector: CallCollector) -> None:
         super().__init__()
         self._collector = collector
-        self._module: nn.MultiheadAttention | None = None
-
-    def enter(self, module: nn.MultiheadAttention, _: Any) -> None:
-        """Set the module whose forward pass begins."""
-        self._module = module
-
-    def leave(self, *_: Any) -> None:
-        """Clear it at the end of the forward pass."""
-        self._module = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,7 +123,7 @@ class _Kernels(TorchFunctionMode):
                 self._collect(*args, **kwargs)
             if func is multi_head_attention_forward:
                 with torch.no_grad():
-                    self._collector.collect(self._module, **_projected(*args, **kwargs))
+                    self._collector.collect(None, **_projected(*args, **kwargs))
         return func(*args, **kwargs)
 
     def _collect(
@@ -155,15 +148,21 @@ class _Kernels(TorchFunctionMode):
             query, key = query[:, None], key[:, None]
             is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
             attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
-        self._collector.collect(None, query, key, scale=scale, is_causal=is_causal, attn_mask=attn_mask)
+        scores = {"scale": scale, "is_causal": is_causal, "attn_mask": attn_mask}
+        self._collector.collect(None, query, key, **scores, is_guess=True)
 
 
 def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Return the kernel inputs that nn.MultiheadAttention computes; ``is_causal`` only repeats what the mask says."""
+    """Return the kernel inputs that nn.MultiheadAttention computes.
+
+    With ``is_causal``, and if neither weights are returned nor keys are padding, it takes no notice of the mask.
+    """
     given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
-    is_cross = query.data_ptr() != key.data_ptr()
+    is_cross = not torch.equal(query, key)
     attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
+    is_causal = bool(given.get("is_causal")) and key_padding_mask is None and not given.get("need_weights", True)
+    attn_mask = None if is_causal else attn_mask
     if query.dim() == 2:
         query, key = query[:, None], key[:, None]
         key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
@@ -181,7 +180,12 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     if attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unflatten(0, (len(q), given["num_heads"]))
     padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
-    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype), "is_cross": is_cross}
+    found = {"q": q, "k": k, "is_causal": is_causal, "attn_mask": _joined([attn_mask, padding], added, q.dtype)}
+    if key_padding_mask is not None and not is_cross:
+        is_bool = key_padding_mask.dtype == torch.bool
+        is_padding = key_padding_mask if is_bool else key_padding_mask <= key_padding_mask.max() - FAR
+        found["marks"] = Marks({"attention_mask": ~is_padding})
+    return {**found, "is_cross": is_cross, "is_guess": is_cross}
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:

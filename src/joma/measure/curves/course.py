@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
-from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for
+from joma.intervals import student
+from joma.measure.curves.rebound import AT_AN_END, Curves, Rebound, rebounds, steps_stood_for
 from joma.measure.curves.recovery import Recovery, recovery
 from joma.records import Estimate, Finding
 
@@ -54,8 +55,8 @@ class Course:
         """
         found = self.rebounds()
         return (
-            Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit)),
-            Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit)),
+            Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit, why_equal=AT_AN_END)),
+            Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit, why_equal=AT_AN_END)),
             Finding(f"{of}step of the bottom", self._bottoms()),
         )
 
@@ -70,7 +71,8 @@ class Course:
         )
 
     def _bottoms(self) -> Estimate:
-        return Estimate.of((self.steps[one.bottom_idx] for one in self.rebounds()), "steps")
+        bottoms = (self.steps[one.bottom_idx] for one in self.rebounds())
+        return Estimate.of(bottoms, "steps", why_equal="read at probed steps only")
 
     def first_below(self, unigram_nats: float, of: str, fewest: int = 1) -> int:
         """Return the first step at which the mean loss over seeds is below the unigram loss.
@@ -122,5 +124,5 @@ class Course:
         if band == "deviation":
             spread = self.values.std(axis=0, ddof=1)
             return tuple((self.mean - spread).tolist()), tuple((self.mean + spread).tolist())
-        low, high = zip(*(Estimate(tuple(values)).interval for values in self.values.T.tolist()), strict=True)
+        low, high = zip(*map(student, self.values.T.tolist()), strict=True)
         return low, high

@@ -16,6 +16,9 @@ from scipy.optimize import isotonic_regression
 
 from joma.errors import InvalidArgument
 
+AT_AN_END = "0 where the curve is lowest at its start or at its end"
+"""Why a fall or a rise is exactly 0."""
+
 Curve = Float[np.ndarray, " probes"]
 Curves = Float[np.ndarray, "repetitions probes"]
 

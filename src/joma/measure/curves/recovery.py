@@ -18,10 +18,17 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from joma.intervals import moments, student
 from joma.measure.curves.rebound import Curve, Curves, Rebound, Stretches, rebound, rebounds, stretches
-from joma.records import Estimate
 
-Outcome = Literal["fell and came back", "fell and stayed low", "did not fall", "undecided"]
+Outcome = Literal[
+    "fell and came back",
+    "fell and stayed low",
+    "fell; whether it comes back is open",
+    "did not fall",
+    "whether it fell is open",
+]
+"""Whether a quantity fell and, if it clearly did, whether it came back."""
 
 LEAST = 0.02
 """Fraction of the start level below which a fall or a rise does not count."""
@@ -44,7 +51,8 @@ class Recovery:
 
     Args:
         outcome: the verdict, by the intervals of ``fall`` and ``rise``.
-        start, bottom, end: levels, in the unit of the quantity.
+        start, bottom, end: levels, in the unit of the quantity: means over stretches of saved steps.
+        start_steps, bottom_steps, end_steps: the first and the last step of these stretches.
         lowest_step: the step within the bottom at which the mean over groups is lowest.
         fall, rise: differences of the levels.
         share: rise divided by fall; ``None`` if the fall is not significant.
@@ -55,6 +63,9 @@ class Recovery:
     start: float
     bottom: float
     end: float
+    start_steps: tuple[int, int]
+    bottom_steps: tuple[int, int]
+    end_steps: tuple[int, int]
     lowest_step: int
     fall: Interval
     rise: Interval
@@ -87,22 +98,22 @@ def recovery(steps: Sequence[int], values: Curves) -> Recovery | None:
     outcome, fell = _outcome(least, fall, rise), fall.low > 0 and fall.low >= least
     share = Interval(rise.value / fall.value, *_ends_of_ratio(rise, fall)) if fell else None
     lowest = steps[where.bottom.start + int(np.argmin(mean[where.bottom]))]
-    return Recovery(outcome, whole.start, whole.bottom, whole.end, lowest, fall, rise, share, len(values))
+    over = [(steps[part.start], steps[part.stop - 1]) for part in (where.start, where.bottom, where.end)]
+    return Recovery(outcome, whole.start, whole.bottom, whole.end, *over, lowest, fall, rise, share, len(values))
 
 
 def _outcome(least: float, fall: Interval, rise: Interval) -> Outcome:
     if fall.high < least:
         return "did not fall"
     if fall.low < least:
-        return "undecided"
+        return "whether it fell is open"
     if rise.low >= least:
         return "fell and came back"
-    return "fell and stayed low" if rise.high < least else "undecided"
+    return "fell and stayed low" if rise.high < least else "fell; whether it comes back is open"
 
 
 def _over_groups(values: Sequence[float]) -> Interval:
-    estimate = Estimate(tuple(values))
-    return Interval(estimate.mean, *estimate.interval)
+    return Interval(moments(values)[0], *student(values))
 
 
 def _by_scatter(curve: Curve, where: Stretches, whole: Rebound) -> tuple[Interval, Interval]:

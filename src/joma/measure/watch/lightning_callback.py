@@ -42,7 +42,9 @@ class LightningWatch(Callback):
         self.watch: Watch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure before the first step."""
+        """Measure before the first step; if the last training failed, what was measured from here on is dropped."""
+        if self.watch is not None and not self.watch.is_complete:
+            self.watch.abandon(trainer.global_step)
 
         def report(values: dict[str, float], step: int) -> None:
             for logger in trainer.loggers:
@@ -58,13 +60,28 @@ class LightningWatch(Callback):
             ).__enter__()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Measure if a probe is due."""
+        """Measure if a probe is due, or after the last step."""
         assert self.watch is not None  # training has begun
         with trainer.precision_plugin.forward_context():
             self.watch.step(trainer.global_step)
+            if 0 <= trainer.max_steps <= trainer.global_step:
+                self.watch.measure_last()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the last step at the end of the last epoch, before weights are averaged.
+
+        Early stopping may decide after this that it was the last one, so that every epoch may be.
+        """
+        assert self.watch is not None
+        last = trainer.max_epochs
+        with trainer.precision_plugin.forward_context():
+            if trainer.should_stop or (last is not None and 0 <= last <= trainer.current_epoch + 1):
+                self.watch.measure_last()
+            elif trainer.early_stopping_callbacks:
+                self.watch.measure_ahead()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure after the last step, and write the table."""
+        """Measure the last step if the model still has its weights, and write the table."""
         assert self.watch is not None
         with trainer.precision_plugin.forward_context():
             self.watch.__exit__(None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from joma.measure.watch.probing import moved
-from joma.measure.watch.watching import Watch, callback_settings
+from joma.measure.watch.watching import Watch, callback_settings, next_trial
 
 
 class TrainerWatch(TrainerCallback):
@@ -42,22 +43,42 @@ class TrainerWatch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Measure before the first step."""
+        """Measure before the first step.
+
+        A Trainer begins again after a failure, with smaller batches (``auto_find_batch_size``), from a checkpoint or by
+        another call: then what was measured since is dropped. Each trial of a search of hyperparameters has a folder of
+        its own in ``out``: ``trial_0``, ``trial_1``, …
+        """
         model: nn.Module = given["model"]
+        settings = dict(self._settings)
+        if state.is_hyper_param_search and settings["out"] is not None:
+            settings["out"] = next_trial(settings["out"])
+        elif self.watch is not None and not self.watch.is_complete:
+            self.watch.abandon(state.global_step)
         self.watch = self.kind(
             model,
             moved(self._batch, next(model.parameters()).device),
             tracker=None if self._trainer is None else self._report,
             start=state.global_step,
-            **self._settings,
+            **settings,
         ).__enter__()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Measure if a probe is due, and after the last step, before reporters are closed."""
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Measure if a probe is due, or after the last step, before other callbacks can put in other weights."""
         assert self.watch is not None  # training has begun
-        self.watch.step(state.global_step)
-        if state.global_step >= state.max_steps or control.should_training_stop:
-            self.watch.measure()
+        step = state.global_step + 1  # which the Trainer counts after this
+        self.watch.step(step)
+        if step >= state.max_steps:
+            self.watch.measure_last()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measure the last step if training stops early, before the best weights are loaded or reporters are closed."""
+        if self.watch is not None and control.should_training_stop:
+            self.watch.measure_last()
+
+    on_epoch_end = on_evaluate = on_save = on_log  # the first of them after the decision to stop
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the table."""
@@ -68,6 +89,8 @@ class TrainerWatch(TrainerCallback):
         """Call only the reporters: ``trainer.log`` would also print hundreds of values at every probe."""
         assert self._trainer is not None
         trainer, handler = self._trainer, self._trainer.callback_handler
+        state = copy(trainer.state)
+        state.global_step = step
         for callback in handler.callbacks:
             if any(kind.__module__.startswith("transformers.integrations") for kind in type(callback).__mro__):
-                callback.on_log(trainer.args, trainer.state, trainer.control, model=handler.model, logs=dict(values))
+                callback.on_log(trainer.args, state, trainer.control, model=handler.model, logs=dict(values))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
@@ -24,12 +26,12 @@ from joma.measure.capture.kernels import unwrapped
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
 from joma.measure.watch.probing import (
+    AttentionProbe,
     arguments_of,
-    attention_rows,
     measured_projections,
-    require_same_when_seen,
     weight_rows,
 )
+from joma.measure.watch.sampling import WeightSample
 from joma.measure.watch.trackers import track_with, tracked_values
 from joma.metrics import DEFAULT, METRICS, choose_metrics
 from joma.records import Measurement, Row
@@ -75,6 +77,16 @@ def callback_settings(callback: str, settings: dict[str, Any]) -> dict[str, Any]
     return settings
 
 
+def next_trial(out: str | Path) -> Path:
+    """Make a folder for the next trial of a search, ``trial_0``, ``trial_1``, …, and return it."""
+    for number in count():
+        with suppress(FileExistsError):
+            folder = Path(out) / f"trial_{number}"
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError  # numbers do not end
+
+
 class _Wanted(NamedTuple):
     """The metrics of attention, the metrics of weights, and the roles of measured projections."""
 
@@ -85,6 +97,9 @@ class _Wanted(NamedTuple):
 
 class Watch:
     """A context manager that measures a model when it is entered, at optimiser steps, and when it is left.
+
+    The last step is measured only if the model still has the weights that it left. If the block is entered again, it
+    continues, or begins again if it failed.
 
     Args:
         model: a model of transformers, of torch's attention modules, or any that calls torch's attention kernel; it may
@@ -101,17 +116,18 @@ class Watch:
     def __init__(self, model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings]) -> None:
         for name in settings:
             choose(name, WatchSettings.__annotations__, "watch", "settings")
-        self._model, self._batch = model, probe_batch
+        self._model = model
         self._every, self._start = settings.get("every", 100), settings.get("start", 0)
-        self._share_window, out = settings.get("share_window"), settings.get("out")
+        share_window, out = settings.get("share_window"), settings.get("out")
         if not _counts(self._every, 1):
             raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(self._every), "take 100")
         if not _counts(self._start, 0):
             raise _bad("start", "the number of finished steps, 0 or more", repr(self._start), "leave it out")
-        if self._share_window is not None and not _counts(self._share_window, 1):
+        if share_window is not None and not _counts(share_window, 1):
             what = "a whole number of positions, 1 or more, or None"
-            raise _bad("share_window", what, repr(self._share_window), "take 16")
+            raise _bad("share_window", what, repr(share_window), "take 16")
         _require_readable(unwrapped(model), probe_batch)
+        self._attention = AttentionProbe(model, probe_batch, share_window=share_window)
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
@@ -121,7 +137,9 @@ class Watch:
         self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
         roles = settings.get("projections", ("mlp_lower",))
         self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
-        self._step, self._is_open = self._start, False
+        self._step, self._is_open, self.is_complete = self._start, False, False
+        self._weights = WeightSample(unwrapped(model))
+        self._ahead: tuple[int, list[Row]] = (-1, [])
         self._probes: dict[int, tuple[Row, ...]] = {}
 
     @property
@@ -131,11 +149,13 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._is_measuring:
-            if self._wanted.attention:
-                require_same_when_seen(self._model, self._batch)
+            start = self._step + 1 if self.is_complete else self._start
+            if self._probes and not self.is_complete:
+                self.abandon(start)
             if self._folder is not None:
-                self._probes = _earlier_probes(self._folder / "metrics.jsonl", self._start)
+                self._probes = _earlier_probes(self._folder / "metrics.jsonl", start)
             self._is_open = True
+            self._weights.take()
             self.measure()
         return self
 
@@ -143,10 +163,15 @@ class Watch:
         if not self._is_measuring:
             return
         try:
-            if kind is None and self._step not in self._probes:
-                self.measure()
+            if kind is None and not self.measure_last():
+                warnings.warn(
+                    f"joma: step {self._step}, the last one, is not measured, because the model has other weights now "
+                    "than that step left: an average, or a checkpoint; measure() before they are put in",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         finally:
-            self._is_open = False
+            self._is_open, self.is_complete = False, kind is None
             if self._folder is not None:
                 write_frame(frame_of(self.measurements()), self._folder / "metrics.parquet")
 
@@ -165,6 +190,8 @@ class Watch:
             remedy = f"keep counting over epochs; after a rollback start a new watch with start={number}"
             raise InvalidArgument("Watch.step", "number", required=required, received=repr(number), remedy=remedy)
         before, self._step = self._step, self._step + 1 if number is None else number
+        if self._is_measuring and self._step > before:
+            self._weights.take()
         if self._step // self._every > before // self._every:
             self.measure()
 
@@ -176,22 +203,48 @@ class Watch:
 
         Raises:
             InvalidArgument: called outside of the block although ``out`` is set.
+            BadInput: the weights are not those that the last step left.
             RunFailed: the measurements cannot be written.
         """
         if not self._is_measuring:
             return {}
+        if (self._is_open or self._step not in self._probes) and not self._weights.is_current():
+            raise BadInput(
+                f"the model has other weights now than step {self._step} left",
+                expected="measurements of a step with the weights that it left",
+                remedy="call step() after each optimizer.step(), and measure before weights are averaged or loaded",
+            )
         if self._step not in self._probes:
             if self._folder is not None and not self._is_open:
                 what = f"{self._folder}, which is only open inside the block"
                 raise _bad("out", "a call inside the block", what, "move the call there, or leave `out` out")
-            wanted, rows = self._wanted, []
-            if wanted.attention:
-                found = attention_rows(self._model, self._batch, share_window=self._share_window)
-                rows += [row for row in found if row.metric in wanted.attention]
-            if wanted.weights:
-                rows += weight_rows(self._model, wanted.weights, wanted.roles)
-            self._keep(rows)
+            self._keep(self._rows())
         return tracked_values(self._probes[self._step])
+
+    def measure_last(self) -> bool:
+        """Measure the last step, unless that is done or the model has other weights now; return whether it is measured.
+
+        Call it where training may have ended, before weights are averaged or loaded.
+        """
+        if self._is_measuring and self._is_open and self._step not in self._probes:
+            step, rows = self._ahead
+            if step == self._step:
+                self._keep(rows)
+            elif self._weights.is_current():
+                self._keep(self._rows())
+        return not self._is_measuring or self._step in self._probes
+
+    def measure_ahead(self) -> None:
+        """Measure this step in case it turns out to be the last one; ``measure_last`` keeps these values."""
+        if self._is_measuring and self._step not in self._probes and self._weights.is_current():
+            self._ahead = self._step, self._rows()
+
+    def abandon(self, step: int) -> None:
+        """Drop what was measured from a step on, because training begins again from there."""
+        self._is_open, self._step = False, step
+        self._probes = {each: rows for each, rows in self._probes.items() if each < step}
+        if self._is_measuring and self._folder is not None:
+            _rewrite(self._folder / "metrics.jsonl", self._probes)
 
     def measurements(self) -> Iterator[Measurement]:
         """Yield all measurements so far, in order; in the first process only."""
@@ -199,6 +252,14 @@ class Watch:
         for step, rows in self._probes.items():
             for row in rows:
                 yield Measurement(run, step, *row)
+
+    def _rows(self) -> list[Row]:
+        wanted, rows = self._wanted, []
+        if wanted.attention:
+            rows += [row for row in self._attention.rows() if row.metric in wanted.attention]
+        if wanted.weights:
+            rows += weight_rows(self._model, wanted.weights, wanted.roles)
+        return rows
 
     def _keep(self, rows: list[Row]) -> None:
         if self._folder is not None:
@@ -235,9 +296,13 @@ def _earlier_probes(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
             remedy="name another folder, or pass the number of finished optimiser steps as start=",
         )
     if len(kept) < len(journal.probes) or journal.damage:
-        with replacing(path) as temporary:
-            temporary.write_bytes(b"".join(probe_line(step, rows) for step, rows in kept.items()))
+        _rewrite(path, kept)
     return kept
+
+
+def _rewrite(path: Path, probes: Mapping[int, Sequence[Row]]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join(probe_line(step, rows) for step, rows in probes.items()))
 
 
 def _counts(value: Any, least: int) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from joma.claims.evaluation import Outcome
+from joma.intervals import FEWEST, geometric
 from joma.records import Criterion, Estimate
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_ROUNDING = 1e-8  # relative spreads below it come from floating-point arithmetic
 _RELATIONS = {"<=": "≤", ">=": "≥"}
 
 
@@ -34,7 +36,9 @@ def superscript(number: int) -> str:
 
 def format_number(value: float, digits: int = 4) -> str:
     """Return ``value`` with ``digits`` significant digits, with a power of ten if it is very small or very large."""
-    return _mantissa_and_power(value, 0.0, digits)
+    scale, power = _scaled(abs(value))
+    value /= scale
+    return f"{_rounded(value, max(0, _decimals(value, 0.0, digits)))}{power}"
 
 
 def format_extended(value: float) -> str:
@@ -45,18 +49,46 @@ def format_extended(value: float) -> str:
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """Return mean ± standard deviation over seeds, to two digits of the latter, with the unit; or a single value."""
-    spread = estimate.standard_deviation
-    several = estimate.num > 1
-    text = _mantissa_and_power(estimate.mean, spread, 4, with_spread=several)
-    return f"{text if several else _without_zeros(text)} {estimate.unit}".rstrip()
+    """Return the values over seeds in short, with the unit.
+
+    It is mean ± standard deviation to two digits of the latter, for a lognormal number the geometric mean ×/÷ the
+    geometric standard deviation, for a binary one how many values are 1, and for equal values this value.
+    """
+    everywhere = f" in all {estimate.num}" if estimate.is_equal and estimate.num > 1 else ""
+    return f"{_over_seeds(estimate)} {estimate.unit}".rstrip() + everywhere
+
+
+def _over_seeds(estimate: Estimate) -> str:
+    if estimate.is_equal:
+        return _without_zeros(format_number(estimate.values[0]))
+    if estimate.distribution == "binary":
+        return f"{sum(estimate.values):.0f} of {estimate.num}"
+    if estimate.distribution == "lognormal":
+        mean, factor = geometric(estimate.values)
+        return f"{format_number(mean, 2)} ×/÷ {_without_zeros(format_number(factor, 2))}"
+    mean, spread = estimate.mean, estimate.standard_deviation
+    if spread < _ROUNDING * abs(mean):
+        return f"{_without_zeros(format_number(mean, 9))} ± {format_number(spread, 2)}"
+    return _mean_and_spread(mean, spread)
+
+
+def explanation(estimate: Estimate) -> str:
+    """Return why the values are equal, up to rounding, if they are; empty otherwise."""
+    largest = max(map(abs, estimate.values))
+    return estimate.why_equal if max(estimate.values) - min(estimate.values) <= _ROUNDING * largest else ""
 
 
 def format_interval(estimate: Estimate) -> str:
-    """Return the 95 % interval of the mean, or a note that there is only one value."""
-    if estimate.num == 1:
-        return "one value, no interval"
+    """Return the 95 % interval, or why there is none."""
     low, high = estimate.interval
+    if estimate.distribution == "constant":
+        return "does not depend on seeds"
+    if estimate.num < FEWEST:
+        return f"none for fewer than {FEWEST} values"
+    if estimate.is_equal and estimate.distribution != "binary":
+        return "none, all values are equal"
+    if high - low < _ROUNDING * abs(high):
+        return f"{_without_zeros(format_number(estimate.mean, 9))} ± {format_number((high - low) / 2, 2)}"
     digits = _digits_to_distinguish(low, high)
     return f"{format_number(low, digits)} to {format_number(high, digits)}"
 
@@ -90,21 +122,18 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _mantissa_and_power(value: float, spread: float, digits: int, *, with_spread: bool = False) -> str:
-    largest = max(abs(value), spread)
-    if largest == 0.0:
-        return "0 ± 0" if with_spread else "0"
-    power = math.floor(math.log10(largest))
-    if -4 <= power <= 5:
-        power = 0
-    value, spread = value / 10.0**power, spread / 10.0**power
-    decimals = max(0, _decimals(value, spread, digits))
-    text = _rounded(value, decimals)
-    if with_spread:
-        text = f"{text} ± {_rounded(spread, decimals) if spread else '0'}"
-    if not power:
-        return text
-    return f"({text})·10{superscript(power)}" if with_spread else f"{text}·10{superscript(power)}"
+def _scaled(largest: float) -> tuple[float, str]:
+    """A power of ten to divide by, and its text; 1 for numbers of usual size."""
+    power = math.floor(math.log10(largest)) if largest else 0
+    return (1.0, "") if -4 <= power <= 5 else (10.0**power, f"·10{superscript(power)}")
+
+
+def _mean_and_spread(mean: float, spread: float) -> str:
+    scale, power = _scaled(max(abs(mean), spread))
+    mean, spread = mean / scale, spread / scale
+    decimals = max(0, _decimals(mean, spread, 4))
+    text = f"{_rounded(mean, decimals)} ± {_rounded(spread, decimals)}"
+    return f"({text}){power}" if power else text
 
 
 def _decimals(value: float, spread: float, digits: int) -> int:

@@ -15,11 +15,11 @@ from joma.report.courses import title_of
 from joma.report.drawing.figures import write_figures
 from joma.report.drawing.heatmaps import heatmap_plot, write_heatmap
 from joma.report.drawing.plots import plots_of
-from joma.report.drawing.words import format_number
 from joma.report.pages.document import document, write_document
 from joma.report.scan import (
     cost_text,
     course_charts,
+    format_level,
     format_share,
     heatmaps,
     interval_note,
@@ -89,9 +89,9 @@ def _verdicts(found: Mapping[Quantity, Recovery]) -> list[tuple[str, ...]]:
         (
             str(quantity.layer),
             title_of(quantity.metric, quantity.projection),
-            format_number(entry.start),
-            f"{format_number(entry.bottom)} at step {entry.lowest_step:,}",
-            format_number(entry.end),
+            format_level(entry.start, entry.start_steps),
+            f"{format_level(entry.bottom, entry.bottom_steps)}, lowest at step {entry.lowest_step:,}",
+            format_level(entry.end, entry.end_steps),
             format_share(entry.share),
             entry.outcome,
         )

@@ -33,6 +33,7 @@ class Text:
         train: the part for training.
         held_out: the part for testing.
         pretokenized: whether words and punctuation are separated by spaces and every line is a unit, as in WikiText.
+        origin: content and origin without the lengths of the parts, for those who do not train on it.
     """
 
     name: str
@@ -40,6 +41,13 @@ class Text:
     train: str
     held_out: str
     pretokenized: bool = False
+    origin: str = ""
+
+
+def require_text(source: str | None) -> None:
+    """Raise ``BadInput`` if ``source`` names no text; it is not read yet."""
+    if source is not None and source not in (BUILT_IN, *NAMES) and not Path(source).expanduser().exists():
+        raise missing(Path(source).expanduser(), known=(*NAMES, BUILT_IN))
 
 
 def read_text(source: str | None = None) -> Text:
@@ -62,9 +70,8 @@ def read_text(source: str | None = None) -> Text:
     if source in NAMES:
         train, held_out, origin = wikitext(source)
         return _published(source, f"{NAMES[source]} at word level, from {origin}", train, held_out)
+    require_text(source)
     path = Path(source).expanduser()
-    if not path.exists():
-        raise missing(path, known=(*NAMES, BUILT_IN))
     if not path.is_dir():
         return _split(path.name, f"the file {path.name}", read_file(path))
     name = path.resolve().name
@@ -76,7 +83,7 @@ def read_text(source: str | None = None) -> Text:
 def _published(name: str, what: str, train: str, held_out: str, how: str = "as published", whole: str = "") -> Text:
     description = f"{what}: {len(train.split()):,} words to train on, {len(held_out.split()):,} held out ({how})"
     # Only a text that is split into words already has the placeholder for rare words.
-    return Text(name, description, train, held_out, " <unk> " in (whole or train))
+    return Text(name, description, train, held_out, " <unk> " in (whole or train), what)
 
 
 def _split(name: str, what: str, whole: str) -> Text:

@@ -1,0 +1,156 @@
+"""Which queries are padding: those that the batch marks, or else those whose keys the mask hides.
+
+Axes: B sequences, H heads, L queries, S keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from inspect import signature
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from joma.measure.attention.visibility import Visibility
+
+_MARKS = {
+    "attention_mask": True,
+    "src_key_padding_mask": False,
+    "decoder_attention_mask": True,
+    "tgt_key_padding_mask": False,
+}
+"""Arguments of models that mark each token, and whether they are true for tokens or for padding."""
+
+_OF_DECODERS = ("decoder_", "tgt")
+
+
+class Marks(NamedTuple):
+    """What a batch marks as padding.
+
+    Args:
+        by_argument: (B, L) bool by the name of the argument; False for padding.
+        is_of_two: whether there are an encoder and a decoder, whose sequences differ.
+    """
+
+    by_argument: Mapping[str, Tensor] = {}
+    is_of_two: bool = False
+
+    @classmethod
+    def by(cls, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Marks:
+        """Read it from the arguments of a model; nothing from arguments that the model will refuse."""
+        given = dict(kwargs)
+        with suppress(TypeError, ValueError):
+            given |= signature(model.forward).bind_partial(*args).arguments
+        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+        marks = {
+            name: (value != 0) == is_true
+            for name, is_true in _MARKS.items()
+            if (value := tensors.get(name)) is not None
+        }
+        of_decoder = [name.startswith(_OF_DECODERS) for name in tensors]
+        configs = (getattr(module, "config", None) for module in model.modules())
+        is_of_two = any(getattr(config, "is_encoder_decoder", False) is True for config in configs)
+        is_of_two |= any(of_decoder) and not all(of_decoder)
+        return cls({name: mark for name, mark in marks.items() if mark.dim() == 2}, is_of_two)
+
+    def of_queries(self, shape: tuple[int, int], *, is_cross: bool) -> list[Tensor]:
+        """Return the marks that may be those of (B, L) queries."""
+        return [
+            mark
+            for name, mark in self.by_argument.items()
+            if mark.shape == shape and not (is_cross and self.is_of_two and not name.startswith(_OF_DECODERS))
+        ]
+
+
+class Padding(NamedTuple):
+    """The queries that are padding.
+
+    Args:
+        is_padding: (B or 1, H or 1, L) bool.
+        doubt: why this is a guess; empty if it is known.
+    """
+
+    is_padding: Tensor
+    doubt: str = ""
+
+
+class _Keys(NamedTuple):
+    """Which keys are seen, (B or 1, H or 1, S) bool, and for each sequence and head whether a query sees later keys."""
+
+    by_any: Tensor
+    by_others: Tensor
+    looks_ahead: Tensor
+
+
+def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: bool, is_guess: bool) -> Padding:
+    """Return the queries that are padding.
+
+    What the batch marks is padding. In self-attention without marks, a query whose key is hidden from all queries is
+    padding; one that only sees itself, or whose key only itself sees although others look past it, is taken for padding
+    that a mask lets see itself, so that no softmax is over nothing.
+
+    Args:
+        visibility: of the keys.
+        like: queries, (B, H, L, E).
+        marks: of the batch.
+        is_cross: whether keys belong to another sequence than queries.
+        is_guess: whether ``is_cross`` is a guess.
+    """
+    of_queries = marks.of_queries((like.shape[0], visibility.num_queries), is_cross=is_cross)
+    nothing = torch.zeros(1, 1, visibility.num_queries, dtype=torch.bool, device=like.device)
+    is_square = like.shape[0] == visibility.num_queries  # marks may be of queries by keys
+    if of_queries and (is_cross or not (marks.is_of_two or is_square)):
+        return Padding(~of_queries[0][:, None])
+    if visibility.num_queries != visibility.num_keys or visibility.mask is None:
+        return Padding(nothing)
+    keys = _keys(visibility, like)
+    fitting = [mark for mark in of_queries if not (keys.by_others & ~mark[:, None]).any()]
+    if fitting:
+        return Padding(~min(fitting, key=lambda mark: int(mark.sum()))[:, None])
+    hidden = ~keys.by_any
+    if is_cross:
+        return Padding(nothing, _CROSS if is_guess and bool(hidden.any()) else "")
+    itself = _only_itself(visibility, like, keys)
+    if itself.any():
+        return Padding(hidden | itself, _ITSELF)
+    return Padding(hidden, _SELF if is_guess and bool(hidden.any()) else "")
+
+
+_CROSS = "all queries count, because they differ from the keys, but some keys are hidden as padding is"
+_SELF = "queries whose keys are hidden are left out, as if queries and keys were of one sequence"
+_ITSELF = "queries whose keys no other query sees are left out, as if they were padding"
+
+
+def _keys(visibility: Visibility, like: Tensor) -> _Keys:
+    num, parts = visibility.num_queries, []
+    positions = torch.arange(num, device=like.device)
+    one_row = visibility.is_whole and not visibility.is_causal
+    for rows in [slice(0, 1)] if one_row else visibility.row_blocks():
+        bias = visibility.bias(rows, slice(0, num), like)
+        assert bias is not None  # there is a mask
+        visible = (bias > -torch.inf).expand(*bias.shape[:2], rows.stop - rows.start, num)
+        if one_row:  # which holds for every query
+            seen = visible[..., 0, :]
+            return _Keys(seen, seen & (num > 1), seen.any(-1, keepdim=True))
+        back = positions[rows, None] - positions
+        parts.append(
+            [visible.any(-2), (visible & (back != 0)).any(-2), (visible & (back < 0)).any((-2, -1))[..., None]]
+        )
+    return _Keys(*(torch.stack(part).any(0) for part in zip(*parts, strict=True)))
+
+
+def _only_itself(visibility: Visibility, like: Tensor, keys: _Keys) -> Tensor:
+    """Return the queries whose keys only they see, and that seem to be padding; (B or 1, H or 1, L)."""
+    alone = keys.by_any & ~keys.by_others
+    if not alone.any():
+        return alone
+    census = visibility.census(like)
+    first = census.first.expand(*census.first.shape[:2], visibility.num_queries)
+    last = torch.full_like(first[..., :1], visibility.num_queries)
+    later = torch.cat([first, last], -1).flip(-1).cummin(-1).values.flip(-1)[..., 1:]
+    passed = alone & (later < torch.arange(visibility.num_queries, device=like.device))
+    passed[..., 1:] |= alone[..., 1:] & passed[..., :-1]  # the last one, which no query can look past
+    found = alone & ((census.num_visible == 1) | passed | keys.looks_ahead)
+    return found & keys.by_others.any(-1, keepdim=True)
