@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,7 @@ def _in_place(path: Path) -> pandas.DataFrame:
     table = typed(pandas.concat(parts, ignore_index=True))
     if logs and table["run"].nunique() == 1:  # the losses of the loop that was watched
         run = table["run"].iloc[0]
-        rows = frame_of(Measurement(run, step, None, None, None, metric, value) for step, metric, value in logs)
-        table = typed(pandas.concat([table, rows], ignore_index=True))
+        table = typed(pandas.concat([table, _frame_of_losses(run, logs)], ignore_index=True))
     return table
 
 
@@ -100,7 +99,7 @@ def _file(path: Path) -> pandas.DataFrame:
     try:
         table = readers[path.suffix](path)
         if "metric" not in table and "step" in table:
-            return frame_of(Measurement(path.stem, step, None, None, None, *rest) for step, *rest in _losses(table))
+            return _frame_of_losses(path.stem, _losses(table))
         if missing := [name for name in _NEEDED if name not in table]:
             raise ValueError(f"it has no column {', '.join(missing)}")
         return typed(_completed(table, path))
@@ -126,7 +125,7 @@ def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
     states = [path / TRAINER] if (path / TRAINER).exists() else states[-1:]
     for state in states:
         try:
-            entries = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+            entries = json.loads(state.read_text(encoding="utf-8"))["log_history"]  # with NaN, as Trainer writes it
             yield from (
                 (int(entry["step"]), ours, float(entry[theirs]))
                 for entry in entries
@@ -137,6 +136,10 @@ def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
             warnings.warn(f"{state} cannot be read ({cause_of(error)}); its losses are left out", stacklevel=2)
     for log in sorted(path.rglob("metrics.csv"))[-1:]:  # of Lightning's CSVLogger
         yield from _losses(pandas.read_csv(log))
+
+
+def _frame_of_losses(run: str, losses: Iterable[tuple[int, str, float]]) -> pandas.DataFrame:
+    return frame_of(Measurement(run, step, None, None, None, metric, value) for step, metric, value in losses)
 
 
 def _losses(table: pandas.DataFrame) -> Iterator[tuple[int, str, float]]:

@@ -77,7 +77,7 @@ def phases(frame: pandas.DataFrame) -> Phases:
     >>> table = pandas.DataFrame({"run": "mine", "step": steps, "layer": 0, "head": 0, "value": entropy})
     >>> found = joma.phases(table.assign(metric="attention_entropy_nats"))
     >>> found.frame().query("head == 0")[["phase", "since"]].values.tolist()
-    [['scanning', 0], ['sparsifying', 700], ['densifying', 1600]]
+    [['scanning', 0], ['sparsifying', 700], ['densifying', 1500]]
 
     Args:
         frame: measurements in joma's table (docs/metrics.md), of one network or several: a watch folder's, a scan's, a
@@ -115,7 +115,7 @@ def phases(frame: pandas.DataFrame) -> Phases:
         for layer, of_layer in layers.groupby("layer"):
             found[Place(run, _int(layer), None)] = _stages_of(of_layer.set_index("step")["value"])
         of_heads = of_run[of_run["head"].notna()]
-        for (layer, head), of_head in of_heads.groupby(["layer", "head"]):  # ty: ignore[not-iterable]
+        for (layer, head), of_head in of_heads.groupby(["layer", "head"]):
             found[Place(run, _int(layer), _int(head))] = _stages_of(of_head.set_index("step")["value"].sort_index())
     return Phases(found, courses, tuple(too_short))
 
