@@ -1,9 +1,11 @@
+import itertools
+
 import pandas
 import pyarrow
 import pytest
 
 from joma.records import Measurement
-from joma.tidy import TYPES, frame_of, typed, write_frame
+from joma.tidy import TYPES, early_and_even, frame_of, typed, write_frame
 
 MEASUREMENTS = [
     Measurement("full, seed 0", 0, 0, 7, None, "attention_entropy_nats", 2.54),
@@ -54,3 +56,14 @@ def test_a_write_that_fails_leaves_the_old_table(tmp_path):
         write_frame(pandas.DataFrame({"value": [object()]}), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.parquet"]
+
+
+@pytest.mark.parametrize(("num", "most"), [(1, 1), (2, 5), (7, 7), (100, 10), (100_000, 651), (3, 2), (5, 0)])
+def test_some_indices_ascend_from_the_first_to_the_last(num, most):
+    found = early_and_even(num, most).tolist()
+    assert found == sorted(set(found))
+    assert (found[0], found[-1]) == (0, num - 1)
+    assert len(found) <= max(most, 4)
+    if num > most > 9:
+        assert found[1] == 1
+        assert max(b - a for a, b in itertools.pairwise(found)) <= 3 * num / most

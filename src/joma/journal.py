@@ -9,8 +9,10 @@ killed process nor a damaged disk can produce a wrong measurement.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -51,11 +53,14 @@ def lines_of(path: Path) -> Iterator[Line]:
         if not line.endswith(b"\n"):
             return
         end += len(line)
-        try:
-            body = unsealed(decoded(line))
-        except ValueError:
-            body = None
-        yield Line(body, end)
+        yield Line(_body(line), end)
+
+
+def _body(line: bytes) -> dict[str, Any] | None:
+    try:
+        return unsealed(decoded(line))
+    except ValueError:
+        return None
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -128,6 +133,23 @@ def read_journal(path: Path, steps: Sequence[int] | None = None) -> Journal:
         probes.append(probe)
         num_bytes = line.end
     return Journal(tuple(probes), num_bytes)
+
+
+def sample_journal(path: Path, choose: Callable[[int], Iterable[int]]) -> tuple[Journal, int]:
+    """Read some of the probes in a file that is too long to read whole; damaged lines are left out.
+
+    Args:
+        path: the file.
+        choose: maps the number of complete lines to the lines to read, from 0, in order.
+
+    Returns:
+        The probes, and the number of complete lines.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        ends = [0, *(match.end() for match in re.finditer(rb"\n", content))]
+        lines = (content[ends[at] : ends[at + 1]] for at in choose(len(ends) - 1))
+        found = [probe for line in lines if (probe := _probe(_body(line))) is not None]
+    return Journal(tuple(found), ends[-1]), len(ends) - 1
 
 
 def _probe(body: dict[str, Any] | None) -> tuple[int, tuple[Row, ...]] | None:

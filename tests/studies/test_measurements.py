@@ -9,6 +9,9 @@ from transformers import GPT2Config, GPT2Model
 
 import joma
 from joma.errors import BadInput
+from joma.journal import append_line, probe_line
+from joma.records import Row
+from joma.studies import measurements
 from joma.studies.measurements import read_measurements
 
 COLUMNS = ["run", "step", "layer", "head", "projection", "metric", "value"]
@@ -24,15 +27,15 @@ def watched(tmp_path):
 
 
 def test_a_finished_watch_folder_is_its_table(watched):
-    found = read_measurements([watched])
+    found, _ = read_measurements([watched])
     pandas.testing.assert_frame_equal(found, pandas.read_parquet(watched / "metrics.parquet"))
 
 
 def test_a_watch_folder_without_its_table_is_read_from_the_journal(watched):
-    whole = read_measurements([watched])
+    whole, _ = read_measurements([watched])
     (watched / "metrics.parquet").unlink()
-    pandas.testing.assert_frame_equal(read_measurements([watched]), whole)
-    pandas.testing.assert_frame_equal(read_measurements([watched.parent]), whole)
+    pandas.testing.assert_frame_equal(read_measurements([watched])[0], whole)
+    pandas.testing.assert_frame_equal(read_measurements([watched.parent])[0], whole)
 
 
 def test_a_scan_is_read_finished_and_unfinished(tmp_path):
@@ -40,9 +43,9 @@ def test_a_scan_is_read_finished_and_unfinished(tmp_path):
     for step in (0, 100):
         GPT2Model(config).save_pretrained(tmp_path / "series" / f"step{step}")
     joma.scan(tmp_path / "series", measures="stable_rank", out=tmp_path / "out")
-    whole = read_measurements([tmp_path / "out"])
+    whole, _ = read_measurements([tmp_path / "out"])
     (tmp_path / "out" / "metrics.parquet").unlink()
-    unfinished = read_measurements([tmp_path / "out"])
+    unfinished, _ = read_measurements([tmp_path / "out"])
     assert sorted(unfinished["value"]) == sorted(whole["value"])
     assert set(unfinished["step"]) == {0, 100}
 
@@ -52,7 +55,7 @@ def test_losses_of_a_trainer_are_added_to_the_run_that_was_watched(watched):
     state = watched.parent / "checkpoint-4"
     state.mkdir()
     (state / "trainer_state.json").write_text(json.dumps({"log_history": history}))
-    found = read_measurements([watched.parent])
+    found, _ = read_measurements([watched.parent])
     losses = found[found["layer"].isna()]
     assert losses[["step", "metric", "value"]].values.tolist() == [
         [2, "train_loss_nats", 3.5],
@@ -63,7 +66,7 @@ def test_losses_of_a_trainer_are_added_to_the_run_that_was_watched(watched):
 
 def test_a_table_of_losses_joins_the_run_of_its_name(watched):
     (watched.parent / "mine.csv").write_text("step,train_loss\n1,4.0\n2,3.0\n")
-    found = read_measurements([watched, watched.parent / "mine.csv"])
+    found, _ = read_measurements([watched, watched.parent / "mine.csv"])
     assert found["run"].unique().tolist() == ["mine"]
     assert found[found["metric"] == "train_loss_nats"]["value"].tolist() == [4.0, 3.0]
 
@@ -75,7 +78,7 @@ def test_runs_of_one_name_in_two_folders_stay_apart(watched, tmp_path):
     model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
     with joma.watch(model, torch.randn(2, 8, 16), every=1, out=watched) as probe:
         probe.step()
-    found = read_measurements([watched, other])
+    found, _ = read_measurements([watched, other])
     assert found["run"].nunique() == 2
     assert list(found.columns) == COLUMNS
 
@@ -99,3 +102,27 @@ def test_other_things_are_refused_with_a_remedy(tmp_path, name, content, message
         place.write_text(content)
     with pytest.raises(BadInput, match=message):
         read_measurements([place])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_long_table_is_read_at_some_steps_and_says_so(tmp_path, monkeypatch, kind):
+    rows = {
+        step: [Row(0, head, None, "attention_entropy_nats", step + head / 9) for head in range(3)]
+        for step in range(400)
+    }
+    for step, found in rows.items():
+        append_line(tmp_path / "metrics.jsonl", probe_line(step, found))
+    if kind == "parquet":
+        whole, _ = read_measurements([tmp_path])
+        whole.to_parquet(tmp_path / "metrics.parquet", row_group_size=100)
+        (tmp_path / "metrics.jsonl").unlink()
+    monkeypatch.setattr(measurements, "MOST_ROWS", 120)
+    monkeypatch.setattr(measurements, "MOST_BYTES", (tmp_path / f"metrics.{kind}").stat().st_size // 10)
+    table, notes = read_measurements([tmp_path])
+    steps = sorted(table["step"].unique())
+    assert 30 <= len(steps) <= 40
+    assert (steps[0], steps[1], steps[-1]) == (0, 1, 399)
+    assert len(table) == 3 * len(steps)
+    assert (table["value"] == table["step"] + table["head"] / 9).all()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{400 - len(steps)} probes of {tmp_path / f'metrics.{kind}'} are left out")

@@ -20,6 +20,7 @@ def run(options: Any) -> int:
     from joma.studies.show import show as read
 
     found = read(*options.paths)
-    show(show_record(found.remarks, found.phases.frame()), [remark_table(found.remarks)], as_json=options.json)
+    record = show_record(found.remarks, found.phases.frame()) if options.json else {}
+    show(record, [remark_table(found.remarks)], as_json=options.json)
     conclude(found.summary(), None, (), as_json=options.json)
     return int(any(remark.kind == "problem" for remarks in found.remarks.values() for remark in remarks))

@@ -46,7 +46,8 @@ def run(options: Any) -> int:
             if not isinstance(picture, Chart):
                 write_heatmap(picture, folder / "figures")
         files.append("figures/")
-    show(show_record(found.remarks, found.phases.frame()), [remark_table(found.remarks)], as_json=options.json)
+    record = show_record(found.remarks, found.phases.frame()) if options.json else {}
+    show(record, [remark_table(found.remarks)], as_json=options.json)
     conclude(found.summary(), folder, files, as_json=options.json)
     return 0
 

@@ -18,6 +18,7 @@ from joma.report.courses import course_pictures, step_pictures, title_of
 from joma.report.drawing.looks import spread
 from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import capitalized
+from joma.tidy import early_and_even
 
 if TYPE_CHECKING:
     import pandas
@@ -105,12 +106,8 @@ def show_record(remarks: Mapping[str, Sequence[Remark]], phases: pandas.DataFram
 def thinned(frame: pandas.DataFrame, most: int = MOST_STEPS) -> pandas.DataFrame:
     """Return the table with at most so many steps, half of them spread evenly and half on a logarithmic axis."""
     steps = np.sort(frame["step"].unique())
-    if len(steps) <= most:
-        return frame
-    even = np.linspace(0, len(steps) - 1, most // 2)
-    early = np.geomspace(1, len(steps), most // 2) - 1
-    chosen = steps[np.unique(np.concatenate([even, early]).round().astype(int))]
-    return frame[frame["step"].isin(chosen)]
+    chosen = steps[early_and_even(len(steps), most)]
+    return frame if len(chosen) == len(steps) else frame[frame["step"].isin(chosen)]
 
 
 def probes_of_frame(frame: pandas.DataFrame) -> dict[int, list[Row]]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas
 
 from joma.errors import BadInput, cause_of
-from joma.journal import read_journal
+from joma.journal import read_journal, sample_journal
 from joma.measure.scan.results import FILE as SCAN_FILE
 from joma.measure.scan.results import read_results
 from joma.records import Measurement
-from joma.tidy import TYPES, frame_of, typed
+from joma.tidy import TYPES, early_and_even, frame_of, read_frame, typed
 
 TABLE, JOURNAL, TRAINER = "metrics.parquet", "metrics.jsonl", "trainer_state.json"
+MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 26
 _KEY = ("run", "step", "layer", "head", "projection", "metric", "group")
 _NEEDED = ("step", "metric", "value")
 _LOSSES = {
@@ -30,8 +32,11 @@ _LOSSES = {
 """Names of losses in logs of transformers' Trainer and of Lightning, with ours."""
 
 
-def read_measurements(paths: Sequence[str | Path]) -> pandas.DataFrame:
-    """Return all measurements in folders and files as one table (docs/metrics.md).
+def read_measurements(paths: Sequence[str | Path]) -> tuple[pandas.DataFrame, tuple[str, ...]]:
+    """Return the measurements in folders and files as one table (docs/metrics.md), and what was left out of it.
+
+    Of a Parquet table with more than ``MOST_ROWS`` rows, and of a journal with more than ``MOST_BYTES``, it has only
+    some probes, early ones more densely.
 
     Args:
         paths: folders of ``joma.watch``, ``joma scan``, ``joma reproduce`` or joma's training runs, finished or not;
@@ -40,24 +45,25 @@ def read_measurements(paths: Sequence[str | Path]) -> pandas.DataFrame:
     Raises:
         BadInput: nothing was measured there, or a file cannot be read.
     """
-    tables = [_in_place(Path(path).expanduser()) for path in paths]
+    notes: list[str] = []
+    tables = [_in_place(Path(path).expanduser(), notes) for path in paths]
     found = pandas.concat(tables, ignore_index=True)
     kept = [name for name in _KEY if name in found]
     if len(tables) > 1 and found.duplicated(kept).any():  # networks of one name in several folders
         for table, path in zip(tables, paths, strict=True):
             table["run"] = f"{Path(path)}/" + table["run"]
         found = pandas.concat(tables, ignore_index=True)
-    return typed(found.drop_duplicates(kept, keep="last").reset_index(drop=True))
+    return typed(found.drop_duplicates(kept, keep="last").reset_index(drop=True)), tuple(notes)
 
 
-def _in_place(path: Path) -> pandas.DataFrame:
+def _in_place(path: Path, notes: list[str]) -> pandas.DataFrame:
     if path.is_file():
-        return _file(path)
+        return _file(path, notes)
     if not path.is_dir():
         raise BadInput(
             f"{path} is neither a folder nor a file", expected="a folder with measurements", remedy="check it"
         )
-    parts = [*_folders(path)]
+    parts = [*_folders(path, notes)]
     logs = [*_logs(path)]
     if not parts:
         raise BadInput(
@@ -72,28 +78,25 @@ def _in_place(path: Path) -> pandas.DataFrame:
     return table
 
 
-def _folders(path: Path, depth: int = 4) -> Iterator[pandas.DataFrame]:
+def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[pandas.DataFrame]:
     """Yield the tables of a folder, or else of the folders below it."""
     table, journal = path / TABLE, path / JOURNAL
     if table.exists() and not (journal.exists() and journal.stat().st_mtime > table.stat().st_mtime):
-        yield _file(table)
+        yield _file(table, notes)
     elif journal.exists():
-        yield _file(journal)
+        yield _file(journal, notes)
     elif (path / SCAN_FILE).exists():
         results = read_results(path)
         yield frame_of(Measurement(path.name, result.step, *row) for result in results for row in result.rows)
     elif depth:
         for below in sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink()):
-            yield from _folders(below, depth - 1)
+            yield from _folders(below, notes, depth - 1)
 
 
-def _file(path: Path) -> pandas.DataFrame:
+def _file(path: Path, notes: list[str]) -> pandas.DataFrame:
     if path.suffix == ".jsonl":
-        journal = read_journal(path)
-        if journal.damage:
-            warnings.warn(f"{journal.damage}; later lines are left out", RuntimeWarning, stacklevel=2)
-        return frame_of(Measurement(path.parent.name, step, *row) for step, rows in journal.probes for row in rows)
-    readers = {".parquet": pandas.read_parquet, ".csv": pandas.read_csv}
+        return _journal(path, notes)
+    readers = {".parquet": partial(_parquet, notes=notes), ".csv": pandas.read_csv}
     if path.suffix not in readers:
         raise BadInput(f"{path} is no table", expected="a .parquet, .csv or .jsonl file", remedy="name its folder")
     try:
@@ -109,6 +112,29 @@ def _file(path: Path) -> pandas.DataFrame:
             expected=f"a table with the columns {', '.join(list(TYPES)[:7])}",
             remedy="write it with result.frame().to_parquet(...), or see docs/metrics.md",
         ) from error
+
+
+def _journal(path: Path, notes: list[str]) -> pandas.DataFrame:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        journal, num = sample_journal(path, lambda num: early_and_even(num, num * MOST_BYTES // size))
+        notes.append(_left_out(path, num - len(journal.probes)))
+    else:
+        journal = read_journal(path)
+    if journal.damage:
+        warnings.warn(f"{journal.damage}; later lines are left out", RuntimeWarning, stacklevel=2)
+    return frame_of(Measurement(path.parent.name, step, *row) for step, rows in journal.probes for row in rows)
+
+
+def _parquet(path: Path, notes: list[str]) -> pandas.DataFrame:
+    table, num = read_frame(path, MOST_ROWS)
+    if num:
+        notes.append(_left_out(path, num))
+    return table
+
+
+def _left_out(path: Path, num: int) -> str:
+    return f"{num:,} probes of {path} are left out, for it is long: what happened between the others cannot be seen"
 
 
 def _completed(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark
+from joma.domains import choose
 from joma.errors import InvalidArgument
 from joma.measure.curves.course import Course
 from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
 from joma.measure.curves.quantities import ENTROPY
 from joma.studies.result import Result
 
+Detail = Literal["network", "layer", "head"]
 COLUMNS = ("run", "step", "layer", "head", "metric", "value")
 
 
@@ -68,7 +70,7 @@ class Phases(Result):
         return "; ".join(parts) or "no attention was measured"
 
 
-def phases(frame: pandas.DataFrame) -> Phases:
+def phases(frame: pandas.DataFrame, *, detail: Detail = "head") -> Phases:
     """Return the phases of attention over training, for each layer and head and for the whole network.
 
     >>> import numpy as np, pandas, joma
@@ -83,10 +85,12 @@ def phases(frame: pandas.DataFrame) -> Phases:
         frame: measurements in joma's table (docs/metrics.md), of one network or several: a watch folder's, a scan's, a
             training run's, or your own with the columns run, step, layer, head, metric, value. Suspect steps and parts
             of a probe (``group``) are left out.
+        detail: the finest part of a network to look at: ``network``, ``layer`` or ``head``.
 
     Raises:
         InvalidArgument: a column is missing, or entropies are not finite.
     """
+    choose(detail, dict.fromkeys(get_args(Detail)), "phases", "detail")
     if missing := [name for name in COLUMNS if name not in frame]:
         raise InvalidArgument(
             "phases",
@@ -112,9 +116,9 @@ def phases(frame: pandas.DataFrame) -> Phases:
             continue
         courses[run] = Course(tuple(map(int, whole.index)), whole.to_numpy()[None])
         found[Place(run, None, None)] = _stages_of(whole)
-        for layer, of_layer in layers.groupby("layer"):
+        for layer, of_layer in layers.groupby("layer") if detail != "network" else ():
             found[Place(run, _int(layer), None)] = _stages_of(of_layer.set_index("step")["value"])
-        of_heads = of_run[of_run["head"].notna()]
+        of_heads = of_run[of_run["head"].notna() & (detail == "head")]
         for (layer, head), of_head in of_heads.groupby(["layer", "head"]):
             found[Place(run, _int(layer), _int(head))] = _stages_of(of_head.set_index("step")["value"].sort_index())
     return Phases(found, courses, tuple(too_short))

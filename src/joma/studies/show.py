@@ -30,15 +30,21 @@ class Shown(Result):
     Args:
         table: all measurements (docs/metrics.md).
         sources: where they were read.
+        notes: what was left out.
     """
 
     table: pandas.DataFrame
     sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def phases(self) -> Phases:
         """The phases of attention of each network, layer and head."""
         return phases(self.table)
+
+    @cached_property
+    def _networks(self) -> Phases:
+        return phases(self.table, detail="network")
 
     @cached_property
     def remarks(self) -> Mapping[str, Sequence[Remark]]:
@@ -68,7 +74,7 @@ class Shown(Result):
 
     def marks(self, run: str) -> tuple[Mark, ...]:
         """Return where phases of a run's whole network begin, except the first."""
-        found = self.phases.stages.get(Place(run, None, None), ())
+        found = self._networks.stages.get(Place(run, None, None), ())
         return tuple(Mark("x", float(stage.since), stage.phase) for stage in found[1:])
 
     def summary(self) -> str:
@@ -86,7 +92,7 @@ class Shown(Result):
 
         about: dict[str, Any] = {"created": datetime.now(UTC), "versions": versions(), "following": following}
         runs = [(run, rows, self.remarks[run], self.marks(run)) for run, rows in self.runs()]
-        return show_page(runs, self.sources, **about)
+        return show_page(runs, self.sources, notes=self.notes, **about)
 
     def write(self, folder: str | Path) -> Path:
         """Write ``show.html`` into a folder, and return its path."""
@@ -115,4 +121,5 @@ def show(*paths: str | Path) -> Shown:
     Raises:
         BadInput: nothing was measured there, or a file cannot be read.
     """
-    return Shown(read_measurements(paths), tuple(map(str, paths)))
+    table, notes = read_measurements(paths)
+    return Shown(table, tuple(map(str, paths)), notes)

@@ -30,6 +30,7 @@ def show_page(
     runs: Sequence[Run],
     sources: Sequence[str],
     *,
+    notes: Sequence[str],
     created: datetime,
     versions: Mapping[str, str],
     following: bool = False,
@@ -39,6 +40,7 @@ def show_page(
     Args:
         runs: name, table, remarks and phase marks of each run.
         sources: the folders and files that were read.
+        notes: what was left out of them.
         created: time at which the page is written.
         versions: of the software, by name.
         following: whether the page loads itself again every few seconds.
@@ -53,6 +55,7 @@ def show_page(
         runs=parts,
         left_out=[name for name, *_ in runs[_MOST_RUNS:]],
         sources=sources,
+        notes=notes,
         kinds=KINDS,
         refresh=REFRESH_SECONDS if following else None,
         created=created,
