@@ -10,6 +10,7 @@ from .saved.series import open_series as open_series
 
 # Show a training run
 from .studies.show import show as show
+from .studies.sentence import sentence as sentence
 from .studies.phases import phases as phases
 
 # Measure tensors

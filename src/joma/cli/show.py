@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
 from joma.cli.output import conclude, folder_of, show
 from joma.cli.parsing import Parser
 from joma.errors import BadInput
+
+if TYPE_CHECKING:
+    from joma.studies.result import Result
 
 
 def add_options(parser: Parser) -> None:
@@ -20,36 +23,73 @@ def add_options(parser: Parser) -> None:
     add("--png", action="store_true", help="write every picture as PNG and SVG too, in DIR/figures")
     add("--follow", action="store_true", help="serve the page on this machine and update it while training goes on")
     add("--port", type=PositiveInt, metavar="N", help="port of --follow (default: any free one)")
+    add(
+        "--sentence",
+        type=str,
+        metavar="TEXT",
+        help="who attends to whom in this sentence, over the saved steps of PATH",
+    )
+    add("--tokenizer", type=str, metavar="NAME", help="of --sentence: a file, a folder or a name on the hub")
     parser.share("--json")
 
 
 def run(options: Any) -> int:
     """Read, write the page, print what happened, return the exit status."""
-    from joma.report.drawing.figures import write_figures
-    from joma.report.drawing.heatmaps import write_heatmap
     from joma.report.show import remark_table, show_record
     from joma.studies.show import show as read
 
     first = Path(options.paths[0]).expanduser()
     folder = folder_of(options.out) or (first if first.is_dir() else first.parent)
+    if options.sentence is not None:
+        return _sentence(options, folder)
+    if options.tokenizer is not None:
+        raise BadInput("`tokenizer` has no effect without --sentence", expected="both", remedy="leave it out")
     if options.follow:
         return _follow(options)
     found = read(*options.paths)
     page = found.write(folder)
-    files = [page.name]
-    if options.png:
-        from joma.charts import Chart
-
-        pictures = found.pictures()
-        write_figures([picture for picture in pictures if isinstance(picture, Chart)], folder / "figures")
-        for picture in pictures:
-            if not isinstance(picture, Chart):
-                write_heatmap(picture, folder / "figures")
-        files.append("figures/")
+    files = [page.name, *_pictures(found, folder, options)]
     record = show_record(found.remarks, found.phases.frame()) if options.json else {}
     show(record, [remark_table(found.remarks)], as_json=options.json)
     conclude(found.summary(), folder, files, as_json=options.json)
     return 0
+
+
+def _sentence(options: Any, folder: Path) -> int:
+    """Read one sentence's attention, write its page, print its entropies."""
+    from joma.report.sentence import entropy_table
+    from joma.studies.sentence import sentence
+
+    if options.follow or len(options.paths) > 1:
+        problem = "`follow` has no effect with --sentence" if options.follow else "--sentence takes one PATH"
+        raise BadInput(problem, expected="a folder with saved steps", remedy="leave out the other")
+    found = sentence(options.paths[0], options.sentence, tokenizer=options.tokenizer)
+    files = [found.write(folder).name, *_pictures(found, folder, options)]
+    record = {
+        "sentence": found.text,
+        "tokens": found.tokens,
+        "entropies": found.verdicts().to_dict("records"),
+        "failed": found.failed,
+    }
+    show(record, [entropy_table(found.verdicts())], as_json=options.json)
+    conclude(found.summary(), folder, files, as_json=options.json)
+    return int(bool(found.failed))
+
+
+def _pictures(found: Result, folder: Path, options: Any) -> list[str]:
+    """Write every picture if that is asked for, and return what was written."""
+    if not options.png:
+        return []
+    from joma.charts import Chart
+    from joma.report.drawing.figures import write_figures
+    from joma.report.drawing.heatmaps import write_heatmap
+
+    pictures = found.pictures()
+    write_figures([picture for picture in pictures if isinstance(picture, Chart)], folder / "figures")
+    for picture in pictures:
+        if not isinstance(picture, Chart):
+            write_heatmap(picture, folder / "figures")
+    return ["figures/"]
 
 
 def _follow(options: Any) -> int:

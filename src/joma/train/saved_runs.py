@@ -20,7 +20,7 @@ from joma.train.decoder import Decoder
 from joma.train.probes import held_out_samples, held_out_windows
 from joma.train.recipes import Recipe, recipe_from_json
 from joma.train.run import Config, config_of
-from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
+from joma.train.text.vocabulary import Tokens, ids_of, load_tokens, require_tokens
 
 
 class OfLabels(nn.Module):
@@ -97,6 +97,26 @@ def run_probe(
     require_tokens(tokens, 0, length, num)
     windows = held_out_windows(tokens, num, length + 1)[:, :-1]
     return windows.contiguous(), f"{num} held-out sequences of {length} tokens of {tokens.description}"
+
+
+def words_of_run(config: Mapping[str, Any], place: Path, sentence: str) -> tuple[Tensor, list[str]]:
+    """Return a sentence as the run reads it: (L,) ids and the words.
+
+    Args:
+        config: the content of the run's ``config.json``.
+        place: the folder of the run, or a path inside it.
+        sentence: the words.
+
+    Raises:
+        BadInput: the tokens of the run are not found, or are no words; the run learned a law.
+    """
+    known = _config_of(config)
+    if known.law:
+        expected, remedy = "a run that learned a text", "look at its hidden units: joma tree align"
+        raise BadInput("this run learned the labels of a law, which has no sentences", expected=expected, remedy=remedy)
+    tokens = _tokens_of(known, place, None)
+    ids = ids_of(tokens, sentence)
+    return ids, [tokens.vocabulary[id] for id in ids.tolist()]
 
 
 def _config_of(config: Mapping[str, Any]) -> Config:

@@ -232,7 +232,7 @@ def _rows_of_model(
     assert plan.probe is not None
     with_head = "val_loss_nats" in plan.metrics
     model = plan.build(checkpoint.config, tensors, with_head=with_head).to(plan.place)
-    _require_reads(model, checkpoint.config, int(plan.probe.max()))
+    require_reads(model, checkpoint.config, int(plan.probe.max()))
     wanted = [name for name in plan.metrics if METRICS[name].source == "attention"]
     found: dict[tuple[int | None, str], list[Tensor]] = {}  # for each sequence the values of all heads
 
@@ -242,7 +242,7 @@ def _rows_of_model(
         with observing(model, measured.add) if wanted else contextlib.nullcontext(model) as module:
             output = module(tokens[None])
         if index == 0 and wanted:
-            _require_observed(model, tokens[None], output, bool(measured.of_layers))
+            require_observed(model, tokens[None], output, bool(measured.of_layers))
         for layer, metrics in measured.of_layers.items():
             for name in wanted:
                 found.setdefault((layer, name), []).append(metrics[name].value)
@@ -277,7 +277,7 @@ def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: in
             yield Row(layer, None if layer is None else head, None, name, value, group)
 
 
-def _require_observed(model: nn.Module, tokens: Tensor, seen: Any, has_found: bool) -> None:
+def require_observed(model: nn.Module, tokens: Tensor, seen: Any, has_found: bool) -> None:
     """Raise ``BadInput`` unless attention was observed, and the model gave the same outputs as when it is not."""
     if not has_found:
         raise BadInput(
@@ -289,7 +289,7 @@ def _require_observed(model: nn.Module, tokens: Tensor, seen: Any, has_found: bo
         raise changed_by_observation(model, plain, lambda: model(tokens))
 
 
-def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
+def require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
     """Raise ``BadInput`` unless a model reads one text and knows these tokens."""
     reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
     if reads != "input_ids" or getattr(both, "is_encoder_decoder", False):

@@ -250,6 +250,22 @@ def _tokens(
     )
 
 
+def ids_of(tokens: Tokens, text: str) -> torch.Tensor:
+    """Return the ids of a text in the vocabulary of another one, without ``<eos>``; unknown words are ``<unk>``.
+
+    Raises:
+        BadInput: the vocabulary is not one of words.
+    """
+    if tokens.vocabulary[0] != UNKNOWN:
+        raise BadInput(
+            f"{tokens.name} was split by a tokenizer, which its tokens do not contain",
+            expected="a vocabulary of words",
+            remedy="train with a vocabulary of words, or take a series with a tokenizer",
+        )
+    pretokenized = any(word != word.lower() for word in tokens.vocabulary)
+    return _ids(text, pretokenized, tokens.vocabulary)[:-1]
+
+
 def _digest(train: torch.Tensor, held_out: torch.Tensor, vocabulary: tuple[str, ...]) -> str:
     digest = hashlib.sha256(json.dumps(vocabulary).encode())
     for part in (train, held_out):

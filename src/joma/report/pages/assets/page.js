@@ -72,12 +72,17 @@
     draw(button.closest("figure").querySelector(".plot"));
   });
   document.addEventListener("input", (event) => {
-    const slider = event.target.closest(".slider input");
-    if (!slider) return;
-    slider.parentElement.querySelector("output").textContent = slider.dataset.steps.split("\n")[slider.value];
-    for (const place of slider.closest(".films").querySelectorAll(".plot")) {
+    // Each control of a film chooses along one axis of its frames, in the order of the page.
+    const film = event.target.closest(".films");
+    if (!film) return;
+    const controls = [...film.querySelectorAll("[data-frame]")];
+    for (const control of controls) {
+      const output = control.parentElement.querySelector("output");
+      if (output) output.textContent = control.dataset.steps.split("\n")[control.value];
+    }
+    for (const place of film.querySelectorAll(".plot")) {
       const plot = plots[place.dataset.plot];
-      plot.data[0].z = plot.frames[slider.value];
+      plot.data[0].z = controls.reduce((frames, control) => frames[control.value], plot.frames);
       draw(place);
     }
   });
