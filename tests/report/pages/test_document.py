@@ -15,7 +15,16 @@ from joma.report.pages.document import document, environment, write_document
 from joma.terminal import printable
 
 NASTY = st.text(st.sampled_from("<>&\"'=/ab ;#x{}%]\u2028\u202e"), min_size=1, max_size=40)
-TEMPLATES = ["claim.html", "claims.html", "layout.html", "macros.html", "result.html", "scan.html", "sentence.html", "show.html"]
+TEMPLATES = [
+    "claim.html",
+    "claims.html",
+    "layout.html",
+    "macros.html",
+    "result.html",
+    "scan.html",
+    "sentence.html",
+    "show.html",
+]
 
 
 class Reader(HTMLParser):

@@ -1,0 +1,62 @@
+"""The page of `joma show` in a real browser."""
+
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+
+import joma
+
+STEPS, LAYERS, HEADS = np.unique(np.geomspace(1, 3001, 40).astype(int)) - 1, 3, 4
+NAME = "<b>\u202emine"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    generator = np.random.default_rng(0)
+    rows = [(NAME, step, None, None, "val_loss_nats", 3 + 7 * np.exp(-step / 600)) for step in STEPS]
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            values = np.interp(STEPS, [0, 600, 1500, 3000], [4.0, 4.0, 1.5, 2.5]) + generator.normal(
+                0, 0.01, len(STEPS)
+            )
+            rows += [(NAME, s, layer, head, "attention_entropy_nats", v) for s, v in zip(STEPS, values, strict=True)]
+            rows += [(NAME, s, layer, head, "attention_first_token_share", s / 3000 * 0.9) for s in STEPS]
+    folder.mkdir()
+    table = pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
+    table.to_parquet(folder / "metrics.parquet")
+    return joma.show(folder).write(folder)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_picture_is_there_and_the_slider_sets_the_step_of_all_heads(page, width, scheme):
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser on this machine")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        complaints: list[str] = []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: complaints.append(request.url) if request.url != page.as_uri() else None)
+        tab.goto(page.as_uri())
+        tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))")
+        assert tab.locator(".multiples polyline").count() == LAYERS * HEADS
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert "Attention became sparser" in tab.locator(".statement").inner_text()
+        assert "<b>\\u202emine" in tab.locator("h2").first.inner_text()
+        slider = tab.locator(".slider input")
+        slider.focus()
+        tab.keyboard.press("Home")
+        assert tab.locator(".slider output").inner_text() == "0"
+        first = tab.evaluate("document.querySelector('[data-plot$=share_film]').data[0].z")
+        assert first == [[0] * HEADS] * LAYERS
+        tab.keyboard.press("End")
+        last = tab.evaluate("document.querySelector('[data-plot$=share_film]').data[0].z")
+        assert last == [[0.9] * HEADS] * LAYERS
+        browser.close()
+    assert complaints == []
