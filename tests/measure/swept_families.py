@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,13 +271,14 @@ def _compared(model: Any, eager: Any, batch: dict[str, Tensor]) -> Found:
     for row in rows:
         if row.metric == "attention_entropy_nats":
             found.setdefault(row.layer, []).append(row.value)
-    measured, expected = [torch.tensor(values).double() for values in found.values()], _expected(eager, batch)
+    measured = [torch.tensor(values).double() for values in found.values()]
+    expected, joined = _expected(eager, batch)
     if not expected or model.config.model_type in _OTHER_WEIGHTS:
         return Found("–", _OTHER_WEIGHTS.get(model.config.model_type, "it returns no attention weights"))
     allowed = TOLERANCES["attention.entropy" if model.dtype == torch.float64 else "sweep.single"].bound
     num_returned = sum(map(len, expected))
     if not agree_in_order(measured, expected, allowed):
-        if agree_in_order(measured, [_joined(layers) for layers in expected], allowed):
+        if agree_in_order(measured, joined, allowed):
             return Found("right", f"{len(measured)} modules attend {num_returned} times")
         with torch.no_grad():
             is_same = agree(model(**batch), eager(**batch), _kept(batch))
@@ -284,11 +286,6 @@ def _compared(model: Any, eager: Any, batch: dict[str, Tensor]) -> Found:
             return Found("different", _difference(measured, [layer for layers in expected for layer in layers]))
         return _compared(eager, eager, batch)._replace(reason="with eager attention: sdpa computes something else")
     return Found("right", f"{len(measured)} of {num_returned} layers" if len(measured) < num_returned else "")
-
-
-def _joined(layers: list[Tensor]) -> list[Tensor]:
-    """Return the mean over all calls of a module that is shared by all layers."""
-    return [torch.stack(layers).mean(0)] if len({len(layer) for layer in layers}) == 1 else layers
 
 
 def _kept(batch: dict[str, Tensor]) -> Tensor | None:
@@ -322,22 +319,40 @@ def _difference(measured: list[Tensor], expected: list[Tensor]) -> str:
 
 
 @torch.no_grad()
-def _expected(eager: Any, batch: dict[str, Tensor]) -> list[list[Tensor]]:
-    """Return mean entropies (H,) over queries that are not padding of each layer of each part of a model."""
-    with _FiniteScores():
+def _expected(eager: Any, batch: dict[str, Tensor]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """Return mean entropies (H,) over queries that are not padding, for each part of a model.
+
+    Returns:
+        Those of each returned layer, and those of each module, as means over its calls.
+    """
+    owners: dict[
+        int, tuple[Any, nn.Module]
+    ] = {}  # what a module returns first, and the module, by the id of the former
+    with ExitStack() as stack:
+        for module in eager.modules():
+
+            def record(module: nn.Module, _: Any, output: Any) -> None:
+                outputs = output if isinstance(output, tuple) else ()
+                for each in outputs:
+                    owners.setdefault(id(each), (each, module))
+
+            stack.callback(module.register_forward_hook(record).remove)
+        stack.enter_context(_FiniteScores())
         output = eager(**batch, output_attentions=True)
     mask, decoder_mask = (batch.get(f"{of}attention_mask") for of in ("", "decoder_"))
-    names = ("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions")
-    found = [
-        [
-            _mean_entropies(weights, decoder_mask if name in names[2:] and decoder_mask is not None else mask)
-            for weights in part.get(name) or ()
-            if isinstance(weights, Tensor)
-        ]
-        for part in _parts(output)
-        for name in names
-    ]
-    return [part for part in found if part]
+    expected, joined = [], []
+    for part in _parts(output):
+        for name in ("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions"):
+            is_decoder = name.startswith(("decoder", "cross")) and decoder_mask is not None
+            layers = [layer for layer in part.get(name) or () if isinstance(layer, Tensor) and layer.dim() == 4]
+            values = [_mean_entropies(layer, decoder_mask if is_decoder else mask) for layer in layers]
+            of_modules: dict[int, list[Tensor]] = {}
+            for layer, value in zip(layers, values, strict=True):
+                of_modules.setdefault(id(owners.get(id(layer), (layer, layer))[1]), []).append(value)
+            if values:
+                expected.append(values)
+                joined.append([torch.stack(calls).mean(0) for calls in of_modules.values()])
+    return expected, joined
 
 
 def _parts(output: Any) -> Iterator[Any]:
