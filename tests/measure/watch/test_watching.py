@@ -522,6 +522,29 @@ def test_a_model_with_an_unobservable_kernel_is_measured_with_another():
     assert model.config._attn_implementation == "somebodys_kernel"
 
 
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(
+            self.query(x)[:, None], self.key(x)[:, None], x[:, None]
+        )
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(2, 5, 16))])
+@pytest.mark.parametrize("wrap", [lambda module: module, nn.Sequential], ids=["alone", "as a part"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_refused_with_what_to_watch_instead(make, wrap):
+    model = wrap(make(Scores()))
+    with (
+        pytest.raises(BadInput, match=r"is scripted or traced .* watch the module from which it was made"),
+        joma.watch(model, torch.ones(2, 5, 16), measures="attention"),
+    ):
+        pass
+
+
 def packed_batch():
     """Return one text of three documents, whose positions begin anew."""
     torch.manual_seed(1)
@@ -595,7 +618,7 @@ def test_only_the_last_logits_are_computed_where_that_changes_nothing(monkeypatc
 
 
 def test_a_substitute_attends_as_the_function_that_it_replaces(tolerance):
-    """Flash attention tells packed documents apart with a cache too, and its substitute only without."""
+    """Flash attention distinguishes packed documents with a cache too, and its substitute only without."""
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -75,7 +75,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises:
         InvalidArgument: ``model`` is not a module.
-        BadInput: parameters are sharded over processes.
+        BadInput: parameters are sharded over processes, or a part is scripted, so that Python does not run it.
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
@@ -90,6 +90,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = model.module if isinstance(model, wrappers) else model._orig_mod
         assert isinstance(inner, nn.Module)
         model = inner
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput(
+            "this model is scripted or traced (TorchScript), so that its attention cannot be observed",
+            expected="a module that Python runs",
+            remedy="watch the module from which it was made",
+        )
     if _is_spread(model):
         raise BadInput(
             "the parameters of this model are sharded over processes (FSDP, tensor parallelism, ZeRO-3), so that one "

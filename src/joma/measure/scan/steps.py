@@ -37,9 +37,6 @@ from joma.threads import threads
 MOST_GROUPS = 8
 """Number of groups of probe sequences with separate results: repetitions, whose spread gives intervals."""
 
-NUM_FINGERPRINTED = 1024
-"""Entries of each of a few matrices that identify a step's weights."""
-
 _DEFINITION = "metrics of joma.metrics, attention to 1e-5 nats and spectra to 1e-6"
 """The definition of the metrics, a part of fingerprints: results from before it changed are measured again."""
 
@@ -141,25 +138,18 @@ def is_current(series: Series, result: StepResult | None) -> bool:
 
 
 def fingerprint_of(series: Series, step: int) -> str:
-    """Return an identifier of a step's weights and configuration, from hashes of the hub or else a small sample.
+    """Return an identifier of a step's configuration and of all its weight files, without reading them.
+
+    A file is identified by its size and by the hash that a hub states, or in a folder by the times of its last change:
+    a file that was written, moved or given other permissions in the meantime counts as replaced.
 
     Raises:
-        BadInput, RunFailed: as ``Series.read``.
+        BadInput, RunFailed: as ``Series.checkpoint``.
     """
     checkpoint = series.checkpoint(step)
-    files = str([(file.name, file.size, file.digest) for file in checkpoint.files])
+    files = [(file.name, file.size, file.digest or file.version) for file in checkpoint.files]
     config = json.dumps(checkpoint.config, sort_keys=True, default=str)
-    digest = hashlib.sha256((_DEFINITION + files + config).encode())
-    if not all(file.digest for file in checkpoint.files):
-        sizes = {
-            name: place.stop - place.start
-            for name, place in checkpoint.tensors.items()
-            if len(place.shape) >= 2 and place.dtype.is_floating_point
-        }
-        smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # quantised ones can only be read as a whole
-        for tensor in series.read(step, smallest, at_most=NUM_FINGERPRINTED).values():
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(f"{_DEFINITION}{files}{config}".encode()).hexdigest()[:32]
 
 
 def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: list[str]) -> Iterator[Row]:
@@ -197,7 +187,8 @@ def _require_unquantised(checkpoint: CheckpointFiles) -> None:
         whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
         if _WEIGHT.search(name) and not whole:
             kept = str(place.dtype).removeprefix("torch.")
-            raise BadInput(f"{name} is stored in {kept}, without its scale", expected=expected, remedy=remedy)
+            problem = f"{name} is stored in {kept}: quantised or packed, without its scale"
+            raise BadInput(problem, expected=expected, remedy=remedy)
 
 
 def _require_all_layers(checkpoint: CheckpointFiles) -> None:

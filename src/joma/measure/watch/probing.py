@@ -65,7 +65,7 @@ class AttentionProbe:
         """Return further arguments, if needed, with which the observed model computes the same as the unobserved one.
 
         A substitute for the model's own attention function may treat padding in another way, which is not compared, and
-        tells packed documents apart only without a cache.
+        distinguishes packed documents only without a cache.
         """
         model, choices, kept = unwrapped(self._model), [{}], None
 
