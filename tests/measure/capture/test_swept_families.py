@@ -1,9 +1,12 @@
 """Families of transformers, measured on random weights and compared with the weights that they return."""
 
+import re
+
 import pytest
 import torch
 import transformers
-from swept_families import PAGE, NotBuilt, agree_in_order, kinds, row_of, sweep
+from small_families import NotBuilt
+from swept_families import PAGE, agree_in_order, kinds, row_of, sweep
 
 FEW = [
     *("bert", "bloom", "clip", "deberta", "falcon", "gemma2", "gpt2", "gpt_neo", "gpt_oss", "inkling2_text", "mistral"),
@@ -25,6 +28,20 @@ def test_a_family_is_measured_right_or_refused_and_the_page_says_so(kind, page):
     results = sweep(kind)
     assert {found.result for found in results.values()} <= {"right", "refused"}
     assert row_of(kind, results) in page.splitlines()
+
+
+def test_the_counts_on_the_page_are_those_of_its_rows(page):
+    rows = [line.split(" | ")[1:4] for line in page.splitlines() if line.startswith("| `")]
+    right = [row for row in rows if {cell.strip() for cell in row} <= {"right", ""}]
+
+    def count(words):
+        return int(re.search(rf"(\d+)\s{words}", page.replace("\n", " "))[1])
+
+    assert count("families that transformers") == len(rows)
+    assert count("are measured right") == len(right)
+    assert count("with texts") == right.count(["right"] * 3)
+    assert count("are refused") == sum("refused" in row for row in rows)
+    assert count("are measured wrong") == sum("different" in row for row in rows) == 0
 
 
 @pytest.mark.slow
