@@ -1,8 +1,10 @@
 """Measure every family that transformers builds from a small random configuration, and compare with its own weights.
 
-    PYTHONPATH=tests python tests/measure/swept_families.py [FAMILY ...]
+    PYTHONPATH=tests python tests/measure/swept_families.py [FAMILY ...] >> results.txt
+    PYTHONPATH=tests python tests/measure/swept_families.py --page < results.txt
 
-prints the results of the named families, or writes those of all to docs/families.md.
+The first prints the results of all families or of those that are named, so that several processes can share them; the
+second writes docs/families.md from them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +38,8 @@ What `joma.watch` measures, the mean entropy of every head over queries that are
 the attention weights that the same model returns with eager attention, in float64. Results: right (to 1e-5 nats; 1e-3
 in float32, for families that do not run in float64), refused, different, or – (nothing to compare with).
 
-This page is written by `PYTHONPATH=tests python tests/measure/swept_families.py` (about 10 minutes).
+This page is written by `PYTHONPATH=tests python tests/measure/swept_families.py > results.txt` (about 10 minutes) and
+`PYTHONPATH=tests python tests/measure/swept_families.py --page < results.txt`. The test
 `pytest -m slow tests/measure/capture/test_swept_families.py` compares it with what it finds; the suite does so for a
 few families.
 
@@ -223,43 +226,49 @@ def _mean_entropies(weights: Tensor, mask: Tensor | None) -> Tensor:
     return (entropies * counted).nan_to_num(0).sum((0, 2)) / counted.sum()
 
 
-def row_of(kind: str, results: dict[str, Found]) -> str:
-    """Return the row of a family in the table."""
+def line_of(kind: str) -> str:
+    """Return the row of a family in the table, or why there is none."""
+    try:
+        results = sweep(kind)
+    except NotBuilt as error:
+        return f"{kind}: {str(error).partition(chr(10))[0]}"
     reason = "; ".join(dict.fromkeys(found.reason for found in results.values() if found.reason))
     cells = (results[side].result if side in results else "" for side in SIDES)
     return f"| `{kind}` | {' | '.join(cells)} | {reason} |"
 
 
-def main(chosen: list[str]) -> None:
-    """Print the rows of some families, or write the page with those of all."""
+def page_of(results: Iterable[str]) -> str:
+    """Return the page with the results of all families.
+
+    Args:
+        results: what ``main`` printed for them.
+    """
     import transformers
 
+    lines = {line.split("`")[1] if line.startswith("|") else line.partition(":")[0]: line.strip() for line in results}
+    if missing := set(kinds()) - lines.keys():
+        raise SystemExit(f"there are no results of {', '.join(sorted(missing))}")
+    rows = {kind: lines[kind] for kind in kinds() if lines[kind].startswith("|")}
+    cells = [[cell.strip() for cell in row.split(" | ")[1:4]] for row in rows.values()]
+    right = [sides for sides in cells if set(sides) <= {"right", ""}]
+    counts = {name: sum(name in sides for sides in cells) for name in ("refused", "different")}
+    counts |= {"num": len(rows), "right": len(right), "texts": right.count(["right"] * 3)}
+    counts |= {"images": len(right) - counts["texts"], "without": sum("–" in sides for sides in cells)}
+    left_out = [f"`{kind}`" for kind in kinds() if kind not in rows]
+    page = _PAGE.format(version=transformers.__version__, **counts)
+    return page + "\n".join([*rows.values(), "", _LEFT_OUT.format(num=len(left_out)), ", ".join(left_out), ""])
+
+
+def main(chosen: list[str]) -> None:
+    """Print the results of all families or some, or write the page from printed ones."""
+    import transformers
+
+    if chosen == ["--page"]:
+        PAGE.write_text(page_of(sys.stdin), encoding="utf-8")
+        return
     transformers.logging.set_verbosity_error()
-    found, left_out = {}, []
     for kind in chosen or kinds():
-        try:
-            found[kind] = sweep(kind)
-            print(row_of(kind, found[kind]), flush=True)
-        except NotBuilt as error:
-            left_out.append(kind)
-            print(f"{kind}: {error}", flush=True)
-    if not chosen:
-        page = _PAGE.format(version=transformers.__version__, **_counts(list(found.values())))
-        page += "\n".join([*map(row_of, found, found.values()), "", _LEFT_OUT.format(num=len(left_out)), ""])
-        PAGE.write_text(f"{page}{', '.join(f'`{kind}`' for kind in left_out)}\n", encoding="utf-8")
-
-
-def _counts(families: list[dict[str, Found]]) -> dict[str, int]:
-    """Return the numbers of families by the worst of their results, and of those that are right by what was read."""
-    results = [{found.result for found in sides.values()} for sides in families]
-    of_right = [len(sides) for sides, found in zip(families, results, strict=True) if found == {"right"}]
-    wrong = sum("different" in found for found in results)
-    refused = sum("refused" in found and "different" not in found for found in results)
-    return {
-        **{"num": len(families), "right": len(of_right), "refused": refused, "different": wrong},
-        **{"texts": of_right.count(len(SIDES)), "images": of_right.count(1)},
-        "without": len(families) - len(of_right) - refused - wrong,
-    }
+        print(line_of(kind), flush=True)
 
 
 if __name__ == "__main__":
