@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ class Found(NamedTuple):
     reason: str = ""
 
 
+@cache
 def kinds() -> list[str]:
     """Return the types of all models of transformers."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
