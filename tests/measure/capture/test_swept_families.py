@@ -6,8 +6,8 @@ import transformers
 from swept_families import PAGE, agree_in_order, kinds, line_of, page_of
 
 FEW = [
-    *("bert", "bloom", "clip", "deberta", "falcon", "gemma2", "gpt2", "gpt_neo", "gpt_oss", "inkling2_text", "mistral"),
-    *("modernbert", "qwen2_vl_text", "vit", "youtu"),
+    *("bart", "bert", "bloom", "clip", "deberta", "deepseek_v32", "falcon", "gemma2", "gpt2", "gpt_neo", "gpt_oss"),
+    *("inkling2_text", "mistral", "modernbert", "qwen2_vl_text", "vit", "youtu"),
 ]
 """Position biases, caps, sinks, windows, latent keys, unscaled scores, two towers, own code, and some to be refused."""
 
