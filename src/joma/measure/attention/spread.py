@@ -165,7 +165,7 @@ def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Sp
     if not (visibility.num_keys and visibility.num_queries):
         return spread_over_none(q)
     whole = slice(0, visibility.num_queries), slice(0, visibility.num_keys)
-    if visibility.is_whole and scores.softcap is None:
+    if visibility.is_whole and scores.softcap is None and visibility.at is None:
         bias = visibility._replace(is_causal=False).bias(*whole, q)
         if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
             seen = None if bias is None else visibility.census(q).num_visible > 0
@@ -185,7 +185,8 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     k = k[:, :, columns]
     if not k.shape[2]:
         return spread_over_none(q)
-    if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
+    fusible = scores.softcap is None and visibility.at is None  # for few queries in float64, blocks are faster
+    if fusible and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
         seen = None if bias is None else bias.amax(-1) != -math.inf
         return _fused(q, k, bias, scores, is_causal=False, seen=seen)
     size = _block_size(q)
