@@ -1,4 +1,4 @@
-"""Calls of joma's public functions with arguments of every kind: right ones, ends of floating point, and what is no number."""
+"""Calls of public functions with arguments of every kind: right ones, ends of floating point, and no numbers."""
 
 from __future__ import annotations
 

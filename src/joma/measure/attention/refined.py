@@ -69,6 +69,11 @@ class Attention(NamedTuple):
         return self.num_visible + (self.sinks is not None)
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether these are queries that are repeated in float64, block by block, where large scores do not cancel."""
+        return self.visibility.at is not None
+
+    @property
     def is_mild(self) -> bool:
         """Whether all scores are so small that the first key need not be handled alone."""
         q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self.centre))

@@ -174,7 +174,7 @@ def attention_entropy(
     attention = attention_of(q, k, visibility, scale=scale)
 
     def measured(attention: Attention) -> tuple[list[Tensor], Tensor]:
-        if attention.is_mild:
+        if attention.is_repeated or attention.is_mild:
             everything = attention.spread()
             return [_entropy(everything, attention.num_keys)], 2 * everything.rounding
         everything = joined(*attention.first_and_others())
