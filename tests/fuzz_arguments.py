@@ -1,4 +1,4 @@
-"""Calls of public functions with arguments of every kind: right ones, ends of floating point, and no numbers."""
+"""Calls of public functions with arguments of every kind: valid ones, ends of floating point, and other objects."""
 
 from __future__ import annotations
 

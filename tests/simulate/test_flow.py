@@ -12,6 +12,7 @@ from joma.problem.classes import classification_data, gaussian_classes, random_p
 from joma.problem.one_layer import OneLayer, Parameters, activity, orthonormal_embeddings
 from joma.simulate.flow import Adaptive, FixedStep, flow
 from joma.simulate.trajectory import load_trajectory, save_trajectory
+from joma.tensorfiles import read_tensors, write_tensors
 
 SEEDS = [0, 1]
 TIMES = torch.linspace(0, 6, 7, dtype=torch.float64)
@@ -154,6 +155,29 @@ def test_a_file_that_is_not_a_trajectory_is_refused(tmp_path):
     for bad in (path, tmp_path / "absent", tmp_path):
         with pytest.raises(BadInput, match="cannot be read as a trajectory"):
             load_trajectory(bad)
+
+
+@pytest.mark.parametrize("at", [-1, -100, 40])
+def test_an_altered_trajectory_is_refused(tmp_path, at):
+    path = tmp_path / "seen.safetensors"
+    save_trajectory(flow(*classifier(), TIMES), path)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read as a trajectory"):
+        load_trajectory(path)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"attention": "none"}, {"temperature": "1"}, {"status": None}, {"status": {"name": 3}}, {"more": 1}]
+)
+def test_a_trajectory_with_settings_of_another_shape_is_refused(tmp_path, facts):
+    path = tmp_path / "seen.safetensors"
+    save_trajectory(flow(*classifier(), TIMES), path)
+    kept, tensors = read_tensors(path)
+    write_tensors(path, kept | facts if facts else facts, tensors)
+    with pytest.raises(BadInput, match="cannot be read as a trajectory"):
+        load_trajectory(path)
 
 
 def test_identities_of_other_attention_are_refused():

@@ -124,6 +124,9 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
             checkpoints[step] = series.checkpoint(step)
         except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
             rows.append(_failed(step, error))
+        else:
+            remedy = "remove the files that are not the model"
+            rows += [Suspect(step, "tensors", note, "warning", remedy) for note in checkpoints[step].notes]
     rows += _different_tensors(checkpoints)
     rows += _different_configurations({step: checkpoint.config for step, checkpoint in checkpoints.items()})
     sampled = _sampled(checkpoints)
