@@ -17,10 +17,12 @@ matrices would take more than half of the free memory are left out. Aims: at mos
 6 times faster than materialised, with 8 times less extra memory, at 4,096; errors of at most 1e-5 nats.
 
 With ``--pretrained``, queries and keys are those of all layers of SmolLM2-135M (the package of tests/real_models.txt)
-at the given lengths, in place of normal ones: large scores cancel there, and some queries are repeated in float64. Way
-by way in turn, in processor seconds. Aim: at most 1.5 × sdpa at 2,048.
+at the given lengths, in place of normal ones: large scores cancel there, and some queries are repeated in float64. A
+layer's time is the shortest of all rounds, in processor seconds; use ``--threads 1``, since a thread that waits for
+another counts as busy. Aim: at most 1.5 × sdpa at 2,048.
 
     python benchmarks/attention.py [--json] [--lengths 256 1024 4096 16384] [--rounds 5] [--threads 2] [--device cpu]
+        [--pretrained]
 """
 
 import argparse
@@ -218,20 +220,18 @@ def pretrained_figures(length: int, rounds: int) -> dict[str, Any]:
         "statistics": lambda q, k: attention_statistics(q, k, is_causal=True),
     }
     calls, worst = pretrained_calls(length), 0.0
-    times = {way: [0.0] * rounds for way in ways}
-    for number, (q, k) in enumerate(rounds * calls):
+    times = {way: [math.inf] * len(calls) for way in ways}
+    for number, (q, k) in rounds * list(enumerate(calls)):
         for way, call in ways.items():
             start = time.process_time()
             call(q, k)
-            times[way][number // len(calls)] += time.process_time() - start
+            times[way][number] = min(times[way][number], time.process_time() - start)
     for q, k in calls:
         exact = attention_entropy(q.double(), k.double(), is_causal=True)
         worst = max(worst, (attention_entropy(q, k, is_causal=True) - exact).abs().max().item())
-    by_sdpa = {
-        way: statistics.median(a / b for a, b in zip(taken, times["sdpa"], strict=True)) for way, taken in times.items()
-    }
-    medians = {way: statistics.median(taken) for way, taken in times.items()}
-    return {"length": length, "processor_seconds": medians, "by_sdpa": by_sdpa, "largest_error_nats": worst}
+    total = {way: sum(taken) for way, taken in times.items()}
+    by_sdpa = {way: taken / total["sdpa"] for way, taken in total.items()}
+    return {"length": length, "processor_seconds": total, "by_sdpa": by_sdpa, "largest_error_nats": worst}
 
 
 def print_pretrained(found: list[dict[str, Any]], place: dict[str, Any]) -> None:
