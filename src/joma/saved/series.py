@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+import torch
 from torch import Tensor
 
 from joma.domains import choose
@@ -19,7 +20,7 @@ from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
 from joma.saved.pickled import pickled_places
 from joma.saved.ranges import WRITE_AGAIN, Meter, RangedFile, TensorPlace
-from joma.saved.reading import beginning, read_places, safetensors_places
+from joma.saved.reading import beginning, ends, read_places, safetensors_places
 from joma.saved.stores import WEIGHTS, Store, StoredFile
 
 Found = TypeVar("Found")
@@ -85,6 +86,16 @@ class Series:
     def names(self) -> dict[int, str]:
         """Each step's folder, file or revision."""
         return {step: self._store.names[step] for step in self.steps}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the steps lie in a local folder and not on a hub."""
+        return isinstance(self._store, FolderStore)
+
+    @property
+    def is_selection(self) -> bool:
+        """Whether there are more steps than the ones to use."""
+        return len(self.steps) < len(self._store.names)
 
     @property
     def bytes_read(self) -> int:
@@ -169,6 +180,27 @@ class Series:
                 here = {name: beginning(place, at_most) for name, place in here.items()}
             found |= read_places(self._store.open(step, file), here)
         return {name: found[name] for name in wanted}
+
+    def read_ends(self, step: int, names: Collection[str], num_entries: int) -> dict[str, Tensor]:
+        """Read the first and the last entries of tensors, as flat tensors.
+
+        Args:
+            step: its number.
+            names: of the tensors; those that can only be read whole are left out.
+            num_entries: how many to read at each end; a tensor of at most twice as many is read whole.
+        """
+        places = self.checkpoint(step).tensors
+        parts = {name: found for name in names if (found := ends(places[name], num_entries)) is not None}
+        found: dict[tuple[str, int], Tensor] = {}
+        for file in {places[name].file: None for name in parts}:
+            here = {(name, end): part for name, both in parts.items() for end, part in enumerate(both) if part.file == file}
+            found |= read_places(self._store.open(step, file), here, gap=0)
+        return {name: torch.cat([found[name, end].flatten() for end in range(len(both))]) for name, both in parts.items()}
+
+    def content(self, step: int, name: str) -> bytes:
+        """Read one file of a step."""
+        file = self._store.open(step, name)
+        return bytes(file.read(0, file.size))
 
     def last(self, look: Callable[[int], Found]) -> Found:
         """Return ``look(step)`` for the last step where it succeeds; a killed run may leave an incomplete last step.
