@@ -12,7 +12,6 @@ FOLDER keeps the training runs (about 20 minutes on two cores) for the next time
 import argparse
 import itertools
 import random
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +19,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "measure")]
 
-from planted_faults import FAULTS, MISSING, TOKENIZER, Base, write, write_tokenizers
-from small_trainings import HONEST, Training, kept
-from table import machine, print_json, show
+from planted_faults import FAULTS, MISSING, TOKENIZER, Base, write, write_tokenizers  # noqa: E402
+from small_trainings import HONEST, Training, kept  # noqa: E402
 
-from joma.measure.scan import samples
-from joma.measure.scan.verification import Verification, verify
-from joma.saved.series import open_series
+from joma.measure.scan import samples  # noqa: E402
+from joma.measure.scan.verification import Verification, verify  # noqa: E402
+from joma.saved.series import open_series  # noqa: E402
+from table import machine, print_json, show  # noqa: E402
 
 DEPTHS = (6, 12)
 FAMILIES = ("gpt_neox", "gpt2", "llama")

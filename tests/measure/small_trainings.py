@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -124,7 +124,11 @@ def model_of(training: Training) -> PreTrainedModel:
         model.requires_grad_(False)
         for name, module in list(model.named_modules()):
             if isinstance(module, nn.Linear) and "layers." in name:
-                setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], _Adapted(module, training.adapters))
+                setattr(
+                    model.get_submodule(name.rpartition(".")[0]),
+                    name.rpartition(".")[2],
+                    _Adapted(module, training.adapters),
+                )
     return model
 
 
@@ -133,7 +137,9 @@ def _text() -> Tensor:
     return torch.tensor([min(ord(letter), VOCABULARY - 1) for letter in read_text(None).train[:1_000_000]])
 
 
-def train(training: Training, start: dict[str, Tensor] | None = None, reverse: bool = False) -> dict[int, dict[str, Tensor]]:
+def train(
+    training: Training, start: dict[str, Tensor] | None = None, reverse: bool = False
+) -> dict[int, dict[str, Tensor]]:
     """Return the state dicts of the saved steps.
 
     Args:

@@ -193,9 +193,13 @@ class Series:
         parts = {name: found for name in names if (found := ends(places[name], num_entries)) is not None}
         found: dict[tuple[str, int], Tensor] = {}
         for file in {places[name].file: None for name in parts}:
-            here = {(name, end): part for name, both in parts.items() for end, part in enumerate(both) if part.file == file}
+            here = {
+                (name, end): part for name, both in parts.items() for end, part in enumerate(both) if part.file == file
+            }
             found |= read_places(self._store.open(step, file), here, gap=0)
-        return {name: torch.cat([found[name, end].flatten() for end in range(len(both))]) for name, both in parts.items()}
+        return {
+            name: torch.cat([found[name, end].flatten() for end in range(len(both))]) for name, both in parts.items()
+        }
 
     def content(self, step: int, name: str) -> bytes:
         """Read one file of a step."""

@@ -94,7 +94,9 @@ def different_tokenizers(series: Series, reached: list[int]) -> Iterator[Suspect
             if content != counts[0][0]:
                 others = f"{counts[0][1]} of {len(contents)} steps share another one"
                 evidence = f"its {name} gives other tokens for the same text: {others}"
-                yield Suspect(step, "tokenizer", evidence, "error", "read this step with the tokenizer it was trained with")
+                yield Suspect(
+                    step, "tokenizer", evidence, "error", "read this step with the tokenizer it was trained with"
+                )
 
 
 def _vocabulary(series: Series, step: int, name: str) -> str | None:
@@ -116,20 +118,22 @@ def _vocabulary(series: Series, step: int, name: str) -> str | None:
 def gaps(steps: tuple[int, ...]) -> Iterator[Suspect]:
     """Find missing steps in an even row of steps.
 
-    A row is even around an interval if the intervals next to it, at least three of them, have one length; the interval
-    is a gap if it is a multiple of that length.
+    A row is even around an interval if at least three of the two intervals on each side (of three at an end) have one
+    length, those next to it among them; the interval is a gap if it is a multiple of that length.
     """
     intervals = [(start, stop, stop - start) for start, stop in pairwise(steps)]
     for place, (start, stop, length) in enumerate(intervals):
         before, after = intervals[:place], intervals[place + 1 :]
         near = [*before[-2 if after else -3 :], *after[: 2 if before else 3]]
-        lengths = [other for *_, other in near]
-        if len(lengths) < FEWEST_EVEN or len(set(lengths)) > 1 or length == lengths[0] or length % lengths[0]:
+        lengths = Counter(other for *_, other in near)
+        usual, count = lengths.most_common(1)[0] if lengths else (length, 0)
+        next_to_it = {other for *_, other in (*before[-1:], *after[:1])}
+        if count < FEWEST_EVEN or next_to_it != {usual} or length == usual or length % usual:
             continue
-        missing = [f"{step:,}" for step in range(start + lengths[0], stop, lengths[0])]
+        missing = [f"{step:,}" for step in range(start + usual, stop, usual)]
         evidence = (
-            f"the steps around it are {lengths[0]:,} apart, but there is nothing between {start:,} and {stop:,} "
+            f"the steps around it are {usual:,} apart, but there is nothing between {start:,} and {stop:,} "
             f"(missing: {listed(missing, 4)}); a fault, a spike or an extremum in between would not be seen"
         )
         remedy = "look for the missing revisions or folders, or read curves there as a straight line by assumption"
-        yield Suspect(start + lengths[0], "gap", evidence, "warning", remedy)
+        yield Suspect(start + usual, "gap", evidence, "warning", remedy)

@@ -15,8 +15,10 @@ from joma.saved.series import CheckpointFiles, Series
 MOST_SPREAD = 1.3
 """Largest σ₁ at initialisation, relative to independent entries of equal variance; it is 1 up to a few per cent."""
 
-NUM_MATRICES, NUM_ROWS = 3, 64
+NUM_MATRICES, FEWEST_ROWS, MOST_ROWS = 3, 8, 64
 """Matrices that are looked at, and rows at each end of them where a series is not read whole."""
+
+_LONGEST_NORM = 1 << 15
 
 _NORM = re.compile(r"(norm|ln_\w+|layernorm)\w*\.weight$", re.IGNORECASE)
 EMBEDDING = re.compile(r"embed|wte|wpe|lm_head|token", re.IGNORECASE)
@@ -31,13 +33,15 @@ def is_continued(path: Path) -> bool:
     return path.cosine(0, 1) > UNRELATED and later > NEARER * path.distance(0, 1)
 
 
-def not_initial(series: Series, checkpoint: CheckpointFiles, *, whole: bool, fine_tuned: bool) -> Iterator[Suspect]:
+def not_initial(
+    series: Series, checkpoint: CheckpointFiles, *, at_most: int | None, fine_tuned: bool
+) -> Iterator[Suspect]:
     """Find signs of training in step 0: unequal scales of norms, and singular values above the random level.
 
     Args:
         series: whose step 0 is looked at.
         checkpoint: the contents of step 0.
-        whole: whether matrices may be read whole; else some of their rows are.
+        at_most: bytes of matrices that may be read, as rows at their ends; ``None`` for whole matrices.
         fine_tuned: whether the next steps continue from step 0, which makes this a warning.
 
     Raises:
@@ -51,9 +55,9 @@ def not_initial(series: Series, checkpoint: CheckpointFiles, *, whole: bool, fin
         if place.dtype.is_floating_point and len(place.shape) == 2 and not EMBEDDING.search(name)
     ]
     matrices = matrices[:: max(1, -(-len(matrices) // NUM_MATRICES))]
-    found = {name: scales for name in norms if len(scales := series.read_ends(0, [name], 1 << 14).get(name, torch.ones(1)))}
-    varied = [name for name in norms if name in found and bool(found[name].min() != found[name].max())]
-    spread = {name: _beyond_chance(_rows(series, checkpoint, name, whole=whole)) for name in matrices}
+    found = series.read(0, norms) if at_most is None else series.read_ends(0, norms, _LONGEST_NORM)
+    varied = [name for name in norms if name in found and bool((found[name] != found[name][:1]).any())]
+    spread = {name: _beyond_chance(_rows(series, checkpoint, name, at_most)) for name in matrices}
     structured = [name for name, ratio in spread.items() if ratio > MOST_SPREAD]
     evidence = []
     if 2 * len(varied) > len(norms):
@@ -78,12 +82,15 @@ def not_initial(series: Series, checkpoint: CheckpointFiles, *, whole: bool, fin
         yield Suspect(0, "not_initialisation", "; ".join(evidence), severity, remedy)
 
 
-def _rows(series: Series, checkpoint: CheckpointFiles, name: str, *, whole: bool) -> Tensor:
-    """Return a matrix of step 0, or the rows at its two ends; none if only the whole matrix could be read."""
-    columns = checkpoint.tensors[name].shape[1]
-    if whole:
+def _rows(series: Series, checkpoint: CheckpointFiles, name: str, at_most: int | None) -> Tensor:
+    """Return a matrix of step 0, or the rows at its two ends; none if too few or only all of them could be read."""
+    if at_most is None:
         return series.read(0, [name])[name].float()
-    return series.read_ends(0, [name], NUM_ROWS * columns).get(name, torch.zeros(0)).float().view(-1, columns)
+    place = checkpoint.tensors[name]
+    columns = place.shape[1]
+    num_rows = min(MOST_ROWS, at_most // (NUM_MATRICES * 2 * max(1, columns * place.dtype.itemsize)))
+    found = series.read_ends(0, [name], num_rows * columns) if num_rows >= FEWEST_ROWS else {}
+    return found.get(name, torch.zeros(0)).float().view(-1, columns)
 
 
 def _beyond_chance(matrix: Tensor) -> float:

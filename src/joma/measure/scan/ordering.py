@@ -24,6 +24,9 @@ NEARER = 0.8
 UNRELATED = 0.2
 """Cosine of two weight vectors below which they count as unrelated."""
 
+SAME = 1e-6
+"""Relative distance that rounding of inner products in float64 does not reach."""
+
 KEPT = 0.4
 """Share of the old weights in the new ones above which training moved them, however far; by chance it is 0."""
 
@@ -66,9 +69,10 @@ class Path:
         return cls(steps, points @ points.T)
 
     def distance(self, one: int, other: int) -> float:
-        """Return the distance between two points, given by their indices."""
+        """Return the distance between two points, given by their indices; 0 below the rounding of products."""
         P = self.products
-        return max(0.0, float(P[one, one] + P[other, other] - 2 * P[one, other])) ** 0.5
+        square = float(P[one, one] + P[other, other] - 2 * P[one, other])
+        return square**0.5 if square > SAME**2 * float(P[one, one]) else 0.0
 
     def cosine(self, one: int, other: int) -> float:
         """Return the cosine of two points as vectors."""
@@ -178,7 +182,10 @@ def rightful(path: Path, group: Sequence[int], usual: Path | None = None) -> int
         before, after = [other for other in others if other < place][-1:], [other for other in others if other > place]
         neighbours = [*before, *after[:1]]
         lengths = [path.distance(place, other) for other in neighbours]
-        expected = [usual.distance(place, other) if usual else abs(path.steps[place] - path.steps[other]) for other in neighbours]
+        expected = [
+            usual.distance(place, other) if usual else abs(path.steps[place] - path.steps[other])
+            for other in neighbours
+        ]
         shares = [part[0] / max(sum(part), 1e-300) for part in (lengths, expected)]
         return float(f"{min(lengths):.5g}"), abs(shares[0] - shares[1])
 

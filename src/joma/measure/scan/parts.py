@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from joma.measure.scan.ordering import Path, rightful
+from joma.measure.scan.ordering import SAME, Path, rightful
 from joma.measure.scan.samples import Courses, Detour
 from joma.measure.scan.suspects import listed
 
@@ -120,13 +120,18 @@ class Tensors:
         squares = self.norms**2
         return np.sqrt(np.maximum(0.0, squares[:, :, None] + squares[:, None] - 2 * self.products))
 
+    @property
+    def moves(self) -> np.ndarray:
+        """(T) whether a tensor differs between any two steps."""
+        return np.asarray((self.distances > SAME * self.norms[:, :, None]).any((1, 2)))
+
 
 def detours(tensors: Tensors) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each tensor leaves its course at each step, and the cosine of the directions back to it.
 
     Returns:
         (T, K) the smaller distance to the steps before and after, relative to the usual length of the intervals near
-        it or its rounding, as a logarithm; and (T, K) cosines. NaN at the first and last step, and where a tensor does not move.
+        it or its rounding, as a logarithm; and (T, K) cosines. NaN at the first and last step, and where nothing moves.
     """
     D = tensors.distances
     num, last = len(tensors.steps), len(tensors.steps) - 1
@@ -189,7 +194,11 @@ def _replaced_at_an_end(tensors: Tensors) -> Iterator[Part]:
             names = [tensors.names[idx] for idx in np.flatnonzero(is_odd)]
             worst = int(np.flatnonzero(is_odd)[np.nan_to_num(share[is_odd]).argmin()])
             what = "is zero" if zero[worst] else f"has {share[worst]:.2f} of step {tensors.steps[old]:,}'s weights"
-            what = what if place == new or zero[worst] else f"is in step {tensors.steps[new]:,} with a share of {share[worst]:.2f}"
+            what = (
+                what
+                if place == new or zero[worst]
+                else f"is in step {tensors.steps[new]:,} with a share of {share[worst]:.2f}"
+            )
             yield Part(
                 tensors.steps[place],
                 names,
@@ -220,7 +229,10 @@ def scaled_steps(tensors: Tensors) -> Iterator[tuple[int, str]]:
     if len(logs) < 2 or len(tensors.steps) < 3:
         return
     for place, step in enumerate(tensors.steps[1:], 1):  # after step 0 norms grow, and more than later
-        before, after = logs[:, place] - logs[:, place - 1], logs[:, place] - logs[:, min(place + 1, len(tensors.steps) - 1)]
+        before, after = (
+            logs[:, place] - logs[:, place - 1],
+            logs[:, place] - logs[:, min(place + 1, len(tensors.steps) - 1)],
+        )
         change = (before + after) / 2 if place + 1 < len(tensors.steps) else before
         usual = logs[:, place - 1] - logs[:, place - 2] if place + 1 == len(tensors.steps) else before - after
         common = float(np.median(change))
@@ -273,9 +285,12 @@ def damaged_entries(courses: Courses) -> Iterator[tuple[int, str]]:
     for step, rows in found.items():
         name, worst, others = max(rows, key=lambda row: row[1].size)
         more = f"; so do entries of {len(rows) - 1} more tensors" if rows[1:] else ""
-        yield step, (
-            f"one entry of {name} is {worst.here:.4g}, but {worst.before:.4g} before and {worst.after:.4g} after: "
-            f"{worst.size:.3g} times the usual movement (at most {others:.3g} times at other steps){more}"
+        yield (
+            step,
+            (
+                f"one entry of {name} is {worst.here:.4g}, but {worst.before:.4g} before and {worst.after:.4g} after: "
+                f"{worst.size:.3g} times the usual movement (at most {others:.3g} times at other steps){more}"
+            ),
         )
 
 
@@ -286,20 +301,23 @@ def copied_parts(courses: Courses, tensors: Tensors) -> Iterator[Part]:
         courses: of all steps.
         tensors: their inner products, of the same steps.
     """
-    found: dict[tuple[int, int, bool], list[str]] = {}
-    usual = tensors.path(np.arange(len(tensors.names)))
+    pairs: dict[tuple[int, int, bool], list[int]] = {}
     for idx, name in enumerate(tensors.names):
         for first, second, is_sure in _recurring(courses, name):
-            if courses.digests[courses.steps[first]] == courses.digests[courses.steps[second]]:
-                continue  # the whole step is a copy
-            owner = rightful(tensors.path(idx), [first, second], usual)
-            copy = second if owner == first else first
-            found.setdefault((courses.steps[copy], courses.steps[owner], is_sure), []).append(name)
-    rare = len({key[:2] for key in found}) <= max(2, len(courses.steps) // 5)
-    for (copy, owner, is_sure), names in found.items():
-        evidence = f"{len(names)} of {len(tensors.names)} tensors are exactly those of step {owner:,} ({listed(names)})"
+            if courses.digests[courses.steps[first]] != courses.digests[courses.steps[second]]:
+                pairs.setdefault((first, second, is_sure), []).append(idx)
+    rare = len({pair[:2] for pair in pairs}) <= max(2, len(courses.steps) // 5)
+    for (first, second, is_sure), equal in pairs.items():
+        others = np.delete(np.arange(len(tensors.names)), equal)
+        path, usual = tensors.path(np.array(equal)), tensors.path(others if len(others) else np.array(equal))
+        owner = rightful(path, [first, second], usual)
+        copy = second if owner == first else first
+        names = listed([tensors.names[idx] for idx in equal])
+        evidence = (
+            f"{len(equal)} of {len(tensors.names)} tensors are exactly those of step {courses.steps[owner]:,} ({names})"
+        )
         evidence += "" if is_sure else "; training that pauses for them does this too"
-        yield Part(copy, names, evidence, is_sure and rare)
+        yield Part(courses.steps[copy], [tensors.names[idx] for idx in equal], evidence, is_sure and rare)
 
 
 def _recurring(courses: Courses, name: str) -> Iterator[tuple[int, int, bool]]:
@@ -310,7 +328,10 @@ def _recurring(courses: Courses, name: str) -> Iterator[tuple[int, int, bool]]:
     seen: dict[bytes, list[int]] = {}
     for run in runs:
         earlier = seen.setdefault(digests[run[0]], run)
-        if earlier is not run and max(changed[earlier[-1] : run[0]]) >= FEWEST_CHANGED:
+        is_alone = (
+            run[0] - earlier[-1] == 2 and len(earlier) + len(run) > 2
+        )  # one other step in a stretch without change
+        if earlier is not run and not is_alone and max(changed[earlier[-1] : run[0]]) >= FEWEST_CHANGED:
             yield earlier[-1], run[0], True
         elif len(run) == 2 and last > 2:
             around = [changed[place] for place in (run[0] - 1, run[1]) if 0 <= place < last]

@@ -23,6 +23,9 @@ FEWEST_ENTRIES, MOST_ENTRIES = 8, 2048
 NUM_KEPT = 1024
 """Entries of each tensor, evenly spread over what was read, that distances between steps are computed from."""
 
+_REST = 1 / 4
+"""Share of what may be read that is left for rows of matrices of step 0."""
+
 _TYPICAL = 0.99
 """Share of the entries that a typical movement is taken from: the largest ones are what is looked for."""
 
@@ -34,10 +37,12 @@ class Extent:
     Args:
         num_entries: at each end of every tensor; ``None`` if everything is read.
         names: of the tensors.
+        rest: bytes that may be read in addition; ``None`` for any number.
     """
 
     num_entries: int | None
     names: tuple[str, ...]
+    rest: int | None = None
 
     @classmethod
     def of(cls, series: Series, shapes: Mapping[str, tuple[int, ...]], *, is_hashed: bool) -> Extent:
@@ -48,13 +53,13 @@ class Extent:
             shapes: the tensors that are compared.
             is_hashed: whether the hashes of all files are known.
         """
-        names = tuple(name for name in shapes)
+        names = tuple(shapes)
         if series.is_local and series.bytes_stored <= WHOLE:
             return cls(None, names)
         allowed = series.bytes_stored * (SHARE_WITH_HASHES if is_hashed else SHARE) - series.bytes_read
-        per_tensor = allowed / max(1, len(series.steps) * len(names))
-        num_entries = int(per_tensor / (2 * 4))  # at most float32 is assumed: two ends of four bytes an entry
-        return cls(max(FEWEST_ENTRIES, min(MOST_ENTRIES, num_entries)), names)
+        per_tensor = (1 - _REST) * allowed / max(1, len(series.steps) * len(names))
+        num_entries = int(per_tensor / (2 * 4))  # two ends of at most four bytes an entry
+        return cls(max(FEWEST_ENTRIES, min(MOST_ENTRIES, num_entries)), names, max(0, int(_REST * allowed)))
 
     def read(self, series: Series, step: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Read these tensors of a step, or their ends, as flat tensors."""
@@ -108,7 +113,7 @@ class Courses:
         self.kept[step] = {name: _spread(tensor) for name, tensor in content.items() if tensor.is_floating_point()}
         for name in content if self._last else ():
             same = self.digests[step][name] == self.digests[self.steps[-2]][name]
-            num_changed = 0 if same else int((self._last[-1][name] != content[name]).sum())
+            num_changed = 0 if same else _num_different(self._last[-1][name], content[name])
             self.changed.setdefault(name, []).append(num_changed)
         for name in self.kept[step] if len(self._last) == 2 else ():
             if (detour := _detour(self._last[0][name], self._last[1][name], content[name])) is not None:
@@ -119,6 +124,12 @@ class Courses:
 def _digest(tensor: Tensor) -> bytes:
     raw = tensor.contiguous().view(torch.uint8).numpy() if tensor.numel() else b""
     return str(tensor.dtype).encode() + hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def _num_different(one: Tensor, other: Tensor) -> int:
+    if one.dtype.itemsize == 1:  # torch compares no float8
+        one, other = one.float(), other.float()
+    return int((one != other).sum())
 
 
 def _spread(tensor: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
         path = _path(Tensors.of(courses, [step for step in courses.steps if step not in wrong]))
         continued = 0 in path.steps and is_continued(path)
         try:
-            rows += not_initial(series, checkpoints[0], whole=extent.num_entries is None, fine_tuned=continued)
+            rows += not_initial(series, checkpoints[0], at_most=extent.rest, fine_tuned=continued)
         except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
             rows.append(_failed(0, error))
     ordered = tuple(sorted(rows, key=lambda row: row.step))
@@ -197,7 +197,9 @@ def _of_the_weights(series: Series, reached: list[int], courses: Courses) -> Ite
     outliers = {step: outlier for step, outlier in outliers.items() if step not in wrong}
     for step, outlier in outliers.items():
         severity = "warning" if outlier.may_be_training else "error"
-        yield Suspect(step, "out_of_place", outlier.evidence, severity, "leave out this step, or check where it belongs")
+        yield Suspect(
+            step, "out_of_place", outlier.evidence, severity, "leave out this step, or check where it belongs"
+        )
     for part in scaled_parts(rest.without(wrong | outliers.keys())):
         yield Suspect(part.step, "scaled", part.evidence, "warning", "compare this matrix with that of another copy")
     yield from _of_the_course(rest.without(wrong | outliers.keys()))
@@ -205,24 +207,23 @@ def _of_the_weights(series: Series, reached: list[int], courses: Courses) -> Ite
 
 def _replaced(tensors: Tensors) -> Iterator[Part]:
     """Find replaced parts of at most half of the matrices; of more, the whole step may be out of place."""
-    matrices = set(_matrices(tensors))
+    matrices = _in_layers(tensors) or set(tensors.names)
     for part in replaced_parts(tensors):
         if 2 * len(matrices.intersection(part.names)) <= len(matrices):
             count = f"{len(part.names)} of {len(tensors.names)} tensors do not belong to it ({listed(part.names)}): "
             yield replace(part, evidence=count + part.evidence)
 
 
-def _matrices(tensors: Tensors) -> list[str]:
-    """Return the matrices that move, without embeddings; or else all tensors that move."""
-    moving = [
-        name for name, products in zip(tensors.names, tensors.products, strict=True) if np.ptp(products) > 0
-    ]
-    return [name for name in moving if name in tensors.matrices and not EMBEDDING.search(name)] or moving
+def _in_layers(tensors: Tensors) -> set[str]:
+    """Return the matrices that are no embeddings."""
+    return {name for name in tensors.names if name in tensors.matrices and not EMBEDDING.search(name)}
 
 
 def _path(tensors: Tensors) -> Path:
-    chosen = set(_matrices(tensors))
-    return tensors.path(np.array([name in chosen for name in tensors.names], dtype=bool))
+    """Return the path of the matrices in layers that move, or else of all tensors."""
+    matrices = _in_layers(tensors)
+    chosen = tensors.moves & np.array([name in matrices for name in tensors.names], dtype=bool)
+    return tensors.path(chosen if chosen.any() else np.ones_like(chosen))
 
 
 def _of_the_course(tensors: Tensors) -> Iterator[Suspect]:
@@ -245,9 +246,12 @@ def _aside(tensors: Tensors) -> Iterator[tuple[int, str]]:
         usual = float(np.median(np.delete(medians, place)))
         is_detour = float(np.nanmedian(away[moving, place + 1])) > 0
         if is_detour and median > max(ASIDE, usual + ASIDE_ALONE):
-            yield tensors.steps[place + 1], (
-                f"the steps before and after lie on the same side of it in most tensors (median cosine {median:.2f}; "
-                f"{usual:.2f} at the other steps), as after training on top of it or a spike of the learning rate"
+            yield (
+                tensors.steps[place + 1],
+                (
+                    f"in most tensors, the steps before and after lie on one side of it (median cosine {median:.2f}; "
+                    f"{usual:.2f} at the other steps), as after training on top of it or a spike of the learning rate"
+                ),
             )
 
 
@@ -263,7 +267,9 @@ def _copies(series: Series, reached: list[int], courses: Courses, path: Path) ->
         if len(steps) > 1:
             differ = all(file.digest for step in steps for file in series.weight_files(step))
             reason = f"all {len(courses.digests[steps[0]])} tensors are equal"
-            groups.append((steps, reason + (" where they were read, but the hashes differ" if differ else ""), not differ))
+            groups.append(
+                (steps, reason + (" where they were read, but the hashes differ" if differ else ""), not differ)
+            )
     for steps, reason, is_sure in groups:
         places = [place for place, step in enumerate(path.steps) if step in steps]
         owner = path.steps[rightful(path, places)] if len(places) == len(steps) else steps[-1]
@@ -308,9 +314,10 @@ def _other_kind(series: Series, step: int, owner: int) -> str | None:
 def _looked_at(courses: Courses, extent: Extent, num_steps: int) -> str:
     """Describe what was compared and what was not."""
     compared = courses.digests[courses.steps[0]] if courses.steps else {}
-    what = f"{len(compared)} of {len(extent.names)} tensors"
+    where = f"{len(compared)} of {len(extent.names)} tensors was compared in {len(courses.steps)} of {num_steps} steps"
     if extent.num_entries is None:
-        how = f"every entry of {what} was compared in {len(courses.steps)} of {num_steps} steps"
-        return f"{how}; optimiser states and other files were not"
-    how = f"the first and last {extent.num_entries:,} entries of {what} were compared in {len(courses.steps)} of {num_steps} steps"
-    return f"{how}; faults elsewhere in a tensor, optimiser states and other files were not looked for"
+        return f"every entry of {where}; optimiser states were not"
+    return (
+        f"the first and last {extent.num_entries:,} entries of {where.replace('was', 'were')}; faults elsewhere in a "
+        "tensor were not looked for"
+    )
