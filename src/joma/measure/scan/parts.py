@@ -14,8 +14,9 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from joma.measure.scan.initialisation import EMBEDDING
 from joma.measure.scan.ordering import SAME, Path, rightful
-from joma.measure.scan.samples import Courses, Detour
+from joma.measure.scan.samples import FEWEST_TYPICAL, Courses, Detour
 from joma.measure.scan.suspects import listed
 
 SAME_SIDE_OF_ONE = 0.85
@@ -249,6 +250,7 @@ def scaled_parts(tensors: Tensors) -> Iterator[Part]:
     """Find matrices in layers that are larger or smaller by a factor in one step, between the first and the last."""
     roles = np.array([_role(name) for name in tensors.names])
     chosen = [name in tensors.matrices and roles.tolist().count(_role(name)) > 1 for name in tensors.names]
+    chosen &= tensors.num_entries >= FEWEST_TYPICAL
     names, roles, P = np.array(tensors.names)[chosen], roles[chosen], tensors.products[chosen]
     num = len(tensors.steps)
     radial, cosine = np.zeros((2, len(P), num))
@@ -294,16 +296,17 @@ def damaged_entries(courses: Courses) -> Iterator[tuple[int, str]]:
         )
 
 
-def copied_parts(courses: Courses, tensors: Tensors) -> Iterator[Part]:
+def copied_parts(courses: Courses, tensors: Tensors, *, whole: bool) -> Iterator[Part]:
     """Find tensors that equal those of another step although training changed them in between.
 
     Args:
         courses: of all steps.
         tensors: their inner products, of the same steps.
+        whole: whether everything was read; else embeddings, many of whose rows pause, are not compared.
     """
     pairs: dict[tuple[int, int, bool], list[int]] = {}
     for idx, name in enumerate(tensors.names):
-        for first, second, is_sure in _recurring(courses, name):
+        for first, second, is_sure in _recurring(courses, name) if whole or not EMBEDDING.search(name) else ():
             if courses.digests[courses.steps[first]] != courses.digests[courses.steps[second]]:
                 pairs.setdefault((first, second, is_sure), []).append(idx)
     rare = len({pair[:2] for pair in pairs}) <= max(2, len(courses.steps) // 5)

@@ -26,6 +26,9 @@ NUM_KEPT = 1024
 _REST = 1 / 4
 """Share of what may be read that is left for rows of matrices of step 0."""
 
+FEWEST_TYPICAL = 64
+"""Entries that a typical movement is known from."""
+
 _TYPICAL = 0.99
 """Share of the entries that a typical movement is taken from: the largest ones are what is looked for."""
 
@@ -138,7 +141,9 @@ def _spread(tensor: Tensor) -> Tensor:
 
 
 def _detour(before: Tensor, here: Tensor, after: Tensor) -> Detour | None:
-    """Return the largest detour of an entry; ``None`` if no entry is on the same side of both others."""
+    """Return the largest detour of an entry; ``None`` if there is none, or too few entries to compare it with."""
+    if len(here) < FEWEST_TYPICAL:
+        return None
     a, b = here.float() - before.float(), here.float() - after.float()
     typical = (_typical(a) + _typical(b)) / 2
     back = torch.where(a.sign() == b.sign(), torch.minimum(a.abs(), b.abs()), 0)

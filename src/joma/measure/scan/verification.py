@@ -116,7 +116,7 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
         rows += _read(series, step, checkpoint, shapes, extent, courses)
         progress(f"verifying the steps of {series.source}", done, len(checkpoints))
     reached = [step for step in series.steps if not any(row.step == step and row.kind == "unreachable" for row in rows)]
-    rows += _of_the_weights(series, reached, courses)
+    rows += _of_the_weights(series, reached, courses, whole=extent.num_entries is None)
     if series.numbered and 0 in courses.kept:
         wrong = {row.step for row in rows if row.severity == "error"}
         path = _path(Tensors.of(courses, [step for step in courses.steps if step not in wrong]))
@@ -165,7 +165,7 @@ def _read(
         courses.add(step, content)
 
 
-def _of_the_weights(series: Series, reached: list[int], courses: Courses) -> Iterator[Suspect]:
+def _of_the_weights(series: Series, reached: list[int], courses: Courses, *, whole: bool) -> Iterator[Suspect]:
     """Find steps whose weights are damaged, equal to those of another step, mixed or out of place."""
     wrong: set[int] = set()
     for step, evidence in damaged_entries(courses):
@@ -175,7 +175,7 @@ def _of_the_weights(series: Series, reached: list[int], courses: Courses) -> Ite
     copies = list(_copies(series, reached, courses, _path(everything)))
     yield from copies
     wrong |= {row.step for row in copies}
-    parts = [part for part in copied_parts(courses, everything) if part.step not in wrong]
+    parts = [part for part in copied_parts(courses, everything, whole=whole) if part.step not in wrong]
     wrong |= {part.step for part in parts if part.is_sure}
     rest = everything.without(wrong)
     for step, evidence in scaled_steps(rest):
