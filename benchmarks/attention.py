@@ -1,4 +1,4 @@
-"""What attention entropy costs, beside plain attention and the ways that build the L×L matrix, in the same run.
+"""What attention entropy costs compared with plain attention and the ways that build the L×L matrix, in the same run.
 
 12 heads of 64, causal, one sequence, float32. Ways:
 

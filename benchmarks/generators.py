@@ -1,4 +1,4 @@
-"""Samples a second of the hierarchies' generators, each beside a straightforward one that makes one at a time.
+"""Samples a second of the hierarchies' generators, each compared with a straightforward one that makes one at a time.
 
 The straightforward ones draw with Python's `random`, keep Python sets, and give lists; the package's draw a batch at
 once and give tensors. Both give tokens, labels and the presence of every latent, and run on one thread. Seconds are

@@ -1,4 +1,4 @@
-"""What simulating the one-layer model costs, each way beside its peer in the same run, on one thread.
+"""What simulating the one-layer model costs, each way compared with its peer in the same run, on one thread.
 
 Batch: problems integrated at once against the same problems one after another. Samples: one right-hand side for all
 samples against a Python loop over them. Method: an adaptive solver, Runge–Kutta of order 4 with fixed steps and the

@@ -1,4 +1,4 @@
-"""What a certified stable rank costs, beside full singular-value decompositions in the same run; aim: a tenth.
+"""What a certified stable rank costs compared with full singular-value decompositions in the same run; aim: a tenth.
 
 Matrices: the 24 of a Pythia-70m (six GPT-NeoX layers of width 512) and one of 8,192 × 2,048, as they are initialised
 and with a falling spectrum as training leaves it. Peers: torch's full decomposition (``svd``) and its singular values

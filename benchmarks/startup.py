@@ -1,4 +1,4 @@
-"""What it costs to import joma and to start the command line, beside what it could not avoid and what it does avoid.
+"""The time to import joma and to start the command line, compared with what is unavoidable and what is avoided.
 
 `joma --help` and `joma reproduce --list` against an interpreter that does nothing, against the argument parser alone,
 and against importing torch, which every command puts off until it is needed. The commands take turns, so that a busy

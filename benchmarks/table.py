@@ -1,4 +1,4 @@
-"""What every benchmark says beside its figures: where they were measured, as a table or as JSON."""
+"""What every benchmark prints with its figures: where they were measured, as a table or as JSON."""
 
 import json
 import os

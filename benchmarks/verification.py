@@ -109,7 +109,7 @@ def main() -> None:
     rows: list[tuple[str, ...] | None] = []
     for kind, pair in itertools.groupby(faults, key=lambda row: row["kind"]):
         rows.append((kind, *(f"{row['caught']} of {row['of']} ({row['errors']} errors)" for row in pair)))
-    for severity in ("error", "warning"):
+    for severity in ("error", "warning") if alarms else ():
         num = sum(any(row[2] == severity for row in alarm["rows"]) for alarm in alarms)
         rows.append((f"honest series with a false {severity}", f"{num} of {len(alarms)}", ""))
     show(f"Faults caught, read: {arguments.read}", ("fault in one step", *(f"{n} layers" for n in DEPTHS)), rows, place)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from joma.arrays import as_real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.arrays import as_real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
 from joma.domains import POSITIVE
 from joma.errors import InvalidArgument
 
@@ -57,11 +57,47 @@ def test_a_double_is_not_copied():
         (None, "of type NoneType"),
         ([[1.0], [1.0, 2.0]], "of type list"),
         ({"x": 1.0}, "of type dict"),
+        (object(), "of type object"),
+        (2**80, "of type int"),
+        ([None, 1.0], "of type list"),
+        (np.array(["a"]), "of type ndarray"),
+        (np.array([1.0], dtype=np.longdouble), "of type ndarray"),
+        (torch.ones(3).to_sparse(), "a sparse tensor"),
+        (torch.ones(3, 3).to_sparse_csr(), "a sparse tensor"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), "a nested tensor"),
+        (torch.ones(3, device="meta"), "a meta tensor"),
+        (torch.ones((1,) * 70), "a tensor of 70 axes"),
+        (np.ones((1,) * 40), "a tensor of 40 axes"),
     ],
 )
 def test_values_that_are_not_real_numbers_are_refused(value, received):
     with pytest.raises(InvalidArgument, match=f"f: `x` is {received}"):
         as_real(value, "f", "x")
+
+
+@pytest.mark.parametrize("value", [np.arange(6.0)[::-2], np.arange(3.0).astype(">f8"), np.float16([1, 2]), np.ones(0)])
+def test_arrays_of_any_strides_byte_order_and_precision_are_read(value):
+    assert as_real(value, "f", "x").tolist() == value.tolist()
+
+
+def test_a_list_that_contains_itself_is_refused():
+    endless = [1.0]
+    endless.append(endless)
+    with pytest.raises(InvalidArgument, match="f: `x` is of type list"):
+        as_real(endless, "f", "x")
+
+
+def test_an_array_that_cannot_be_written_is_read_and_left_alone():
+    array = np.ones(3)
+    array.flags.writeable = False
+    as_real(array, "f", "x").add_(1)
+    assert array.tolist() == [1, 1, 1]
+
+
+def test_shapes_that_do_not_broadcast_are_refused_by_the_first_that_does_not_fit():
+    check_broadcast("f", a=torch.ones(3, 1), b=torch.ones(4), c=torch.ones(()))
+    with pytest.raises(InvalidArgument, match=r"f: `b` is of shape \(4,\); expected of a shape that .* \(2, 3\)"):
+        check_broadcast("f", a=torch.ones(2, 3), b=torch.ones(4), c=torch.ones(5))
 
 
 def test_nan_is_refused_with_its_number():

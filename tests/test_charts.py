@@ -5,7 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from joma.charts import Chart, Curve, Mark, chart_from_json
+from joma.charts import Chart, Curve, Mark
+from joma.errors import InvalidArgument
+from joma.serialization import shaped
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -29,4 +31,17 @@ def test_a_curve_with_parts_of_different_lengths_is_refused(parts):
 
 def test_a_chart_read_from_its_json_is_equal():
     chart = Chart("id", "t", "c", "x", "y", (Curve("a", (0.0, 1.0), (1.0, 2.0)),), (Mark("y", 1.0, "m"),), "log")
-    assert chart_from_json(asdict(chart)) == chart
+    assert shaped(asdict(chart), Chart) == chart
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Curve("a", (0.0,), (1.0,), role="foo"), "role"),
+        (lambda: Mark("z", 1.0, "here"), "axis"),
+        (lambda: Chart("a", "A", "", "x", "y", (), x_scale="logarithmic"), "x_scale"),
+    ],
+)
+def test_unknown_roles_axes_and_scales_are_refused(make, name):
+    with pytest.raises(InvalidArgument, match=f"`{name}` is"):
+        make()

@@ -2,10 +2,24 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from joma import domains
-from joma.domains import FINITE, FRACTION, NON_NEGATIVE, POLARITY, POSITIVE, PROBABILITY, Domain, choose
+from joma.domains import (
+    FINITE,
+    FRACTION,
+    NON_NEGATIVE,
+    POLARITY,
+    POSITIVE,
+    PROBABILITY,
+    SQUARABLE,
+    TEMPERATURE,
+    Domain,
+    check_flag,
+    choose,
+)
 from joma.errors import InvalidArgument
 
 ALL = {name: value for name, value in vars(domains).items() if isinstance(value, Domain)}
@@ -13,6 +27,8 @@ INSIDE = {
     POSITIVE: (5e-324, 1.0, 1.7e308),
     NON_NEGATIVE: (0.0, -0.0, 1.0, math.inf),
     FINITE: (-1.7e308, 0.0, 1.7e308),
+    TEMPERATURE: (1e-80, 1.0, 1e80),
+    SQUARABLE: (-1e100, 0.0, 1e100),
     POLARITY: (-1.0, 0.0, 1.0),
     FRACTION: (0.0, 0.5, math.nextafter(1.0, 0.0)),
     PROBABILITY: (5e-324, 0.5, 1.0),
@@ -48,6 +64,26 @@ def test_nan_is_a_bad_value_of_every_domain(name):
     assert any(map(math.isnan, ALL[name].bad_values))
     with pytest.raises(InvalidArgument, match="is nan"):
         ALL[name].check(math.nan, "f", "x")
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "1.0", b"1", [1.0], 1j, {}, 10**400, torch.ones(2), torch.ones(2, device="meta")]
+)
+def test_what_is_no_real_number_is_refused(odd):
+    with pytest.raises(InvalidArgument, match=r"f: `x` is .*; expected a finite number above 0"):
+        POSITIVE.check(odd, "f", "x")
+
+
+@pytest.mark.parametrize("number", [1, 1.0, np.float32(1), np.array(1.0), torch.tensor(1.0)])
+def test_a_number_of_any_library_is_returned_as_a_float(number):
+    assert type(POSITIVE.check(number, "f", "x")) is float
+
+
+@pytest.mark.parametrize("odd", [None, 1, "yes", torch.tensor(True)])
+def test_what_is_no_bool_is_refused_as_a_flag(odd):
+    check_flag(True, "f", "x")
+    with pytest.raises(InvalidArgument, match="expected True or False"):
+        check_flag(odd, "f", "x")
 
 
 OPTIONS = {"relu": 1, "tanh": 2, "linear": 3}

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from joma.files import replacing, write_json
+from joma.errors import BadInput
+from joma.files import read_json, replacing, write_json
 
 
 def test_the_file_is_replaced_at_the_end_of_the_block_without_leftovers(tmp_path):
@@ -59,8 +60,20 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
-    write_json(path, "new")
-    assert json.loads(path.read_text()) == "new"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_json(path.with_name("another.txt"), "new")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["another.txt", "record.txt"]
+
+
+def test_temporary_files_of_running_processes_and_other_machines_are_kept(tmp_path):
+    with replacing(tmp_path / "a.txt") as own:
+        own.write_text("a")
+        others = [tmp_path / ".b.txt.another-machine.999999999.part", tmp_path / f".{own.name[1:]}x.part"]
+        for other in others:
+            other.touch()
+        write_json(tmp_path / "b.json", 1)
+        assert own.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_a_reader_never_sees_a_partial_file_during_two_writers(tmp_path):
@@ -98,3 +111,17 @@ def test_json_keeps_unicode_letters_in_any_locale(tmp_path):
     write_json(path, {"v̇": "(μ − v) exp(v²/2)"})
     assert "(μ − v) exp(v²/2)" in path.read_bytes().decode("utf-8")
     assert path.read_bytes().endswith(b"}\n")
+
+
+def test_json_keeps_bytes_of_file_names_that_are_no_text(tmp_path):
+    path = tmp_path / "record.json"
+    write_json(path, {"name": "caf\udce9"})
+    assert read_json(path, dict, expected="", remedy="") == {"name": "caf\udce9"}
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"{", b"", b"\xff", b"[" * 100_000])
+def test_a_file_of_another_shape_is_one_error_with_its_name(tmp_path, content):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"record\.json cannot be read.*expected a record; write it again"):
+        read_json(path, dict, expected="a record", remedy="write it again")

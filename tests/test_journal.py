@@ -73,8 +73,9 @@ def test_unknown_steps_only_have_to_increase(path):
     assert (journal.last_step, f"line 5 of {path}" in journal.damage) == (10, True)
 
 
-def test_a_column_that_is_unknown_or_too_short_is_damage(path):
-    for columns in ({"metric": ["a"], "weight": [1.0]}, {"metric": ["a", "b"], "value": [1.0]}, [1], None):
+def test_a_column_that_is_unknown_too_short_or_of_another_type_is_damage(path):
+    others = ({"metric": ["a"], "value": [None]}, {"metric": [1], "value": [1.0]}, {"metric": "a", "value": [1.0]})
+    for columns in ({"metric": ["a"], "weight": [1.0]}, {"metric": ["a", "b"], "value": [1.0]}, [1], None, *others):
         append_line(path, line_of({"step": 13, "rows": columns}))
         assert "line 5" in read_journal(path).damage
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))

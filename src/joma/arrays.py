@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from joma.domains import Domain
-from joma.errors import InvalidArgument
+from joma.errors import InvalidArgument, cause_of
 
 REAL = torch.float64
 
@@ -35,6 +35,67 @@ Real = torch.Tensor | np.ndarray | Sequence[Any] | float
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MOST_AXES = 32
+"""More axes than any function here gives a meaning; torch and NumPy stop at 64."""
+
+
+def as_tensor(value: Any, function: str, parameter: str, required: str = "numbers") -> torch.Tensor:
+    """Read a tensor, an array, a nested list or a number as a dense tensor that holds its numbers.
+
+    Args:
+        value: of at most ``MOST_AXES`` axes; an array is shared, not copied, where torch can share it.
+        function, parameter, required: for the message.
+
+    Raises:
+        InvalidArgument: anything else, such as ``None``, text, ragged lists, and sparse, nested, quantised or meta
+            tensors.
+    """
+    try:  # through NumPy, because torch reads Python floats in single precision
+        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(_array(value))
+    except Exception as error:
+        raise InvalidArgument(
+            function,
+            parameter,
+            required=required,
+            received=f"of type {type(value).__name__} ({cause_of(error)[:200]})",
+            remedy="pass a float tensor, a NumPy array or a list of floats",
+        ) from error
+    if type(tensor).__name__ == "FakeTensor" or tensor.is_meta:
+        odd, remedy = "a meta tensor, which holds no numbers", "load or compute its numbers first"
+    elif tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else "sparse"
+        odd, remedy = f"a {kind} tensor", f"pass {parameter}.{'dequantize' if kind == 'quantised' else 'to_dense'}()"
+    elif tensor.ndim > MOST_AXES:
+        odd, remedy = f"a tensor of {tensor.ndim} axes", f"flatten it to at most {MOST_AXES} axes"
+    else:
+        return tensor
+    raise InvalidArgument(function, parameter, required=f"{required}, dense", received=odd, remedy=remedy)
+
+
+def _array(value: Any) -> np.ndarray:
+    """An array that torch can share: contiguous, writable, and of the machine's byte order."""
+    array = np.asarray(value, order="C")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.flags.writeable else array.copy()
+
+
+def as_float_tensor(value: Any, function: str, parameter: str) -> torch.Tensor:
+    """Read a dense tensor of real floating-point numbers, in the dtype and on the device that it has.
+
+    Raises:
+        InvalidArgument: as ``as_tensor``, and complex, boolean and integer numbers.
+    """
+    tensor = as_tensor(value, function, parameter, "real floating-point numbers")
+    if not tensor.is_floating_point():
+        raise InvalidArgument(
+            function,
+            parameter,
+            required="a tensor of real floating-point numbers",
+            received=f"a tensor of dtype {str(tensor.dtype).removeprefix('torch.')}",
+            remedy="pass its real part" if tensor.is_complex() else f"pass {parameter}.double()",
+        )
+    return tensor
+
 
 def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
     """Read ``value`` as a float64 tensor on its own device.
@@ -43,25 +104,10 @@ def as_real(value: Real, function: str, parameter: str) -> torch.Tensor:
         InvalidArgument: complex, boolean, text or integer tensors, or NaN. (Python integers are accepted; an integer
             *tensor* is refused, because it would silently stop gradients.)
     """
-    given_array = isinstance(value, torch.Tensor | np.ndarray)
-    try:  # through NumPy, because torch reads Python floats in single precision
-        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="real numbers",
-            received=f"of type {type(value).__name__} ({error})",
-            remedy="pass a float tensor, a NumPy array or a list of floats",
-        ) from error
-    if not tensor.is_floating_point() and (given_array or tensor.is_complex() or tensor.dtype == torch.bool):
-        raise InvalidArgument(
-            function,
-            parameter,
-            required="a tensor of real floating-point numbers",
-            received=f"a tensor of dtype {str(tensor.dtype).removeprefix('torch.')}",
-            remedy=f"pass {parameter}.double()" if not tensor.is_complex() else "pass its real part",
-        )
+    tensor = as_tensor(value, function, parameter, "real numbers")
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    if isinstance(value, torch.Tensor | np.ndarray) or not whole:
+        tensor = as_float_tensor(tensor, function, parameter)
     tensor = tensor.to(REAL)
     if torch.isnan(tensor).any():
         raise InvalidArgument(
@@ -89,6 +135,17 @@ def wrong_shape(
     """Return the error for a tensor whose shape does not fit."""
     shape = f"of shape {tuple(received.shape)}"
     return InvalidArgument(function, parameter, required=required, received=shape, remedy=remedy)
+
+
+def check_broadcast(function: str, **tensors: torch.Tensor) -> None:
+    """Raise ``InvalidArgument`` unless these arguments broadcast against one another."""
+    shape: torch.Size = torch.Size()
+    for name, tensor in tensors.items():
+        try:
+            shape = torch.broadcast_shapes(shape, tensor.shape)
+        except RuntimeError as error:
+            required = f"of a shape that broadcasts against {tuple(shape)}, that of the arguments before it"
+            raise wrong_shape(function, name, required, tensor, "give axes the same length, or length 1") from error
 
 
 def on_one_device(*tensors: torch.Tensor) -> list[torch.Tensor]:

@@ -7,9 +7,11 @@ without computing anything again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, get_args
+
+from joma.domains import choose
 
 Role = Literal["measured", "predicted", "control", "context"]
 """The role of a line; each role has the same style in every picture."""
@@ -42,6 +44,7 @@ class Curve:
     group: str = ""
 
     def __post_init__(self) -> None:
+        choose(self.role, dict.fromkeys(get_args(Role)), "Curve", "role")
         lengths = {len(self.x), len(self.y)} | {len(edge) for edge in (self.low, self.high) if edge is not None}
         if len(lengths) != 1 or (self.low is None) != (self.high is None):
             raise ValueError(f"curve {self.label!r}: x, y and both band edges must have equal lengths, got {lengths}")
@@ -64,6 +67,7 @@ class Mark:
     text: str
 
     def __post_init__(self) -> None:
+        choose(self.axis, {"x": "x", "y": "y"}, "Mark", "axis")
         if not math.isfinite(self.at):
             raise ValueError(f"mark {self.text!r}: must be at a finite place, got {self.at}")
 
@@ -97,6 +101,10 @@ class Chart:
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
 
+    def __post_init__(self) -> None:
+        for name in ("x_scale", "y_scale"):
+            choose(getattr(self, name), {"linear": "linear", "log": "log"}, "Chart", name)
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -129,15 +137,3 @@ class Heatmap:
             raise ValueError(f"heatmap {self.title!r}: needs {len(self.y)} rows of {len(self.x)} values")
         if not all(value is None or math.isfinite(value) for row in self.values for value in row):
             raise ValueError(f"heatmap {self.title!r}: values must be finite, or None if missing")
-
-
-def chart_from_json(data: Mapping[str, Any]) -> Chart:
-    """Rebuild a chart from the output of ``dataclasses.asdict``."""
-    parts = _with_tuples(data)
-    parts["curves"] = tuple(Curve(**_with_tuples(curve)) for curve in data["curves"])
-    parts["marks"] = tuple(Mark(**mark) for mark in data["marks"])
-    return Chart(**parts)
-
-
-def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(part) if isinstance(part, list) else part for name, part in data.items()}

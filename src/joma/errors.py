@@ -79,7 +79,7 @@ class Unreachable(RunFailed):
     """Something outside this machine could not be asked (no network, a hub that is down); nothing is wrong here."""
 
 
-def cause_of(error: Exception) -> str:
+def cause_of(error: BaseException) -> str:
     """What a foreign exception says in its first line, to be quoted in brackets."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 

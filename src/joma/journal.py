@@ -9,13 +9,16 @@ killed process nor a damaged disk can produce a wrong measurement.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from joma.records import Row
+from joma.serialization import decoded, sealed, shaped, unsealed
+
+_TYPES = {name: set(get_args(kind)) or {kind} for name, kind in get_type_hints(Row).items()} | {"value": {float, int}}
+"""The types of each column of rows."""
 
 
 class Line(NamedTuple):
@@ -32,7 +35,7 @@ class Line(NamedTuple):
 
 def line_of(body: Mapping[str, Any]) -> bytes:
     """Encode a result as a line; NaN and infinity raise ``ValueError``, because JSON has neither."""
-    return json.dumps({**body, "crc32": _checksum(body)}, allow_nan=False).encode() + b"\n"
+    return json.dumps(sealed(body)).encode() + b"\n"
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -49,11 +52,10 @@ def lines_of(path: Path) -> Iterator[Line]:
             return
         end += len(line)
         try:
-            body = json.loads(line)
-            whole = isinstance(body, dict) and body.pop("crc32", None) == _checksum(body)
-        except (ValueError, RecursionError):
-            whole = False
-        yield Line(body if whole else None, end)
+            body = unsealed(decoded(line))
+        except ValueError:
+            body = None
+        yield Line(body, end)
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -62,12 +64,18 @@ def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
-def rows_of(columns: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
-    """Rebuild the rows from ``columns_of``; raise ``ValueError`` or ``TypeError`` for other data."""
-    if unknown := set(columns) - set(Row._fields):
+def rows_of(columns: Any) -> tuple[Row, ...]:
+    """Rebuild the rows from ``columns_of``; raise ``ValueError`` for other data."""
+    given = shaped(columns, dict[str, list])
+    if unknown := set(given) - set(Row._fields):
         raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
-    num = max(map(len, columns.values()), default=0)
-    return tuple(map(Row._make, zip(*(columns.get(name, [None] * num) for name in Row._fields), strict=True)))
+    num = max(map(len, given.values()), default=0)
+    complete = {name: given.get(name, [None] * num) for name in Row._fields}
+    for name, values in complete.items():
+        if not set(map(type, values)) <= _TYPES[name]:
+            raise ValueError(f"column {name} holds other types")
+    shaped(complete["value"], list[float])  # which are finite
+    return tuple(map(Row._make, zip(*complete.values(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,13 @@ class Journal:
     def last_step(self) -> int:
         """The last step measured; −1 if there is none."""
         return self.probes[-1][0] if self.probes else -1
+
+
+class _Probe(NamedTuple):
+    """A line of a journal of probes; ``rows`` as ``columns_of`` returns them."""
+
+    step: int
+    rows: dict[str, Any]
 
 
 def probe_line(step: int, rows: Sequence[Row]) -> bytes:
@@ -117,20 +132,14 @@ def read_journal(path: Path, steps: Sequence[int] | None = None) -> Journal:
 
 def _probe(body: dict[str, Any] | None) -> tuple[int, tuple[Row, ...]] | None:
     """The step and rows of a line, or ``None`` for other content."""
-    if body is None:
-        return None
     try:
-        step, rows = body["step"], rows_of(body["rows"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        probe = shaped(body, _Probe)
+        return probe.step, rows_of(probe.rows)
+    except ValueError:
         return None
-    return (step, rows) if isinstance(step, int) else None
 
 
 def _may_follow(step: int, probes: Sequence[tuple[int, Any]], steps: Sequence[int] | None) -> bool:
     if steps is None:
         return not probes or step > probes[-1][0]
     return len(probes) < len(steps) and step == steps[len(probes)]
-
-
-def _checksum(body: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(body).encode())

@@ -7,12 +7,16 @@ evidence for a claim: measured value, control, criterion, and the verdict that f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, SupportsFloat
 
-from joma.charts import Chart, chart_from_json
+from joma.charts import Chart
+from joma.serialization import shaped
+
+DERIVED = ("verdict", "mean", "standard_deviation", "interval", "num")
+"""The entries of ``Agreement.to_json`` that follow from the others."""
 
 
 @dataclass(frozen=True)
@@ -261,20 +265,10 @@ def summary(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def agreement_from_json(data: Mapping[str, Any]) -> Agreement:
-    """Rebuild an agreement from ``Agreement.to_json``; verdict and statistics are computed again."""
-    return Agreement(
-        criterion=Criterion(**data["criterion"]),
-        measured=_estimate(data["measured"]),
-        controls=tuple(Control(entry["name"], _estimate(entry["estimate"])) for entry in data["controls"]),
-        conclusion=data["conclusion"],
-        findings=tuple(
-            Finding(entry["name"], _estimate(entry["estimate"]), entry["comment"]) for entry in data["findings"]
-        ),
-        charts=tuple(chart_from_json(chart) for chart in data["charts"]),
-        notes=tuple(data["notes"]),
-    )
+def agreement_from_json(data: Any) -> Agreement:
+    """Rebuild an agreement from ``Agreement.to_json``; verdict and statistics are computed again.
 
-
-def _estimate(data: Mapping[str, Any]) -> Estimate:
-    return Estimate(tuple(data["values"]), data["unit"])
+    Raises:
+        ValueError: the data has another shape.
+    """
+    return shaped(data, Agreement, ignored=DERIVED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -92,7 +93,7 @@ def _with_processes(
     context = multiprocessing.get_context("spawn")
     shared = _Shared(do, context.RawArray("d", len(items)), context.RawValue("b", 0))
     with ProcessPoolExecutor(num, context, _start_worker, (shared,)) as pool:
-        with _interrupts_ignored():
+        with _interrupts_ignored(), _script_hidden():
             waiting = {pool.submit(_in_worker, place, item): place for place, item in enumerate(items)}
         try:
             while waiting:
@@ -124,6 +125,22 @@ def _interrupts_ignored() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _script_hidden() -> Generator[None]:
+    """Let processes started inside the block run no script of the user again.
+
+    They need only joma. A script without ``if __name__ == "__main__"`` would start the same work in each of them.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _start_worker(shared: _Shared) -> None:

@@ -1,15 +1,22 @@
 """Evaluation of claims of other packages: saved results, repeated evaluations, and errors."""
 
 import errno
+import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+from tiny import tiny_recipe, tiny_tokens
 
 from joma.claims.claim import Claim, Reference
-from joma.claims.evaluation import evaluate
+from joma.claims.evaluation import evaluate, measurements, prepare
 from joma.claims.registry import all_claims
 from joma.claims.workspace import Workspace
+from joma.errors import BadInput
 from joma.provenance import code_digest
+from joma.serialization import sealed, unsealed
+from joma.train.training import train
 
 FOREIGN = Claim(
     Reference("lucky.heads", "A coin shows heads.", "made up", ("a coin",), "P = 1/2"),
@@ -91,3 +98,103 @@ def test_full_disk_is_raised_and_not_recorded_as_an_error_of_the_claim(package, 
     (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
     with pytest.raises(OSError, match="no space"):
         outcomes(tmp_path)
+
+
+EVIDENCE = "lucky.heads.json"
+
+
+@pytest.fixture
+def evidence(package, tmp_path):
+    """The file of evidence of a claim that was evaluated."""
+    (package / "coin.py").write_text(EVALUATE.format(first="pass", value=0.53125))
+    outcomes(tmp_path)
+    return tmp_path / "out" / "evidence" / EVIDENCE
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.53125", "0.13125"), ("A tossed", "A lossed"), ('"crc32"', '"crc31"')])
+def test_changed_evidence_is_made_again_with_a_warning(evidence, tmp_path, old, new):
+    before = evidence.read_text()
+    evidence.write_text(before.replace(old, new, 1))
+    assert evidence.read_text() != before
+    with pytest.warns(UserWarning, match=f"{EVIDENCE} is damaged .*checksum.* evaluated again"):
+        found = outcomes(tmp_path)["lucky.heads"]
+    assert not found.remembered
+    assert found.agreement.measured.values == (0.53125,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": "long"},
+        {"seconds": None},
+        {"agreement": None},
+        {"agreement": []},
+        {"code": 3},
+        {"conclusion": None},
+        {"charts": "x"},
+        {"charts": [3]},
+        {"notes": [["x"]]},
+        {"measured": {"values": [], "unit": ""}},
+        {"measured": {"values": ["1"], "unit": ""}},
+        {"controls": {}},
+        {"criterion": {"quantity": "q", "relation": "==", "threshold": 1, "reason": "r"}},
+        {"opinion": "x"},
+    ],
+)
+def test_evidence_of_another_shape_with_a_right_checksum_is_made_again_with_a_warning(evidence, tmp_path, change):
+    record = unsealed(json.loads(evidence.read_text()))
+    inner = {name: value for name, value in change.items() if name not in record}
+    record |= change if not inner else {"agreement": record["agreement"] | inner}
+    evidence.write_text(json.dumps(sealed(record)))
+    with pytest.warns(UserWarning, match=f"{EVIDENCE} is damaged"):
+        found = outcomes(tmp_path)["lucky.heads"]
+    assert found.agreement.measured.values == (0.53125,)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"{}", b"[" * 100_000, b"\xff\x00", b""])
+def test_files_of_other_content_are_refused_or_made_again(evidence, tmp_path, content):
+    evidence.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{EVIDENCE} is damaged"):
+        assert not outcomes(tmp_path)["lucky.heads"].remembered
+    workspace = Workspace(tmp_path / "out", num_seeds=2)
+    (tmp_path / "out" / "settings.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"settings\.json|evidence made with profile = None") as refused:
+        prepare([FOREIGN], workspace)
+    assert "`out`, or delete this one" in refused.value.remedy
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An output folder with one trained network."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(tiny_recipe(num_steps=10), tiny_tokens(), folder / "runs" / "tiny")
+    return folder
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def without_its_last_line(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.jsonl", Path.unlink),
+        ("metrics.jsonl", empty),
+        ("metrics.jsonl", without_its_last_line),
+        ("config.json", Path.unlink),
+        ("config.json", empty),
+    ],
+)
+def test_run_that_lost_measurements_is_left_out_of_the_table_with_a_warning(trained, tmp_path, name, damage):
+    folder = shutil.copytree(trained, tmp_path / "out")
+    (folder / "runs" / "never-started").mkdir()
+    assert {row.run for row in measurements(folder)} == {"tiny"}
+    damage(folder / "runs" / "tiny" / name)
+    with pytest.warns(
+        UserWarning, match=f"tiny is left out of the metrics table: .*{name}.*; remove .*tiny and .*evidence"
+    ):
+        assert not list(measurements(folder))

@@ -1,6 +1,7 @@
 """`joma scan` from outside: what it writes and prints, that it resumes, and messages on bad input."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ import sys
 
 import pandas
 import pytest
+import torch
 from faulty_series import HUB, copy_weights, cut_off, set_number, write_series
 from hub_client import point_to
 from hub_server import Fault, local_hub
+from safetensors.torch import load_file, save_file
 from scanned_series import write_scannable, write_tokenizer
 from tiny import tiny_law, tiny_law_recipe
 from transformers import ResNetConfig, ResNetModel
@@ -119,6 +122,41 @@ def test_a_damaged_step_is_a_row_and_the_others_go_on_until_it_is_mended(own, tm
     assert len((tmp_path / "out" / "scan.jsonl").read_bytes().splitlines()) == lines + 1
 
 
+def test_a_step_whose_weights_were_replaced_is_measured_again_with_a_warning(own, tmp_path, capsys):
+    words = (own, *PLAIN, "--steps", "20,40", "--out", tmp_path / "out")
+    printed(capsys, *words)
+    copy_weights(own / "step10", own / "step20")
+    shown = printed(capsys, *words)
+    assert "step 20: weights or configuration were written again since they were measured; measuring again" in shown.err
+    printed(capsys, *words[:-1], tmp_path / "fresh")
+    found, fresh = (pandas.read_parquet(tmp_path / name / "metrics.parquet") for name in ("out", "fresh"))
+    assert found["value"].equals(fresh["value"])
+
+
+ODD = "layers.\x1b[31m.\x9b2J.\u202e.[bold]weight[/nonsense]"
+
+
+@pytest.mark.parametrize(
+    "options", [("--verify",), ("--measures", "stable_rank"), ("--measures", "stable_rank", "--json")]
+)
+def test_a_tensor_name_cannot_command_the_terminal_or_turn_a_line_around(own, tmp_path, monkeypatch, capsys, options):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no name is folded
+    for step in STEPS[1:]:  # which the first step lacks
+        weights = own / f"step{step}" / "model.safetensors"
+        save_file({**load_file(weights), ODD: torch.full((4, 4), math.nan)}, weights, {"format": "pt"})
+    named = own.rename(own.with_name("series \x1b[1m\u202e[-nonsense]"))
+    out = () if options[0] == "--verify" else ("--out", tmp_path / "out")
+    main(["scan", *map(str, (named, *options, *out))])
+    shown = capsys.readouterr()
+    assert "series \\u001b[1m\\u202e[-nonsense]" in shown.out
+    assert "layers.\\u001b[31m.\\u009b2J.\\u202e." in shown.out
+    assert not set("\x1b\x9b\u202e") & set(shown.out + shown.err)
+    if out:
+        assert not set("\x1b\x9b\u202e") & set((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    if "--json" in options:
+        assert json.loads(shown.out)["source"] == str(named)
+
+
 def without(*names):
     return lambda place: [(place / name).unlink() for name in names]
 
@@ -185,7 +223,7 @@ def test_an_interruption_keeps_what_is_done(own, tmp_path, capsys, monkeypatch):
 
     words = (own, *PLAIN, "--out", tmp_path / "out")
     monkeypatch.setattr(engines, "measure_step", interrupted)
-    assert "what was finished is kept" in printed(capsys, *words, status=130).err
+    assert "what was written to a folder is kept" in printed(capsys, *words, status=130).err
     assert set(pandas.read_parquet(tmp_path / "out" / "metrics.parquet")["step"]) == {0, 4}
     monkeypatch.setattr(engines, "measure_step", measure)
     printed(capsys, *words)

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -205,6 +206,17 @@ def test_pictures_are_drawn_with_every_curve(words, tmp_path, capsys):
         (["--mu", "1", "--t", "-1,2"], "--t is [-1.0, 2.0]"),
         (["--mu", "1,2", "--v0", "1,2,3"], "--v0 is 3 numbers; expected one number, or 2 as in --mu"),
         (["--mu", "1", "--temperature", "0"], "--temperature is 0"),
+        (
+            ["--mu", "1", "--temperature", "5e-324"],
+            "expected a number from 1e-80 to 1e80",
+        ),
+        (["--mu", "1", "--temperature=1e-200"], "--temperature is 1e-200"),
+        (["--mu", "1", "--temperature=1e200"], "--temperature is 1e+200"),
+        (["--mu", "1.7e308"], "--mu is as large as 1.7e+308"),
+        (["--mu", "0", "--gain", "1.7e308"], "--gain is above 8e307"),
+        (["--mu", "1", "--v0=-1.7e308"], "--v0 is as large as 1.7e+308"),
+        (["--delta", "1.7e308", "--gain", "1e300"], "--delta is as large as 1.7e+308"),
+        (["--delta", "1", "--v0", "1e307", "--attention", "exp"], "--v0 is as large as 1e+307"),
         (["--mu", "1", "--gain", "-2"], "--gain is -2"),
         (["--mu", "1", "--gain", "1", "--temperature", "1"], "both --gain and --temperature"),
         (["--mu", "1", "--attention", "softmx"], "did you mean softmax?"),
@@ -267,3 +279,58 @@ def test_standard_output_is_json_alone_and_the_sentence_goes_to_standard_error()
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert done.stderr.startswith("Attention is sparsest at t = 9.05055: ")
     assert json.loads(done.stdout, parse_constant=refuse_constant)["t"] == [0, 0.5, 1, 2, 4]
+
+
+BOMB = "a: &a [1]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xa7\x00\xff" * 300, "is no text"),
+        (b"mu: &a [*a]", "refers to another part of the text"),
+        (BOMB.encode(), "refers to another part of the text"),
+        (b"[" * 5000 + b"]" * 5000, "nesting depth"),
+        (b"a: " + b"{a: " * 500 + b"}" * 500, "levels of lists and mappings"),
+        (b"mu: !!python/object/apply:os.getcwd []", "the tag"),
+        (b"[1, 2]", "Unexpected config"),
+        (b"3", "Unexpected config"),
+        (b"", "Unexpected config"),
+    ],
+)
+def test_a_file_of_options_that_is_none_is_one_line(tmp_path, capsys, content, said):
+    path = tmp_path / "options.yaml"
+    path.write_bytes(content)
+    assert main(["solve", "--config", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given", ["&a [*a]", "!!binary aGVsbG8=", "!!set {1}", "[" * 3000, "*a", "[[1]]", "\x1b[31m", "\ud800"]
+)
+def test_numbers_that_are_none_are_one_line(capsys, given):
+    assert main(["solve", "--mu", given, "--t", "0,1"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("joma: --mu is ")
+    assert shown.count("\n") == 1
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.json", "[" * 100_000 + "]" * 100_000),
+        ("t.json", "[NaN]"),
+        ("t.yaml", "[" * 5000 + "]" * 5000),
+        ("t.yaml", "&a [*a]"),
+        ("t.yaml", BOMB),
+    ],
+)
+def test_a_file_of_numbers_without_bounds_is_one_line(tmp_path, capsys, name, content):
+    (tmp_path / name).write_text(content)
+    assert main(["solve", "--mu", str(tmp_path / name), "--t", "0,1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

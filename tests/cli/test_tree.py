@@ -164,7 +164,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_as_in_one_go(tmp_pa
     started.send_signal(signal.SIGINT)
     _, err = started.communicate()
     assert started.returncode == 130, err
-    assert "the same command again" in err
+    assert "the same command goes on from there" in err
     assert main([*words, str(tmp_path / "run")]) == 0
     assert main([*words, str(tmp_path / "whole")]) == 0
     for name in ("metrics.jsonl", "checkpoints/step_000150.safetensors", "learning.svg", "learning.png"):
@@ -384,11 +384,11 @@ def test_what_takes_long_says_how_far_it_is(trained, tmp_path, monkeypatch, caps
         assert re.search(rf"^{what}: \d+%", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_what_no_memory_can_hold_is_said_in_a_sentence(capsys):
-    assert main(["tree", "sample", "--law", "table", "--length", "1000000000000", "--samples", "3"]) == 1
+def test_samples_longer_than_any_memory_are_refused_in_a_sentence(capsys):
+    assert main(["tree", "sample", "--law", "table", "--length", "1000000000000", "--samples", "3"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert "not enough memory" in said[0]
+    assert "--length is 1000000000000; expected a whole number of at least 1 and at most" in said[0]
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_mistyped_command_is_refused_with_the_nearest_one(wrong, capsys):
         (["tree", "sample", "--samples", "x"], "--samples is 'x'; expected a whole number of at least 1; "),
         (["solve", "--gain", "much"], "--gain is 'much'; expected a number; "),
         (["scan"], "SOURCE is missing; expected a folder with saved steps, a weight file, or owner/name on the hub; "),
-        (["scan", "x", "--device", "gpu"], "--device is 'gpu'; expected one of cpu, auto; "),
+        (["scan", "x", "--device", "gpu"], "--device is 'gpu'; expected one of cpu, auto; auto is an accelerator"),
         (["scan", "x", "y"], "'y' is one word too many; "),
         (["solve", "--config", "no.yaml"], "--config: File does not exist: "),
     ],

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {".py", ".pyi", ".md", ".html", ".js", ".txt"}
 HISTORY = ROOT / "docs" / "log.md"
-PATHS = [path for folder in ("src", "tests", "docs") for path in sorted((ROOT / folder).rglob("*"))]
+FOLDERS = ("src", "tests", "docs", "benchmarks", "examples")
+PATHS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")))]
 TEXTS = [path for path in PATHS if path.suffix in SUFFIXES and path not in (HISTORY, Path(__file__))]
 
 INSTEAD = {

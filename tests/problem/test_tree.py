@@ -167,7 +167,7 @@ SIGNS = ((-1,), (1,))
         (((-1, 0), (0.0, 0.5), SIGNS, (1.0, 0.0)), "0 for label 1, which would never be sampled"),
         (((-1, 0), (0.0, 0.5), SIGNS, (0.5, 0.6)), "of sum 1.1"),
         (((-1, 0), (0.0, 0.5), SIGNS, (1.0,)), "of length 1"),
-        (((-1, 0), (0.0, 0.5), SIGNS, (math.nan, 1.0)), "never be sampled"),
+        (((-1, 0), (0.0, 0.5), SIGNS, (math.nan, 1.0)), "`label_probabilities` is nan"),
     ],
 )
 def test_an_invalid_tree_is_refused(arguments, message):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from faulty_series import cut_off, plant_malicious
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from joma.errors import BadInput
@@ -86,7 +87,7 @@ def test_a_header_longer_than_the_first_request_is_read_completely(various, tmp_
         (struct.pack("<Q", 1 << 60) + b"{}", "it is not a safetensors file"),
         (struct.pack("<Q", 100) + b"{}", r"cut off inside its header, after 10 of 108 bytes"),
         (struct.pack("<Q", 4) + b"oops", r"header is malformed \(JSONDecodeError"),
-        (struct.pack("<Q", 2) + b"[]", r"header is malformed \(AttributeError"),
+        (struct.pack("<Q", 2) + b"[]", r"header is malformed \(ValueError: it holds a list"),
     ],
 )
 def test_a_file_that_is_not_safetensors_is_refused(tmp_path, content, problem):
@@ -101,6 +102,86 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     with pytest.raises(BadInput, match=r"8 bytes for \(2, 2\) of torch.float32"):
+        safetensors_places(opened(path)[0], "m")
+
+
+def header_of(entries: dict | str, content: bytes = b"") -> bytes:
+    header = (entries if isinstance(entries, str) else json.dumps(entries)).encode()
+    return struct.pack("<Q", len(header)) + header + content
+
+
+def entry(dtype: str, shape: list, start: object, stop: object) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of({"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 0, 8)}, bytes(8)),  # the same bytes twice
+        header_of({"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 8, 12)}, bytes(12)),  # a gap
+        header_of({"a": entry("F32", [1], 0, 4)}, bytes(12)),  # more than the header states
+        header_of({"a": entry("F32", [1.5], 0, 6)}, bytes(6)),
+        header_of({"a": entry("F32", [-1, -1], 0, 4)}, bytes(4)),
+        header_of({"a": entry("F32", [1 << 62, 4], 0, 0)}),
+        header_of({"a": entry("F32", [10**4000, 0], 0, 0)}),
+        header_of({"a": entry("F32", [1], 10**4000, 10**4000 + 4)}, bytes(4)),
+        header_of({"a": entry("F32", "1", 0, 4)}, bytes(4)),
+        header_of('{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}', bytes(4)),
+        header_of('{"a":' * 50_000 + "1" + "}" * 50_000),
+        header_of({"a": None}),
+    ],
+)
+def test_headers_that_the_library_refuses_are_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(SafetensorError):
+        load_file(path)
+    with pytest.raises(BadInput, match="header is malformed"):
+        safetensors_places(opened(path)[0], "m")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of(
+            '{"a": ' + json.dumps(entry("F32", [0], 0, 0)) + ', "a": ' + json.dumps(entry("F32", [0], 0, 0)) + "}"
+        ),
+        header_of({"a": entry("F32", [1] * 70, 0, 4)}, bytes(4)),
+    ],
+    ids=["a name twice", "more axes than torch has"],
+)
+def test_headers_that_name_no_tensors_of_torch_are_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="header is malformed"):
+        safetensors_places(opened(path)[0], "m")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint16, torch.uint32, torch.uint64, torch.complex64, torch.float8_e5m2fnuz, torch.float8_e4m3fnuz]
+)
+def test_rare_types_of_numbers_are_read(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    tensor = torch.arange(24, dtype=torch.uint8).view(dtype)
+    save_file({"packed": tensor, "scale": torch.ones(3)}, path)
+    file, _ = opened(path)
+    found = read_places(file, safetensors_places(file, path.name))
+    assert found["packed"].dtype == dtype
+    assert torch.equal(found["packed"].view(torch.uint8), tensor.view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F6_E3M2", "I4", "NF4"])
+def test_types_that_torch_does_not_have_are_named_with_what_converts_them(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(header_of({"layers.0.weight": entry(dtype, [2], 0, 1)}, bytes(1)))
+    with pytest.raises(BadInput, match=rf"holds layers\.0\.weight in {dtype}, a packed type .* dequantise them"):
+        safetensors_places(opened(path)[0], "m")
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(BadInput, match=r"a pointer of Git LFS to it; .* git lfs pull"):
         safetensors_places(opened(path)[0], "m")
 
 

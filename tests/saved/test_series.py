@@ -67,14 +67,72 @@ def place(hub: LocalHub, step: int) -> Path:
         ("stage1-step1000-tokens5B", 1000),
         ("step_20k", 20_000),
         ("epoch=1-step=300", 300),
+        ("epoch=3-step=1000-val_loss=0.25", 1000),
+        ("global_step_1000_epoch_2", 1000),
+        ("iteration_1000", 1000),
+        ("iter_0001000", 1000),
+        ("ep0-ba1000", 1000),
+        ("ep1-ba2000-rank0", 2000),
+        ("step-1,234,000", 1_234_000),
+        ("step1.5k", 1500),
+        ("step2M", 2_000_000),
+        ("step 500", 500),
+        ("step1000-unsharded", 1000),
+        ("2024-05-01-step1000", 1000),
+        ("pythia-70m-step3000", 3000),
         ("main", None),
         ("footstep3", None),
         ("v1.0", None),
         ("step10x", None),
+        ("checkpoint_7_5500", None),
+        ("checkpoint-2024-05-01", None),
+        ("step_1_000", None),
+        ("step1.000", None),
+        ("step1000.5", None),
+        ("step1.2345k", None),
+        ("step-1e5", None),
+        ("step500-to-1000", None),
+        ("checkpoint-3-step-500", None),
+        ("step500-v1", None),
+        ("step20240501T1200", None),
+        ("step" + "9" * 5000, None),
+        ("step1" + "_a_b=1" * 5000 + "!", None),
     ],
 )
 def test_the_step_is_found_in_a_name(name, step):
     assert step_in(name) == step
+
+
+def test_names_in_which_no_step_is_understood_are_listed(tmp_path):
+    names = ["checkpoint_7_5500", "checkpoint-2024-05-01", "checkpoint-best", "epoch_3", "1000", "tmp-checkpoint-70"]
+    for name in ["checkpoint-5", "checkpoint-60", "logs", "runs", *names]:
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.warns(
+        UserWarning, match=r"run: left out 1000, checkpoint-2024-05-01, .* and 1 more, because no step is"
+    ):
+        series = open_series(tmp_path / "run")
+    assert series.steps == (5, 60)
+    assert sorted(series.left_out) == sorted(names)
+
+
+def test_weight_files_in_which_no_step_is_understood_are_listed(tmp_path):
+    for name in ("step_1_000", "step_2000", "final"):
+        save_file({"w": torch.ones(2)}, tmp_path / f"{name}.safetensors")
+    with pytest.warns(UserWarning, match=r"left out step_1_000, because"):
+        assert open_series(tmp_path).steps == (2000,)
+
+
+def test_a_folder_of_names_without_a_step_is_refused_by_name(tmp_path):
+    for name in ("epoch_1", "epoch_2"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(BadInput, match=r"no name in which a step is understood \(epoch_1, epoch_2\)"):
+        open_series(tmp_path)
+
+
+def test_revisions_in_which_no_step_is_understood_are_listed(own_hub: LocalHub):
+    shutil.copytree(place(own_hub, 20), own_hub.folder / "models/someone/tiny@step_1_000")
+    with pytest.warns(UserWarning, match=r"someone/tiny: left out step_1_000, because"):
+        assert open_series("someone/tiny").steps == STEPS
 
 
 @pytest.mark.parametrize("layout", [TRAINER, "run/step{step}", "run/global_step_{step}", "run/step_{step:07d}"])
@@ -348,6 +406,70 @@ def test_an_interrupted_download_continues_where_it_stopped(hub: LocalHub):
     assert hub.faults[0].times == 0
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (
+            None,
+            {"Content-Range": "bytes 8-16391/99999"},
+            "it sent the range 'bytes 8-16391/99999' instead of bytes 0 to",
+        ),
+        (None, {"Content-Range": "bytes 0-99999999/*"}, "it sent the range"),
+        (None, {"Content-Range": "a part"}, "it sent the range 'a part'"),
+        (None, {"Content-Range": f"bytes {'9' * 5000}-1/2"}, "it sent the range"),
+        (None, {"Content-Encoding": "gzip"}, "in the encoding gzip"),
+        (bytes(40_000), {}, "more than bytes 0 to"),
+    ],
+)
+def test_an_answer_with_anything_but_the_requested_range_is_refused(hub: LocalHub, body, headers, says):
+    hub.faults = [Fault("model.safetensors", 1, HTTPStatus.OK, body=body, headers=headers)]
+    with pytest.raises(BadInput, match=rf"does not send parts of someone/tiny@step10/model\.safetensors: .*{says}"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+def test_a_hub_that_sends_nothing_is_given_up(hub: LocalHub):
+    hub.faults = [Fault("model.safetensors", 1000, HTTPStatus.OK, body=b"")]
+    with pytest.raises(Unreachable, match=r"0 of [\d,]+ bytes came in 64 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+    assert hub.faults[0].times == 1000 - 64
+
+
+def test_a_hub_that_sends_single_bytes_is_given_up(hub: LocalHub):
+    hub.faults = [Fault("model.safetensors", 1000, HTTPStatus.OK, sent=1)]
+    with pytest.raises(Unreachable, match=r" 64 of [\d,]+ bytes came in 64 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+def test_a_hub_that_is_too_slow_is_given_up(hub: LocalHub, monkeypatch):
+    monkeypatch.setattr("joma.saved.hub._PATIENCE_S", -100.0)
+    with pytest.raises(Unreachable, match=r" 0 of [\d,]+ bytes came in 0 answers"):
+        open_series("someone/tiny").read(10, [QKV])
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"3", b"{}", b"[" * 100_000, b'{"branches": [3], "tags": 1}'])
+@pytest.mark.parametrize("question", ["refs", "/revision/"])
+def test_an_answer_that_is_no_list_of_revisions_or_files_is_refused(hub: LocalHub, question, body):
+    hub.faults = [Fault(question, 1, HTTPStatus.OK, body=body)]
+    with pytest.raises(
+        BadInput, match=r"what the hub says of someone/tiny.* is not understood|holds no model weights|no st"
+    ):
+        open_series("someone/tiny").checkpoint(10)
+
+
+def test_a_hash_that_is_a_path_is_not_used_as_the_name_of_a_file(hub: LocalHub, tmp_path):
+    cache = tmp_path / "kept/inner"
+    series = open_series("someone/tiny", cache=cache)
+    listing = series.files(10)
+    assert all(file.digest for file in listing.values())
+    path = "/api/models/someone/tiny/revision/"
+    summary = {
+        "id": "someone/tiny",
+        "siblings": [{"rfilename": "model.safetensors", "size": 99, "blobId": "../../out"}],
+    }
+    hub.faults = [Fault(path, 1, HTTPStatus.OK, body=json.dumps(summary).encode())]
+    assert open_series("someone/tiny", cache=cache).files(10)["model.safetensors"].digest is None
+
+
 def test_an_unreachable_hub_raises_and_earlier_tensors_remain(written, tmp_path, monkeypatch):
     with local_hub(written) as hub:
         point_to(hub.endpoint, tmp_path, monkeypatch)
@@ -384,6 +506,21 @@ def test_cached_bytes_are_not_downloaded_again(hub: LocalHub, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     open_series("someone/tiny").read(40)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_damaged_cached_bytes_are_downloaded_again(hub: LocalHub, tmp_path):
+    cache = tmp_path / "kept"
+    first = open_series("someone/tiny", cache=cache).read(40)
+    for path in [path for path in cache.rglob("*") if path.is_file()]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    again = open_series("someone/tiny", cache=cache)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in again.read(40).items())
+    assert again.bytes_read > 0
+    once_more = open_series("someone/tiny", cache=cache)
+    once_more.read(40)
+    assert once_more.bytes_read == 0
 
 
 def test_a_full_disk_is_reported(hub: LocalHub, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from joma.problem.classes import classification_data, gaussian_classes, random_p
 from joma.problem.one_layer import OneLayer, Parameters, activity, orthonormal_embeddings
 from joma.simulate.flow import Adaptive, FixedStep, flow
 from joma.simulate.trajectory import load_trajectory, save_trajectory
+from joma.tensorfiles import read_tensors, write_tensors
 
 SEEDS = [0, 1]
 TIMES = torch.linspace(0, 6, 7, dtype=torch.float64)
@@ -156,6 +157,29 @@ def test_a_file_that_is_not_a_trajectory_is_refused(tmp_path):
             load_trajectory(bad)
 
 
+@pytest.mark.parametrize("at", [-1, -100, 40])
+def test_an_altered_trajectory_is_refused(tmp_path, at):
+    path = tmp_path / "seen.safetensors"
+    save_trajectory(flow(*classifier(), TIMES), path)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read as a trajectory"):
+        load_trajectory(path)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"attention": "none"}, {"temperature": "1"}, {"status": None}, {"status": {"name": 3}}, {"more": 1}]
+)
+def test_a_trajectory_with_settings_of_another_shape_is_refused(tmp_path, facts):
+    path = tmp_path / "seen.safetensors"
+    save_trajectory(flow(*classifier(), TIMES), path)
+    kept, tensors = read_tensors(path)
+    write_tensors(path, kept | facts if facts else facts, tensors)
+    with pytest.raises(BadInput, match="cannot be read as a trajectory"):
+        load_trajectory(path)
+
+
 def test_identities_of_other_attention_are_refused():
     with pytest.raises(InvalidArgument, match="one of exp attention"):
         _ = flow(*classifier("exp"), TIMES[:2]).identities
@@ -169,6 +193,23 @@ def test_times_must_increase(times, named):
     with pytest.raises(InvalidArgument, match="`times`") as caught:
         flow(*classifier(), torch.tensor(times, dtype=torch.float64))
     assert named in str(caught.value)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("method", ["DOP853", "RK45", "LSODA", "Radau", "BDF"])
+@pytest.mark.parametrize("logit", [-1e3, 1e3, 1e308])
+def test_a_flow_that_is_not_finite_at_its_start_ends_with_a_status(logit, method):
+    model, start = classifier("exp", seeds=[0], loss="squared_error")
+    logits = start.attention_logits * logit
+    seen = flow(model, start._replace(attention_logits=logits), [0.0, 1.0], solver=Adaptive(method))
+    assert seen.status.ok == (logit < 0)
+    assert len(seen.times) == 1 + (logit < 0)
+
+
+def test_fixed_steps_that_would_take_for_ever_are_refused():
+    for step in (1e-300, 1e-12):
+        with pytest.raises(InvalidArgument, match="flow: `step` is 1e-"):
+            flow(*classifier(), TIMES, solver=FixedStep(step))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,6 @@ def results(series, tmp_path_factory):
 
 
 ALL = ["scan", "verify", "watch", "solve", "alignment", "reproduce"]
-DRAWN = [name for name in ALL if name != "verify"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -69,7 +68,7 @@ def test_a_result_has_tables_and_a_repr_of_at_most_two_lines(results, name):
     assert lines[0].startswith(type(found).__name__)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", ALL)
 def test_every_picture_is_drawn_on_axes_and_as_a_figure_that_moves(results, name):
     found = results[name]
     pictures = found.pictures()
@@ -86,7 +85,7 @@ def test_html_holds_the_summary_the_verdicts_and_a_picture(results, name):
     page = results[name]._repr_html_()
     assert type(results[name]).__name__ in page
     assert "<table" in page
-    assert ("<svg" in page or "<img" in page) == (name in DRAWN)
+    assert "<svg" in page or "<img" in page
     assert "<script" not in page
 
 
@@ -100,8 +99,9 @@ def test_html_escapes_what_comes_from_outside(results, name):
 def test_a_picture_that_is_not_there_is_refused_with_the_nearest_name(results):
     with pytest.raises(joma.InvalidArgument, match="did you mean"):
         results["solve"].plot(results["solve"].pictures()[0].id + "x")
+    empty = results["scan"]
     with pytest.raises(joma.BadInput, match="nothing to draw"):
-        results["verify"].plot()
+        type(empty)(**{**vars(empty), "results": ()}).plot()
 
 
 def test_tables_of_a_scan_and_of_a_watch_can_be_concatenated(results):
@@ -117,3 +117,16 @@ def test_a_claim_is_drawn_by_its_id_and_each_of_its_charts_by_both_ids(results):
     assert any(id.startswith("theorem4/") for id in charts)
     assert found.plot("theorem4").get_title("left")
     assert found.verdicts()["claim"].tolist() == ["theorem3", "theorem4"]
+
+
+def test_verdicts_of_curves_are_numbers_in_columns_of_their_own(results):
+    found = results["scan"].verdicts()
+    assert found["layer"].dtype == "Int32"
+    assert {"fall", "fall_low", "fall_high", "rise", "rise_low", "rise_high"} <= set(found.columns)
+    assert found["fall"].dtype == float
+
+
+def test_a_callback_can_be_shown_before_training_begins():
+    probe = joma.TrainerWatch({"input_ids": torch.zeros(1, 4, dtype=torch.long)})
+    assert "training has not begun" in probe._repr_html_()
+    assert "training has not begun" in repr(probe)

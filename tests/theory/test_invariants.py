@@ -121,3 +121,11 @@ def test_invalid_arguments_are_reported_by_name(function, arguments, named):
     with pytest.raises(InvalidArgument) as caught:
         function(*arguments)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("parameter", ["token_weights", "attention_logits"])
+def test_numbers_whose_squares_float64_cannot_hold_are_refused(parameter):
+    given = {"token_weights": torch.ones(3, 2), "attention_logits": torch.ones(3)}
+    for huge in (1e200, math.inf):
+        with pytest.raises(InvalidArgument, match=f"invariant: `{parameter}` is"):
+            invariant(**given | {parameter: given[parameter].double() * huge}, attention="linear")

@@ -211,3 +211,33 @@ def test_arguments_that_are_not_real_are_refused(bad):
 
 def test_reads_python_floats_in_full_precision():
     assert float(nonlinear_solution(0.1, math.inf)) == 0.1
+
+
+CORNERS = [0.0, -0.0, 5e-324, -5e-324, 1e-160, 1e-8, 0.5, -2.0, 8.0, 20.0, 38.0, 39.0, -40.0, 300.0, 1000.0, -1000.0]
+TIMES_AT_THE_ENDS = [0.0, 5e-324, 1e-300, 1e-20, 1.0, 50.0, 1e10, 1e300, 1.7e308, math.inf]
+
+
+def test_no_solution_is_nan_in_any_corner_of_its_domain():
+    places, times = torch.tensor(CORNERS, dtype=torch.float64), torch.tensor(TIMES_AT_THE_ENDS, dtype=torch.float64)
+    j, k, t = torch.meshgrid(places, places, times, indexing="ij")
+    for function in (speed_ratio, speed_ratio_correction):
+        assert not function(j, k, t).isnan().any()
+    assert not nonlinear_solution(j, t, k).isnan().any()
+    assert not log_convergence(j, t, k).isnan().any()
+
+
+def test_the_correction_is_right_where_the_ratio_of_the_speeds_is_beyond_float64(tolerance):
+    for mu_j, mu_k in ((60.0, 55.0), (55.0, 60.0), (-700.0, 60.0)):
+        late = float(late_offset(mu_k) - late_offset(mu_j)) / (5.0 - float(late_offset(mu_k)))
+        found = float(speed_ratio_correction(mu_j, mu_k, 5.0))
+        assert found == pytest.approx(late, rel=tolerance("closed_form.relative"))
+    for mu_k in (0.5, 3.0, 20.0):  # at first both move alike
+        early = math.expm1(0.5 * mu_k**2)
+        found = float(speed_ratio_correction(1e-160, mu_k, 5e-324))
+        assert found == pytest.approx(early, rel=tolerance("closed_form.relative"))
+
+
+@pytest.mark.parametrize("t", [5e-324, 1e-310, 1e-300])
+@pytest.mark.parametrize("mu", [1e-160, 1e-8, 0.5, -3.0])
+def test_the_earliest_times_keep_their_progress(t, mu):
+    assert float(log_convergence(mu, t)) == t

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,12 +34,16 @@ class Fault:
         times: number of requests that fail.
         status: the status of the response; 200 for the real content.
         sent: bytes of the content after which the connection breaks; ``None`` for all.
+        body: sent instead of the content.
+        headers: sent in addition or instead.
     """
 
     path: str
     times: int = 1
     status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE
     sent: int | None = None
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class LocalHub(ThreadingHTTPServer):
@@ -193,6 +197,9 @@ class _Answer(BaseHTTPRequestHandler):
         self._send(status, b'{"error": "not here"}', {"X-Error-Code": code, "X-Error-Message": "not here"})
 
     def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str]) -> None:
+        if self.fault is not None:
+            body = body if self.fault.body is None else self.fault.body
+            headers = headers | self.fault.headers
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)

@@ -1,8 +1,14 @@
+import json
 import random
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from joma.tensorfiles import _digest
 from joma.train.checkpoints import (
     checkpoint_of,
     checkpoint_paths,
@@ -80,7 +86,7 @@ def test_damaged_checkpoint_is_removed_and_the_previous_one_used(folder):
     for bad in [*damaged, b"", b"something else"]:
         newest.write_bytes(bad)
         with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
-            found = newest_checkpoint(folder, before=100)
+            found = newest_checkpoint(folder, learner(0)[0], before=100)
         assert found is not None
         assert found.step == 2
     assert checkpoint_paths(folder) == [before]
@@ -90,11 +96,65 @@ def test_no_checkpoint_is_found_if_all_are_damaged(folder):
     for path in checkpoint_paths(folder):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="is damaged"):
-        assert newest_checkpoint(folder, before=100) is None
+        assert newest_checkpoint(folder, learner(0)[0], before=100) is None
+
+
+def rewritten(path, change):
+    """Replace the metadata of a file by ``change`` of it, with a digest that matches."""
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["joma"])
+    facts.pop("digest")
+    tensors, facts = load_file(path), change(facts)
+    if isinstance(facts, dict):
+        facts |= {"digest": _digest(facts, tensors)}
+    save_file(tensors, path, {"joma": json.dumps(facts)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda facts, other=other: other for other in ([], None, 3, "x", {})),
+        lambda facts: facts | {"speed": 3},
+        lambda facts: facts | {"loss_sum": "1"},
+        lambda facts: facts | {"num_losses": 2.5},
+        lambda facts: facts | {"step": True},
+        lambda facts: facts | {"step": 2},
+    ],
+)
+def test_checkpoint_with_metadata_of_another_shape_is_removed_and_the_previous_one_used(folder, change):
+    newest = checkpoint_paths(folder)[0]
+    rewritten(newest, change)
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+        found = newest_checkpoint(folder, learner(0)[0], before=100)
+    assert found is not None
+    assert found.step == 2
+
+
+def test_checkpoint_of_another_step_or_network_is_not_used(folder, tmp_path):
+    newest, before = checkpoint_paths(folder)
+    shutil.copy(before, newest)
+    with pytest.warns(UserWarning, match="it is of step 2"):
+        newest_checkpoint(folder, learner(0)[0], before=100)
+    for change in ({"width": 16}, {"num_layers": 2}, {"hidden": 4}, {"layer_norm": False}):
+        place = shutil.copytree(folder, tmp_path / str(change))
+        other = Decoder(replace(CONFIG, **change))
+        weights = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        with pytest.warns(UserWarning, match="it is of another network"):
+            assert newest_checkpoint(place, other, before=100) is None
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in other.state_dict().items())
+
+
+def test_snapshot_of_another_step_is_not_whole(tmp_path):
+    decoder, _ = learner(0)
+    write_snapshot(7, decoder, tmp_path)
+    shutil.copy(path_of(7, tmp_path), path_of(8, tmp_path))
+    assert not is_whole(path_of(8, tmp_path))
+    with pytest.raises(ValueError, match="it is of step 7"):
+        read_snapshot(path_of(8, tmp_path))
 
 
 def test_checkpoints_after_the_first_missing_measurement_are_removed(folder):
-    found = newest_checkpoint(folder, before=3)
+    found = newest_checkpoint(folder, learner(0)[0], before=3)
     assert found is not None
     assert found.step == 2
     assert [path.name for path in checkpoint_paths(folder)] == ["step_000002.safetensors"]

@@ -184,3 +184,19 @@ def test_law_survives_saving_and_loading(law, tmp_path: Path):
     save_law(law, tmp_path / "law.json")
     assert load_law(tmp_path / "law.json") == law
     assert [path.name for path in tmp_path.iterdir()] == ["law.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b"null", b"3", b'"x"', b"{}", b"{", b"\xff", b"[" * 100_000, b'{"kind": {}}', b'{"law":' * 3000]
+)
+def test_file_that_holds_no_law_is_one_error(tmp_path: Path, content):
+    (tmp_path / "law.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"law\.json cannot be read|no law of a hierarchy"):
+        load_law(tmp_path / "law.json")
+
+
+def test_laws_nested_in_each_other_without_end_are_one_error(tmp_path: Path):
+    text = '{"kind": "unrelated_labels", "law": ' * 900 + "3" + ', "seed": 0}' * 900
+    (tmp_path / "law.json").write_text(text)
+    with pytest.raises(BadInput, match=r"more than 100 levels"):
+        load_law(tmp_path / "law.json")

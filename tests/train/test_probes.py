@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import tiny_law, tiny_law_recipe, tiny_recipe, tiny_tokens
 
-from joma.measure.watch.probing import attention_rows
+from joma.measure.watch.probing import AttentionProbe
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, seed_of
@@ -57,7 +57,7 @@ def test_probe_of_training_agrees_with_probe_of_a_watched_model(tolerance):
     decoder = Decoder(replace(RECIPE.decoder, num_layers=2)).eval()
     held_out = tiny_tokens().held_out
     inputs = torch.stack([held_out[(len(held_out) - 12) * i // 9 :][:11] for i in range(10)])
-    watched = {(row.layer, row.head, row.metric): row.value for row in attention_rows(decoder, inputs)}
+    watched = {(row.layer, row.head, row.metric): row.value for row in AttentionProbe(decoder, inputs).rows()}
     trained = rows_of(decoder)
     shared = watched.keys() & trained.keys()
     metrics = {"attention_entropy_nats", "attention_entropy_normalized", "attention_first_token_share"}

@@ -113,6 +113,25 @@ def test_finished_series_is_not_trained_again(tmp_path, tokens, tokenizer):
     assert calls == [("training", 20, 20)]
 
 
+@pytest.mark.parametrize(("name", "step"), [("model.safetensors", 4), ("config.json", 0), ("tokenizer.json", 20)])
+def test_damaged_step_of_a_finished_series_is_reported_and_made_again(tmp_path, tokens, tokenizer, name, step):
+    folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
+    whole, path = files_of(folder), step_folder(folder, step) / name
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"step {step} of .* is damaged: trained again"):
+        train_series(RECIPE, tokens, tokenizer, folder)
+    assert files_of(folder) == whole
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{", "[" * 100_000])
+def test_recipe_of_a_series_of_another_shape_is_one_error(tmp_path, tokens, tokenizer, content):
+    (tmp_path / "series.json").write_text(content)
+    with pytest.raises(BadInput, match=r"series\.json cannot be read"):
+        train_series(RECIPE, tokens, tokenizer, tmp_path)
+
+
 def test_folder_with_another_series_or_other_files_is_refused(tmp_path, tokens, tokenizer):
     folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
     with pytest.raises(BadInput, match="another recipe"):

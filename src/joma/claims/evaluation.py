@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 import warnings
@@ -14,9 +13,10 @@ from typing import Any
 from joma.claims.claim import Claim
 from joma.claims.workspace import Workspace
 from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable
-from joma.files import write_json
+from joma.files import read_json, write_json
 from joma.provenance import code_digest
-from joma.records import Agreement, Measurement, agreement_from_json
+from joma.records import DERIVED, Agreement, Measurement
+from joma.serialization import decoded, sealed, shaped, unsealed
 
 SETTINGS = "settings.json"
 
@@ -45,6 +45,21 @@ class Outcome:
     def reason(self) -> str:
         """Why there is no agreement; empty if there is one."""
         return self.error or self.skipped
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """A file of evidence.
+
+    Args:
+        code: digest of the code that made it.
+        seconds: as in ``Outcome``.
+        agreement: the evidence.
+    """
+
+    code: str
+    seconds: float
+    agreement: Agreement
 
 
 def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
@@ -79,11 +94,14 @@ def measurements(folder: Path) -> Iterator[Measurement]:
     """Yield the measurements of all networks in an output folder."""
     from joma.train.run import load_run
 
-    for config in sorted((folder / "runs").glob("*/config.json")):
+    runs = folder / "runs"
+    for run in sorted(runs.iterdir() if runs.is_dir() else ()):
         try:
-            yield from load_run(config.parent).measurements()
+            if run.is_dir() and any(run.iterdir()):
+                yield from load_run(run).measurements()
         except (BadInput, RunFailed) as damage:  # the report of the other runs must not depend on a damaged one
-            warnings.warn(f"left out of the metrics table: {damage}", stacklevel=2)
+            remedy = f"remove {run} and {folder / 'evidence'}, and run the same again to train it anew"
+            warnings.warn(f"{run.name} is left out of the metrics table: {damage.problem}; {remedy}", stacklevel=2)
 
 
 def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
@@ -93,7 +111,8 @@ def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
         if not isinstance(agreement, Agreement):
             raise TypeError(f"{claim.evaluate} returned {agreement!r}, which is no Agreement")
         seconds = time.perf_counter() - start
-        write_json(path, {"code": code_digest(claim.package), "seconds": seconds, "agreement": agreement.to_json()})
+        record = {"code": code_digest(claim.package), "seconds": seconds, "agreement": agreement.to_json()}
+        write_json(path, sealed(record))
     except Unreachable as absence:
         return Outcome(claim, None, "", time.perf_counter() - start, skipped=str(absence))
     except (BadInput, RunFailed) as error:
@@ -112,16 +131,15 @@ def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
 def _remembered(claim: Claim, folder: Path) -> Outcome | None:
     path = _evidence_path(claim, folder)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["code"] != code_digest(claim.package):
-            return None
-        return Outcome(claim, agreement_from_json(record["agreement"]), "", record["seconds"], remembered=True)
+        found = shaped(unsealed(decoded(path.read_bytes())), _Evidence, ignored=DERIVED)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as damage:
-        reason = f"{type(damage).__name__}: {damage}"
-        warnings.warn(f"{path} is damaged ({reason}): {claim.id} is evaluated again", stacklevel=2)
+    except ValueError as damage:
+        warnings.warn(f"{path} is damaged ({damage}): {claim.id} has to be evaluated again", stacklevel=2)
         return None
+    if found.code != code_digest(claim.package):
+        return None
+    return Outcome(claim, found.agreement, "", found.seconds, remembered=True)
 
 
 def _evidence_path(claim: Claim, folder: Path) -> Path:
@@ -143,18 +161,14 @@ def _claim_folder(workspace: Workspace) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    try:
-        found = {"device": "cpu"} | json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
-        found = {}
-    different = [name for name in wanted if found.get(name) != wanted[name]]
+    remedy = "name another folder with `out`, or delete this one and start again"
+    kept = read_json(path, dict[str, Any], expected="the settings of the run in this folder", remedy=remedy)
+    found = {"device": "cpu"} | kept
+    different = [name for name in wanted if name not in found or found[name] != wanted[name]]
     if different:
         name = different[0]
-        raise BadInput(
-            f"{folder} contains evidence made with {name} = {found.get(name)!r}",
-            expected=f"{name} = {wanted[name]!r}",
-            remedy="name another folder with `out`, or delete this one and start again",
-        )
+        problem = f"{folder} contains evidence made with {name} = {found.get(name)!r}"
+        raise BadInput(problem, expected=f"{name} = {wanted[name]!r}", remedy=remedy)
 
 
 def _settings(workspace: Workspace) -> dict[str, Any]:

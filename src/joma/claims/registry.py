@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -28,7 +28,7 @@ def all_claims() -> Mapping[str, Claim]:
     for entry in sorted(entry_points(group="joma.claims"), key=lambda entry: (_origin(entry), entry.name)):
         try:
             claims |= _loaded(entry, claims)
-        except Exception as error:  # noqa: BLE001 - any error of another package costs a warning, not the run
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any error of another package costs a warning, not the run
             reason = f"its entry point {entry.name} = {entry.value} cannot be used ({cause_of(error)})"
             warnings.warn(f"{_origin(entry)} is left out: {reason}; repair or uninstall it", stacklevel=2)
     return claims
@@ -38,7 +38,7 @@ def _loaded(entry: EntryPoint, taken: Container[str]) -> dict[str, Claim]:
     """Import the claims of an entry point; errors of the package pass through."""
     loaded = entry.load()
     found: dict[str, Claim] = {}
-    for claim in [loaded] if isinstance(loaded, Claim) else loaded:
+    for claim in loaded if isinstance(loaded, Sequence) else [loaded]:
         if not isinstance(claim, Claim):
             raise TypeError(f"{claim!r} is no Claim")
         if claim.id in taken or claim.id in found:
@@ -63,6 +63,9 @@ def select(ids: Iterable[str]) -> list[Claim]:
     claims = all_claims()
     wanted = list(ids)
     for name in wanted:
+        if not isinstance(name, str):
+            received, remedy = f"a claim id is {name!r}", "pass ids one by one: reproduce('theorem3', 'theorem4')"
+            raise BadInput(received, expected="a text", remedy=remedy)
         if not any(_names(name, id) for id in claims):
             families = {id.split(".")[0] for id in claims}
             near = difflib.get_close_matches(name, [*claims, *families], n=1, cutoff=0.3)

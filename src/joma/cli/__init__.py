@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from joma.cli.output import say
 from joma.cli.parsing import Parser, add_commands
 from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         return _say(str(error), 1)
     except KeyboardInterrupt:
-        return _say("interrupted; what was finished is kept: run the same command again to go on", 130)
+        return _say("interrupted; what was written to a folder is kept, and the same command goes on from there", 130)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -80,9 +81,9 @@ def _with_option(error: BadInput, options: Any) -> str:
 
 def _say_warning(message: Warning | str, *_: object) -> None:
     """Show a warning as a sentence for people, without a line of our source."""
-    print(f"joma: {message}", file=sys.stderr)
+    say(f"joma: {message}", as_error=True)
 
 
 def _say(message: str, status: int) -> int:
-    print(f"joma: {message}", file=sys.stderr)
+    say(f"joma: {message}".replace("\n", "\\n"), as_error=True)  # one line, whatever a name in it holds
     return status

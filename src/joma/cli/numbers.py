@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from joma.errors import BadInput
+from joma.serialization import decoded, decoded_yaml
 
 Given = str | float | list
 """What an option of numbers may be: text on the command line, a number or a list in a YAML file."""
@@ -85,9 +86,4 @@ def _file(path: Path) -> Any:
         rows = [line for line in lines if line]
         has_header = bool(rows) and not any(letter.isdigit() for letter in rows[0])
         return np.loadtxt(rows[has_header:], delimiter=",", quotechar='"') if rows else []
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError("it is not YAML") from error
+    return decoded(text) if path.suffix.lower() == ".json" else decoded_yaml(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from joma.errors import BadInput
+from joma.terminal import console, printable
 
 
 def folder_of(out: str | None) -> Path | None:
@@ -34,13 +35,16 @@ def width() -> int:
 def show(record: Any, tables: Sequence[Any], *, as_json: bool) -> None:
     """Print the record as JSON, or the tables."""
     if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+        say(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
         return
-    from rich.console import Console
-
-    console = Console(file=sys.stdout, width=width())
+    shown = console(sys.stdout, width())
     for table in tables:
-        console.print(table)
+        shown.print(table)
+
+
+def say(text: str, *, as_error: bool = False) -> None:
+    """Print text, with control characters escaped, to standard output or standard error."""
+    print(printable(text), file=sys.stderr if as_error else sys.stdout)
 
 
 def conclude(sentence: str, folder: Path | None, files: Sequence[str], *, as_json: bool) -> None:
@@ -48,4 +52,4 @@ def conclude(sentence: str, folder: Path | None, files: Sequence[str], *, as_jso
     written = "" if folder is None else f"\nWritten to {folder}: {', '.join(files)}."
     if folder is not None and "report.html" in files:
         written += f"\nThe page: {(folder / 'report.html').absolute().as_uri()}"
-    print(f"{sentence.rstrip('.')}.{written}", file=sys.stderr if as_json else sys.stdout)
+    say(f"{sentence.rstrip('.')}.{written}", as_error=as_json)

@@ -10,9 +10,15 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import jsonargparse
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
+
+from joma.serialization import require_plain_yaml
+from joma.terminal import printable
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
 _EXPECTED = {
+    Seed: "a whole number of at least 0 and below 2^63",
     PositiveInt: "a whole number of at least 1",
     NonNegativeInt: "a whole number of at least 0",
     int: "a whole number",
@@ -26,13 +32,13 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE|NAME",
         "help": "a file, a folder, wikitext2, wikitext103; default: the text that ships with Python",
     },
-    "--seed": {"type": int, "default": 0, "help": "of everything that is drawn at random"},
+    "--seed": {"type": Seed, "default": 0, "metavar": "N", "help": "of everything that is drawn at random"},
     "--shuffled": {"action": "store_true", "help": "tokens of a sequence in random order in place of rising"},
     "--device": {"choices": ["cpu", "auto"], "default": "cpu", "help": "auto: an accelerator where there is one"},
     "--workers": {
         "type": PositiveInt,
         "metavar": "N",
-        "help": "processors used at a time (default: all; a single network trains on one)",
+        "help": "networks or steps at a time, or threads of a single one (default: as many as fit)",
     },
     "--json": {"action": "store_true", "help": "print JSON in place of tables, for machines"},
 }
@@ -46,8 +52,35 @@ def add_commands(parser: Parser, package: str, commands: Mapping[str, str], meta
         command, module = Parser(description=summary), import_module(f"{package}.{name}")
         below.add_subcommand(name, command, help=summary)  # before its own options, which may be commands again
         if not hasattr(module, "COMMANDS"):
-            command.add_argument("--config", action="config", help="read options from a YAML file; flags override it")
+            command.add_argument(
+                "--config", action=_ConfigFile, help="read options from a YAML file; flags override it"
+            )
         module.add_options(command)
+
+
+class _ConfigFile(jsonargparse.ActionConfigFile):
+    """A file of options, which has to be text."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            super().__call__(parser, cfg, values, option_string)
+        except UnicodeDecodeError as error:
+            raise TypeError(f'Parser key "config": {values} is no text ({error.reason})') from error
+
+
+def _load(text: str) -> Any:
+    """Decode a value or a file of options as jsonargparse does; raise ``ValueError`` for what is no plain YAML."""
+    import yaml
+
+    require_plain_yaml(text)
+    try:
+        return jsonargparse.get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+_MODE = "plain yaml"
+jsonargparse.set_loader(_MODE, _load, (ValueError,))
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
@@ -61,7 +94,11 @@ class _Help(jsonargparse.DefaultHelpFormatter):
         return f"{text} (default: %(default)s)" if is_shown else text
 
     def _format_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None) -> str:
-        words = [_name(action) for action in actions if not action.option_strings and action.help != SUPPRESS]
+        words = [
+            f"[{_name(action)} ...]" if action.nargs == "*" else _name(action)
+            for action in actions
+            if not action.option_strings and action.help != SUPPRESS
+        ]
         start = "usage: " if prefix is None else prefix
         return f"{start}{self._prog.replace(' [options]', '')} [options] {' '.join(words)}".rstrip() + "\n\n"
 
@@ -71,7 +108,12 @@ class Parser(jsonargparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
-            formatter_class=_Help, allow_abbrev=False, print_config="--print-config", exit_on_error=True, **settings
+            formatter_class=_Help,
+            allow_abbrev=False,
+            print_config="--print-config",
+            exit_on_error=True,
+            parser_mode=_MODE,
+            **settings,
         )
         # Before Python 3.14, `--mu -1,2` is refused: only `-1` alone is taken for a number that is no option.
         self._negative_number_matcher = re.compile(r"-\.?\d")
@@ -95,7 +137,7 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        self.exit(2, f"joma: {parser.explain(message, ex)}\n")
+        self.exit(2, f"joma: {printable(parser.explain(message, ex))}\n")
 
     def explain(self, message: str, ex: Exception | None) -> str:
         """Say what is wrong, what was expected and what to do, in one line."""
@@ -114,7 +156,8 @@ class Parser(jsonargparse.ArgumentParser):
         if found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
             name, value, choices = found[1], found[2], re.findall(r"[\w-]+", found[3])
             what = f"{name} is {value!r}" if name.startswith("-") else f"there is no command {value!r}"
-            return f"{what}; expected one of {', '.join(choices)}; {_nearest(value, choices, see)}"
+            near = "auto is an accelerator where there is one" if name == "--device" else _nearest(value, choices, see)
+            return f"{what}; expected one of {', '.join(choices)}; {near}"
         if found := re.match(r"the following arguments are required: ([\w.]+)", message):
             action = self._below(found[1].split("."))
             return f"{_name(action)} is missing; expected {action.help}; see `{command}{_path(found[1])} --help`"
@@ -145,7 +188,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 def _nearest(odd: str, names: list[str], see: str) -> str:
-    near = difflib.get_close_matches(odd, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(odd, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else see
 
 

@@ -29,6 +29,9 @@ METHODS = ["DOP853", "RK45", "LSODA", "Radau", "BDF"]
 OPTIMIZERS = ["sgd", "momentum", "adam"]
 FILES = ("simulation.json", "trajectory.safetensors", "logits.svg", "logits.png", "drift.svg", "drift.png")
 DEFAULT_TIMES = "0:20:0.5"
+MOST_NUMBERS = 2**27
+"""How many numbers data and snapshots hold at most: 1 GB."""
+
 SNAPSHOTS = 100
 """How many snapshots a descent leaves behind, about."""
 
@@ -83,6 +86,7 @@ def run(options: Any) -> int:
 
     if len(at) < 2:
         raise BadInput("--t holds one time", expected="at least two", remedy="give a start and an end, such as 0,10")
+    _check_size(options, len(at))
     model, start = _problem(options)
     trajectory = _trajectory(options, model, start, at)
     found = conservation_of(model, trajectory, "t" if options.optimizer is None else "step")
@@ -119,6 +123,20 @@ def _check_together(options: Any) -> None:
             f"softmax attention over {options.queries} queries with --optimizer {options.optimizer}",
             expected="the flow or sgd, along which the exact identity can be followed (Theorem 1 says nothing here)",
             remedy="take --queries 1, --attention exp or --optimizer sgd",
+        )
+
+
+def _check_size(options: Any, num_times: int) -> None:
+    """Refuse problems whose data or snapshots would not fit into memory."""
+    width = options.tokens + options.queries
+    data = options.queries * options.samples * options.tokens * (options.length + options.hidden + options.classes)
+    state = width * (width + options.hidden) + options.hidden * options.classes + options.queries * options.tokens
+    snapshots = num_times if options.optimizer is None else SNAPSHOTS
+    if (numbers := options.seeds * (data + snapshots * state)) > MOST_NUMBERS:
+        raise BadInput(
+            f"these sizes need some {8e-9 * numbers:.3g} GB for {numbers:.3g} numbers",
+            expected=f"at most {MOST_NUMBERS:,} numbers in data and snapshots",
+            remedy="take fewer --seeds, --samples, --tokens, --hidden, --queries or --t",
         )
 
 

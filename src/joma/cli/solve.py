@@ -54,7 +54,7 @@ def _gain(options: Any) -> float:
         return 0.5 if options.gain is None else options.gain
     if options.gain is not None:
         raise BadInput("both --gain and --temperature given", expected="one of them", remedy="leave one out")
-    from joma.domains import POSITIVE
+    from joma.domains import TEMPERATURE
 
-    POSITIVE.check(options.temperature, "solve", "temperature")
+    TEMPERATURE.check(options.temperature, "solve", "temperature")
     return 0.5 / options.temperature**2

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 
-from joma.domains import POSITIVE, choose
+from joma.domains import TEMPERATURE, choose
 from joma.errors import InvalidArgument
 
 AttentionKind = Literal["linear", "exp", "softmax"]
@@ -17,7 +17,7 @@ ATTENTION_KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 def check_attention(attention: str, temperature: float, function: str) -> None:
     """Raise ``InvalidArgument`` unless the kind is known and the temperature positive (1 for linear attention)."""
     choose(attention, dict.fromkeys(ATTENTION_KINDS), function, "attention")
-    POSITIVE.check(temperature, function, "temperature")
+    TEMPERATURE.check(temperature, function, "temperature")
     if attention == "linear" and temperature != 1.0:
         raise InvalidArgument(
             function,

@@ -8,7 +8,6 @@ probability, and may have alternative sets of members, of which it draws one.
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from joma.domains import PROBABILITY, check_whole, is_whole
+from joma.domains import PROBABILITY, as_sequence, check_flag, check_seed, check_whole, is_whole
 from joma.errors import InvalidArgument
 from joma.problem.draws import checked_probabilities, in_parts
 from joma.problem.paths import Level, Members, steps_down, walk
-from joma.problem.tree import Law
+from joma.problem.tree import MOST_NODES, Law
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,10 @@ class Combinatorial(Law):
     label_probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        members = tuple(tuple(tuple(tuple(chosen) for chosen in latent) for latent in level) for level in self.members)
+        members = _nested(self.members, 4)
         object.__setattr__(self, "members", members)
-        check_whole(self.num_tokens, "Combinatorial", "num_tokens")
-        check_whole(self.length, "Combinatorial", "length")
+        check_whole(self.num_tokens, "Combinatorial", "num_tokens", high=MOST_NODES)
+        check_whole(self.length, "Combinatorial", "length", high=MOST_NODES)
         PROBABILITY.check(self.show_probability, "Combinatorial", "show_probability")
         _check_members(members, self.num_tokens)
         longest = max(_most_tokens(members))
@@ -132,12 +131,17 @@ def random_hierarchy(
         seed: of the random sets.
     """
     function = "random_hierarchy"
+    level_sizes = as_sequence(level_sizes, function, "level_sizes", "a list of numbers of latents")
     sizes = [*level_sizes, num_classes]
-    set_sizes = list(set_size) if isinstance(set_size, Sequence) else [set_size] * len(sizes)
+    one = isinstance(set_size, int)
+    set_sizes = [set_size] * len(sizes) if one else as_sequence(set_size, function, "set_size", "a number or a list")
     counts = {"num_classes": [num_classes], "num_tokens": [num_tokens], "num_alternatives": [num_alternatives]}
     for name, values in (counts | {"level_sizes": level_sizes, "set_size": set_sizes}).items():
         for value in values:
-            check_whole(value, function, name)
+            check_whole(value, function, name, high=MOST_NODES)
+    PROBABILITY.check(show_probability, function, "show_probability")
+    check_flag(distinct_inputs, function, "distinct_inputs")
+    check_seed(seed, function)
     if len(set_sizes) != len(sizes):
         raise InvalidArgument(
             function,
@@ -146,6 +150,8 @@ def random_hierarchy(
             received=f"of length {len(set_sizes)}",
             remedy="append the size of the classes' sets",
         )
+    total = num_alternatives * sum(size * num for size, num in zip(sizes, set_sizes, strict=True))
+    check_whole(total, function, "members of all sets", high=MOST_NODES, remedy="take fewer latents or smaller sets")
     chance = random.Random(seed)
     members: list[Level] = []
     below = num_tokens
@@ -160,6 +166,14 @@ def random_hierarchy(
             members.append(tuple(tuple(sets[start : start + num_alternatives]) for start in starts))
         below = size
     return Combinatorial(tuple(members), num_tokens, length, show_probability)
+
+
+def _nested(members: Any, depth: int) -> Any:
+    """Lists within lists as tuples within tuples."""
+    if depth == 0:
+        return members
+    required = "levels of latents, each a list of alternatives, each a list of indices"
+    return tuple(_nested(part, depth - 1) for part in as_sequence(members, "Combinatorial", "members", required))
 
 
 def ambiguous_labels(law: Combinatorial) -> tuple[tuple[int, ...], ...]:
@@ -190,8 +204,18 @@ def _drawn(law: Combinatorial, labels: Tensor, generator: torch.Generator) -> Se
     return in_parts(labels, numbers, lambda part: walk(steps, part, law.length, law.show_probability, generator))
 
 
+def _num_sets(below: int, num_members: int, enough: int) -> int:
+    """The number of different sets of members, counted only until there are more than ``enough``."""
+    count = 1 if num_members <= below else 0
+    for place in range(min(num_members, below - num_members)):
+        count = count * (below - place) // (place + 1)
+        if count > enough:
+            break
+    return count
+
+
 def _different_sets(num: int, below: int, num_members: int, chance: random.Random) -> list[Members]:
-    if 2 * num > math.comb(below, num_members):  # redrawing until all differ would take long
+    if 2 * num > _num_sets(below, num_members, 2 * num):  # redrawing until all differ would take long
         return chance.sample(list(itertools.combinations(range(below), num_members)), num)
     sets: dict[Members, None] = {}
     while len(sets) < num:
@@ -207,7 +231,8 @@ def _distinct_classes(
     seen: set[frozenset[int]] = set()
     used: set[Members] = set()
     classes: list[tuple[Members, ...]] = []
-    for _ in range(1000 * num):
+    most = min(1000 * num, max(200_000, 20 * num))
+    for _ in range(most):
         if len(classes) == num:
             break
         sets = _different_sets(num_alternatives, below, num_members, chance)
@@ -221,7 +246,7 @@ def _distinct_classes(
             "random_hierarchy",
             "distinct_inputs",
             required=f"such that {num} classes can show different tokens",
-            received=f"True, but {1000 * num} draws found only {len(classes)} such classes",
+            received=f"True, but {most} draws found only {len(classes)} such classes",
             remedy="take fewer classes, more latents, another seed, or distinct_inputs=False",
         )
     return tuple(classes)
@@ -250,7 +275,7 @@ def _most_tokens(members: Sequence[Level]) -> list[int]:
 
 
 def _check_enough_sets(num: int, below: int, num_members: int, what: str) -> None:
-    available = math.comb(below, num_members)
+    available = _num_sets(below, num_members, num)
     if num > available:
         raise InvalidArgument(
             "random_hierarchy",

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int, Int16, Shaped, UInt8
 from torch import Tensor
 
-from joma.arrays import REAL
-from joma.domains import check_whole
+from joma.arrays import REAL, as_tensor
+from joma.domains import FINITE, as_sequence
 from joma.errors import InvalidArgument
 
 RESOLUTION = 2**16  # values of the 16 bits that decide an event
@@ -57,13 +57,13 @@ def labels_of(
     labels: Tensor | None,
 ) -> Int[Tensor, " B"]:
     """Return the labels of ``num`` samples: the given ones after a check, or random ones."""
-    check_whole(num, f"{law_name}.sample", "num")
     if labels is None:
         if probabilities is None:
             return torch.randint(num_labels, (num,), generator=generator, device=generator.device)
         places = torch.rand(num, dtype=REAL, generator=generator, device=generator.device)
         ends = torch.tensor(probabilities[:-1], dtype=REAL).cumsum(0).to(generator.device)
         return torch.bucketize(places, ends, right=True)
+    labels = as_tensor(labels, f"{law_name}.sample", "labels", "whole numbers")
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if labels.shape != (num,) or not whole or not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
         raise InvalidArgument(
@@ -121,7 +121,8 @@ def checked_probabilities(
     """Return label probabilities as a tuple, after checking that there is one for each label and that they sum to 1."""
     if probabilities is None:
         return None
-    values = tuple(float(value) for value in probabilities)
+    given = as_sequence(probabilities, function, "label_probabilities", "a list of numbers, or None")
+    values = tuple(FINITE.check(value, function, "label_probabilities") for value in given)
     never = [f"{value:g} for label {label}" for label, value in enumerate(values) if not value > 0]
     if len(values) != num_labels:
         problem = f"of length {len(values)}"

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from joma.arrays import REAL
-from joma.domains import NON_NEGATIVE, POLARITY, check_whole, is_whole
+from joma.domains import NON_NEGATIVE, POLARITY, as_sequence, check_seed, check_whole, is_whole
 from joma.errors import InvalidArgument
 from joma.problem.draws import (
     checked_probabilities,
@@ -31,6 +31,12 @@ from joma.problem.draws import (
     random_events,
     shuffled_tokens,
 )
+
+MOST_NODES = 1_000_000
+"""The most nodes of a tree, sets of a hierarchy, or labels: lists in Python hold them."""
+
+
+_MOST_ENTRIES = 2**27  # of sequences drawn at once: 1 GB
 
 
 class Samples(NamedTuple):
@@ -94,6 +100,12 @@ class Law(ABC):
             shuffled: whether the tokens of a sequence are in random instead of increasing order.
         """
         law_name = type(self).__name__
+        function = f"{law_name}.sample"
+        check_whole(num, function, "num", high=_MOST_ENTRIES // self.length, remedy="draw fewer at a time")
+        if not isinstance(generator, torch.Generator):
+            required, remedy = "a torch.Generator", "pass torch.Generator().manual_seed(0), for one"
+            received = f"of type {type(generator).__name__}"
+            raise InvalidArgument(function, "generator", required=required, received=received, remedy=remedy)
         chosen = labels_of(law_name, num, self.num_labels, self.label_probabilities, generator, labels)
         tokens, *presence = self._draw(chosen, generator)
         if shuffled:
@@ -138,12 +150,16 @@ class LatentTree(Law):
     label_probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_parents(self.parents, "LatentTree")
-        check_whole(len(self.parents), "LatentTree", "len(parents)", low=2, remedy="pass (-1, 0) for the smallest tree")
-        _check_polarities(self.polarities, len(self.parents))
-        object.__setattr__(self, "parents", tuple(self.parents))
-        object.__setattr__(self, "polarities", tuple(float(value) for value in self.polarities))
-        object.__setattr__(self, "label_signs", tuple(tuple(row) for row in self.label_signs))
+        parents, polarities, rows = (
+            as_sequence(getattr(self, name), "LatentTree", name, f"a list of {what}")
+            for name, what in (("parents", "nodes"), ("polarities", "numbers"), ("label_signs", "rows of signs"))
+        )
+        check_parents(parents, "LatentTree")
+        check_whole(len(parents), "LatentTree", "len(parents)", low=2, remedy="pass (-1, 0) for the smallest tree")
+        object.__setattr__(self, "parents", parents)
+        object.__setattr__(self, "polarities", _checked_polarities(polarities, len(parents)))
+        signs = tuple(as_sequence(row, "LatentTree", "label_signs", "a list of rows of signs") for row in rows)
+        object.__setattr__(self, "label_signs", signs)
         _check_depths(self.levels, self.parents)
         _check_signs(self.label_signs, len(self.levels[1]))
         probabilities = checked_probabilities(self.label_probabilities, self.num_labels, "LatentTree")
@@ -155,8 +171,10 @@ class LatentTree(Law):
         depths = [0]
         for parent in self.parents[1:]:
             depths.append(depths[parent] + 1)
-        nodes = range(len(depths))
-        return tuple(tuple(node for node in nodes if depths[node] == depth) for depth in range(max(depths) + 1))
+        levels: list[list[int]] = [[] for _ in range(max(depths) + 1)]
+        for node, depth in enumerate(depths):
+            levels[depth].append(node)
+        return tuple(map(tuple, levels))
 
     @cached_property
     def parent_places(self) -> tuple[tuple[int, ...], ...]:
@@ -241,15 +259,20 @@ def balanced_tree(
         jitter: half-width of the uniform distribution of each edge's polarity around its level's.
     """
     function = "balanced_tree"
+    branching = as_sequence(branching, function, "branching", "a list of numbers of children")
     if not branching:
         raise InvalidArgument(
             function, "branching", required="at least one level", received="empty", remedy="pass (2, 2, 2), for one"
         )
     for count in branching:
-        check_whole(count, function, "branching")
-    check_whole(num_labels, function, "num_labels")
-    NON_NEGATIVE.check(jitter, function, "jitter")
-    levels = [float(polarities)] * len(branching) if isinstance(polarities, int | float) else list(polarities)
+        check_whole(count, function, "branching", high=MOST_NODES)
+    most = sum(itertools.accumulate(branching, lambda above, count: min(above * count, MOST_NODES + 1)))
+    check_whole(most, function, "nodes of branching", high=MOST_NODES, remedy="take fewer children or levels")
+    check_whole(num_labels, function, "num_labels", high=max(2, MOST_NODES // branching[0]))
+    check_seed(seed, function)
+    jitter = NON_NEGATIVE.check(jitter, function, "jitter")
+    levels = [polarities] * len(branching) if isinstance(polarities, int | float) else polarities
+    levels = as_sequence(levels, function, "polarities", "one number, or a list of numbers")
     if len(levels) != len(branching):
         raise InvalidArgument(
             function,
@@ -258,8 +281,8 @@ def balanced_tree(
             received=f"of length {len(levels)}",
             remedy="pass as many polarities as branching has entries",
         )
+    levels = [POLARITY.check(polarity, function, "polarities") for polarity in levels]
     for polarity in levels:
-        POLARITY.check(polarity, function, "polarities")
         if abs(polarity) + jitter > 1:
             raise InvalidArgument(
                 function,
@@ -314,7 +337,8 @@ def check_parents(parents: Sequence[int], function: str) -> None:
             )
 
 
-def _check_polarities(polarities: Sequence[float], num: int) -> None:
+def _checked_polarities(given: Sequence[float], num: int) -> tuple[float, ...]:
+    polarities = tuple(POLARITY.check(polarity, "LatentTree", "polarities") for polarity in given)
     if len(polarities) != num or polarities[0] != 0:
         raise InvalidArgument(
             "LatentTree",
@@ -323,8 +347,7 @@ def _check_polarities(polarities: Sequence[float], num: int) -> None:
             received=f"{[float(f'{polarity:g}') for polarity in polarities[:4]]}" + " …" * (len(polarities) > 4),
             remedy="put a 0 in front for the label",
         )
-    for polarity in polarities:
-        POLARITY.check(polarity, "LatentTree", "polarities")
+    return polarities
 
 
 def _check_depths(levels: Sequence[Sequence[int]], parents: Sequence[int]) -> None:
@@ -346,13 +369,13 @@ def _check_signs(label_signs: Sequence[Sequence[int]], num_top: int) -> None:
         raise _too_many_labels("LatentTree", "label_signs", len(label_signs), num_top)
     rows = set()
     for label, row in enumerate(label_signs):
-        if len(row) != num_top or not all(sign in (-1, 1) for sign in row) or row in rows:
+        if len(row) != num_top or not all(is_whole(sign, -1, 1) and sign for sign in row) or row in rows:
             raise InvalidArgument(
                 "LatentTree",
                 "label_signs",
                 required=f"a row of {num_top} signs, −1 or 1, for each label, all rows different",
                 received=f"{row} for label {label}",
-                remedy=f"choose different rows; there are {2**num_top}",
+                remedy=f"choose different rows; there are 2^{num_top}",
             )
         rows.add(row)
     if not rows:

@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from joma.terminal import console
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -44,7 +46,7 @@ class Display:
         if not self._console.is_terminal and is_worth_a_line and now > self._next_line:
             self._next_line = now + QUIET_SECONDS
             left = f", about {(now - self._since) / new * (total - done):.0f} s left" if new > 0 else ""
-            self._console.print(f"{what}: {done / total:.0%}{left}", markup=False)
+            self._console.print(f"{what}: {done / total:.0%}{left}")
 
     def finished(self, id: str, outcome: Outcome) -> None:
         """Print the verdict of a finished claim."""
@@ -54,16 +56,15 @@ class Display:
         self._progress.update(self._step, visible=False)
         verdict = verdict_text(outcome) + (f": {outcome.reason}" if outcome.reason else "")
         when = "kept from an earlier run" if outcome.remembered else f"{outcome.seconds:.1f} s"
-        self._console.print(f"{id}: {verdict} ({when})", markup=False)
+        self._console.print(f"{id}: {verdict} ({when})")
 
 
 @contextmanager
 def shown(num_claims: int = 0) -> Generator[Display]:
     """Show progress on standard error while the block runs; ``num_claims`` is the number of claims to evaluate."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(file=sys.stderr)
+    screen = console(sys.stderr)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield Display(console, progress, num_claims)
+    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
+        yield Display(screen, progress, num_claims)

@@ -113,6 +113,23 @@ def suspect_table(verification: Verification) -> Table:
     return table
 
 
+def verification_map(found: Verification) -> Heatmap:
+    """Return steps by kinds of suspicion: 1 for a warning, 2 for an error, 0 for none."""
+    kinds = list(dict.fromkeys(row.kind for row in found.rows)) or ["any"]
+    marked = {(row.kind, row.step): 2.0 if row.severity == "error" else 1.0 for row in found.rows}
+    return Heatmap(
+        "suspects",
+        "Suspect steps",
+        "0: nothing suspicious; 1: a warning; 2: an error.",
+        "step",
+        "kind",
+        [str(step) for step in found.steps],
+        [kind.replace("_", " ") for kind in kinds],
+        [[marked.get((kind, step), 0.0) for step in found.steps] for kind in kinds],
+        "suspicion",
+    )
+
+
 def verification_summary(found: Verification) -> str:
     """Return the number of suspect steps and of bytes read, in a sentence."""
     num, num_suspect = len(found.steps), len({row.step for row in found.rows})
@@ -125,7 +142,7 @@ def verification_summary(found: Verification) -> str:
 def scan_summary(scan: Scan) -> str:
     """Return the cost of a scan and its verdicts on attention and rank, in two sentences."""
     verdict = quantities_summary(probes_of(scan.judged)) or why_no_verdict(scan)
-    return f"{scan.source}: {cost_text(scan)}. {capitalized(verdict)}"
+    return f"{scan.source}: {cost_text(scan)}" + (f". {capitalized(verdict)}" if verdict else "")
 
 
 def course_charts(scan: Scan) -> list[Chart]:

@@ -32,6 +32,7 @@ def solution_record(solution: Solution) -> dict[str, Any]:
         "t": solution.times.tolist(),
         "v": finite_or_none(solution.v.tolist()),
         "entropy_nats": finite_or_none(solution.entropy.tolist()),
+        "verdict": dynamics.course,
         "status": asdict(solution.status),
     }
     if solution.sparsest is None:
@@ -71,17 +72,22 @@ def conclusion(solution: Solution) -> str:
     dynamics = solution.dynamics
     if solution.sparsest is not None:
         time, entropy, _ = solution.sparsest
-        nats = f"{format_number(entropy)} nats"
-        if time == 0.0:
-            return f"Attention is sparsest at the start: {nats}."
-        if math.isinf(time):
+        nats, course = f"{format_number(entropy)} nats", dynamics.course
+        if course == "constant":
+            return f"Attention entropy stays at {nats}."
+        if course == "only gets sparser":
             return f"Attention gets sparser forever: its entropy tends to {nats}."
-        return f"Attention is sparsest at t = {time:.6g}: {nats}; then it gets denser again."
+        late = "in the limit of late times" if math.isinf(time) else f"at t = {time:.6g}"
+        sparsest = f"Attention is sparsest {late if time else 'at the start'}: {nats}"
+        if course == "sparse, then dense":
+            return f"{sparsest}; then it gets denser again."
+        return f"{sparsest}; it {_in_words(course)}."
     if not dynamics.winners:
         return "Nothing moves: every Δ is 0."
     first = float(dynamics.blow_ups.min())
     names = " and ".join(f"v[{index}]" for index in dynamics.winners)
-    takes = f"{names} {'takes' if len(dynamics.winners) == 1 else 'take'} all attention in the end"
+    take = "takes" if len(dynamics.winners) == 1 else "take"
+    takes = f"Attention {_in_words(dynamics.course)}; {names} {take} all attention in the end"
     if dynamics.attention == "softmax":
         return f"{takes}, without becoming infinite; with exp attention it becomes infinite at t = {first:.6g}."
     ends = ", ".join(
@@ -89,6 +95,13 @@ def conclusion(solution: Solution) -> str:
     )
     past = "" if solution.status.ok else " After the first one these dynamics do not exist."
     return f"{takes}. Blow-ups: {ends}.{past}"
+
+
+def _in_words(course: str) -> str:
+    """A course of attention as what follows the word attention: ``gets sparser, then denser``."""
+    if course == "constant":
+        return "never changes"
+    return course if course.startswith("only") else "gets " + course.replace("e,", "er,") + "r"
 
 
 def solution_charts(solution: Solution) -> tuple[Chart, Chart]:

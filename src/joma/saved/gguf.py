@@ -18,14 +18,19 @@ from torch import Tensor
 
 from joma.errors import BadInput
 from joma.extras import extra
-from joma.saved.ranges import RangedFile, TensorPlace, require_whole, stream, unreadable
+from joma.saved.ranges import RangedFile, TensorPlace, require_shape, require_whole, stream, unreadable
 
 _AT_ONCE = 1 << 18
 _NEEDED = "it dequantises GGUF weights"
-_MOST_ENTRIES = 1 << 27
+_MOST_VALUES = 1 << 21
+"""Values that are read one by one: a tokenizer's words and merges are a million at most."""
+
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_SPLIT = "split.count"
 _HEADS = " in heads: "
+_MOST_AXES = 8
+_LONGEST_TEXT = 1 << 24
 _UNQUANTISED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 _CONFIG = {
@@ -73,7 +78,15 @@ def quantised_places(file: RangedFile, key: str) -> tuple[dict[str, Any], dict[s
     content = stream(file, _AT_ONCE)
     try:
         facts, entries = _header(content)
+        if (num_splits := facts.get(_SPLIT, 1)) != 1:
+            raise BadInput(
+                f"{file.name} is one of {num_splits} parts of a model",
+                expected="one file",
+                remedy="join them: llama-gguf-split --merge",
+            )
         alignment = facts.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"an alignment of {alignment}")
         base = -(-content.tell() // alignment) * alignment
         places = {name: _place(file, key, base, *entry) for name, entry in entries.items()}
         config = _config(facts, places)
@@ -81,7 +94,7 @@ def quantised_places(file: RangedFile, key: str) -> tuple[dict[str, Any], dict[s
             places = {name: _in_halves(name, place, config) for name, place in places.items()}
     except BadInput:
         raise
-    except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
+    except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError, OSError) as error:
         raise unreadable(file.name, f"its header is malformed ({type(error).__name__}: {error})") from error
     require_whole(file, places)
     if config["model_type"] in _ARCHITECTURES:
@@ -114,16 +127,23 @@ def _header(content: BinaryIO) -> tuple[dict[str, Any], dict[str, tuple[tuple[in
     version, num_tensors, num_facts = struct.unpack("<IQQ", content.read(20))
     if version not in (2, 3):
         raise ValueError(f"version {version}; 2 and 3 are supported")
-    facts = {}
+    if num_tensors + num_facts > _MOST_VALUES:
+        raise ValueError(f"{num_tensors:,} tensors and {num_facts:,} entries")
+    facts: dict[str, Any] = {}
+    left = _MOST_VALUES
     for _ in range(num_facts):
         name = _string(content)
-        facts[name] = _value(content, *_numbers(content, "I"))
+        if name in facts:
+            raise ValueError(f"{name} is stated twice")
+        facts[name], left = _value(content, *_numbers(content, "I"), left)
     entries = {}
     for _ in range(num_tensors):
         name = _string(content)
         (num_axes,) = _numbers(content, "I")
+        if name in entries or num_axes > _MOST_AXES:
+            raise ValueError(f"{name} is there twice or has {num_axes:,} axes")
         *shape, kind, place = _numbers(content, f"{num_axes}QIQ")
-        entries[name] = (tuple(reversed(shape)), kind, place)
+        entries[name] = (require_shape(list(reversed(shape))), kind, place)
     return facts, entries
 
 
@@ -133,7 +153,7 @@ def _numbers(content: BinaryIO, format: str) -> tuple[Any, ...]:
 
 def _string(content: BinaryIO) -> str:
     (length,) = _numbers(content, "Q")
-    if length > _MOST_ENTRIES:
+    if length > _LONGEST_TEXT:
         raise ValueError(f"a text of {length:,} bytes")
     text = content.read(length)
     if len(text) != length:
@@ -141,21 +161,24 @@ def _string(content: BinaryIO) -> str:
     return text.decode()
 
 
-def _value(content: BinaryIO, kind: int) -> Any:
-    """Read a value; of an array only its length, since no array is needed."""
+def _value(content: BinaryIO, kind: int, left: int) -> tuple[Any, int]:
+    """Read a value, and return with it how many more may be read; an array, which is not needed, is ``None``."""
+    if left < 1:
+        raise ValueError(f"more than {_MOST_VALUES:,} values")
     if kind == _STRING:
-        return _string(content)
+        return _string(content), left - 1
     if kind != _ARRAY:
-        return _numbers(content, _SCALARS[kind])[0]
+        return _numbers(content, _SCALARS[kind])[0], left - 1
     inner, length = _numbers(content, "IQ")
-    if length > _MOST_ENTRIES:
-        raise ValueError(f"a list of {length:,} entries")
     if inner in _SCALARS:
         content.seek(length * struct.calcsize(_SCALARS[inner]), 1)
+    elif inner != _STRING or length > left:
+        raise ValueError(f"a list of {length:,} texts or lists")
     else:
         for _ in range(length):
-            _value(content, inner)
-    return length
+            _string(content)
+        left -= length
+    return None, left - 1
 
 
 def _place(file: RangedFile, key: str, base: int, shape: tuple[int, ...], kind: int, at: int) -> TensorPlace:
@@ -165,6 +188,8 @@ def _place(file: RangedFile, key: str, base: int, shape: tuple[int, ...], kind: 
         entries_per_block, bytes_per_block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise unreadable(file.name, f"it holds tensors of type {kind}, which the package gguf does not know") from error
+    if shape and shape[-1] % entries_per_block:
+        raise ValueError(f"rows of {shape[-1]} entries in blocks of {entries_per_block}")
     num_bytes = math.prod(shape) // entries_per_block * bytes_per_block
     dtype = _UNQUANTISED.get(name, torch.float32)
     return TensorPlace(key, dtype, shape, base + at, base + at + num_bytes, quantised=name)
@@ -174,8 +199,10 @@ def _config(facts: Mapping[str, Any], places: Mapping[str, TensorPlace]) -> dict
     architecture = str(facts.get("general.architecture", "unknown"))
     config: dict[str, Any] = {"model_type": architecture}
     for theirs, ours in _CONFIG.items():
-        if f"{architecture}.{theirs}" in facts:
-            config[ours] = facts[f"{architecture}.{theirs}"]
+        if (name := f"{architecture}.{theirs}") in facts:
+            if not isinstance(facts[name], int | float):
+                raise ValueError(f"{name} is no number, or another one in each layer")
+            config[ours] = facts[name]
     if "token_embd.weight" in places:
         config["vocab_size"] = places["token_embd.weight"].shape[0]
     return config | {"tie_word_embeddings": "output.weight" not in places}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,14 +13,22 @@ from typing import Any
 
 from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable, cause_of
 from joma.files import replacing
-from joma.saved.ranges import Meter
-from joma.saved.stores import StoredFile, numbered, step_in
+from joma.saved.ranges import Meter, require_within
+from joma.saved.stores import StoredFile, left_out, numbered, step_in
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before the retries of a request; they start again when bytes were received."""
 
 _LONGEST_WAIT_S = 300.0
 _TIMEOUT_S = 30.0
+_MOST_ANSWERS, _BYTES_PER_ANSWER = 64, 1 << 20
+"""Bound of the answers to requests for one range: so many, and one for each of so many bytes."""
+
+_PATIENCE_S, _SLOWEST = 60.0, 10_000.0
+"""Bound of the time for one range: so many seconds, and one for each of so many bytes."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]{8,128}")
+_CHECKSUM_BYTES = 4
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 
@@ -39,12 +49,12 @@ class HubStore:
 
         self.source, self._cache, self._meter = repository, cache, meter
         self._api = HfApi()
-        refs = with_retries(lambda: self._api.list_repo_refs(repository), repository)
-        self._commits = {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
+        self._commits = with_retries(lambda: _commits(self._api.list_repo_refs(repository)), repository)
         chosen = _chosen(repository, list(self._commits), revisions)
         example = next((name for name in chosen if step_in(name) is not None), "").split("step")[0]
         self.names = numbered(repository, chosen, f"choose some with revisions, such as '{example}step*'")
         self.numbered = bool(self.names)
+        self.left_out = left_out(chosen) if self.numbered else ()
         if not self.numbered:
             self.names = {0: _single(repository, chosen)}
         self._listings: dict[int, dict[str, StoredFile]] = {}
@@ -54,14 +64,12 @@ class HubStore:
         if step not in self._listings:
             commit = self._commits[self.names[step]]
             # Unlike a listing of the tree, this makes one request, without retries of the client's own.
-            info = with_retries(
-                lambda: self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S),
+            self._listings[step] = with_retries(
+                lambda: _files(
+                    self._api.model_info(self.source, revision=commit, files_metadata=True, timeout=_TIMEOUT_S), commit
+                ),
                 f"{self.source} at {self.names[step]}",
             )
-            files = [file for file in info.siblings or () if "/" not in file.rfilename]
-            self._listings[step] = {
-                file.rfilename: StoredFile(file.rfilename, file.size or 0, _digest(file)) for file in files
-            }
         return self._listings[step]
 
     def open(self, step: int, name: str) -> RemoteFile:
@@ -83,11 +91,12 @@ class RemoteFile:
 
     def read(self, start: int, stop: int) -> bytearray:
         """Read all bytes from ``start`` up to but not including ``stop``."""
+        require_within(self, start, stop)
         if start == stop:
             return bytearray()
         kept = None if self._cache is None else self._cache / f"{start}-{stop}"
-        if kept is not None and kept.is_file() and kept.stat().st_size == stop - start:
-            return bytearray(kept.read_bytes())
+        if kept is not None and (found := _kept(kept, stop - start)) is not None:
+            return found
         content = self._fetched(start, stop)
         if kept is not None:
             _keep(kept, content)
@@ -97,27 +106,57 @@ class RemoteFile:
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
         content = bytearray()
+        num_answers, most_answers = 0, _MOST_ANSWERS + (stop - start) // _BYTES_PER_ANSWER
+        seconds_left = _PATIENCE_S + (stop - start) / _SLOWEST
 
         def download_rest() -> None:
-            wanted = {"Range": f"bytes={start + len(content)}-{stop - 1}", "Accept-Encoding": "identity"}
-            headers = {**build_hf_headers(), **wanted}
+            nonlocal num_answers, seconds_left
+            if num_answers == most_answers or seconds_left < 0:
+                raise Unreachable(
+                    f"{self.name} could not be fetched: {len(content):,} of {stop - start:,} bytes came in "
+                    f"{num_answers} answers",
+                    kept="what was read before is kept",
+                    remedy="run the same command again, or download the repository and name its folder",
+                )
+            num_answers += 1
+            at = start + len(content)
+            headers = {**build_hf_headers(), "Range": f"bytes={at}-{stop - 1}", "Accept-Encoding": "identity"}
             with get_session().stream("GET", self._url, headers=headers, timeout=_TIMEOUT_S) as response:
                 if response.status_code >= 400:
                     response.read()
                 hf_raise_for_status(response)
-                if response.status_code != 206:
-                    raise BadInput(
-                        f"this hub does not send parts of {self.name}",
-                        expected="a server that supports range requests",
-                        remedy="download the repository and name its folder",
-                    )
+                self._require_part(response, at, stop)
+                started = time.monotonic()
                 for part in response.iter_raw():
                     content.extend(part)
                     self._meter.bytes_read += len(part)
+                    if len(content) > stop - start:
+                        raise self._without_parts(f"more than bytes {at} to {stop - 1}")
+                    if time.monotonic() - started > seconds_left:
+                        break
+                seconds_left -= time.monotonic() - started
 
         while len(content) < stop - start:
             with_retries(download_rest, self.name, lambda: len(content))
         return content
+
+    def _require_part(self, response: Any, start: int, stop: int) -> None:
+        """Raise ``BadInput`` unless an answer is a part of the file that begins at ``start``, as it is stored."""
+        if response.status_code != 206:
+            raise self._without_parts(f"an answer with the status {response.status_code}")
+        if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+            raise self._without_parts(f"an answer in the encoding {encoding}")
+        stated = response.headers.get("Content-Range", "none")
+        match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", stated.strip())
+        if match is None or int(match[1]) != start or int(match[2]) >= stop:
+            raise self._without_parts(f"the range {stated[:60]!r} instead of bytes {start} to {stop - 1}")
+
+    def _without_parts(self, received: str) -> BadInput:
+        return BadInput(
+            f"this hub does not send parts of {self.name}: it sent {received}",
+            expected="a server that supports range requests",
+            remedy="download the repository and name its folder",
+        )
 
 
 def with_retries(call: Callable[[], Any], name: str, progress: Callable[[], int] = lambda: 0) -> Any:
@@ -129,7 +168,7 @@ def with_retries(call: Callable[[], Any], name: str, progress: Callable[[], int]
         progress: a count that grows when a failed attempt received something; the pauses then start again.
 
     Raises:
-        BadInput: the hub refuses the request.
+        BadInput: the hub refuses the request, or its answer is not understood.
         Unreachable: requests are switched off, or the hub did not answer any attempt.
     """
     from huggingface_hub import errors
@@ -156,6 +195,14 @@ def with_retries(call: Callable[[], Any], name: str, progress: Callable[[], int]
                     remedy="check the network and the name, and run the same command again",
                 ) from error
             time.sleep(min(max(waits.pop(0), _retry_after(error)), _LONGEST_WAIT_S))
+        except BadInput:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise BadInput(
+                f"what the hub says of {name} is not understood ({cause_of(error)})",
+                expected="the answers of a hub of Hugging Face",
+                remedy="check the name and HF_ENDPOINT, or download the repository and name its folder",
+            ) from error
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -221,16 +268,35 @@ def _single(repository: str, chosen: list[str]) -> str:
     )
 
 
+def _commits(refs: Any) -> dict[str, str]:
+    return {str(ref.name): str(ref.target_commit) for ref in (*refs.tags, *refs.branches)}
+
+
+def _files(info: Any, commit: str) -> dict[str, StoredFile]:
+    files = info.siblings or ()
+    found = (StoredFile(str(file.rfilename), int(file.size or 0), _digest(file), commit) for file in files)
+    return {file.name: file for file in found}
+
+
 def _digest(file: Any) -> str | None:
-    if file.lfs is not None:
-        return f"sha256:{file.lfs.sha256}"
-    return f"git:{file.blob_id}" if file.blob_id else None
+    """Return the hash of a file; ``None`` for anything but hexadecimal digits, since a cache has it as a name."""
+    kind, digest = ("sha256", file.lfs.sha256) if file.lfs is not None else ("git", file.blob_id)
+    return f"{kind}:{digest}" if isinstance(digest, str) and _HEXADECIMAL.fullmatch(digest) else None
+
+
+def _kept(path: Path, num_bytes: int) -> bytearray | None:
+    """The bytes that ``_keep`` wrote; ``None`` if they are missing or damaged."""
+    if not path.is_file() or path.stat().st_size != num_bytes + _CHECKSUM_BYTES:
+        return None
+    whole = path.read_bytes()
+    content = bytearray(whole[:num_bytes])
+    return content if whole[num_bytes:] == _checksum(content) else None
 
 
 def _keep(path: Path, content: bytearray) -> None:
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(content + _checksum(content))
     except OSError as error:
         reason = "the disk is full" if error.errno in DISK_FULL else cause_of(error)
         raise RunFailed(
@@ -238,3 +304,7 @@ def _keep(path: Path, content: bytearray) -> None:
             kept="what was measured before is kept",
             remedy="free some disk space, choose another cache, or keep nothing",
         ) from error
+
+
+def _checksum(content: bytearray) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")

@@ -10,18 +10,22 @@ import math
 import struct
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from joma.errors import BadInput
 from joma.saved.gguf import dequantised
-from joma.saved.ranges import RangedFile, TensorPlace, require_whole, unreadable
+from joma.saved.ranges import WRITE_AGAIN, RangedFile, TensorPlace, require_shape, require_whole, unreadable
 
 Name = TypeVar("Name", bound=Hashable)
 
-_MOST_HEADER = 100_000_000
-_GAP = 1 << 16
+_MOST_HEADER = 1 << 24
+"""Bytes of JSON that is decoded: 100,000 tensors. Decoded JSON takes up to thirty times as many bytes of memory."""
+
+_POINTER = b"version https://git-lfs"
+GAP = 1 << 16
 """Largest gap in bytes between two requested tensors that are read in one request."""
 
 _LONGEST = 1 << 26
@@ -39,8 +43,15 @@ _SAFETENSORS_DTYPES = {
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "C64": torch.complex64,
     "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }
 
 
@@ -58,6 +69,12 @@ def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> 
     if file.size < 8:
         raise unreadable(file.name, f"it has {file.size} bytes, too few for a header")
     first = file.read(0, min(guess, file.size))
+    if first.startswith(_POINTER):
+        raise BadInput(
+            f"{file.name} is not the file but a pointer of Git LFS to it",
+            expected="the file",
+            remedy="fetch it: git lfs pull",
+        )
     (length,) = struct.unpack("<Q", first[:8])
     end = 8 + length
     if length > _MOST_HEADER:
@@ -66,23 +83,79 @@ def safetensors_places(file: RangedFile, key: str, guess: int = _FIRST_READ) -> 
         raise unreadable(file.name, f"it was cut off inside its header, after {file.size:,} of {end:,} bytes")
     header = first[8:end] if end <= len(first) else first[8:] + file.read(len(first), end)
     try:
-        entries = json.loads(header)
-        places = {name: _place(key, entry, end) for name, entry in entries.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        decoded = _object(json.loads(header, object_pairs_hook=_unique))
+        entries = {name: entry for name, entry in decoded.items() if name != "__metadata__"}
+        if other := {str(entry["dtype"]): name for name, entry in entries.items()}.keys() - _SAFETENSORS_DTYPES.keys():
+            raise _packed(file.name, entries, min(other))
+        places = {name: _place(key, entry, end) for name, entry in entries.items()}
+        _require_in_a_row(places, end, file.size)
+    except BadInput:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise unreadable(file.name, f"its header is malformed ({type(error).__name__}: {error})") from error
     require_whole(file, places)
     return places
 
 
+def json_of(file: RangedFile) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        BadInput: no JSON, or too long.
+    """
+    try:
+        if file.size > _MOST_HEADER:
+            raise ValueError(f"it has {file.size:,} bytes")
+        content = bytes(file.read(0, file.size))
+        return _object(json.loads(content))
+    except BadInput:
+        raise
+    except (ValueError, RecursionError) as error:
+        problem = f"{file.name} cannot be read ({error})"
+        raise BadInput(problem, expected="a JSON object", remedy=WRITE_AGAIN) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has an entry twice")
+    return found
+
+
+def _object(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"it holds a {type(data).__name__}")
+    return data
+
+
+def _packed(file: str, entries: Mapping[str, Mapping], dtype: str) -> BadInput:
+    name = next(name for name, entry in entries.items() if entry["dtype"] == dtype)
+    return BadInput(
+        f"{file} holds {name} in {dtype}, a packed type or one that torch does not have",
+        expected="weights in float32, float16 or bfloat16",
+        remedy="dequantise them with the tool that wrote them, or take the weights from before they were quantised",
+    )
+
+
+def _require_in_a_row(places: Mapping[str, TensorPlace], start: int, size: int) -> None:
+    """Raise ``ValueError`` for tensors with gaps or overlaps, which the library of safetensors refuses."""
+    for name in sorted(places, key=lambda name: (places[name].start, places[name].stop)):
+        if places[name].start != start:
+            raise ValueError(f"{name} does not begin where the tensor before it ends")
+        start = places[name].stop
+    if start < size:
+        raise ValueError(f"{size - start:,} bytes after the last tensor")
+
+
 def _place(key: str, entry: Mapping, base: int) -> TensorPlace:
-    dtype, shape = _SAFETENSORS_DTYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
-    start, stop = map(int, entry["data_offsets"])
-    if not 0 <= start <= stop or stop - start != math.prod(shape) * dtype.itemsize:
+    dtype, shape = _SAFETENSORS_DTYPES[entry["dtype"]], require_shape(entry["shape"])
+    start, stop = require_shape(entry["data_offsets"])
+    if start > stop or stop - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{stop - start} bytes for {shape} of {dtype}")
     return TensorPlace(key, dtype, shape, base + start, base + stop)
 
 
-def read_places(file: RangedFile, places: Mapping[Name, TensorPlace], gap: int = _GAP) -> dict[Name, Tensor]:
+def read_places(file: RangedFile, places: Mapping[Name, TensorPlace], gap: int = GAP) -> dict[Name, Tensor]:
     """Read tensors of one file, with one request for tensors that are close to each other.
 
     Args:
@@ -144,6 +217,15 @@ def _spans(places: Mapping[Name, TensorPlace], gap: int) -> Iterator[tuple[int, 
         names.append(name)
     if names:
         yield start, stop, names
+
+
+def differ(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors differ by more than the rounding to the shorter of their dtypes."""
+    if one.shape != other.shape:
+        return True
+    coarse = min((one.dtype, other.dtype), key=lambda dtype: dtype.itemsize)
+    ours, theirs = (tensor.to(coarse).contiguous().view(torch.uint8) for tensor in (one, other))
+    return not torch.equal(ours, theirs)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,22 +20,25 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
+from joma.saved.layouts import Candidate, candidates, foreign, of_model, require_indexed, require_one, shards
 from joma.saved.pickled import pickled_places
-from joma.saved.ranges import WRITE_AGAIN, Meter, RangedFile, TensorPlace
-from joma.saved.reading import beginning, ends, read_places, safetensors_places
-from joma.saved.stores import WEIGHTS, Store, StoredFile
+from joma.saved.ranges import Meter, RangedFile, TensorPlace
+from joma.saved.reading import GAP, Name, beginning, differ, ends, json_of, read_places, safetensors_places
+from joma.saved.stores import (
+    KINDS,
+    WEIGHTS,
+    Store,
+    StoredFile,
+    WeightKind,
+    checked_steps,
+    in_words,
+    nearest_steps,
+)
 
 Found = TypeVar("Found")
-WeightKind = Literal["safetensors", "bin", "gguf"]
-"""The format of weight files, in order of preference."""
 
-_KINDS: tuple[WeightKind, ...] = get_args(WeightKind)
-_USUAL = {"safetensors": ("model.safetensors",), "bin": ("pytorch_model.bin", "pytorch_model.pt", "model.pt")}
-_NO_WEIGHTS = re.compile(
-    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model", re.IGNORECASE
-)
-_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
-"""Prefixes that torch.compile and DistributedDataParallel add to names."""
+_NUM_COMPARED, _NUM_ENTRIES = 8, 1024
+"""Tensors, and entries of each, in which two candidates for a step's model are compared."""
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -49,6 +54,7 @@ class CheckpointFiles:
         config: the contents of ``config.json``; empty if there is no such file.
         files: its weight files with their sizes and, on a hub, hashes.
         tensors: position, dtype and shape of each tensor, by its name in the state dict.
+        notes: other files that may be the model too and differ from it.
     """
 
     step: int
@@ -57,6 +63,7 @@ class CheckpointFiles:
     config: dict[str, Any]
     files: tuple[StoredFile, ...]
     tensors: dict[str, TensorPlace]
+    notes: tuple[str, ...] = ()
 
 
 class Series:
@@ -72,9 +79,10 @@ class Series:
     def __init__(
         self, store: Store, meter: Meter, steps: Sequence[int] | None = None, weights: WeightKind | None = None
     ) -> None:
-        self.source, self._store, self._meter, self._weights = store.source, store, meter, weights
-        self.steps = _checked(steps, store)
+        self.source, self._store, self._meter, self.weights = store.source, store, meter, weights
+        self.steps = checked_steps(steps, store)
         self._known: dict[int, CheckpointFiles] = {}
+        self._jsons: dict[tuple[int, str], dict[str, Any]] = {}
         self._header_length = 1 << 14
 
     @property
@@ -98,6 +106,11 @@ class Series:
         return len(self.steps) < len(self._store.names)
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Folders, files or revisions that look like steps, but whose names are not understood."""
+        return self._store.left_out
+
+    @property
     def bytes_read(self) -> int:
         """The number of bytes of configurations, tables of contents and tensors read so far."""
         return self._meter.bytes_read
@@ -118,25 +131,23 @@ class Series:
             InvalidArgument: the series has no such step.
         """
         if step not in self.steps:
-            raise InvalidArgument(
-                "Series",
-                "step",
-                required=f"one of the {len(self.steps)} steps of {self.source}",
-                received=f"{step}",
-                remedy=f"take one of the nearest, {_nearest(step, self.steps)}",
-            )
+            required = f"one of the {len(self.steps)} steps of {self.source}"
+            remedy = f"take one of the nearest, {nearest_steps(step, self.steps)}"
+            raise InvalidArgument("Series", "step", required=required, received=str(step), remedy=remedy)
         return self._store.listing(step)
 
     def kinds(self, step: int) -> dict[WeightKind, tuple[StoredFile, ...]]:
-        """The weight files of a step in each format it has, preferred first, without their indices."""
-        files = self.files(step)
-        found = {kind: tuple(files[name] for name in _weight_names(files, kind)) for kind in _KINDS}
-        return {kind: held for kind, held in found.items() if held}
+        """The weight files of a step in each format it has, first the one that transformers loads, without indices."""
+        found: dict[WeightKind, tuple[StoredFile, ...]] = {}
+        for candidate in candidates(self.files(step), self._config(step).get("transformers_weights")):
+            if candidate.kind not in found:
+                found[candidate.kind] = self._files_of(step, candidate)
+        return found
 
     def weight_files(self, step: int) -> tuple[StoredFile, ...]:
         """The weight files of a step in the format that is read; empty if there are none."""
-        kinds = self.kinds(step)
-        return kinds.get(self._weights, ()) if self._weights else next(iter(kinds.values()), ())
+        found = self._candidates(step)
+        return self._files_of(step, found[0]) if found else ()
 
     def checkpoint(self, step: int) -> CheckpointFiles:
         """Read the configuration and the tables of contents of a step, but no tensor.
@@ -173,13 +184,8 @@ class Series:
                 expected=f"one of its {len(places)} (nearest: {', '.join(near)})",
                 remedy="check that all steps are of the same model: joma scan --verify",
             )
-        found: dict[str, Tensor] = {}
-        for file in {places[name].file: None for name in wanted}:
-            here = {name: places[name] for name in wanted if places[name].file == file}
-            if at_most is not None:
-                here = {name: beginning(place, at_most) for name, place in here.items()}
-            found |= read_places(self._store.open(step, file), here)
-        return {name: found[name] for name in wanted}
+        cut = {name: places[name] if at_most is None else beginning(places[name], at_most) for name in wanted}
+        return self._read(step, cut)
 
     def read_ends(self, step: int, names: Collection[str], num_entries: int) -> dict[str, Tensor]:
         """Read the first and the last entries of tensors, as flat tensors.
@@ -191,15 +197,16 @@ class Series:
         """
         places = self.checkpoint(step).tensors
         parts = {name: found for name in names if (found := ends(places[name], num_entries)) is not None}
-        found: dict[tuple[str, int], Tensor] = {}
-        for file in {places[name].file: None for name in parts}:
-            here = {
-                (name, end): part for name, both in parts.items() for end, part in enumerate(both) if part.file == file
-            }
-            found |= read_places(self._store.open(step, file), here, gap=0)
-        return {
-            name: torch.cat([found[name, end].flatten() for end in range(len(both))]) for name, both in parts.items()
-        }
+        found = self._read(step, {(name, end): part for name in parts for end, part in enumerate(parts[name])}, gap=0)
+        return {name: torch.cat([found[name, end].flatten() for end in range(len(parts[name]))]) for name in parts}
+
+    def _read(self, step: int, places: Mapping[Name, TensorPlace], gap: int = GAP) -> dict[Name, Tensor]:
+        """Read tensors of several files, with one request for those at most ``gap`` bytes apart."""
+        found: dict[Name, Tensor] = {}
+        for file in {place.file: None for place in places.values()}:
+            here = {name: place for name, place in places.items() if place.file == file}
+            found |= read_places(self._store.open(step, file), here, gap)
+        return {name: found[name] for name in places}
 
     def content(self, step: int, name: str) -> bytes:
         """Read one file of a step."""
@@ -226,26 +233,92 @@ class Series:
             raise BadInput(f"{named}{error.problem}{later}", expected=error.expected, remedy=error.remedy) from error
 
     def _looked_up(self, step: int) -> CheckpointFiles:
-        files, kinds, name = self.files(step), self.kinds(step), self._store.names[step]
-        kind = next(iter(kinds), None) if self._weights is None else self._weights
-        if kind is None or kind not in kinds:
-            there = ", ".join(sorted(files)[:5]) or "empty"
-            held = (kind is None and _without_model(files)) or f"no {kind or 'model'} weights ({there})"
-            raise BadInput(
-                f"{self.place(step)} holds {held}",
-                expected=f"files of {' or '.join(WEIGHTS)}" if kind is None else f"one of {', '.join(kinds) or 'any'}",
-                remedy="leave out this step, or wait until it is written completely",
-            )
-        config = self._json(step, "config.json") if "config.json" in files else {}
+        config = self._config(step)
+        found = self._candidates(step)
+        if not found:
+            raise self._without_model(step)
+        chosen, *others = found
+        files = self._files_of(step, chosen)
+        config_in_file, tensors = self._tables(step, chosen, files)
         if "recipe" in config:
             config = {"model_type": "joma", **config}
+        notes = tuple(note for other in others if (note := self._compared(step, chosen, tensors, other)) is not None)
+        for note in notes:
+            warnings.warn(f"{self.place(step)}: {note}", stacklevel=4)
+        name = self._store.names[step]
+        return CheckpointFiles(step, name, chosen.kind, config or config_in_file, files, tensors, notes)
+
+    def _config(self, step: int) -> dict[str, Any]:
+        return self._json(step, "config.json") if "config.json" in self.files(step) else {}
+
+    def _candidates(self, step: int) -> list[Candidate]:
+        """What may be the model of a step in the requested format, first what is read."""
+        found = candidates(self.files(step), self._config(step).get("transformers_weights"))
+        return [candidate for candidate in found if self.weights in (None, candidate.kind)]
+
+    def _files_of(self, step: int, candidate: Candidate) -> tuple[StoredFile, ...]:
+        files = self.files(step)
+        index = self._json(step, candidate.name) if candidate.is_index else None
+        names = (candidate.name,) if index is None else shards(index, files, self.place(step))
+        return tuple(files[name] for name in names)
+
+    def _tables(
+        self, step: int, candidate: Candidate, files: Iterable[StoredFile]
+    ) -> tuple[dict[str, Any], dict[str, TensorPlace]]:
+        """Read the tables of contents of files; a configuration is in GGUF alone."""
+        config: dict[str, Any] = {}
         tensors: dict[str, TensorPlace] = {}
-        for file in kinds[kind]:
-            config_in_file, places = self._contents(self._store.open(step, file.name), file.name, kind)
-            config, tensors = config or config_in_file, tensors | places
-        if (index := _index(files, kind)) is not None:
-            _check_index(self._json(step, index), tensors, self.place(step))
-        return CheckpointFiles(step, name, kind, config, kinds[kind], _of_model(tensors))
+        for file in files:
+            config, places = self._contents(self._store.open(step, file.name), file.name, candidate.kind)
+            if twice := tensors.keys() & places.keys():
+                name = min(twice)
+                raise BadInput(
+                    f"{self.place(step)} has {name} twice, in {tensors[name].file} and in {file.name}",
+                    expected="each tensor in one shard",
+                    remedy="remove the shards of another model",
+                )
+            tensors |= places
+        if candidate.is_index:
+            held = {name: place.file for name, place in tensors.items()}
+            require_indexed(self._json(step, candidate.name), held, self.place(step))
+        return config, of_model(tensors)
+
+    def _compared(self, step: int, chosen: Candidate, ours: dict[str, TensorPlace], other: Candidate) -> str | None:
+        """Describe how another candidate differs from the chosen one; ``None`` if no difference is found.
+
+        Another format on a hub, which would take many requests, is not compared.
+        """
+        with suppress(BadInput):  # a file that cannot be read is no other model
+            files = self._files_of(step, other)
+            if other.kind != chosen.kind and any(file.digest for file in files):
+                return None
+            _, theirs = self._tables(step, other, files)
+            both = f"{chosen.name} is read, as transformers does, but {other.name}"
+            shared = [name for name in ours if name in theirs]
+            # Formats differ in which of two tied tensors they hold.
+            if not shared or (other.kind == chosen.kind and ours.keys() != theirs.keys()):
+                return f"{both} has other tensors ({len(shared)} of {len(ours)} names are the same)"
+            for name in shared[:: max(1, len(shared) // _NUM_COMPARED)]:
+                here, there = (
+                    read_places(self._store.open(step, place.file), {name: place})[name]
+                    for place in (beginning(table[name], _NUM_ENTRIES) for table in (ours, theirs))
+                )
+                if differ(here, there):
+                    return f"{both} has other numbers (in {name})"
+        return None
+
+    def _without_model(self, step: int) -> BadInput:
+        """The error for a step without weights, or without those that were asked for."""
+        files = self.files(step)
+        other = {candidate.kind for candidate in candidates(files)}
+        require_one(files, self.weights)
+        there = ", ".join(sorted(files)[:5]) or "empty"
+        expected = f"one of {', '.join(sorted(other))}" if other else f"files of {' or '.join(WEIGHTS)}"
+        held = f"no {self.weights or 'model'} weights ({there})"
+        remedy = "leave out this step, or wait until it is written completely"
+        if not other:
+            held, remedy = foreign(files) or (held, remedy)
+        return BadInput(f"{self.place(step)} holds {held}", expected=expected, remedy=remedy)
 
     def _contents(self, file: RangedFile, name: str, kind: WeightKind) -> tuple[dict, dict[str, TensorPlace]]:
         if kind == "gguf":
@@ -258,15 +331,9 @@ class Series:
         return {}, places
 
     def _json(self, step: int, name: str) -> dict[str, Any]:
-        file = self._store.open(step, name)
-        try:
-            content = json.loads(bytes(file.read(0, file.size)))
-            if not isinstance(content, dict):
-                raise TypeError(f"it holds a {type(content).__name__}")
-        except (ValueError, TypeError, RecursionError) as error:
-            problem = f"{file.name} cannot be read ({error})"
-            raise BadInput(problem, expected="a JSON object", remedy=WRITE_AGAIN) from error
-        return content
+        if (step, name) not in self._jsons:
+            self._jsons[step, name] = json_of(self._store.open(step, name))
+        return self._jsons[step, name]
 
 
 def open_series(
@@ -302,96 +369,32 @@ def open_series(
         RunFailed: the hub does not answer.
     """
     if weights is not None:
-        choose(weights, dict.fromkeys(_KINDS), "open_series", "weights")
+        choose(weights, dict.fromkeys(KINDS), "open_series", "weights")
+    if not isinstance(source, str | os.PathLike) or "\0" in str(source):
+        required, received = "a path, or owner/name of a repository on the hub", repr(source)[:60]
+        raise InvalidArgument("open_series", "source", required=required, received=received, remedy="pass text")
     meter, path = Meter(), Path(source).expanduser()
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):
             if value is not None:
                 required, remedy = "left out for a local folder", "leave it out, or name a repository of a hub"
                 raise InvalidArgument("open_series", name, required=required, received=repr(value), remedy=remedy)
-        return Series(FolderStore(path, meter), meter, steps, weights)
+        return _series(FolderStore(path, meter), meter, steps, weights)
     if not _REPOSITORY.fullmatch(str(source)):
         raise BadInput(
             f"{source} is not a folder",
             expected="a folder with saved steps, or owner/name of a repository on the hub",
             remedy="check the path",
         )
-    return Series(HubStore(str(source), revisions, cache, meter), meter, steps, weights)
+    return _series(HubStore(str(source), revisions, cache, meter), meter, steps, weights)
 
 
-def _checked(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
-    if steps is None:
-        return tuple(store.names)
-    if missing := [step for step in steps if step not in store.names]:
-        raise BadInput(
-            f"{store.source} has no step {missing[0]}",
-            expected=f"some of its {len(store.names)} steps, from {min(store.names)} to {max(store.names)}",
-            remedy=f"take one of the nearest, {_nearest(missing[0], store.names)}",
+def _series(store: Store, meter: Meter, steps: Sequence[int] | None, weights: WeightKind | None) -> Series:
+    """Return a series, with a warning about what is not part of it."""
+    if store.left_out:
+        warnings.warn(
+            f"{store.source}: left out {in_words(store.left_out)}, because no step is understood in the name; rename "
+            "it, such as to step500, to include it",
+            stacklevel=3,
         )
-    if not steps or list(steps) != sorted(set(steps)):
-        in_order = ",".join(map(str, sorted(set(steps)))) or "no steps at all"
-        raise BadInput(
-            f"the steps {','.join(map(str, steps)) or '(none)'} are not in order",
-            expected="each step once, ascending",
-            remedy=f"pass {in_order}" if steps else "leave steps out for all of them",
-        )
-    return tuple(steps)
-
-
-def _nearest(step: int, steps: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(sorted(steps, key=lambda other: abs(other - step))[:3])))
-
-
-def _index(files: Collection[str], kind: WeightKind) -> str | None:
-    return next((f"{name}.index.json" for name in _USUAL.get(kind, ()) if f"{name}.index.json" in files), None)
-
-
-def _weight_names(files: Collection[str], kind: WeightKind) -> list[str]:
-    """The files of one kind that make up the model."""
-    suffixes = [suffix for suffix, of in WEIGHTS.items() if of == kind]
-    held = [name for name in sorted(files) if Path(name).suffix in suffixes and not _NO_WEIGHTS.search(name)]
-    if _index(files, kind) is not None:
-        return [name for name in held if re.search(r"-\d+-of-\d+\.", name)]
-    usual = next((name for name in _USUAL.get(kind, ()) if name in held), None)
-    if usual is not None:
-        return [usual]
-    if len(held) > 1:
-        raise BadInput(
-            f"there are several {kind} files ({', '.join(held[:4])}), and no index says which belong to the model",
-            expected="one file, or an index that names the shards",
-            remedy="name one file",
-        )
-    return held
-
-
-def _without_model(files: Collection[str]) -> str | None:
-    """Describe the adapter or training state that a step without a model holds; ``None`` if there is neither."""
-    held = [name for name in sorted(files) if Path(name).suffix in WEIGHTS and _NO_WEIGHTS.search(name)]
-    if not held:
-        return None
-    what = "an adapter" if any("adapter" in name for name in held) else "the state of a training run"
-    return f"only {what}, and no model ({', '.join(held[:4])})"
-
-
-def _check_index(index: dict[str, Any], tensors: dict[str, TensorPlace], where: str) -> None:
-    wanted = index.get("weight_map", {})
-    missing = [name for name in wanted if name not in tensors]
-    if not missing:
-        return
-    files = {place.file for place in tensors.values()}
-    shard = wanted[missing[0]]
-    lacking = f"the shard {shard} is missing" if shard not in files else f"{missing[0]} is not in {shard}"
-    raise BadInput(
-        f"{where} is incomplete: {lacking}",
-        expected=f"the {len(set(wanted.values()))} shards that its index names",
-        remedy=WRITE_AGAIN,
-    )
-
-
-def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
-    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
-    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
-    while found and all(name.startswith(_DISTRIBUTED) for name in found):
-        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
-    return found
+    return Series(store, meter, steps, weights)

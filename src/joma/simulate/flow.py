@@ -16,7 +16,7 @@ from scipy import integrate
 
 from joma.arrays import REAL, Real, as_real
 from joma.domains import POSITIVE, Domain, choose
-from joma.errors import InvalidArgument
+from joma.errors import BadInput, InvalidArgument
 from joma.problem.attention import attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, check_parameters, token_weights, velocity
 from joma.progress import Progress, silent
@@ -38,6 +38,14 @@ METHODS: dict[str, SolverFactory] = {
     "Radau": integrate.Radau,
     "BDF": integrate.BDF,
 }
+
+_MOST_FAILURES = 10_000
+"""Evaluations in a row that may be NaN: more than SciPy's solvers take to shorten a step from 1 to the shortest one.
+
+Their step itself may become NaN, and then they would try for ever.
+"""
+
+_MOST_STEPS = 10_000_000  # of a fixed length between two snapshots: hours
 
 _TOLERANCE = Domain(
     "a number from 1e-13 to 0.1",
@@ -149,13 +157,20 @@ def flow(
         parts["upper"] = start.upper
     layout = _Layout({name: part.shape for name, part in parts.items()}, start.weights.device)
 
+    failures = 0
+
     def right_hand_side(_: float, state: np.ndarray) -> np.ndarray:
-        if not np.isfinite(state).all():
-            return np.full_like(state, np.nan)  # the solver rejects the step and tries a shorter one
-        now = layout.unpack(state)
-        logits = now["attention_logits"] if logits_of is None else logits_of(now["weights"])
-        ascent = velocity(model, Parameters(now["weights"], logits, now.get("upper", start.upper)))
-        return layout.pack({name: value for name, value in ascent._asdict().items() if value is not None})
+        nonlocal failures
+        found = np.full_like(state, np.nan)  # the solver rejects the step and tries a shorter one
+        if np.isfinite(state).all():
+            now = layout.unpack(state)
+            logits = now["attention_logits"] if logits_of is None else logits_of(now["weights"])
+            ascent = velocity(model, Parameters(now["weights"], logits, now.get("upper", start.upper)))
+            found = layout.pack({name: value for name, value in ascent._asdict().items() if value is not None})
+        failures = 0 if np.isfinite(found).all() else failures + 1
+        if failures > _MOST_FAILURES:
+            raise FloatingPointError(f"{failures} times in a row the flow was infinite or NaN")
+        return found
 
     with few_threads(model, start):
         if isinstance(solver, Adaptive):
@@ -178,30 +193,41 @@ def _adaptive(
     states, reached, tolerance = [start.copy()], 1, settings.tolerance
     if len(times) == 1:
         return np.stack(states), Status()
-    with np.errstate(over="ignore", invalid="ignore"):
-        factory = METHODS[settings.method]
-        solver = factory(right_hand_side, times[0], start, times[-1], rtol=tolerance, atol=tolerance)
-        while solver.status == "running":
-            message = solver.step()
-            if solver.status == "failed" or not np.isfinite(solver.y).all():
-                return np.stack(states), Status(
-                    "stopped",
-                    f"the solver could not step past t = {solver.t:.6g} ({message or 'the state is not finite'})",
-                    "the flow may reach infinity there: pass earlier times, or try method='LSODA'",
-                )
-            progress("gradient flow", float(solver.t - times[0]), float(times[-1] - times[0]))
-            passed = int(np.searchsorted(times, solver.t, side="right"))
-            if passed > reached:
-                between = solver.dense_output()
-                states += [between(time) for time in times[reached:passed]]
-                reached = passed
-            if solver.nfev > settings.max_evaluations and solver.status == "running":
-                return np.stack(states), Status(
-                    "too_many_evaluations",
-                    f"after {solver.nfev} evaluations the flow is at t = {solver.t:.6g} of {times[-1]:.6g}",
-                    "if stiff, try method='LSODA'; with kinks, FixedStep; or a larger tolerance or max_evaluations",
-                )
+    now = times[0]
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            factory = METHODS[settings.method]
+            solver = factory(right_hand_side, now, start, times[-1], rtol=tolerance, atol=tolerance)
+            while solver.status == "running":
+                message = solver.step()
+                now = solver.t
+                if solver.status == "failed" or not np.isfinite(solver.y).all():
+                    return np.stack(states), _stopped(now, message or "the state is not finite")
+                progress("gradient flow", float(now - times[0]), float(times[-1] - times[0]))
+                passed = int(np.searchsorted(times, now, side="right"))
+                if passed > reached:
+                    between = solver.dense_output()
+                    states += [between(time) for time in times[reached:passed]]
+                    reached = passed
+                if solver.nfev > settings.max_evaluations and solver.status == "running":
+                    return np.stack(states), Status(
+                        "too_many_evaluations",
+                        f"after {solver.nfev} evaluations the flow is at t = {now:.6g} of {times[-1]:.6g}",
+                        "if stiff, try method='LSODA'; with kinks, FixedStep; or a larger tolerance or max_evaluations",
+                    )
+    except BadInput:
+        raise
+    except (FloatingPointError, ValueError) as error:  # ValueError: what SciPy's linear algebra says of a NaN
+        return np.stack(states), _stopped(now, str(error))
     return np.stack(states), Status()
+
+
+def _stopped(time: float, cause: str) -> Status:
+    return Status(
+        "stopped",
+        f"the solver could not step past t = {time:.6g} ({cause})",
+        "the flow may reach infinity there: pass earlier times, or try method='LSODA'",
+    )
 
 
 def _fixed_step(
@@ -210,6 +236,10 @@ def _fixed_step(
     """As ``_adaptive``."""
     states, state = [start.copy()], start
     for before, after in itertools.pairwise(times):
+        if not after - before <= _MOST_STEPS * settings.step:
+            required = f"at least {(after - before) / _MOST_STEPS:.3g}, for {_MOST_STEPS:,} steps between two snapshots"
+            received, remedy = f"{settings.step:g}", "pass a longer step, or more snapshots"
+            raise InvalidArgument("flow", "step", required=required, received=received, remedy=remedy)
         num = math.ceil((after - before) / settings.step - 1e-9)
         step = (after - before) / num
         for _ in range(num):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from joma.errors import BadInput, InvalidArgument, RunFailed
-from joma.files import replacing
 from joma.problem.attention import AttentionKind, attention_weights
 from joma.problem.one_layer import OneLayer, Parameters, token_weights
 from joma.records import Status
+from joma.serialization import shaped
+from joma.tensorfiles import read_tensors, write_tensors
 from joma.theory.invariants import SoftmaxIdentities, invariant, invariant_residual, softmax_identities
 
 
@@ -133,24 +132,29 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
     values = {field.name: getattr(trajectory, field.name) for field in fields(trajectory)}
     tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
     settings = {name: values[name] for name in ("attention", "temperature")} | {"status": asdict(trajectory.status)}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"joma_trajectory": json.dumps(settings)})
+    write_tensors(path, settings, tensors)
+
+
+class _Settings(NamedTuple):
+    """The fields of ``Trajectory`` that are no tensors."""
+
+    attention: AttentionKind
+    temperature: float
+    status: Status
 
 
 def load_trajectory(path: Path) -> Trajectory:
     """Read a trajectory that ``save_trajectory`` wrote.
 
     Raises:
-        BadInput: the file does not exist or is not a complete trajectory.
+        BadInput: the file does not exist, was altered or is not a complete trajectory.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["joma_trajectory"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        status = Status(**settings.pop("status"))
-        optional = {"upper": tensors.pop("upper", None), "recoil_integral": tensors.pop("recoil_integral", None)}
-        return Trajectory(**tensors, **optional, **settings, status=status)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        facts, tensors = read_tensors(path)
+        settings = shaped(facts, _Settings)._asdict()
+        parts: dict[str, Any] = {"upper": None, "recoil_integral": None, **tensors, **settings}
+        return Trajectory(**parts)
+    except (TypeError, ValueError) as error:
         raise BadInput(
             f"{path} cannot be read as a trajectory ({error})",
             expected="a file written by save_trajectory",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas
-import torch
 
+from joma.arrays import as_tensor
 from joma.charts import Chart, Curve
 from joma.measure.latents import alignment as measured
 from joma.report.drawing.words import format_number
@@ -108,7 +108,7 @@ def alignment(units: Any, latents: Any, *, num_permutations: int = 200, seed: in
 
     Source: derived, docs/theory.md, section 5b.
     """
-    values, shared = torch.as_tensor(latents), None if groups is None else torch.as_tensor(groups)
+    values = as_tensor(latents, "alignment", "latents")
     values = values[:, None] if values.dim() == 1 else values
-    test: dict[str, Any] = {"num_permutations": num_permutations, "seed": seed, "groups": shared}
-    return Alignment(**vars(measured.alignment(torch.as_tensor(units), values, **test)))
+    test: dict[str, Any] = {"num_permutations": num_permutations, "seed": seed, "groups": groups}
+    return Alignment(**vars(measured.alignment(units, values, **test)))

@@ -15,7 +15,7 @@ from joma.claims.evaluation import Outcome, evaluate, finished, measurements, pr
 from joma.claims.registry import all_claims, select
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.devices import device_of
-from joma.domains import choose
+from joma.domains import check_whole, choose
 from joma.progress import Progress
 from joma.report.drawing.words import verdict_text
 from joma.report.pages.results import write_results
@@ -23,6 +23,7 @@ from joma.report.progress import Display, shown
 from joma.report.verdicts import verdicts_summary
 from joma.studies.result import Interrupted, Result
 from joma.tidy import frame_of
+from joma.train.text.reading import require_text
 
 if TYPE_CHECKING:
     from joma.charts import Chart
@@ -109,6 +110,10 @@ def reproduce(
     profiles = {kind.value: kind for kind in Profile}
     chosen_profile = choose(profile, profiles, "reproduce", "profile")
     device_of(device, "reproduce")
+    for name, count in (("seeds", seeds), ("workers", workers)):
+        if count is not None:
+            check_whole(count, "reproduce", name, low=1)
+    require_text(choice.source)  # before a folder remembers it
     workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers)
     chosen, outcomes, interrupted = select(claims), [], False
     try:

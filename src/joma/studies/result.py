@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from joma.domains import choose
 from joma.errors import BadInput
 from joma.measure.curves.quantities import Probes, verdicts
+from joma.terminal import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -34,8 +35,18 @@ def verdict_frame(probes: Probes) -> pandas.DataFrame:
     """Return one row per layer, metric and projection: the step of its minimum, and whether it recovered."""
     import pandas
 
-    rows = [of._asdict() | asdict(found) for of, found in verdicts(probes).items()]
-    return pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    rows = [of._asdict() | _flat(asdict(found)) for of, found in verdicts(probes).items()]
+    found = pandas.DataFrame(rows, columns=None if rows else pandas.Index(["metric", "layer", "projection", "outcome"]))
+    return found.astype({"layer": "Int32", "projection": "string"})
+
+
+def _flat(parts: dict[str, Any]) -> dict[str, Any]:
+    """Give a number and the ends of its interval columns of their own: ``fall``, ``fall_low``, ``fall_high``."""
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        names = (name, f"{name}_low", f"{name}_high") if isinstance(part, tuple) else (name,)
+        found |= dict(zip(names, part if isinstance(part, tuple) else (part,), strict=True))
+    return found
 
 
 class Result(ABC):
@@ -94,7 +105,7 @@ class Result(ABC):
         return single.interactive(picture) if interactive else single.axes_of(picture, ax)
 
     def __repr__(self) -> str:
-        text = f"{type(self).__name__}: {self.summary()}"
+        text = printable(f"{type(self).__name__}: {self.summary()}")
         return "\n".join(textwrap.wrap(text, _LINE, max_lines=2, placeholder=" …"))
 
     def _repr_html_(self) -> str:

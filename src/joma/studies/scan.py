@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 import pandas
 
-from joma.domains import choose
+from joma.domains import check_whole, choose
 from joma.errors import BadInput, InvalidArgument
 from joma.files import write_json
 from joma.measure.models.building import longest_context
@@ -26,12 +26,12 @@ from joma.measure.scan import scanned, verification
 from joma.measure.scan.engines import measured
 from joma.measure.scan.results import ScanStore, probes_of
 from joma.measure.scan.steps import Plan, is_current
-from joma.metrics import DEFAULT, choose_metrics, sources_of
+from joma.metrics import DEFAULT, METRICS, choose_metrics, sources_of
 from joma.progress import Progress
 from joma.provenance import versions
 from joma.report.pages.scan import write_scan
 from joma.report.progress import shown
-from joma.report.scan import course_charts, heatmaps, scan_record, scan_summary, verification_summary
+from joma.report.scan import course_charts, heatmaps, scan_record, scan_summary, verification_map, verification_summary
 from joma.saved.series import Series, WeightKind, open_series
 from joma.studies.result import Interrupted, Result, verdict_frame
 from joma.tidy import write_frame
@@ -107,8 +107,8 @@ class Verification(verification.Verification, Result):
         return pandas.DataFrame({"step": list(worst), "verdict": list(worst.values()), "kinds": list(kinds.values())})
 
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """None: there is nothing to draw."""
-        return ()
+        """Return one heatmap: which steps are suspect of what, 1 for a warning and 2 for an error."""
+        return [verification_map(self)]
 
     def summary(self) -> str:
         """How many steps are suspect, and how much was read."""
@@ -165,6 +165,7 @@ def verify(
         BadInput: no model there, or steps that it has not.
         RunFailed: a hub does not answer.
     """
+    _require_known(settings, SeriesSettings, "verify")
     series = _opened(source, settings)
     with nullcontext(progress) if progress else shown() as report:
         return Verification(**vars(verification.verify(series, progress=report)))
@@ -202,6 +203,9 @@ def scan(
         Interrupted: Ctrl-C; its ``result`` is the scan so far.
     """
     started = time.monotonic()
+    _require_known(settings, ScanSettings, "scan")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise InvalidArgument("scan", "out", required="a folder", received=f"the file {out}", remedy="choose another")
     series = _opened(source, settings)
     with nullcontext(progress) if progress else shown() as report:
         looked_at = verification.verify(series, progress=report)
@@ -210,6 +214,7 @@ def scan(
         store = None if out is None else ScanStore(Path(out), plan.settings)
         results = {} if store is None else store.results
         left = [step for step in series.steps if not is_current(series, results.get(step))]
+        _warn_of_replaced([step for step in left if step in results and results[step].ok])
         interrupted = False
         spread = {"engine": settings.get("engine") or "processes", "num_workers": settings.get("workers")}
         try:
@@ -224,6 +229,9 @@ def scan(
     found = Scan(*about, done, looked_at, time.monotonic() - started, settings.get("with_suspects", False))
     if out is not None:
         found.write(out)
+    if done and not found.measured:
+        message = f"none of the {len(done)} steps could be measured: {done[0].reason}; {done[0].remedy}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
     if interrupted:
         raise Interrupted(found)
     return found
@@ -272,12 +280,27 @@ def chosen_steps(steps: str | Sequence[int], there: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
+def _require_known(settings: Mapping[str, Any], kind: type, function: str) -> None:
+    """Raise ``InvalidArgument`` for a setting that does not exist, or has a value that it cannot have."""
+    for name in settings:
+        choose(name, kind.__annotations__, function, "settings")
+    for name in ("length", "sequences", "workers"):
+        if settings.get(name) is not None:
+            check_whole(settings[name], function, name, low=1)
+    if settings.get("engine") is not None:
+        choose(settings["engine"], {name: name for name in get_args(Engine)}, function, "engine")
+
+
 def _opened(source: str | Path | Series, settings: Mapping[str, Any]) -> Series:
     """The series that is meant, with the steps that are asked for."""
-    for name in settings:
-        choose(name, ScanSettings.__annotations__, "scan", "settings")
+    given = [name for name in SeriesSettings.__annotations__ if settings.get(name) is not None]
     if isinstance(source, Series):
+        if given:
+            raise _ineffective(given[0], "an open series", "it in open_series")
         return source
+    if not isinstance(source, str | Path):
+        required = "a folder, a weight file, owner/name on the hub, or an open series"
+        raise InvalidArgument("scan", "source", required=required, received=repr(source), remedy="pass a path")
     steps, keep = settings.get("steps"), settings.get("keep")
     if keep is not None and Path(source).expanduser().exists():
         raise _ineffective("keep", "a folder", "a repository on a hub")
@@ -301,9 +324,18 @@ def _warn_of_suspects(found: verification.Verification, *, with_suspects: bool) 
     warnings.warn(f"{num} of {len(found.steps)} steps are suspect, see the table{without}; going on", stacklevel=3)
 
 
+def _warn_of_replaced(steps: Sequence[int]) -> None:
+    """Say which results are not used because they are of other weights."""
+    if steps:
+        first, more = steps[0], f" and {len(steps) - 1} more" if steps[1:] else ""
+        changed = "weights or configuration were written again since they were measured"
+        warnings.warn(f"step {first}{more}: {changed}; measuring again", stacklevel=3)
+
+
 def _plan(series: Series, settings: Mapping[str, Any]) -> tuple[Plan, str]:
     """What to measure, and in words what models read."""
-    metrics = choose_metrics(settings.get("measures") or DEFAULT, "scan")
+    measures = settings.get("measures")
+    metrics = choose_metrics(DEFAULT if measures is None else measures, "scan")
     device = settings.get("device") or "cpu"
     # A model alone may use the whole machine. The steps of a series have one thread each, which is faster for all of
     # them, and so has a single one that is chosen: its numbers are to be compared with theirs.
@@ -320,6 +352,10 @@ def _plan(series: Series, settings: Mapping[str, Any]) -> tuple[Plan, str]:
         if settings.get("tokenizer") is not None:
             raise _ineffective("tokenizer", "a run of joma", "the run's own tokens")
         probe, read = run_probe(config, Path(series.source), **asked)
+        if "law" in config:  # it predicts labels, so that it has no loss per token
+            metrics = tuple(name for name in metrics if METRICS[name].source != "loss")
+            if not metrics:
+                raise _ineffective("measures", "the loss of a run that predicts labels", "attention or weights")
         return Plan(series, metrics, probe, num_threads, device, saved_decoder), read
     length, text = _length(asked["length"], longest), read_text(asked["text"])
     num = asked["num_sequences"] or NUM_SEQUENCES

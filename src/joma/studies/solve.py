@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas
+import torch
 
-from joma.arrays import Real, as_real
+from joma.arrays import Real, as_real, as_real_in, wrong_shape
 from joma.domains import POSITIVE, choose
 from joma.errors import InvalidArgument
 from joma.report.solution import conclusion, solution_charts
@@ -39,14 +41,15 @@ class Solution(dynamics.Solution, Result):
         )
 
     def verdicts(self) -> pandas.DataFrame:
-        """One row: whether attention gets sparse and then dense, and when and how sparse it is at its sparsest."""
-        found = self.sparsest
-        if found is None:
-            return pandas.DataFrame([{"verdict": "only gets sparser"}])
-        verdict = (
-            "sparse, then dense" if found.is_inner else "only gets denser" if found.time == 0 else "only gets sparser"
-        )
-        return pandas.DataFrame([{"verdict": verdict, "sparsest_at": found.time, "entropy_nats": found.entropy}])
+        """One row: how attention goes over all time, and (μ) when and how sparse it is at its sparsest.
+
+        The verdict is ``constant``, ``only gets sparser``, ``only gets denser``, or the turns of the entropy in words,
+        such as ``sparse, then dense``.
+        """
+        row = {"verdict": self.dynamics.course}
+        if self.sparsest is None:
+            return pandas.DataFrame([row])
+        return pandas.DataFrame([row | {"sparsest_at": self.sparsest.time, "entropy_nats": self.sparsest.entropy}])
 
     def pictures(self) -> Sequence[Chart]:
         """The components and the attention entropy over time."""
@@ -84,7 +87,8 @@ def solve(
         attention: ``softmax`` shares one attention between the components, ``exp`` does not normalise.
 
     Raises:
-        InvalidArgument: neither or both of ``mu`` and ``delta``, times out of order, or numbers that leave float64.
+        InvalidArgument: neither or both of ``mu`` and ``delta``, arrays of more than one axis, times out of order, or
+            numbers that leave float64 (of several targets, |μ| or |v0| above 36/√(2·gain)).
 
     Sources: Theorems 2 and 4 of arXiv 2310.00535; docs/theory.md, section 3.
     """
@@ -97,8 +101,7 @@ def solve(
             remedy="give mu for a nonlinear MLP, delta for a linear one",
         )
     symbol, name, given = ("Δ", "delta", delta) if mu is None else ("μ", "mu", mu)
-    rates = as_real([] if given is None else given, "solve", name).reshape(-1)
-    times, start = as_real(t, "solve", "t").reshape(-1), as_real(v0, "solve", "v0").reshape(-1)
+    rates, times, start = _numbers(name, given), _numbers("t", t), _numbers("v0", v0)
     if not len(rates) or not len(times) or len(start) not in (1, len(rates)):
         odd, what = (name, rates) if not len(rates) else ("t", times) if not len(times) else ("v0", start)
         count = "at least one number" if odd != "v0" else f"one number, or {len(rates)} as in `{name}`"
@@ -111,7 +114,26 @@ def solve(
             received=f"{[round(float(at), 6) for at in times[:4]]}",
             remedy="sort them, each once",
         )
-    POSITIVE.check(gain, "solve", "gain")
+    scale = as_real_in(POSITIVE, gain, "solve", "gain")
+    if scale.ndim:
+        raise wrong_shape("solve", "gain", "one number", scale, "call solve once per gain")
     kind = choose(attention, ATTENTION, "solve", "attention")
-    asked = dynamics.Dynamics(symbol, rates, start.expand(len(rates)), gain, kind)
-    return Solution(**vars(dynamics.solve(asked, times)))
+    asked = dynamics.Dynamics(symbol, rates, start.expand(len(rates)), float(scale), kind)
+    try:
+        found = dynamics.solve(asked, times)
+        _ = asked.course  # kept there; what it refuses is refused here
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            "solve", error.parameter, required=error.expected, received=error.received, remedy=error.remedy
+        ) from error
+    return Solution(**vars(found))
+
+
+def _numbers(name: str, value: Any) -> torch.Tensor:
+    """Read one number or one axis of numbers, whole ones too, as a float64 tensor of one axis, without gradients."""
+    is_whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    numbers = as_real(value.astype(float) if is_whole else value, "solve", name).detach()
+    if numbers.ndim > 1:
+        remedy = "call solve once for each row" if name != "t" else "pass times.ravel(), sorted"
+        raise wrong_shape("solve", name, "one number or one axis of numbers", numbers, remedy)
+    return numbers.reshape(-1)

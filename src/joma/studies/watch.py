@@ -37,7 +37,7 @@ class Watch(watching.Watch, Result):
     def summary(self) -> str:
         """Return the number of probes and the verdicts, in words."""
         num = len(self.probes)
-        return f"{num} probe{'' if num == 1 else 's'}, {quantities_summary(self.probes)}"
+        return ", ".join(filter(None, (f"{num} probe{'' if num == 1 else 's'}", quantities_summary(self.probes))))
 
 
 class WatchingCallback(Result):
@@ -60,6 +60,12 @@ class WatchingCallback(Result):
     def summary(self) -> str:
         """Return the number of probes and the verdicts, in words."""
         return "training has not begun" if self.watch is None else self._begun.summary()
+
+    def _repr_html_(self) -> str:
+        from joma.report.pages.result import result_html
+
+        nothing = (type(self).__name__, self.summary(), pandas.DataFrame(), None)
+        return result_html(*nothing) if self.watch is None else super()._repr_html_()
 
     @property
     def _begun(self) -> Watch:

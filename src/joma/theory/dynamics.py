@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,8 +15,12 @@ from joma.arrays import REAL
 from joma.records import Status
 from joma.theory.linear import blow_up_time, linear_solution, linear_status
 from joma.theory.nonlinear import log_convergence, nonlinear_solution
-from joma.theory.normalized import entropy_of_squares, normalized_solution, sparsest_time
-from joma.theory.normalized_linear import linear_attention_entropy_over_time, normalized_linear_solution
+from joma.theory.normalized import ROUNDING, entropy_course, entropy_of_squares, normalized_solution, sparsest_time
+from joma.theory.normalized_linear import (
+    linear_attention_entropy_over_time,
+    linear_entropy_course,
+    normalized_linear_solution,
+)
 
 Symbol = Literal["μ", "Δ"]
 
@@ -28,7 +33,7 @@ class Moment(NamedTuple):
     """The time at which attention is sparsest.
 
     Args:
-        time: 0 if attention only gets denser, ∞ if it only gets sparser.
+        time: 0 if attention is never sparser than at the start, ∞ if it is sparsest in the limit of late times.
         entropy: of the attention at that time, nats.
         v: (M,) at that time.
     """
@@ -39,7 +44,7 @@ class Moment(NamedTuple):
 
     @property
     def is_inner(self) -> bool:
-        """Whether attention first gets sparser and then denser."""
+        """Whether attention is sparsest at a time between start and limit."""
         return 0.0 < self.time < math.inf
 
 
@@ -73,7 +78,7 @@ class Dynamics:
         """Return the entropy of softmax(α v²) in nats, (T,); NaN after the first blow-up."""
         if self.symbol == "Δ" and self.attention == "softmax":
             return torch.as_tensor(linear_attention_entropy_over_time(self.rates, times, self.v0, self.gain))
-        entropy = entropy_of_squares(v, torch.tensor(self.gain, dtype=REAL))
+        entropy = entropy_of_squares(v, self.gain)
         return torch.where(v.isinf().any(-1), torch.nan, entropy)
 
     @property
@@ -102,9 +107,23 @@ class Dynamics:
         """
         found = sparsest_time(self.rates, self.v0, self.gain)
         time, entropy = float(found.time), float(found.entropy_nats)
+        v = torch.as_tensor(normalized_solution(self.rates, time, self.v0, self.gain))
         if self.attention == "exp" and 0.0 < time < math.inf:
             time = self._unnormalised(time)
-        return Moment(time, entropy, self.v(torch.tensor([time], dtype=REAL))[0])
+        return Moment(time, entropy, v)
+
+    @functools.cached_property
+    def course(self) -> str:
+        """How the attention entropy goes over all time, or up to the first blow-up.
+
+        ``constant``, ``only gets sparser``, ``only gets denser``, or its turns in words: ``sparse, then dense``.
+        """
+        entropy_over_time = entropy_course if self.symbol == "μ" else linear_entropy_course
+        entropy = entropy_over_time(self.rates, self.v0, self.gain)
+        rises = _turns(entropy.clamp(min=torch.finfo(REAL).tiny).log().tolist())
+        if len(rises) < 2:
+            return f"only gets {'denser' if rises[0] else 'sparser'}" if rises else "constant"
+        return ", then ".join("dense" if rise else "sparse" for rise in rises)
 
     def _unnormalised(self, time: float) -> float:
         """The time τ without normalisation at which the state is that of ``time`` with it."""
@@ -118,6 +137,18 @@ class Dynamics:
         count = math.log(len(self.rates))
         low, high = math.log(time) - count - fastest, math.log(time) - count
         return math.exp(brentq(ahead, low - 1e-6, high + 1e-6, xtol=1e-14, rtol=1e-14))
+
+
+def _turns(values: Iterable[float]) -> list[bool]:
+    """Whether the values rise, for each stretch over which they only rise or only fall by more than rounding."""
+    rises: list[bool] = []
+    low, high = math.inf, -math.inf  # since the last turn
+    for value in values:
+        low, high = min(low, value), max(high, value)
+        moved = {True: value - low, False: high - value}
+        if turned := [rise for rise in moved if moved[rise] > ROUNDING and rises[-1:] != [rise]]:
+            rises, low, high = rises + turned, value, value
+    return rises
 
 
 def paper_figure4(symbol: Symbol = "μ", rates: torch.Tensor | None = None) -> Dynamics:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
-from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.domains import FINITE, NON_NEGATIVE, TEMPERATURE
 from joma.errors import InvalidArgument
 
 _SINGULAR = 1e-10  # smallest eigenvalue of M relative to its largest, below which M⁻¹ has fewer than six correct digits
@@ -66,7 +66,7 @@ def almost_orthogonal_correction(
         _read_embedding(function, context_embedding),
         as_real_in(FINITE, query_embedding, function, "query_embedding"),
     )
-    POSITIVE.check(temperature, function, "temperature")
+    TEMPERATURE.check(temperature, function, "temperature")
     num_tokens = embedding.shape[1]
     if weights.ndim != 3 or weights.shape[1] != num_tokens:
         raise wrong_shape(function, "token_weights", f"of shape (T, {num_tokens}, K)", weights)
@@ -117,7 +117,7 @@ def uncorrected_error_bound(
         as_real_in(NON_NEGATIVE, path_lengths, function, "path_lengths"),
         as_real_in(NON_NEGATIVE, gate_times, function, "gate_times"),
     )
-    POSITIVE.check(temperature, function, "temperature")
+    TEMPERATURE.check(temperature, function, "temperature")
     if largest.ndim != 2 or largest.shape[0] != embedding.shape[1]:
         raise wrong_shape(function, "largest_weights", f"of shape ({embedding.shape[1]}, K)", largest)
     for name, tensor in (("path_lengths", lengths), ("gate_times", opened)):

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 import torch
 
-from joma.arrays import REAL, Real, as_real_in, numpy_in_numpy_out, on_one_device
-from joma.domains import POLARITY, check_whole
+from joma.arrays import REAL, Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
+from joma.domains import POLARITY, check_whole, is_whole
 from joma.errors import InvalidArgument
 from joma.problem.laws import Hierarchy, label_probabilities, token_presence
 from joma.problem.tree import LatentTree, check_parents
+
+_MOST_LEVELS = 1_000_000
 
 
 @numpy_in_numpy_out
@@ -39,7 +41,8 @@ def cooccurrence(rho: Real, rho0: Real, depth: int, ancestor_height: int, label_
     """
     function = "cooccurrence"
     rho, rho0 = on_one_device(as_real_in(POLARITY, rho, function, "rho"), as_real_in(POLARITY, rho0, function, "rho0"))
-    check_whole(depth, function, "depth", remedy="count levels of edges")
+    check_broadcast(function, rho=rho, rho0=rho0)
+    check_whole(depth, function, "depth", high=_MOST_LEVELS, remedy="count levels of edges")
     check_whole(ancestor_height, function, "ancestor_height", low=0, high=depth, remedy="count levels of edges")
     _check_sign(function, label_sign)
     mean = label_sign * rho ** (depth - 1) * rho0
@@ -212,7 +215,7 @@ def _possible(probabilities: torch.Tensor, function: str) -> torch.Tensor:
 
 
 def _check_sign(function: str, label_sign: int) -> None:
-    if label_sign not in (-1, 1):
+    if not is_whole(label_sign, -1, 1) or label_sign == 0:
         raise InvalidArgument(
             function, "label_sign", required="−1 or 1", received=f"{label_sign!r}", remedy="pass the sign alone"
         )

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from joma.arrays import Real, as_real, numpy_in_numpy_out, wrong_shape
+from joma.arrays import Real, as_real, as_real_in, numpy_in_numpy_out, wrong_shape
+from joma.domains import SQUARABLE
 from joma.errors import InvalidArgument
 from joma.problem.attention import AttentionKind, check_attention
 
@@ -116,6 +117,15 @@ def invariant(
         InvalidArgument: an argument outside its domain; more than one query with softmax attention, which
             Theorem 1 does not cover.
     """
+    for name, value in (("token_weights", token_weights), ("attention_logits", attention_logits)):
+        as_real_in(SQUARABLE, value, "invariant", name)
+    return _invariant(token_weights, attention_logits, attention, temperature, mean_attention)
+
+
+def _invariant(
+    token_weights: Real, attention_logits: Real, attention: AttentionKind, temperature: float, mean: Real | None
+) -> torch.Tensor:
+    """As ``invariant``, also for numbers of a diverged training, whose squares float64 cannot hold."""
     name = "invariant"
     check_attention(attention, temperature, name)
     weights = _with_axes(token_weights, 2, name, "token_weights")
@@ -128,7 +138,7 @@ def invariant(
             received=f"of {logits.shape[-2]} queries",
             remedy="use softmax_identities, which are exact for several",
         )
-    mean = _mean_attention(mean_attention, attention, weights, name)
+    mean = _mean_attention(mean, attention, weights, name)
     if attention == "linear":
         return logits.square().sum(-2) - weights.square().sum(-1)
     return logits.sum(-2) - _driven(weights, temperature, mean)
@@ -153,9 +163,9 @@ def invariant_residual(
             length 1), or measured at each time.
 
     Returns:
-        The drift, (T, ..., M); in the units of z (z² for linear attention).
+        The drift, (T, ..., M); in the units of z (z² for linear attention). NaN where squares exceed float64.
     """
-    value = invariant(
+    value = _invariant(
         as_real(token_weights, "invariant_residual", "token_weights"),
         as_real(attention_logits, "invariant_residual", "attention_logits"),
         attention,

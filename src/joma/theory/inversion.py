@@ -24,6 +24,7 @@ _HALVINGS = 3  # pieces before the tail, each half as wide as the previous one
 _FARTHEST = 39.0  # for larger |v|, exp(−v²/2) is 0 in float64 and takes no time
 _TAIL_CORRECTIONS = 3
 _LARGEST_EXPONENT = 700.0  # for larger exponents the time is below 1e-300 and needs no correction
+_FEW_DIGITS = 2.0**-960  # products below it lose digits in float64
 _BLOCK = 16384  # queries computed at once, to fit a processor's cache
 _ROWS = 1024  # components whose paths are cut at once
 
@@ -44,21 +45,28 @@ class _Pieces(NamedTuple):
     Args:
         v, x: (C, P + 1) start of each piece; the last entry is where the tail starts.
         begin: (C, P + 1) time at which each piece starts.
+        duration: (C, P) of each piece, to full relative precision.
         bend: (C, P) ln of the time density at the end of a piece over that at its start.
     """
 
     v: torch.Tensor
     x: torch.Tensor
     begin: torch.Tensor
+    duration: torch.Tensor
     bend: torch.Tensor
 
 
-def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+def log_convergence_at(
+    mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor, *, is_late: bool = False, width: float = _WIDTH
+) -> torch.Tensor:
     """Solve t = ∫₀ᵘ exp(−½ v(s)²) ds with v(s) = μ − (μ − v₀) e⁻ˢ for u, at gain ½.
 
     Args:
         mu, v0: (C,) float64, finite.
         t: (C, T) or (1, T) float64, at least 0, ∞ allowed.
+        is_late: t is counted from ``late_offset_of`` of each component instead of 0. Around it a fast component moves
+            within exp(−μ²/2), which is lost in the digits of a time counted from 0.
+        width: of a piece, in v; all digits are correct up to about |v| = 10/width.
 
     Returns:
         (C, T) u, at least 0; ∞ if t is ∞ or u exceeds float64.
@@ -72,7 +80,9 @@ def log_convergence_at(mu: torch.Tensor, v0: torch.Tensor, t: torch.Tensor) -> t
     rows = max(1, min(_ROWS, _BLOCK // num_times))
     for first in range(0, num, rows):
         part = slice(first, first + rows)
-        pieces = _cut(mu[part], v0[part])
+        pieces = _cut(mu[part], v0[part], width)
+        if is_late:
+            pieces = _counted_from_late_offset(mu[part], v0[part], pieces)
         for start in range(0, num_times, _BLOCK):
             times = slice(start, start + _BLOCK)
             queries = t[part if t.shape[0] > 1 else slice(None), times].expand(pieces.v.shape[0], -1)
@@ -88,29 +98,40 @@ def late_offset_of(mu: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
     for first in range(0, len(mu), _ROWS):
         part = slice(first, first + _ROWS)
         pieces = _cut(mu[part], v0[part])
-        x = pieces.x[:, -1]
-        after_cuts = _entire(mu[part], x) - _log_ratio(mu[part] - v0[part], x)
-        offset[part] = pieces.begin[:, -1] + torch.exp(-mu[part].square() / 2) * after_cuts
+        offset[part] = pieces.begin[:, -1] + _late_offset_after_cuts(mu[part], v0[part], pieces)
     return offset
 
 
-def _cut(mu: torch.Tensor, v0: torch.Tensor) -> _Pieces:
+def _late_offset_after_cuts(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces) -> torch.Tensor:
+    """The late offset, counted from the start of the tail."""
+    x = pieces.x[:, -1]
+    return torch.exp(-mu.square() / 2) * (_entire(mu, x) - _log_ratio(mu - v0, x))
+
+
+def _counted_from_late_offset(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces) -> _Pieces:
+    """The same pieces with times counted from the late offset, summed from there so that small ones keep digits."""
+    tail = -_late_offset_after_cuts(mu, v0, pieces)[:, None]
+    before = pieces.duration.flip(1).cumsum(dim=1).flip(1)
+    return pieces._replace(begin=torch.cat([tail - before, tail], dim=1))
+
+
+def _cut(mu: torch.Tensor, v0: torch.Tensor, width: float = _WIDTH) -> _Pieces:
     """Cut the paths from v₀ up to μ ≥ v₀, both (C,)."""
-    last = torch.maximum((torch.floor(mu / _WIDTH) - 1) * _WIDTH, v0)
-    low = math.floor(max(float(v0.min()), -_FARTHEST) / _WIDTH)
-    high = math.ceil(min(float(last.max()), _FARTHEST) / _WIDTH)
-    grid = torch.arange(low + 1, max(high, low + 1), dtype=REAL, device=mu.device) * _WIDTH
+    last = torch.maximum((torch.floor(mu / width) - 1) * width, v0)
+    low = math.floor(max(float(v0.min()), -_FARTHEST) / width)
+    high = math.ceil(min(float(last.max()), _FARTHEST) / width)
+    grid = torch.arange(low + 1, max(high, low + 1), dtype=REAL, device=mu.device) * width
     v = torch.cat([v0[:, None], grid.clamp(v0[:, None], last[:, None]), last[:, None]], dim=1)
     x = mu[:, None] - v
     halves = x[:, -1:] * torch.tensor([0.5**k for k in range(1, _HALVINGS + 1)], dtype=REAL, device=mu.device)
     halves = torch.where(x[:, -1:] < torch.finfo(REAL).tiny, x[:, -1:], halves)  # their halves would round to 0
     v, x = torch.cat([v, mu[:, None] - halves], dim=1), torch.cat([x, halves], dim=1)
     # Widths are differences of v before the halvings and of x after, where each is exact.
-    width = torch.cat([v[:, 1:-_HALVINGS] - v[:, : -_HALVINGS - 1], -x[:, -_HALVINGS - 1 :].diff(dim=1)], dim=1)
-    duration = _passing_time(v[:, :-1], x[:, :-1], width, _FINE)
+    step = torch.cat([v[:, 1:-_HALVINGS] - v[:, : -_HALVINGS - 1], -x[:, -_HALVINGS - 1 :].diff(dim=1)], dim=1)
+    duration = _passing_time(v[:, :-1], x[:, :-1], step, _FINE)
     begin = torch.cat([torch.zeros_like(v0)[:, None], duration.cumsum(dim=1)], dim=1)
     bend = (v[:, :-1] - v[:, 1:]) * (v[:, :-1] + v[:, 1:]) / 2 + _log_ratio(x[:, :-1], x[:, 1:])
-    return _Pieces(v, x, begin, bend)
+    return _Pieces(v, x, begin, duration, bend)
 
 
 def _passing_time(v: torch.Tensor, x: torch.Tensor, step: torch.Tensor, num_nodes: int) -> torch.Tensor:
@@ -130,7 +151,7 @@ def _entire(mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def _invert(mu: torch.Tensor, v0: torch.Tensor, pieces: _Pieces, t: torch.Tensor) -> torch.Tensor:
     """The u of (C,) components at (C, T) times."""
-    piece = torch.searchsorted(pieces.begin, t.contiguous(), right=True) - 1
+    piece = (torch.searchsorted(pieces.begin, t.contiguous(), right=True) - 1).clamp(min=0)
     in_tail = piece == pieces.bend.shape[1]
     u = torch.empty_like(t)
     row, column = (~in_tail).nonzero(as_tuple=True)
@@ -155,7 +176,9 @@ def _within_piece(pieces: _Pieces, row: torch.Tensor, piece: torch.Tensor, t: to
         y = (y - (x - y) * torch.expm1(-_advance(late, v + y, x - y))).clamp(min=0).minimum(width)
     start, distance = pieces.v[row, 0], pieces.x[row, 0]
     moved = (v - start) + y
-    return torch.where(moved < distance / 2, -torch.log1p(-moved / distance), torch.log(distance / (x - y)))
+    u = torch.where(moved < distance / 2, -torch.log1p(-moved / distance), torch.log(distance / (x - y)))
+    early = (moved < _FEW_DIGITS) & (moved < 1e-8 * distance)  # there u = exp(v₀²/2) t, which is not as small as v
+    return torch.where(early, t * torch.exp(0.5 * start.square().clamp(max=2 * _LARGEST_EXPONENT)), u)
 
 
 def _within_tail(mu: torch.Tensor, x: torch.Tensor, remaining: torch.Tensor) -> torch.Tensor:

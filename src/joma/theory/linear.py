@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
+from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, POSITIVE
+from joma.errors import InvalidArgument
 from joma.records import Status
+
+_FARTHEST = 1e300  # far from the ends of float64, so that sums and products of a few such numbers are finite
 
 
 @numpy_in_numpy_out
@@ -84,6 +87,7 @@ def linear_status(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sta
     """
     ends, times = torch.as_tensor(blow_up_time(delta, v0, gain)), as_real_in(NON_NEGATIVE, t, "linear_status", "t")
     ends, times = on_one_device(ends.detach(), times.detach())
+    check_broadcast("linear_status", delta=ends, t=times)
     past = times >= ends
     if not bool(past.any()):
         return Status()
@@ -100,7 +104,7 @@ def linear_status(delta: Real, t: Real, v0: Real = 0.0, gain: Real = 0.5) -> Sta
 def read_dynamics(
     function: str, rates: tuple[str, Real], t: Real, start: tuple[str, Real], gain: Real
 ) -> list[torch.Tensor]:
-    """Check the arguments of a function on the dynamics; return rates (μ or Δ), times, start and √(2α).
+    """Check the arguments of a function on the dynamics, which broadcast; return rates (μ or Δ), t, start and √(2α).
 
     √(2α) v follows the dynamics at gain ½ with √(2α) times the rates, at the same times.
 
@@ -111,12 +115,39 @@ def read_dynamics(
         start: the name of the parameter v(0), and its value.
         gain: α.
     """
-    return on_one_device(
+    read = on_one_device(
         as_real_in(FINITE, rates[1], function, rates[0]),
         as_real_in(NON_NEGATIVE, t, function, "t"),
         as_real_in(FINITE, start[1], function, start[0]),
         torch.sqrt(2 * as_real_in(POSITIVE, gain, function, "gain")),
     )
+    check_broadcast(function, **dict(zip((rates[0], "t", start[0], "gain"), read, strict=True)))
+    if bool(read[3].isinf().any()):
+        received, remedy = "above 8e307", "scale the components up and the gain down"
+        raise InvalidArgument(function, "gain", required="at most 8e307", received=received, remedy=remedy)
+    within_reach(function, rates[0], read[0], read[3], _FARTHEST)
+    within_reach(function, start[0], read[2], read[3], _FARTHEST)
+    return read
+
+
+def within_reach(function: str, parameter: str, place: torch.Tensor, scale: torch.Tensor, farthest: float) -> None:
+    """Raise ``InvalidArgument`` if a place is so large that float64 cannot resolve its neighbourhood.
+
+    Args:
+        function, parameter: for the message.
+        place: μ, Δ or v.
+        scale: √(2α), which broadcasts against it.
+        farthest: the largest product of both.
+    """
+    size = (place * scale).detach().abs()
+    if size.numel() and not float(size.max()) <= farthest:
+        raise InvalidArgument(
+            function,
+            parameter,
+            required=f"at most {farthest:g}/√(2·gain) in size, which float64 can resolve",
+            received=f"as large as {float(place.detach().abs().max()):g}",
+            remedy="check its unit",
+        )
 
 
 def check_components(function: str, parameter: str, values: torch.Tensor) -> None:

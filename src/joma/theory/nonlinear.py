@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device
+from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
 from joma.domains import FINITE
-from joma.errors import InvalidArgument
 from joma.theory.inversion import gauss_legendre, late_offset_of, log_convergence_at
-from joma.theory.linear import ClosedForm, read_dynamics
+from joma.theory.linear import ClosedForm, read_dynamics, within_reach
 
-_FARTHEST = 1000.0  # in units in which the gain is ½
+FARTHEST = 1000.0
+"""The largest |μ| and |v₀| in units in which the gain is ½; beyond 39 every speed is infinite in float64."""
 _CONVERGED = 750.0  # e⁻ᵘ is 0 in float64 from here on
 
 
@@ -89,17 +89,38 @@ def speed_ratio(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) -> torch.Tens
         gain: α, above 0.
 
     Returns:
-        The ratio, of the broadcast shape; 1 at t = 0.
+        The ratio, of the broadcast shape; 1 at t = 0; 0 or ∞ beyond float64, but never NaN.
     """
-    mu_j, t, _, scale = _read("speed_ratio", mu_j, t, 0.0, gain)
-    mu_k, t = on_one_device(as_real_in(FINITE, mu_k, "speed_ratio", "mu_k"), t)
-    within_reach("speed_ratio", "mu_k", mu_k, scale)
+    return _speed_ratio("speed_ratio", mu_j, mu_k, t, gain)[0]
+
+
+def _speed_ratio(
+    function: str, mu_j: Real, mu_k: Real, t: Real, gain: Real
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ratio, its limit, and ln(ratio/limit) where float64 has not the ratio of the two (else NaN)."""
+    mu_j, t, _, scale = _read(function, mu_j, t, 0.0, gain)
+    mu_k, t = on_one_device(as_real_in(FINITE, mu_k, function, "mu_k"), t)
+    check_broadcast(function, mu_j=mu_j, t=t, gain=scale, mu_k=mu_k)
+    within_reach(function, "mu_k", mu_k, scale, FARTHEST)
     start, end = t == 0, torch.isinf(t)
     inner = torch.where(start | end, 1.0, t)
     zero = torch.zeros((), dtype=t.dtype, device=t.device)
     u_j, u_k = (convergence(mu * scale, inner, zero) for mu in (mu_j, mu_k))
-    limit = torch.exp(scale.square() / 2 * (mu_j - mu_k) * (mu_j + mu_k))
-    return torch.where(start, 1.0, torch.where(end, limit, u_j / u_k))
+    log_limit = scale.square() / 2 * (mu_j - mu_k) * (mu_j + mu_k)
+    limit = torch.exp(log_limit)
+    ratio = torch.where(start, 1.0, torch.where(end, limit, u_j / u_k))
+    lost = torch.where(ratio.isfinite() & (ratio / limit).isfinite() & (limit > 0), False, True)
+    if not bool(lost.any()):
+        return ratio, limit, torch.full_like(ratio, torch.nan)
+    u_j, u_k = (_log_speed(mu * scale, inner, u) for mu, u in ((mu_j, u_j), (mu_k, u_k)))
+    from_limit = torch.where(start, -log_limit, torch.where(end, 0.0, u_j - u_k))
+    return torch.where(lost, torch.exp(log_limit + from_limit), ratio), limit, torch.where(lost, from_limit, torch.nan)
+
+
+def _log_speed(mu: torch.Tensor, t: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """ln u − μ²/2 at gain ½ from a start at 0: by the limit of late times where u exceeds float64."""
+    late = torch.log(t - _LateOffset.apply(mu, torch.zeros_like(mu)))
+    return torch.where(u.isinf(), late, torch.log(u) - mu.square() / 2)
 
 
 @numpy_in_numpy_out
@@ -107,10 +128,12 @@ def speed_ratio_correction(mu_j: Real, mu_k: Real, t: Real, gain: Real = 0.5) ->
     """Return Theorem 4's Λ(t): the speed ratio is exp(α(μⱼ² − μₖ²)) (1 + Λ), exactly.
 
     Claim: theorem4. For large t, Λ → (cₖ − cⱼ)/(t − cₖ) with c from ``late_offset``. Arguments as in ``speed_ratio``.
+
+    Returns:
+        Λ, of the broadcast shape; ∞ beyond float64, but never NaN.
     """
-    ratio = torch.as_tensor(speed_ratio(mu_j, mu_k, t, gain))
-    limit = torch.as_tensor(speed_ratio_limit(mu_j, mu_k, gain)).to(ratio.device)
-    return ratio / limit - 1
+    ratio, limit, log_correction = _speed_ratio("speed_ratio_correction", mu_j, mu_k, t, gain)
+    return torch.where(log_correction.isnan(), ratio / limit - 1, torch.expm1(log_correction))
 
 
 @numpy_in_numpy_out
@@ -139,24 +162,9 @@ def _read(function: str, mu: Real, t: Real, v0: Real, gain: Real) -> list[torch.
     first = "mu_j" if function.startswith("speed") else "mu"
     second = "mu_k" if function == "speed_ratio_limit" else "v0"
     mu, t, v0, scale = read_dynamics(function, (first, mu), t, (second, v0), gain)
-    within_reach(function, first, mu, scale)
-    within_reach(function, second, v0, scale)
+    within_reach(function, first, mu, scale, FARTHEST)
+    within_reach(function, second, v0, scale, FARTHEST)
     return [mu, t, v0, scale]
-
-
-def within_reach(
-    function: str, parameter: str, place: torch.Tensor, scale: torch.Tensor, farthest: float = _FARTHEST
-) -> None:
-    """Raise ``InvalidArgument`` if a place is so large that float64 cannot resolve its neighbourhood."""
-    size = (place * scale).detach().abs()
-    if size.numel() and float(size.max()) > farthest:
-        raise InvalidArgument(
-            function,
-            parameter,
-            required=f"at most {farthest:g}/√(2·gain) in size (beyond 39 every speed is infinite in float64)",
-            received=f"as large as {float(place.detach().abs().max()):g}",
-            remedy="check its unit",
-        )
 
 
 class _LogConvergence(ClosedForm):

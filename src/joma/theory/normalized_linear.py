@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import torch
 
-from joma.arrays import Real, numpy_in_numpy_out
+from joma.arrays import Real, as_real, numpy_in_numpy_out
 from joma.errors import InvalidArgument
-from joma.theory.linear import place_on_normal
-from joma.theory.nonlinear import within_reach
+from joma.theory.linear import place_on_normal, within_reach
 from joma.theory.normalized import entropy_of_squares, one_time_less, read_problem, runge_kutta
 
 _CLOCK_ERROR = 1e-5  # small enough for one Runge–Kutta step to remove it to rounding
 _FARTHEST_START = 30.0  # exp(v²/2) is finite in float64
+_LAST_SHARE = 700.0  # −ln of the smallest share of the time to the first blow-up in a course
+_PER_DECADE, _EVENLY = 16, 1024  # points of a course
 _MAX_SEARCH = 300  # Newton steps and halvings; halvings alone would need fewer
 
 
@@ -81,7 +82,26 @@ def linear_attention_entropy_over_time(delta: Real, t: Real, v0: Real = 0.0, gai
     # At infinite time the winners share attention equally, which any equal large values represent.
     infinite = torch.isinf(v)
     v = torch.where(infinite.any(dim=-1, keepdim=True), torch.where(infinite, 1e9, 0.0), v)
-    return entropy_of_squares(v, torch.as_tensor(gain).to(v))
+    return entropy_of_squares(v, as_real(gain, "linear_attention_entropy_over_time", "gain").to(v.device))
+
+
+def linear_entropy_course(delta: Real, v0: Real = 0.0, gain: Real = 0.5) -> torch.Tensor:
+    """Return the attention entropy in nats, (..., N), from start to first blow-up, close enough to show every turn.
+
+    It is the same with and without normalisation, in which case the blow-up takes for ever. Arguments as in
+    ``normalized_linear_solution``.
+    """
+    problem = read_problem("linear_entropy_course", "delta", delta, 0.0, v0, gain).detached()
+    scale = torch.sqrt(2 * problem.gain)
+    within_reach("linear_entropy_course", "v0", problem.v0, scale, _FARTHEST_START)
+    race = _race(problem.mu * scale, problem.v0 * scale)
+    fastest = float(race.start.abs().max()) if race.start.numel() else 0.0
+    first, last = -8 - fastest**2 / 2 / math.log(10), math.log10(_LAST_SHARE)
+    close = torch.logspace(first, last, int(_PER_DECADE * (last - first)), dtype=race.delta.dtype)
+    shares = torch.linspace(0, 1, _EVENLY, dtype=race.delta.dtype)[:-1]
+    z = torch.cat([close, -torch.log1p(-shares)]).sort().values.to(race.delta.device)
+    y, _ = _places(race, z[:, None])
+    return entropy_of_squares(y, torch.full_like(problem.gain, 0.5))
 
 
 class _Race(NamedTuple):

@@ -6,21 +6,17 @@ permanently, so that the network of its step can be examined after the run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from joma.files import replacing
+from joma.serialization import shaped
+from joma.tensorfiles import read_tensors, write_tensors
 
 NUM_KEPT = 2
 """The number of checkpoints that are kept: the newest, and one in case the newest is damaged."""
@@ -59,9 +55,7 @@ def checkpoint_of(
         for name, parameter in parameters.items()
         for kind, value in optimizer.state.get(parameter, {}).items()
     }
-    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
-    own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
-    return Checkpoint(step, own, moments, loss_sum, num_losses)
+    return Checkpoint(step, _own_state(model), moments, loss_sum, num_losses)
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -87,7 +81,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     facts = {"step": checkpoint.step, "loss_sum": checkpoint.loss_sum, "num_losses": checkpoint.num_losses}
     parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer}
     tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-    _write(path_of(checkpoint.step, folder), facts, tensors)
+    write_tensors(path_of(checkpoint.step, folder), facts, tensors)
     for old in checkpoint_paths(folder)[NUM_KEPT:]:
         old.unlink()
 
@@ -110,11 +104,12 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
-    """Return the newest intact checkpoint, or ``None``; damaged ones are removed with a warning.
+def newest_checkpoint(folder: Path, model: nn.Module, *, before: float) -> Checkpoint | None:
+    """Return the newest intact checkpoint of a network, or ``None``; others are removed with a warning.
 
     Args:
         folder: the folder of the checkpoints.
+        model: the network.
         before: the next step to be measured; checkpoints of this step and later ones are removed, because the run has
             to be repeated from an earlier one.
     """
@@ -123,7 +118,9 @@ def newest_checkpoint(folder: Path, *, before: float) -> Checkpoint | None:
             path.unlink()
             continue
         try:
-            return read_checkpoint(path)
+            checkpoint = read_checkpoint(path)
+            _require_fit(checkpoint, model)
+            return checkpoint
         except ValueError as error:
             warnings.warn(f"{path} is damaged ({error}); the previous checkpoint is used", stacklevel=2)
             path.unlink()
@@ -134,28 +131,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: the file is truncated, altered or not a checkpoint.
+        ValueError: the file is truncated, altered, of another step, or not a checkpoint.
     """
     facts, tensors = _read(path)
     model, optimizer = (
         {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
         for part in ("model/", "optimizer/")
     )
-    return Checkpoint(model=model, optimizer=optimizer, **facts)
+    return Checkpoint(model=model, optimizer=optimizer, **facts._asdict())
 
 
 def write_snapshot(step: int, model: nn.Module, folder: Path) -> None:
     """Write the weights of a step, ``step_000500.safetensors``, unless an intact snapshot exists."""
     path = path_of(step, folder)
     if not is_whole(path):
-        _write(path, {"step": step}, model.state_dict())
+        write_tensors(path, {"step": step}, model.state_dict())
 
 
 def read_snapshot(path: Path) -> dict[str, Tensor]:
     """Read the weights in a snapshot.
 
     Raises:
-        ValueError: the file is missing, truncated, altered or not a snapshot.
+        ValueError: the file is missing, truncated, altered, of another step, or not a snapshot.
     """
     return _read(path)[1]
 
@@ -169,30 +166,37 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def _write(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-    # A single metadata entry, because safetensors writes several in an order that varies between processes.
-    metadata = {"joma": json.dumps({**facts, "digest": _digest(facts, kept)})}
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(kept, metadata))  # unlike save_file, this raises OSError if the disk is full
+class _Facts(NamedTuple):
+    """What a file states of its state apart from the tensors; see ``Checkpoint``."""
+
+    step: int
+    loss_sum: float = 0.0
+    num_losses: int = 0
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["joma"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    if facts.pop("digest", None) != _digest(facts, tensors):
-        raise ValueError("its digest does not match its content")
-    return facts, tensors
+def _read(path: Path) -> tuple[_Facts, dict[str, Tensor]]:
+    facts, tensors = read_tensors(path)
+    found = shaped(facts, _Facts)
+    if found.step != step_of(path):
+        raise ValueError(f"it is of step {found.step}")
+    return found, tensors
 
 
-def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _own_state(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a network, those with two names under the first."""
+    first = dict(model.named_parameters())
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - first.keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
+
+
+def _require_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Raise ``ValueError`` unless a checkpoint holds every tensor of a network, and moments of its parameters."""
+    own = _own_state(model)
+    for name in own.keys() | checkpoint.model.keys():
+        here, there = own.get(name), checkpoint.model.get(name)
+        if here is None or there is None or (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(f"it is of another network: its {name} differs")
+    for key, moment in checkpoint.optimizer.items():
+        parameter = own.get(key.rpartition("/")[0])
+        if parameter is None or moment.shape not in (parameter.shape, ()):
+            raise ValueError(f"it is of another network: its {key} differs")

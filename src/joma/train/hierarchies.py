@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from joma.errors import BadInput, InvalidArgument
 from joma.extras import extra
-from joma.files import write_json
+from joma.files import read_json, write_json
 from joma.problem.laws import law_from_json
 from joma.problem.tree import Law, Samples, digest
 from joma.train.decoder import seed_of
@@ -177,12 +176,5 @@ def load_law(path: Path) -> Law:
     Raises:
         BadInput: the file does not exist or does not contain a law.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be read ({type(error).__name__}: {error})",
-            expected="a file that `save_law` wrote",
-            remedy="name the file of a law, or write it again",
-        ) from error
-    return law_from_json(data)
+    remedy = "name the file of a law, or write it again"
+    return law_from_json(read_json(path, dict[str, Any], expected="a file that `save_law` wrote", remedy=remedy))

@@ -140,7 +140,9 @@ class _Loop:
 
     def resume(self) -> None:
         """Load the newest checkpoint before the first missing record."""
-        checkpoint = newest_checkpoint(self.trainee.checkpoint_folder, before=self.trainee.first_missing())
+        checkpoint = newest_checkpoint(
+            self.trainee.checkpoint_folder, self.trainee.model, before=self.trainee.first_missing()
+        )
         if checkpoint is not None:
             restore(checkpoint, self.trainee.model, self.trainee.optimizer)
             self.step = self.saved_step = checkpoint.step

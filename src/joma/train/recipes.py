@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from joma.domains import FRACTION, POSITIVE
 from joma.errors import BadInput, InvalidArgument
 from joma.problem.tree import Law, digest
+from joma.serialization import shaped
 from joma.train.decoder import DecoderConfig
 
 
@@ -98,16 +98,17 @@ NUM_GROUPS = 4
 """The number of groups of positions, and of sequences, for which a probe averages attention separately."""
 
 
-def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
+def recipe_from_json(data: Any) -> Recipe:
     """Rebuild a recipe from the data of ``Recipe.to_json``.
 
     Raises:
-        BadInput: a setting is unknown or missing.
+        BadInput: a setting is unknown, missing, of another type or out of range.
     """
     try:
-        settings: dict[str, Any] = {**data, "decoder": DecoderConfig(**data["decoder"])}
-        return Recipe(**settings)
-    except (TypeError, KeyError) as error:
+        return shaped(data, Recipe)
+    except BadInput:
+        raise
+    except ValueError as error:
         raise BadInput(
             f"this is no recipe ({error})",
             expected=f"the settings {', '.join(field.name for field in fields(Recipe))}",

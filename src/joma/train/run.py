@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from joma.errors import BadInput, RunFailed
-from joma.files import write_json
+from joma.errors import BadInput, RunFailed, cause_of
+from joma.files import read_json, write_json
 from joma.journal import Journal, read_journal
 from joma.problem.laws import law_from_json
 from joma.problem.tree import Law
 from joma.provenance import versions
 from joma.records import Measurement
+from joma.serialization import CHECKSUM, sealed, shaped, unsealed
 from joma.train.checkpoints import checkpoint_paths, path_of, read_checkpoint, read_snapshot, step_of
 from joma.train.decoder import Decoder
 from joma.train.recipes import Recipe, recipe_from_json
@@ -30,6 +30,35 @@ _WAIT_SECONDS = 10.0
 
 _DESCRIPTIONS = ("recipe", "text", "law")
 """The entries of ``config.json`` that identify a run; a run has a text or a law."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The content of ``config.json``.
+
+    Args:
+        recipe: as ``Recipe.to_json`` returns it.
+        versions: of the software that trained the network, by name.
+        device: that the network was trained on.
+        text, law: the data that was learned; one of the two is empty.
+    """
+
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    device: str
+    text: dict[str, Any] = field(default_factory=dict)
+    law: dict[str, Any] = field(default_factory=dict)
+
+
+def config_of(data: Mapping[str, Any]) -> Config:
+    """Return the content of a ``config.json``, in which other entries may stand too.
+
+    Raises:
+        ValueError: it has another shape, or its checksum is wrong; one that was written without a checksum has none.
+    """
+    body = {name: value for name, value in data.items() if name != "model_type"}  # which ``joma.saved`` adds
+    body = unsealed(body) if CHECKSUM in body else body
+    return shaped({name: value for name, value in body.items() if name in Config.__dataclass_fields__}, Config)
 
 
 @dataclass(frozen=True)
@@ -69,15 +98,21 @@ class Run:
         Raises:
             BadInput: a text was learned, or the configuration cannot be read.
         """
-        config = _read_config(self.folder)
-        if "law" not in config:
+        law = _read_config(self.folder).law
+        if not law:
             problem, remedy = f"{self.folder} holds a network that learned a text", "train one with `hierarchy_recipe`"
             raise BadInput(problem, expected="one that learned the labels of a law", remedy=remedy)
-        return law_from_json(config["law"].get("definition"))
+        return law_from_json(law.get("definition"))
 
     def journal(self) -> Journal:
-        """Read the measurements from disk, damaged or not."""
-        return read_journal(self.journal_path, self.recipe.probe_steps())
+        """Read the measurements from disk, damaged or not; lines that a checkpoint proves to be lost are damage."""
+        steps, saved = self.recipe.probe_steps(), checkpoint_paths(self.checkpoint_folder)[:1]
+        journal = read_journal(self.journal_path, steps)
+        lost = [step for step in steps for path in saved if journal.last_step < step <= step_of(path)]
+        if journal.damage or not lost:
+            return journal
+        ends = f"ends at step {journal.last_step}" if journal.probes else "is empty or missing"
+        return replace(journal, damage=f"{self.journal_path} {ends}, but {saved[0].name} was saved later")
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Return all measurements so far, in chronological order.
@@ -113,11 +148,11 @@ class Run:
                 weights = read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0]).model
             else:
                 weights = read_snapshot(path_of(step, self.snapshot_folder))
-        except (IndexError, ValueError) as error:
+            return Decoder.from_weights(self.recipe.decoder, weights)
+        except (IndexError, ValueError, RuntimeError) as error:
             what = "no intact checkpoint" if step is None else f"no intact snapshot of step {step}"
             kept, remedy = "the measurements are kept", "train with the same recipe and folder again"
-            raise RunFailed(f"{self.folder} holds {what} ({error})", kept=kept, remedy=remedy) from error
-        return Decoder.from_weights(self.recipe.decoder, weights)
+            raise RunFailed(f"{self.folder} holds {what} ({cause_of(error)})", kept=kept, remedy=remedy) from error
 
 
 def load_run(folder: Path) -> Run:
@@ -126,10 +161,10 @@ def load_run(folder: Path) -> Run:
     Raises:
         BadInput: the configuration of a run cannot be read there.
     """
-    return Run(folder, recipe_from_json(_read_config(folder)["recipe"]))
+    return Run(folder, recipe_from_json(_read_config(folder).recipe))
 
 
-def claim_folder(run: Run, about: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
+def claim_folder(run: Run, about: Mapping[str, dict[str, Any]], device: torch.device) -> None:
     """Write the configuration into a new folder, or check that the folder holds the same run.
 
     Args:
@@ -142,24 +177,24 @@ def claim_folder(run: Run, about: Mapping[str, Mapping[str, Any]], device: torch
     """
     path = run.folder / "config.json"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    config: dict[str, Any] = {"recipe": run.recipe.to_json(), **about, "versions": versions(), "device": name}
+    config = Config(run.recipe.to_json(), versions(), name, **about)
     if not path.exists():
         others = [entry.name for entry in run.folder.iterdir() if not entry.name.startswith(".")]
         if others:
             problem, expected = f"{run.folder} contains other files ({others[0]})", "an empty folder or the same run"
             raise BadInput(problem, expected=expected, remedy="choose another folder")
-        write_json(path, config)
+        write_json(path, sealed({part: value for part, value in asdict(config).items() if value}))
         return
     there = _read_config(run.folder)
     differing = [
         f"{name} is {_short(old)} there and {_short(new)} here"
         for part in _DESCRIPTIONS
-        for name, old, new in _differences(there.get(part, {}), config.get(part, {}))
+        for name, old, new in _differences(getattr(there, part), getattr(config, part))
     ]
     if differing:
         problem, expected = f"{run.folder} holds another run: {'; '.join(differing)}", "a new folder or the same run"
         raise BadInput(problem, expected=expected, remedy="choose another folder, or delete this one")
-    before, now = (found["versions"] | {"device": found["device"]} for found in (there, config))
+    before, now = (found.versions | {"device": found.device} for found in (there, config))
     changed = ", ".join(f"{name} {old} -> {new}" for name, old, new in _differences(before, now))
     if changed and run.journal().last_step < run.recipe.num_steps:
         warnings.warn(f"{run.folder} is continued with {changed}: numbers may differ in the last digits", stacklevel=3)
@@ -197,18 +232,14 @@ def locked(folder: Path) -> Generator[None]:
         os.close(handle)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _read_config(folder: Path) -> Config:
+    path, expected = folder / "config.json", "the configuration of a run"
+    remedy = "name the folder of a run, or delete this one and train again"
+    data = read_json(path, dict[str, Any], expected=expected, remedy=remedy)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        parts = [part for part in (*_DESCRIPTIONS, "versions") if part in data or part in ("recipe", "versions")]
-        return {part: dict(data[part]) for part in parts} | {"device": str(data["device"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} cannot be read ({type(error).__name__}: {error})",
-            expected="the configuration of a run",
-            remedy="name the folder of a run, or delete this one and train again",
-        ) from error
+        return config_of(data)
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be read ({cause_of(error)})", expected=expected, remedy=remedy) from error
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

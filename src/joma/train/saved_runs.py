@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from torch import Tensor, nn
 from joma.errors import BadInput, cause_of
 from joma.measure.models.building import require_finite
 from joma.problem.laws import law_from_json
+from joma.serialization import decoded
 from joma.train.decoder import Decoder
 from joma.train.probes import held_out_samples, held_out_windows
 from joma.train.recipes import Recipe, recipe_from_json
+from joma.train.run import Config, config_of
 from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
 
@@ -47,7 +48,7 @@ def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, w
             ``with_head`` is set.
     """
     require_finite(tensors)
-    settings = recipe_from_json(config["recipe"]).decoder
+    settings = recipe_from_json(_config_of(config).recipe).decoder
     if with_head and settings.num_outputs is not None:
         problem, remedy = "this run predicts labels, not the next token", "leave out loss_nats, see metrics.jsonl"
         raise BadInput(problem, expected="a run that learned a text", remedy=remedy)
@@ -87,22 +88,31 @@ def run_probe(
     Raises:
         BadInput: the tokens are not found, too few, or not those of the run; ``text`` or ``length`` is given for a law.
     """
-    recipe = recipe_from_json(config["recipe"])
+    known = _config_of(config)
+    recipe = recipe_from_json(known.recipe)
     num = num_sequences or recipe.num_probe_sequences
-    if "law" in config:
-        return _of_law(config, recipe, num, text=text, length=length)
-    tokens, length = _tokens_of(config, place, text), length or recipe.length
+    if known.law:
+        return _of_law(known, recipe, num, text=text, length=length)
+    tokens, length = _tokens_of(known, place, text), length or recipe.length
     require_tokens(tokens, 0, length, num)
     windows = held_out_windows(tokens, num, length + 1)[:, :-1]
     return windows.contiguous(), f"{num} held-out sequences of {length} tokens of {tokens.description}"
 
 
-def _of_law(config: Mapping[str, Any], recipe: Recipe, num: int, **given: Any) -> tuple[Tensor, str]:
+def _config_of(config: Mapping[str, Any]) -> Config:
+    try:
+        return config_of(config)
+    except ValueError as error:
+        expected, remedy = "the configuration of a run", "check config.json, or leave out the run"
+        raise BadInput(f"config.json is damaged ({error})", expected=expected, remedy=remedy) from error
+
+
+def _of_law(config: Config, recipe: Recipe, num: int, **given: Any) -> tuple[Tensor, str]:
     for name, value in given.items():
         if value is not None:
             problem = f"`{name}` has no effect on a run that learned the labels of a law"
             raise BadInput(problem, expected="no such option", remedy="leave it out")
-    law = law_from_json(config["law"].get("definition"))
+    law = law_from_json(config.law.get("definition"))
     tokens = held_out_samples(recipe, law, num).tokens
     tokens = tokens[(tokens != law.padding).any(1)]
     if not len(tokens):
@@ -111,8 +121,8 @@ def _of_law(config: Mapping[str, Any], recipe: Recipe, num: int, **given: Any) -
     return tokens, f"{len(tokens)} held-out samples of the run's law, {law.length} tokens each"
 
 
-def _tokens_of(config: Mapping[str, Any], place: Path, text: str | None) -> Tokens:
-    wanted = config.get("text", {})
+def _tokens_of(config: Config, place: Path, text: str | None) -> Tokens:
+    wanted = config.text
     if text is not None:
         tokens = load_tokens(Path(text))
         if tokens.digest != wanted.get("digest"):
@@ -145,6 +155,6 @@ def _digest_in(path: Path) -> str | None:
     """The digest in the metadata of a file of tokens; ``None`` for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {})["tokens"])["digest"]
+            return decoded((file.metadata() or {})["tokens"])["digest"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

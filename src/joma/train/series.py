@@ -2,15 +2,18 @@
 
 A series is a folder with one folder per saved step, ``step0``, ``step1``, ``step2``, ``step4`` …, each complete in
 itself: ``config.json``, ``model.safetensors``, ``tokenizer.json``. It is what the instruments for checkpoint series
-are tried on, and what the claims about them are tested on where no network reaches the published ones.
+are tried on, and what the claims about them are tested on where no network reaches the published ones. A journal
+``saved.jsonl`` holds a digest of each step's files, so that a damaged step is made again.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
+import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 from joma.devices import device_of
 from joma.domains import POSITIVE
 from joma.errors import BadInput, InvalidArgument
-from joma.files import replacing, write_json
+from joma.files import read_json, replacing, write_json
+from joma.journal import append_line, line_of, lines_of
 from joma.progress import Progress, silent
 from joma.threads import threads
 from joma.train.loop import drive, writing
@@ -32,7 +36,10 @@ from joma.train.text.vocabulary import Tokens, require_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS, RECIPE = "model.safetensors", "series.json"
+WEIGHTS, RECIPE, SAVED = "model.safetensors", "series.json", "saved.jsonl"
+_FILES = ("config.json", "tokenizer.json", WEIGHTS)
+"""The files of a step, in the order in which they are written."""
+
 _UNFINISHED = ".unfinished"
 
 
@@ -151,6 +158,14 @@ class _Model:
         self.gradient_clip, self.seed = 1.0, recipe.seed
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
         self._saved_steps = frozenset(recipe.saved_steps())
+        lines = list(lines_of(folder / SAVED))
+        end = lines[-1].end if lines else 0
+        if (folder / SAVED).exists() and (folder / SAVED).stat().st_size > end:  # the last line of a killed process
+            os.truncate(folder / SAVED, end)
+        self._digests = {line.body.get("step"): line.body.get("digest") for line in lines if line.body}
+        for step in recipe.saved_steps():
+            if (step_folder(folder, step) / WEIGHTS).exists() and not self._is_saved(step):
+                warnings.warn(f"step {step} of {folder} is damaged: trained again", stacklevel=4)
 
     @property
     def kept(self) -> str:
@@ -173,20 +188,30 @@ class _Model:
 
     def record(self, step: int, train_loss: float | None) -> bool:
         """Let the step's folder appear whole."""
-        place = step_folder(self.folder, step)
-        if not self._is_saved(step):
-            contents = {"config.json": self.config.encode(), "tokenizer.json": self.tokenizer.encode()}
-            contents[WEIGHTS] = _safetensors(dict(self.model.named_parameters()))  # the last: where it is, all is
-            for name, content in contents.items():
-                with replacing(place / name) as temporary:
-                    temporary.write_bytes(content)
+        if self._is_saved(step):
+            return False
+        contents = (self.config.encode(), self.tokenizer.encode(), _safetensors(dict(self.model.named_parameters())))
+        if (digest := _digest(contents)) != self._digests.get(step):
+            append_line(self.folder / SAVED, line_of({"step": step, "digest": digest}))
+            self._digests[step] = digest
+        for name, content in zip(_FILES, contents, strict=True):
+            with replacing(step_folder(self.folder, step) / name) as temporary:
+                temporary.write_bytes(content)
         return False
 
     def flush(self) -> None:
         """Every file was on disk before its name was."""
 
     def _is_saved(self, step: int) -> bool:
-        return (step_folder(self.folder, step) / WEIGHTS).exists()
+        place = step_folder(self.folder, step)
+        try:
+            return _digest([(place / name).read_bytes() for name in _FILES]) == self._digests.get(step)
+        except OSError:
+            return False
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
 
 
 def _safetensors(parameters: dict[str, Tensor]) -> bytes:
@@ -201,11 +226,8 @@ def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens, device: torch.dev
     wanted = {"recipe": asdict(recipe), "text": text, "device": device.type}
     path = folder / RECIPE
     if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            there = None
-        if there == wanted:
+        remedy = "choose another folder, or delete this one"
+        if read_json(path, dict[str, Any], expected="the recipe of a series", remedy=remedy) == wanted:
             return
         problem = f"{folder} holds the series of another recipe, text or device"
     elif others := [entry.name for entry in folder.iterdir()]:

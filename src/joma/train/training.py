@@ -86,7 +86,7 @@ class _Decoder:
         journal = self.run.journal()
         self.measured_step = journal.last_step
         if journal.damage:
-            warnings.warn(f"{journal.damage}; measuring again from step {journal.last_step} on", stacklevel=4)
+            warnings.warn(f"{journal.damage}; measuring again from step {max(0, journal.last_step)} on", stacklevel=4)
         if self.run.journal_path.exists():
             os.truncate(self.run.journal_path, journal.num_bytes)
 

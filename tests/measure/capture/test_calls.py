@@ -5,7 +5,7 @@ import torch
 from small_models import small_batch, small_model
 
 from joma.measure.capture.calls import AttentionCall, mean_over_queries
-from joma.measure.watch.probing import attention_rows
+from joma.measure.watch.probing import AttentionProbe
 
 
 def test_a_mean_is_over_counted_queries_and_nan_without_any():
@@ -30,9 +30,9 @@ def test_a_query_without_visible_keys_counts_only_with_a_sink():
 def test_a_metric_without_queries_gives_a_warning_and_no_row(kind):
     model, batch = small_model(kind), small_batch(kind)
     with pytest.warns(RuntimeWarning, match="layer 0 .* has no query in the probe batch, except padding, that sees"):
-        assert attention_rows(model, {**batch, "attention_mask": torch.zeros(3, 12).long()}) == []
+        assert AttentionProbe(model, {**batch, "attention_mask": torch.zeros(3, 12).long()}).rows() == []
     with pytest.warns(RuntimeWarning, match="enough keys for attention_entropy_normalized, attention_entropy_without"):
-        rows = attention_rows(model, {"input_ids": batch["input_ids"][:, :1]})
+        rows = AttentionProbe(model, {"input_ids": batch["input_ids"][:, :1]}).rows()
     expected = {"attention_entropy_nats": 0, "attention_sum_of_squares": 1, "attention_first_token_share": 1}
     assert {row.metric: row.value for row in rows if row.metric != "attention_max_logit"} == expected
     assert all(math.isfinite(row.value) for row in rows)

@@ -114,16 +114,40 @@ def test_sink_logits_count_as_one_more_key(tolerance):
     assert worst(calls, entropies(with_sink)) <= tolerance("attention.entropy")
 
 
-def test_entropies_without_the_masks_would_be_wrong(tolerance):
-    from transformers import AttentionMaskInterface
+def test_the_name_of_the_attention_function_stays_while_a_model_is_observed():
+    """Some models decide by that name what they compute."""
+    from transformers import AttentionInterface
 
+    model, look_up = small_model("llama"), AttentionInterface.get_interface
+    with observing(model, print), observing(model, print):
+        assert model.config._attn_implementation == "sdpa"
+        assert AttentionInterface.get_interface is not look_up
+    assert AttentionInterface.get_interface is look_up
+
+
+def test_entropies_without_the_masks_would_be_wrong(tolerance):
     model, eager = small_model("mistral"), small_model("mistral")
     eager.set_attn_implementation("eager")
     calls, references = seen_and_eager(model, eager, small_batch("mistral", padded=True))
     assert worst(calls, references) <= tolerance("attention.entropy")
-    assert "joma_observing_sdpa" in AttentionMaskInterface().valid_keys()
     bare = [type(call)(call.layer, call.name, call.q, call.k, call.scale, is_causal=True) for call in calls]
     assert worst(bare, references) > 1000 * tolerance("attention.entropy")
+
+
+def test_a_function_whose_masks_are_hidden_is_refused_where_it_is_called():
+    """A class that is defined interactively has no source, by which transformers knows that functions may be set."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("hidden_masks", print)
+    model = small_model("llama")
+    model.config._attn_implementation_internal = "hidden_masks"
+    type(model)._can_set_attn_implementation_cached_value = False
+    try:
+        with pytest.raises(BadInput, match="'hidden_masks', whose masks cannot"), observing(model, print):
+            model(**small_batch("llama"))
+    finally:
+        type(model)._can_set_attn_implementation_cached_value = True
+        del AttentionInterface._global_mapping["hidden_masks"]
 
 
 def test_attention_that_does_more_than_its_arguments_say_is_refused():
@@ -334,6 +358,30 @@ def test_observed_multihead_attention_agrees_with_its_weights(settings, training
         with torch.no_grad(), observing(module, calls.append):
             weights = module(q, k, v, **mask, average_attn_weights=False)[1]
         assert worst(calls, entropies([weights])) <= tolerance("attention.entropy")
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=["plain", "added keys"])
+def test_a_causal_hint_replaces_the_mask_only_where_torch_drops_it(need_weights, padded, settings, tolerance):
+    torch.manual_seed(0)
+    module, x, calls = nn.MultiheadAttention(8, 2, batch_first=True, **settings), torch.randn(3, 6, 8), []
+    back = torch.arange(6)[:, None] - torch.arange(6)
+    causal, window = back < 0, (back < 0) | (back >= 2)
+    padding = torch.zeros(3, 6).bool()
+    padding[1, 5:] = True
+    given = {"key_padding_mask": padding if padded else None}
+    with torch.no_grad(), observing(module, calls.append):
+        output = module(x, x, x, attn_mask=window, is_causal=True, need_weights=need_weights, **given)[0]
+    drops = not need_weights and not padded
+    if drops and settings:  # torch's causal kernel hides the keys that the module adds too, which lie behind all others
+        seen = ~torch.nn.functional.pad(causal, (0, 2), value=True)
+        scores = (calls[0].q @ calls[0].k.mT / 2).masked_fill(~seen, -torch.inf)
+        weights = scores.softmax(-1)
+    else:
+        expected, weights = module(x, x, x, attn_mask=causal if drops else window, average_attn_weights=False, **given)
+        torch.testing.assert_close(output, expected, rtol=0, atol=tolerance("capture.outputs"))
+    assert worst(calls, entropies([weights])) <= tolerance("attention.entropy")
 
 
 class TowardsItself(nn.MultiheadAttention):

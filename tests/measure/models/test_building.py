@@ -1,11 +1,16 @@
 """Models built from a configuration and tensors equal the saved ones bit for bit, or are refused with a reason."""
 
+import json
+import resource
+import time
+
 import pytest
 import torch
 from small_models import small_model
+from transformers import AutoConfig
 
 from joma.errors import BadInput
-from joma.measure.models.building import built, longest_context, needed_names
+from joma.measure.models.building import built, configuration, longest_context, needed_names
 
 KINDS = ["gpt_neox", "opt", "gpt2", "llama", "olmo2", "gemma2", "bert"]
 
@@ -111,6 +116,47 @@ def test_a_tensor_of_another_shape_is_named_with_both():
     ) as caught:
         built(model.config.to_dict(), tensors, with_head=False)
     assert "ignore_mismatched_sizes" not in str(caught.value)
+
+
+HUGE = {
+    "llama": ["num_hidden_layers", "num_labels", "vocab_size", "hidden_size", "intermediate_size", "head_dim"],
+    "gpt2": ["n_layer", "n_positions", "n_embd", "vocab_size", "num_labels"],
+    "opt": ["max_position_embeddings", "num_hidden_layers", "word_embed_proj_dim", "ffn_dim"],
+    "bert": ["type_vocab_size", "num_hidden_layers", "max_position_embeddings", "num_labels"],
+    "qwen2": ["max_window_layers", "num_hidden_layers", "num_attention_heads"],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in HUGE.items() for name in names])
+@pytest.mark.parametrize("number", [300_000, 10_000_000, 10**9, 10**15])
+def test_configurations_of_huge_models_end_at_once(kind, name, number):
+    """A setting without effect on the weights may be huge; the others are refused before memory is allocated."""
+    model = small_model(kind)
+    config, tensors = model.config.to_dict() | {name: number}, dict(model.state_dict())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.process_time()
+    if name not in ("max_window_layers", "num_labels") or number > 10**6:
+        with pytest.raises(BadInput):
+            built(config, tensors, with_head=False)
+    else:
+        built(config, tensors, with_head=False)
+    assert time.process_time() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+@pytest.mark.parametrize("kind", ["bamba", "mamba2"])
+def test_numbers_that_json_does_not_have_are_read_as_transformers_writes_them(tmp_path, kind):
+    config = AutoConfig.for_model(kind)
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "__float__" in str(written)
+    assert configuration(written).to_dict() == AutoConfig.from_pretrained(tmp_path).to_dict() | {"_name_or_path": ""}
+
+
+@pytest.mark.parametrize("kind", [["llama"], {"a": 1}, 3, True])
+def test_a_model_type_that_is_no_text_is_refused(kind):
+    with pytest.raises(BadInput, match="no model_type"):
+        built({"model_type": kind}, {}, with_head=False)
 
 
 @pytest.mark.parametrize(

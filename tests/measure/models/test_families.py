@@ -293,6 +293,40 @@ def test_weights_with_shapes_other_than_configured_are_refused():
         found[0].of(torch.zeros(95, 32))
 
 
+def stored_as_linear(width: int, heads: int) -> dict[str, torch.Tensor]:
+    """The weights of nanoGPT, which has GPT-2's names but stores outputs by inputs."""
+    shapes = {"attn.c_attn": (3 * width, width), "attn.c_proj": (width, width)}
+    shapes |= {"mlp.c_fc": (4 * width, width), "mlp.c_proj": (width, 4 * width)}
+    return {f"transformer.h.0.{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("width", "heads"), [(48, 4), (32, 4), (24, 2), (60, 5)])
+@pytest.mark.parametrize("role", ["query", "key", "value", "mlp_lower", "mlp_upper"])
+def test_weights_of_gpt2_that_are_stored_the_other_way_round_are_refused(width, heads, role):
+    state = stored_as_linear(width, heads)
+    found = projections({"model_type": "gpt2", "n_embd": width, "n_head": heads}, state)
+    (part,) = (part for part in found if part.role == role)
+    with pytest.raises(BadInput, match=r"does not split|has the width \d+ as .* the other way round, transpose them"):
+        part.of(state[part.tensor])
+    assert part.of(state[part.tensor].T).shape[-1 if role != "mlp_upper" else -2] == width
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "phi3", "opt", "bert"])
+def test_weights_of_known_kinds_with_another_head_size_are_refused(kind):
+    model = small_model(kind)
+    config = model.config.to_dict() | {"head_dim": 4, "num_attention_heads": 4, "num_key_value_heads": 4}
+    state = model.state_dict()
+    (part,) = (part for part in projections(config, state) if (part.layer, part.role) == (0, "output"))
+    with pytest.raises(BadInput, match=r"has 8 dimensions per head, .* heads have 4"):
+        part.of(state[part.tensor])
+
+
+def test_a_layer_with_a_huge_number_is_named_at_once():
+    names = [name.replace("layers.1.", f"layers.{10**12}.") for name in small_model("llama").state_dict()]
+    with pytest.raises(BadInput, match=r"layer 1 has no layers\.1\."):
+        projections(small_model("llama").config, names)
+
+
 def test_a_missing_layer_is_named():
     model = small_model("llama", num_hidden_layers=3)
     names = [name for name in model.state_dict() if not name.startswith("layers.1.")]
@@ -305,3 +339,14 @@ def test_a_recipe_without_a_decoder_is_refused():
         with pytest.raises(BadInput, match="recipe"):
             heads_of({"recipe": recipe})
     assert heads_of({"model_type": "llama", "num_attention_heads": 4, "recipe": "with eggs"}).query == 4
+
+
+def test_a_setting_that_varies_across_layers_is_refused():
+    import transformers
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = transformers.AutoConfig.for_model(
+        "llama", **sizes, vocab_size=99, num_key_value_heads=2, per_layer_config={1: {"num_key_value_heads": 4}}
+    )
+    with pytest.raises(BadInput, match="num_key_value_heads varies across the layers of a 'llama' model"):
+        heads_of(config)

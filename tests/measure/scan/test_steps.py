@@ -1,6 +1,7 @@
 """Measurements of a step, compared with the eager model and with full decompositions."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -183,6 +184,64 @@ def test_a_replaced_step_is_not_current(own):
     assert fingerprint_of(open_series(own), 20) != result.fingerprint
 
 
+def one_entry(place):
+    """Change one entry in the middle of the largest tensor."""
+
+    def change(name, tensor):
+        if name == largest:
+            tensor.view(-1)[tensor.numel() // 2] += 1
+        return [(name, tensor)]
+
+    tensors = load_file(place / "model.safetensors")
+    largest = max(tensors, key=lambda name: tensors[name].numel())
+    rewrite(place, change)
+
+
+def one_bit(place):
+    """Change the last bit of the file in place."""
+    with (place / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read()
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+
+
+def other_weights(place):
+    shutil.copy2(place.with_name("step40") / "model.safetensors", place / "model.safetensors")
+
+
+@pytest.mark.parametrize("replace", [one_entry, one_bit, other_weights])
+@pytest.mark.parametrize("with_its_time", [False, True])
+def test_any_change_of_the_weights_makes_a_result_outdated_whatever_time_the_file_is_given(own, replace, with_its_time):
+    weights, before = own / "step20" / "model.safetensors", (own / "step20" / "model.safetensors").stat()
+    result = measure_step(plan_for(own, "stable_rank"), 20)
+    replace(own / "step20")
+    if with_its_time:
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    assert not is_current(open_series(own), result)
+
+
+@pytest.mark.parametrize("shard", range(3))
+def test_a_shard_that_is_fetched_again_makes_a_result_outdated(tmp_path, shard):
+    small_model("gpt_neox").save_pretrained(tmp_path / "step1", max_shard_size="40KB")
+    result = measure_step(Plan(open_series(tmp_path), choose_metrics("stable_rank", "scan")), 1)
+    assert is_current(open_series(tmp_path), result)
+    shards = sorted((tmp_path / "step1").glob("model-*.safetensors"))
+    tensors = {name: tensor + 1 for name, tensor in load_file(shards[shard]).items()}
+    save_file(tensors, shards[shard], {"format": "pt"})
+    assert not is_current(open_series(tmp_path), result)
+
+
+def test_checking_that_a_result_is_current_reads_no_weights(own):
+    result = measure_step(plan_for(own, "stable_rank"), 20)
+    series = open_series(own)
+    series.checkpoint(20)
+    before = series.bytes_read
+    assert is_current(series, result)
+    assert series.bytes_read == before
+
+
 def test_zeros_are_left_out_with_a_note(own):
     series = open_series(own)
     name = next(name for name in series.checkpoint(20).tensors if name.endswith(("4h_to_h.weight", "fc2.weight")))
@@ -271,6 +330,23 @@ def test_a_model_without_observable_attention_fails_the_step(tmp_path, measures)
     result = measure_step(plan_for(tmp_path, *names), 1)
     assert result.rows == ()
     assert "no attention was observed" in result.reason
+
+
+def test_a_model_that_changes_while_it_is_observed_fails_the_step(own, monkeypatch):
+    """The model finds out whether its attention function is the one that it knows."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    forward = torch.nn.LayerNorm.forward
+
+    def suspicious(self, x):
+        knows = ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None) is sdpa_attention_forward
+        return forward(self, x) * (1 if knows else 1.01)
+
+    monkeypatch.setattr(torch.nn.LayerNorm, "forward", suspicious)
+    result = measure_step(plan_for(own, "attention"), 20)
+    assert result.rows == ()
+    assert "computes something else while its attention is observed" in result.reason
 
 
 def test_a_changed_configuration_is_measured_again(own):

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import signal
@@ -18,7 +19,7 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.journal import read_journal
 from joma.measure.models.projections import HEAD_ROLES
 from joma.measure.spectra.spectrum import stable_rank
-from joma.measure.watch.probing import attention_rows, undisturbed, weight_rows
+from joma.measure.watch.probing import AttentionProbe, undisturbed, weight_rows
 from joma.measure.watch.watching import Watch
 from joma.train.decoder import Decoder, DecoderConfig
 
@@ -191,7 +192,7 @@ def test_module_modes_and_random_state_are_restored():
     state = torch.get_rng_state()
     with pytest.raises(InvalidArgument), undisturbed(model):
         stable_rank(torch.rand(int(not any(module.training for module in model.modules()))))
-    attention_rows(model, small_batch(KIND))
+    AttentionProbe(model, small_batch(KIND)).rows()
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert model.config._attn_implementation == "sdpa"
@@ -274,7 +275,7 @@ def test_a_nan_layer_gives_a_warning_and_the_others_are_measured():
     with pytest.warns(
         RuntimeWarning, match=r"layer 1 \(transformer.h.1.attn\) has queries or keys that are not finite"
     ):
-        rows = attention_rows(model, small_batch(KIND))
+        rows = AttentionProbe(model, small_batch(KIND)).rows()
     assert {layer for layer, *_ in rows} == {0}
     assert all(math.isfinite(row.value) for row in rows)
     with torch.no_grad():
@@ -378,17 +379,22 @@ def test_models_that_cannot_be_measured_are_refused_before_the_first_step(model,
 
 
 def test_a_model_that_drops_its_masks_when_observed_is_refused(monkeypatch):
-    """The model hides padding only for known names of attention functions, as older models of transformers did."""
+    """The model hides padding only if it finds the attention function that it knows."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     model = small_model(KIND)
     attend = type(model).forward
 
     def forward(self, *args, attention_mask=None, **kwargs):
-        mask = attention_mask if self.config._attn_implementation == "sdpa" else None
-        return attend(self, *args, attention_mask=mask, **kwargs)
+        knows = ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None) is sdpa_attention_forward
+        return attend(self, *args, attention_mask=attention_mask if knows else None, **kwargs)
 
     monkeypatch.setattr(type(model), "forward", forward)
     with pytest.raises(BadInput, match="computes something else"), joma.watch(model, small_batch(KIND, padded=True)):
         pytest.fail("training must not begin")
+    with pytest.raises(BadInput, match="computes something else"):
+        joma.watch(model, small_batch(KIND, padded=True)).measure()
     with joma.watch(model, small_batch(KIND)) as probe:
         assert probe.measure()
 
@@ -509,8 +515,127 @@ def test_a_model_with_an_unobservable_kernel_is_measured_with_another():
     AttentionInterface.register("somebodys_kernel", sdpa_attention_forward)
     AttentionMaskInterface.register("somebodys_kernel", sdpa_mask)
     model, batch = small_model("llama"), small_batch("llama", padded=True)
-    expected = attention_rows(model, batch)
+    expected = AttentionProbe(model, batch).rows()
     model.set_attn_implementation("somebodys_kernel")
     with joma.watch(model, batch, measures=["attention"]) as probe:
         assert [measurement.value for measurement in probe.measurements()] == [row.value for row in expected]
     assert model.config._attn_implementation == "somebodys_kernel"
+
+
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(
+            self.query(x)[:, None], self.key(x)[:, None], x[:, None]
+        )
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(2, 5, 16))])
+@pytest.mark.parametrize("wrap", [lambda module: module, nn.Sequential], ids=["alone", "as a part"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_refused_with_what_to_watch_instead(make, wrap):
+    model = wrap(make(Scores()))
+    with (
+        pytest.raises(BadInput, match=r"is scripted or traced .* watch the module from which it was made"),
+        joma.watch(model, torch.ones(2, 5, 16), measures="attention"),
+    ):
+        pass
+
+
+def packed_batch():
+    """Return one text of three documents, whose positions begin anew."""
+    torch.manual_seed(1)
+    positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3]])
+    return {"input_ids": torch.randint(3, 99, (1, 12)), "position_ids": positions}
+
+
+def entropies_in_training(model, batch):
+    """Return the mean entropies of the heads of each layer in a training step, from the weights in float64."""
+    eager = copy.deepcopy(model).double().train()
+    eager.set_attn_implementation("eager")
+    weights = eager(**batch, labels=batch["input_ids"], output_attentions=True).attentions
+    return torch.cat([torch.special.entr(part).sum(-1).mean((0, 2)) for part in weights])
+
+
+def watched_entropies(model, batch):
+    """Return the mean entropies of two measurements, the first of which is compared with the unobserved model."""
+    with joma.watch(model, batch, measures="attention") as probe:
+        probe.step(100)
+    found = [row.value for row in probe.measurements() if row.metric == "attention_entropy_nats"]
+    first, second = torch.tensor(found, dtype=torch.float64).chunk(2)
+    assert torch.equal(first, second)
+    return first
+
+
+@pytest.mark.parametrize("kind", ["llama", "olmo2"])
+@pytest.mark.parametrize("settings", [{}, {"use_cache": False}], ids=["cache", "no cache"])
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+@pytest.mark.parametrize("given", ["config", "argument"])
+def test_packed_documents_are_measured_as_the_model_treats_them_in_training(
+    kind, settings, is_checkpointed, given, tolerance
+):
+    """Without a cache, transformers finds the documents in ``position_ids``; gradient checkpointing turns it off."""
+    in_config, in_batch = (settings, {}) if given == "config" else ({}, settings or {"use_cache": True})
+    model, batch = small_model(kind, "AutoModelForCausalLM", **in_config), {**packed_batch(), **in_batch}
+    if is_checkpointed:
+        checkpointed(model)
+    expected = entropies_in_training(model, batch)
+    before = model.config.use_cache
+    for labels in ({}, {"labels": batch["input_ids"]}):
+        found = watched_entropies(model, {**batch, **labels})
+        assert (found - expected).abs().max() <= tolerance("attention.entropy")
+    assert model.config.use_cache is before
+
+
+def test_cache_decides_whether_packed_documents_attend_to_each_other():
+    with_cache, without = (
+        entropies_in_training(small_model("llama", "AutoModelForCausalLM", use_cache=use), packed_batch())
+        for use in (True, False)
+    )
+    assert (with_cache - without).abs().min() > 0.1
+
+
+def test_only_the_last_logits_are_computed_where_that_changes_nothing(monkeypatch):
+    model, asked = small_model("llama", "AutoModelForCausalLM"), []
+    forward = type(model).forward
+
+    def counted(self, input_ids=None, logits_to_keep=0, **kwargs):
+        asked.append(logits_to_keep)
+        return forward(self, input_ids=input_ids, logits_to_keep=logits_to_keep, **kwargs)
+
+    def cut(self, input_ids=None, logits_to_keep=0, **kwargs):
+        asked.append(logits_to_keep)
+        return forward(self, input_ids=input_ids[:, -6:] if logits_to_keep else input_ids, **kwargs)
+
+    for replaced, expected in ((counted, [0, 0, 1, 1]), (cut, [0, 0, 1, 0])):
+        monkeypatch.setattr(type(model), "forward", replaced)
+        watched_entropies(model, {"input_ids": packed_batch()["input_ids"]})
+        assert asked == expected
+        asked.clear()
+
+
+def test_a_substitute_attends_as_the_function_that_it_replaces(tolerance):
+    """Flash attention distinguishes packed documents with a cache too, and its substitute only without."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def documents_apart(module, query, key, value, mask, position_ids=None, **settings):
+        document = (position_ids == 0).cumsum(-1)
+        seen = (document[:, :, None] == document[:, None]) & torch.ones(12, 12).bool().tril()
+        return sdpa_attention_forward(module, query, key, value, seen[:, None], **settings)
+
+    AttentionInterface.register("apart", documents_apart)
+    try:
+        model, batch = small_model("llama", "AutoModelForCausalLM", use_cache=False), packed_batch()
+        expected = entropies_in_training(model, batch)
+        model.set_attn_implementation("apart")
+        for use_cache in (True, False):
+            model.config.use_cache = use_cache
+            assert (watched_entropies(model, batch) - expected).abs().max() <= tolerance("attention.entropy")
+        with pytest.raises(BadInput, match="computes something else while its attention is observed"):
+            watched_entropies(model, {**batch, "attention_mask": torch.ones(1, 12).long()})
+    finally:
+        del AttentionInterface._global_mapping["apart"]

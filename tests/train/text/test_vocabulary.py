@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from joma.errors import BadInput
 from joma.train.text.reading import Text, read_text
@@ -78,6 +80,44 @@ def test_plain_text_is_split_into_words_numbers_and_punctuation():
         "don't panic : it's 3.14 , not 22 / 7 ... ' über - wörter ' __init__ ! <eos> --- a naïve coöperation ? <eos>"
     )
     assert words(tokenize(text)) == expected.split()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "नमस्ते",  # vowel signs and a virama
+        "தமிழ்",
+        "ภาษาไทย",
+        "שָׁלוֹם",
+        "العَرَبِيَّة",
+        "cafe\u0301",  # an accent on its own
+        "n\u0303a\u0302'e\u0301",
+        "می\u200cخواهم",  # a non-joiner inside the word
+        "ක්\u200dෂ",
+        "i\u0307stanbul",  # what the lower case of the Turkish capital is
+        "x̂ỹ",
+        "❤️❤️",  # a variation selector after each symbol
+    ],
+)
+def test_combining_marks_belong_to_the_letter_before_them(word):
+    assert words(tokenize(plain(f"{word}, {word}."))) == [word, ",", word, ".", END]
+
+
+def test_a_mark_without_a_letter_is_a_token_of_its_own():
+    assert words(tokenize(plain("\u0301 a \u200d b"))) == ["\u0301", "a", "\u200d", "b", END]
+
+
+@pytest.mark.parametrize(
+    "clause", ["春眠不觉晓处处闻啼鸟", "むかしむかしあるところに", "กาลครั้งหนึ่งนานมาแล้ว", "ကြာကြာကမာကာ"]
+)
+def test_scripts_without_spaces_are_reported_and_need_a_tokenizer(clause):
+    with pytest.warns(UserWarning, match="of the words of sample are of scripts without spaces .* give a tokenizer"):
+        assert words(tokenize(plain(f"{clause}, {clause}."))) == [clause, ",", clause, ".", END]
+
+
+def test_a_few_words_of_another_script_are_no_reason_for_a_warning(recwarn):
+    tokenize(plain("the capital of Japan is called 東京 there, and nobody minds it."))
+    assert not recwarn.list
 
 
 def test_words_are_sorted_by_frequency_then_alphabetically():
@@ -212,8 +252,6 @@ def test_altered_or_other_file_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(BadInput, match="its digest does not match"):
         load_tokens(path)
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(BadInput, match="is no intact file of tokens"):
         load_tokens(path)
@@ -283,3 +321,35 @@ def test_invalid_tokenizer_is_refused(tmp_path, tokenizer_file):
         tokenize(plain("some words"), tokenizer=str(broken))
     with pytest.raises(BadInput, match="check the name and the network"):
         tokenize(plain("some words"), tokenizer="no-such-owner/no-such-tokenizer")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda facts, other=other: other for other in ([], None, 3, "x", {})),
+        lambda facts: facts | {"vocabulary": None},
+        lambda facts: facts | {"vocabulary": "words"},
+        lambda facts: facts | {"name": 3},
+        lambda facts: facts | {"share_unknown": "half"},
+        lambda facts: facts | {"more": 1},
+    ],
+)
+def test_facts_of_another_shape_are_refused(tmp_path, change):
+    path = tmp_path / "tokens.safetensors"
+    save_tokens(tokenize(plain("a few words " * 100)), path)
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["tokens"])
+    save_file(load_file(path), path, {"tokens": json.dumps(change(facts))})
+    with pytest.raises(BadInput, match="is no intact file of tokens"):
+        load_tokens(path)
+
+
+def test_tokens_that_are_no_vector_are_refused(tmp_path):
+    path = tmp_path / "tokens.safetensors"
+    save_tokens(tokenize(plain("a few words " * 100)), path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    for other in (torch.tensor(3), torch.zeros(2, 3)):
+        save_file({"train": other, "held_out": other.clone()}, path, metadata)
+        with pytest.raises(BadInput, match="is no intact file of tokens"):
+            load_tokens(path)

@@ -56,7 +56,7 @@ def stepped_entropy(mu: torch.Tensor) -> torch.Tensor:
     dynamics, entropies = paper_figure4(rates=mu), []
     v, gain = dynamics.v0, dynamics.gain
     for _ in range(NUM_STEPS):
-        entropies.append(entropy_of_squares(v, torch.tensor(gain)))
+        entropies.append(entropy_of_squares(v, gain))
         v = v + STEP * (mu - v) * torch.softmax(gain * v.square(), dim=-1)
     return torch.stack(entropies)
 

@@ -39,7 +39,7 @@ def add_law_options(parser: Parser) -> None:
         help=f"latent-tree: ρ, one for all edges or one for each level from the label down ({DEFAULT_POLARITY})",
     )
     add("--labels", type=PositiveInt, metavar="N", help="latent-tree: values of the label (2)")
-    add("--jitter", type=float, help="latent-tree: moves every edge's polarity by up to this (0)")
+    add("--jitter", type=float, metavar="ρ", help="latent-tree: moves every edge's polarity by up to this (0)")
     add("--classes", type=PositiveInt, metavar="N", help="table, random: values of the label (20)")
     add(
         "--levels",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
-from joma.cli.output import conclude, folder_of, show
+from joma.cli.output import conclude, folder_of, say, show
 from joma.cli.parsing import Parser
 from joma.cli.tree.laws import add_law_options, law_of
 from joma.errors import BadInput
@@ -29,7 +29,7 @@ def add_options(parser: Parser) -> None:
     add("--out", type=str, required=True, metavar="DIR", help="folder of the run; the same command goes on there")
     add("--num-steps", type=PositiveInt, default=1000, metavar="N", help="steps of Adam, each on fresh samples")
     add("--learning-rate", type=float, default=1e-3, metavar="η", help="of Adam")
-    add("--weight-decay", type=float, default=1e-4, help="of Adam")
+    add("--weight-decay", type=float, default=1e-4, metavar="λ", help="of Adam")
     add("--batch-size", type=PositiveInt, default=64, metavar="N", help="samples in a step")
     add("--width", type=PositiveInt, default=128, metavar="N", help="of the residual stream")
     add("--hidden", type=PositiveInt, default=512, metavar="N", help="hidden units of each MLP")
@@ -59,7 +59,7 @@ def run(options: Any) -> int:
     show(learning_record(*found), [learning_table(finished, courses)], as_json=options.json)
     conclude(learning_summary(*found), folder, FILES, as_json=options.json)
     if not options.json:
-        print(f"Next: joma tree align {folder}")
+        say(f"Next: joma tree align {folder}")
     return 0
 
 

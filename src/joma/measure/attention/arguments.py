@@ -12,18 +12,20 @@ from inspect import signature
 from numbers import Integral
 from typing import ParamSpec, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.bias import CausalBias, CausalVariant
 from torch.utils._pytree import tree_map_only
 
-from joma.arrays import numpy_in_numpy_out
+from joma.arrays import as_float_tensor, as_tensor, numpy_in_numpy_out, wrong_shape
+from joma.domains import FINITE, check_flag
 from joma.errors import InvalidArgument
 from joma.measure.attention.visibility import Visibility
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_MOST = 1e200  # far below the largest float64, so that sums over keys and biases stay finite
 
 
 def of_heads(function: Callable[P, R]) -> Callable[P, R]:
@@ -38,17 +40,15 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         given = signature(function).bind(*args, **kwargs).arguments
-        given = {name: torch.as_tensor(part) if isinstance(part, np.ndarray) else part for name, part in given.items()}
+        for name in ("attn_mask", "sinks", "keys"):
+            if given.get(name) is not None and not isinstance(given[name], CausalBias):
+                given[name] = as_tensor(given[name], name_of_function, name)
         for name in ("q", "k"):
-            part = given[name]
-            if not isinstance(part, Tensor) or part.dim() not in (2, 4):
-                raise InvalidArgument(
-                    name_of_function,
-                    name,
-                    required="(batch, heads, length, head dim), or (length, head dim) for one head of one sequence",
-                    received=f"of shape {tuple(part.shape)}" if isinstance(part, Tensor) else f"{part!r}"[:60],
-                    remedy=f"pass {name}[None] for heads of one sequence, {name}[:, None] for sequences of one head",
-                )
+            part = given[name] = as_float_tensor(given[name], name_of_function, name)
+            if part.dim() not in (2, 4):
+                required = "(batch, heads, length, head dim), or (length, head dim) for one head of one sequence"
+                remedy = f"pass {name}[None] for heads of one sequence, {name}[:, None] for sequences of one head"
+                raise wrong_shape(name_of_function, name, required, part, remedy)
         is_one_head = given["q"].dim() == given["k"].dim() == 2
         given |= {name: given[name][(None,) * (4 - given[name].dim())] for name in ("q", "k")}
         result = call(**given)
@@ -67,7 +67,8 @@ def sinks_over_queries(function: str, q: Tensor, sinks: Tensor) -> Tensor:
             received=f"{str(sinks.dtype).removeprefix('torch.')} of shape {tuple(sinks.shape)}",
             remedy="pass the sink logits of this layer alone",
         )
-    return sinks.detach().to(q)[:, None].expand(q.shape[:-1])
+    most = torch.finfo(q.dtype).max / 4  # an infinite logit of a sink takes everything, or nothing
+    return sinks.detach().double().clamp(-most, most).to(q)[:, None].expand(q.shape[:-1])
 
 
 def require_whole(function: str, name: str, value: int | None, *, remedy: str) -> None:
@@ -77,27 +78,20 @@ def require_whole(function: str, name: str, value: int | None, *, remedy: str) -
         raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
 
 
-def require_positive(function: str, name: str, value: float | None) -> None:
-    """Raise ``InvalidArgument`` unless a value is ``None`` or positive and finite."""
-    if value is not None and not 0 < value < math.inf:
-        required, remedy = "positive and finite, or None", f"pass None if the model has no {name}"
-        raise InvalidArgument(function, name, required=required, received=f"{value}", remedy=remedy)
-
-
 def checked(
     function: str, q: Tensor, k: Tensor, scale: float | None, is_causal: bool, attn_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Visibility, float]:
-    """Return queries and keys in full precision, which keys each query sees, and the scale.
+    """Return queries and keys in full precision, which keys each query sees, and the scale, made positive.
 
     Raises:
-        InvalidArgument: shapes or a mask that do not fit, or a mask together with ``is_causal``.
+        InvalidArgument: shapes or a mask that do not fit, a mask together with ``is_causal``, or scores beyond float64.
     """
     if (
         q.dim() != 4
         or k.dim() != 4
         or q.shape[0] != k.shape[0]
         or q.shape[-1] != k.shape[-1]
-        or q.shape[1] % k.shape[1]
+        or q.shape[1] % max(1, k.shape[1])
     ):
         raise InvalidArgument(
             function,
@@ -110,18 +104,32 @@ def checked(
         if not part.numel():
             required, received = "at least one query and one key", f"empty, of shape {tuple(part.shape)}"
             raise InvalidArgument(function, name, required=required, received=received, remedy="skip empty batches")
+    check_flag(is_causal, function, "is_causal")
     if is_causal and attn_mask is not None:
         required = "None if is_causal=True"
         remedy = "fold causality into the mask: attn_mask & torch.ones(L, S, dtype=torch.bool).tril()"
         raise InvalidArgument(function, "attn_mask", required=required, received="a mask", remedy=remedy)
+    scale = q.shape[-1] ** -0.5 if scale is None else FINITE.check(scale, function, "scale")
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
     q, k = q.detach().to(dtype), k.detach().to(dtype)
+    _require_finite_scores(function, q, k, scale)
+    if scale <= 0:  # torch's causal kernels multiply what they hide, −∞, by the scale
+        q, scale = (0 * q if scale == 0 else -q), abs(scale) or 1.0
     visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
     if isinstance(attn_mask, CausalBias):
         visibility = _causal(function, visibility, attn_mask)
     else:
         visibility = visibility._replace(mask=_four_axes(function, q, k, attn_mask))
-    return q, k, visibility, q.shape[-1] ** -0.5 if scale is None else scale
+    return q, k, visibility, scale
+
+
+def _require_finite_scores(function: str, q: Tensor, k: Tensor, scale: float) -> None:
+    """Raise ``InvalidArgument`` if finite queries and keys may have scores, or sums of keys, that float64 has not."""
+    sizes = [max(1.0, float(torch.stack(torch.aminmax(part)).abs().max())) for part in (q, k)]
+    if all(map(math.isfinite, sizes)) and math.prod([*sizes, max(1.0, abs(scale)), sum(k.shape[-2:])]) > _MOST:
+        received = f"{scale:g}, with queries up to {sizes[0]:g} and keys up to {sizes[1]:g}"
+        required = f"such that scores are at most {_MOST:g}"
+        raise InvalidArgument(function, "scale", required=required, received=received, remedy="check their units")
 
 
 def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibility:

@@ -55,8 +55,10 @@ def joined(one: Spread, other: Spread) -> Spread:
     share, rest = odds.sigmoid(), (-odds).sigmoid()
     mixing = torch.special.entr(share) + torch.special.entr(rest)
     entropy = share * one.entropy_nats + rest * other.entropy_nats + mixing
-    sensitivity = share * rest * (odds + one.entropy_nats - other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
     of_odds = (one.lse_rounding + other.lse_rounding) / _FEW
+    nearest = (odds.abs() - _FEW * of_odds).clamp_min(0)  # where rounding exceeds the odds, neither share is known
+    sensitivity = (odds + one.entropy_nats - other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
+    sensitivity *= nearest.sigmoid() * (-nearest).sigmoid()
     rounding = share * one.rounding + rest * other.rounding + sensitivity * of_odds
     lse_rounding = share * one.lse_rounding + rest * other.lse_rounding
     doubled = None

@@ -22,8 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from joma.domains import POSITIVE
 from joma.errors import InvalidArgument
-from joma.measure.attention.arguments import checked, of_heads, require_positive, require_whole, sinks_over_queries
+from joma.measure.attention.arguments import checked, of_heads, require_whole, sinks_over_queries
 from joma.measure.attention.refined import Attention, attention_of, refined
 from joma.measure.attention.spread import Spread, joined
 from joma.measure.attention.visibility import Census
@@ -99,7 +100,7 @@ def attention_statistics(
     function = "attention_statistics"
     require_whole(function, "window", window, remedy="pass None if the model has no window")
     require_whole(function, "share_window", share_window, remedy="1 counts only the query's own key")
-    require_positive(function, "softcap", softcap)
+    softcap = None if softcap is None else POSITIVE.check(softcap, function, "softcap")
     q, k, visibility, scale = checked(function, q, k, scale, is_causal, attn_mask)
     attention = attention_of(q, k, visibility._replace(window=window), scale=scale, softcap=softcap)
     if sinks is not None:
@@ -123,10 +124,11 @@ def _statistics(attention: Attention, share_window: int | None) -> tuple[list[Te
         attention.largest_score(),
     ]
     rounding = torch.maximum(everything.rounding, others.rounding)
+    rounding = rounding.where(found[-1].isfinite() | (attention.num_visible == 0), torch.nan)
     if share_window is not None:
         near = attention._replace(visibility=attention.visibility.within(share_window)).spread()
         found.append(_share(near, everything))
-        rounding = torch.maximum(rounding, found[-1] * near.lse_rounding)
+        rounding = torch.maximum(rounding, found[-1] * near.lse_rounding.expm1())
     return found, rounding
 
 
@@ -223,7 +225,7 @@ def key_share(
         everything = attention.spread()
         part = attention._replace(visibility=attention.visibility._replace(keys=counted)).spread()
         share = _share(part, everything)
-        return [share], torch.maximum(everything.rounding, share * part.lse_rounding)
+        return [share], torch.maximum(everything.rounding, share * part.lse_rounding.expm1())
 
     return refined(attention, measured)[0]
 

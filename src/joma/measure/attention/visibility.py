@@ -91,7 +91,7 @@ class Visibility(NamedTuple):
     @property
     def _reach(self) -> int:
         """The largest distance at which a query sees keys; without a window, larger than any distance."""
-        return _FARTHEST if self.window is None else self.window - 1
+        return _FARTHEST if self.window is None else min(self.window - 1, _FARTHEST)
 
     def of_queries(self, head: int, rows: Tensor) -> Visibility:
         """Select some queries of one head, in ascending order."""

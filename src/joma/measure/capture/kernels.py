@@ -35,8 +35,7 @@ def observing(
 ) -> Generator[nn.Module]:
     """Report every attention kernel call of ``model`` inside the block; outputs and gradients stay bit-identical.
 
-    Do not copy the model inside the block: the copy would keep the hooks and the name of joma's attention function,
-    although it would compute the same numbers.
+    Do not copy the model inside the block: the copy would keep the hooks, although it would compute the same numbers.
 
     Args:
         model: a module; wrappers for data parallelism and compilation are removed.
@@ -76,7 +75,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises:
         InvalidArgument: ``model`` is not a module.
-        BadInput: parameters are sharded over processes.
+        BadInput: parameters are sharded over processes, or a part is scripted, so that Python does not run it.
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
@@ -91,6 +90,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = model.module if isinstance(model, wrappers) else model._orig_mod
         assert isinstance(inner, nn.Module)
         model = inner
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput(
+            "this model is scripted or traced (TorchScript), so that its attention cannot be observed",
+            expected="a module that Python runs",
+            remedy="watch the module from which it was made",
+        )
     if _is_spread(model):
         raise BadInput(
             "the parameters of this model are sharded over processes (FSDP, tensor parallelism, ZeRO-3), so that one "
@@ -159,11 +164,16 @@ class _Kernels(TorchFunctionMode):
 
 
 def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Return the kernel inputs that nn.MultiheadAttention computes; ``is_causal`` only repeats what the mask says."""
+    """Return the kernel inputs that nn.MultiheadAttention computes.
+
+    With ``is_causal``, and if neither weights are returned nor keys are padding, it takes no notice of the mask.
+    """
     given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
     query, key = given["query"], given["key"]
     is_cross = query.data_ptr() != key.data_ptr()
     attn_mask, key_padding_mask = given.get("attn_mask"), given.get("key_padding_mask")
+    is_causal = bool(given.get("is_causal")) and key_padding_mask is None and not given.get("need_weights", True)
+    attn_mask = None if is_causal else attn_mask
     if query.dim() == 2:
         query, key = query[:, None], key[:, None]
         key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
@@ -181,7 +191,8 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
     if attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unflatten(0, (len(q), given["num_heads"]))
     padding = None if key_padding_mask is None else key_padding_mask[:, None, None]
-    return {"q": q, "k": k, "attn_mask": _joined([attn_mask, padding], added, q.dtype), "is_cross": is_cross}
+    mask = _joined([attn_mask, padding], added, q.dtype)
+    return {"q": q, "k": k, "is_causal": is_causal, "attn_mask": mask, "is_cross": is_cross}
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:

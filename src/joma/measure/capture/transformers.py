@@ -1,8 +1,8 @@
-"""Observe models of transformers through their attention functions, which are registered by name.
+"""Observe models of transformers where they look up their attention functions.
 
-While a model is observed, it uses a function registered by joma, which calls the model's own function with the same
-arguments and collects them. The masks of the model's own function are registered under the same name, because otherwise
-transformers would drop them silently. Each call is checked: a few queries attend again in plain torch.
+While a model is observed, every attention function that it looks up is wrapped: the wrapper calls the function with the
+same arguments and collects them. The name of the function stays in the configuration, because some models decide by
+that name what they compute. Each call is checked: a few queries attend again in plain torch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
-from inspect import signature
+from functools import partial, wraps
+from inspect import signature, unwrap
 from typing import Any
 
 import torch
@@ -21,7 +21,6 @@ from joma.errors import BadInput
 from joma.measure.attention.visibility import hides
 from joma.measure.capture.calls import CallCollector, rounding_of_kernels
 
-_OURS = "joma_observing_"
 _OBSERVABLE = ("sdpa", "eager")  # their masks are tensors of queries by keys
 _OTHER_STATES = ("key_value_states", "encoder_hidden_states", "cross_attention_states")  # arguments of cross-attention
 _COLLECTORS: list[CallCollector] = []
@@ -39,30 +38,48 @@ def observing_transformers(model: nn.Module, collector: CallCollector, *, substi
     Raises:
         BadInput: an attention function that cannot be observed.
     """
-    before = _attention_functions(model)
-    _COLLECTORS.append(collector)
+    functions = _attention_functions(model)
+    others = [(config, own) for config, own in functions if own not in _OBSERVABLE]
     hooks = [
         module.register_forward_pre_hook(_cross_attention_hook(collector), with_kwargs=True)
-        for module in (model.modules() if before else ())
+        for module in (model.modules() if functions else ())
         if not signature(type(module).forward).parameters.keys().isdisjoint(_OTHER_STATES)
     ]
     try:
-        for config, own in before:
-            if not own.startswith(_OURS):
-                base = own if own in _OBSERVABLE else _substitute(config, own, substitute)
-                config._attn_implementation_internal = _registered(base)
+        for config, own in others:
+            config._attn_implementation_internal = _substitute(config, own, substitute)
+        with _collecting(collector):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for config, own in others:
+            config._attn_implementation_internal = own
+
+
+@contextmanager
+def _collecting(collector: CallCollector) -> Generator[None]:
+    """Pass the calls of all looked-up attention functions to a collector."""
+    if "transformers" not in sys.modules:
+        yield
+        return
+    import transformers
+
+    registry: Any = transformers.AttentionInterface
+    if not _COLLECTORS:
+        registry.get_interface = _observed(registry.get_interface)
+    _COLLECTORS.append(collector)
+    try:
         yield
     finally:
         _COLLECTORS.remove(collector)
-        for hook in hooks:
-            hook.remove()
-        for config, own in before:
-            config._attn_implementation_internal = own
+        if not _COLLECTORS:
+            registry.get_interface = unwrap(registry.get_interface)
 
 
 def is_observable(model: nn.Module) -> bool:
     """Whether all transformers models within a module can be observed with their own attention functions."""
-    return all(own in _OBSERVABLE or own.startswith(_OURS) for _, own in _attention_functions(model))
+    return all(own in _OBSERVABLE for _, own in _attention_functions(model))
 
 
 def _cross_attention_hook(collector: CallCollector) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
@@ -104,26 +121,31 @@ def _configurations(config: Any) -> Iterator[Any]:
 def _substitute(config: Any, own: str, substitute: bool) -> str:
     """Choose an observable attention function; ``sdpa`` does not support soft-capping."""
     if not substitute:
-        raise BadInput(
-            f"a {config.model_type} model uses the attention function {own!r}, whose masks cannot be observed",
-            expected=f"a model that uses {' or '.join(_OBSERVABLE)}",
-            remedy='load it with attn_implementation="sdpa"',
-        )
+        raise _unobservable(f"a {config.model_type} model", own)
     return "sdpa" if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None else "eager"
 
 
-def _registered(base: str) -> str:
-    """Register joma's version of an attention function of transformers, with its masks, and return its name."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+def _unobservable(model: str, own: str) -> BadInput:
+    return BadInput(
+        f"{model} uses the attention function {own!r}, whose masks cannot be observed",
+        expected=f"a model that uses {' or '.join(_OBSERVABLE)}",
+        remedy='load it with attn_implementation="sdpa"',
+    )
 
-    AttentionInterface.register(_OURS + base, partial(_attend, base))
-    AttentionMaskInterface.register(_OURS + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
-    return _OURS + base
+
+def _observed(look_up: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+    """Return a method of transformers' registry of attention functions that wraps what it finds."""
+
+    @wraps(look_up)
+    def looked_up(registry: Any, name: str | None, default: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(_attend, name or "eager", look_up(registry, name, default))
+
+    return looked_up
 
 
 def _attend(
     base: str,
+    function: Callable[..., Any],
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -132,8 +154,9 @@ def _attend(
     *args: Any,
     **settings: Any,
 ) -> Any:
-    function = _function(base, module)
     collectors = [collector for collector in _COLLECTORS if collector.knows(module)]
+    if collectors and base not in _OBSERVABLE:
+        raise _unobservable(type(module).__name__, base)
     inside = [collector.is_inside for collector in collectors]
     for collector in collectors:
         collector.is_inside = True
@@ -149,23 +172,6 @@ def _attend(
         for collector in collectors:
             collector.collect(module, query, key, is_cross=id(module) in collector.across, **scores)
     return result
-
-
-def _function(base: str, module: nn.Module) -> Callable[..., Any]:
-    """Return the registered attention function, or the eager one of the Python module that defines the class."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    if base in ALL_ATTENTION_FUNCTIONS:
-        return ALL_ATTENTION_FUNCTIONS[base]
-    for kind in type(module).__mro__:
-        function = getattr(sys.modules[kind.__module__], "eager_attention_forward", None)
-        if function is not None:
-            return function
-    raise BadInput(
-        f"{type(module).__name__} uses {base!r} attention, but no such function was found",
-        expected="an eager_attention_forward in the Python module that defines it, as in transformers",
-        remedy='load the model with attn_implementation="sdpa"',
-    )
 
 
 def _scores(
@@ -228,12 +234,13 @@ def _require_explained(
         expected = (score.softmax(-1)[..., : k.shape[2]] @ v).transpose(1, 2)
     found = given.detach().reshape(*given.shape[:2], q.shape[1], -1)[:, rows]
     error = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
-    allowed = 16 * rounding_of_kernels(given) ** 0.75 * v.abs().amax().clamp_min(1e-6)
+    rounding = max(rounding_of_kernels(given), torch.finfo(torch.float32).eps)  # of a softmax, also in float64 models
+    allowed = 16 * rounding**0.75 * v.abs().amax().clamp_min(1e-6)
     if error.max() > allowed:
         known = sorted(name for name, value in settings.items() if value is not None)
         raise BadInput(
             f"the attention of {type(module).__name__} does not follow from its arguments ({', '.join(known)}): "
             f"outputs differ by {error.max():.2g}",
             expected="the softmax of scaled products of queries and keys, with masks, biases, caps or sinks",
-            remedy='load it with attn_implementation="eager", or measure its weights alone',
+            remedy="pass its queries and keys to joma.attention_statistics yourself, or measure only its weights",
         )

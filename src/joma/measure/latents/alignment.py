@@ -24,12 +24,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from joma.arrays import REAL, on_one_device
+from joma.arrays import REAL, as_tensor, on_one_device
+from joma.domains import check_seed, check_whole
 from joma.errors import InvalidArgument
 from joma.measure.latents.matching import Columns, Scores, Study, prepared, random_half, scored, standardised
 from joma.progress import Progress, silent
 
 _TIE = 1e-9  # a permutation that restores the original order must count as reaching its score despite rounding
+_MOST_PERMUTATIONS = 100_000  # p-values down to 1e-5
 _BLOCK = 2**21  # correlations held at a time (16 MB), so that memory does not grow with the number of permutations
 
 
@@ -189,6 +191,7 @@ def alignment(
     """
     columns, wanted = _read_both("alignment", units, latents)
     num_samples, num_units = columns.values.shape
+    check_seed(seed, "alignment")
     _require_enough(num_samples, num_permutations)
     member, table = _grouped(wanted.values, groups)
     generator = torch.Generator().manual_seed(seed)
@@ -285,6 +288,7 @@ def _grouped(latents: Float[Tensor, "N n"], groups: Tensor | None) -> tuple[Int[
     num_samples = len(latents)
     if groups is None:
         return torch.arange(num_samples, device=latents.device), latents
+    groups = as_tensor(groups, "alignment", "groups")
     integral = not (groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool)
     num_groups = int(groups.unique().numel()) if integral and groups.shape == (num_samples,) else 0
     if num_groups < 2:
@@ -312,6 +316,7 @@ def _grouped(latents: Float[Tensor, "N n"], groups: Tensor | None) -> tuple[Int[
 
 
 def _read_both(function: str, units: Tensor, latents: Tensor) -> tuple[Columns, Columns]:
+    units, latents = as_tensor(units, function, "units"), as_tensor(latents, function, "latents")
     units, latents = on_one_device(units.detach(), latents.detach())
     for parameter, tensor in (("units", units), ("latents", latents)):
         bool_serves = parameter == "latents"
@@ -344,13 +349,13 @@ def _require_enough(num_samples: int, num_permutations: int) -> None:
         required = "at least 4 samples, two to choose units and two to score them"
         received, remedy = f"of {num_samples} samples", "measure on more samples"
         raise InvalidArgument("alignment", "units", required=required, received=received, remedy=remedy)
-    if not isinstance(num_permutations, int) or num_permutations < 1:
-        required, remedy = "a whole number, at least 1", "pass 200, for p-values down to 0.005"
-        received = f"{num_permutations}"
-        raise InvalidArgument("alignment", "num_permutations", required=required, received=received, remedy=remedy)
+    remedy = "pass 200, for p-values down to 0.005"
+    check_whole(num_permutations, "alignment", "num_permutations", high=_MOST_PERMUTATIONS, remedy=remedy)
 
 
 def _require_finite(tensor: Tensor, function: str, parameter: str) -> None:
+    if tensor.element_size() == 1:  # torch has no isfinite for eight bits
+        tensor = tensor.float()
     if num_bad := tensor.numel() - int(tensor.isfinite().sum()):
         received = f"NaN or infinite in {num_bad} of {tensor.numel()} entries"
         remedy = "check whether the network diverged, or measure an earlier step"

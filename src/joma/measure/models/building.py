@@ -25,6 +25,11 @@ _OF_A_LAYER = re.compile(r"\.\d+\.(?!.*(inv_freq|masked_bias|attn\.bias|attentio
 """Names of weights of numbered layers, except the masks, angles and counters that older versions saved too."""
 
 
+_MODULES_PER_TENSOR, _FREE_MODULES = 64, 4096
+_BYTES_PER_ENTRY, _FREE_BYTES = 16, 1 << 28
+"""Bounds of a model, by its tensors and their entries: a head may be missing, and masks are computed."""
+
+
 class Build(Protocol):
     """Builds a model from a configuration and tensors by name, in evaluation mode; ``built`` is one."""
 
@@ -102,7 +107,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     raised = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     try:
-        with _quiet():
+        with _quiet(), _no_larger_than(raised):
             model, info = mapping[type(config)].from_pretrained(
                 None,
                 config=config,
@@ -112,6 +117,8 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, with_head
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported below by name
             )
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(
             f"transformers cannot build this {config.model_type!r} ({cause_of(error)})",
@@ -146,6 +153,40 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise ``BadInput`` with the name of the first tensor that has a NaN or an infinity."""
     if (problem := not_finite(tensors)) is not None:
         raise BadInput(problem, expected="finite weights", remedy="leave out this step and the later ones")
+
+
+@contextlib.contextmanager
+def _no_larger_than(tensors: Mapping[str, Tensor]) -> Generator[None]:
+    """Raise ``BadInput`` as soon as a model that is being built is far larger than its weights.
+
+    Transformers builds models without memory for their weights first, so that nothing has been allocated by then.
+    """
+    most_modules = _MODULES_PER_TENSOR * len(tensors) + _FREE_MODULES
+    most_bytes = _BYTES_PER_ENTRY * sum(tensor.numel() for tensor in tensors.values()) + _FREE_BYTES
+    modules = num_bytes = 0
+
+    def count(module: nn.Module, name: str, part: Any) -> None:
+        nonlocal modules, num_bytes
+        modules += isinstance(part, nn.Module)
+        num_bytes += part.numel() * part.element_size() if isinstance(part, Tensor) else 0
+        if modules > most_modules or num_bytes > most_bytes:
+            raise BadInput(
+                f"config.json describes a model that is far larger than the {len(tensors)} tensors that are there",
+                expected="weights and a configuration of the same model",
+                remedy="check config.json, or measure only weights: set `measures` to weights",
+            )
+
+    hooks = torch.nn.modules.module
+    handles = [
+        hooks.register_module_module_registration_hook(count),
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextlib.contextmanager

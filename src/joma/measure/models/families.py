@@ -6,6 +6,8 @@ A projection is found by the end of its tensor's name in a state dict, with any 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
@@ -48,13 +50,15 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     """
     model_type, heads = kind_of(config), heads_of(config)
     described = [family for family in FAMILIES if model_type in family.model_types]
-    if not described:
+    is_known = bool(described)
+    if not is_known:
         separate = [family for family in FAMILIES if not family.is_fused]
         candidates = (*separate, *(family.attention for family in separate))
         described = [family for family in candidates if family.fits(names)]
-        heads = heads._replace(dim=_head_dim(config, heads) if described else None)
+    if described and model_type not in ("joma", "torch"):
+        heads = _with_sizes(config, heads, is_known=is_known)
     for family in described:
-        if found := family.projections(names, heads):
+        if found := family.projections(names, heads, of_known_kind=is_known):
             return found
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
     near = get_close_matches(model_type, known, n=3, cutoff=0.4)
@@ -73,7 +77,7 @@ def kind_of(config: Any) -> str:
         BadInput: the configuration does not state it.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
-    if kind:
+    if kind and isinstance(kind, str):
         return kind
     if isinstance(config, Mapping) and "recipe" in config:
         return "joma"
@@ -124,17 +128,19 @@ def _heads_of_run(config: Mapping[str, Any]) -> Heads:
     return Heads(num_heads, num_heads)
 
 
-def _head_dim(config: Any, heads: Heads) -> int:
-    """Return the dimension of a head, as stated or from the width and the number of heads."""
-    config = _completed(config)
+def _with_sizes(config: Any, heads: Heads, *, is_known: bool) -> Heads:
+    """Add the dimension of a head and, for a known kind, the width, as stated or with the defaults of transformers."""
     dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
+    if dim is None:  # which is not always the width by the number of heads
+        config = _completed(config)
+        dim, width = setting(config, "head_dim"), setting(config, "hidden_size")
     if dim is None and width is None:
         raise BadInput(
             f"a {kind_of(config)!r} configuration, of an unknown kind, has no size of heads",
             expected="head_dim or hidden_size, to check tensors that are identified only by their names",
             remedy="complete config.json, or measure only attention",
         )
-    return width // heads.query if dim is None else dim
+    return heads._replace(dim=width // heads.query if dim is None else dim, width=width if is_known else None)
 
 
 def known_configuration(config: Mapping[str, Any]) -> Any:
@@ -148,13 +154,38 @@ def known_configuration(config: Mapping[str, Any]) -> Any:
     kind = kind_of(config)
     settings = {name: value for name, value in config.items() if name not in ("model_type", "quantization_config")}
     try:
-        return AutoConfig.for_model(kind, **settings)
+        return AutoConfig.for_model(kind, **_settings(settings))
     except Exception as error:
         raise BadInput(
             f"config.json of this {kind!r} is refused ({cause_of(error)})",
             expected="a configuration as transformers writes it",
             remedy="check config.json",
         ) from error
+
+
+_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+"""Numbers that JSON does not have, as transformers writes them: ``{"__float__": "Infinity"}``."""
+
+_COUNTED = re.compile(r"layer|block|depth|stage|expert|head|label", re.IGNORECASE)
+_MOST_COUNTED = 1_000_000
+"""Largest number of parts of a model, such as layers, for which transformers makes lists."""
+
+
+def _settings(value: Any, name: str = "") -> Any:
+    """Return the contents of ``config.json`` with the numbers that JSON does not have.
+
+    Raises:
+        ValueError: a number of parts that no model has.
+    """
+    if isinstance(value, Mapping):
+        if value.keys() == {"__float__"} and value["__float__"] in _FLOATS:
+            return _FLOATS[value["__float__"]]
+        return {inner: _settings(of, str(inner)) for inner, of in value.items()}
+    if isinstance(value, list):
+        return [_settings(entry, name) for entry in value]
+    if isinstance(value, int | float) and value > _MOST_COUNTED and _COUNTED.search(name):
+        raise ValueError(f"{name} is larger than {_MOST_COUNTED:,}")
+    return value
 
 
 _SPELLINGS = {
@@ -167,10 +198,21 @@ _SPELLINGS = {
 
 
 def setting(config: Any, name: str) -> Any:
-    """Return a setting of a configuration under any of its names; ``None`` if it is not set."""
+    """Return a setting of a configuration under any of its names; ``None`` if it is not set.
+
+    Raises:
+        BadInput: a setting that varies across layers.
+    """
     names = (name, *_SPELLINGS.get(name, ()))
-    values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
-    return next((value for value in values if value is not None), None)
+    try:
+        values = (config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names)
+        return next((value for value in values if value is not None), None)
+    except RuntimeError as error:  # of transformers, for configurations with settings of single layers
+        raise BadInput(
+            f"{name} varies across the layers of a {kind_of(config)!r} model",
+            expected="a Transformer with the same number of heads in all layers",
+            remedy="measure only attention: set `measures` to attention",
+        ) from error
 
 
 def num_layers_of(config: Any) -> int | None:

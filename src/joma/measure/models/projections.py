@@ -28,12 +28,14 @@ class Heads(NamedTuple):
     Args:
         query: H.
         key: G, which divides H; fewer than H mean grouped queries.
-        dim: E, if it must be checked because tensors are identified only by their names; otherwise ``None``.
+        dim: E, which parts of tensors must have; ``None`` where no configuration states it.
+        width: D, likewise.
     """
 
     query: int
     key: int
     dim: int | None = None
+    width: int | None = None
 
 
 Cut = Callable[[Tensor, Heads], Tensor]
@@ -83,15 +85,28 @@ class Projection:
                 expected="weights and a configuration of the same model",
                 remedy="check that config.json was saved with these weights",
             ) from error
-        dim, found = self.heads.dim, part.shape[-1 if self.role == "output" else 1]
-        if dim is not None and self.role in HEAD_ROLES and found != dim:
+        self._require_sizes(tensor, part)
+        return part
+
+    def _require_sizes(self, tensor: Tensor, part: Tensor) -> None:
+        """Raise ``BadInput`` for a part that fits the number of heads, but not the size of a head or the width."""
+        is_upper = self.role in ("output", "mlp_upper")
+        width = part.shape[-2 if is_upper else -1]
+        if self.heads.width not in (None, width):
             raise BadInput(
-                f"{self.tensor} has {found} dimensions per head, and the model's heads have {dim}: it does not hold "
-                f"only the {self.role}",
+                f"{self.tensor} of shape {tuple(tensor.shape)} has the width {width} as the {self.role}, and the "
+                f"model's width is {self.heads.width}",
+                expected="weights stored as transformers stores them, with the configuration saved with them",
+                remedy="if another library wrote them, with inputs and outputs the other way round, transpose them",
+            )
+        dim = part.shape[-1 if is_upper else -2]
+        if self.heads.dim not in (None, dim) and self.role in HEAD_ROLES:
+            raise BadInput(
+                f"{self.tensor} has {dim} dimensions per head, and the model's heads have {self.heads.dim}: it "
+                f"does not hold only the {self.role}",
                 expected="a known kind of model, or tensors that hold only the projection in their name",
                 remedy="leave out the ranks of heads",
             )
-        return part
 
     def joined(self, matrices: Tensor) -> Tensor:
         """Join one matrix per head into the whole projection, outputs by inputs.
@@ -133,8 +148,15 @@ class Family:
         layers = {(stack, layer) for stack, layer, _ in found}
         return bool(found) and len(found) == len(layers) * len(self._rests)
 
-    def projections(self, names: Collection[str], heads: Heads) -> tuple[Projection, ...]:
+    def projections(
+        self, names: Collection[str], heads: Heads, *, of_known_kind: bool = True
+    ) -> tuple[Projection, ...]:
         """Return the family's projections among a state dict's names, by layer and role; empty if there are none.
+
+        Args:
+            names: of the state dict.
+            heads: of a layer.
+            of_known_kind: whether all layers have attention, as in the kinds of the family.
 
         Raises:
             BadInput: several stacks of layers, or layers that lack a tensor.
@@ -147,8 +169,9 @@ class Family:
                 remedy="pass the names of one stack",
             )
         layers = sorted({layer for _, layer, _ in found})
-        if layers and heads.dim is None:  # models of unknown kinds may have layers without attention in between
-            layers = list(range(layers[-1] + 1))
+        if of_known_kind:  # models of unknown kinds may have layers without attention in between
+            missing = next((place for place, layer in enumerate(layers) if layer != place), None)
+            layers = layers if missing is None else [missing]
         for layer in layers:
             if lacking := [rest for rest in sorted(rests) if (stacks[0], layer, rest) not in found]:
                 raise BadInput(

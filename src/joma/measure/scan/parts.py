@@ -249,8 +249,8 @@ def scaled_steps(tensors: Tensors) -> Iterator[tuple[int, str]]:
 def scaled_parts(tensors: Tensors) -> Iterator[Part]:
     """Find matrices in layers that are larger or smaller by a factor in one step, between the first and the last."""
     roles = np.array([_role(name) for name in tensors.names])
-    chosen = [name in tensors.matrices and roles.tolist().count(_role(name)) > 1 for name in tensors.names]
-    chosen &= tensors.num_entries >= FEWEST_TYPICAL
+    in_layers = [name in tensors.matrices and (roles == _role(name)).sum() > 1 for name in tensors.names]
+    chosen = np.array(in_layers, dtype=bool) & (tensors.num_entries >= FEWEST_TYPICAL)
     names, roles, P = np.array(tensors.names)[chosen], roles[chosen], tensors.products[chosen]
     num = len(tensors.steps)
     radial, cosine = np.zeros((2, len(P), num))

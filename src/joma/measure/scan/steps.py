@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from joma.devices import device_of
 from joma.errors import BadInput, RunFailed, cause_of
 from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing
+from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.models.building import Build, built, needed_names, require_finite
 from joma.measure.models.families import num_layers_of, projections, setting
 from joma.measure.models.projections import Projection
@@ -35,9 +36,6 @@ from joma.threads import threads
 
 MOST_GROUPS = 8
 """Number of groups of probe sequences with separate results: repetitions, whose spread gives intervals."""
-
-NUM_FINGERPRINTED = 1024
-"""Entries of each of a few matrices that identify a step's weights."""
 
 _DEFINITION = "metrics of joma.metrics, attention to 1e-5 nats and spectra to 1e-6"
 """The definition of the metrics, a part of fingerprints: results from before it changed are measured again."""
@@ -140,25 +138,18 @@ def is_current(series: Series, result: StepResult | None) -> bool:
 
 
 def fingerprint_of(series: Series, step: int) -> str:
-    """Return an identifier of a step's weights and configuration, from hashes of the hub or else a small sample.
+    """Return an identifier of a step's configuration and of all its weight files, without reading them.
+
+    A file is identified by its size and by the hash that a hub states, or in a folder by the times of its last change:
+    a file that was written, moved or given other permissions in the meantime counts as replaced.
 
     Raises:
-        BadInput, RunFailed: as ``Series.read``.
+        BadInput, RunFailed: as ``Series.checkpoint``.
     """
     checkpoint = series.checkpoint(step)
-    files = str([(file.name, file.size, file.digest) for file in checkpoint.files])
+    files = [(file.name, file.size, file.digest or file.version) for file in checkpoint.files]
     config = json.dumps(checkpoint.config, sort_keys=True, default=str)
-    digest = hashlib.sha256((_DEFINITION + files + config).encode())
-    if not all(file.digest for file in checkpoint.files):
-        sizes = {
-            name: place.stop - place.start
-            for name, place in checkpoint.tensors.items()
-            if len(place.shape) >= 2 and place.dtype.is_floating_point
-        }
-        smallest = sorted(sizes, key=lambda name: (sizes[name], name))[:4]  # quantised ones can only be read as a whole
-        for tensor in series.read(step, smallest, at_most=NUM_FINGERPRINTED).values():
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(f"{_DEFINITION}{files}{config}".encode()).hexdigest()[:32]
 
 
 def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: list[str]) -> Iterator[Row]:
@@ -196,7 +187,8 @@ def _require_unquantised(checkpoint: CheckpointFiles) -> None:
         whole = place.dtype.is_floating_point and place.dtype.itemsize > 1
         if _WEIGHT.search(name) and not whole:
             kept = str(place.dtype).removeprefix("torch.")
-            raise BadInput(f"{name} is stored in {kept}, without its scale", expected=expected, remedy=remedy)
+            problem = f"{name} is stored in {kept}: quantised or packed, without its scale"
+            raise BadInput(problem, expected=expected, remedy=remedy)
 
 
 def _require_all_layers(checkpoint: CheckpointFiles) -> None:
@@ -252,13 +244,9 @@ def _rows_of_model(
     for index, tokens in enumerate(plan.probe.to(plan.place)):
         progress("measuring", index, len(plan.probe))
         with observing(model, keep) if wanted else contextlib.nullcontext(model) as module:
-            output = module(tokens[None], use_cache=False) if _has_cache(module) else module(tokens[None])
-        if index == 0 and wanted and not found:
-            raise BadInput(
-                "no attention was observed while the model ran",
-                expected="a Transformer",
-                remedy="measure only weights: set `measures` to weights",
-            )
+            output = module(tokens[None])
+        if index == 0 and wanted:
+            _require_observed(model, tokens[None], output, bool(found))
         if with_head:
             logits = output if isinstance(output, Tensor) else output.logits
             loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[1:])
@@ -290,6 +278,18 @@ def _rows_of_groups(layer: int | None, name: str, values: Tensor, num_groups: in
             yield Row(layer, None if layer is None else head, None, name, value, group)
 
 
+def _require_observed(model: nn.Module, tokens: Tensor, seen: Any, has_found: bool) -> None:
+    """Raise ``BadInput`` unless attention was observed, and the model gave the same outputs as when it is not."""
+    if not has_found:
+        raise BadInput(
+            "no attention was observed while the model ran",
+            expected="a Transformer",
+            remedy="measure only weights: set `measures` to weights",
+        )
+    if not agree(seen, plain := model(tokens)):
+        raise changed_by_observation(model, plain, lambda: model(tokens))
+
+
 def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> None:
     """Raise ``BadInput`` unless a model reads one text and knows these tokens."""
     reads, both = getattr(model, "main_input_name", "input_ids"), getattr(model, "config", None)
@@ -307,7 +307,3 @@ def _require_reads(model: Any, config: Mapping[str, Any], last_token: int) -> No
             expected="the tokenizer of the model",
             remedy="name another one with `tokenizer`, or leave out this step",
         )
-
-
-def _has_cache(model: Any) -> bool:
-    return getattr(getattr(model, "config", None), "use_cache", None) is not None

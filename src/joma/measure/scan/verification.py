@@ -95,6 +95,9 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
 
     Returns:
         The faults with their evidence. A step that cannot be read is one of them and raises no error.
+
+    Raises:
+        BadInput: no step can be read in the format that was requested.
     """
     rows: list[Suspect] = []
     checkpoints: dict[int, CheckpointFiles] = {}
@@ -103,6 +106,11 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
             checkpoints[step] = series.checkpoint(step)
         except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
             rows.append(_failed(step, error))
+        else:
+            remedy = "remove the files that are not the model"
+            rows += [Suspect(step, "tensors", note, "warning", remedy) for note in checkpoints[step].notes]
+    if not checkpoints and series.weights is not None:
+        series.last(series.checkpoint)  # raises the error of the first step
     rows += different_tensors(checkpoints)
     rows += different_configurations({step: checkpoint.config for step, checkpoint in checkpoints.items()})
     rows += different_tokenizers(series, list(checkpoints))

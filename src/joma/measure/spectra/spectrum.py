@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from joma.arrays import numpy_in_numpy_out
+from joma.arrays import as_float_tensor, numpy_in_numpy_out
 from joma.domains import Domain
 from joma.errors import InvalidArgument, RunFailed
 from joma.measure.precision import full_precision
@@ -182,13 +182,9 @@ def _decomposed(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
 
 def _scaled(weight: Tensor, function: str) -> tuple[Tensor, Tensor]:
     """Return the matrices, scaled so that they can be squared, and the scale (...) that was divided out."""
-    weight = torch.as_tensor(weight)
+    weight = as_float_tensor(weight, function, "weight")
     if weight.dim() < 2 or not weight.numel():
         raise _unusable(function, f"of shape {tuple(weight.shape)}", "pass a matrix (..., rows, columns)")
-    if not weight.is_floating_point():
-        raise _unusable(
-            function, f"of dtype {str(weight.dtype).removeprefix('torch.')}", "pass real weights, as floats"
-        )
     matrix = weight.detach()
     if matrix.element_size() < 4:
         matrix = matrix.to(torch.float32)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from joma.errors import BadInput, InvalidArgument, cause_of
-from joma.measure.capture.calls import AttentionCall, rounding_of_kernels
+from joma.measure.capture.calls import AttentionCall
 from joma.measure.capture.kernels import observing, unwrapped
+from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.capture.transformers import is_observable
 from joma.measure.models.families import projections
 from joma.measure.models.projections import Projection
@@ -23,38 +23,86 @@ from joma.measure.models.weights import spectral_rows
 from joma.records import Row
 
 
-def attention_rows(model: nn.Module, batch: Any, *, share_window: int | None = None) -> list[Row]:
-    """Measure a model's attention on a batch, without an effect on training.
+class AttentionProbe:
+    """Measures a model's attention on a batch, repeatedly, without an effect on training, by the call that was given.
+
+    The first measurement compares the outputs of the observed model with those of the unobserved one. It also checks
+    whether it stays the same if the model returns the last logits alone; if so, later ones omit the others.
 
     Args:
         model: any model that ``observing`` supports, also inside wrappers.
         batch: the model's arguments: a mapping of keyword arguments, a tuple of arguments, or one tensor.
         share_window: keys nearer than this count in ``attention_window_share``.
-
-    Returns:
-        Rows by layer, metric and head. There are none, but a warning, for a layer whose queries or keys are not finite,
-        and for a metric that is undefined for all queries of the batch.
-
-    Raises:
-        BadInput: the model cannot read the batch, or has no attention that can be observed.
     """
-    found: list[list[Row]] = []
 
-    def measure(call: AttentionCall) -> None:
-        found.append(_rows_of(call, share_window))
+    def __init__(self, model: nn.Module, batch: Any, *, share_window: int | None = None) -> None:
+        self._model, self._batch, self._share_window = model, batch, share_window
+        self._added: dict[str, Any] | None = None  # arguments that do not change the measurements
 
-    with undisturbed(model), observing(model, measure, substitute=True) as inner:
-        run(inner, batch)
-    if not found:
-        kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
-        why = ", which does not use transformers' registered attention functions" if own else ""
-        raise BadInput(
-            f"no attention was observed in {kind}{why}",
-            expected="a Transformer that uses transformers' registered attention functions, nn.MultiheadAttention, or "
-            "torch's scaled_dot_product_attention",
-            remedy="pass its queries and keys to joma.attention_statistics yourself",
-        )
-    return [row for rows in found for row in rows]
+    def rows(self) -> list[Row]:
+        """Measure.
+
+        Returns:
+            Rows by layer, metric and head. There are none, but a warning, for a layer whose queries or keys are not
+            finite, and for a metric that is undefined for all queries of the batch.
+
+        Raises:
+            BadInput: the model cannot read the batch, has no attention that can be observed, or computes something else
+                while it is observed.
+        """
+        if self._added is not None:
+            return self._observed(self._added)[1]
+        model = unwrapped(self._model)
+        takes, (_, given) = signature(type(model).forward).parameters, arguments_of(self._batch)
+        added, rows = self._unchanged(takes)
+        if "logits_to_keep" in takes and given.keys().isdisjoint(("labels", "logits_to_keep")):
+            shorter = {**added, "logits_to_keep": 1}
+            added = shorter if self._observed(shorter)[1] == rows else added
+        self._added = added
+        return rows
+
+    def _unchanged(self, takes: Container[str]) -> tuple[dict[str, Any], list[Row]]:
+        """Return further arguments, if needed, with which the observed model computes the same as the unobserved one.
+
+        A substitute for the model's own attention function may treat padding in another way, which is not compared, and
+        distinguishes packed documents only without a cache.
+        """
+        model, choices, kept = unwrapped(self._model), [{}], None
+
+        def plain() -> Any:
+            with undisturbed(model):
+                return run(model, self._batch)
+
+        if not is_observable(model):
+            mask = arguments_of(self._batch)[1].get("attention_mask")
+            kept = mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+            choices += [{"use_cache": False}] if "use_cache" in takes else []
+        expected = plain()
+        for added in choices:
+            output, rows = self._observed(added)
+            if agree(output, expected, kept):
+                return added, rows
+        raise changed_by_observation(model, expected, plain)
+
+    def _observed(self, added: dict[str, Any]) -> tuple[Any, list[Row]]:
+        """Return the output of the observed model, and its attention."""
+        found: list[list[Row]] = []
+
+        def measure(call: AttentionCall) -> None:
+            found.append(_rows_of(call, self._share_window))
+
+        with undisturbed(self._model), observing(self._model, measure, substitute=True) as inner:
+            output = run(inner, self._batch, added)
+        if not found:
+            kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
+            why = ", which does not use transformers' registered attention functions" if own else ""
+            raise BadInput(
+                f"no attention was observed in {kind}{why}",
+                expected="a Transformer that uses transformers' registered attention functions, "
+                "nn.MultiheadAttention, or torch's scaled_dot_product_attention",
+                remedy="pass its queries and keys to joma.attention_statistics yourself",
+            )
+        return output, [row for rows in found for row in rows]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -113,54 +161,41 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
 def undisturbed(model: nn.Module) -> Generator[None]:
     """Put a model into evaluation mode, uncompiled, without gradients and with a separate random number state.
 
-    The modes of all modules and the random state are restored, also after an exception.
+    As in training, encoder layers of torch run without fusion, and models with gradient checkpointing without a cache.
+    All is restored, also after an exception.
     """
     modules = list(unwrapped(model).modules())
     modes = [module.training for module in modules]
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    cached: list[Any] = [module.config for module in modules if _is_checkpointed(model) and _has_cache(module)]
     devices = {parameter.device for parameter in unwrapped(model).parameters()}
     try:
         for module in modules:
             module.training = False  # not ``eval()``, which does more in some models
+        for config in cached:
+            config.use_cache = False
+        torch.backends.mha.set_fastpath_enabled(False)
         accelerators = [device for device in devices if device.type == "cuda"]
         with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+        for config in cached:
+            config.use_cache = True
+        torch.backends.mha.set_fastpath_enabled(is_fused)
 
 
-def require_same_when_seen(model: nn.Module, batch: Any) -> None:
-    """Raise ``BadInput`` if a model's outputs change while it is observed, for example because its masks are dropped.
-
-    Differences that reordered sums explain are allowed.
-    """
-    if not is_observable(unwrapped(model)):
-        return  # another kernel will be used, whose outputs may differ at padding
-    with undisturbed(model):
-        plain = run(unwrapped(model), batch)
-    with undisturbed(model), observing(model, lambda call: None, substitute=True) as inner:
-        seen = run(inner, batch)
-    for ours, theirs in zip(_numbers(seen), _numbers(plain), strict=True):
-        difference, size = (part.double().nan_to_num(0, 0, 0).norm() for part in (ours - theirs, theirs))
-        if difference > rounding_of_kernels(theirs) ** 0.5 * size:
-            raise BadInput(
-                f"{type(unwrapped(model)).__name__} computes something else while its attention is observed",
-                expected="a model that takes its attention function only from the registry of transformers",
-                remedy='load it with attn_implementation="eager", or measure only its weights',
-            )
-
-
-def run(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch, with an output as small as the model allows.
+def run(model: nn.Module, batch: Any, added: Mapping[str, Any] | None = None) -> Any:
+    """Call a model with a batch and further keyword arguments.
 
     Raises:
         BadInput: the model cannot read it.
     """
     args, kwargs = arguments_of(batch)
-    accepted = signature(type(model).forward).parameters
-    for name, value in (("use_cache", False), ("logits_to_keep", 1)):
-        if name in accepted and name not in kwargs and "labels" not in kwargs:
-            kwargs[name] = value
+    kwargs |= added or {}
+    if kwargs.get("use_cache") and _is_checkpointed(model):
+        kwargs["use_cache"] = False
     try:
         return model(*args, **kwargs)
     except BadInput:
@@ -189,9 +224,13 @@ def moved(batch: Any, device: torch.device) -> Any:
     return tuple(moved(value, device) for value in batch) if isinstance(batch, tuple | list) else batch
 
 
-def _numbers(output: Any) -> list[Tensor]:
-    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
+def _is_checkpointed(model: nn.Module) -> bool:
+    """Whether gradient checkpointing is on, with which transformers trains without a cache."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def _has_cache(module: nn.Module) -> bool:
+    return getattr(getattr(module, "config", None), "use_cache", None) is True
 
 
 def _rows_of(call: AttentionCall, share_window: int | None) -> list[Row]:

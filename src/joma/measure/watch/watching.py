@@ -24,10 +24,9 @@ from joma.measure.capture.kernels import unwrapped
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
 from joma.measure.watch.probing import (
+    AttentionProbe,
     arguments_of,
-    attention_rows,
     measured_projections,
-    require_same_when_seen,
     weight_rows,
 )
 from joma.measure.watch.trackers import track_with, tracked_values
@@ -101,17 +100,18 @@ class Watch:
     def __init__(self, model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings]) -> None:
         for name in settings:
             choose(name, WatchSettings.__annotations__, "watch", "settings")
-        self._model, self._batch = model, probe_batch
+        self._model = model
         self._every, self._start = settings.get("every", 100), settings.get("start", 0)
-        self._share_window, out = settings.get("share_window"), settings.get("out")
+        share_window, out = settings.get("share_window"), settings.get("out")
         if not _counts(self._every, 1):
             raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(self._every), "take 100")
         if not _counts(self._start, 0):
             raise _bad("start", "the number of finished steps, 0 or more", repr(self._start), "leave it out")
-        if self._share_window is not None and not _counts(self._share_window, 1):
+        if share_window is not None and not _counts(share_window, 1):
             what = "a whole number of positions, 1 or more, or None"
-            raise _bad("share_window", what, repr(self._share_window), "take 16")
+            raise _bad("share_window", what, repr(share_window), "take 16")
         _require_readable(unwrapped(model), probe_batch)
+        self._attention = AttentionProbe(model, probe_batch, share_window=share_window)
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
@@ -131,8 +131,6 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._is_measuring:
-            if self._wanted.attention:
-                require_same_when_seen(self._model, self._batch)
             if self._folder is not None:
                 self._probes = _earlier_probes(self._folder / "metrics.jsonl", self._start)
             self._is_open = True
@@ -186,8 +184,7 @@ class Watch:
                 raise _bad("out", "a call inside the block", what, "move the call there, or leave `out` out")
             wanted, rows = self._wanted, []
             if wanted.attention:
-                found = attention_rows(self._model, self._batch, share_window=self._share_window)
-                rows += [row for row in found if row.metric in wanted.attention]
+                rows += [row for row in self._attention.rows() if row.metric in wanted.attention]
             if wanted.weights:
                 rows += weight_rows(self._model, wanted.weights, wanted.roles)
             self._keep(rows)

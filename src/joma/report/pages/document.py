@@ -17,6 +17,7 @@ from markupsafe import Markup
 from joma.files import replacing
 from joma.report.drawing import words
 from joma.report.drawing.looks import DARK, LIGHT
+from joma.terminal import printable
 
 
 def document(template: str, title: str, plots: Mapping[str, Any], **content: Any) -> str:
@@ -49,11 +50,15 @@ def write_document(html: str, path: Path) -> Path:
 
 @cache
 def environment() -> Environment:
-    """Return the template environment: variables are escaped, and undefined ones raise an error."""
+    """Return the template environment: variables are escaped, and undefined ones raise an error.
+
+    Characters that turn the direction of what follows them are shown as escapes, as in a terminal.
+    """
     found = Environment(
         loader=PackageLoader("joma.report.pages"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

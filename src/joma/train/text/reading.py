@@ -42,6 +42,12 @@ class Text:
     pretokenized: bool = False
 
 
+def require_text(source: str | None) -> None:
+    """Raise ``BadInput`` if ``source`` names no text; it is not read yet."""
+    if source is not None and source not in (BUILT_IN, *NAMES) and not Path(source).expanduser().exists():
+        raise missing(Path(source).expanduser(), known=(*NAMES, BUILT_IN))
+
+
 def read_text(source: str | None = None) -> Text:
     """Return the text that ``source`` names.
 
@@ -62,9 +68,8 @@ def read_text(source: str | None = None) -> Text:
     if source in NAMES:
         train, held_out, origin = wikitext(source)
         return _published(source, f"{NAMES[source]} at word level, from {origin}", train, held_out)
+    require_text(source)
     path = Path(source).expanduser()
-    if not path.exists():
-        raise missing(path, known=(*NAMES, BUILT_IN))
     if not path.is_dir():
         return _split(path.name, f"the file {path.name}", read_file(path))
     name = path.resolve().name

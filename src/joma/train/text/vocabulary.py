@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
+import warnings
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +22,7 @@ from safetensors.torch import save_file
 
 from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing
+from joma.serialization import decoded, shaped
 from joma.train.text.reading import Text
 from joma.train.text.tokenizers import encoded
 
@@ -25,8 +31,18 @@ UNKNOWN, END = "<unk>", "<eos>"
 
 DEFAULT_VOCABULARY_SIZE = 2000
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’]\w+)*|([^\w\s])\1*")
 _PARAGRAPH = re.compile(r"\n\s*\n")
+_JOINERS = "\u200c\u200d"
+"""Characters without width between letters of one word, in Persian and in the scripts of India."""
+
+_LAST_MARK = 0xE01EF
+"""The last combining mark of Unicode."""
+
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Letters of scripts that write no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, Chinese."""
+
+_MOST_WITHOUT_SPACES = 0.1
+"""Share of words in such scripts above which a text needs a tokenizer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +76,9 @@ def tokenize(
     Without a tokenizer the vocabulary is ``<unk>`` (id 0) and the most frequent words of the training part, sorted
     by frequency and then alphabetically. The words of a pretokenized text are not changed, and ``<eos>`` ends every
     line, which gives the published counts of WikiText. Any other text is lowercased and split into words, numbers
-    and runs of punctuation, with ``<eos>`` after every paragraph.
+    and runs of punctuation, with ``<eos>`` after every paragraph. Combining marks belong to the letter before them. A
+    clause of a language without spaces between words, such as Chinese or Thai, is one word; if these are more than a
+    tenth of a text's words, there is a warning, because such a text needs a tokenizer.
 
     Args:
         text: the text.
@@ -90,6 +108,8 @@ def tokenize(
     counts = Counter(word for sentence in _sentences(text.train, text.pretokenized) for word in sentence)
     ranked = sorted((word for word in counts if word != UNKNOWN), key=lambda word: (-counts[word], word))
     vocabulary = (UNKNOWN, *ranked[: size - 1])
+    if not text.pretokenized:
+        _warn_without_spaces(text.name, counts)
     train, held_out = (_ids(part, text.pretokenized, vocabulary) for part in (text.train, text.held_out))
     what = f"the {len(vocabulary):,} commonest of its {len(ranked) + 1:,} words"
     if len(vocabulary) < size:
@@ -135,7 +155,7 @@ def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_seque
 
 def save_tokens(tokens: Tokens, path: Path) -> None:
     """Write tokens to a safetensors file atomically."""
-    facts = {name: getattr(tokens, name) for name in ("name", "description", "vocabulary", "digest", "share_unknown")}
+    facts = {name: getattr(tokens, name) for name in _Facts._fields}
     parts = {"train": tokens.train.int(), "held_out": tokens.held_out.int()}
     with replacing(path) as temporary:
         save_file(parts, temporary, {"tokens": json.dumps(facts)})
@@ -149,15 +169,23 @@ def load_tokens(path: Path) -> Tokens:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["tokens"])
+            facts = shaped(decoded((file.metadata() or {})["tokens"]), _Facts)
             train, held_out = (file.get_tensor(part).long() for part in ("train", "held_out"))
-        vocabulary = tuple(facts.pop("vocabulary"))
-        tokens = Tokens(train=train, held_out=held_out, vocabulary=vocabulary, **facts)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _unusable(path, str(error)) from error
-    if tokens.digest != _digest(train, held_out, vocabulary):
+    if train.dim() != 1 or held_out.dim() != 1 or facts.digest != _digest(train, held_out, facts.vocabulary):
         raise _unusable(path, "its digest does not match its content")
-    return tokens
+    return Tokens(train=train, held_out=held_out, **facts._asdict())
+
+
+class _Facts(NamedTuple):
+    """The fields of ``Tokens`` that are no tensors."""
+
+    name: str
+    description: str
+    vocabulary: tuple[str, ...]
+    digest: str
+    share_unknown: float
 
 
 def _unusable(path: Path, why: str) -> BadInput:
@@ -172,9 +200,29 @@ def _sentences(part: str, pretokenized: bool) -> Iterator[list[str]]:
             yield [*line.split(), END]
     else:
         for paragraph in _PARAGRAPH.split(part):
-            words = [match.group() for match in _WORD.finditer(paragraph.lower())]
+            words = [match.group() for match in _word().finditer(paragraph.lower())]
             if words:
                 yield [*words, END]
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Return the pattern of a number with separators, a word, or a run of one punctuation mark."""
+    is_mark = (unicodedata.category(chr(code)).startswith("M") for code in range(_LAST_MARK + 1))
+    runs = [[code for code, _ in run] for mark, run in groupby(enumerate(is_mark), lambda pair: pair[1]) if mark]
+    marks = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
+    letters = rf"\w[\w{marks}]*(?:[{_JOINERS}]+[\w{marks}]+)*"
+    return re.compile(rf"\d+(?:[.,]\d+)+|{letters}(?:['’]{letters})*|([^\w\s])[{marks}]*(?:\1[{marks}]*)*")
+
+
+def _warn_without_spaces(name: str, counts: Counter[str]) -> None:
+    share = sum(count for word, count in counts.items() if _WITHOUT_SPACES.search(word)) / max(counts.total(), 1)
+    if share > _MOST_WITHOUT_SPACES:
+        warnings.warn(
+            f"{share:.0%} of the words of {name} are of scripts without spaces between words, so that a whole clause "
+            "counts as one word: give a tokenizer",
+            stacklevel=3,
+        )
 
 
 def _ids(part: str, pretokenized: bool, vocabulary: tuple[str, ...]) -> torch.Tensor:
