@@ -310,13 +310,13 @@ class Series:
     def _without_model(self, step: int) -> BadInput:
         """The error for a step without weights, or without those that were asked for."""
         files = self.files(step)
-        other = {candidate.kind for candidate in candidates(files)}
+        other = sorted({candidate.kind for candidate in candidates(files)})
         require_one(files, self.weights)
-        there = ", ".join(sorted(files)[:5]) or "empty"
-        expected = f"one of {', '.join(sorted(other))}" if other else f"files of {' or '.join(WEIGHTS)}"
-        held = f"no {self.weights or 'model'} weights ({there})"
-        remedy = "leave out this step, or wait until it is written completely"
+        held = f"no {self.weights or 'model'} weights ({', '.join(sorted(files)[:5]) or 'empty'})"
+        expected = f"one of {', '.join(other)}" if other else f"files of {' or '.join(WEIGHTS)}"
+        remedy = "read the weights it has: leave out `weights`, or leave out this step"
         if not other:
+            remedy = "leave out this step, or wait until it is written completely"
             held, remedy = foreign(files) or (held, remedy)
         return BadInput(f"{self.place(step)} holds {held}", expected=expected, remedy=remedy)
 

@@ -60,6 +60,17 @@ def test_a_part_that_equals_the_step_before_is_reported_where_it_does_not_fit(ba
     assert f"{len(names)} of {len(series[STEP])} tensors are exactly those of step {STEP - 4}" in row.evidence
 
 
+@pytest.mark.parametrize("step", [0, SMALL.steps[-1]])
+def test_an_entry_far_from_its_neighbour_is_found_at_both_ends(base, verified, step):
+    name, series = matrices(base.series[0])[3], dict(base.series)
+    changed = series[step][name].clone()
+    changed.view(-1)[7] = 1.0
+    series[step] = series[step] | {name: changed}
+    (row,) = verified(series).rows
+    assert (row.step, row.kind, row.severity) == (step, "damaged", "error")
+    assert row.evidence.startswith(f"one entry of {name} is 1, but ")
+
+
 def test_a_frozen_matrix_that_differs_in_one_step_is_found(verified):
     series = train(replace(SMALL, trained="bias|norm"))
     name = matrices(series[0])[3]

@@ -28,6 +28,7 @@ from small_trainings import Training
 from small_trainings import train as train_small
 from tiny import tiny_recipe, tiny_tokens
 
+from joma.errors import BadInput
 from joma.measure.scan.ordering import Path as Trajectory
 from joma.measure.scan.ordering import jumps, out_of_line
 from joma.measure.scan.verification import Suspect, Verification, verify
@@ -329,6 +330,11 @@ def test_copied_safetensors_next_to_correct_bin_files_are_found(hub: LocalHub):
     assert {step for step, kind in kinds(found) if kind == "identical"} == set(STEPS) - {60}
     assert found.rows[0].remedy == "its pytorch_model.bin differs: read that with weights='bin'"
     assert verify(open_series("someone/tiny", weights="bin")).rows == ()
+
+
+def test_a_format_that_no_step_has_is_refused(written: Path):
+    with pytest.raises(BadInput, match=r"no bin weights .* and all later steps fail too; .* leave out `weights`"):
+        verify(open_series(written / TRAINER.split("/")[0], weights="bin"))
 
 
 @pytest.mark.parametrize(("one", "other"), [(10, 20), (4, 40), (20, 60), (0, 10)])

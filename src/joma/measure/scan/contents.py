@@ -21,7 +21,8 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.jso
 _COMPUTED = ("model", "normalizer", "pre_tokenizer", "added_tokens")
 """Parts of tokenizer.json that decide which token a text becomes; the others are padding, truncation and versions."""
 
-_MOST_VOCABULARY = 1 << 25
+_MOST_VOCABULARY, _MOST_DECODED = 1 << 26, 1 << 24
+"""Bytes of a file that is compared, and of JSON that is decoded for it; longer JSON is compared as it is written."""
 
 
 def different_configurations(configs: Mapping[int, Mapping[str, Any]]) -> Iterator[Suspect]:
@@ -105,7 +106,7 @@ def _vocabulary(series: Series, step: int, name: str) -> str | None:
         content = series.content(step, name)
     except (BadInput, RunFailed):  # a model can be measured on the tokens of another step's tokenizer
         return None
-    if name.endswith(".json"):
+    if name.endswith(".json") and len(content) <= _MOST_DECODED:
         try:
             read = json.loads(content)
             parts = {part: read.get(part) for part in _COMPUTED} if "model" in read else read

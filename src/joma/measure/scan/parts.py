@@ -7,7 +7,7 @@ same side of both, while the other tensors of that step are not. One that was co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -28,8 +28,9 @@ AWAY = 3.3
 LEFT = 0.3
 """How much less of its old weights a tensor at the end of a series keeps than the others do if it was replaced."""
 
-DAMAGED, DAMAGED_BEFORE = 8.0, 3.0
-"""An entry is damaged if its detour is this many typical movements, and this many times the largest at other steps."""
+DAMAGED, DAMAGED_AT_AN_END, DAMAGED_BEFORE = 8.0, 32.0, 3.0
+"""An entry is damaged if its detour, or its change at an end of the series, is this many typical movements, and this
+many times the largest at other steps."""
 
 SCALED, SCALED_APART = 0.015, 4.0
 """Common change of the logarithms of all norms, and how many times their deviations it is, of a scaled step."""
@@ -194,12 +195,10 @@ def _replaced_at_an_end(tensors: Tensors) -> Iterator[Part]:
         if is_odd.any():
             names = [tensors.names[idx] for idx in np.flatnonzero(is_odd)]
             worst = int(np.flatnonzero(is_odd)[np.nan_to_num(share[is_odd]).argmin()])
-            what = "is zero" if zero[worst] else f"has {share[worst]:.2f} of step {tensors.steps[old]:,}'s weights"
-            what = (
-                what
-                if place == new or zero[worst]
-                else f"is in step {tensors.steps[new]:,} with a share of {share[worst]:.2f}"
-            )
+            what = f"is in step {tensors.steps[new]:,} with a share of {share[worst]:.2f}"
+            if place == new:
+                what = f"has {share[worst]:.2f} of step {tensors.steps[old]:,}'s weights"
+            what = "is zero" if zero[worst] else what
             yield Part(
                 tensors.steps[place],
                 names,
@@ -276,24 +275,34 @@ def scaled_parts(tensors: Tensors) -> Iterator[Part]:
 
 def damaged_entries(courses: Courses) -> Iterator[tuple[int, str]]:
     """Yield the steps of which single entries leave their course alone, as flipped bits do, with the evidence."""
-    found: dict[int, list[tuple[str, Detour, float]]] = {}
+    found: dict[int, list[tuple[float, str]]] = {}
+    few = len(courses.steps) <= FEW_STEPS
     for name, by_step in courses.detours.items():
-        sizes = {step: detour.size for step, detour in by_step.items()}
         for step, detour in by_step.items():
-            others = max((size for other, size in sizes.items() if other != step), default=0.0)
-            least = DAMAGED if len(courses.steps) > FEW_STEPS else 4 * DAMAGED
-            if detour.size > max(least, DAMAGED_BEFORE * others):
-                found.setdefault(step, []).append((name, detour, others))
+            if (others := _alone(by_step, step, 4 * DAMAGED if few else DAMAGED)) is not None:
+                where = f"{name} is {detour.here:.4g}, but {detour.before:.4g} before and {detour.after:.4g} after"
+                found.setdefault(step, []).append((detour.size, f"{where}: {_times(detour.size, others, 'steps')}"))
+    for name, by_step in courses.leaps.items() if not few else ():
+        for step, later in ((courses.steps[0], courses.steps[1]), (courses.steps[-1], courses.steps[-1])):
+            others = _alone(by_step, later, DAMAGED_AT_AN_END) if len(by_step) >= FEW_STEPS else None
+            if others is not None:
+                leap = by_step[later]
+                here, there = (leap.here, leap.before) if step == later else (leap.before, leap.here)
+                where = f"{name} is {here:.4g}, but {there:.4g} at the step next to it"
+                found.setdefault(step, []).append((leap.size, f"{where}: {_times(leap.size, others, 'intervals')}"))
     for step, rows in found.items():
-        name, worst, others = max(rows, key=lambda row: row[1].size)
         more = f"; so do entries of {len(rows) - 1} more tensors" if rows[1:] else ""
-        yield (
-            step,
-            (
-                f"one entry of {name} is {worst.here:.4g}, but {worst.before:.4g} before and {worst.after:.4g} after: "
-                f"{worst.size:.3g} times the usual movement (at most {others:.3g} times at other steps){more}"
-            ),
-        )
+        yield step, f"one entry of {max(rows)[1]}{more}"
+
+
+def _alone(by_step: Mapping[int, Detour], step: int, least: float) -> float | None:
+    """Return the largest size at the other steps if that of one step is far above it; ``None`` if it is not."""
+    others = max((other.size for place, other in by_step.items() if place != step), default=0.0)
+    return others if step in by_step and by_step[step].size > max(least, DAMAGED_BEFORE * others) else None
+
+
+def _times(size: float, others: float, where: str) -> str:
+    return f"{size:.3g} times the usual movement (at most {others:.3g} times at other {where})"
 
 
 def copied_parts(courses: Courses, tensors: Tensors, *, whole: bool) -> Iterator[Part]:

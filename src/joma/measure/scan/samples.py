@@ -99,6 +99,7 @@ class Courses:
         kept: by step, a few entries of each tensor.
         changed: by tensor, how many of its entries differ between each two consecutive steps.
         detours: by tensor and step.
+        leaps: by tensor and step, the entry that changes most in the interval before it, if most entries change.
     """
 
     matrices: frozenset[str]
@@ -107,6 +108,7 @@ class Courses:
     kept: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     changed: dict[str, list[int]] = field(default_factory=dict)
     detours: dict[str, dict[int, Detour]] = field(default_factory=dict)
+    leaps: dict[str, dict[int, Detour]] = field(default_factory=dict)
     _last: list[dict[str, Tensor]] = field(default_factory=list)
 
     def add(self, step: int, content: dict[str, Tensor]) -> None:
@@ -118,6 +120,10 @@ class Courses:
             same = self.digests[step][name] == self.digests[self.steps[-2]][name]
             num_changed = 0 if same else _num_different(self._last[-1][name], content[name])
             self.changed.setdefault(name, []).append(num_changed)
+            if name in self.kept[step] and 2 * num_changed > content[name].numel():
+                before = self._last[-1][name]
+                if (leap := _detour(before, content[name], before)) is not None:
+                    self.leaps.setdefault(name, {})[step] = leap
         for name in self.kept[step] if len(self._last) == 2 else ():
             if (detour := _detour(self._last[0][name], self._last[1][name], content[name])) is not None:
                 self.detours.setdefault(name, {})[self.steps[-2]] = detour
