@@ -82,6 +82,28 @@ def test_at_most_a_tenth_is_read_of_a_large_local_series(tmp_path, monkeypatch):
     assert found.bytes_read < found.bytes_stored / 10
 
 
+def test_copied_tensors_are_found_from_few_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "WHOLE", 0)
+    monkeypatch.setattr(samples, "SHARE", 0)
+    series = walk()
+    series[STEPS[-2]] |= {name: tensor for name, tensor in series[STEPS[0]].items() if "layers.3" in name}
+    found = verify(open_series(write(series, tmp_path / "run", "step{step}")))
+    assert [(row.step, row.kind, row.severity) for row in found.rows] == [(STEPS[-2], "part", "error")]
+    assert found.looked_at.startswith("the first and last 8 entries of 48 of 48 tensors")
+
+
+def test_a_tensor_that_one_step_does_not_hold_contiguously_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "WHOLE", 0)
+    for step, state in walk().items():
+        if step == STEPS[1]:
+            state["layers.3.mlp.weight"] = state["layers.3.mlp.weight"].T.contiguous().T
+        (tmp_path / f"step{step}").mkdir()
+        torch.save(state, tmp_path / f"step{step}" / "pytorch_model.bin")
+    found = verify(open_series(tmp_path))
+    assert found.rows == ()
+    assert "entries of 47 of 48 tensors were compared in 5 of 5 steps" in found.looked_at
+
+
 def test_a_small_local_series_is_read_whole(tmp_path):
     found = verify(open_series(write(walk(torch.bfloat16), tmp_path / "run", "step{step}")))
     assert found.rows == ()

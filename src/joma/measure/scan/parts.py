@@ -42,8 +42,8 @@ the whole change is above the second number, and if it is this many times that o
 FEW_STEPS = 6
 """Steps up to which there is little to compare a detour with."""
 
-FEWEST_CHANGED = 30
-"""Changed entries from which equality with another step is no accident of rounding."""
+FEWEST_CHANGED, FEWEST_ALL = 30, 12
+"""Changed entries from which equality with another step is no accident of rounding, and the same if all changed."""
 
 FEWEST_ENTRIES = 16
 """Tensors with fewer entries are compared only for equality."""
@@ -336,6 +336,7 @@ def _recurring(courses: Courses, name: str) -> Iterator[tuple[int, int, bool]]:
     """Yield pairs of indices of equal tensors with the changes between or around them, and whether they are a fault."""
     digests = [courses.digests[step][name] for step in courses.steps]
     changed, last = courses.changed.get(name, []), len(digests) - 1
+    fewest = min(FEWEST_CHANGED, max(FEWEST_ALL, len(courses.kept[courses.steps[0]][name])))
     runs = [list(group) for _, group in groupby(range(len(digests)), key=lambda place: digests[place])]
     seen: dict[bytes, list[int]] = {}
     for run in runs:
@@ -343,9 +344,9 @@ def _recurring(courses: Courses, name: str) -> Iterator[tuple[int, int, bool]]:
         is_alone = (
             run[0] - earlier[-1] == 2 and len(earlier) + len(run) > 2
         )  # one other step in a stretch without change
-        if earlier is not run and not is_alone and max(changed[earlier[-1] : run[0]]) >= FEWEST_CHANGED:
+        if earlier is not run and not is_alone and max(changed[earlier[-1] : run[0]]) >= fewest:
             yield earlier[-1], run[0], True
         elif len(run) == 2 and last > 2:
             around = [changed[place] for place in (run[0] - 1, run[1]) if 0 <= place < last]
-            if min(around) >= FEWEST_CHANGED:
+            if min(around) >= fewest:
                 yield run[0], run[1], len(around) == 2

@@ -39,7 +39,7 @@ from joma.measure.scan.samples import Courses, Extent
 from joma.measure.scan.suspects import Kind, Suspect, listed
 from joma.progress import Progress, silent
 from joma.saved.ranges import WRITE_AGAIN
-from joma.saved.reading import not_finite
+from joma.saved.reading import ends, not_finite
 from joma.saved.series import CheckpointFiles, Series
 
 ASIDE, ASIDE_ALONE = 0.35, 0.35
@@ -119,6 +119,10 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
     shapes = usual_shapes(checkpoints)
     hashed = [step for step, checkpoint in checkpoints.items() if all(file.digest for file in checkpoint.files)]
     extent = Extent.of(series, shapes, is_hashed=len(hashed) == len(checkpoints))
+    if extent.num_entries is not None:
+        tables = [checkpoint.tensors for checkpoint in checkpoints.values()]
+        whole = {name for table in tables for name, place in table.items() if ends(place, 1) is None}
+        shapes = {name: shape for name, shape in shapes.items() if name not in whole}
     courses = Courses(frozenset(name for name, shape in shapes.items() if len(shape) > 1))
     for done, (step, checkpoint) in enumerate(checkpoints.items(), 1):
         rows += _read(series, step, checkpoint, shapes, extent, courses)
