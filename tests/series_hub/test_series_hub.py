@@ -150,7 +150,8 @@ def test_trained_weights_under_step_0_are_reported(family, served, hub, trained,
     rows = verified(capsys, 1)
     assert {row["kind"] for row in rows[0]} & {"not_initialisation", "out_of_place"}
     assert "error" in {row["severity"] for row in rows[0]}
-    assert list(rows) == [0]
+    assert list(rows) == [0, 72]
+    assert [row["kind"] for row in rows[72]] == ["gap"]
 
 
 def test_bin_files_and_shards_give_the_same_numbers_as_one_file(family, served, hub, trained, tmp_path):

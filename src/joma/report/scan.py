@@ -134,7 +134,9 @@ def verification_summary(found: Verification) -> str:
     """Return the number of suspect steps and of bytes read, in a sentence."""
     num, num_suspect = len(found.steps), len({row.step for row in found.rows})
     what = f"{num_suspect} of {num} steps are suspect" if num_suspect else f"nothing suspicious in {num} steps"
-    return f"{found.source}: {what.replace(' 1 steps', ' 1 step')}; {bytes_text(found.bytes_read, found.bytes_stored)}"
+    read = bytes_text(found.bytes_read, found.bytes_stored)
+    looked_at = f" ({found.looked_at})" if found.looked_at else ""
+    return f"{found.source}: {what.replace(' 1 steps', ' 1 step')}; {read}{looked_at}"
 
 
 def scan_summary(scan: Scan) -> str:

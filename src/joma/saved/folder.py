@@ -122,8 +122,9 @@ def _numbered(path: Path, found: list[Path]) -> dict[int | None, Path]:
 
 
 def _no_model(path: Path, found: str) -> BadInput:
+    is_measured = any((path / name).exists() for name in ("metrics.jsonl", "metrics.parquet"))
     return BadInput(
         f"{path} holds no model ({found})",
         expected=_MODEL,
-        remedy="name the folder that holds them",
+        remedy=f"it holds measurements: joma show {path}" if is_measured else "name the folder that holds them",
     )

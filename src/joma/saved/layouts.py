@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from joma.errors import BadInput
-from joma.saved.ranges import WRITE_AGAIN
+from joma.saved.ranges import WRITE_AGAIN, TensorPlace
 from joma.saved.stores import KINDS, WEIGHTS, WeightKind
 
 _INDEX = ".index.json"
@@ -23,6 +23,9 @@ _LOADED: dict[str, WeightKind] = {
 _NO_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model|lora_weights", re.IGNORECASE
 )
+_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
+"""Prefixes that torch.compile and DistributedDataParallel add to names."""
+
 _SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+$")
 
 _FOREIGN: tuple[tuple[str, str, str], ...] = (
@@ -183,3 +186,12 @@ def _num_shards(name: str) -> int:
 def _incomplete(where: str, lacking: str, named: Collection[str]) -> BadInput:
     expected = f"the {len(named)} shards that its index names"
     return BadInput(f"{where} is incomplete: {lacking}", expected=expected, remedy=WRITE_AGAIN)
+
+
+def of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
+    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
+    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
+    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
+    while found and all(name.startswith(_DISTRIBUTED) for name in found):
+        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
+    return found

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,11 +19,13 @@ from joma.errors import BadInput
 from joma.saved.gguf import dequantised
 from joma.saved.ranges import WRITE_AGAIN, RangedFile, TensorPlace, require_shape, require_whole, unreadable
 
+Name = TypeVar("Name", bound=Hashable)
+
 _MOST_HEADER = 1 << 24
 """Bytes of JSON that is decoded: 100,000 tensors. Decoded JSON takes up to thirty times as many bytes of memory."""
 
 _POINTER = b"version https://git-lfs"
-_GAP = 1 << 16
+GAP = 1 << 16
 """Largest gap in bytes between two requested tensors that are read in one request."""
 
 _LONGEST = 1 << 26
@@ -153,15 +155,16 @@ def _place(key: str, entry: Mapping, base: int) -> TensorPlace:
     return TensorPlace(key, dtype, shape, base + start, base + stop)
 
 
-def read_places(file: RangedFile, places: Mapping[str, TensorPlace]) -> dict[str, Tensor]:
+def read_places(file: RangedFile, places: Mapping[Name, TensorPlace], gap: int = GAP) -> dict[Name, Tensor]:
     """Read tensors of one file, with one request for tensors that are close to each other.
 
     Args:
         file: the file that holds all of them.
         places: their positions by name.
+        gap: largest gap in bytes between two tensors that are read in one request.
     """
     found = {}
-    for start, stop, names in _spans(places):
+    for start, stop, names in _spans(places, gap):
         content = memoryview(file.read(start, stop))
         for name in names:
             place = places[name]
@@ -188,12 +191,26 @@ def beginning(place: TensorPlace, num_entries: int) -> TensorPlace:
     return replace(place, shape=(num_entries,), stop=place.start + num_entries * place.dtype.itemsize)
 
 
-def _spans(places: Mapping[str, TensorPlace]) -> Iterator[tuple[int, int, list[str]]]:
+def ends(place: TensorPlace, num_entries: int) -> tuple[TensorPlace, ...] | None:
+    """Return the first and the last entries of a tensor as flat tensors, or all of a short one.
+
+    A quantised tensor, and one that is not contiguous, can only be read whole: ``None``.
+    """
+    if place.quantised is not None or place.stride is not None:
+        return None
+    if place.num_entries <= 2 * num_entries:
+        return (place,)
+    last = replace(place, shape=(num_entries,), start=place.stop - num_entries * place.dtype.itemsize)
+    return beginning(place, num_entries), last
+
+
+def _spans(places: Mapping[Name, TensorPlace], gap: int) -> Iterator[tuple[int, int, list[Name]]]:
     """Yield ranges of bytes with the names of the tensors in them; tensors with a small gap share a range."""
-    start, stop, names = 0, -1, []
+    start, stop = 0, -1
+    names: list[Name] = []
     for name in sorted(places, key=lambda name: places[name].start):
         place = places[name]
-        if names and (place.start - stop > _GAP or place.stop - start > _LONGEST):
+        if names and (place.start - stop > gap or place.stop - start > _LONGEST):
             yield start, stop, names
             names = []
         start, stop = (place.start, place.stop) if not names else (start, max(stop, place.stop))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from joma.domains import choose
@@ -19,15 +20,22 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
-from joma.saved.layouts import Candidate, candidates, foreign, require_indexed, require_one, shards
+from joma.saved.layouts import Candidate, candidates, foreign, of_model, require_indexed, require_one, shards
 from joma.saved.pickled import pickled_places
 from joma.saved.ranges import Meter, RangedFile, TensorPlace
-from joma.saved.reading import beginning, differ, json_of, read_places, safetensors_places
-from joma.saved.stores import KINDS, WEIGHTS, Store, StoredFile, WeightKind, in_words
+from joma.saved.reading import GAP, Name, beginning, differ, ends, json_of, read_places, safetensors_places
+from joma.saved.stores import (
+    KINDS,
+    WEIGHTS,
+    Store,
+    StoredFile,
+    WeightKind,
+    checked_steps,
+    in_words,
+    nearest_steps,
+)
 
 Found = TypeVar("Found")
-_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
-"""Prefixes that torch.compile and DistributedDataParallel add to names."""
 
 _NUM_COMPARED, _NUM_ENTRIES = 8, 1024
 """Tensors, and entries of each, in which two candidates for a step's model are compared."""
@@ -71,8 +79,8 @@ class Series:
     def __init__(
         self, store: Store, meter: Meter, steps: Sequence[int] | None = None, weights: WeightKind | None = None
     ) -> None:
-        self.source, self._store, self._meter, self._weights = store.source, store, meter, weights
-        self.steps = _checked(steps, store)
+        self.source, self._store, self._meter, self.weights = store.source, store, meter, weights
+        self.steps = checked_steps(steps, store)
         self._known: dict[int, CheckpointFiles] = {}
         self._jsons: dict[tuple[int, str], dict[str, Any]] = {}
         self._header_length = 1 << 14
@@ -86,6 +94,16 @@ class Series:
     def names(self) -> dict[int, str]:
         """Each step's folder, file or revision."""
         return {step: self._store.names[step] for step in self.steps}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the steps lie in a local folder and not on a hub."""
+        return isinstance(self._store, FolderStore)
+
+    @property
+    def is_selection(self) -> bool:
+        """Whether there are more steps than the ones to use."""
+        return len(self.steps) < len(self._store.names)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -113,13 +131,9 @@ class Series:
             InvalidArgument: the series has no such step.
         """
         if step not in self.steps:
-            raise InvalidArgument(
-                "Series",
-                "step",
-                required=f"one of the {len(self.steps)} steps of {self.source}",
-                received=f"{step}",
-                remedy=f"take one of the nearest, {_nearest(step, self.steps)}",
-            )
+            required = f"one of the {len(self.steps)} steps of {self.source}"
+            remedy = f"take one of the nearest, {nearest_steps(step, self.steps)}"
+            raise InvalidArgument("Series", "step", required=required, received=str(step), remedy=remedy)
         return self._store.listing(step)
 
     def kinds(self, step: int) -> dict[WeightKind, tuple[StoredFile, ...]]:
@@ -170,13 +184,34 @@ class Series:
                 expected=f"one of its {len(places)} (nearest: {', '.join(near)})",
                 remedy="check that all steps are of the same model: joma scan --verify",
             )
-        found: dict[str, Tensor] = {}
-        for file in {places[name].file: None for name in wanted}:
-            here = {name: places[name] for name in wanted if places[name].file == file}
-            if at_most is not None:
-                here = {name: beginning(place, at_most) for name, place in here.items()}
-            found |= read_places(self._store.open(step, file), here)
-        return {name: found[name] for name in wanted}
+        cut = {name: places[name] if at_most is None else beginning(places[name], at_most) for name in wanted}
+        return self._read(step, cut)
+
+    def read_ends(self, step: int, names: Collection[str], num_entries: int) -> dict[str, Tensor]:
+        """Read the first and the last entries of tensors, as flat tensors.
+
+        Args:
+            step: its number.
+            names: of the tensors; those that can only be read whole are left out.
+            num_entries: how many to read at each end; a tensor of at most twice as many is read whole.
+        """
+        places = self.checkpoint(step).tensors
+        parts = {name: found for name in names if (found := ends(places[name], num_entries)) is not None}
+        found = self._read(step, {(name, end): part for name in parts for end, part in enumerate(parts[name])}, gap=0)
+        return {name: torch.cat([found[name, end].flatten() for end in range(len(parts[name]))]) for name in parts}
+
+    def _read(self, step: int, places: Mapping[Name, TensorPlace], gap: int = GAP) -> dict[Name, Tensor]:
+        """Read tensors of several files, with one request for those at most ``gap`` bytes apart."""
+        found: dict[Name, Tensor] = {}
+        for file in {place.file: None for place in places.values()}:
+            here = {name: place for name, place in places.items() if place.file == file}
+            found |= read_places(self._store.open(step, file), here, gap)
+        return {name: found[name] for name in places}
+
+    def content(self, step: int, name: str) -> bytes:
+        """Read one file of a step."""
+        file = self._store.open(step, name)
+        return bytes(file.read(0, file.size))
 
     def last(self, look: Callable[[int], Found]) -> Found:
         """Return ``look(step)`` for the last step where it succeeds; a killed run may leave an incomplete last step.
@@ -219,13 +254,12 @@ class Series:
     def _candidates(self, step: int) -> list[Candidate]:
         """What may be the model of a step in the requested format, first what is read."""
         found = candidates(self.files(step), self._config(step).get("transformers_weights"))
-        return [candidate for candidate in found if self._weights in (None, candidate.kind)]
+        return [candidate for candidate in found if self.weights in (None, candidate.kind)]
 
     def _files_of(self, step: int, candidate: Candidate) -> tuple[StoredFile, ...]:
         files = self.files(step)
-        if not candidate.is_index:
-            return (files[candidate.name],)
-        names = shards(self._json(step, candidate.name), files, self.place(step))
+        index = self._json(step, candidate.name) if candidate.is_index else None
+        names = (candidate.name,) if index is None else shards(index, files, self.place(step))
         return tuple(files[name] for name in names)
 
     def _tables(
@@ -247,7 +281,7 @@ class Series:
         if candidate.is_index:
             held = {name: place.file for name, place in tensors.items()}
             require_indexed(self._json(step, candidate.name), held, self.place(step))
-        return config, _of_model(tensors)
+        return config, of_model(tensors)
 
     def _compared(self, step: int, chosen: Candidate, ours: dict[str, TensorPlace], other: Candidate) -> str | None:
         """Describe how another candidate differs from the chosen one; ``None`` if no difference is found.
@@ -276,13 +310,13 @@ class Series:
     def _without_model(self, step: int) -> BadInput:
         """The error for a step without weights, or without those that were asked for."""
         files = self.files(step)
-        other = {candidate.kind for candidate in candidates(files)}
-        require_one(files, self._weights)
-        there = ", ".join(sorted(files)[:5]) or "empty"
-        expected = f"one of {', '.join(sorted(other))}" if other else f"files of {' or '.join(WEIGHTS)}"
-        held = f"no {self._weights or 'model'} weights ({there})"
-        remedy = "leave out this step, or wait until it is written completely"
+        other = sorted({candidate.kind for candidate in candidates(files)})
+        require_one(files, self.weights)
+        held = f"no {self.weights or 'model'} weights ({', '.join(sorted(files)[:5]) or 'empty'})"
+        expected = f"one of {', '.join(other)}" if other else f"files of {' or '.join(WEIGHTS)}"
+        remedy = "read the weights it has: leave out `weights`, or leave out this step"
         if not other:
+            remedy = "leave out this step, or wait until it is written completely"
             held, remedy = foreign(files) or (held, remedy)
         return BadInput(f"{self.place(step)} holds {held}", expected=expected, remedy=remedy)
 
@@ -364,35 +398,3 @@ def _series(store: Store, meter: Meter, steps: Sequence[int] | None, weights: We
             stacklevel=3,
         )
     return Series(store, meter, steps, weights)
-
-
-def _checked(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
-    if steps is None:
-        return tuple(store.names)
-    if missing := [step for step in steps if step not in store.names]:
-        raise BadInput(
-            f"{store.source} has no step {missing[0]}",
-            expected=f"some of its {len(store.names)} steps, from {min(store.names)} to {max(store.names)}",
-            remedy=f"take one of the nearest, {_nearest(missing[0], store.names)}",
-        )
-    if not steps or list(steps) != sorted(set(steps)):
-        in_order = ",".join(map(str, sorted(set(steps)))) or "no steps at all"
-        raise BadInput(
-            f"the steps {','.join(map(str, steps)) or '(none)'} are not in order",
-            expected="each step once, ascending",
-            remedy=f"pass {in_order}" if steps else "leave steps out for all of them",
-        )
-    return tuple(steps)
-
-
-def _nearest(step: int, steps: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(sorted(steps, key=lambda other: abs(other - step))[:3])))
-
-
-def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
-    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
-    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
-    while found and all(name.startswith(_DISTRIBUTED) for name in found):
-        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
-    return found

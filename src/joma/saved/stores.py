@@ -124,3 +124,32 @@ def numbered(source: str, names: Iterable[str], remedy: str) -> dict[int, str]:
             )
         found[step] = name
     return dict(sorted(found.items()))
+
+
+def checked_steps(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
+    """Return the steps to use: all of a store for ``None``.
+
+    Raises:
+        BadInput: a step is missing, or they are not ascending.
+    """
+    if steps is None:
+        return tuple(store.names)
+    if missing := [step for step in steps if step not in store.names]:
+        raise BadInput(
+            f"{store.source} has no step {missing[0]}",
+            expected=f"some of its {len(store.names)} steps, from {min(store.names)} to {max(store.names)}",
+            remedy=f"take one of the nearest, {nearest_steps(missing[0], store.names)}",
+        )
+    if not steps or list(steps) != sorted(set(steps)):
+        in_order = ",".join(map(str, sorted(set(steps)))) or "no steps at all"
+        raise BadInput(
+            f"the steps {','.join(map(str, steps)) or '(none)'} are not in order",
+            expected="each step once, ascending",
+            remedy=f"pass {in_order}" if steps else "leave steps out for all of them",
+        )
+    return tuple(steps)
+
+
+def nearest_steps(step: int, steps: Iterable[int]) -> str:
+    """Return the numbers of the three steps nearest to one, as text."""
+    return ", ".join(map(str, sorted(sorted(steps, key=lambda other: abs(other - step))[:3])))

@@ -39,6 +39,21 @@ def test_joining_two_sets_of_keys_gives_the_spread_over_both(apart, tolerance):
     assert furthest(found, spread_of(torch.cat((one, other), dim=-1))) <= tolerance("attention.entropy")
 
 
+@pytest.mark.parametrize("entropies", [(0.0, 3.0), (3.0, 0.0), (2.0, 2.0), (0.0, 0.0)])
+def test_rounding_covers_what_a_rounded_log_sum_exp_does_to_the_joined_entropy(entropies):
+    """In particular where the shares are such that one of the terms of its derivative cancels the others."""
+    odds, moved = torch.linspace(-12, 12, 2001, dtype=torch.float64), 1e-6
+    nothing = torch.zeros_like(odds)
+    one, other = (
+        Spread(lse, torch.full_like(odds, h), nothing, nothing)
+        for lse, h in zip((odds, nothing), entropies, strict=True)
+    )
+    found = joined(one._replace(lse_rounding=nothing + moved), other)
+    change = (joined(one._replace(lse=odds + moved), other).entropy_nats - found.entropy_nats).abs()
+    most = 4.01 * found.rounding + 1e-12  # true errors are up to four times the rounding of an entropy
+    assert (change <= most).all()
+
+
 def test_joining_with_no_keys_changes_nothing():
     some_keys, none = spread_of(some(1, 2, 3, 4)), spread_over_none(some(1, 2, 3, 8))
     for found in (joined(some_keys, none), joined(none, some_keys)):

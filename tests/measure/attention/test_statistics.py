@@ -278,6 +278,14 @@ def test_the_content_of_hidden_keys_has_no_influence(what, tolerance):
     assert (causal - whole).abs().max() <= tolerance("attention.entropy")
 
 
+@pytest.mark.parametrize("spread", [3.0, 5.0, 7.0, 10.0])
+def test_entropy_is_right_next_to_a_first_key_that_takes_a_moderate_share(spread, tolerance):
+    q, k = some(1, 6, 1024, 64, spread=spread**0.5), some(1, 3, 1024, 64, seed=1, spread=spread**0.5)
+    k[:, :, 0] *= 100
+    exact = attention_entropy(q.double(), k.double(), is_causal=True)
+    assert (attention_entropy(q, k, is_causal=True) - exact).abs().max() <= tolerance("attention.entropy")
+
+
 @pytest.mark.parametrize("spread", [3.0, 5.0, 20.0, 300.0])
 @pytest.mark.parametrize("sink", [1.0, 1000.0])
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import math
 from copy import deepcopy
 
 import pytest
@@ -113,6 +114,24 @@ def test_sink_logits_count_as_one_more_key(tolerance):
     assert all(call.sinks is not None for call in calls)
     with_sink = [torch.cat([part, 1 - part.sum(-1, keepdim=True)], dim=-1).clamp_min(0) for part in weights]
     assert worst(calls, entropies(with_sink)) <= tolerance("attention.entropy")
+
+
+@pytest.mark.parametrize("own", ["eager", "sdpa"])
+def test_keys_that_are_chosen_under_a_known_name_alone_are_the_ones_that_are_observed(own, tolerance):
+    """DeepSeek V3.2 hides all keys but a few, if its configuration names a function that takes a mask."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {**CONFIGS["llama"], "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 8, "v_head_dim": 12}
+    sizes |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "n_routed_experts": 4, "num_experts_per_tok": 2}
+    sizes |= {"n_group": 1, "topk_group": 1, "index_topk": 4, "index_n_heads": 2, "index_head_dim": 8}
+    config = transformers.AutoConfig.for_model("deepseek_v32", **sizes, moe_intermediate_size=16, initializer_range=0.3)
+    model = transformers.AutoModel.from_config(config, attn_implementation=own).eval()
+    eager = transformers.AutoModel.from_config(deepcopy(config), attn_implementation="eager").eval()
+    eager.load_state_dict(model.state_dict())
+    calls, references = seen_and_eager(model, eager, small_batch("llama", padded=True))
+    assert all((call.statistics().entropy_nats <= math.log(4) + 1e-6).all() for call in calls)
+    assert worst(calls, references) <= tolerance("attention.entropy")
 
 
 def test_the_name_of_the_attention_function_stays_while_a_model_is_observed():

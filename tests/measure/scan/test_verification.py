@@ -22,9 +22,13 @@ from faulty_series import (
 )
 from hub_client import point_to
 from hub_server import Fault, LocalHub, commit_of, local_hub
+from planted_faults import write
 from safetensors.torch import save_file
+from small_trainings import Training
+from small_trainings import train as train_small
 from tiny import tiny_recipe, tiny_tokens
 
+from joma.errors import BadInput
 from joma.measure.scan.ordering import Path as Trajectory
 from joma.measure.scan.ordering import jumps, out_of_line
 from joma.measure.scan.verification import Suspect, Verification, verify
@@ -149,7 +153,7 @@ def test_final_weights_under_step_0_are_found_without_hashes(spoilt: Path):
     copy_weights(at(spoilt, 60), at(spoilt, 0))
     found = verify(open_series(spoilt / "run"))
     assert kinds(found) == [(0, "identical"), (0, "not_initialisation")]
-    assert "step 60: all sampled weights are equal" in found.rows[0].evidence
+    assert "step 60: all 28 tensors are equal" in found.rows[0].evidence
     assert [row.severity for row in found.rows] == ["error", "error"]
 
 
@@ -284,6 +288,39 @@ def test_equal_consecutive_steps_give_a_warning(tmp_path):
     assert "a warm-up that begins with a learning rate of 0 does this too" in only.evidence
 
 
+def test_steps_with_frozen_matrices_are_no_copies(tmp_path):
+    """Only biases and norms were trained: every matrix equals those of the other steps."""
+    series = train_small(Training(num_layers=2, width=32, steps=(0, 4, 8, 12, 16, 20), trained="bias|norm"))
+    assert verify(open_series(write(series, tmp_path / "run"))).rows == ()
+
+
+@pytest.mark.parametrize("steps", [(0, 4, 10), (4,)])
+def test_steps_without_a_weight_are_suspect(tmp_path, steps):
+    """A table of contents alone is no proof: all tensors are there, and all are empty."""
+    for step in steps:
+        at(tmp_path, step).mkdir(parents=True)
+        torch.save({name: torch.zeros(0) for name in trained()[0]}, at(tmp_path, step) / "pytorch_model.bin")
+    found = verify(open_series(tmp_path / "run"))
+    assert kinds(found) == [(step, "not_compared") for step in steps]
+    assert found.rows[0].evidence == "none of its weights was looked at (of 28 tensors)"
+    assert found.rows[0].severity == "error"
+
+
+def test_equal_steps_are_compared_in_all_tensors(spoilt: Path):
+    """All matrices of the two steps are equal, but one bias is not."""
+    copied = _on_disk(trained()[40])
+    copied["gpt_neox.final_layer_norm.bias"] = trained()[20]["gpt_neox.final_layer_norm.bias"].clone()
+    save_file(copied, at(spoilt, 20) / "model.safetensors")
+    found = verify(open_series(spoilt / "run"))
+    assert (20, "part") in kinds(found)
+    assert "identical" not in {row.kind for row in found.rows}
+    assert "27 of 28 tensors are exactly those of step 40" in row(found, "part").evidence
+
+
+def test_a_jump_that_may_be_training_condemns_nothing():
+    assert verification((20, "jump"), severity="warning").condemned == {}
+
+
 def test_copied_safetensors_next_to_correct_bin_files_are_found(hub: LocalHub):
     """A published series had this fault: all safetensors were converted from the last step."""
     for step in STEPS:
@@ -293,6 +330,11 @@ def test_copied_safetensors_next_to_correct_bin_files_are_found(hub: LocalHub):
     assert {step for step, kind in kinds(found) if kind == "identical"} == set(STEPS) - {60}
     assert found.rows[0].remedy == "its pytorch_model.bin differs: read that with weights='bin'"
     assert verify(open_series("someone/tiny", weights="bin")).rows == ()
+
+
+def test_a_format_that_no_step_has_is_refused(written: Path):
+    with pytest.raises(BadInput, match=r"no bin weights .* and all later steps fail too; .* leave out `weights`"):
+        verify(open_series(written / TRAINER.split("/")[0], weights="bin"))
 
 
 @pytest.mark.parametrize(("one", "other"), [(10, 20), (4, 40), (20, 60), (0, 10)])
@@ -335,7 +377,7 @@ def test_damaged_steps_are_reported_and_the_others_verified(hub: LocalHub, tmp_p
     assert "it was cut off" in evidence[0]
     assert "was not run" in evidence[1]
     assert f"{QKV} is missing, and there is {QKV.replace('attention', 'attn')} of the same shape instead" in evidence[2]
-    assert evidence[3] == f"of the sampled weights, {QKV} is NaN or infinite in 1 of 3,072 entries"
+    assert evidence[3] == f"of the sampled weights, {QKV} is NaN or infinite in 1 of 16 entries"
     assert not trace.exists()
 
 

@@ -69,19 +69,27 @@ class Attention(NamedTuple):
         return self.num_visible + (self.sinks is not None)
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether these are queries that are repeated in float64, block by block, where large scores do not cancel."""
+        return self.visibility.at is not None
+
+    @property
     def is_mild(self) -> bool:
         """Whether all scores are so small that the first key need not be handled alone."""
         q, k, centre = (torch.linalg.vector_norm(part, dim=-1).amax() for part in (self.q, self.k, self.centre))
         return bool(abs(self.scale) * q * (k + centre) <= _MILD)
 
+    def of_key_head(self, key_head: int) -> Attention:
+        """Select one key head, in float64; queries stay as they are."""
+        k, centre = (part[:, key_head : key_head + 1].double() for part in (self.k, self.centre))
+        if not bool(centre.isfinite().all()):  # its sum exceeded float32
+            centre = _centre_of(k, self.seen, self.softcap)
+        return self._replace(k=k, centre=centre)
+
     def of_queries(self, head: int, rows: Tensor) -> Attention:
-        """Select some queries of one head, in float64."""
-        key_head = head // (self.q.shape[1] // self.k.shape[1])
-        k = self.k[:, key_head : key_head + 1].double()
+        """Select some queries of one head, in float64, of a record that has its key head alone."""
         return self._replace(
             q=of_queries(self.q, head, rows).double(),
-            k=k,
-            centre=_centre_of(k, self.seen, self.softcap),
             visibility=self.visibility.of_queries(head, rows),
             num_visible=of_queries(self.num_visible, head, rows),
             first_keys=of_queries(self.first_keys, head, rows),
@@ -158,9 +166,12 @@ def refined(attention: Attention, measure: Callable[[Attention], tuple[list[Tens
     if attention.q.dtype == torch.float64:
         return values
     uncertain = ~(rounding <= _MOST_ROUNDING)  # also where sums overflowed
+    group, alone = attention.q.shape[1] // attention.k.shape[1], (-1, attention)
     for head in uncertain.any(2).any(0).nonzero().flatten().tolist():
+        if alone[0] != head // group:
+            alone = head // group, attention.of_key_head(head // group)
         for rows in uncertain[:, head].any(0).nonzero().flatten().split(_MOST_ROWS):
-            again, _ = measure(attention.of_queries(head, rows))
+            again, _ = measure(alone[1].of_queries(head, rows))
             for value, better in zip(values, again, strict=True):
                 value[:, head, rows] = better[:, 0].to(value.dtype)
     return values

@@ -57,7 +57,7 @@ def joined(one: Spread, other: Spread) -> Spread:
     entropy = share * one.entropy_nats + rest * other.entropy_nats + mixing
     of_odds = (one.lse_rounding + other.lse_rounding) / _FEW
     nearest = (odds.abs() - _FEW * of_odds).clamp_min(0)  # where rounding exceeds the odds, neither share is known
-    sensitivity = (odds + one.entropy_nats - other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
+    sensitivity = (odds - one.entropy_nats + other.entropy_nats).abs().masked_fill(odds.isinf(), 0)
     sensitivity *= nearest.sigmoid() * (-nearest).sigmoid()
     rounding = share * one.rounding + rest * other.rounding + sensitivity * of_odds
     lse_rounding = share * one.lse_rounding + rest * other.lse_rounding
@@ -165,7 +165,7 @@ def _spread(q: Tensor, k: Tensor, visibility: Visibility, scores: _Scores) -> Sp
     if not (visibility.num_keys and visibility.num_queries):
         return spread_over_none(q)
     whole = slice(0, visibility.num_queries), slice(0, visibility.num_keys)
-    if visibility.is_whole and scores.softcap is None:
+    if visibility.is_whole and scores.softcap is None and visibility.at is None:
         bias = visibility._replace(is_causal=False).bias(*whole, q)
         if (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
             seen = None if bias is None else visibility.census(q).num_visible > 0
@@ -185,7 +185,8 @@ def _spread_of_rows(q: Tensor, k: Tensor, visibility: Visibility, rows: slice, s
     k = k[:, :, columns]
     if not k.shape[2]:
         return spread_over_none(q)
-    if scores.softcap is None and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
+    fusible = scores.softcap is None and visibility.at is None  # for few queries in float64, blocks are faster
+    if fusible and (visibility.hides_only or _hides_only(bias)) and _has_kernel(q, bias):
         seen = None if bias is None else bias.amax(-1) != -math.inf
         return _fused(q, k, bias, scores, is_causal=False, seen=seen)
     size = _block_size(q)
@@ -205,12 +206,13 @@ def _block(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores, start: in
     peak = peak.masked_fill(peak == -math.inf, 0)  # a row that sees no key of this block
     below = score.sub_(peak[..., None])
     weights = below.exp()
-    total, squares = weights.sum(-1), torch.linalg.vecdot(weights, weights)
+    total = weights.sum(-1)
+    doubled = 2 * peak + torch.linalg.vecdot(weights, weights).log() if scores.squares else None
     below.clamp_min_(-1e4)  # the weight is 0 there, but 0 · −inf is NaN
     entropy = total.log() - torch.linalg.vecdot(weights, below) / total
     rounding = _HALF[q.dtype] * peak.abs()
     entropy = entropy.masked_fill(total == 0, 0)
-    return Spread(peak + total.log(), entropy, rounding, rounding, 2 * peak + squares.log())
+    return Spread(peak + total.log(), entropy, rounding, rounding, doubled)
 
 
 def _scored(q: Tensor, k: Tensor, bias: Tensor | None, scores: _Scores) -> Tensor:

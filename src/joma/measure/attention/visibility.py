@@ -125,7 +125,9 @@ class Visibility(NamedTuple):
     def row_blocks(self) -> Iterator[slice]:
         """Split the queries into blocks whose biases are small and not much longer than a window."""
         batch = 1 if self.mask is None else self.mask.shape[0] * self.mask.shape[1]
-        size = min(_MOST_ROWS, max(32, _ENTRIES // (batch * self.num_keys)), max(64, self.window or _MOST_ROWS))
+        few = self.at is not None and self.at.device.type == "cpu"
+        most = 64 if few else _MOST_ROWS  # repeated queries are scored in float64, for which the cache has room
+        size = min(most, max(32, _ENTRIES // (batch * self.num_keys)), max(64, self.window or _MOST_ROWS))
         return (slice(start, min(start + size, self.num_queries)) for start in range(0, self.num_queries, size))
 
     def columns(self, rows: slice) -> slice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,13 +24,29 @@ NEARER = 0.8
 UNRELATED = 0.2
 """Cosine of two weight vectors below which they count as unrelated."""
 
+SAME = 1e-6
+"""Relative distance that rounding of inner products in float64 does not reach."""
+
+KEPT = 0.4
+"""Share of the old weights in the new ones above which training moved them, however far; by chance it is 0."""
+
 
 @dataclass(frozen=True)
 class Outlier:
-    """A step that does not fit into the path, with the evidence."""
+    """A step that does not fit into the path.
+
+    Args:
+        step: its number.
+        evidence: what was found, with numbers.
+        may_be_training: whether the weights before it are contained in its weights, and it is not nearer to another
+            step: training that leaves its course, as with a large learning rate, does this too.
+        exchanged_with: the step whose weights it has, if that has its own.
+    """
 
     step: int
     evidence: str
+    may_be_training: bool = False
+    exchanged_with: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,14 +69,24 @@ class Path:
         return cls(steps, points @ points.T)
 
     def distance(self, one: int, other: int) -> float:
-        """Return the distance between two points, given by their indices."""
+        """Return the distance between two points, given by their indices; 0 below the rounding of products."""
         P = self.products
-        return max(0.0, float(P[one, one] + P[other, other] - 2 * P[one, other])) ** 0.5
+        square = float(P[one, one] + P[other, other] - 2 * P[one, other])
+        return square**0.5 if square > SAME**2 * float(P[one, one]) else 0.0
 
     def cosine(self, one: int, other: int) -> float:
         """Return the cosine of two points as vectors."""
         P = self.products
         return float(P[one, other] / (P[one, one] * P[other, other]).sqrt().clamp_min(1e-300))
+
+    def kept(self, old: int, new: int) -> float:
+        """Return the share of the old weights in the new ones: 1 if what was added is orthogonal to the old."""
+        return float(self.products[old, new] / self.products[old, old].clamp_min(1e-300))
+
+    def without(self, steps: Collection[int]) -> Path:
+        """Return the path without some steps."""
+        places = [place for place, step in enumerate(self.steps) if step not in steps]
+        return Path(tuple(self.steps[place] for place in places), self.products[places][:, places])
 
     def seen_from(self, centre: int, one: int, other: int) -> float:
         """Return the cosine of the directions from ``centre`` to two points; 0 if one of them equals ``centre``."""
@@ -78,13 +104,15 @@ def out_of_line(path: Path) -> Iterator[Outlier]:
             for step, other in (pair, pair[::-1]):
                 yield Outlier(
                     path.steps[step],
-                    f"{_where(path, order, step)}; with steps {path.steps[pair[0]]} and {path.steps[pair[1]]} "
+                    f"{_where(path, order, step)[0]}; with steps {path.steps[pair[0]]} and {path.steps[pair[1]]} "
                     f"exchanged, every step lies between its neighbours (this one is step {path.steps[other]}'s)",
+                    exchanged_with=path.steps[other],
                 )
             return
         rests = {place: [other for other in order if other != place] for place in order}
         culprit = min(order, key=lambda place: (_bends(path, rests[place]), _length(path, rests[place])))
-        yield Outlier(path.steps[culprit], _where(path, order, culprit))
+        evidence, is_nearer = _where(path, order, culprit)
+        yield Outlier(path.steps[culprit], evidence, not is_nearer and _continues(path, order, culprit))
         order.remove(culprit)
 
 
@@ -125,17 +153,56 @@ def jumps(path: Path, if_unrelated: float = JUMP_IF_UNRELATED) -> Iterator[Outli
         cosine = path.cosine(place, place + 1)
         if ratio > JUMP or (ratio > if_unrelated and cosine < UNRELATED):
             culprit = place if place == 0 and last > 1 else place + 1
+            kept = path.kept(place, place + 1)
             yield Outlier(
                 steps[culprit],
                 f"from step {steps[place]} to {steps[place + 1]} the weights move {ratio:.1f} times as far as the "
-                f"neighbouring intervals allow (cosine of the two: {cosine:.2f})",
+                f"neighbouring intervals allow (cosine of the two: {cosine:.2f}; share of the old weights in the new: "
+                f"{kept:.2f})",
+                kept > KEPT,
             )
+
+
+def rightful(path: Path, group: Sequence[int], usual: Path | None = None) -> int:
+    """Return to which of several points with equal weights, given by their indices, these belong.
+
+    It is the one nearest to a neighbour outside the group, or the last without neighbours. Points between the same
+    neighbours differ in the shares of the way that lie before and after them.
+
+    Args:
+        path: of the weights.
+        group: indices of the points.
+        usual: a path on which the shares of the way are known; in proportion to the numbers of steps if ``None``.
+    """
+    others = [place for place in range(len(path.steps)) if place not in group]
+    if not others:
+        return group[-1]
+
+    def misfit(place: int) -> tuple[float, float]:
+        before, after = [other for other in others if other < place][-1:], [other for other in others if other > place]
+        neighbours = [*before, *after[:1]]
+        lengths = [path.distance(place, other) for other in neighbours]
+        expected = [
+            usual.distance(place, other) if usual else abs(path.steps[place] - path.steps[other])
+            for other in neighbours
+        ]
+        shares = [part[0] / max(sum(part), 1e-300) for part in (lengths, expected)]
+        return float(f"{min(lengths):.5g}"), abs(shares[0] - shares[1])
+
+    return min(group, key=misfit)
 
 
 def _reach(path: Path, place: int, num_steps: int) -> float:
     """Return the length of an interval, scaled up in proportion if ``num_steps`` is more than its own number."""
     own = path.steps[place + 1] - path.steps[place]
     return path.distance(place, place + 1) * max(1.0, num_steps / own)
+
+
+def _continues(path: Path, order: Sequence[int], culprit: int) -> bool:
+    """Return whether the weights of the step before a point, or else of the point itself, are in the next ones."""
+    at = order.index(culprit)
+    pairs = [order[start : start + 2] for start in (at - 1, at) if start >= 0 and start + 2 <= len(order)]
+    return path.kept(*pairs[0]) > KEPT
 
 
 def _bends(path: Path, order: Sequence[int]) -> float:
@@ -148,8 +215,8 @@ def _length(path: Path, order: Sequence[int]) -> float:
     return sum(path.distance(one, other) for one, other in pairwise(order))
 
 
-def _where(path: Path, order: Sequence[int], culprit: int) -> str:
-    """Describe why a point does not fit at its place, and which point it is near."""
+def _where(path: Path, order: Sequence[int], culprit: int) -> tuple[str, bool]:
+    """Describe why a point does not fit at its place, and whether it is nearer to a point that is not next to it."""
     at = order.index(culprit)
     neighbours = [order[other] for other in (at - 1, at + 1) if 0 <= other < len(order)]
     if len(neighbours) == 2:
@@ -161,5 +228,6 @@ def _where(path: Path, order: Sequence[int], culprit: int) -> str:
     nearest = min((other for other in order if other != culprit), key=lambda other: path.distance(culprit, other))
     share = path.distance(culprit, nearest) / max(min(path.distance(culprit, other) for other in neighbours), 1e-300)
     if share > NEARER:
-        return f"{evidence}; it is not nearer to any other step"
-    return f"{evidence}; it is nearest to step {path.steps[nearest]}, at {share:.2f} times the distance to these"
+        return f"{evidence}; it is not nearer to any other step", False
+    near = f"it is nearest to step {path.steps[nearest]}, at {share:.2f} times the distance to these"
+    return f"{evidence}; {near}", True

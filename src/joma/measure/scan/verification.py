@@ -1,73 +1,49 @@
 """Verify that the saved steps of a series are the steps that their names state.
 
-The first checks need no weights: hashes from the hub and tables of contents. The others read a small fixed sample of
-each step's weights. The weights of one training run lie on a path, so that the steps before and after a step lie on
-opposite sides of it: the cosine of the two directions is −1 on a straight path, 0 in a random walk and 1/2 for
-independent noise around one point. A step with both neighbours on the same side does not lie between them.
+The first checks need no weights: hashes from a hub, tables of contents, configurations, tokenizers, missing steps
+(``contents``). The others read the weights: all of them in a local folder that is small enough, else the two ends of
+each tensor (``samples``). Equal weights are found by hashes. The weights of one training run lie on a path, so that
+the steps before and after a step lie on opposite sides of it (``ordering``); a tensor that was replaced in one step
+leaves its own course (``parts``).
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from joma.errors import BadInput, RunFailed, cause_of
-from joma.measure.models.configurations import odd_settings
-from joma.measure.scan.ordering import NEARER, UNRELATED, Path, jumps, out_of_line
+from joma.measure.scan.contents import (
+    different_configurations,
+    different_tensors,
+    different_tokenizers,
+    gaps,
+    usual_shapes,
+)
+from joma.measure.scan.initialisation import EMBEDDING, is_continued, not_initial
+from joma.measure.scan.ordering import Path, jumps, out_of_line, rightful
+from joma.measure.scan.parts import (
+    Part,
+    Tensors,
+    copied_parts,
+    damaged_entries,
+    detours,
+    replaced_parts,
+    scaled_parts,
+    scaled_steps,
+)
+from joma.measure.scan.samples import Courses, Extent
+from joma.measure.scan.suspects import Kind, Suspect, listed
 from joma.progress import Progress, silent
 from joma.saved.ranges import WRITE_AGAIN
-from joma.saved.reading import not_finite
+from joma.saved.reading import ends, not_finite
 from joma.saved.series import CheckpointFiles, Series
 
-Kind = Literal[
-    "unreadable",
-    "unreachable",
-    "tensors",
-    "config",
-    "not_finite",
-    "identical",
-    "not_initialisation",
-    "out_of_place",
-    "jump",
-]
-
-NUM_SAMPLED = 6
-"""Number of sampled matrices of each step, spread over the layers."""
-
-NUM_ENTRIES = 4096
-"""Sampled entries per matrix: in 24,000 dimensions, cosines of 0 and 0.6 differ by 90 standard deviations."""
-
-MOST_SPREAD = 1.3
-"""Largest σ₁ at initialisation, relative to independent entries of equal variance; it is 1 up to a few per cent."""
-
-_NORM = re.compile(r"(norm|ln_\w+|layernorm)\w*\.weight$", re.IGNORECASE)
-_EMBEDDING = re.compile(r"embed|wte|wpe|lm_head|token", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A fault of a step.
-
-    Args:
-        step: its number.
-        kind: of the fault.
-        evidence: what was found, with numbers.
-        severity: ``error`` if a curve through this step would be wrong, ``warning`` if it may be.
-        remedy: one thing to do.
-    """
-
-    step: int
-    kind: Kind
-    evidence: str
-    severity: Literal["error", "warning"]
-    remedy: str
+ASIDE, ASIDE_ALONE = 0.35, 0.35
+"""Median cosine over all tensors, and how far above its course, from which weights go aside and come back."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +55,7 @@ class Verification:
         steps: the verified steps.
         rows: faults in the order of steps; empty for an intact series.
         bytes_read, bytes_stored: bytes read, and the size of the weights.
+        looked_at: a sentence about what was compared, and what was not.
     """
 
     source: str
@@ -86,6 +63,7 @@ class Verification:
     rows: tuple[Suspect, ...]
     bytes_read: int
     bytes_stored: int
+    looked_at: str = ""
 
     @property
     def condemned(self) -> dict[int, str]:
@@ -94,12 +72,13 @@ class Verification:
         These are the steps with an error; a step with a warning is the step that its name states. Where jumps separate
         training runs, only the longest stretch of steps is kept (the first of equally long ones).
         """
+        errors = [row for row in self.rows if row.severity == "error"]
         found: dict[int, str] = {}
-        for row in self.rows:
-            if row.severity == "error" and row.kind != "jump":
+        for row in errors:
+            if row.kind != "jump":
                 found[row.step] = f"{found[row.step]}, {row.kind}" if row.step in found else row.kind
         left = [step for step in self.steps if step not in found]
-        jumped = {left.index(row.step) for row in self.rows if row.kind == "jump" and row.step in left}
+        jumped = {left.index(row.step) for row in errors if row.kind == "jump" and row.step in left}
         # A jump is reported for the step after it, or for the first step if that is alone before the jump.
         cuts = [0, *sorted({place or 1 for place in jumped}), len(left)]
         stretches = [left[start:stop] for start, stop in pairwise(cuts)]
@@ -108,7 +87,7 @@ class Verification:
 
 
 def verify(series: Series, *, progress: Progress = silent) -> Verification:
-    """Find steps that are damaged, copied or out of order, and a step 0 that is not an initialisation.
+    """Find steps that are damaged, mixed, copied or out of order, and a step 0 that is not an initialisation.
 
     Args:
         series: at least one step; order and jumps need three.
@@ -116,6 +95,9 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
 
     Returns:
         The faults with their evidence. A step that cannot be read is one of them and raises no error.
+
+    Raises:
+        BadInput: no step can be read in the format that was requested.
     """
     rows: list[Suspect] = []
     checkpoints: dict[int, CheckpointFiles] = {}
@@ -127,34 +109,37 @@ def verify(series: Series, *, progress: Progress = silent) -> Verification:
         else:
             remedy = "remove the files that are not the model"
             rows += [Suspect(step, "tensors", note, "warning", remedy) for note in checkpoints[step].notes]
-    rows += _different_tensors(checkpoints)
-    rows += _different_configurations({step: checkpoint.config for step, checkpoint in checkpoints.items()})
-    sampled = _sampled(checkpoints)
-    samples: dict[int, Tensor] = {}
+    if not checkpoints and series.weights is not None:
+        series.last(series.checkpoint)  # raises the error of the first step
+    rows += different_tensors(checkpoints)
+    rows += different_configurations({step: checkpoint.config for step, checkpoint in checkpoints.items()})
+    rows += different_tokenizers(series, list(checkpoints))
+    if series.numbered and not series.is_selection:
+        rows += gaps(series.steps)
+    shapes = usual_shapes(checkpoints)
+    hashed = [step for step, checkpoint in checkpoints.items() if all(file.digest for file in checkpoint.files)]
+    extent = Extent.of(series, shapes, is_hashed=len(hashed) == len(checkpoints))
+    if extent.num_entries is not None:
+        tables = [checkpoint.tensors for checkpoint in checkpoints.values()]
+        whole = {name for table in tables for name, place in table.items() if ends(place, 1) is None}
+        shapes = {name: shape for name, shape in shapes.items() if name not in whole}
+    courses = Courses(frozenset(name for name, shape in shapes.items() if len(shape) > 1))
     for done, (step, checkpoint) in enumerate(checkpoints.items(), 1):
-        tensors = checkpoint.tensors
-        here = [name for name, shape in sampled.items() if name in tensors and tensors[name].shape == shape]
-        try:
-            found = series.read(step, here, at_most=NUM_ENTRIES)
-        except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
-            rows.append(_failed(step, error))
-        else:
-            if (problem := not_finite(found)) is not None:
-                evidence = f"of the sampled weights, {problem}"
-                rows.append(Suspect(step, "not_finite", evidence, "error", "leave out this step and the later ones"))
-            elif here and len(here) == len(sampled):
-                samples[step] = torch.cat([tensor.double().flatten() for tensor in found.values()])
+        rows += _read(series, step, checkpoint, shapes, extent, courses)
         progress(f"verifying the steps of {series.source}", done, len(checkpoints))
     reached = [step for step in series.steps if not any(row.step == step and row.kind == "unreachable" for row in rows)]
-    rows += _copies(series, reached, samples)
-    copied = {row.step for row in rows if row.kind == "identical"}
-    rows += _off_the_path({step: sample for step, sample in samples.items() if step not in copied})
-    if series.numbered and 0 in samples:
+    rows += _of_the_weights(series, reached, courses, whole=extent.num_entries is None)
+    if series.numbered and 0 in courses.kept:
         wrong = {row.step for row in rows if row.severity == "error"}
-        path = Path.through({step: sample for step, sample in samples.items() if step not in wrong})
-        rows += _not_initial(series, checkpoints[0], list(sampled), fine_tuned=0 in path.steps and _is_continued(path))
-    ordered = sorted(rows, key=lambda row: row.step)
-    return Verification(series.source, series.steps, tuple(ordered), series.bytes_read, series.bytes_stored)
+        path = _path(Tensors.of(courses, [step for step in courses.steps if step not in wrong]))
+        continued = 0 in path.steps and is_continued(path)
+        try:
+            rows += not_initial(series, checkpoints[0], at_most=extent.rest, fine_tuned=continued)
+        except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
+            rows.append(_failed(0, error))
+    ordered = tuple(sorted(rows, key=lambda row: row.step))
+    looked_at = _looked_at(courses, extent, len(checkpoints))
+    return Verification(series.source, series.steps, ordered, series.bytes_read, series.bytes_stored, looked_at)
 
 
 def _failed(step: int, error: Exception) -> Suspect:
@@ -164,79 +149,142 @@ def _failed(step: int, error: Exception) -> Suspect:
     return Suspect(step, "unreadable", f"it cannot be read ({cause_of(error)})", "error", WRITE_AGAIN)
 
 
-def _different_configurations(configs: Mapping[int, Mapping[str, Any]]) -> Iterator[Suspect]:
-    """Find steps whose settings differ from most steps: an error if they change what the weights compute."""
-    stated = {step: config for step, config in configs.items() if config}
-    for step in configs.keys() - stated.keys() if stated else ():
-        evidence = "it has no config.json, but other steps have one"
-        yield Suspect(step, "config", evidence, "error", "copy the configuration that was saved with its weights")
-    for step, odd in odd_settings(stated).items():
-        decisive = [setting for setting in odd if setting.decisive]
-        found = [f"{name} is {here!r} and not {usual!r}" for name, here, usual, _ in (decisive or odd)[:2]]
-        more = f"; {len(odd) - len(found)} more settings differ" if odd[len(found) :] else ""
-        remedy = "check which model it is" if decisive else "check whether it matters"
-        yield Suspect(step, "config", "; ".join(found) + more, "error" if decisive else "warning", remedy)
-
-
-def _different_tensors(checkpoints: Mapping[int, CheckpointFiles]) -> Iterator[Suspect]:
-    """Find steps whose tensors differ in names, shapes or dtypes from those of most steps."""
-    tables = {
-        step: {name: (place.shape, place.dtype) for name, place in checkpoint.tensors.items()}
-        for step, checkpoint in checkpoints.items()
-    }
-    if not tables:
+def _read(
+    series: Series,
+    step: int,
+    checkpoint: CheckpointFiles,
+    shapes: Mapping[str, tuple[int, ...]],
+    extent: Extent,
+    courses: Courses,
+) -> Iterator[Suspect]:
+    """Read a step, add it to the courses if it has the usual tensors, and report weights that are not finite."""
+    tensors = checkpoint.tensors
+    here = [name for name, shape in shapes.items() if name in tensors and tensors[name].shape == shape]
+    try:
+        content = extent.read(series, step, here)
+        problem = not_finite(content)
+    except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
+        yield _failed(step, error)
         return
-    usual = dict(Counter(tuple(sorted(table.items(), key=str)) for table in tables.values()).most_common(1)[0][0])
-    for step, table in tables.items():
-        missing, extra = sorted(usual.keys() - table.keys()), sorted(table.keys() - usual.keys())
-        shared = usual.keys() & table.keys()
-        reshaped = sorted(name for name in shared if usual[name][0] != table[name][0])
-        retyped = sorted(name for name in shared if usual[name][1] != table[name][1])
-        renamed = [(old, new) for old in missing for new in extra if usual[old] == table[new]]
-        found = [f"{old} is missing, and there is {new} of the same shape instead" for old, new in renamed[:1]]
-        found += [f"{name} is missing" for name in missing[:1] if not renamed]
-        found += [f"there is {name}, which most steps do not have" for name in extra[:1] if not renamed]
-        found += [f"{name} has the shape {table[name][0]} and not {usual[name][0]}" for name in reshaped[:1]]
-        if found:
-            counts = f" ({len(missing)} missing, {len(extra)} new, {len(reshaped)} of another shape)"
-            remedy = "leave out this step, or check which model it is"
-            yield Suspect(step, "tensors", "; ".join(found) + counts, "error", remedy)
-        elif retyped:
-            name = retyped[0]
-            evidence = f"{name} and {len(retyped) - 1} more are {table[name][1]} and not {usual[name][1]}"
-            yield Suspect(step, "tensors", evidence, "warning", "note that values are rounded differently there")
+    if not any(tensor.numel() for tensor in content.values()):
+        evidence = f"none of its weights was looked at (of {len(tensors)} tensors)"
+        yield Suspect(step, "not_compared", evidence, "error", "leave out this step, or check what its files hold")
+    elif problem is not None:
+        part = "" if extent.num_entries is None else "of the sampled weights, "
+        remedy = "leave out this step and the later ones"
+        yield Suspect(step, "not_finite", f"{part}{problem}", "error", remedy)
+    elif len(here) == len(shapes):
+        courses.add(step, content)
 
 
-def _sampled(checkpoints: Mapping[int, CheckpointFiles]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes by name of matrices that most steps have, evenly spread over the network."""
-    counts = Counter(
-        (name, place.shape)
-        for checkpoint in checkpoints.values()
-        for name, place in checkpoint.tensors.items()
-        if place.dtype.is_floating_point and len(place.shape) >= 2 and not _EMBEDDING.search(name)
-    )
-    shapes = {name: shape for (name, shape), count in counts.items() if 2 * count > len(checkpoints)}
-    names = sorted(shapes, key=_natural)
-    if len(names) > NUM_SAMPLED:
-        names = [names[index * (len(names) - 1) // (NUM_SAMPLED - 1)] for index in range(NUM_SAMPLED)]
-    return {name: shapes[name] for name in names}
+def _of_the_weights(series: Series, reached: list[int], courses: Courses, *, whole: bool) -> Iterator[Suspect]:
+    """Find steps whose weights are damaged, equal to those of another step, mixed or out of place."""
+    wrong: set[int] = set()
+    for step, evidence in damaged_entries(courses):
+        wrong.add(step)
+        yield Suspect(step, "damaged", evidence, "error", "leave out this step, or fetch it again")
+    everything = Tensors.of(courses, courses.steps)
+    copies = list(_copies(series, reached, courses, _path(everything)))
+    yield from copies
+    wrong |= {row.step for row in copies}
+    parts = [part for part in copied_parts(courses, everything, whole=whole) if part.step not in wrong]
+    wrong |= {part.step for part in parts if part.is_sure}
+    rest = everything.without(wrong)
+    for step, evidence in scaled_steps(rest):
+        wrong.add(step)
+        yield Suspect(step, "scaled", evidence, "error", "leave out this step, or divide its weights by the factor")
+    rest = rest.without(wrong)
+    replaced_in = list(_replaced(rest))
+    if any(out_of_line(_path(rest.without({part.step for part in replaced_in})))):  # not parts alone are wrong
+        outliers = {outlier.step: outlier for outlier in out_of_line(_path(rest))}
+        exchanged = {step for step, outlier in outliers.items() if outlier.exchanged_with is not None}
+        replaced_in = list(_replaced(rest.without(exchanged)))
+    else:
+        outliers = {}
+    parts += replaced_in
+    for part in parts:
+        severity = "error" if part.is_sure else "warning"
+        yield Suspect(part.step, "part", part.evidence, severity, "leave out this step, or fetch it again")
+    wrong = {part.step for part in parts}
+    outliers = {step: outlier for step, outlier in outliers.items() if step not in wrong}
+    for step, outlier in outliers.items():
+        severity = "warning" if outlier.may_be_training else "error"
+        yield Suspect(
+            step, "out_of_place", outlier.evidence, severity, "leave out this step, or check where it belongs"
+        )
+    for part in scaled_parts(rest.without(wrong | outliers.keys())):
+        yield Suspect(part.step, "scaled", part.evidence, "warning", "compare this matrix with that of another copy")
+    yield from _of_the_course(rest.without(wrong | outliers.keys()))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+def _replaced(tensors: Tensors) -> Iterator[Part]:
+    """Find replaced parts of at most half of the matrices; of more, the whole step may be out of place."""
+    matrices = _in_layers(tensors) or set(tensors.names)
+    for part in replaced_parts(tensors):
+        if 2 * len(matrices.intersection(part.names)) <= len(matrices):
+            count = f"{len(part.names)} of {len(tensors.names)} tensors do not belong to it ({listed(part.names)}): "
+            yield replace(part, evidence=count + part.evidence)
 
 
-def _copies(series: Series, reached: list[int], samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
+def _in_layers(tensors: Tensors) -> set[str]:
+    """Return the matrices that are no embeddings."""
+    return {name for name in tensors.names if name in tensors.matrices and not EMBEDDING.search(name)}
+
+
+def _path(tensors: Tensors) -> Path:
+    """Return the path of the matrices in layers that move, or else of all tensors."""
+    matrices = _in_layers(tensors)
+    chosen = tensors.moves & np.array([name in matrices for name in tensors.names], dtype=bool)
+    return tensors.path(chosen if chosen.any() else np.ones_like(chosen))
+
+
+def _of_the_course(tensors: Tensors) -> Iterator[Suspect]:
+    """Find steps that go aside from the course of the others, and jumps."""
+    for step, evidence in _aside(tensors):
+        yield Suspect(step, "out_of_place", evidence, "warning", "check whether the step was trained further")
+    for outlier in jumps(_path(tensors)):
+        severity = "warning" if outlier.may_be_training else "error"
+        yield Suspect(outlier.step, "jump", outlier.evidence, severity, "check that all steps are of one training run")
+
+
+def _aside(tensors: Tensors) -> Iterator[tuple[int, str]]:
+    """Yield the steps at which most tensors go aside and come back, as in training on top of a step."""
+    away, cosine = detours(tensors)
+    moving = np.isfinite(cosine).any(1)
+    if not moving.any() or len(tensors.steps) < 5:
+        return
+    medians = np.nanmedian(cosine[moving][:, 1:-1], axis=0)
+    for place, median in enumerate(medians):
+        usual = float(np.median(np.delete(medians, place)))
+        is_detour = float(np.nanmedian(away[moving, place + 1])) > 0
+        if is_detour and median > max(ASIDE, usual + ASIDE_ALONE):
+            yield (
+                tensors.steps[place + 1],
+                (
+                    f"in most tensors, the steps before and after lie on one side of it (median cosine {median:.2f}; "
+                    f"{usual:.2f} at the other steps), as after training on top of it or a spike of the learning rate"
+                ),
+            )
+
+
+def _copies(series: Series, reached: list[int], courses: Courses, path: Path) -> Iterator[Suspect]:
     """Find steps with exactly the weights of another step, by hash or by value."""
-    groups = [(steps, reason) for reason, steps in _hashes(series, reached)]
-    hashed = {step for steps, _ in groups for step in steps}
-    by_sample: dict[bytes, list[int]] = {}
-    for step, sample in samples.items():
+    groups = [(steps, reason, True) for reason, steps in _hashes(series, reached)]
+    hashed = {step for steps, *_ in groups for step in steps}
+    by_content: dict[tuple[bytes, ...], list[int]] = {}
+    for step, digests in courses.digests.items():
         if step not in hashed:
-            by_sample.setdefault(sample.numpy().tobytes(), []).append(step)
-    groups += [(steps, "all sampled weights are equal") for steps in by_sample.values() if len(steps) > 1]
-    for steps, reason in groups:
-        owner = _owner(steps, samples)
+            by_content.setdefault(tuple(digests.values()), []).append(step)
+    for steps in by_content.values():
+        if len(steps) > 1:
+            differ = all(file.digest for step in steps for file in series.weight_files(step))
+            reason = f"all {len(courses.digests[steps[0]])} tensors are equal"
+            groups.append(
+                (steps, reason + (" where they were read, but the hashes differ" if differ else ""), not differ)
+            )
+    for steps, reason, is_sure in groups:
+        places = [place for place, step in enumerate(path.steps) if step in steps]
+        owner = path.steps[rightful(path, places)] if len(places) == len(steps) else steps[-1]
         for step in steps:
             if step != owner:
                 warmup = abs(step - owner) == 1
@@ -244,7 +292,7 @@ def _copies(series: Series, reached: list[int], samples: Mapping[int, Tensor]) -
                 if warmup:
                     evidence += "; a warm-up that begins with a learning rate of 0 does this too in the first step"
                 remedy = _other_kind(series, step, owner) or "leave out this step, or ask who published the series"
-                yield Suspect(step, "identical", evidence, "warning" if warmup else "error", remedy)
+                yield Suspect(step, "identical", evidence, "warning" if warmup or not is_sure else "error", remedy)
 
 
 def _hashes(series: Series, reached: list[int]) -> Iterator[tuple[str, list[int]]]:
@@ -265,27 +313,6 @@ def _hashes(series: Series, reached: list[int]) -> Iterator[tuple[str, list[int]
             yield named[digests], steps
 
 
-def _owner(steps: list[int], samples: Mapping[int, Tensor]) -> int:
-    """Return the step to which shared weights belong: the one nearest to a neighbour outside the group, or the last.
-
-    Consecutive steps have the same two neighbours; then the distances of the weights to these are compared with the
-    numbers of steps.
-    """
-    others = [step for step in samples if step not in steps]
-    if not others or steps[0] not in samples:
-        return steps[-1]
-
-    def misfit(step: int) -> tuple[float, float]:
-        neighbours = [other for other in others if other < step][-1:] + [other for other in others if other > step][:1]
-        lengths = [float((samples[step] - samples[other]).norm()) for other in neighbours]
-        if len(neighbours) < 2:
-            return min(lengths), 0.0
-        share = (step - neighbours[0]) / (neighbours[1] - neighbours[0])
-        return min(lengths), abs(share - lengths[0] / sum(lengths))
-
-    return min(steps, key=misfit)
-
-
 def _other_kind(series: Series, step: int, owner: int) -> str | None:
     """Return the advice to read the step's files of another format, if these differ between the two steps."""
     here, there = series.kinds(step), series.kinds(owner)
@@ -296,67 +323,13 @@ def _other_kind(series: Series, step: int, owner: int) -> str | None:
     return None
 
 
-def _off_the_path(samples: Mapping[int, Tensor]) -> Iterator[Suspect]:
-    found = {outlier.step: outlier.evidence for outlier in out_of_line(Path.through(samples))}
-    for step, evidence in found.items():
-        yield Suspect(step, "out_of_place", evidence, "error", "leave out this step, or check where it belongs")
-    for outlier in jumps(Path.through({step: sample for step, sample in samples.items() if step not in found})):
-        remedy = "check that all steps are of the same training run"
-        yield Suspect(outlier.step, "jump", outlier.evidence, "error", remedy)
-
-
-def _is_continued(path: Path) -> bool:
-    """Whether training continues from the first step: its successor is related to it, and no later step is nearer."""
-    if len(path.steps) < 3:  # there is no later step to compare with
-        return False
-    later = min(path.distance(0, place) for place in range(2, len(path.steps)))
-    return path.cosine(0, 1) > UNRELATED and later > NEARER * path.distance(0, 1)
-
-
-def _not_initial(
-    series: Series, checkpoint: CheckpointFiles, sampled: list[str], *, fine_tuned: bool
-) -> Iterator[Suspect]:
-    """Find signs of training in step 0: unequal scales of norms, and singular values above the random level."""
-    norms = [name for name, place in checkpoint.tensors.items() if len(place.shape) == 1 and _NORM.search(name)]
-    matrices = [name for name in sampled if len(checkpoint.tensors[name].shape) == 2][:: max(1, len(sampled) // 3)]
-    try:
-        found = series.read(0, [*norms, *matrices])
-    except Exception as error:  # noqa: BLE001 (any error is reported as a fault of this step)
-        yield _failed(0, error)
-        return
-    varied = [name for name in norms if bool(found[name].min() != found[name].max())]
-    spread = {name: _beyond_chance(found[name].float()) for name in matrices}
-    structured = [name for name, ratio in spread.items() if ratio > MOST_SPREAD]
-    evidence = []
-    if 2 * len(varied) > len(norms):
-        name = varied[0]
-        low, high = float(found[name].min()), float(found[name].max())
-        evidence.append(
-            f"the scales of {len(varied)} of {len(norms)} norms are not all equal (those of {name} range from "
-            f"{low:.4g} to {high:.4g}; an initialisation sets all to one value)"
-        )
-    if 2 * len(structured) > len(spread):
-        name = max(structured, key=lambda name: spread[name])
-        evidence.append(
-            f"the largest singular value of {name} is {spread[name]:.2f} times that of independent entries"
-            " (1.0 at initialisation)"
-        )
-    remedy = "start the series at its next step, or look for the real initialisation"
-    if evidence and fine_tuned:
-        evidence.append("the next steps continue from it, as in fine-tuning")
-        remedy = "look for the real initialisation if the model was trained from scratch"
-    if evidence:
-        severity = "warning" if fine_tuned else "error"
-        yield Suspect(0, "not_initialisation", "; ".join(evidence), severity, remedy)
-
-
-def _beyond_chance(matrix: Tensor) -> float:
-    """Return a lower bound of σ₁ divided by its limit for independent entries of equal variance."""
-    rows, columns = matrix.shape
-    by_chance = float(matrix.std()) * (rows**0.5 + columns**0.5)
-    if not by_chance > 0:
-        return 0.0
-    vector = torch.ones(columns) + torch.arange(columns) / columns
-    for _ in range(30):  # power iteration underestimates σ₁, so that structure is never reported falsely
-        vector = matrix.T @ (matrix @ (vector / vector.norm()))
-    return float(vector.norm()) ** 0.5 / by_chance
+def _looked_at(courses: Courses, extent: Extent, num_steps: int) -> str:
+    """Describe what was compared and what was not."""
+    compared = courses.digests[courses.steps[0]] if courses.steps else {}
+    where = f"{len(compared)} of {len(extent.names)} tensors was compared in {len(courses.steps)} of {num_steps} steps"
+    if extent.num_entries is None:
+        return f"every entry of {where}; optimiser states were not"
+    return (
+        f"the first and last {extent.num_entries:,} entries of {where.replace('was', 'were')}; faults elsewhere in a "
+        "tensor were not looked for"
+    )
