@@ -89,3 +89,15 @@ def test_several_runs_are_compared_on_one_page(tmp_path):
     page = joma.show(tmp_path / "sound.csv", tmp_path / "broken.csv").page()
     assert "denser again" in page
     assert "collapsed" in page
+
+
+def test_several_runs_are_compared_in_one_chart_each_of_loss_and_entropy(tmp_path):
+    for run in ("a", "b"):
+        table(run).to_csv(tmp_path / f"{run}.csv", index=False)
+    one, both = joma.show(tmp_path / "a.csv"), joma.show(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert not [picture.id for picture in one.pictures() if picture.id.startswith("compared")]
+    loss, entropy = both.pictures()[:2]
+    assert [curve.label for curve in loss.curves] == [curve.label for curve in entropy.curves] == ["a", "b"]
+    assert loss.curves[0].y[-1] == pytest.approx(3 + 7 * np.exp(-5))
+    assert "Compared" in both.page()
+    assert both._repr_html_().count("data:image/svg+xml") == 4

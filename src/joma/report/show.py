@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joma.charts import Chart, Curve, Heatmap, Mark
+from joma.measure.curves.quantities import ENTROPY
 from joma.metrics import METRICS
 from joma.records import Row
 from joma.report.courses import course_pictures, step_pictures, title_of
@@ -36,6 +37,7 @@ KINDS: Mapping[Kind, str] = {
 MOST_STEPS = 200
 """Steps drawn at most; tables keep all of them."""
 
+MOST_COMPARED = 6
 _MOST_FRAMES = 60
 _MARKED = ("loss", "attention_entropy_nats")
 _LAYERED = ("attention_first_token_share", "attention_max_logit")
@@ -133,6 +135,51 @@ def run_charts(frame: pandas.DataFrame, marks: Sequence[Mark]) -> list[Chart]:
     charts = [*_loss_charts(frame), *course_pictures(probes_of_frame(frame))]
     marked = [replace(one, marks=(*one.marks, *marks)) if one.id in _MARKED else one for one in charts]
     return [*marked, *(chart for metric in _LAYERED for chart in _layer_chart(frame, metric))]
+
+
+def comparison_charts(runs: Mapping[str, pandas.DataFrame]) -> list[Chart]:
+    """Return the loss and the attention entropy of several runs, each as one curve; none for a single run.
+
+    Args:
+        runs: tables, thinned, by name; the first ``MOST_COMPARED`` are drawn.
+    """
+    if len(runs) < 2:
+        return []
+    shown = dict(list(runs.items())[:MOST_COMPARED])
+    losses = {
+        run: _mean_over_steps(frame, next((name for name in _LOSSES if _has(frame, name)), ""))
+        for run, frame in shown.items()
+    }
+    entropies = {run: _mean_over_steps(frame, ENTROPY) for run, frame in shown.items()}
+    caption = "The held-out loss, or else that of training."
+    return [
+        *_comparison("compared_loss", "Loss of each run", caption, "loss (nats)", losses),
+        *_comparison(
+            "compared_entropy",
+            "Attention entropy of each run",
+            "Means over layers and heads.",
+            METRICS[ENTROPY].axis,
+            entropies,
+        ),
+    ]
+
+
+def _has(frame: pandas.DataFrame, metric: str) -> bool:
+    return bool((frame["metric"] == metric).any())
+
+
+def _mean_over_steps(frame: pandas.DataFrame, metric: str) -> pandas.Series:
+    rows = frame[(frame["metric"] == metric) & np.isfinite(frame["value"])]
+    return rows.groupby("step")["value"].mean()
+
+
+def _comparison(id: str, title: str, caption: str, axis: str, found: Mapping[str, pandas.Series]) -> list[Chart]:
+    curves = [
+        Curve(run, tuple(map(float, mean.index)), tuple(map(float, mean)), group="")
+        for run, mean in found.items()
+        if len(mean) > 1
+    ]
+    return [Chart(id, title, caption, "step", axis, tuple(curves))] if len(curves) > 1 else []
 
 
 def run_maps(frame: pandas.DataFrame) -> list[Heatmap]:

@@ -114,4 +114,4 @@ class Result(ABC):
     def _repr_html_(self) -> str:
         from joma.report.pages.result import result_html
 
-        return result_html(type(self).__name__, self.summary(), self.verdicts(), next(iter(self.pictures()), None))
+        return result_html(type(self).__name__, self.summary(), self.verdicts(), self.pictures())

@@ -14,7 +14,7 @@ import pandas
 from joma.charts import Chart, Heatmap, Mark
 from joma.measure.curves.remarks import Remark, remarks
 from joma.provenance import versions
-from joma.report.show import run_charts, run_maps, thinned
+from joma.report.show import comparison_charts, run_charts, run_maps, thinned
 from joma.studies.measurements import read_measurements
 from joma.studies.phases import Phases, Place, phases
 from joma.studies.result import Result
@@ -61,9 +61,10 @@ class Shown(Result):
         return pandas.DataFrame(rows, columns=pandas.Index(["run", *Remark.__dataclass_fields__]))
 
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """Return loss, entropy, ranks, sinks and logits over the steps, and heatmaps of steps by layers, run by run."""
-        found: list[Chart | Heatmap] = []
-        for run, rows in self.runs():
+        """Return loss and entropy of all runs, then of each run also ranks, sinks, logits, and heatmaps."""
+        runs = dict(self.runs())
+        found: list[Chart | Heatmap] = [*comparison_charts(runs)]
+        for run, rows in runs.items():
             found += [*run_charts(rows, self.marks(run)), *run_maps(rows)]
         return found
 

@@ -64,7 +64,7 @@ class WatchingCallback(Result):
     def _repr_html_(self) -> str:
         from joma.report.pages.result import result_html
 
-        nothing = (type(self).__name__, self.summary(), pandas.DataFrame(), None)
+        nothing = (type(self).__name__, self.summary(), pandas.DataFrame(), ())
         return result_html(*nothing) if self.watch is None else super()._repr_html_()
 
     @property

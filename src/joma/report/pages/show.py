@@ -13,7 +13,7 @@ from joma.report.drawing.heatmaps import heatmap_plot
 from joma.report.drawing.plots import plots_of
 from joma.report.pages.document import document
 from joma.report.pages.serving import REFRESH_SECONDS
-from joma.report.show import KINDS, film, multiples, run_charts, run_maps
+from joma.report.show import KINDS, MOST_COMPARED, comparison_charts, film, multiples, run_charts, run_maps
 
 if TYPE_CHECKING:
     import pandas
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Run = tuple[str, pandas.DataFrame, Sequence[Remark], Sequence[Mark]]
 
-_MOST_RUNS = 6
 _FILMS = ("attention_entropy_nats", "attention_first_token_share", "attention_max_logit")
 
 
@@ -46,14 +45,17 @@ def show_page(
         following: whether the page loads itself again every few seconds.
     """
     plots: dict[str, Any] = {}
-    parts = [_part(number, run, plots) for number, run in enumerate(runs[:_MOST_RUNS])]
+    compared = plots_of(comparison_charts({name: rows for name, rows, *_ in runs}), "compared")
+    plots |= {plot.key: plot.spec() for plot in compared}
+    parts = [_part(number, run, plots) for number, run in enumerate(runs[:MOST_COMPARED])]
     measured = {str(metric) for _, rows, _, _ in runs for metric in rows["metric"].unique()}
     return document(
         "show.html",
         f"joma show: {', '.join(Path(source).name for source in sources)}",
         plots,
+        compared=compared,
         runs=parts,
-        left_out=[name for name, *_ in runs[_MOST_RUNS:]],
+        left_out=[name for name, *_ in runs[MOST_COMPARED:]],
         sources=sources,
         notes=notes,
         kinds=KINDS,
