@@ -88,7 +88,7 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
         report_to="tensorboard",
     )
     shown = scalars(tmp_path / "board")
-    assert shown["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert shown["train/joma/attention_entropy/layer_01"] == [0, 4, 6]
     assert shown["train/joma/stable_rank/mlp_lower/layer_00"] == [0, 4, 6]
     assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # and nothing is printed
 
@@ -107,7 +107,7 @@ def test_a_subclass_of_a_transformers_reporter_receives_values(tmp_path, monkeyp
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     under_trainer(tmp_path, probe=probe)
-    assert scalars(tmp_path / "board")["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert scalars(tmp_path / "board")["train/joma/attention_entropy/layer_01"] == [0, 4, 6]
 
 
 def of_one_head(rows, name, step):
@@ -130,7 +130,7 @@ def test_trainer_reports_to_wandb_and_trackio(tmp_path, monkeypatch, kind):
         logging_steps=1,
     )
     rows = wandb_rows(package, tmp_path) if kind == "wandb" else trackio_rows(package, "p")
-    name = "train/joma/attention_entropy/layer_01/head_03"
+    name = "train/joma/attention_entropy/layer_01"
     assert of_one_head(rows, name, "train/global_step") == [0, 4, 6]
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
 
@@ -384,7 +384,7 @@ def test_lightning_trains_bit_identically_and_probes_by_optimiser_steps(tmp_path
     watched = under_lightning(tmp_path, probe=probe, precision=precision)
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
     assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
-    assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01"] == [0, 4, 6]
 
 
 def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
@@ -395,7 +395,7 @@ def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
     wandb = offline_wandb(tmp_path, monkeypatch)
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="model", every=4), logger=logger)
-    name = "joma/attention_entropy/layer_01/head_03"
+    name = "joma/attention_entropy/layer_01"
     assert of_one_head(wandb_rows(wandb, tmp_path), name, "trainer/global_step") == [0, 4, 6]
 
 
