@@ -477,3 +477,55 @@ def test_a_missing_part_is_refused(tmp_path):
         InvalidArgument, match=r"`part` is None; expected .*, because it has no forward; name one of model"
     ):
         under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND)))
+
+
+def test_trainer_saves_checkpoints_where_log_spaced_probes_measure(tmp_path):
+    from joma.measure.watch.trainer_callback import TrainerSave, TrainerWatch
+
+    def probe(trainer):
+        trainer.add_callback(TrainerSave())
+        return TrainerWatch(small_batch(KIND), every="log", out=tmp_path / "w", measures="attention_entropy_nats")
+
+    _, trainer = under_trainer(tmp_path / "saved", probe=probe, max_steps=12, save_only_model=True)
+    saved = sorted(int(path.name.removeprefix("checkpoint-")) for path in (tmp_path / "saved").glob("checkpoint-*"))
+    assert saved == [*range(9), 10, 11, 12]
+    steps = [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes]
+    assert steps == saved
+    first = type(trainer.model).from_pretrained(tmp_path / "saved" / "checkpoint-0")
+    assert torch.equal(first.lm_head.weight, small_model(KIND, "AutoModelForCausalLM").lm_head.weight)
+
+
+def test_saving_training_with_a_limit_is_refused(tmp_path):
+    from joma.measure.watch.trainer_callback import TrainerSave
+
+    with pytest.raises(InvalidArgument, match=r"`save_total_limit` is 2.*leave it out"):
+        under_trainer(tmp_path, probe=lambda _: TrainerSave(), save_total_limit=2)
+
+
+def broken_under_trainer(folder, monkeypatch, **settings):
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(folder / "board"))
+    broken = {"report_to": "tensorboard", "learning_rate": 3.0, "lr_scheduler_type": "constant"}
+    under_trainer(folder, probe=lambda own: TrainerWatch(small_batch(KIND), trainer=own, **settings), **broken)
+
+
+def broken_under_lightning(folder, _, **settings):
+    from joma.measure.watch.lightning_callback import LightningWatch
+
+    under_lightning(folder, probe=LightningWatch(small_batch(KIND), part="model", **settings), rate=3.0)
+
+
+@pytest.mark.parametrize("train_broken", [broken_under_trainer, broken_under_lightning])
+def test_callbacks_show_pictures_and_raise_alarms(tmp_path, monkeypatch, train_broken):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    received = []
+    with pytest.warns(RuntimeWarning, match="joma: step"):
+        train_broken(tmp_path, monkeypatch, every=1, alarm=received.append)
+    assert received
+    path = next((tmp_path / "board").rglob("events.out.tfevents*")).parent
+    events = EventAccumulator(str(path), size_guidance={"images": 0}).Reload()  # all of them
+    (name,) = events.Tags()["images"]
+    assert name.endswith("joma/attention_entropy_normalized/layers_by_heads")
+    assert [one.step for one in events.Images(name)] == list(range(7))

@@ -104,7 +104,7 @@ class TrainerWatch(TrainerCallback):
 
 
 class TrainerSave(TrainerCallback):
-    """Saves a checkpoint at log-spaced steps, those at which ``every="log"`` measures, and the model before the first.
+    """Saves checkpoints at the steps at which ``every="log"`` measures, from before the first to the last.
 
     Early in training much happens in few steps; the Trainer alone saves at regular ones. The steps of its own
     ``save_strategy`` are saved too.
@@ -141,6 +141,6 @@ class TrainerSave(TrainerCallback):
             given["model"].save_pretrained(Path(str(args.output_dir)) / "checkpoint-0")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Save a checkpoint if one is due."""
-        if is_due("log", state.global_step - 1, state.global_step):
+        """Save a checkpoint if one is due, and after the last step."""
+        if is_due("log", state.global_step - 1, state.global_step) or state.global_step >= state.max_steps:
             control.should_save = True

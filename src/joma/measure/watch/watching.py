@@ -22,6 +22,7 @@ from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.journal import append_line, probe_line, read_journal
+from joma.measure.capture.checking import KernelChecks
 from joma.measure.capture.kernels import unwrapped
 from joma.measure.curves.alarms import Alarm, Alarms
 from joma.measure.curves.signs import SIGNS
@@ -259,6 +260,18 @@ class Watch:
         self._probes = {each: rows for each, rows in self._probes.items() if each < step}
         if self._is_measuring and self._folder is not None:
             _rewrite(self._folder / "metrics.jsonl", self._probes)
+
+    def check(self) -> KernelChecks:
+        """Compare the outputs of the model's attention kernels on the probe batch with plain attention in float64.
+
+        Returns:
+            For each layer the largest error, and whether rounding explains it (``is_right``); print it for a table.
+            Without layers in a process that does not measure.
+
+        Raises:
+            BadInput: as ``measure``, or the model attends in another order with another kernel.
+        """
+        return self._attention.check() if self._is_measuring else KernelChecks(())
 
     def measurements(self) -> Iterator[Measurement]:
         """Yield all measurements so far, in order; in the first process only."""
