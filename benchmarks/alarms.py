@@ -3,9 +3,9 @@
 Each run trains on bytes of WikiText-2 with AdamW at one learning rate, with or without warm-up, and is watched; its
 held-out loss is written at every probe. Finished runs are kept, so that a grid that was stopped goes on.
 
-A run is broken if its held-out loss stays above that of every sound run with the same warm-up by more than a tenth of
-their fall; it departs at the first such step. Its loss has stopped from the step on where it stays within a twentieth of its
-own fall above its lowest level. The lead of an alarm is the number of steps from it to one of these.
+A run is broken if its held-out loss ends above that of every sound run with the same warm-up by more than a tenth of
+their fall; it departs at the first step from which on it is. Its loss stops at the first step from which on it is
+within a twentieth of its own fall above its lowest level. The lead of an alarm is the number of steps from it to these.
 
     python benchmarks/alarms.py TEXTS OUT [--json] [--num-steps 300] [--num-seeds 6] [--every 5]
 """
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def stops(self) -> int:
-        """The first step from which on the loss is at its lowest level, but for a twentieth of its fall."""
+        """The first step from which on the loss is at its lowest level, up to a twentieth of its fall."""
         idx = lasting_from(self.loss < self.loss.min() + 0.05 * (self.loss[0] - self.loss.min()))
         return int(self.steps[-1 if idx is None else idx])
 
@@ -168,6 +168,14 @@ def show_figures(found: list[dict], every: int, place: dict) -> None:
         ]
         columns = ("learning rate", "broken", "last loss", "runs with alarm", " / ".join(SIGNS), "first alarm")
         columns += ("loss departs", "lead", "lead to stop of loss")
+        broken = sum(row["broken"] for row in found)
+        num_found = sum(len(row[f"lead_{name}"]) for row in found)
+        others = [alarms for row in found for alarms, at in zip(row[name], row["departs"], strict=True) if at is None]
+        wrong = sum(bool(alarms) for alarms in others)
+        rows += [
+            None,
+            ("all", f"{broken} broken: {num_found} with alarm", f"{len(others)} others: {wrong} with alarm"),
+        ]
         show(f"Alarms with a probe every {between} steps: median (range)", columns, rows, place)
 
 

@@ -94,11 +94,13 @@ def watch(model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings])
             It may be compiled, or wrapped for data parallelism. With several processes the first one measures.
         probe_batch: the arguments of the model at each probe: a mapping of keyword arguments, a tuple of arguments, or
             one tensor, on the model's device. It should be small: a probe costs one forward pass on it.
-        **settings: of ``WatchSettings``: every, measures, projections, share_window, out, tracker, start.
+        **settings: of ``WatchSettings``: every, measures, projections, share_window, out, tracker, detail,
+            alarm, start.
 
     Returns:
         A context manager, which measures at the start of its block, at ``step()``, and at the end. ``frame()``,
-        ``verdicts()`` and ``plot()`` use all measurements so far.
+        ``verdicts()`` and ``plot()`` use all measurements so far. ``check()`` compares the model's attention kernels
+        with plain attention.
 
     Raises:
         InvalidArgument, BadInput: a model that cannot be watched, or a batch that it does not accept (found at the

@@ -128,7 +128,7 @@ class _Kernels(TorchFunctionMode):
         result = func(*args, **kwargs)
         if self._collector.num_running and not self._collector.is_inside:
             if func is scaled_dot_product_attention:
-                self._collect(result, *args, **kwargs)
+                self._collect(*args, result=result, **kwargs)
             if func is multi_head_attention_forward:
                 with torch.no_grad():
                     found = _projected(*args, **kwargs)
@@ -139,7 +139,6 @@ class _Kernels(TorchFunctionMode):
 
     def _collect(
         self,
-        result: Tensor,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -149,6 +148,7 @@ class _Kernels(TorchFunctionMode):
         *,
         scale: float | None = None,
         enable_gqa: bool = False,
+        result: Tensor,
     ) -> None:
         if not 3 <= query.dim() <= 4:
             raise BadInput(

@@ -65,19 +65,19 @@ SIGNS: Mapping[str, Sign] = {
     "collapse": Sign(
         ENTROPY,
         _collapse,
-        f"attention collapsed, to an entropy below {COLLAPSED:.0%} of its highest level",
+        f"attention collapsed: its entropy is below {COLLAPSED:.0%} of its highest level",
         "lower the learning rate, warm up longer, or normalise queries and keys",
     ),
     "logits": Sign(
         "attention_max_logit",
         _large_logits,
-        f"the largest attention logits grew, above {LARGE_LOGIT:g} (mean over heads)",
+        f"the largest attention logits (mean over heads) grew above {LARGE_LOGIT:g}",
         "normalise queries and keys, or lower the learning rate",
     ),
     "sinks": Sign(
         "attention_first_token_share",
         _whole_sink,
-        f"the first token takes everything, more than {WHOLE:.0%} of attention",
+        f"the first token gets more than {WHOLE:.0%} of attention",
         "lower the learning rate, or give each head a sink logit of its own",
     ),
 }
