@@ -9,6 +9,7 @@ import pandas
 from torch import nn
 
 from joma.errors import BadInput
+from joma.measure.capture.checking import KernelChecks
 from joma.measure.watch import watching
 from joma.measure.watch.watching import WatchSettings
 from joma.report.courses import course_pictures, head_pictures, quantities_summary, step_pictures
@@ -56,6 +57,10 @@ class WatchingCallback(Result):
     def pictures(self) -> Sequence[Chart | Heatmap]:
         """Return charts over the steps, and heatmaps of steps by layers and of layers by heads."""
         return self._begun.pictures()
+
+    def check(self) -> KernelChecks:
+        """Return whether the model's attention kernels are right on the probe batch; print it for a table."""
+        return self._begun.check()
 
     def summary(self) -> str:
         """Return the number of probes and the verdicts, in words."""

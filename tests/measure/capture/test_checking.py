@@ -79,6 +79,13 @@ def test_an_own_attention_function_is_checked_layer_by_layer(fault):
     assert ("WRONG" in str(checks)) == (fault is not None)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_kernel_that_hides_its_masks_is_checked_with_those_of_sdpa():
+    checks = check(small_model("mistral", attn_implementation="flex_attention"), small_batch("mistral", padded=True))
+    assert used(checks) < 1 / 6
+    assert [one.num_queries for one in checks.layers] == [100, 100]
+
+
 class Faulty(TorchFunctionMode):
     """Puts a faulty kernel in the place of torch's."""
 

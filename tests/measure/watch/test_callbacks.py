@@ -328,7 +328,7 @@ def test_unknown_settings_of_a_callback_are_refused(setting):
     from joma.measure.watch.lightning_callback import LightningWatch
     from joma.measure.watch.trainer_callback import TrainerWatch
 
-    taken = "every, measures, projections, share_window, out"
+    taken = "every, measures, projections, share_window, out, detail, alarm"
     message = rf"`{setting}` is not one of its settings; expected some of {taken}; leave it out"
     for callback in (LightningWatch, TrainerWatch):
         with pytest.raises(InvalidArgument, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,11 +60,11 @@ class Alarms:
         """
         of_layers: dict[tuple[str, int], list[float]] = defaultdict(list)
         for row in rows:
-            if row.layer is not None and row.group is None and np.isfinite(row.value):
+            if row.layer is not None and row.group is None and math.isfinite(row.value):
                 of_layers[row.metric, row.layer].append(row.value)
         for place, values in of_layers.items():
             self._steps[place].append(step)
-            self._values[place].append(float(np.mean(values)))
+            self._values[place].append(math.fsum(values) / len(values))
         found = [
             self._alarm(rule, step, sorted(layer for name, layer in of_layers if name == SIGNS[rule].metric))
             for rule in SIGNS

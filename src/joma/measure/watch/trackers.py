@@ -104,7 +104,7 @@ def picture_of(rows: Iterable[Row]) -> Picture | None:
     colours = np.where(np.isnan(values)[..., None], 255, colours).round().astype(np.uint8)
     size = max(_CELL, _WIDTH // max(values.shape))
     pixels = colours.repeat(size, axis=0).repeat(size, axis=1)
-    pixels[::size] = pixels[:, ::size] = 255  # lines between cells
+    pixels[::size] = pixels[:, ::size] = 150  # lines between cells
     return Picture(f"joma/{_PICTURED}/layers_by_heads", pixels)
 
 

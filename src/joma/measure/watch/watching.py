@@ -214,7 +214,7 @@ class Watch:
         """Measure now, unless this step was measured already.
 
         Returns:
-            Values by their names in trackers; empty in a process that does not measure.
+            All values by their names in trackers (``detail="head"``); empty in a process that does not measure.
 
         Raises:
             InvalidArgument: called outside of the block although ``out`` is set.
