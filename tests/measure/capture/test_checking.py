@@ -36,6 +36,14 @@ def test_right_kernels_pass_with_room_to_spare(kind, dtype, own):
     assert {one.num_queries for one in checks.layers} == {2 * 4 * 17 if kind == "vit" else 4 * (12 + 8 + 5)}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [48, 512])
+def test_right_kernels_pass_where_scores_are_as_small_as_before_training(length, dtype):
+    model = small_model("gpt2", initializer_range=0.02, n_positions=512, n_layer=4).to(dtype)
+    checks = check(model, {"input_ids": torch.randint(99, (1, length), generator=torch.Generator().manual_seed(0))})
+    assert used(checks) < 1 / 6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_kernels_of_every_family_pass(kind):

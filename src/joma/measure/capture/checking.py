@@ -16,7 +16,8 @@ from joma.measure.capture.reference import plain_attention
 from joma.measure.capture.transformers import is_observable
 
 _BLOCK = 128  # queries at a time
-_ROUNDINGS = 1  # right kernels have used up to a sixth of this (test_checking)
+_ROUNDINGS = 4  # of softmax and of the output
+_ROOM = 2  # right kernels have used a fifth of the rest at most
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class KernelCheck:
         layer: its number.
         name: of the module that attends.
         error: the largest difference of an output from ours, in units of the output.
-        allowed: what rounding in the kernel's dtype explains, in the same units: one rounding of the largest value,
-            and one for each unit of the largest score.
+        allowed: what rounding in the kernel's dtype explains, in the same units: of the largest value, twice the sum of
+            four roundings, one for each unit of the largest score, and √S for the sum over S keys.
         num_queries: compared; padding and queries that see no key are not.
     """
 
@@ -143,7 +144,8 @@ def _checked(call: AttentionCall) -> KernelCheck:
     size = output.v.double().abs().amax()
     if output.weight is not None:
         size = size * output.weight.detach().double().abs().sum(1).amax()
-    allowed = _ROUNDINGS * rounding * float(size) * (1 + largest_score)
+        size += 0 if output.bias is None else output.bias.detach().double().abs().amax()
+    allowed = _ROOM * rounding * float(size) * (_ROUNDINGS + call.k.shape[2] ** 0.5 + largest_score)
     return KernelCheck(call.layer, call.name or "the model", float(error), allowed, int(counted.sum()))
 
 
