@@ -2,6 +2,7 @@
 from .studies.watch import watch as watch
 from .studies.trainer import TrainerWatch as TrainerWatch
 from .studies.lightning import LightningWatch as LightningWatch
+from .measure.watch.trainer_callback import TrainerSave as TrainerSave
 
 # Look at saved steps
 from .studies.scan import scan as scan

@@ -18,6 +18,10 @@ Role = Literal["measured", "predicted", "control", "context"]
 
 Scale = Literal["linear", "log"]
 
+SHADES = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
+"""The colour scale of values, from the lowest to the highest. Each step is darker, so that it can be read in grey
+prints and with colour-vision deficiencies."""
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -9,6 +9,7 @@ import pandas
 from torch import nn
 
 from joma.errors import BadInput
+from joma.measure.capture.checking import KernelChecks
 from joma.measure.watch import watching
 from joma.measure.watch.watching import WatchSettings
 from joma.report.courses import course_pictures, head_pictures, quantities_summary, step_pictures
@@ -57,6 +58,10 @@ class WatchingCallback(Result):
         """Return charts over the steps, and heatmaps of steps by layers and of layers by heads."""
         return self._begun.pictures()
 
+    def check(self) -> KernelChecks:
+        """Return whether the model's attention kernels are right on the probe batch; print it for a table."""
+        return self._begun.check()
+
     def summary(self) -> str:
         """Return the number of probes and the verdicts, in words."""
         return "training has not begun" if self.watch is None else self._begun.summary()
@@ -94,11 +99,13 @@ def watch(model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings])
             It may be compiled, or wrapped for data parallelism. With several processes the first one measures.
         probe_batch: the arguments of the model at each probe: a mapping of keyword arguments, a tuple of arguments, or
             one tensor, on the model's device. It should be small: a probe costs one forward pass on it.
-        **settings: of ``WatchSettings``: every, measures, projections, share_window, out, tracker, start.
+        **settings: of ``WatchSettings``: every, measures, projections, share_window, out, tracker, detail,
+            alarm, start.
 
     Returns:
         A context manager, which measures at the start of its block, at ``step()``, and at the end. ``frame()``,
-        ``verdicts()`` and ``plot()`` use all measurements so far.
+        ``verdicts()`` and ``plot()`` use all measurements so far. ``check()`` compares the model's attention kernels
+        with plain attention.
 
     Raises:
         InvalidArgument, BadInput: a model that cannot be watched, or a batch that it does not accept (found at the

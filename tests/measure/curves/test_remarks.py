@@ -44,7 +44,8 @@ def test_a_sound_run_has_no_problem_and_a_sentence_on_its_dip():
             {"loss": np.interp(STEPS, [0, 1000, 3000], [10, 3, 8])},
             "rose again: 10 nats at first, 3.35 at step 950",
         ),
-        ("sinks", {"first": STEPS / 3000}, "more than 50% of attention in 2 of 2 layers (0, 1), first in layer 0"),
+        ("sinks", {"first": STEPS / 3300}, "more than 50% of attention in 2 of 2 layers (0, 1), first in layer 0"),
+        ("sinks", {"first": STEPS / 3000}, "everything in layer 0: more than 95% of attention from step 2,900 (2,850"),
     ],
 )
 def test_a_fault_is_named_with_its_step_and_numbers(rule, curves, text):

@@ -88,7 +88,7 @@ def test_trainers_reporters_show_every_head(tmp_path, monkeypatch):
         report_to="tensorboard",
     )
     shown = scalars(tmp_path / "board")
-    assert shown["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert shown["train/joma/attention_entropy/layer_01"] == [0, 4, 6]
     assert shown["train/joma/stable_rank/mlp_lower/layer_00"] == [0, 4, 6]
     assert not any("joma" in name for entry in trainer.state.log_history for name in entry)  # and nothing is printed
 
@@ -107,7 +107,7 @@ def test_a_subclass_of_a_transformers_reporter_receives_values(tmp_path, monkeyp
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     under_trainer(tmp_path, probe=probe)
-    assert scalars(tmp_path / "board")["train/joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert scalars(tmp_path / "board")["train/joma/attention_entropy/layer_01"] == [0, 4, 6]
 
 
 def of_one_head(rows, name, step):
@@ -130,7 +130,7 @@ def test_trainer_reports_to_wandb_and_trackio(tmp_path, monkeypatch, kind):
         logging_steps=1,
     )
     rows = wandb_rows(package, tmp_path) if kind == "wandb" else trackio_rows(package, "p")
-    name = "train/joma/attention_entropy/layer_01/head_03"
+    name = "train/joma/attention_entropy/layer_01"
     assert of_one_head(rows, name, "train/global_step") == [0, 4, 6]
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
 
@@ -328,7 +328,7 @@ def test_unknown_settings_of_a_callback_are_refused(setting):
     from joma.measure.watch.lightning_callback import LightningWatch
     from joma.measure.watch.trainer_callback import TrainerWatch
 
-    taken = "every, measures, projections, share_window, out"
+    taken = "every, measures, projections, share_window, out, detail, alarm"
     message = rf"`{setting}` is not one of its settings; expected some of {taken}; leave it out"
     for callback in (LightningWatch, TrainerWatch):
         with pytest.raises(InvalidArgument, match=message):
@@ -384,7 +384,7 @@ def test_lightning_trains_bit_identically_and_probes_by_optimiser_steps(tmp_path
     watched = under_lightning(tmp_path, probe=probe, precision=precision)
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
     assert [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes] == [0, 4, 6]
-    assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01/head_03"] == [0, 4, 6]
+    assert scalars(tmp_path / "board")["joma/attention_entropy/layer_01"] == [0, 4, 6]
 
 
 def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
@@ -395,7 +395,7 @@ def test_lightning_logs_to_wandb(tmp_path, monkeypatch):
     wandb = offline_wandb(tmp_path, monkeypatch)
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND), part="model", every=4), logger=logger)
-    name = "joma/attention_entropy/layer_01/head_03"
+    name = "joma/attention_entropy/layer_01"
     assert of_one_head(wandb_rows(wandb, tmp_path), name, "trainer/global_step") == [0, 4, 6]
 
 
@@ -477,3 +477,55 @@ def test_a_missing_part_is_refused(tmp_path):
         InvalidArgument, match=r"`part` is None; expected .*, because it has no forward; name one of model"
     ):
         under_lightning(tmp_path, probe=LightningWatch(small_batch(KIND)))
+
+
+def test_trainer_saves_checkpoints_where_log_spaced_probes_measure(tmp_path):
+    from joma.measure.watch.trainer_callback import TrainerSave, TrainerWatch
+
+    def probe(trainer):
+        trainer.add_callback(TrainerSave())
+        return TrainerWatch(small_batch(KIND), every="log", out=tmp_path / "w", measures="attention_entropy_nats")
+
+    _, trainer = under_trainer(tmp_path / "saved", probe=probe, max_steps=12, save_only_model=True)
+    saved = sorted(int(path.name.removeprefix("checkpoint-")) for path in (tmp_path / "saved").glob("checkpoint-*"))
+    assert saved == [*range(9), 10, 11, 12]
+    steps = [step for step, _ in read_journal(tmp_path / "w" / "metrics.jsonl").probes]
+    assert steps == saved
+    first = type(trainer.model).from_pretrained(tmp_path / "saved" / "checkpoint-0")
+    assert torch.equal(first.lm_head.weight, small_model(KIND, "AutoModelForCausalLM").lm_head.weight)
+
+
+def test_saving_training_with_a_limit_is_refused(tmp_path):
+    from joma.measure.watch.trainer_callback import TrainerSave
+
+    with pytest.raises(InvalidArgument, match=r"`save_total_limit` is 2.*leave it out"):
+        under_trainer(tmp_path, probe=lambda _: TrainerSave(), save_total_limit=2)
+
+
+def broken_under_trainer(folder, monkeypatch, **settings):
+    from joma.measure.watch.trainer_callback import TrainerWatch
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(folder / "board"))
+    broken = {"report_to": "tensorboard", "learning_rate": 3.0, "lr_scheduler_type": "constant"}
+    under_trainer(folder, probe=lambda own: TrainerWatch(small_batch(KIND), trainer=own, **settings), **broken)
+
+
+def broken_under_lightning(folder, _, **settings):
+    from joma.measure.watch.lightning_callback import LightningWatch
+
+    under_lightning(folder, probe=LightningWatch(small_batch(KIND), part="model", **settings), rate=3.0)
+
+
+@pytest.mark.parametrize("train_broken", [broken_under_trainer, broken_under_lightning])
+def test_callbacks_show_pictures_and_raise_alarms(tmp_path, monkeypatch, train_broken):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    received = []
+    with pytest.warns(RuntimeWarning, match="joma: step"):
+        train_broken(tmp_path, monkeypatch, every=1, alarm=received.append)
+    assert received
+    path = next((tmp_path / "board").rglob("events.out.tfevents*")).parent
+    events = EventAccumulator(str(path), size_guidance={"images": 0}).Reload()  # all of them
+    (name,) = events.Tags()["images"]
+    assert name.endswith("joma/attention_entropy_normalized/layers_by_heads")
+    assert [one.step for one in events.Images(name)] == list(range(7))

@@ -17,6 +17,7 @@ from torch import nn
 import joma
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.journal import read_journal
+from joma.measure.curves.alarms import Alarms
 from joma.measure.models.projections import HEAD_ROLES
 from joma.measure.spectra.spectrum import stable_rank
 from joma.measure.watch.probing import AttentionProbe, undisturbed, weight_rows
@@ -709,3 +710,71 @@ def test_a_substitute_attends_as_the_function_that_it_replaces(tolerance):
             watched_entropies(model, {**batch, "attention_mask": torch.ones(1, 12).long()})
     finally:
         del AttentionInterface._global_mapping["apart"]
+
+
+def watched_with_alarm(learning_rate, alarm, out=None, **settings):
+    """Train a small network to copy its tokens, which large learning rates break."""
+    model, batch = plain_model(), small_batch(KIND)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    with Watch(model, batch["input_ids"], every=1, alarm=alarm, out=out, **settings) as probe:
+        for _ in range(12):
+            copying_loss(model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            probe.step()
+    return probe
+
+
+def test_a_broken_run_raises_alarms_as_the_probes_say_afterwards():
+    received = []
+    with pytest.warns(RuntimeWarning, match=r"joma: step \d+, layers? .*; (lower|normalise)"):
+        probe = watched_with_alarm(3.0, received.append)
+    assert {"collapse", "logits"} <= {alarm.rule for alarm in received}
+    alarms = Alarms()
+    assert received == [alarm for step, rows in probe.probes.items() for alarm in alarms.after(step, rows)]
+
+
+def test_a_sound_run_raises_no_alarm(recwarn):
+    received = []
+    watched_with_alarm(1e-3, received.append)
+    assert not received
+    assert not [one for one in recwarn if "joma" in str(one.message)]
+
+
+def test_an_alarm_may_stop_training_after_its_probe_is_kept(tmp_path):
+    def stop(alarm):
+        raise StopIteration(alarm.step)
+
+    with pytest.warns(RuntimeWarning, match="joma: step"), pytest.raises(StopIteration) as stopped:
+        watched_with_alarm(3.0, stop, tmp_path)
+    (last,) = stopped.value.args
+    assert read_journal(tmp_path / "metrics.jsonl").last_step == last
+
+
+def test_without_alarm_a_broken_run_gives_no_warning(recwarn):
+    watched_with_alarm(3.0, False)
+    assert not [one for one in recwarn if "joma: step" in str(one.message)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"alarm": "collapse"}, "`alarm` is 'collapse'.*pass alarm=True"),
+        ({"alarm": True, "measures": "attention_entropy_nats"}, "attention_max_logit, for alarms.*add it to measures"),
+        ({"every": "logs"}, "`every` is 'logs'"),
+    ],
+)
+def test_settings_of_alarms_and_steps_are_checked(settings, problem):
+    with pytest.raises(InvalidArgument, match=problem):
+        Watch(plain_model(), small_batch(KIND)["input_ids"], **settings)
+
+
+def test_log_spaced_probes_continue_at_the_same_steps(tmp_path):
+    batch = small_batch(KIND)["input_ids"]
+    for start, end in ((0, 21), (21, 40)):
+        with Watch(
+            plain_model(), batch, every="log", measures="attention_entropy_nats", out=tmp_path, start=start
+        ) as p:
+            for _ in range(start, end):
+                p.step()
+    assert list(p.probes) == [*range(9), 10, 11, 13, 16, 19, 21, 23, 27, 32, 38, 40]

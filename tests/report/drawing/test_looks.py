@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joma.charts import Chart, Curve, Mark
+from joma.charts import SHADES, Chart, Curve, Mark
 from joma.report.drawing.looks import (
     DARK,
     LIGHT,
     MARK_COLUMNS,
-    SHADES,
     Drawing,
     axis_range,
     curve_colours,

@@ -85,6 +85,21 @@ def mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
     return over_queries(values, counted).value
 
 
+class Output(NamedTuple):
+    """What an attention kernel made of its values.
+
+    Args:
+        v: (B, G, S, V) values.
+        out: (B, H, L, V); with a projection (B, L, D), of all heads together.
+        weight, bias: (D, H·V) and (D,), of the projection that the kernel applies to its output.
+    """
+
+    v: Tensor
+    out: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class AttentionCall:
     """The arguments of one attention kernel call.
@@ -105,6 +120,7 @@ class AttentionCall:
         is_cross: whether the keys belong to another sequence than the queries.
         is_guess: whether that is not known.
         marks: what the batch marks as padding.
+        output: of the kernel, if the collector keeps outputs.
     """
 
     layer: int
@@ -119,6 +135,7 @@ class AttentionCall:
     is_cross: bool = False
     is_guess: bool = False
     marks: Marks = field(default_factory=Marks)
+    output: Output | None = None
 
     def statistics(self, share_window: int | None = None) -> AttentionStatistics:
         """Return the statistics of each query's attention, (B, H, L) each."""
@@ -194,9 +211,19 @@ class CallCollector:
     Args:
         model: the observed model.
         on_call: called with each call, except those that gradient checkpointing repeats.
+        with_outputs: whether calls have outputs.
+        takes_any: whether calls of kernels count whose masks cannot be observed; they have no masks.
     """
 
-    def __init__(self, model: nn.Module, on_call: Callable[[AttentionCall], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        on_call: Callable[[AttentionCall], None],
+        *,
+        with_outputs: bool = False,
+        takes_any: bool = False,
+    ) -> None:
+        self.with_outputs, self.takes_any = with_outputs, takes_any
         self._model, self._on_call = model, on_call
         self._layers, self._marks = Layers(model), Marks()
         self.num_running = 0  # forward passes of the model in progress; kernels called outside of them are ignored

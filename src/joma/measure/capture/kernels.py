@@ -26,14 +26,19 @@ from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
 from joma.measure.attention.visibility import FAR
-from joma.measure.capture.calls import AttentionCall, CallCollector
+from joma.measure.capture.calls import AttentionCall, CallCollector, Output
 from joma.measure.capture.padding import Marks
 from joma.measure.capture.transformers import observing_transformers
 
 
 @contextmanager
 def observing(
-    model: nn.Module, on_call: Callable[[AttentionCall], None], *, substitute: bool = False
+    model: nn.Module,
+    on_call: Callable[[AttentionCall], None],
+    *,
+    substitute: bool = False,
+    with_outputs: bool = False,
+    takes_any: bool = False,
 ) -> Generator[nn.Module]:
     """Report every attention kernel call of ``model`` inside the block; outputs and gradients stay bit-identical.
 
@@ -45,6 +50,8 @@ def observing(
             change the tensors.
         substitute: use ``sdpa`` in a transformers model whose own attention function hides its masks (flash, flex).
             Outputs then differ in the last digits.
+        with_outputs: report the kernels' values and outputs too, without a check of the outputs.
+        takes_any: report such functions instead of substituting them; their calls have no masks.
 
     Yields:
         The module inside the wrappers, to be run. Compiled modules run uncompiled, and fused encoder layers of torch
@@ -55,7 +62,7 @@ def observing(
         BadInput: attention that cannot be observed, or parameters that are sharded over processes.
     """
     model = unwrapped(model)
-    collector = CallCollector(model, on_call)
+    collector = CallCollector(model, on_call, with_outputs=with_outputs, takes_any=takes_any)
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(collector.start_pass, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
@@ -118,13 +125,17 @@ class _Kernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        result = func(*args, **kwargs)
         if self._collector.num_running and not self._collector.is_inside:
             if func is scaled_dot_product_attention:
-                self._collect(*args, **kwargs)
+                self._collect(*args, result=result, **kwargs)
             if func is multi_head_attention_forward:
                 with torch.no_grad():
-                    self._collector.collect(None, **_projected(*args, **kwargs))
-        return func(*args, **kwargs)
+                    found = _projected(*args, **kwargs)
+                    if self._collector.with_outputs:
+                        found["output"] = _output(result[0], *args, **kwargs)
+                    self._collector.collect(None, **found)
+        return result
 
     def _collect(
         self,
@@ -137,6 +148,7 @@ class _Kernels(TorchFunctionMode):
         *,
         scale: float | None = None,
         enable_gqa: bool = False,
+        result: Tensor,
     ) -> None:
         if not 3 <= query.dim() <= 4:
             raise BadInput(
@@ -145,11 +157,13 @@ class _Kernels(TorchFunctionMode):
                 remedy="measure it yourself with joma.attention_statistics",
             )
         if query.dim() == 3:
-            query, key = query[:, None], key[:, None]
+            query, key, value, result = (part[:, None] for part in (query, key, value, result))
             is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
             attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
-        scores = {"scale": scale, "is_causal": is_causal, "attn_mask": attn_mask}
-        self._collector.collect(None, query, key, **scores, is_guess=True)
+        settings: dict[str, Any] = {"scale": scale, "is_causal": is_causal, "attn_mask": attn_mask, "is_guess": True}
+        if self._collector.with_outputs:
+            settings["output"] = Output(value, result)
+        self._collector.collect(None, query, key, **settings)
 
 
 def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -186,6 +200,23 @@ def _projected(*args: Any, **kwargs: Any) -> dict[str, Any]:
         is_padding = key_padding_mask if is_bool else key_padding_mask <= key_padding_mask.max() - FAR
         found["marks"] = Marks({"attention_mask": ~is_padding})
     return {**found, "is_cross": is_cross, "is_guess": is_cross}
+
+
+def _output(result: Tensor, *args: Any, **kwargs: Any) -> Output:
+    """Return the values and the projected output of nn.MultiheadAttention."""
+    given = signature(multi_head_attention_forward).bind(*args, **kwargs).arguments
+    value, bias = given["value"], given["in_proj_bias"]
+    if value.dim() == 2:
+        value, result = value[:, None], result[:, None]
+    is_separate = given.get("use_separate_proj_weight")
+    weight: Tensor = given["v_proj_weight"] if is_separate else given["in_proj_weight"].chunk(3)[2]
+    v = linear(value.transpose(0, 1), weight, None if bias is None else bias.chunk(3)[2])
+    if (added := given["bias_v"]) is not None:
+        v = torch.cat([v, added.expand(len(v), -1, -1)], dim=1)
+    if given["add_zero_attn"]:
+        v = pad(v, (0, 0, 0, 1))
+    v = v.unflatten(-1, (given["num_heads"], -1)).transpose(1, 2)
+    return Output(v, result.transpose(0, 1), given["out_proj_weight"], given["out_proj_bias"])
 
 
 def _joined(masks: list[Tensor | None], num_added: int, dtype: torch.dtype) -> Tensor | None:

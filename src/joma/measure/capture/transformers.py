@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from joma.errors import BadInput
-from joma.measure.attention.visibility import hides
-from joma.measure.capture.calls import CallCollector, rounding_of_kernels
+from joma.measure.capture.calls import AttentionCall, CallCollector, Output, rounding_of_kernels
+from joma.measure.capture.reference import plain_attention
 
 _OBSERVABLE = ("sdpa", "eager")  # their masks are tensors of queries by keys
 _OTHER_STATES = ("key_value_states", "encoder_hidden_states", "cross_attention_states")  # arguments of cross-attention
@@ -46,7 +46,7 @@ def observing_transformers(model: nn.Module, collector: CallCollector, *, substi
         if not signature(type(module).forward).parameters.keys().isdisjoint(_OTHER_STATES)
     ]
     try:
-        for config, own in others:
+        for config, own in others if not collector.takes_any else ():
             config._attn_implementation_internal = _substitute(config, own, substitute)
         with _collecting(collector):
             yield
@@ -155,7 +155,7 @@ def _attend(
     **settings: Any,
 ) -> Any:
     collectors = [collector for collector in _COLLECTORS if collector.knows(module)]
-    if collectors and base not in _OBSERVABLE:
+    if base not in _OBSERVABLE and not all(collector.takes_any for collector in collectors):
         raise _unobservable(type(module).__name__, base)
     inside = [collector.is_inside for collector in collectors]
     for collector in collectors:
@@ -166,11 +166,15 @@ def _attend(
         for collector, was in zip(collectors, inside, strict=True):
             collector.is_inside = was
     if collectors:
-        scores = _scores(base, module, query, key, attention_mask, settings)
-        if not module.training and settings.get("dropout", 0.0) == 0:
+        is_observable = base in _OBSERVABLE
+        scores = _scores(base, module, query, key, attention_mask, settings) if is_observable else {}
+        checks = not any(collector.with_outputs for collector in collectors)  # otherwise the callback does
+        if checks and not module.training and settings.get("dropout", 0.0) == 0:
             _require_explained(module, (query, key, value), scores, result[0], settings)
         for collector in collectors:
-            collector.collect(module, query, key, is_cross=id(module) in collector.across, **scores)
+            of_heads = result[0].reshape(*result[0].shape[:2], query.shape[1], -1).transpose(1, 2)
+            output = {"output": Output(value, of_heads)} if collector.with_outputs else {}
+            collector.collect(module, query, key, is_cross=id(module) in collector.across, **scores, **output)
     return result
 
 
@@ -216,26 +220,13 @@ def _require_explained(
 
     If they do, the function does more than its arguments say, and its attention would be measured wrongly.
     """
-    rows = torch.linspace(0, qkv[0].shape[2] - 1, 4, device=qkv[0].device).long()
-    q, k, v = (part.detach().double() for part in (qkv[0][:, :, rows], *qkv[1:]))
-    k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
-    with torch.autocast(q.device.type, enabled=False):
-        score = q @ k.mT * (q.shape[-1] ** -0.5 if scores["scale"] is None else scores["scale"])
-        if (cap := scores["softcap"]) is not None:
-            score = cap * (score / cap).tanh()
-        if (mask := scores["attn_mask"]) is not None:
-            mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            score = (score if mask.dtype == torch.bool else score + mask).masked_fill(hides(mask), -torch.inf)
-        if scores["is_causal"]:
-            score = score.masked_fill(torch.arange(k.shape[2], device=q.device) > rows[:, None], -torch.inf)
-        seen = (score > -torch.inf).any(-1)
-        if (sinks := scores["sinks"]) is not None:
-            score = torch.cat([score, sinks.double()[:, None, None].expand(*score.shape[:-1], 1)], dim=-1)
-        expected = (score.softmax(-1)[..., : k.shape[2]] @ v).transpose(1, 2)
-    found = given.detach().reshape(*given.shape[:2], q.shape[1], -1)[:, rows]
-    error = ((found - expected).abs().amax(-1) * seen.transpose(1, 2)).nan_to_num(0)
+    q, k, v = qkv
+    rows = torch.linspace(0, q.shape[2] - 1, 4, device=q.device).long()
+    expected, seen = plain_attention(AttentionCall(0, "", q, k, **scores), v, rows)
+    found = given.detach().reshape(*given.shape[:2], q.shape[1], -1)[:, rows].transpose(1, 2)
+    error = ((found - expected).abs().amax(-1) * seen).nan_to_num(0)
     rounding = max(rounding_of_kernels(given), torch.finfo(torch.float32).eps)  # of a softmax, also in float64 models
-    allowed = 16 * rounding**0.75 * v.abs().amax().clamp_min(1e-6)
+    allowed = 16 * rounding**0.75 * v.detach().double().abs().amax().clamp_min(1e-6)
     if error.max() > allowed:
         known = sorted(name for name, value in settings.items() if value is not None)
         raise BadInput(

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from joma.errors import InvalidArgument
+from joma.measure.curves.signs import COLLAPSED, lasting_from
 
 Phase = Literal["scanning", "sparsifying", "densifying", "collapsed", "idle"]
 """What attention does.
@@ -26,9 +27,6 @@ Phase = Literal["scanning", "sparsifying", "densifying", "collapsed", "idle"]
 
 LEAST = 0.02
 """Share of the highest level below which a change does not count."""
-
-COLLAPSED = 0.05
-"""Share of the highest level below which attention has collapsed."""
 
 FEWEST_PROBES = 6
 MOST_PROBES = 160
@@ -217,9 +215,8 @@ def _with_collapse(
     found: Sequence[Stage], at: Int[np.ndarray, " N"], curve: Float[np.ndarray, " N"], level: float
 ) -> list[Stage]:
     """Let the last stage be a collapse from the probe on after which the curve stays below a level."""
-    above = np.flatnonzero(curve >= level)
-    first = int(above[-1]) + 1 if len(above) else 0
-    if first >= len(at) - 1:  # one probe is not enough
+    first = lasting_from(curve < level)
+    if first is None:
         return list(found)
     kept = [replace(stage, until=min(stage.until, int(at[first - 1]))) for stage in found if stage.since < at[first]]
     low = int(at[max(first - 1, 0)])

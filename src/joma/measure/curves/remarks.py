@@ -13,14 +13,12 @@ import numpy as np
 import pandas
 from jaxtyping import Float
 
-from joma.measure.curves.phases import COLLAPSED, FEWEST_PROBES, Stage, stages
+from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
 from joma.measure.curves.quantities import ENTROPY
+from joma.measure.curves.signs import COLLAPSED, LARGE_LOGIT, SIGNS, WHOLE, lasting_from
 
 Kind = Literal["problem", "course", "open", "gap"]
 """``problem``: a fault of training. ``course``: what happened. ``open``: undecided. ``gap``: what cannot be seen."""
-
-LARGE_LOGIT = 50.0
-"""Largest attention logit from which softmax is close to one-hot, and products in half precision become inexact."""
 
 SINK = 0.5
 """Mean share of attention on the first token from which it is an attention sink."""
@@ -99,11 +97,9 @@ class _Curve(NamedTuple):
     def stages(self) -> list[Stage]:
         return stages(self.steps, self.values.tolist())
 
-    def onset(self, level: float) -> tuple[int, int] | None:
-        """The last probe below a level, and the first from which on two probes or more are above it."""
-        below = np.flatnonzero(self.values <= level)
-        first = int(below[-1]) + 1 if len(below) else 0
-        return None if first > len(self.steps) - 2 else (self.steps[max(first - 1, 0)], self.steps[first])
+    def onset(self, first: int | None) -> tuple[int, int] | None:
+        """The probe before an index, and the probe there."""
+        return None if first is None else (self.steps[max(first - 1, 0)], self.steps[first])
 
 
 class _Table:
@@ -171,7 +167,6 @@ def _course(table: _Table) -> Iterator[Remark]:
 
 
 def _collapse(table: _Table) -> Iterator[Remark]:
-    remedy = "lower the learning rate, warm up longer, or normalise queries and keys"
     for layer, curve in table.layers(ENTROPY).items():
         found = curve.stages()
         if found and found[-1].phase == "collapsed":
@@ -182,23 +177,34 @@ def _collapse(table: _Table) -> Iterator[Remark]:
                 f"{curve.values.max():.3g} nats; at the end it is {curve.last:.2g} nats"
             )
             numbers = {"layer": float(layer), "since": float(stage.since), "last_nats": curve.last}
-            yield Remark("problem", "collapse", text, remedy, numbers)
+            yield Remark("problem", "collapse", text, SIGNS["collapse"].remedy, numbers)
 
 
 def _logits(table: _Table) -> Iterator[Remark]:
-    for layer, curve in table.layers("attention_max_logit").items():
-        above = curve.onset(LARGE_LOGIT)
-        if above is not None and curve.last > 2 * abs(curve.first):
+    sign = SIGNS["logits"]
+    for layer, curve in table.layers(sign.metric).items():
+        above = curve.onset(sign.since(curve.values))
+        if above is not None:
             text = (
                 f"The largest attention logits of layer {layer} grow: {curve.first:.3g} at first, above "
                 f"{LARGE_LOGIT:g} since step {above[1]:,} ({above[0]:,} to {above[1]:,}), {curve.last:.3g} at the end"
             )
             numbers = {"layer": float(layer), "since": float(above[1]), "last": curve.last}
-            yield Remark("problem", "logits", text, "normalise queries and keys, or lower the learning rate", numbers)
+            yield Remark("problem", "logits", text, sign.remedy, numbers)
 
 
 def _sinks(table: _Table) -> Iterator[Remark]:
-    onsets = {layer: curve.onset(SINK) for layer, curve in table.layers("attention_first_token_share").items()}
+    sign = SIGNS["sinks"]
+    curves = table.layers(sign.metric)
+    whole = {layer: since for layer, curve in curves.items() if (since := curve.onset(sign.since(curve.values)))}
+    for layer, (low, since) in whole.items():
+        text = (
+            f"The first token takes everything in layer {layer}: more than {WHOLE:.0%} of attention from step "
+            f"{since:,} ({low:,} to {since:,}) on, {curves[layer].last:.3g} at the end"
+        )
+        numbers = {"layer": float(layer), "since": float(since), "last": curves[layer].last}
+        yield Remark("problem", "sinks", text, sign.remedy, numbers)
+    onsets = {layer: curve.onset(lasting_from(curve.values > SINK)) for layer, curve in curves.items()}
     found = {layer: onset for layer, onset in onsets.items() if onset is not None}
     if found:
         first = min(found, key=lambda layer: found[layer][1])

@@ -10,6 +10,8 @@ from torch import nn
 from joma.errors import InvalidArgument
 from joma.extras import extra
 from joma.measure.watch.probing import moved
+from joma.measure.watch.schedule import Every
+from joma.measure.watch.trackers import Picture, Reporter
 from joma.measure.watch.watching import Watch, callback_settings
 
 extra("lightning", "this callback is for its Trainer")
@@ -33,7 +35,7 @@ class LightningWatch(Callback):
         probe_batch: Any,
         *,
         part: str | None = None,
-        every: int = 100,
+        every: Every = 100,
         out: str | Path | None = None,
         **settings: Any,
     ) -> None:
@@ -46,15 +48,20 @@ class LightningWatch(Callback):
         if self.watch is not None and not self.watch.is_complete:
             self.watch.abandon(trainer.global_step)
 
-        def report(values: dict[str, float], step: int) -> None:
+        def report(values: dict[str, float], step: int, picture: Picture | None) -> None:
             for logger in trainer.loggers:
                 logger.log_metrics(values, step)
+                own: Any = logger  # only some show pictures
+                if picture is not None and hasattr(own, "log_image"):
+                    own.log_image(picture.name, [picture.pixels], step)
+                elif picture is not None and hasattr(own.experiment, "add_image"):
+                    own.experiment.add_image(*picture, step, dataformats="HWC")
 
         with trainer.precision_plugin.forward_context():
             self.watch = self.kind(
                 self._model(pl_module),
                 moved(self._batch, pl_module.device),
-                tracker=report,
+                tracker=Reporter(report),
                 start=trainer.global_step,
                 **self._settings,
             ).__enter__()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.measure.capture.calls import LayerMetrics
+from joma.measure.capture.checking import KernelChecks, check_kernels
 from joma.measure.capture.kernels import observing, unwrapped
 from joma.measure.capture.layers import projections_of
 from joma.measure.capture.outputs import agree, changed_by_observation
@@ -60,6 +61,11 @@ class AttentionProbe:
             added = shorter if self._observed(shorter)[1] == rows else added
         self._added = added
         return rows
+
+    def check(self) -> KernelChecks:
+        """Check the model's attention kernels on the batch (``check_kernels``)."""
+        with undisturbed(self._model):
+            return check_kernels(self._model, lambda model: run(model, self._batch))
 
     def _unchanged(self, takes: Container[str]) -> tuple[dict[str, Any], list[Row]]:
         """Return further arguments, if needed, with which the observed model computes the same as the unobserved one.

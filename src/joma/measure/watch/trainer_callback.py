@@ -9,7 +9,10 @@ from typing import Any
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from joma.errors import InvalidArgument
 from joma.measure.watch.probing import moved
+from joma.measure.watch.schedule import Every, is_due
+from joma.measure.watch.trackers import Picture, Reporter, wandb_picture
 from joma.measure.watch.watching import Watch, callback_settings, next_trial
 
 
@@ -32,7 +35,7 @@ class TrainerWatch(TrainerCallback):
         probe_batch: Any,
         *,
         trainer: Trainer | None = None,
-        every: int = 100,
+        every: Every = 100,
         out: str | Path | None = None,
         **settings: Any,
     ) -> None:
@@ -58,7 +61,7 @@ class TrainerWatch(TrainerCallback):
         self.watch = self.kind(
             model,
             moved(self._batch, next(model.parameters()).device),
-            tracker=None if self._trainer is None else self._report,
+            tracker=None if self._trainer is None else Reporter(self._report),
             start=state.global_step,
             **settings,
         ).__enter__()
@@ -85,7 +88,7 @@ class TrainerWatch(TrainerCallback):
         assert self.watch is not None
         self.watch.__exit__(None, None, None)
 
-    def _report(self, values: dict[str, float], step: int) -> None:
+    def _report(self, values: dict[str, float], step: int, picture: Picture | None) -> None:
         """Call only the reporters: ``trainer.log`` would also print hundreds of values at every probe."""
         assert self._trainer is not None
         trainer, handler = self._trainer, self._trainer.callback_handler
@@ -93,4 +96,51 @@ class TrainerWatch(TrainerCallback):
         state.global_step = step
         for callback in handler.callbacks:
             if any(kind.__module__.startswith("transformers.integrations") for kind in type(callback).__mro__):
-                callback.on_log(trainer.args, state, trainer.control, model=handler.model, logs=dict(values))
+                board, is_wandb = getattr(callback, "tb_writer", None), hasattr(callback, "_wandb")
+                logs = {**values, **wandb_picture(picture if is_wandb else None)}
+                callback.on_log(trainer.args, state, trainer.control, model=handler.model, logs=logs)
+                if picture is not None and board is not None:
+                    board.add_image(f"train/{picture.name}", picture.pixels, step, dataformats="HWC")
+
+
+class TrainerSave(TrainerCallback):
+    """Saves checkpoints at the steps at which ``every="log"`` measures, from before the first to the last.
+
+    Early in training much happens in few steps; the Trainer alone saves at regular ones. The steps of its own
+    ``save_strategy`` are saved too.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+    >>> import pathlib, torch, joma
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4))
+    >>> texts = [{"input_ids": ids, "labels": ids} for ids in torch.randint(99, (16, 12))]
+    >>> settings = TrainingArguments("saved", max_steps=2, report_to="none", save_strategy="no", save_only_model=True)
+    >>> trainer = Trainer(model, settings, train_dataset=texts, callbacks=[joma.TrainerSave()])
+    >>> trainer.train()  # doctest: +ELLIPSIS
+    {...}
+    TrainOutput(...)
+    >>> sorted(path.name for path in pathlib.Path("saved").iterdir())
+    ['checkpoint-0', 'checkpoint-1', 'checkpoint-2']
+
+    Raises:
+        InvalidArgument: when training begins, if ``save_total_limit`` would remove the first checkpoints.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Save the model before the first step: its weights alone, from which training does not continue."""
+        if args.save_total_limit is not None:
+            raise InvalidArgument(
+                "TrainerSave",
+                "save_total_limit",
+                required="None, because it removes the first checkpoints, which are most of the log-spaced ones",
+                received=str(args.save_total_limit),
+                remedy="leave it out, and pass save_only_model=True for smaller checkpoints",
+            )
+        if state.global_step == 0 and state.is_world_process_zero:
+            given["model"].save_pretrained(Path(str(args.output_dir)) / "checkpoint-0")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Save a checkpoint if one is due, and after the last step."""
+        if is_due("log", state.global_step - 1, state.global_step) or state.global_step >= state.max_steps:
+            control.should_save = True

@@ -8,7 +8,7 @@ and without probes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,10 @@ from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.journal import append_line, probe_line, read_journal
+from joma.measure.capture.checking import KernelChecks
 from joma.measure.capture.kernels import unwrapped
+from joma.measure.curves.alarms import Alarm, Alarms
+from joma.measure.curves.signs import SIGNS
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
 from joma.measure.watch.probing import (
@@ -32,7 +35,8 @@ from joma.measure.watch.probing import (
     weight_rows,
 )
 from joma.measure.watch.sampling import WeightSample
-from joma.measure.watch.trackers import track_with, tracked_values
+from joma.measure.watch.schedule import Every, is_due
+from joma.measure.watch.trackers import DETAILS, Detail, track_with, tracked_values
 from joma.metrics import DEFAULT, METRICS, choose_metrics
 from joma.records import Measurement, Row
 from joma.tidy import frame_of, write_frame
@@ -42,23 +46,30 @@ class WatchSettings(TypedDict, total=False):
     """The settings of ``joma.watch``; all are optional.
 
     Args:
-        every: optimiser steps between probes (100); there are also one before the first step and one after the last.
+        every: optimiser steps between probes (100), or ``log`` for log-spaced steps: 1 to 8, and then four in each
+            doubling. There are also one probe before the first step and one after the last.
         measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
             default attention, and the stable rank if the family of the model is known.
         projections: roles of the measured weights: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
         share_window: keys nearer than this count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written during training, and ``metrics.parquet``, written at the end.
         tracker: an ``Accelerator``, a ``SummaryWriter``, a run of W&B or trackio, or a function of values and step.
+        detail: what the tracker receives: by default ``layer``, values of layers, or of groups of neighbouring layers
+            in deep networks, and a picture of all heads; or ``head``, every value.
+        alarm: warn when attention entropy collapses, logits grow large, or the first token takes everything, once per
+            layer (docs/watch.md); a function is also called with the ``Alarm``, and may raise to stop training.
         start: number of finished optimiser steps, if training continues from a checkpoint. Measurements in ``out``
             from this step on are replaced.
     """
 
-    every: int
+    every: Every
     measures: str | Collection[str] | None
     projections: str | Collection[str]
     share_window: int | None
     out: str | Path | None
     tracker: Any
+    detail: Detail
+    alarm: bool | Callable[[Alarm], object]
     start: int
 
 
@@ -119,8 +130,9 @@ class Watch:
         self._model = model
         self._every, self._start = settings.get("every", 100), settings.get("start", 0)
         share_window, out = settings.get("share_window"), settings.get("out")
-        if not _counts(self._every, 1):
-            raise _bad("every", "a whole number of optimiser steps, 1 or more", repr(self._every), "take 100")
+        if self._every != "log" and not _counts(self._every, 1):
+            what = "a whole number of optimiser steps, 1 or more, or 'log'"
+            raise _bad("every", what, repr(self._every), "take 100")
         if not _counts(self._start, 0):
             raise _bad("start", "the number of finished steps, 0 or more", repr(self._start), "leave it out")
         if share_window is not None and not _counts(share_window, 1):
@@ -134,9 +146,11 @@ class Watch:
         distributed, tracker = torch.distributed, settings.get("tracker")
         is_alone = not (distributed.is_available() and distributed.is_initialized())
         self._is_measuring = is_alone or distributed.get_rank() == 0
-        self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
+        detail = choose(settings.get("detail", "layer"), DETAILS, "watch", "detail")
+        self._track = track_with(tracker, detail) if tracker is not None and self._is_measuring else None
         roles = settings.get("projections", ("mlp_lower",))
         self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
+        self._alarm, self._alarms = _alarm(settings.get("alarm", False), self._wanted.attention), Alarms()
         self._step, self._is_open, self.is_complete = self._start, False, False
         self._weights = WeightSample(unwrapped(model))
         self._ahead: tuple[int, list[Row]] = (-1, [])
@@ -154,6 +168,7 @@ class Watch:
                 self.abandon(start)
             if self._folder is not None:
                 self._probes = _earlier_probes(self._folder / "metrics.jsonl", start)
+            self._alarms = Alarms(self._probes if self._alarm else None)
             self._is_open = True
             self._weights.take()
             self.measure()
@@ -192,14 +207,14 @@ class Watch:
         before, self._step = self._step, self._step + 1 if number is None else number
         if self._is_measuring and self._step > before:
             self._weights.take()
-        if self._step // self._every > before // self._every:
+        if is_due(self._every, before, self._step):
             self.measure()
 
     def measure(self) -> dict[str, float]:
         """Measure now, unless this step was measured already.
 
         Returns:
-            Values by their names in trackers; empty in a process that does not measure.
+            All values by their names in trackers (``detail="head"``); empty in a process that does not measure.
 
         Raises:
             InvalidArgument: called outside of the block although ``out`` is set.
@@ -246,6 +261,18 @@ class Watch:
         if self._is_measuring and self._folder is not None:
             _rewrite(self._folder / "metrics.jsonl", self._probes)
 
+    def check(self) -> KernelChecks:
+        """Compare the outputs of the model's attention kernels on the probe batch with plain attention in float64.
+
+        Returns:
+            For each layer the largest error, and whether rounding explains it (``is_right``); print it for a table.
+            Without layers in a process that does not measure.
+
+        Raises:
+            BadInput: as ``measure``, or the model attends in another order with another kernel.
+        """
+        return self._attention.check() if self._is_measuring else KernelChecks(())
+
     def measurements(self) -> Iterator[Measurement]:
         """Yield all measurements so far, in order; in the first process only."""
         run = "watched" if self._folder is None else self._folder.name
@@ -274,7 +301,11 @@ class Watch:
                 ) from error
         self._probes[self._step] = tuple(rows)
         if self._track is not None:
-            self._track(tracked_values(rows), self._step)
+            self._track(rows, self._step)
+        for found in self._alarms.after(self._step, rows) if self._alarm else ():
+            warnings.warn(f"joma: {found.text}; {found.remedy}", RuntimeWarning, stacklevel=2)
+            if callable(self._alarm):
+                self._alarm(found)
 
 
 def _earlier_probes(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
@@ -307,6 +338,15 @@ def _rewrite(path: Path, probes: Mapping[int, Sequence[Row]]) -> None:
 
 def _counts(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _alarm(alarm: Any, measured: Collection[str]) -> bool | Callable[[Alarm], object]:
+    """Return the setting, after checking that what alarms need is measured."""
+    if not (isinstance(alarm, bool) or callable(alarm)):
+        raise _bad("alarm", "True, False, or a function of an Alarm", repr(alarm), "pass alarm=True")
+    if missing := [sign.metric for sign in SIGNS.values() if alarm and sign.metric not in measured]:
+        raise _bad("measures", f"{missing[0]}, for alarms", "without it", "add it to measures, or leave out alarm")
+    return alarm
 
 
 def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tuple[str, ...]) -> _Wanted:

@@ -17,12 +17,11 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from joma.charts import Chart, Curve
+from joma.charts import SHADES, Chart, Curve
 from joma.files import replacing
 from joma.report.drawing.looks import (
     BAND_OPACITY,
     LIGHT,
-    SHADES,
     STROKES,
     Drawing,
     curve_colours,

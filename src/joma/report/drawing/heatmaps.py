@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from joma.charts import Heatmap
+from joma.charts import SHADES, Heatmap
 from joma.report.drawing.figures import SCALE, WIDTH_INCHES, new_canvas, write_pictures
-from joma.report.drawing.looks import LIGHT, SHADES, spread
+from joma.report.drawing.looks import LIGHT, spread
 from joma.report.drawing.plots import BARE
 
 _LINES = (("paper", 3.6), ("series-2", 1.4))  # a stroke and its edge, visible on light and on dark cells

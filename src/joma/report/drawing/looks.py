@@ -49,10 +49,6 @@ DARK: Mapping[str, str] = MappingProxyType(
 )
 """The same names on a dark page."""
 
-SHADES = ("#f6f1de", "#c3dccb", "#5fb0bd", "#2469b0", "#14256b")
-"""The colour scale of values, from the lowest to the highest. Each step is darker, so that it can be read in grey
-prints and with colour-vision deficiencies."""
-
 NUM_SERIES = sum(name.startswith("series-") for name in LIGHT)
 
 
