@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from joma.domains import choose
 
-Role = Literal["measured", "predicted", "control", "context"]
-"""The role of a line; each role has the same style in every picture."""
+Role = Literal["measured", "predicted", "control", "context", "read"]
+"""The role of a line; each role has the same style in every picture. ``read`` shows what is read from another line."""
 
 Scale = Literal["linear", "log"]
 

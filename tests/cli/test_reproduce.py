@@ -11,9 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny import tiny_recipe, tiny_tokens
 
+import joma
 from conclusions import faults
+from joma.claims.evaluation import prepare
+from joma.claims.workspace import Workspace
 from joma.cli import main
+from joma.train.training import train
 
 FAST = "nonlinear.sparse_then_dense"
 SLOWER = "theorem1"
@@ -69,6 +74,19 @@ def test_a_finished_claim_is_not_evaluated_again(tmp_path, capsys):
     main(arguments)
     assert evidence.stat().st_mtime_ns == before
     assert "kept from an earlier run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_removed_is_said_and_keep_cannot_restore_it(tmp_path, capsys):
+    out = tmp_path / "out"
+    prepare((), Workspace(out))
+    train(tiny_recipe(num_steps=4, early_until=0), tiny_tokens(), out / "runs" / "tiny")
+    main(["reproduce", FAST, "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "weights of earlier steps" in said
+    assert "were removed: training again gives them to the bit; with --keep they stay." in said
+    with pytest.warns(UserWarning, match="name a new folder"):
+        assert joma.reproduce(FAST, out=out, keep=True).kept() == ""
 
 
 def test_damaged_evidence_is_made_again(tmp_path, capsys):

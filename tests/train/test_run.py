@@ -5,13 +5,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny import tiny_recipe, tiny_tokens
 
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
 from joma.train.checkpoints import checkpoint_paths, path_of, write_snapshot
 from joma.train.decoder import Decoder
-from joma.train.run import Run, load_run
+from joma.train.run import Run, load_run, shrink_run
 from joma.train.saved_runs import run_probe, saved_decoder
 from joma.train.training import train
 
@@ -99,3 +100,28 @@ def test_snapshot_of_a_network_of_another_width_is_one_error(tmp_path):
     write_snapshot(1, other, run.snapshot_folder)
     with pytest.raises(RunFailed, match="no intact snapshot of step 1"):
         run.decoder(1)
+
+
+def test_a_shrunk_run_keeps_its_last_weights_and_is_trained_again_to_the_bit(tmp_path):
+    recipe = replace(RECIPE, snapshot_every=10)
+    run = train(recipe, tiny_tokens(), tmp_path / "tiny")
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    weights = run.decoder().state_dict()
+    freed = shrink_run(run)
+    after = {path for path in run.folder.rglob("*") if path.is_file()}
+    assert {path.name for path in after} == {"config.json", "metrics.jsonl", "step_000040.safetensors"}
+    assert freed == sum(map(len, before.values())) - sum(path.stat().st_size for path in after) > 0
+    assert shrink_run(run) == 0
+    assert run.measurements()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in run.decoder().state_dict().items())
+    with pytest.raises(BadInput, match="only with --keep"):
+        run.decoder(10)
+    train(recipe, tiny_tokens(), run.folder)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_unfinished_run_is_not_shrunk(finished, tmp_path):
+    run = Run(shutil.copytree(finished.folder, tmp_path / "tiny"), replace(RECIPE, num_steps=80))
+    before = numbers_of(run)
+    assert shrink_run(run) == 0
+    assert numbers_of(run) == before

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.series import open_series
-from joma.train.series import SeriesRecipe, step_folder, train_series
+from joma.train.series import SeriesRecipe, shrink_series, step_folder, train_series
 from joma.train.text.reading import Text
 from joma.train.text.tokenizers import learned_tokenizer
 from joma.train.text.vocabulary import tokenize
@@ -173,3 +173,15 @@ def test_learned_tokenizer_decodes_what_it_encoded(text, tokenizer, tmp_path):
         learned_tokenizer(text.train, 100)
     with pytest.raises(InvalidArgument, match="keep_ids"):
         tokenize(text, 300, keep_ids=True)
+
+
+def test_a_shrunk_series_keeps_its_last_step_and_is_made_again_to_the_bit(tmp_path, tokens, tokenizer):
+    folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
+    before = files_of(folder)
+    freed = shrink_series(folder)
+    after = files_of(folder)
+    assert {name for name in after if name.startswith("step")} == {name for name in before if "step20/" in name}
+    assert freed == sum(map(len, before.values())) - sum(map(len, after.values())) > 0
+    assert shrink_series(folder) == 0
+    train_series(RECIPE, tokens, tokenizer, folder)
+    assert files_of(folder) == before

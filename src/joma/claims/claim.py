@@ -66,6 +66,8 @@ class Claim:
         evaluate: the function that tests it, ``package.module:function``; imported only when the claim is evaluated.
             It takes a ``Workspace``, which trains networks if it needs any, and returns an ``Agreement``.
         needs_text: whether the test trains networks on text.
+        short: the statement as a singular noun phrase, for summaries (``the invariant of linear attention``); the id
+            if it is empty.
         origin: the distribution that the claim comes from, with its version. The registry sets it.
     """
 
@@ -75,6 +77,7 @@ class Claim:
     evaluate: str
     needs_text: bool = False
     origin: str = "joma"
+    short: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+(\.\w+)*:\w+", self.evaluate):

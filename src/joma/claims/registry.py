@@ -13,8 +13,16 @@ from joma.claims import dynamics, hierarchy, series, text, theorem1
 from joma.claims.claim import Claim
 from joma.errors import BadInput, cause_of
 
-OWN = tuple(claim for subject in (theorem1, dynamics, text, series, hierarchy) for claim in subject.CLAIMS)
-"""The claims of joma itself, in the order in which they are listed and evaluated."""
+SUBJECTS = {
+    "the mathematics": (*theorem1.CLAIMS, *dynamics.CLAIMS),
+    "small networks that read text": text.CLAIMS,
+    "series of saved steps": series.CLAIMS,
+    "hierarchies and the networks that learn them": hierarchy.CLAIMS,
+}
+"""The claims of joma itself by what they are about."""
+
+OWN = tuple(claim for claims in SUBJECTS.values() for claim in claims)
+"""The same in the order in which they are listed and evaluated."""
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
-from joma.cli.output import conclude, folder_of, show
+from joma.cli.output import conclude, folder_of, say, show
 from joma.cli.parsing import Parser
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add_options(parser: Parser) -> None:
     )
     add("--tokenizer", type=str, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
     add("--out", type=str, default="joma-out", metavar="DIR", help="where everything goes; a second run goes on there")
+    add("--keep", action="store_true", help="keep all weights of trained networks, not only the last (0.5 GB in quick)")
     parser.share("--device", "--workers", "--json")
     add("--strict", action="store_true", help="exit with 1 unless every verdict is `holds`")
 
@@ -49,7 +50,7 @@ def run(options: Any) -> int:
     from joma.report.verdicts import verdict_table
     from joma.studies.reproduce import Interrupted, reproduce
 
-    settings = {name: getattr(options, name) for name in ("out", "profile", "seeds", "device", "workers")}
+    settings = {name: getattr(options, name) for name in ("out", "profile", "seeds", "device", "workers", "keep")}
     text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
     try:
         found, interrupted = reproduce(*options.ids, text=text, **settings), False
@@ -57,6 +58,8 @@ def run(options: Any) -> int:
         found, interrupted = stop.result, True
     show(found.record, [verdict_table(found.outcomes)], as_json=options.json)
     conclude(found.summary(), found.folder, FILES, as_json=options.json)
+    if kept := found.kept():
+        say(kept, as_error=options.json)
     if interrupted:
         raise KeyboardInterrupt
     if any(outcome.error for outcome in found.outcomes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas
 
 from joma.claims.evaluation import Outcome, evaluate, finished, measurements, prepare
+from joma.claims.kept import KEPT, is_shrunk, shrink
 from joma.claims.registry import all_claims, select
 from joma.claims.workspace import Profile, TextChoice, Workspace
 from joma.devices import device_of
 from joma.domains import check_whole, choose
 from joma.progress import Progress
-from joma.report.drawing.words import verdict_text
+from joma.report.drawing.words import format_bytes, verdict_text
 from joma.report.pages.results import write_results
 from joma.report.progress import Display, shown
 from joma.report.verdicts import verdicts_summary, why_not_decided
@@ -39,11 +41,13 @@ class Reproduction(Result):
         outcomes: what became of the claims, in their order.
         folder: that holds everything, ``report.html`` too.
         record: what ``claims.json`` holds, of all claims in the folder.
+        freed: bytes of trained networks that were removed in the end.
     """
 
     outcomes: tuple[Outcome, ...]
     folder: Path
     record: dict[str, Any]
+    freed: int = 0
 
     def frame(self) -> pandas.DataFrame:
         """Every measurement of the networks that were trained (docs/metrics.md)."""
@@ -72,6 +76,11 @@ class Reproduction(Result):
         """How many claims ended how."""
         return verdicts_summary(self.outcomes)
 
+    def kept(self) -> str:
+        """What the folder keeps of trained networks and why; empty if nothing was removed."""
+        removed = f"{KEPT} ({format_bytes(self.freed)}) were removed: training again gives them to the bit"
+        return f"{removed}; with --keep they stay." if self.freed else ""
+
 
 def reproduce(
     *claims: str,
@@ -81,6 +90,7 @@ def reproduce(
     text: str | TextChoice | None = None,
     device: Literal["cpu", "auto"] = "cpu",
     workers: int | None = None,
+    keep: bool = False,
     progress: Progress | None = None,
 ) -> Reproduction:
     """Hold claims against the evidence, and say for each whether it holds.
@@ -99,6 +109,8 @@ def reproduce(
             ``TextChoice``; what ships with Python where ``None``.
         device: where networks train: ``cpu``, or ``auto`` for an accelerator where there is one.
         workers: networks trained at a time; as many as there are processors where ``None``.
+        keep: whether to keep the optimisers' states and the weights of all saved steps. Otherwise only the last weights
+            of each network stay once every claim is evaluated without an error.
         progress: called as it goes on; a progress bar where ``None``.
 
     Raises:
@@ -115,6 +127,9 @@ def reproduce(
             check_whole(count, "reproduce", name, low=1)
     require_text(choice.source)  # before a folder remembers it
     workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers)
+    if keep and is_shrunk(workspace.folder):
+        problem = f"an earlier run in {workspace.folder} removed weights of the networks that it finished"
+        warnings.warn(f"{problem}: `keep` does not restore them; name a new folder with `out`", stacklevel=2)
     chosen, outcomes, interrupted = select(claims), [], False
     try:
         with nullcontext(progress) if progress else shown(len(chosen)) as report:
@@ -129,7 +144,10 @@ def reproduce(
     found = Reproduction(tuple(outcomes), workspace.folder, _write(outcomes, workspace))
     if interrupted:
         raise Interrupted(found)
-    return found
+    if keep or any(outcome.error for outcome in outcomes):
+        return found
+    evaluated = {outcome.claim.id for outcome in finished(list(all_claims().values()), workspace.folder)}
+    return replace(found, freed=shrink(workspace.folder, evaluated))
 
 
 def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:

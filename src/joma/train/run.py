@@ -22,7 +22,14 @@ from joma.problem.tree import Law
 from joma.provenance import versions
 from joma.records import Measurement
 from joma.serialization import CHECKSUM, sealed, shaped, unsealed
-from joma.train.checkpoints import checkpoint_paths, path_of, read_checkpoint, read_snapshot, step_of
+from joma.train.checkpoints import (
+    checkpoint_paths,
+    path_of,
+    read_checkpoint,
+    read_snapshot,
+    step_of,
+    write_checkpoint,
+)
 from joma.train.decoder import Decoder
 from joma.train.recipes import Recipe, recipe_from_json
 
@@ -141,7 +148,8 @@ class Run:
             raise BadInput(
                 f"{self.folder} has no snapshot of step {step}",
                 expected=f"one of {', '.join(map(str, self.snapshots())) or 'none'}",
-                remedy="take one of these, or set the recipe's `snapshot_every`",
+                remedy="take one of these, or set the recipe's `snapshot_every` and train again: "
+                "`joma reproduce` keeps snapshots only with --keep",
             )
         try:
             if step is None:
@@ -162,6 +170,33 @@ def load_run(folder: Path) -> Run:
         BadInput: the configuration of a run cannot be read there.
     """
     return Run(folder, recipe_from_json(_read_config(folder).recipe))
+
+
+def shrink_run(run: Run) -> int:
+    """Keep only the last weights of a finished run, and return the number of bytes that were freed.
+
+    The optimiser's state, earlier checkpoints and snapshots are removed; the run can be trained again to the bit. A run
+    that is not finished, or whose last checkpoint is damaged, stays as it is.
+
+    Raises:
+        BadInput: another process is training in the folder.
+    """
+    with locked(run.folder):
+        saved, journal = checkpoint_paths(run.checkpoint_folder), run.journal()
+        is_measured = not journal.damage and journal.last_step == max(run.recipe.probe_steps())
+        if not is_measured or not saved or step_of(saved[0]) != run.recipe.num_steps:
+            return 0
+        try:
+            last = read_checkpoint(saved[0])
+        except ValueError:
+            return 0
+        more = [*saved[1:], *checkpoint_paths(run.snapshot_folder)]
+        freed = sum(path.stat().st_size for path in [*more, saved[0]])
+        if last.optimizer:
+            write_checkpoint(replace(last, optimizer={}), run.checkpoint_folder)
+        for path in more:
+            path.unlink(missing_ok=True)
+        return freed - saved[0].stat().st_size
 
 
 def claim_folder(run: Run, about: Mapping[str, dict[str, Any]], device: torch.device) -> None:

@@ -139,6 +139,25 @@ def train_series(
     return folder
 
 
+def shrink_series(folder: Path) -> int:
+    """Keep only the last step of a finished series, and return the number of bytes that were freed.
+
+    ``train_series`` makes the others again, the same to the bit. A folder without a finished series stays as it is.
+    """
+    if not (folder / RECIPE).exists():
+        return 0
+    remedy = "choose the folder of a series"
+    found = read_json(folder / RECIPE, dict[str, Any], expected="the recipe of a series", remedy=remedy)
+    *earlier, last = SeriesRecipe(**found["recipe"]).saved_steps()
+    if not (step_folder(folder, last) / WEIGHTS).exists():
+        return 0
+    there = [step_folder(folder, step) for step in earlier if step_folder(folder, step).exists()]
+    freed = sum(path.stat().st_size for place in there for path in place.iterdir())
+    for place in there:
+        shutil.rmtree(place)
+    return freed
+
+
 class _Model:
     """A model of transformers as the loop trains it; what is recorded is the whole saved step."""
 

@@ -38,3 +38,14 @@ def test_one_repetition_has_no_band():
     curve = Course(WHOLE.steps, WHOLE.values[:1]).curve("name", group="")
     assert curve.low is curve.high is None
     assert curve.group == ""
+
+
+def test_the_levels_that_are_read_are_those_of_fall_and_rise():
+    steps = tuple(range(0, 300, 10))
+    dip = np.concatenate([np.linspace(2.0, 1.0, 10), np.full(10, 1.0), np.linspace(1.0, 1.5, 10)])
+    course = Course(steps, np.stack([dip, dip + 0.1, dip - 0.1]))
+    read, found = course.read_levels("read", "dip"), course.rebounds()
+    assert read.y[0] - read.y[2] == pytest.approx(np.mean([one.fall for one in found]))
+    assert read.y[4] - read.y[2] == pytest.approx(np.mean([one.rise for one in found]))
+    assert list(read.x) == sorted(read.x)
+    assert (read.y[0], read.y[2], read.y[4]) == (read.y[1], read.y[3], read.y[5])

@@ -16,6 +16,7 @@ from joma.report.drawing.words import (
     format_interval,
     format_number,
     format_seconds,
+    prose,
     verdict_text,
 )
 from tolerances import TOLERANCES
@@ -32,7 +33,7 @@ from tolerances import TOLERANCES
         ((0.0, 0.0), "nats", "0 nats in all 2"),
         ((0.9999999999998945, 0.99999999999995), "", "1 ± 3.9·10⁻¹⁴"),
         ((1.54,), "nats", "1.54 nats"),
-        ((1500.0, 1700.0), "", "1600 ± 141"),
+        ((1500.0, 1700.0), "", "1,600 ± 141"),
         ((2.5e9,), "", "2.5·10⁹"),
     ],
 )
@@ -51,7 +52,7 @@ def test_equal_values_are_explained_only_where_they_are_equal_up_to_rounding():
 
 
 def read(text: str) -> float:
-    number, _, power = text.replace("−", "-").partition("·10")
+    number, _, power = text.replace("−", "-").replace(",", "").partition("·10")
     return float(number) * 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
 
 
@@ -109,3 +110,20 @@ def test_a_claim_without_evidence_has_no_verdict(outcomes):
         "text.rank_drop": "undecided",
     }
     assert verdict_text(replace(outcomes[0], agreement=None, skipped="no network")) == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("constant to 5e-11 of the motion", "constant to 5·10⁻¹¹ of the motion"),
+        ("by 2.9e-03 of the limit, 1e-04 later", "by 0.0029 of the limit, 0.0001 later"),
+        ("from -1 to 4 %, at (-0.5)", "from −1 to 4%, at (−0.5)"),
+        ("gpt-2, step-3, v1e5x, 0x1e5, 2024-11-28", "gpt-2, step-3, v1e5x, 0x1e5, 2024-11-28"),
+    ],
+)
+def test_numbers_in_sentences_are_written_as_in_tables(text, written):
+    assert prose(text) == written
+
+
+def test_thousands_are_separated():
+    assert format_number(-12345.0) == "−12,345"

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import pytest
 
+from joma.claims.evaluation import Outcome
+from joma.claims.registry import OWN
 from joma.report.pages.claims import page, write_page
 from joma.terminal import printable
 
@@ -18,6 +20,14 @@ pytestmark = pytest.mark.browser
 
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+DRAWN = """[...document.querySelectorAll('.plot')].filter((p) => !p.closest('details:not([open])'))
+  .every((p) => p.querySelector('.xtick'))"""
+
+
+def unfold(tab) -> None:
+    tab.get_by_role("button", name="Unfold all").click()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def visit(browser, report):
     """Open the report; fail on every console error and every request to another file."""
 
     @contextmanager
-    def visiting(viewport=DESKTOP, **options):
+    def visiting(viewport=DESKTOP, *, unfolded=True, **options):
         complaints: list[str] = []
         with browser.new_context(viewport=viewport, **options) as context:
             tab = context.new_page()
@@ -54,7 +64,9 @@ def visit(browser, report):
                 "request", lambda request: complaints.append(request.url) if request.url != report.as_uri() else None
             )
             tab.goto(report.as_uri())
-            tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.xtick'))")
+            if unfolded:
+                unfold(tab)
+            tab.wait_for_function(DRAWN)
             yield tab
             assert not complaints
 
@@ -68,11 +80,11 @@ def shown_charts(outcomes) -> int:
 def test_it_is_complete_in_one_visit(visit, outcomes, context):
     with visit() as tab:
         assert tab.title() == context.title
-        rows = tab.locator("table.verdicts tbody tr")
-        assert rows.count() == len(outcomes)
-        for index, outcome in enumerate(outcomes):
-            assert outcome.claim.id in rows.nth(index).inner_text()
+        lines = tab.locator(".claim > details > summary")
+        assert lines.count() == len(outcomes)
+        for outcome in outcomes:
             article = tab.locator(f'[id="claim-{outcome.claim.id}"]')
+            assert outcome.claim.id in article.locator("summary h3").inner_text()
             reference = outcome.claim.reference
             for text in (reference.statement, reference.formula, reference.source, *reference.assumptions):
                 assert article.get_by_text(text, exact=True).count() >= 1, text
@@ -82,10 +94,10 @@ def test_it_is_complete_in_one_visit(visit, outcomes, context):
             assert tab.get_by_text(text, exact=True).count() >= 1, text
 
 
-def test_every_chart_is_drawn_with_every_curve(visit, outcomes):
+def test_every_chart_is_drawn_once_with_every_curve(visit, outcomes):
     with visit() as tab:
         plots = tab.locator(".plot")
-        assert plots.count() == shown_charts(outcomes) + 1  # the lead chart is shown next to the verdicts as well
+        assert plots.count() == shown_charts(outcomes)
         for plot in plots.all():
             lines = plot.locator(".scatterlayer .js-line").count()
             buttons = plot.locator("xpath=..").locator(".legend button").count()
@@ -96,12 +108,84 @@ def test_every_chart_is_drawn_with_every_curve(visit, outcomes):
         assert sorted(flags) == sorted(mark.text for mark in lead.marks)
 
 
-def test_the_lead_chart_is_the_phenomenon(visit):
-    with visit() as tab:
+def test_the_picture_of_the_phenomenon_follows_the_opening_and_what_does_not_hold_comes_before_what_holds(visit):
+    with visit(unfolded=False) as tab:
         assert tab.locator(".lead .plot").get_attribute("data-plot") == "text.sparse_then_dense/entropy"
-        lead, table = (tab.locator(name).first.bounding_box()["y"] for name in (".lead", "table.verdicts"))
-        claims = tab.locator("article").first.bounding_box()["y"]
-        assert table < lead < claims
+        places = [tab.locator(name).bounding_box()["y"] for name in (".opening", ".lead", "#fails", "#open", "#holds")]
+        assert places == sorted(places)
+        (why,) = tab.locator("#open .why").all_inner_texts()
+        assert "(the network with a linear MLP) meets the criterion too: it takes another test" in why
+
+
+def test_the_opening_is_written_from_the_verdicts_and_leads_to_the_claims(visit, outcomes):
+    with visit(unfolded=False) as tab:
+        text = tab.locator(".opening").inner_text()
+        assert "the dip of attention entropy and the rise after it holds" in text
+        assert "the loss and return of the MLP's rank is undecided" in text
+        assert "the nonlinearity of the MLP as the cause of that rise does not hold" in text
+        tab.locator(".opening a", has_text="nonlinearity").click()
+        claim = tab.locator('[id="claim-text.mechanism"]')
+        assert claim.evaluate("(node) => node.open && node.getBoundingClientRect().top < innerHeight")
+        tab.wait_for_function(DRAWN)
+
+
+def test_each_term_is_explained_once_where_it_stands_first(visit):
+    with visit() as tab:
+        terms = tab.locator("dfn").all_inner_texts()
+        assert len(terms) == len(set(terms)) > 3
+        assert "Attention entropy" in tab.locator("header dfn").all_inner_texts()
+
+
+def test_a_whole_run_takes_six_screens_before_anything_is_unfolded(browser, agreements, context, tmp_path):
+    found = list(agreements.values())
+    every = [
+        Outcome(replace(claim, evaluate="joma:nothing"), found[number % len(found)], "", 1.0)
+        for number, claim in enumerate(OWN)
+    ]
+    path = write_page(every, context, tmp_path / "report.html")
+    with browser.new_context(viewport=DESKTOP) as window:
+        tab = window.new_page()
+        tab.goto(path.as_uri())
+        tab.wait_for_function(DRAWN)
+        assert tab.evaluate("document.documentElement.scrollHeight") <= 6 * DESKTOP["height"]
+
+
+def test_claims_are_unfolded_and_folded_by_keyboard_and_draw_their_charts_then(visit):
+    with visit(unfolded=False) as tab:
+        line = tab.locator('[id="claim-text.rank_drop"] > summary')
+        plot = tab.locator('.plot[data-plot="text.rank_drop/hostile"]')
+        assert plot.locator(".xtick").count() == 0
+        line.focus()
+        tab.keyboard.press("Enter")
+        tab.wait_for_function(DRAWN)
+        assert plot.locator(".xtick").count() > 0
+        tab.keyboard.press("Space")
+        assert not plot.is_visible()
+
+
+def test_a_link_to_a_claim_opens_it(browser, report):
+    with browser.new_context(viewport=DESKTOP) as window:
+        tab = window.new_page()
+        tab.goto(f"{report.as_uri()}#claim-text.rank_drop")
+        tab.wait_for_function(DRAWN)
+        assert tab.locator('[data-plot="text.rank_drop/hostile"] .xtick').count() > 0
+
+
+def test_charts_side_by_side_share_their_baselines(visit):
+    with visit() as tab:
+        rows = tab.locator('[id="claim-text.mechanism"] .chart .nsewdrag').evaluate_all(
+            "(nodes) => nodes.map((node) => node.getBoundingClientRect().bottom)"
+        )
+        assert abs(rows[0] - rows[1]) < 1
+
+
+def test_paper_and_code_are_at_hand(visit):
+    with visit() as tab:
+        assert tab.locator('nav a[href="https://arxiv.org/abs/2310.00535"]').count() == 1
+        assert tab.locator('article a[href="https://arxiv.org/abs/2310.00535"]').count() == 5
+        code = tab.locator('[id="claim-text.mechanism"] .code')
+        code.locator("summary").click()
+        assert "import" in code.locator("pre").inner_text()
 
 
 def test_hostile_texts_stay_texts(visit, hostile_chart):
@@ -186,6 +270,7 @@ def test_a_long_claim_id_is_broken_on_a_phone(browser, outcomes, context, tmp_pa
     with browser.new_context(viewport=PHONE) as window:
         tab = window.new_page()
         tab.goto(path.as_uri())
+        unfold(tab)
         assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
@@ -198,7 +283,7 @@ def test_a_character_that_turns_the_direction_of_text_is_shown_as_an_escape(brow
     with browser.new_context(viewport=DESKTOP) as window:
         tab = window.new_page()
         tab.goto(path.as_uri())
-        label = tab.locator("article .legend button span").first
+        label = tab.locator(".lead .legend button span").first
         assert label.inner_text() == "\\u202eevruc control"
         letters = """({ firstChild: text }) => [0, text.length - 1].map((place) => {
           const range = document.createRange();
@@ -251,7 +336,7 @@ def test_a_page_is_written_without_any_evidence(browser, outcomes, context, tmp_
         tab = window.new_page()
         tab.goto(path.as_uri())
         assert tab.locator(".plot").count() == 0
-        assert "loss is NaN at step 40" in tab.locator("table.verdicts").inner_text()
+        assert "loss is NaN at step 40" in tab.locator("#failed .why").inner_text()
 
 
 def test_a_skipped_claim_is_distinguished_from_failures(browser, outcomes, context, tmp_path):
@@ -262,13 +347,10 @@ def test_a_skipped_claim_is_distinguished_from_failures(browser, outcomes, conte
     with browser.new_context() as window:
         tab = window.new_page()
         tab.goto(path.as_uri())
-        assert tab.locator(".tally .badge").all_inner_texts() == ["– skipped", "– not evaluated"]
-        row = tab.locator("table.verdicts tbody tr").first
-        assert row.locator(".skipped").inner_text() == reason
-        article = tab.locator(f'[id="claim-{skipped.claim.id}"]')
-        assert article.locator("p.skipped").inner_text() == f"Skipped: {reason}"
+        assert tab.locator(".tally .badge").all_inner_texts() == ["– not evaluated", "– skipped"]
+        assert tab.locator("#skipped .why.skipped").inner_text() == reason
         red, quiet = (
-            tab.locator(f"table.verdicts td.{kind}").evaluate("(node) => getComputedStyle(node).color")
+            tab.locator(f".why.{kind}").evaluate("(node) => getComputedStyle(node).color")
             for kind in ("error", "skipped")
         )
         assert red != quiet

@@ -16,6 +16,7 @@ CLAIMS = (
         "component by component, for random Δ and starts; and whether the predicted component comes first.",
         control="The same formula without the erf of the start, as if every component started at 0.",
         evaluate="joma.claims.dynamics.theorem2:evaluate",
+        short="the blow-up of the components with a linear MLP",
     ),
     Claim(
         Reference(
@@ -31,6 +32,7 @@ CLAIMS = (
         "of the three.",
         control="The same flow without its term along the weights (θ₂ = 0), and with the gains of a linear activation.",
         evaluate="joma.claims.dynamics.theorem3:evaluate",
+        short="the flow of the MLP's weights under uniform attention",
     ),
     Claim(
         Reference(
@@ -46,6 +48,7 @@ CLAIMS = (
         control="The limit alone, without the correction Λ; and the ratio of dynamics without the factor exp(v²/2), "
         "that is without feedback from attention.",
         evaluate="joma.claims.dynamics.theorem4:evaluate",
+        short="the ratio of convergence with a nonlinear MLP",
     ),
     Claim(
         Reference(
@@ -60,5 +63,6 @@ CLAIMS = (
         "0.05, up to time 100 (5,000 steps of 0.02 in the paper's Figure 4); repeated for several draws.",
         control="The exact solution of the linear dynamics with the same numbers as Δ.",
         evaluate="joma.claims.dynamics.nonlinear:evaluate",
+        short="the dip and rise of attention with a nonlinear activation",
     ),
 )

@@ -22,6 +22,7 @@ CLAIMS = (
         "height of their common ancestor, in standard errors; take the largest deviation.",
         control="The formula with the common ancestor one level too high, and with the label's sign flipped.",
         evaluate="joma.claims.hierarchy.theorem5:evaluate",
+        short="the formula for how often tokens occur together",
     ),
     Claim(
         Reference(
@@ -44,6 +45,7 @@ CLAIMS = (
         "assumes.",
         control="The prediction of a tree with its leaves in random places, and the logits of the untrained network.",
         evaluate="joma.claims.hierarchy.order:evaluate",
+        short="learning from the bottom up",
     ),
     Claim(
         Reference(
@@ -61,6 +63,7 @@ CLAIMS = (
         control="The same network trained for as long on labels that are unrelated to the tokens; latents shuffled "
         "across samples; for each of these the larger of the two laws.",
         evaluate="joma.claims.hierarchy.alignment:evaluate",
+        short="the learning of the latents by hidden units",
     ),
     Claim(
         Reference(
@@ -76,6 +79,7 @@ CLAIMS = (
         "scored on these inputs; mean over latents and levels.",
         control="The same networks before training.",
         evaluate="joma.claims.hierarchy.table1:evaluate",
+        short="the paper's correlation score as evidence",
     ),
     Claim(
         Reference(
@@ -95,5 +99,6 @@ CLAIMS = (
         control="The same units with the latents of another hierarchy of the same sizes (shown its inputs, most units "
         "would never be active), and the untrained network of hierarchy.table1, which has many more units.",
         evaluate="joma.claims.hierarchy.expressible:evaluate",
+        short="the exact representation of a hierarchy",
     ),
 )

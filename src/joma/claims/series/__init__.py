@@ -17,6 +17,7 @@ CLAIMS = (
         "--profile full, series published on the hub are measured; without a network the claim is skipped.",
         control="The same curves with their saved steps in random order.",
         evaluate="joma.claims.series.sparse_then_dense:evaluate",
+        short="the dip of attention entropy and the rise after it",
         needs_text=True,
     ),
     Claim(
@@ -33,6 +34,7 @@ CLAIMS = (
         control="The same curves with their saved steps in random order, and the same weights with the entries of "
         "every matrix shuffled, which have the same norm but no structure.",
         evaluate="joma.claims.series.rank_drop_and_rebound:evaluate",
+        short="the loss and return of the MLP's rank",
         needs_text=True,
     ),
 )

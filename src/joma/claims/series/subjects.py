@@ -17,7 +17,7 @@ from joma.errors import BadInput, RunFailed
 from joma.measure.scan.results import FILE, StepResult
 from joma.progress import Progress, part_of
 from joma.saved.series import open_series
-from joma.train.series import SeriesRecipe
+from joma.train.series import SeriesRecipe, step_folder
 
 NAMES = {"gpt_neox": "GPT-NeoX", "opt": "OPT"}
 
@@ -66,9 +66,10 @@ class SeriesWork:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are trained and measured."""
-        path = self.folder / _MEASURED / FILE
-        return path.exists() and path.read_bytes().count(b"\n") > len(self.recipe.saved_steps())
+        """Whether all steps are there and measured."""
+        path, steps = self.folder / _MEASURED / FILE, self.recipe.saved_steps()
+        is_measured = path.exists() and path.read_bytes().count(b"\n") > len(steps)
+        return is_measured and all(step_folder(self.folder, step).is_dir() for step in steps)
 
     def do(self, progress: Progress) -> tuple[tuple[StepResult, ...], float]:
         """Return the results of every saved step, and the loss of predicting the probe from word frequencies."""

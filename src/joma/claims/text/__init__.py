@@ -16,6 +16,7 @@ CLAIMS = (
         "it, so that no probe is chosen by hand and noise that differs between seeds cancels.",
         control="The same curves with their probes in random order, and the same network on words in random order.",
         evaluate="joma.claims.text.sparse_then_dense:evaluate",
+        short="the dip of attention entropy and the rise after it",
         needs_text=True,
     ),
     Claim(
@@ -38,6 +39,7 @@ CLAIMS = (
         control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
         "sequences against that on the other half.",
         evaluate="joma.claims.text.mechanism:evaluate",
+        short="the nonlinearity of the MLP as the cause of that rise",
         needs_text=True,
     ),
     Claim(
@@ -53,6 +55,7 @@ CLAIMS = (
         "the same way.",
         control="The same curves with their probes in random order.",
         evaluate="joma.claims.text.rank_drop:evaluate",
+        short="the loss and return of the MLP's rank",
         needs_text=True,
     ),
 )

@@ -93,29 +93,25 @@ def _first_dip(name: str, entropy: Course) -> Finding:
 
 
 def _lead_chart(full: list[Run], shuffled: list[Run], entropy: Course, of_shuffled: Course) -> Chart:
-    """The fall and the rise that decide, between lines at the levels that they are read from."""
-    layers, found = range(full[0].recipe.decoder.num_layers), entropy.rebounds()
+    """The fall and the rise that decide, with the levels from which they are read, of the control too."""
+    layers = range(full[0].recipe.decoder.num_layers)
     name = (lambda layer: f"real text, layer {layer}") if len(layers) > 1 else (lambda layer: "real text")
-    lowest, last = (float(np.mean([getattr(entry, side) for entry in found])) for side in ("bottom", "end"))
     return Chart(
         "entropy",
         "Attention entropy on held-out text while the network learns",
         f"From the step on at which word frequencies are learned, attention entropy {movement(entropy, ' nats')} on "
-        f"real text; on words in random order it {movement(of_shuffled, ' nats')}. Levels are means over several "
-        "probes, as the horizontal lines for real text are; what comes before is the subject of a chart below. Bands: "
-        "one standard deviation over seeds.",
+        f"real text; on words in random order it {movement(of_shuffled, ' nats')}. The dashed lines show where this is "
+        "read: their level parts are means over several probes at the start, at the lowest part and at the end. What "
+        "comes before is the subject of a chart of the claim. Bands: one standard deviation over seeds.",
         "optimiser steps",
         "mean attention entropy (nats)",
         (
             *(course_of(full, ENTROPY, layer).curve(name(layer)) for layer in layers),
             course_of(shuffled, ENTROPY, layers[-1]).curve("shuffled words", "control"),
+            entropy.read_levels("read from real text", name(layers[-1])),
+            of_shuffled.read_levels("read from shuffled words", "shuffled words"),
         ),
-        (
-            Mark("x", float(entropy.steps[0]), "word frequencies learned"),
-            Mark("x", _bottom(entropy), "sparsest"),
-            Mark("y", lowest, "lowest level"),
-            Mark("y", last, "last level"),
-        ),
+        (Mark("x", float(entropy.steps[0]), "word frequencies learned"), Mark("x", _bottom(entropy), "sparsest")),
     )
 
 

@@ -29,6 +29,7 @@ CLAIMS = (
         test=INVARIANT_TEST,
         control=INVARIANT_CONTROL,
         evaluate="joma.claims.theorem1.flow:linear",
+        short="the invariant of linear attention",
     ),
     Claim(
         Reference(
@@ -42,6 +43,7 @@ CLAIMS = (
         test=INVARIANT_TEST,
         control=INVARIANT_CONTROL,
         evaluate="joma.claims.theorem1.flow:exponential",
+        short="the invariant of exponential attention",
     ),
     Claim(
         Reference(
@@ -64,6 +66,7 @@ CLAIMS = (
         f"averaged over training until {LEARNT:.0%} of the decrease of the loss.",
         control="Each of the formula's two terms alone, and the whole formula with its tokens permuted.",
         evaluate="joma.claims.theorem1.softmax:softmax",
+        short="the formula for the logits of softmax attention",
     ),
     Claim(
         Reference(
@@ -78,6 +81,7 @@ CLAIMS = (
         "MLP; drift of the invariant whose logits are summed over queries.",
         control="The invariant of one query with the same weights, without the other queries.",
         evaluate="joma.claims.theorem1.queries:several_queries",
+        short="the common invariant of several queries",
     ),
     Claim(
         Reference(
@@ -92,6 +96,7 @@ CLAIMS = (
         "for linear and exp attention (tanh, softmax cross-entropy, trained upper layer).",
         control="The same with softmax attention, for which Theorem 1 is an approximation.",
         evaluate="joma.claims.theorem1.reduced:reduced_equals_full",
+        short="training without the attention logits",
     ),
     Claim(
         Reference(
@@ -105,6 +110,7 @@ CLAIMS = (
         f"{SGD_RATES[0]:g}; slope of ln(drift of the invariant) against ln(learning rate).",
         control="The same slope for Adam, at equal learning rate × steps.",
         evaluate="joma.claims.theorem1.discretisation:sgd",
+        short="the first-order error of gradient descent",
     ),
     Claim(
         Reference(
@@ -119,6 +125,7 @@ CLAIMS = (
         f"{len(ADAM_RATES)} learning rates ({ADAM_RATES[-1]:g}).",
         control="Plain gradient descent, and descent with momentum, when the logits have moved as far.",
         evaluate="joma.claims.theorem1.discretisation:adam",
+        short="the failure of the invariant under Adam",
     ),
     Claim(
         Reference(
@@ -133,5 +140,6 @@ CLAIMS = (
         "error of the logits that Theorem 1 with the correction predicts from the weights.",
         control="Theorem 1 without the correction, at the largest and at the smallest coherence.",
         evaluate="joma.claims.theorem1.embeddings:almost_orthogonal",
+        short="the correction for embeddings that are not orthonormal",
     ),
 )

@@ -88,7 +88,7 @@ def softmax(workspace: Workspace) -> Agreement:
         notes=(
             f"{N_CONTEXT} tokens, {N_CLASSES} classes (width 5 tokens, centres in the middle {CLUSTERED:.0%} of the "
             f"vocabulary), {N_HIDDEN} linear hidden units, samples of {LENGTH} tokens, batches of {BATCH}, "
-            f"{NUM_STEPS} steps at {LEARNING_RATE:g}.",
+            f"{NUM_STEPS:,} steps at {LEARNING_RATE:g}.",
             "Sizes and learning rate are this project's choice.",
         ),
     )
@@ -143,8 +143,8 @@ def _findings(main: _Run, covering: _Run, flowing: Trajectory) -> tuple[Finding,
             "1: as large as the motion itself",
         ),
         Finding(f"residual / motion at the {end}", main.learnt(main.residual), "a correlation ignores the size"),
-        Finding("residual / motion after the last step", Estimate.of(main.residual[-1]), f"step {NUM_STEPS}"),
-        Finding("correlation after the last step", Estimate.of(main.whole[-1]), f"step {NUM_STEPS}"),
+        Finding("residual / motion after the last step", Estimate.of(main.residual[-1]), f"step {NUM_STEPS:,}"),
+        Finding("correlation after the last step", Estimate.of(main.whole[-1]), f"step {NUM_STEPS:,}"),
         Finding(f"b̄ moved by the {end}", main.learnt(main.mean_drift), "total variation from its start, at most 1"),
         Finding(
             "correlation with b̄ as measured at each step",

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
 from joma.intervals import student
-from joma.measure.curves.rebound import AT_AN_END, Curves, Rebound, rebounds, steps_stood_for
+from joma.measure.curves.rebound import AT_AN_END, Curves, Rebound, rebounds, steps_stood_for, stretches_of_others
 from joma.measure.curves.recovery import Recovery, recovery
 from joma.records import Estimate, Finding
 
@@ -119,6 +119,20 @@ class Course:
         low, high = self._band(band) if len(self.values) > 1 else (None, None)
         x, mean = tuple(map(float, self.steps)), tuple(self.mean.tolist())
         return Curve(label, x, mean, low, high, role, label if group is None else group)
+
+    def read_levels(self, label: str, group: str) -> Curve:
+        """Return the levels that fall and rise are read from, at the start, the bottom and the end, with lines between.
+
+        Levels and the ends of their stretches of steps are means over repetitions.
+
+        Args:
+            label, group: of the curve.
+        """
+        where = stretches_of_others(self.values, steps_stood_for(self.steps))
+        ends = np.array([[part.start, part.stop - 1] for one in where for part in (one.start, one.bottom, one.end)])
+        steps = np.maximum.accumulate(np.array(self.steps)[ends].reshape(len(where), -1).mean(axis=0))
+        levels = np.mean([[one.start, one.bottom, one.end] for one in self.rebounds()], axis=0).repeat(2)
+        return Curve(label, tuple(steps.tolist()), tuple(levels.tolist()), role="read", group=group)
 
     def _band(self, band: Band) -> tuple[Sequence[float], Sequence[float]]:
         if band == "deviation":

@@ -142,18 +142,21 @@ def rebounds(curves: Curves, weights: Curve | None = None, *, shortest: int = 3)
         curves: one row per repetition (seed), one column per probe; finite.
         weights, shortest: as in ``stretches``.
     """
+    where = stretches_of_others(curves, weights, shortest=shortest)
+    return [rebound(curve, stretch) for curve, stretch in zip(curves, where, strict=True)]
+
+
+def stretches_of_others(curves: Curves, weights: Curve | None = None, *, shortest: int = 3) -> list[Stretches]:
+    """Return where ``rebounds`` reads each repetition; arguments are the same."""
     if not np.isfinite(curves).all():
         received = f"NaN or infinite in {int((~np.isfinite(curves)).sum())} places"
         remedy = "leave out the probes after a diverged step"
         raise InvalidArgument("rebounds", "curves", required="finite numbers", received=received, remedy=remedy)
     if len(curves) == 1:
-        return [rebound(curves[0], stretches(curves[0], weights, shortest=shortest))]
+        return [stretches(curves[0], weights, shortest=shortest)]
     total = curves.sum(axis=0)
     others = [(total - curve) / (len(curves) - 1) for curve in curves]
-    return [
-        rebound(curve, stretches(other, weights, shortest=shortest))
-        for curve, other in zip(curves, others, strict=True)
-    ]
+    return [stretches(other, weights, shortest=shortest) for other in others]
 
 
 def deepest_dip(values: Curve) -> float:

@@ -66,6 +66,7 @@ STROKES: Mapping[Role, Stroke] = MappingProxyType(
         "predicted": Stroke(1.8, (4.5, 2.5)),
         "control": Stroke(1.8, (1.2, 1.8)),
         "context": Stroke(1.2),
+        "read": Stroke(1.4, (5.0, 3.0)),
     }
 )
 BAND_OPACITY = 0.16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from joma.claims.evaluation import Outcome
 from joma.intervals import FEWEST, geometric
@@ -12,6 +13,8 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ROUNDING = 1e-8  # relative spreads below it come from floating-point arithmetic
 _RELATIONS = {"<=": "≤", ">=": "≥"}
 
+_SCIENTIFIC = re.compile(r"(?<![\w.,])(\d(?:\.\d+)?)e[+-]?\d{1,3}(?![\w.]*\d)")
+_MINUS, _PERCENT = re.compile(r"(?<![^\s(\[=])-(?=\d)"), re.compile(r"(?<=\d) %")
 
 SKIPPED, NOT_EVALUATED = "skipped", "not evaluated"
 """Texts for claims without a verdict: a requirement is missing; the evaluation failed."""
@@ -39,6 +42,12 @@ def format_number(value: float, digits: int = 4) -> str:
     scale, power = _scaled(abs(value))
     value /= scale
     return f"{_rounded(value, max(0, _decimals(value, 0.0, digits)))}{power}"
+
+
+def prose(text: str) -> str:
+    """Return a sentence with its numbers written as ``format_number`` writes them: 2·10⁻⁹ for 2e-9, −1 for -1, 5%."""
+    text = _SCIENTIFIC.sub(lambda found: format_number(float(found[0]), len(found[1].replace(".", ""))), text)
+    return _MINUS.sub("−", _PERCENT.sub("%", text))
 
 
 def format_extended(value: float) -> str:
@@ -147,8 +156,8 @@ def _decimals(value: float, spread: float, digits: int) -> int:
 
 
 def _rounded(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    if float(text) == 0.0:
+    text = f"{value:,.{decimals}f}"
+    if not text.strip("-0."):
         text = text.removeprefix("-")
     return text.replace("-", "−")
 

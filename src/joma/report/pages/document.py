@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from joma.files import replacing
 from joma.report.drawing import words
 from joma.report.drawing.looks import DARK, LIGHT
 from joma.terminal import printable
+
+_ARXIV = re.compile(r"\barXiv (\d{4}\.\d{5})\b")
 
 
 def document(template: str, title: str, plots: Mapping[str, Any], **content: Any) -> str:
@@ -72,8 +75,10 @@ def environment() -> Environment:
         "interval": words.format_interval,
         "moment": _moment,
         "num": words.format_num,
+        "prose": words.prose,
         "percent": "{:.2f}%".format,
         "seconds": words.format_seconds,
+        "sourced": _sourced,
         "verdict": words.verdict_text,
     }
     return found
@@ -85,6 +90,14 @@ def _asset(name: str) -> str:
 
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _sourced(source: str) -> Markup:
+    """A source with links to the papers on arXiv that it names."""
+    text = str(escape(printable(source)))
+    return Markup(
+        _ARXIV.sub(r'<a href="https://arxiv.org/abs/\1" rel="noreferrer">arXiv \1</a>', text)
+    )  # escaped above
 
 
 def _moment(moment: datetime) -> str:

@@ -35,7 +35,9 @@
     if (width) layout.width = width;
     return Plotly.react(place, data, layout, config);
   };
-  const drawAll = (width) => places.forEach((place) => draw(place, width));
+  // What is folded has no size and is drawn when it is unfolded.
+  const isShown = (place) => !place.closest("details:not([open])");
+  const drawAll = (width) => places.filter(isShown).forEach((place) => show(place, width));
 
   // The values under the pointer are written into the legend, and its x next to the axis label.
   const brief = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
@@ -60,11 +62,38 @@
     }
   };
 
-  drawAll();
-  for (const place of places) {
+  const show = (place, width) => {
+    const isNew = !place.on;
+    draw(place, width);
+    if (!isNew) return;
     place.on("plotly_hover", ({ points }) => read(place, points));
     place.on("plotly_unhover", () => clear(place));
-  }
+  };
+
+  const folds = [...document.querySelectorAll("details")];
+  const unfold = (id) => {
+    const target = id && document.getElementById(decodeURIComponent(id));
+    const fold = target && target.closest("details");
+    if (!fold) return;
+    fold.open = true;
+    target.scrollIntoView();
+  };
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.open) [...target.querySelectorAll(".plot")].filter(isShown).forEach((place) => show(place));
+  }, true);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link) unfold(link.hash.slice(1));
+    const button = event.target.closest(".unfold");
+    if (!button) return;
+    const open = button.textContent === "Unfold all";
+    for (const fold of document.querySelectorAll(".claim > details")) fold.open = open;
+    button.textContent = open ? "Fold all" : "Unfold all";
+  });
+  for (const button of document.querySelectorAll(".unfold")) button.hidden = false;
+  addEventListener("hashchange", () => unfold(location.hash.slice(1)));
+  unfold(location.hash.slice(1));
+  drawAll();
   document.addEventListener("click", (event) => {
     const button = event.target.closest(".legend button");
     if (!button) return;
@@ -87,12 +116,16 @@
     }
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
+  let folded = [];
   addEventListener("beforeprint", () => {
     document.documentElement.classList.add("printing");
+    folded = folds.filter((fold) => !fold.open && !fold.matches(".code"));
+    for (const fold of folded) fold.open = true;
     drawAll(640);
   });
   addEventListener("afterprint", () => {
     document.documentElement.classList.remove("printing");
+    for (const fold of folded) fold.open = false;
     drawAll();
   });
 })();
