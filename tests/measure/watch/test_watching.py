@@ -407,18 +407,15 @@ def test_weights_of_an_unknown_family_are_left_out_unless_requested():
         joma.watch(Own(), torch.randn(2, 5, 8), measures=["stable_rank"])
 
 
-def test_experts_are_left_out_unless_requested():
+def test_the_ranks_of_experts_and_of_heads_can_be_measured_together():
     import transformers
 
     sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = transformers.MixtralConfig(**sizes, num_key_value_heads=2, intermediate_size=64, num_local_experts=2)
     model, batch = transformers.MixtralModel(config), {"input_ids": torch.ones(1, 4, dtype=torch.long)}
-    with joma.watch(model, batch) as probe:
-        assert not any("rank" in name for name in probe.measure())
-    with joma.watch(model, batch, measures="stable_rank", projections=HEAD_ROLES) as probe:
-        assert len(probe.measure()) == 4 + 2 + 2 + 4 + 4
-    with pytest.raises(BadInput, match=r"MixtralModel has no projection mlp_lower .* leave mlp_lower out"):
-        joma.watch(model, batch, measures=["stable_rank"])
+    with joma.watch(model, batch, measures="stable_rank", projections=("mlp_lower", *HEAD_ROLES)) as probe:
+        assert len(probe.measure()) == 1 + 4 + 2 + 2 + 4 + 4
+        assert sorted(probe.frame()["group"].dropna()) == ["expert_0", "expert_1"]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ class Projection:
         tensor: name in the state dict of the tensor that holds it (and others, if fused).
         heads: of its layer.
         cut: extracts it.
+        part: of an MLP with experts: ``experts`` for a tensor with all of them, ``expert_3``, ``shared_expert``, or
+            ``dense`` for an MLP next to them; ``None`` for all other projections.
     """
 
     layer: int
@@ -60,6 +62,7 @@ class Projection:
     tensor: str
     heads: Heads
     cut: Cut
+    part: str | None = None
 
     def of(self, tensor: Tensor) -> Tensor:
         """Extract the projection from its tensor, as a view if possible.
@@ -69,14 +72,14 @@ class Projection:
 
         Returns:
             query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
-            (K, D) for the lower and the gate projection, (D, K) for the upper one.
+            (K, D) for the lower and the gate projection, (D, K) for the upper one; one matrix per expert if stacked.
 
         Raises:
             BadInput: a shape that does not fit the number of heads or their size.
         """
         try:
-            if tensor.dim() != 2:
-                raise ValueError("not a matrix")
+            if tensor.dim() != (3 if self.part == "experts" else 2):
+                raise ValueError("another number of axes")
             part = self.cut(tensor, self.heads)
         except (RuntimeError, ValueError) as error:
             raise BadInput(

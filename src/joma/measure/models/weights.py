@@ -27,15 +27,20 @@ def spectral_rows(part: Projection, matrices: Tensor, metrics: Sequence[str]) ->
         metrics: of ``SPECTRA``.
 
     Yields:
-        For each metric one row per head, if there are heads, and one for the whole projection.
+        For each metric one row per head, if there are heads, and one for the whole projection; of experts one row per
+        expert, in the group ``expert_3``.
 
     Raises:
         InvalidArgument: a matrix for which a metric is undefined (zeros, NaN).
     """
     for metric in metrics:
         value, of_whole = SPECTRA[metric], matrices
+        if part.part == "experts":
+            for expert, number in enumerate(value(matrices).tolist()):
+                yield Row(part.layer, None, part.role, metric, number, f"expert_{expert}")
+            continue
         if matrices.dim() == 3:
             for head, number in enumerate(value(matrices).tolist()):
                 yield Row(part.layer, head, part.role, metric, number)
             of_whole = part.joined(matrices)
-        yield Row(part.layer, None, part.role, metric, float(value(of_whole)))
+        yield Row(part.layer, None, part.role, metric, float(value(of_whole)), part.part)

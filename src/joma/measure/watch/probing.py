@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Container, Generator, Mapping, Sequence
+from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -18,6 +18,7 @@ from joma.measure.capture.kernels import observing, unwrapped
 from joma.measure.capture.layers import projections_of
 from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.capture.transformers import is_observable
+from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import spectral_rows
 from joma.records import Row
@@ -127,7 +128,7 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return rows
+    return list(with_means(rows))
 
 
 def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
@@ -142,15 +143,22 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
     """
     model = unwrapped(model)
     found = projections_of(model)
+    warn_of_experts(model, found)
     if missing := [role for role in roles if not any(part.role == role for part in found)]:
         there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
-            f"{type(model).__name__} has no projection {missing[0]} with a name of a known family "
-            "(MLPs may be experts)",
+            f"{type(model).__name__} has no projection {missing[0]} with a name of a known family",
             expected=f"some of {there}",
             remedy=f"leave {missing[0]} out of projections",
         )
     return [part for part in found if part.role in roles]
+
+
+def warn_of_experts(model: nn.Module, found: Iterable[Projection]) -> None:
+    """Warn of experts in a model that are none of its projections."""
+    if unread := unread_experts(dict(unwrapped(model).named_parameters()), found):
+        what = f"{len(unread)} tensors of experts are not measured, because their names are unknown"
+        warnings.warn(f"joma: {what} (such as {unread[0]})", RuntimeWarning, stacklevel=3)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ Track = Callable[[dict[str, float], int], None]
 
 
 def tracked_values(rows: Iterable[Row]) -> dict[str, float]:
-    """Return values by their names in trackers, such as ``joma/attention_entropy/layer_03/head_07``."""
-    return {_name(row): row.value for row in rows}
+    """Return values by their names in trackers, such as ``joma/attention_entropy/layer_03/head_07``; of experts means."""
+    return {_name(row): row.value for row in rows if row.group is None}
 
 
 def track_with(tracker: Any) -> Track:

@@ -29,6 +29,7 @@ from joma.measure.watch.probing import (
     AttentionProbe,
     arguments_of,
     measured_projections,
+    warn_of_experts,
     weight_rows,
 )
 from joma.measure.watch.sampling import WeightSample
@@ -326,6 +327,7 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
             if measures is not None:
                 raise
             weights = ()  # by default, weights are measured only if the family is known
+            warn_of_experts(model, ())
     return _Wanted(attention, weights, roles)
 
 
