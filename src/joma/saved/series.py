@@ -19,16 +19,13 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
-from joma.saved.layouts import Candidate, candidates, foreign, require_indexed, require_one, shards
+from joma.saved.layouts import Candidate, candidates, foreign, of_model, require_indexed, require_one, shards
 from joma.saved.pickled import pickled_places
 from joma.saved.ranges import Meter, RangedFile, TensorPlace
 from joma.saved.reading import beginning, differ, json_of, read_places, safetensors_places
 from joma.saved.stores import KINDS, WEIGHTS, Store, StoredFile, WeightKind, in_words
 
 Found = TypeVar("Found")
-_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
-"""Prefixes that torch.compile and DistributedDataParallel add to names."""
-
 _NUM_COMPARED, _NUM_ENTRIES = 8, 1024
 """Tensors, and entries of each, in which two candidates for a step's model are compared."""
 
@@ -247,7 +244,7 @@ class Series:
         if candidate.is_index:
             held = {name: place.file for name, place in tensors.items()}
             require_indexed(self._json(step, candidate.name), held, self.place(step))
-        return config, _of_model(tensors)
+        return config, of_model(tensors, of_lightning=candidate.name.endswith(".ckpt"))
 
     def _compared(self, step: int, chosen: Candidate, ours: dict[str, TensorPlace], other: Candidate) -> str | None:
         """Describe how another candidate differs from the chosen one; ``None`` if no difference is found.
@@ -387,12 +384,3 @@ def _checked(steps: Sequence[int] | None, store: Store) -> tuple[int, ...]:
 
 def _nearest(step: int, steps: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(sorted(steps, key=lambda other: abs(other - step))[:3])))
-
-
-def _of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
-    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
-    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
-    while found and all(name.startswith(_DISTRIBUTED) for name in found):
-        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
-    return found

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from joma.errors import BadInput
-from joma.measure.models.projections import Cut, Heads, Projection, Role
+from joma.measure.models.projections import Heads, Projection, Role
 from joma.records import Row
 
 _LAYER = re.compile(r"(?P<stack>(?:.*?\.)?)(?:layers|h|blocks|block)\.(?P<layer>\d+)\.(?P<rest>.+)")
@@ -79,8 +79,8 @@ def expert_projections(kind: str, width: Any, names: Collection[str], heads: Hea
     projections = []
     for layer, part, name, tensor in found:
         roles = _ROLES[name]
-        for place, role in enumerate(roles):
-            role = role if (layer, part) in gated else role.replace("gate", "lower")
+        for place, named in enumerate(roles):
+            role = "mlp_lower" if named == "mlp_gate" and (layer, part) not in gated else named
             label = None if part == "dense" and layer not in with_experts else part
             size = width if isinstance(width, int) else None
             cut = partial(_matrices, kind=kind, width=size, role=role, half=place if len(roles) > 1 else None)
@@ -101,8 +101,8 @@ def with_means(rows: Iterable[Row]) -> Iterator[Row]:
         if row.group is not None and row.group.startswith("expert_"):
             values[row[:4]].append(row.value)
         yield row
-    for place, of_experts in values.items():
-        yield Row(*place, fmean(of_experts))
+    for (layer, head, projection, metric), of_experts in values.items():
+        yield Row(layer, head, projection, metric, fmean(of_experts))
 
 
 def _found(names: Collection[str]) -> tuple[list[_Found], set[str]]:

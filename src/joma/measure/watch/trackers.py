@@ -14,7 +14,7 @@ Track = Callable[[dict[str, float], int], None]
 
 
 def tracked_values(rows: Iterable[Row]) -> dict[str, float]:
-    """Return values by their names in trackers, such as ``joma/attention_entropy/layer_03/head_07``; of experts means."""
+    """Return values by names such as ``joma/attention_entropy/layer_03/head_07``, without those of single experts."""
     return {_name(row): row.value for row in rows if row.group is None}
 
 
