@@ -17,6 +17,7 @@ from torch import nn
 import joma
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.journal import read_journal
+from joma.measure.capture.sharded import split_heads
 from joma.measure.models.projections import HEAD_ROLES
 from joma.measure.spectra.spectrum import stable_rank
 from joma.measure.watch.probing import AttentionProbe, undisturbed, weight_rows
@@ -543,29 +544,38 @@ def mesh(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-def in_tensor_parallel(model, mesh):
-    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
-
-    return parallelize_module(model, mesh, {"layers.0.linear1": ColwiseParallel()})
-
-
-def fully_sharded(model, mesh):
-    from torch.distributed.fsdp import fully_shard
-
-    return fully_shard(model, mesh=mesh)
-
-
 def by_deepspeed(model, _):
     """Mark a parameter in the way of ZeRO-3."""
     model.layers[0].linear1.weight.ds_id = 0
     return model
 
 
-@pytest.mark.parametrize("spread", [in_tensor_parallel, fully_sharded, by_deepspeed])
-def test_sharded_parameters_are_refused(spread, mesh):
+def by_the_first_fsdp(model, mesh):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel(model, device_mesh=mesh, device_id=torch.device("cpu"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("spread", "by"), [(by_the_first_fsdp, "FSDP 1"), (by_deepspeed, "ZeRO-3")])
+def test_parameters_sharded_in_tensors_of_other_kinds_are_refused(spread, by, mesh):
     model = spread(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1), mesh)
-    with pytest.raises(BadInput, match="sharded over processes"):
+    with pytest.raises(BadInput, match=f"sharded over processes by {by}.*use torch's fully_shard"):
         joma.watch(model, torch.randn(1, 3, 8))
+
+
+def test_heads_divided_among_processes_in_an_unknown_way_are_refused(mesh):
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    model, states = (
+        parallelize_module(Scores(), mesh, {"query": ColwiseParallel(), "key": ColwiseParallel()}),
+        (1, 3, 16),
+    )
+    with pytest.raises(BadInput, match=r"no configuration says how many.* measure saved checkpoints"):
+        joma.watch(model, torch.randn(states)).__enter__()
+    model = parallelize_module(Scores(), mesh, {"query": ColwiseParallel(use_local_output=False)})
+    with pytest.raises(BadInput, match=r"are DTensors.*use_local_output=True"):
+        split_heads(model, model.query(torch.randn(states)))
 
 
 def test_joma_watch_returns_a_watch_without_warnings():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -63,6 +64,14 @@ class Projection:
     heads: Heads
     cut: Cut
     part: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its tensor and has no heads, so that its spectrum is the tensor's."""
+        cut = (
+            self.cut.keywords.get("cut") if isinstance(self.cut, partial) and self.cut.func is transposed else self.cut
+        )
+        return cut is whole
 
     def of(self, tensor: Tensor) -> Tensor:
         """Extract the projection from its tensor, as a view if possible.

@@ -17,10 +17,12 @@ from joma.measure.capture.calls import LayerMetrics
 from joma.measure.capture.kernels import observing, unwrapped
 from joma.measure.capture.layers import projections_of
 from joma.measure.capture.outputs import agree, changed_by_observation
+from joma.measure.capture.sharded import as_dtensor, reshard
 from joma.measure.capture.transformers import is_observable
 from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.projections import Projection
-from joma.measure.models.weights import spectral_rows
+from joma.measure.models.weights import gram_rows, spectral_rows
+from joma.measure.spectra.grams import summed_gram
 from joma.records import Row
 
 
@@ -120,7 +122,7 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
     rows: list[Row] = []
     for part in measured_projections(model, roles):
         try:
-            rows += spectral_rows(part, part.of(parameters[part.tensor].detach()), metrics)
+            rows += _spectral_rows(part, parameters[part.tensor].detach(), metrics)
         except InvalidArgument as error:
             warnings.warn(
                 f"joma: {metrics[0]} is undefined for the {part.role} projection of layer {part.layer} "
@@ -129,6 +131,19 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
                 stacklevel=2,
             )
     return list(with_means(rows))
+
+
+def _spectral_rows(part: Projection, tensor: Tensor, metrics: Sequence[str]) -> Iterable[Row]:
+    """Measure one projection, of a sharded tensor by the sum of its shards' Gram matrices, or else gathered."""
+    if (shards := as_dtensor(tensor)) is None:
+        return spectral_rows(part, part.of(tensor), metrics)
+    cuts = [(axis, placement) for axis, placement in enumerate(shards.placements) if not placement.is_replicate()]
+    if len(cuts) == 1 and part.is_whole and (axis := getattr(cuts[0][1], "dim", None)) is not None:
+        length = shards.shape[axis]
+        if shards.dim() == 2 and length >= shards.shape[1 - axis]:
+            group = shards.device_mesh.get_group(cuts[0][0])
+            return gram_rows(part, summed_gram(shards.to_local(), axis, length, group), metrics)
+    return spectral_rows(part, part.of(shards.full_tensor()), metrics)
 
 
 def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
@@ -183,6 +198,7 @@ def undisturbed(model: nn.Module) -> Generator[None]:
         with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
+        reshard(unwrapped(model))
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
         for config in cached:

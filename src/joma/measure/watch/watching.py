@@ -23,6 +23,7 @@ from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.files import replacing
 from joma.journal import append_line, probe_line, read_journal
 from joma.measure.capture.kernels import unwrapped
+from joma.measure.capture.sharded import is_sharded
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
 from joma.measure.watch.probing import (
@@ -133,9 +134,10 @@ class Watch:
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
         distributed, tracker = torch.distributed, settings.get("tracker")
-        is_alone = not (distributed.is_available() and distributed.is_initialized())
-        self._is_measuring = is_alone or distributed.get_rank() == 0
-        self._track = track_with(tracker) if tracker is not None and self._is_measuring else None
+        is_first = not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+        self._is_measuring = is_first or is_sharded(model)  # together, and only the first one writes
+        self._folder = self._folder if is_first else None
+        self._track = track_with(tracker) if tracker is not None and is_first else None
         roles = settings.get("projections", ("mlp_lower",))
         self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
         self._step, self._is_open, self.is_complete = self._start, False, False
