@@ -10,7 +10,7 @@ import joma
 from joma.errors import BadInput
 
 ROLES = ("query", "output", "mlp_lower", "mlp_gate", "mlp_upper")
-MEASURES = ["attention", "weights"]
+MEASURES = ["attention", "weights", "activations"]
 BATCH = small_batch("llama", padded=True)
 
 
@@ -84,6 +84,8 @@ def compare(name, spread, mesh, folder, kind="llama"):
 
 def notice_other_weights(model):
     """Change weights in the second process alone: neither measures, or the first would wait for the second."""
+    with pytest.raises(BadInput, match=r"sharded, so that a backward pass would add.* leave gradient_stable_rank out"):
+        joma.watch(model, BATCH, measures="gradients").__enter__()
     watch = joma.watch(model, BATCH, measures=MEASURES)
     watch.__enter__()
     watch.step()

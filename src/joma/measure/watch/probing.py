@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -23,6 +23,7 @@ from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import gram_rows, spectral_rows
 from joma.measure.spectra.grams import summed_gram
+from joma.measure.watch.activations import Activations
 from joma.records import Row
 
 
@@ -36,10 +37,14 @@ class AttentionProbe:
         model: any model that ``observing`` supports, also inside wrappers.
         batch: the model's arguments: a mapping of keyword arguments, a tuple of arguments, or one tensor.
         share_window: keys nearer than this count in ``attention_window_share``.
+        with_activations: whether to measure ``largest_activation`` too.
     """
 
-    def __init__(self, model: nn.Module, batch: Any, *, share_window: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, batch: Any, *, share_window: int | None = None, with_activations: bool = False
+    ) -> None:
         self._model, self._batch, self._share_window = model, batch, share_window
+        self._activations = Activations(unwrapped(model)) if with_activations else None
         self._added: dict[str, Any] | None = None  # arguments that do not change the measurements
 
     def rows(self) -> list[Row]:
@@ -90,7 +95,8 @@ class AttentionProbe:
     def _observed(self, added: dict[str, Any]) -> tuple[Any, list[Row]]:
         """Return the output of the observed model, and its attention."""
         found = LayerMetrics(self._share_window)
-        with undisturbed(self._model), observing(self._model, found.add, substitute=True) as inner:
+        largest = nullcontext() if self._activations is None else self._activations.observed(*arguments_of(self._batch))
+        with undisturbed(self._model), observing(self._model, found.add, substitute=True) as inner, largest:
             output = run(inner, self._batch, added)
         if not found.of_layers:
             kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
@@ -101,7 +107,8 @@ class AttentionProbe:
                 "nn.MultiheadAttention, or torch's scaled_dot_product_attention",
                 remedy="pass its queries and keys to joma.attention_statistics yourself",
             )
-        return output, [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
+        rows = [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
+        return output, rows if self._activations is None else [*rows, *self._activations.rows(found.names)]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -121,16 +128,23 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
     parameters = dict(unwrapped(model).named_parameters())
     rows: list[Row] = []
     for part in measured_projections(model, roles):
-        try:
-            rows += _spectral_rows(part, parameters[part.tensor].detach(), metrics)
-        except InvalidArgument as error:
-            warnings.warn(
-                f"joma: {metrics[0]} is undefined for the {part.role} projection of layer {part.layer} "
-                f"({part.tensor}): it is {error.problem.split(' is ', 1)[-1]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        tensor = parameters[part.tensor].detach()
+        rows += rows_or_warning(part, metrics[0], lambda part=part, of=tensor: _spectral_rows(part, of, metrics))
     return list(with_means(rows))
+
+
+def rows_or_warning(part: Projection, metric: str, measure: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Return the rows of a projection; none, but a warning, for a matrix without such a metric (NaN, zeros)."""
+    try:
+        return list(measure())
+    except InvalidArgument as error:
+        warnings.warn(
+            f"joma: {metric} is undefined for the {part.role} projection of layer {part.layer} "
+            f"({part.tensor}): it is {error.problem.split(' is ', 1)[-1]}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return []
 
 
 def _spectral_rows(part: Projection, tensor: Tensor, metrics: Sequence[str]) -> Iterable[Row]:

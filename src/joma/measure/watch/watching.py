@@ -26,6 +26,7 @@ from joma.measure.capture.kernels import unwrapped
 from joma.measure.capture.sharded import is_sharded
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
+from joma.measure.watch.gradients import gradient_rows
 from joma.measure.watch.probing import (
     AttentionProbe,
     arguments_of,
@@ -46,7 +47,8 @@ class WatchSettings(TypedDict, total=False):
     Args:
         every: optimiser steps between probes (100); there are also one before the first step and one after the last.
         measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
-            default attention, and the stable rank if the family of the model is known.
+            default attention, and the stable rank if the family of the model is known; ``gradients`` need a batch with
+            which the model returns a loss.
         projections: roles of the measured weights: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
         share_window: keys nearer than this count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written during training, and ``metrics.parquet``, written at the end.
@@ -90,10 +92,11 @@ def next_trial(out: str | Path) -> Path:
 
 
 class _Wanted(NamedTuple):
-    """The metrics of attention, the metrics of weights, and the roles of measured projections."""
+    """The metrics that a forward pass gives, those of weights and gradients, and the roles of measured projections."""
 
     attention: tuple[str, ...]
     weights: tuple[str, ...]
+    gradients: tuple[str, ...]
     roles: tuple[str, ...]
 
 
@@ -129,7 +132,12 @@ class Watch:
             what = "a whole number of positions, 1 or more, or None"
             raise _bad("share_window", what, repr(share_window), "take 16")
         _require_readable(unwrapped(model), probe_batch)
-        self._attention = AttentionProbe(model, probe_batch, share_window=share_window)
+        roles = settings.get("projections", ("mlp_lower",))
+        self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
+        with_activations, self._batch = "largest_activation" in self._wanted.attention, probe_batch
+        self._attention = AttentionProbe(
+            model, probe_batch, share_window=share_window, with_activations=with_activations
+        )
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
@@ -138,8 +146,6 @@ class Watch:
         self._is_measuring = is_first or is_sharded(model)  # together, and only the first one writes
         self._folder = self._folder if is_first else None
         self._track = track_with(tracker) if tracker is not None and is_first else None
-        roles = settings.get("projections", ("mlp_lower",))
-        self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
         self._step, self._is_open, self.is_complete = self._start, False, False
         self._weights = WeightSample(unwrapped(model))
         self._ahead: tuple[int, list[Row]] = (-1, [])
@@ -262,6 +268,8 @@ class Watch:
             rows += [row for row in self._attention.rows() if row.metric in wanted.attention]
         if wanted.weights:
             rows += weight_rows(self._model, wanted.weights, wanted.roles)
+        if wanted.gradients:
+            rows += gradient_rows(self._model, self._batch, wanted.roles)
         return rows
 
     def _keep(self, rows: list[Row]) -> None:
@@ -317,12 +325,13 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
     for role in roles:
         choose(role, dict.fromkeys(ROLES), "watch", "projections")
     chosen = choose_metrics(DEFAULT if measures is None else measures, "watch")
-    attention, weights = (
-        tuple(name for name in chosen if METRICS[name].source == source) for source in ("attention", "weights")
+    attention, weights, gradients = (
+        tuple(name for name in chosen if METRICS[name].source in sources)
+        for sources in (("attention", "activations"), ("weights",), ("gradients",))
     )
-    if weights:
+    if of_roles := weights + gradients:
         if not roles:
-            raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {weights[0]} out of measures")
+            raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {of_roles[0]} out of measures")
         try:
             measured_projections(model, roles)
         except BadInput:
@@ -330,7 +339,7 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
                 raise
             weights = ()  # by default, weights are measured only if the family is known
             warn_of_experts(model, ())
-    return _Wanted(attention, weights, roles)
+    return _Wanted(attention, weights, gradients, roles)
 
 
 def _require_readable(model: nn.Module, batch: Any) -> None:
