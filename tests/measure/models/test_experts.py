@@ -123,7 +123,9 @@ class Odd(nn.Module):
 
 
 def test_experts_with_unknown_names_are_named_and_not_silently_left_out(tmp_path):
-    with pytest.warns(RuntimeWarning, match=r"1 tensors of experts are not measured.*layers.0.mlp.experts.odd_kernel"):
+    with pytest.warns(
+        RuntimeWarning, match=r"1 tensors of experts are not measured \(such as .*odd_kernel\): their names"
+    ):
         joma.watch(Odd(), {"input_ids": torch.arange(8)[None]})
     model = model_of("mixtral")
     model.config.save_pretrained(tmp_path / "step1")
@@ -131,6 +133,30 @@ def test_experts_with_unknown_names_are_named_and_not_silently_left_out(tmp_path
     save_file(tensors, tmp_path / "step1" / "model.safetensors")
     (note,) = measure_step(Plan(open_series(tmp_path), ("stable_rank",)), 1).notes
     assert "1 tensors of experts: left out" in note
+
+
+def test_experts_of_an_encoder_and_a_decoder_are_named_with_the_reason():
+    import transformers
+
+    sizes = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "num_experts": 2}
+    config = transformers.SwitchTransformersConfig(**sizes, num_layers=2, num_sparse_encoder_layers=1)
+    model = transformers.SwitchTransformersModel(config)
+    ids = torch.arange(8)[None]
+    with pytest.warns(RuntimeWarning, match=r"tensors of experts are not measured .*: there are several stacks"):
+        joma.watch(model, {"input_ids": ids, "decoder_input_ids": ids})
+
+
+def test_experts_of_attention_are_no_mlp():
+    config = {"model_type": "odd", "num_attention_heads": 2, "hidden_size": 16}
+    names = ("self_attention.experts.input_linear.weight", "mlp.input_linear.weight", "mlp.experts.up_proj")
+    names = [f"model.layers.0.{name}" for name in names]
+    found = projections(config, names)
+    assert {(one.role, one.tensor) for one in found} == {
+        ("mlp_gate", names[1]),
+        ("mlp_lower", names[1]),
+        ("mlp_lower", names[2]),
+    }
+    assert unread_experts(names, found) == names[:1]
 
 
 def test_biases_and_routers_are_no_experts():

@@ -18,7 +18,11 @@ from joma.errors import BadInput
 from joma.measure.models.projections import Heads, Projection, Role
 from joma.records import Row
 
-_LAYER = re.compile(r"(?P<stack>(?:.*?\.)?)(?:layers|h|blocks|block)\.(?P<layer>\d+)\.(?P<rest>.+)")
+_LAYER = re.compile(
+    r"(?P<stack>(?:.*?\.)?)(?:layers|h|blocks|block)\.(?P<layer>\d+)\.(?P<rest>(?!.*att(?:n|ention)).+)"
+)
+"""The name of a tensor of a layer, except those of attention, which may have experts too (JetMoE)."""
+
 _WEIGHT = r"(?P<name>\w+?)(?:\.weight)?"
 _PLACES = {
     "expert": re.compile(rf"(?:.+\.)?experts\.(?:expert_)?(?P<number>\d+)\.{_WEIGHT}"),

@@ -183,11 +183,11 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
     return [part for part in found if part.role in roles]
 
 
-def warn_of_experts(model: nn.Module, found: Iterable[Projection]) -> None:
+def warn_of_experts(model: nn.Module, found: Iterable[Projection], why: str = "their names are unknown") -> None:
     """Warn of experts in a model that are none of its projections."""
     if unread := unread_experts(dict(unwrapped(model).named_parameters()), found):
-        what = f"{len(unread)} tensors of experts are not measured, because their names are unknown"
-        warnings.warn(f"joma: {what} (such as {unread[0]})", RuntimeWarning, stacklevel=3)
+        what = f"{len(unread)} tensors of experts are not measured (such as {unread[0]}): {why}"
+        warnings.warn(f"joma: {what}", RuntimeWarning, stacklevel=3)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from joma.measure.capture.sharded import agreed, local_part
+from joma.measure.capture.sharded import agreed, local_part, reshard
 
 
 class WeightSample:
@@ -58,6 +58,7 @@ class WeightSample:
 
 
 def _weights(model: nn.Module) -> list[nn.Parameter]:
+    reshard(model)
     return [part for part in model.parameters() if part.is_floating_point() and _is_held(local_part(part))]
 
 

@@ -334,11 +334,11 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
             raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {of_roles[0]} out of measures")
         try:
             measured_projections(model, roles)
-        except BadInput:
+        except BadInput as error:
             if measures is not None:
                 raise
             weights = ()  # by default, weights are measured only if the family is known
-            warn_of_experts(model, ())
+            warn_of_experts(model, (), error.problem)
     return _Wanted(attention, weights, gradients, roles)
 
 
