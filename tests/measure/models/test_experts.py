@@ -135,6 +135,21 @@ def test_experts_with_unknown_names_are_named_and_not_silently_left_out(tmp_path
     assert "1 tensors of experts: left out" in note
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_expert_of_zeros_is_named_and_the_others_are_measured(tmp_path):
+    model = model_of("mixtral")
+    model.model.layers[1].mlp.experts.gate_up_proj.data[2] = 0
+    with pytest.warns(
+        RuntimeWarning, match=r"mlp_lower projection of layer 1 \(.*gate_up_proj, expert_2\): it is a matrix"
+    ):
+        live = {row.group for row in live_rows(model) if row.layer == 1 and row.projection == "mlp_lower"}
+    model.save_pretrained(tmp_path / "step1")
+    result = measure_step(Plan(open_series(tmp_path), ("stable_rank",)), 1)
+    saved = {row.group for row in result.rows if row.layer == 1 and row.projection == "mlp_lower"}
+    assert live == saved == {None, "expert_0", "expert_1"}
+    assert "layer 1, mlp_lower, expert_2: left out" in " ".join(result.notes)
+
+
 def test_experts_of_an_encoder_and_a_decoder_are_named_with_the_reason():
     import transformers
 

@@ -6,7 +6,7 @@ Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden unit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple, get_args
@@ -119,6 +119,14 @@ class Projection:
                 expected="a known kind of model, or tensors that hold only the projection in their name",
                 remedy="leave out the ranks of heads",
             )
+
+    def pieces(self, matrices: Tensor) -> Iterator[tuple[Projection, Tensor]]:
+        """Yield each expert's projection and matrix where several are stacked, and otherwise this one."""
+        if self.part != "experts":
+            yield self, matrices
+            return
+        for number, matrix in enumerate(matrices):
+            yield replace(self, part=f"expert_{number}"), matrix
 
     def joined(self, matrices: Tensor) -> Tensor:
         """Join one matrix per head into the whole projection, outputs by inputs.

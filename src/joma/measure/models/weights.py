@@ -36,23 +36,18 @@ def spectral_rows(part: Projection, matrices: Tensor, metrics: Sequence[str]) ->
     """Measure one projection.
 
     Args:
-        part: the projection.
-        matrices: its weights, as ``Projection.of`` returns them.
+        part: the projection, of stacked experts one of its ``pieces``.
+        matrices: its weights, as ``Projection.of`` or ``Projection.pieces`` returns them.
         metrics: of ``SPECTRA``.
 
     Yields:
-        For each metric one row per head, if there are heads, and one for the whole projection; of experts one row per
-        expert, in the group ``expert_3``.
+        For each metric one row per head, if there are heads, and one for the whole projection.
 
     Raises:
         InvalidArgument: a matrix for which a metric is undefined (zeros, NaN).
     """
     for metric in metrics:
         value, of_whole = SPECTRA[metric], matrices
-        if part.part == "experts":
-            for expert, number in enumerate(value(matrices).tolist()):
-                yield Row(part.layer, None, part.role, metric, number, f"expert_{expert}")
-            continue
         if matrices.dim() == 3:
             for head, number in enumerate(value(matrices).tolist()):
                 yield Row(part.layer, head, part.role, metric, number)

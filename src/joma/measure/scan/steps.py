@@ -221,11 +221,12 @@ def _rows_of_weights(
         tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
         require_finite({name: tensor})
         for part in parts:
-            matrices = part.of(tensor).to(plan.place)
-            if not bool((matrices != 0).flatten(-2).any(-1).all()):
-                notes.append(f"layer {part.layer}, {part.role}: left out, because zeros have no rank")
-                continue
-            yield from spectral_rows(part, matrices, wanted)
+            for piece, matrices in part.pieces(part.of(tensor).to(plan.place)):
+                if bool((matrices != 0).flatten(-2).any(-1).all()):
+                    yield from spectral_rows(piece, matrices, wanted)
+                else:
+                    expert = f", {piece.part}" if piece.part else ""
+                    notes.append(f"layer {part.layer}, {part.role}{expert}: left out, because zeros have no rank")
 
 
 def _rows_of_model(

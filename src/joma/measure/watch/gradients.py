@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,15 +51,11 @@ def gradient_rows(model: nn.Module, batch: Any, roles: Collection[str]) -> list[
     rows: list[Row] = []
     for part in parts:
         if (gradient := gradients[part.tensor]) is not None:
-            matrices = part.of(gradient)
-            pieces = [(part, matrices)]
-            if part.part == "experts":
-                each = enumerate(matrices)
-                pieces = [(replace(part, part=f"expert_{number}"), matrix) for number, matrix in each if matrix.any()]
-            for piece, of_piece in pieces:
-                rows += rows_or_warning(
-                    piece, NAME, lambda one=piece, of=of_piece: spectral_rows(one, of, ["stable_rank"])
-                )
+            for piece, of in part.pieces(part.of(gradient)):
+                if of.any() or part.part != "experts":
+                    rows += rows_or_warning(
+                        piece, NAME, lambda one=piece, of=of: spectral_rows(one, of, ["stable_rank"])
+                    )
     return [row._replace(metric=NAME) for row in with_means(rows)]
 
 

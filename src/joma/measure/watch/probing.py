@@ -22,7 +22,7 @@ from joma.measure.capture.transformers import is_observable
 from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import gram_rows, spectral_rows
-from joma.measure.spectra.grams import summed_gram
+from joma.measure.spectra.grams import Gram, summed_gram
 from joma.measure.watch.activations import Activations
 from joma.records import Row
 
@@ -129,7 +129,12 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
     rows: list[Row] = []
     for part in measured_projections(model, roles):
         tensor = parameters[part.tensor].detach()
-        rows += rows_or_warning(part, metrics[0], lambda part=part, of=tensor: _spectral_rows(part, of, metrics))
+        if (gram := _summed(part, tensor)) is not None:
+            rows += rows_or_warning(part, metrics[0], lambda one=part, of=gram: gram_rows(one, of, metrics))
+            continue
+        shards = as_dtensor(tensor)
+        for piece, matrices in part.pieces(part.of(tensor if shards is None else shards.full_tensor())):
+            rows += rows_or_warning(piece, metrics[0], lambda one=piece, of=matrices: spectral_rows(one, of, metrics))
     return list(with_means(rows))
 
 
@@ -140,24 +145,23 @@ def rows_or_warning(part: Projection, metric: str, measure: Callable[[], Iterabl
     except InvalidArgument as error:
         warnings.warn(
             f"joma: {metric} is undefined for the {part.role} projection of layer {part.layer} "
-            f"({part.tensor}): it is {error.problem.split(' is ', 1)[-1]}",
+            f"({part.tensor}{f', {part.part}' if part.part else ''}): it is {error.problem.split(' is ', 1)[-1]}",
             RuntimeWarning,
             stacklevel=3,
         )
         return []
 
 
-def _spectral_rows(part: Projection, tensor: Tensor, metrics: Sequence[str]) -> Iterable[Row]:
-    """Measure one projection, of a sharded tensor by the sum of its shards' Gram matrices, or else gathered."""
-    if (shards := as_dtensor(tensor)) is None:
-        return spectral_rows(part, part.of(tensor), metrics)
-    cuts = [(axis, placement) for axis, placement in enumerate(shards.placements) if not placement.is_replicate()]
-    if len(cuts) == 1 and part.is_whole and (axis := getattr(cuts[0][1], "dim", None)) is not None:
-        length = shards.shape[axis]
-        if shards.dim() == 2 and length >= shards.shape[1 - axis]:
-            group = shards.device_mesh.get_group(cuts[0][0])
-            return gram_rows(part, summed_gram(shards.to_local(), axis, length, group), metrics)
-    return spectral_rows(part, part.of(shards.full_tensor()), metrics)
+def _summed(part: Projection, tensor: Tensor) -> Gram | None:
+    """Return the Gram matrix of the smaller side of a sharded projection, if it is a sum over the shards."""
+    shards = as_dtensor(tensor)
+    if shards is None or shards.dim() != 2 or not part.is_whole:
+        return None
+    cuts = [(dim, placement) for dim, placement in enumerate(shards.placements) if not placement.is_replicate()]
+    axis = getattr(cuts[0][1], "dim", None) if len(cuts) == 1 else None
+    if axis is None or shards.shape[axis] < shards.shape[1 - axis]:
+        return None
+    return summed_gram(shards.to_local(), axis, shards.shape[axis], shards.device_mesh.get_group(cuts[0][0]))
 
 
 def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
