@@ -51,8 +51,10 @@ This page is generated from the code by `python docs/pages.py`.
 Tables are tidy: one row per number, columns `run`, `step`, `layer`, `head`, `projection`, `metric`, `value`. Layers and
 heads count from 0, and are null where a metric has none. `projection` names the weight matrix of a metric of weights
 (`query`, `key`, `value`, `output`, `mlp_lower`, `mlp_gate`, `mlp_upper`). Three columns exist only if they are not
-empty: `group` names a part of the probe (`sequences_3`, `positions_1_8`; null: all of it), `reason` explains why a step
-has no numbers, and `suspect` names the problems of a step. Tables of different sources can be concatenated in pandas.
+empty: `group` names a part of the probe (`sequences_3`, `positions_1_8`; null: all of it) or an expert (`expert_3`,
+`shared_expert`, or `dense` for an MLP next to them; null: the mean over experts, without shared ones), `reason`
+explains why a step has no numbers, and `suspect` names the problems of a step. Tables of different sources can be
+concatenated in pandas. Activations and gradients are measured only if they are named; `all` leaves them out.
 
 | name | meaning | unit | source | over queries | measured by |
 |---|---|---|---|---|---|

@@ -14,8 +14,13 @@ from typing import Literal
 
 from joma.errors import BadInput
 
-Source = Literal["attention", "weights", "loss"]
-"""The source of a metric: attention on a text, the weights alone, or predictions on a text."""
+Source = Literal["attention", "weights", "loss", "activations", "gradients"]
+"""The source of a metric: attention on a text, the weights alone, predictions on a text, or the states between layers
+or the gradient of the loss on it, which are measured only if they are named.
+"""
+
+ON_REQUEST: tuple[Source, ...] = ("activations", "gradients")
+"""The sources that ``all`` leaves out."""
 
 Queries = Literal["all", "spreading", "largest", ""]
 """The queries over which a metric of attention is averaged.
@@ -86,6 +91,8 @@ _ALL = (
     Metric("stable_rank", "", "weights", "", "stable rank", True, _EVERYWHERE),
     Metric("spectral_norm", "", "weights", "", "largest singular value", False, _PROBES),
     Metric("effective_rank", "", "weights", "", "effective rank", True, _PROBES),
+    Metric("largest_activation", "", "activations", "largest", "largest activation after the layer", False, ("watch",)),
+    Metric("gradient_stable_rank", "", "gradients", "", "stable rank of the gradient", False, ("watch",)),
     Metric("val_loss_nats", "nats", "loss", "", "held-out loss", False, ("scan", "training")),
     Metric("train_loss_nats", "nats", "loss", "", "training loss", False, _TRAINING),
     Metric("val_accuracy", "", "loss", "", "accuracy on held-out samples", False, _TRAINING),
@@ -99,7 +106,7 @@ DEFAULT = ("attention", "stable_rank")
 
 
 def choose_metrics(names: str | Collection[str], instrument: Instrument) -> tuple[str, ...]:
-    """Return metrics by name or by source (``attention``, ``weights``, ``loss``, ``all``), in the order of ``METRICS``.
+    """Return metrics by name or by source (``attention``, ``weights``, …, ``all``), in the order of ``METRICS``.
 
     Args:
         names: one or several; a string may contain several, separated by commas.
@@ -114,7 +121,8 @@ def choose_metrics(names: str | Collection[str], instrument: Instrument) -> tupl
     known = [*taken, *sources, "all"]
     chosen: set[str] = set()
     for wanted in filter(None, requested):
-        found = {name for name, metric in taken.items() if wanted in (name, metric.source, "all")}
+        usual = {name for name, metric in taken.items() if metric.source not in ON_REQUEST}
+        found = usual if wanted == "all" else {name for name in taken if wanted in (name, taken[name].source)}
         if not found:
             near = get_close_matches(wanted.lower(), known, n=1, cutoff=0.3)
             raise BadInput(

@@ -175,7 +175,7 @@ FOREIGN = {
     "Meta": (["consolidated.00.pth", "consolidated.01.pth"], "convert_llama_weights_to_hf"),
     "TensorFlow": (["tf_model.h5"], "from_tf=True"),
     "Flax": (["flax_model.msgpack"], "from_flax=True"),
-    "Lightning": (["last.ckpt"], r"rename it so that its name ends in \.pt"),
+    "DCP of Lightning": (["__0_0.distcp", "meta.pt"], "format_utils dcp_to_torch"),
     "ONNX": (["onnx/model.onnx"], "an exported model"),
     "an adapter": (["pytorch_lora_weights.safetensors"], "merge_and_unload"),
 }

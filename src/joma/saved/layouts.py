@@ -23,9 +23,6 @@ _LOADED: dict[str, WeightKind] = {
 _NO_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|adapter_model|lora_weights", re.IGNORECASE
 )
-_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
-"""Prefixes that torch.compile and DistributedDataParallel add to names."""
-
 _SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+$")
 
 _FOREIGN: tuple[tuple[str, str, str], ...] = (
@@ -40,7 +37,7 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
         "convert it with Megatron's tools/checkpoint/convert.py or with Megatron Bridge",
     ),
     (
-        r"\.distcp",
+        r"\.distcp|(^|/)meta\.pt",
         "the state of a distributed run (torch.distributed.checkpoint)",
         "convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt",
     ),
@@ -54,7 +51,6 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
         "weights of TensorFlow or Flax",
         "convert them with transformers 4: from_pretrained(..., from_tf=True) or from_flax=True, then save_pretrained",
     ),
-    (r"\.ckpt", "a checkpoint of Lightning", "rename it so that its name ends in .pt"),
     (
         r"\.nemo",
         "an archive of NeMo",
@@ -65,6 +61,13 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
     (r"_METADATA|manifest\.ocdbt|\.zarray", "a checkpoint of Orbax", "convert it with the trainer that wrote it"),
 )
 """States that are not read: a pattern of the ends of their files' names, what they are, and what converts them."""
+
+
+_COMPILED, _DISTRIBUTED = "_orig_mod.", "module."
+"""Prefixes that torch.compile and DistributedDataParallel add to names."""
+
+_IN_ATTRIBUTE = re.compile(r"([^.]+\.)[^\d.][^.]*\.(?:.*\.)?\d+\.")
+"""Names of tensors of a numbered layer; the group is the attribute of a module that holds the model."""
 
 
 class Candidate(NamedTuple):
@@ -150,6 +153,21 @@ def require_indexed(index: Mapping[str, Any], tensors: Mapping[str, str], where:
             raise _incomplete(where, f"{name} is not in {shard}{other}", set(index["weight_map"].values()))
 
 
+def of_model(tensors: dict[str, TensorPlace], *, of_lightning: bool) -> dict[str, TensorPlace]:
+    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers.
+
+    Lightning's module is a wrapper too, of the model in one of its attributes.
+    """
+    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
+    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
+    while found and all(name.startswith(_DISTRIBUTED) for name in found):
+        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
+    attributes = {match[1] for match in map(_IN_ATTRIBUTE.match, found) if match}
+    if of_lightning and len(attributes) == 1:
+        found = {name.removeprefix(min(attributes)): place for name, place in found.items()}
+    return found
+
+
 def foreign(files: Collection[str]) -> tuple[str, str] | None:
     """Return what a folder without a model holds, and what to do with it; ``None`` if that is unknown."""
     for pattern, what, remedy in _FOREIGN:
@@ -186,12 +204,3 @@ def _num_shards(name: str) -> int:
 def _incomplete(where: str, lacking: str, named: Collection[str]) -> BadInput:
     expected = f"the {len(named)} shards that its index names"
     return BadInput(f"{where} is incomplete: {lacking}", expected=expected, remedy=WRITE_AGAIN)
-
-
-def of_model(tensors: dict[str, TensorPlace]) -> dict[str, TensorPlace]:
-    """Keep the model's tensors, by its own names: without joma's optimiser state and without prefixes of wrappers."""
-    ours = {name.removeprefix("model/"): place for name, place in tensors.items() if name.startswith("model/")}
-    found = {name.replace(_COMPILED, ""): place for name, place in (ours or tensors).items()}
-    while found and all(name.startswith(_DISTRIBUTED) for name in found):
-        found = {name.removeprefix(_DISTRIBUTED): place for name, place in found.items()}
-    return found

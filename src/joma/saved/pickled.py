@@ -44,7 +44,7 @@ _OF_TRAINING = ("optim", "sched", "scaler", "rng", "loss", "metric")
 
 _PLAIN = (
     *(("builtins", "set"), ("__builtin__", "set"), ("_codecs", "encode"), ("argparse", "Namespace")),
-    ("torch", "device"),
+    *(("torch", "device"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath")),
 )
 """Classes and functions of settings that are saved next to weights; what they make is ignored."""
 
@@ -103,7 +103,7 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
         raise BadInput(
             f"{file.name} is refused: its pickle {error}, and was not run",
             expected="a pickle that describes only tensors",
-            remedy="use the model's safetensors file, or ask its publisher for one",
+            remedy="use the model's safetensors file, or write its state dict alone with torch.save",
         ) from error
     except BadInput:
         raise
@@ -117,7 +117,7 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
 
 def _stand_in(module: str, name: str) -> Any:
     """Return what stands for a class or function of a pickle: nothing of it is imported."""
-    if (module, name) == ("collections", "OrderedDict"):
+    if (module, name) == ("collections", "OrderedDict") or name == "AttributeDict":  # Lightning's settings
         return _ordered
     if module in ("torch", "torch.storage") and name in _DTYPES:
         return _DTYPES[name]

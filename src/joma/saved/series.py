@@ -281,7 +281,7 @@ class Series:
         if candidate.is_index:
             held = {name: place.file for name, place in tensors.items()}
             require_indexed(self._json(step, candidate.name), held, self.place(step))
-        return config, of_model(tensors)
+        return config, of_model(tensors, of_lightning=candidate.name.endswith(".ckpt"))
 
     def _compared(self, step: int, chosen: Candidate, ours: dict[str, TensorPlace], other: Candidate) -> str | None:
         """Describe how another candidate differs from the chosen one; ``None`` if no difference is found.

@@ -20,6 +20,7 @@ WEIGHTS: dict[str, WeightKind] = {
     ".bin": "bin",
     ".pt": "bin",
     ".pth": "bin",
+    ".ckpt": "bin",
     ".gguf": "gguf",
 }
 """The kind of a weight file, by its suffix."""

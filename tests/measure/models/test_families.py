@@ -204,10 +204,11 @@ def unknown_model(kind, **settings):
     return transformers.AutoModel.from_config(config)
 
 
-def test_an_unknown_kind_with_experts_is_read_without_its_mlps():
+def test_an_unknown_kind_with_experts_is_read_with_them():
     model = unknown_model("mixtral", num_local_experts=2)
     found = projections(model.config, model.state_dict())
-    assert {part.role for part in found} == {"query", "key", "value", "output"}
+    assert {part.role for part in found if part.part is None} == {"query", "key", "value", "output"}
+    assert {part.role for part in found if part.part == "experts"} == {"mlp_lower", "mlp_gate", "mlp_upper"}
     query = model.layers[1].self_attn.q_proj.weight
     (part,) = (part for part in found if (part.layer, part.role) == (1, "query"))
     assert torch.equal(part.of(query)[2], query[16:24])

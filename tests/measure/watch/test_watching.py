@@ -17,6 +17,7 @@ from torch import nn
 import joma
 from joma.errors import BadInput, InvalidArgument, RunFailed
 from joma.journal import read_journal
+from joma.measure.capture.sharded import split_heads
 from joma.measure.curves.alarms import Alarms
 from joma.measure.models.projections import HEAD_ROLES
 from joma.measure.spectra.spectrum import stable_rank
@@ -408,18 +409,15 @@ def test_weights_of_an_unknown_family_are_left_out_unless_requested():
         joma.watch(Own(), torch.randn(2, 5, 8), measures=["stable_rank"])
 
 
-def test_experts_are_left_out_unless_requested():
+def test_the_ranks_of_experts_and_of_heads_can_be_measured_together():
     import transformers
 
     sizes = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = transformers.MixtralConfig(**sizes, num_key_value_heads=2, intermediate_size=64, num_local_experts=2)
     model, batch = transformers.MixtralModel(config), {"input_ids": torch.ones(1, 4, dtype=torch.long)}
-    with joma.watch(model, batch) as probe:
-        assert not any("rank" in name for name in probe.measure())
-    with joma.watch(model, batch, measures="stable_rank", projections=HEAD_ROLES) as probe:
-        assert len(probe.measure()) == 4 + 2 + 2 + 4 + 4
-    with pytest.raises(BadInput, match=r"MixtralModel has no projection mlp_lower .* leave mlp_lower out"):
-        joma.watch(model, batch, measures=["stable_rank"])
+    with joma.watch(model, batch, measures="stable_rank", projections=("mlp_lower", *HEAD_ROLES)) as probe:
+        assert len(probe.measure()) == 1 + 4 + 2 + 2 + 4 + 4
+        assert sorted(probe.frame()["group"].dropna()) == ["expert_0", "expert_1"]
 
 
 @pytest.mark.parametrize(
@@ -547,29 +545,38 @@ def mesh(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-def in_tensor_parallel(model, mesh):
-    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
-
-    return parallelize_module(model, mesh, {"layers.0.linear1": ColwiseParallel()})
-
-
-def fully_sharded(model, mesh):
-    from torch.distributed.fsdp import fully_shard
-
-    return fully_shard(model, mesh=mesh)
-
-
 def by_deepspeed(model, _):
     """Mark a parameter in the way of ZeRO-3."""
     model.layers[0].linear1.weight.ds_id = 0
     return model
 
 
-@pytest.mark.parametrize("spread", [in_tensor_parallel, fully_sharded, by_deepspeed])
-def test_sharded_parameters_are_refused(spread, mesh):
+def by_the_first_fsdp(model, mesh):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel(model, device_mesh=mesh, device_id=torch.device("cpu"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("spread", "by"), [(by_the_first_fsdp, "FSDP 1"), (by_deepspeed, "ZeRO-3")])
+def test_parameters_sharded_in_tensors_of_other_kinds_are_refused(spread, by, mesh):
     model = spread(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1), mesh)
-    with pytest.raises(BadInput, match="sharded over processes"):
+    with pytest.raises(BadInput, match=f"sharded over processes by {by}.*use torch's fully_shard"):
         joma.watch(model, torch.randn(1, 3, 8))
+
+
+def test_heads_divided_among_processes_in_an_unknown_way_are_refused(mesh):
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    model, states = (
+        parallelize_module(Scores(), mesh, {"query": ColwiseParallel(), "key": ColwiseParallel()}),
+        (1, 3, 16),
+    )
+    with pytest.raises(BadInput, match=r"no configuration says how many.* measure saved checkpoints"):
+        joma.watch(model, torch.randn(states)).__enter__()
+    model = parallelize_module(Scores(), mesh, {"query": ColwiseParallel(use_local_output=False)})
+    with pytest.raises(BadInput, match=r"are DTensors.*use_local_output=True"):
+        split_heads(model, model.query(torch.randn(states)))
 
 
 def test_joma_watch_returns_a_watch_without_warnings():

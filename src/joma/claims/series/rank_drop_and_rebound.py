@@ -73,7 +73,8 @@ def _with_entries_shuffled(subject: Subject) -> list[Course]:
     for repetition, series in enumerate(subject.sources):
         for at, step in enumerate(subject.steps):
             checkpoint = series.checkpoint(step)
-            lower = [part for part in projections(checkpoint.config, checkpoint.tensors) if part.role == LOWER]
+            found = projections(checkpoint.config, checkpoint.tensors)
+            lower = [part for part in found if part.role == LOWER and part.part is None]
             tensors = series.read(step, [part.tensor for part in lower])
             for layer, part in enumerate(lower):
                 matrix = part.of(tensors[part.tensor]).float()

@@ -67,7 +67,7 @@ class Subject:
         """
 
         def wanted(row: Row) -> bool:
-            is_whole = row.head is None if projection else row.group is not None
+            is_whole = row.head is row.group is None if projection else row.group is not None
             return is_whole and (row.metric, row.layer, row.projection) == (measure, layer, projection)
 
         curves = [[[row for row in result.rows if wanted(row)] for result in scan] for scan in self.scans]

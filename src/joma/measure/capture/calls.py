@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,11 @@ from joma.measure.attention.arguments import checked
 from joma.measure.attention.statistics import AttentionStatistics, attention_statistics
 from joma.measure.capture.layers import Layers
 from joma.measure.capture.padding import Marks, padding_of
+from joma.measure.capture.sharded import is_sharded, joined_heads, split_heads
 from joma.metrics import METRICS
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Queries(NamedTuple):
@@ -121,6 +125,7 @@ class AttentionCall:
         is_guess: whether that is not known.
         marks: what the batch marks as padding.
         output: of the kernel, if the collector keeps outputs.
+        heads_over: the processes of which each has some of the heads; ``None`` if this one has all.
     """
 
     layer: int
@@ -136,6 +141,7 @@ class AttentionCall:
     is_guess: bool = False
     marks: Marks = field(default_factory=Marks)
     output: Output | None = None
+    heads_over: DeviceMesh | None = None
 
     def statistics(self, share_window: int | None = None) -> AttentionStatistics:
         """Return the statistics of each query's attention, (B, H, L) each."""
@@ -144,14 +150,18 @@ class AttentionCall:
         return attention_statistics(self.q, self.k, **settings, share_window=share_window)
 
     def metrics(self, share_window: int | None = None) -> dict[str, OverQueries]:
-        """Return each metric over sequences and queries, by name."""
+        """Return each metric over sequences and queries, by name, for the heads of all processes."""
         queries, found = self.queries(), {}
         for statistic, values in self.statistics(share_window)._asdict().items():
             if values is not None:
                 name = f"attention_{statistic}"
                 largest = METRICS[name].queries == "largest"
                 found[name] = over_queries(values, queries.of(name), largest=largest)
-        return found
+        if self.heads_over is None:
+            return found
+        parts = torch.stack([torch.stack((part.total, part.num_queries.double())) for part in found.values()])
+        joined = zip(found.items(), joined_heads(parts, self.heads_over).unbind(), strict=True)
+        return {name: OverQueries(total, num.long(), part.is_largest) for (name, part), (total, num) in joined}
 
     def queries(self) -> Queries:
         """Return the queries over which metrics are averaged, without padding (``padding_of``), with a warning if that
@@ -225,7 +235,7 @@ class CallCollector:
     ) -> None:
         self.with_outputs, self.takes_any = with_outputs, takes_any
         self._model, self._on_call = model, on_call
-        self._layers, self._marks = Layers(model), Marks()
+        self._layers, self._marks, self._is_sharded = Layers(model), Marks(), is_sharded(model)
         self.num_running = 0  # forward passes of the model in progress; kernels called outside of them are ignored
         self.across: set[int] = set()  # ids of the modules that attend to another sequence
         self.is_inside = False  # whether the hook of transformers already collects this kernel call
@@ -251,6 +261,8 @@ class CallCollector:
             module = self._running()
         name = self._layers.names[id(module)]
         settings = {"marks": self._marks, **settings, "layer": self._layers.number(name), "name": name}
+        if self._is_sharded:
+            settings["heads_over"] = split_heads(module, q)
         with torch.no_grad():
             self._on_call(AttentionCall(q=q.detach(), k=k.detach(), **settings))
 

@@ -28,6 +28,7 @@ from joma.errors import BadInput, InvalidArgument
 from joma.measure.attention.visibility import FAR
 from joma.measure.capture.calls import AttentionCall, CallCollector, Output
 from joma.measure.capture.padding import Marks
+from joma.measure.capture.sharded import require_runnable
 from joma.measure.capture.transformers import observing_transformers
 
 
@@ -59,7 +60,7 @@ def observing(
 
     Raises:
         InvalidArgument: ``model`` is not a module.
-        BadInput: attention that cannot be observed, or parameters that are sharded over processes.
+        BadInput: attention that cannot be observed, or parameters that are sharded in an unknown way.
     """
     model = unwrapped(model)
     collector = CallCollector(model, on_call, with_outputs=with_outputs, takes_any=takes_any)
@@ -79,7 +80,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises:
         InvalidArgument: ``model`` is not a module.
-        BadInput: parameters are sharded over processes, or a part is scripted, so that Python does not run it.
+        BadInput: parameters are sharded in an unknown way, or a part is scripted, so that Python does not run it.
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
@@ -100,20 +101,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
             expected="a module that Python runs",
             remedy="watch the module from which it was made",
         )
-    if _is_spread(model):
-        raise BadInput(
-            "the parameters of this model are sharded over processes (FSDP, tensor parallelism, ZeRO-3), so that one "
-            "process alone cannot run it",
-            expected="a complete model in each process",
-            remedy="save checkpoints and measure them: joma scan",
-        )
+    require_runnable(model)
     return model
-
-
-def _is_spread(model: nn.Module) -> bool:
-    """Whether FSDP wraps a module, or a parameter is a DTensor or sharded by DeepSpeed's ZeRO-3."""
-    is_wrapped = any(type(module).__name__.startswith(("FSDP", "FullySharded")) for module in model.modules())
-    return is_wrapped or any(hasattr(part, "device_mesh") or hasattr(part, "ds_id") for part in model.parameters())
 
 
 class _Kernels(TorchFunctionMode):

@@ -40,7 +40,9 @@ def courses(probes: Probes) -> dict[Quantity, Course]:
     for step, rows in probes.items():
         groups = {row.metric for row in rows if row.group is not None}
         for row in rows:
-            of_whole = row.head is None if row.projection else (row.group is None) == (row.metric not in groups)
+            of_whole = (row.group is None) == (row.metric not in groups)
+            if row.projection:  # groups are experts, of which the mean counts
+                of_whole = row.head is None and row.group is None
             if row.layer is not None and of_whole:
                 by_step = found.setdefault(Quantity(row.metric, row.layer, row.projection), {})
                 by_step.setdefault(step, {}).setdefault(row.group or "", []).append(row.value)

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from joma.errors import BadInput, cause_of
+from joma.measure.models.experts import expert_projections
 from joma.measure.models.projections import (
     HEAD_ROLES,
     Family,
@@ -43,7 +44,7 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
     Returns:
         Projections ordered by layer. A model of an unknown kind is read like the family whose tensor names it uses,
         without MLPs if only its attention matches; families with fused tensors are excluded, because names do not
-        determine the layout of these.
+        determine the layout of these. Experts have names of their own (``joma.measure.models.experts``).
 
     Raises:
         BadInput: no family matches, or layers lack a tensor.
@@ -55,11 +56,14 @@ def projections(config: Any, names: Collection[str]) -> tuple[Projection, ...]:
         separate = [family for family in FAMILIES if not family.is_fused]
         candidates = (*separate, *(family.attention for family in separate))
         described = [family for family in candidates if family.fits(names)]
+    experts = () if is_known else expert_projections(model_type, setting(config, "hidden_size"), names, heads)
     if described and model_type not in ("joma", "torch"):
         heads = _with_sizes(config, heads, is_known=is_known)
     for family in described:
-        if found := family.projections(names, heads, of_known_kind=is_known):
-            return found
+        if found := (family.attention if experts else family).projections(names, heads, of_known_kind=is_known):
+            return tuple(sorted((*found, *experts), key=lambda one: one.layer))
+    if experts:  # with attention of another kind
+        return experts
     known = sorted({kind for family in FAMILIES for kind in family.model_types})
     near = get_close_matches(model_type, known, n=3, cutoff=0.4)
     raise BadInput(

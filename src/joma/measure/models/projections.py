@@ -6,8 +6,9 @@ Axes: H query heads, G key heads, E dimensions of a head, D width, K hidden unit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -53,6 +54,8 @@ class Projection:
         tensor: name in the state dict of the tensor that holds it (and others, if fused).
         heads: of its layer.
         cut: extracts it.
+        part: of an MLP with experts: ``experts`` for a tensor with all of them, ``expert_3``, ``shared_expert``, or
+            ``dense`` for an MLP next to them; ``None`` for all other projections.
     """
 
     layer: int
@@ -60,6 +63,15 @@ class Projection:
     tensor: str
     heads: Heads
     cut: Cut
+    part: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its tensor and has no heads, so that its spectrum is the tensor's."""
+        cut = (
+            self.cut.keywords.get("cut") if isinstance(self.cut, partial) and self.cut.func is transposed else self.cut
+        )
+        return cut is whole
 
     def of(self, tensor: Tensor) -> Tensor:
         """Extract the projection from its tensor, as a view if possible.
@@ -69,14 +81,14 @@ class Projection:
 
         Returns:
             query (H, E, D), key and value (G, E, D), output (H, D, E): one matrix per head, outputs by inputs. MLP:
-            (K, D) for the lower and the gate projection, (D, K) for the upper one.
+            (K, D) for the lower and the gate projection, (D, K) for the upper one; one matrix per expert if stacked.
 
         Raises:
             BadInput: a shape that does not fit the number of heads or their size.
         """
         try:
-            if tensor.dim() != 2:
-                raise ValueError("not a matrix")
+            if tensor.dim() != (3 if self.part == "experts" else 2):
+                raise ValueError("another number of axes")
             part = self.cut(tensor, self.heads)
         except (RuntimeError, ValueError) as error:
             raise BadInput(
@@ -107,6 +119,14 @@ class Projection:
                 expected="a known kind of model, or tensors that hold only the projection in their name",
                 remedy="leave out the ranks of heads",
             )
+
+    def pieces(self, matrices: Tensor) -> Iterator[tuple[Projection, Tensor]]:
+        """Yield each expert's projection and matrix where several are stacked, and otherwise this one."""
+        if self.part != "experts":
+            yield self, matrices
+            return
+        for number, matrix in enumerate(matrices):
+            yield replace(self, part=f"expert_{number}"), matrix
 
     def joined(self, matrices: Tensor) -> Tensor:
         """Join one matrix per head into the whole projection, outputs by inputs.

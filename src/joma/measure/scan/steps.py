@@ -24,6 +24,7 @@ from joma.measure.capture.calls import LayerMetrics
 from joma.measure.capture.kernels import observing
 from joma.measure.capture.outputs import agree, changed_by_observation
 from joma.measure.models.building import Build, built, needed_names, require_finite
+from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.families import num_layers_of, projections, setting
 from joma.measure.models.projections import Projection
 from joma.measure.models.weights import spectral_rows
@@ -171,7 +172,7 @@ def _rows(plan: Plan, checkpoint: CheckpointFiles, progress: Progress, notes: li
         tensors = {}
     if "weights" in sources:
         rest = part_of(progress, "measuring", parts - 1, 1, parts)
-        yield from _rows_of_weights(plan, checkpoint, tensors, rest, notes)
+        yield from with_means(_rows_of_weights(plan, checkpoint, tensors, rest, notes))
 
 
 def _require_unquantised(checkpoint: CheckpointFiles) -> None:
@@ -211,6 +212,8 @@ def _rows_of_weights(
     by_tensor: dict[str, list[Projection]] = {}
     found = projections(checkpoint.config, checkpoint.tensors)
     _require_all_layers(checkpoint)
+    if unread := unread_experts(checkpoint.tensors, found):
+        notes.append(f"{len(unread)} tensors of experts: left out, because their names are unknown ({unread[0]})")
     for projection in found:
         by_tensor.setdefault(projection.tensor, []).append(projection)
     for done, (name, parts) in enumerate(by_tensor.items()):
@@ -218,11 +221,12 @@ def _rows_of_weights(
         tensor = held[name] if name in held else plan.series.read(checkpoint.step, [name])[name]
         require_finite({name: tensor})
         for part in parts:
-            matrices = part.of(tensor).to(plan.place)
-            if not bool((matrices != 0).flatten(-2).any(-1).all()):
-                notes.append(f"layer {part.layer}, {part.role}: left out, because zeros have no rank")
-                continue
-            yield from spectral_rows(part, matrices, wanted)
+            for piece, matrices in part.pieces(part.of(tensor).to(plan.place)):
+                if bool((matrices != 0).flatten(-2).any(-1).all()):
+                    yield from spectral_rows(piece, matrices, wanted)
+                else:
+                    expert = f", {piece.part}" if piece.part else ""
+                    notes.append(f"layer {part.layer}, {part.role}{expert}: left out, because zeros have no rank")
 
 
 def _rows_of_model(

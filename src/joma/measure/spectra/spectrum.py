@@ -247,8 +247,12 @@ def _of_large(matrix: Tensor, relative: float) -> Tensor:
 
 def _in_double(matrix: Tensor, relative: float) -> Tensor:
     """Return value and bounds of the largest eigenvalue and of the trace, (6, matrices), by the float64 Gram matrix."""
-    gram = _gram(matrix)
-    num, larger = gram.shape[-1], matrix.shape[-2]
+    return from_gram(gram_of(matrix), matrix.shape[-2], relative)
+
+
+def from_gram(gram: Tensor, larger: int, relative: float) -> Tensor:
+    """Return the result of ``_in_double`` from Gram matrices, whose entries are sums of ``larger`` products."""
+    num = gram.shape[-1]
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     is_zero = trace == 0
     gram.diagonal(dim1=-2, dim2=-1).add_(is_zero[:, None].to(gram))  # a zero matrix is replaced by the identity here
@@ -271,7 +275,7 @@ def _in_double(matrix: Tensor, relative: float) -> Tensor:
     return torch.stack([*zeroed, trace, trace - doubt, trace + doubt])
 
 
-def _gram(matrix: Tensor) -> Tensor:
+def gram_of(matrix: Tensor) -> Tensor:
     """Return AᵀA in float64, (matrices, columns, columns), of matrices (matrices, rows, columns)."""
     num = matrix.shape[-1]
     gram = torch.zeros(len(matrix), num, num, dtype=torch.float64, device=matrix.device)

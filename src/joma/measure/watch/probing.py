@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Container, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -18,9 +18,13 @@ from joma.measure.capture.checking import KernelChecks, check_kernels
 from joma.measure.capture.kernels import observing, unwrapped
 from joma.measure.capture.layers import projections_of
 from joma.measure.capture.outputs import agree, changed_by_observation
+from joma.measure.capture.sharded import as_dtensor, reshard
 from joma.measure.capture.transformers import is_observable
+from joma.measure.models.experts import unread_experts, with_means
 from joma.measure.models.projections import Projection
-from joma.measure.models.weights import spectral_rows
+from joma.measure.models.weights import gram_rows, spectral_rows
+from joma.measure.spectra.grams import Gram, summed_gram
+from joma.measure.watch.activations import Activations
 from joma.records import Row
 
 
@@ -34,10 +38,14 @@ class AttentionProbe:
         model: any model that ``observing`` supports, also inside wrappers.
         batch: the model's arguments: a mapping of keyword arguments, a tuple of arguments, or one tensor.
         share_window: keys nearer than this count in ``attention_window_share``.
+        with_activations: whether to measure ``largest_activation`` too.
     """
 
-    def __init__(self, model: nn.Module, batch: Any, *, share_window: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, batch: Any, *, share_window: int | None = None, with_activations: bool = False
+    ) -> None:
         self._model, self._batch, self._share_window = model, batch, share_window
+        self._activations = Activations(unwrapped(model)) if with_activations else None
         self._added: dict[str, Any] | None = None  # arguments that do not change the measurements
 
     def rows(self) -> list[Row]:
@@ -93,7 +101,8 @@ class AttentionProbe:
     def _observed(self, added: dict[str, Any]) -> tuple[Any, list[Row]]:
         """Return the output of the observed model, and its attention."""
         found = LayerMetrics(self._share_window)
-        with undisturbed(self._model), observing(self._model, found.add, substitute=True) as inner:
+        largest = nullcontext() if self._activations is None else self._activations.observed(*arguments_of(self._batch))
+        with undisturbed(self._model), observing(self._model, found.add, substitute=True) as inner, largest:
             output = run(inner, self._batch, added)
         if not found.of_layers:
             kind, own = type(inner).__name__, any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
@@ -104,7 +113,8 @@ class AttentionProbe:
                 "nn.MultiheadAttention, or torch's scaled_dot_product_attention",
                 remedy="pass its queries and keys to joma.attention_statistics yourself",
             )
-        return output, [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
+        rows = [row for layer in sorted(found.of_layers) for row in _rows_of(layer, found)]
+        return output, rows if self._activations is None else [*rows, *self._activations.rows(found.names)]
 
 
 def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]) -> list[Row]:
@@ -124,16 +134,40 @@ def weight_rows(model: nn.Module, metrics: Sequence[str], roles: Collection[str]
     parameters = dict(unwrapped(model).named_parameters())
     rows: list[Row] = []
     for part in measured_projections(model, roles):
-        try:
-            rows += spectral_rows(part, part.of(parameters[part.tensor].detach()), metrics)
-        except InvalidArgument as error:
-            warnings.warn(
-                f"joma: {metrics[0]} is undefined for the {part.role} projection of layer {part.layer} "
-                f"({part.tensor}): it is {error.problem.split(' is ', 1)[-1]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return rows
+        tensor = parameters[part.tensor].detach()
+        if (gram := _summed(part, tensor)) is not None:
+            rows += rows_or_warning(part, metrics[0], lambda one=part, of=gram: gram_rows(one, of, metrics))
+            continue
+        shards = as_dtensor(tensor)
+        for piece, matrices in part.pieces(part.of(tensor if shards is None else shards.full_tensor())):
+            rows += rows_or_warning(piece, metrics[0], lambda one=piece, of=matrices: spectral_rows(one, of, metrics))
+    return list(with_means(rows))
+
+
+def rows_or_warning(part: Projection, metric: str, measure: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Return the rows of a projection; none, but a warning, for a matrix without such a metric (NaN, zeros)."""
+    try:
+        return list(measure())
+    except InvalidArgument as error:
+        warnings.warn(
+            f"joma: {metric} is undefined for the {part.role} projection of layer {part.layer} "
+            f"({part.tensor}{f', {part.part}' if part.part else ''}): it is {error.problem.split(' is ', 1)[-1]}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return []
+
+
+def _summed(part: Projection, tensor: Tensor) -> Gram | None:
+    """Return the Gram matrix of the smaller side of a sharded projection, if it is a sum over the shards."""
+    shards = as_dtensor(tensor)
+    if shards is None or shards.dim() != 2 or not part.is_whole:
+        return None
+    cuts = [(dim, placement) for dim, placement in enumerate(shards.placements) if not placement.is_replicate()]
+    axis = getattr(cuts[0][1], "dim", None) if len(cuts) == 1 else None
+    if axis is None or shards.shape[axis] < shards.shape[1 - axis]:
+        return None
+    return summed_gram(shards.to_local(), axis, shards.shape[axis], shards.device_mesh.get_group(cuts[0][0]))
 
 
 def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Projection]:
@@ -148,15 +182,22 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
     """
     model = unwrapped(model)
     found = projections_of(model)
+    warn_of_experts(model, found)
     if missing := [role for role in roles if not any(part.role == role for part in found)]:
         there = ", ".join(dict.fromkeys(part.role for part in found))
         raise BadInput(
-            f"{type(model).__name__} has no projection {missing[0]} with a name of a known family "
-            "(MLPs may be experts)",
+            f"{type(model).__name__} has no projection {missing[0]} with a name of a known family",
             expected=f"some of {there}",
             remedy=f"leave {missing[0]} out of projections",
         )
     return [part for part in found if part.role in roles]
+
+
+def warn_of_experts(model: nn.Module, found: Iterable[Projection], why: str = "their names are unknown") -> None:
+    """Warn of experts in a model that are none of its projections."""
+    if unread := unread_experts(dict(unwrapped(model).named_parameters()), found):
+        what = f"{len(unread)} tensors of experts are not measured (such as {unread[0]}): {why}"
+        warnings.warn(f"joma: {what}", RuntimeWarning, stacklevel=3)
 
 
 @contextmanager
@@ -181,6 +222,7 @@ def undisturbed(model: nn.Module) -> Generator[None]:
         with torch.random.fork_rng(accelerators), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
+        reshard(unwrapped(model))
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
         for config in cached:

@@ -52,8 +52,8 @@ class Reporter:
 
 
 def tracked_values(rows: Iterable[Row]) -> dict[str, float]:
-    """Return all values by their names in trackers, such as ``joma/attention_entropy/layer_03/head_07``."""
-    return {_name(row.metric, row.projection, *_places(row)): row.value for row in rows}
+    """Return values by names such as ``joma/attention_entropy/layer_03/head_07``, without those of single experts."""
+    return {_name(row.metric, row.projection, *_places(row)): row.value for row in rows if row.group is None}
 
 
 class LayerValues:
@@ -69,10 +69,11 @@ class LayerValues:
         self._groups: dict[tuple[str, str | None], dict[int, str]] = {}
 
     def __call__(self, rows: Iterable[Row]) -> dict[str, float]:
-        """Return the values of one probe by their names in trackers."""
+        """Return the values of one probe by their names in trackers, without those of single experts."""
         by_layer: dict[tuple[str, str | None], dict[int | None, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
-            by_layer[row.metric, row.projection][row.layer].append(row.value)
+            if row.group is None:
+                by_layer[row.metric, row.projection][row.layer].append(row.value)
         if not self._groups:
             first = [key for key in dict.fromkeys([*_FIRST, *by_layer]) if key in by_layer][:_NUM_BY_LAYER]
             self._groups = {key: _neighbours([at for at in by_layer[key] if at is not None]) for key in first}

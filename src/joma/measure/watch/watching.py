@@ -24,14 +24,17 @@ from joma.files import replacing
 from joma.journal import append_line, probe_line, read_journal
 from joma.measure.capture.checking import KernelChecks
 from joma.measure.capture.kernels import unwrapped
+from joma.measure.capture.sharded import is_sharded
 from joma.measure.curves.alarms import Alarm, Alarms
 from joma.measure.curves.signs import SIGNS
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
+from joma.measure.watch.gradients import gradient_rows
 from joma.measure.watch.probing import (
     AttentionProbe,
     arguments_of,
     measured_projections,
+    warn_of_experts,
     weight_rows,
 )
 from joma.measure.watch.sampling import WeightSample
@@ -49,7 +52,8 @@ class WatchSettings(TypedDict, total=False):
         every: optimiser steps between probes (100), or ``log`` for log-spaced steps: 1 to 8, and then four in each
             doubling. There are also one probe before the first step and one after the last.
         measures: metrics by name or source (docs/metrics.md): ``attention``, ``stable_rank``, ``weights``, …; by
-            default attention, and the stable rank if the family of the model is known.
+            default attention, and the stable rank if the family of the model is known; ``gradients`` need a batch with
+            which the model returns a loss.
         projections: roles of the measured weights: ``query``, ``mlp_upper``, …; ``mlp_lower`` by default.
         share_window: keys nearer than this count in ``attention_window_share``; not measured by default.
         out: a folder for ``metrics.jsonl``, written during training, and ``metrics.parquet``, written at the end.
@@ -99,10 +103,11 @@ def next_trial(out: str | Path) -> Path:
 
 
 class _Wanted(NamedTuple):
-    """The metrics of attention, the metrics of weights, and the roles of measured projections."""
+    """The metrics that a forward pass gives, those of weights and gradients, and the roles of measured projections."""
 
     attention: tuple[str, ...]
     weights: tuple[str, ...]
+    gradients: tuple[str, ...]
     roles: tuple[str, ...]
 
 
@@ -139,18 +144,23 @@ class Watch:
             what = "a whole number of positions, 1 or more, or None"
             raise _bad("share_window", what, repr(share_window), "take 16")
         _require_readable(unwrapped(model), probe_batch)
-        self._attention = AttentionProbe(model, probe_batch, share_window=share_window)
+        roles = settings.get("projections", ("mlp_lower",))
+        self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
+        with_activations, self._batch = "largest_activation" in self._wanted.attention, probe_batch
+        self._attention = AttentionProbe(
+            model, probe_batch, share_window=share_window, with_activations=with_activations
+        )
         self._folder = None if out is None else Path(out)
         if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
             raise _bad("out", "a folder", f"the file {self._folder}", "name another place")
         distributed, tracker = torch.distributed, settings.get("tracker")
-        is_alone = not (distributed.is_available() and distributed.is_initialized())
-        self._is_measuring = is_alone or distributed.get_rank() == 0
+        is_first = not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+        self._is_measuring = is_first or is_sharded(model)  # together, and only the first one writes
+        self._folder = self._folder if is_first else None
         detail = choose(settings.get("detail", "layer"), DETAILS, "watch", "detail")
-        self._track = track_with(tracker, detail) if tracker is not None and self._is_measuring else None
-        roles = settings.get("projections", ("mlp_lower",))
-        self._wanted = _wanted(model, settings.get("measures"), (roles,) if isinstance(roles, str) else tuple(roles))
-        self._alarm, self._alarms = _alarm(settings.get("alarm", False), self._wanted.attention), Alarms()
+        self._track = track_with(tracker, detail) if tracker is not None and is_first else None
+        alarm = _alarm(settings.get("alarm", False), self._wanted.attention)
+        self._alarm, self._alarms = alarm if is_first else False, Alarms()
         self._step, self._is_open, self.is_complete = self._start, False, False
         self._weights = WeightSample(unwrapped(model))
         self._ahead: tuple[int, list[Row]] = (-1, [])
@@ -286,6 +296,8 @@ class Watch:
             rows += [row for row in self._attention.rows() if row.metric in wanted.attention]
         if wanted.weights:
             rows += weight_rows(self._model, wanted.weights, wanted.roles)
+        if wanted.gradients:
+            rows += gradient_rows(self._model, self._batch, wanted.roles)
         return rows
 
     def _keep(self, rows: list[Row]) -> None:
@@ -354,19 +366,21 @@ def _wanted(model: nn.Module, measures: str | Collection[str] | None, roles: tup
     for role in roles:
         choose(role, dict.fromkeys(ROLES), "watch", "projections")
     chosen = choose_metrics(DEFAULT if measures is None else measures, "watch")
-    attention, weights = (
-        tuple(name for name in chosen if METRICS[name].source == source) for source in ("attention", "weights")
+    attention, weights, gradients = (
+        tuple(name for name in chosen if METRICS[name].source in sources)
+        for sources in (("attention", "activations"), ("weights",), ("gradients",))
     )
-    if weights:
+    if of_roles := weights + gradients:
         if not roles:
-            raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {weights[0]} out of measures")
+            raise _bad("projections", f"some of {', '.join(ROLES)}", "empty", f"leave {of_roles[0]} out of measures")
         try:
             measured_projections(model, roles)
-        except BadInput:
+        except BadInput as error:
             if measures is not None:
                 raise
             weights = ()  # by default, weights are measured only if the family is known
-    return _Wanted(attention, weights, roles)
+            warn_of_experts(model, (), error.problem)
+    return _Wanted(attention, weights, gradients, roles)
 
 
 def _require_readable(model: nn.Module, batch: Any) -> None:
