@@ -40,6 +40,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "help": "networks or steps at a time, or threads of a single one (default: as many as fit)",
     },
+    "--keep": {
+        "action": "store_true",
+        "help": "keep files that are removed otherwise: downloads from a hub, all but the last weights of networks",
+    },
     "--json": {"action": "store_true", "help": "print JSON in place of tables, for machines"},
 }
 """Options that mean the same in every command that has them."""

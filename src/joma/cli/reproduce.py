@@ -35,8 +35,7 @@ def add_options(parser: Parser) -> None:
     )
     add("--tokenizer", type=str, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
     add("--out", type=str, default="joma-out", metavar="DIR", help="where everything goes; a second run goes on there")
-    add("--keep", action="store_true", help="keep all weights of trained networks, not only the last (0.5 GB in quick)")
-    parser.share("--device", "--workers", "--json")
+    parser.share("--keep", "--device", "--workers", "--json")
     add("--strict", action="store_true", help="exit with 1 unless every verdict is `holds`")
 
 

@@ -42,7 +42,7 @@ def add_options(parser: Parser) -> None:
     add("--out", type=str, metavar="DIR", help="default: joma-scan/NAME; a second run goes on there")
     add("--engine", choices=["processes", "ray"], default=_USUAL["engine"], help="where steps are measured")
     parser.share("--device", "--workers")
-    add("--keep", action="store_true", help="keep what is fetched from a hub in DIR/downloads")
+    parser.share("--keep")
     add("--verify", action="store_true", help="only look for suspects, exit with 1 if there are any")
     add("--with-suspects", action="store_true", help="let curves and verdicts go through steps that are suspect")
     parser.share("--json")
