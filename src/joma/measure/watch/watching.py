@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
-from joma.files import replacing
-from joma.journal import append_line, probe_line, read_journal
+from joma.journal import append_line, probe_line
 from joma.measure.capture.checking import KernelChecks
 from joma.measure.capture.kernels import unwrapped
 from joma.measure.capture.sharded import is_sharded
@@ -30,6 +29,8 @@ from joma.measure.curves.signs import SIGNS
 from joma.measure.models.families import setting
 from joma.measure.models.projections import ROLES
 from joma.measure.watch.gradients import gradient_rows
+from joma.measure.watch.kept import earlier_probes, rewrite
+from joma.measure.watch.losses import Losses
 from joma.measure.watch.probing import (
     AttentionProbe,
     arguments_of,
@@ -162,7 +163,7 @@ class Watch:
         alarm = _alarm(settings.get("alarm", False), self._wanted.attention)
         self._alarm, self._alarms = alarm if is_first else False, Alarms()
         self._step, self._is_open, self.is_complete = self._start, False, False
-        self._weights = WeightSample(unwrapped(model))
+        self._weights, self._losses = WeightSample(unwrapped(model)), Losses()
         self._ahead: tuple[int, list[Row]] = (-1, [])
         self._probes: dict[int, tuple[Row, ...]] = {}
 
@@ -177,7 +178,7 @@ class Watch:
             if self._probes and not self.is_complete:
                 self.abandon(start)
             if self._folder is not None:
-                self._probes = _earlier_probes(self._folder / "metrics.jsonl", start)
+                self._probes = earlier_probes(self._folder / "metrics.jsonl", start)
             self._alarms = Alarms(self._probes if self._alarm else None)
             self._is_open = True
             self._weights.take()
@@ -200,15 +201,16 @@ class Watch:
             if self._folder is not None:
                 write_frame(frame_of(self.measurements()), self._folder / "metrics.parquet")
 
-    def step(self, number: int | None = None) -> None:
+    def step(self, number: int | None = None, *, loss: Tensor | float | None = None) -> None:
         """Count a finished optimiser step, and measure if a probe is due; call it in every process.
 
         Args:
             number: of finished steps; counted automatically by default. It continues from ``start`` and over epochs.
+            loss: of this step in nats, a number or a tensor with one entry; each probe has the mean since the last one.
 
         Raises:
-            InvalidArgument: a smaller number than before. If training returns to a checkpoint, start a new watch, which
-                drops later measurements.
+            InvalidArgument: a loss that is no number, or a smaller number of steps than before. If training returns to
+                a checkpoint, start a new watch, which drops later measurements.
         """
         if number is not None and not _counts(number, self._step):
             required = f"{self._step} or more, the number of finished optimiser steps"
@@ -217,6 +219,7 @@ class Watch:
         before, self._step = self._step, self._step + 1 if number is None else number
         if self._is_measuring and self._step > before:
             self._weights.take()
+            self._losses.add(loss)
         if is_due(self._every, before, self._step):
             self.measure()
 
@@ -269,7 +272,7 @@ class Watch:
         self._is_open, self._step = False, step
         self._probes = {each: rows for each, rows in self._probes.items() if each < step}
         if self._is_measuring and self._folder is not None:
-            _rewrite(self._folder / "metrics.jsonl", self._probes)
+            rewrite(self._folder / "metrics.jsonl", self._probes)
 
     def check(self) -> KernelChecks:
         """Compare the outputs of the model's attention kernels on the probe batch with plain attention in float64.
@@ -298,7 +301,7 @@ class Watch:
             rows += weight_rows(self._model, wanted.weights, wanted.roles)
         if wanted.gradients:
             rows += gradient_rows(self._model, self._batch, wanted.roles)
-        return rows
+        return [*rows, *self._losses.rows(self._step)]
 
     def _keep(self, rows: list[Row]) -> None:
         if self._folder is not None:
@@ -312,40 +315,13 @@ class Watch:
                     remedy="free some disk space, and continue from a checkpoint with start=",
                 ) from error
         self._probes[self._step] = tuple(rows)
+        self._losses = Losses()
         if self._track is not None:
             self._track(rows, self._step)
         for found in self._alarms.after(self._step, rows) if self._alarm else ():
             warnings.warn(f"joma: {found.text}; {found.remedy}", RuntimeWarning, stacklevel=2)
             if callable(self._alarm):
                 self._alarm(found)
-
-
-def _earlier_probes(path: Path, start: int) -> dict[int, tuple[Row, ...]]:
-    """Return the measurements before step ``start`` in a file, and remove the others from it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        append_line(path, b"")
-        journal = read_journal(path)
-    except OSError as error:
-        what = f"{path.parent}, which cannot be written to ({error.strerror})"
-        raise _bad("out", "a writable folder", what, "name another folder") from error
-    if journal.damage:
-        warnings.warn(f"{journal.damage}; later lines are left out", RuntimeWarning, stacklevel=3)
-    kept = {step: rows for step, rows in journal.probes if step < start}
-    if journal.probes and not kept:
-        raise BadInput(
-            f"{path} already holds measurements of steps {journal.probes[0][0]} to {journal.last_step}",
-            expected="a new folder, or training that continues after some of them",
-            remedy="name another folder, or pass the number of finished optimiser steps as start=",
-        )
-    if len(kept) < len(journal.probes) or journal.damage:
-        _rewrite(path, kept)
-    return kept
-
-
-def _rewrite(path: Path, probes: Mapping[int, Sequence[Row]]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(b"".join(probe_line(step, rows) for step, rows in probes.items()))
 
 
 def _counts(value: Any, least: int) -> bool:
