@@ -95,7 +95,7 @@ def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: 
 
     What the batch marks is padding. In self-attention without marks, a query whose key is hidden from all queries is
     padding; one that only sees itself, or whose key only itself sees although others look past it, is taken for padding
-    that a mask lets see itself, so that no softmax is over nothing. If the batch has no mask, none is padding: the model
+    that a mask lets see itself, so that no softmax is over nothing. In a batch without masks none is padding: the model
     chooses the keys that it hides.
 
     Args:
