@@ -39,6 +39,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 """Settings by model type. Windows and caps are tight enough to change results."""
 
+FEW_KEYS = {
+    **{**_GROUPED, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 8, "v_head_dim": 12},
+    **{"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "n_routed_experts": 4, "num_experts_per_tok": 2},
+    **{"n_group": 1, "topk_group": 1, "index_topk": 4, "index_n_heads": 2, "index_head_dim": 8},
+    **{"moe_intermediate_size": 16, "initializer_range": 0.3},
+}
+"""Settings of DeepSeek V3.2, each query of which sees four keys that the model chooses."""
+
 
 def small_model(kind: str, head: str = "AutoModel", **settings: Any) -> Any:
     """Build a model without dropout, with weights so large that attention is far from uniform."""

@@ -3,7 +3,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from small_models import CONFIGS, small_batch, small_model
+from small_models import CONFIGS, FEW_KEYS, small_batch, small_model
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
@@ -122,10 +122,7 @@ def test_keys_that_are_chosen_under_a_known_name_alone_are_the_ones_that_are_obs
     import transformers
 
     torch.manual_seed(0)
-    sizes = {**CONFIGS["llama"], "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 8, "v_head_dim": 12}
-    sizes |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "n_routed_experts": 4, "num_experts_per_tok": 2}
-    sizes |= {"n_group": 1, "topk_group": 1, "index_topk": 4, "index_n_heads": 2, "index_head_dim": 8}
-    config = transformers.AutoConfig.for_model("deepseek_v32", **sizes, moe_intermediate_size=16, initializer_range=0.3)
+    config = transformers.AutoConfig.for_model("deepseek_v32", **FEW_KEYS)
     model = transformers.AutoModel.from_config(config, attn_implementation=own).eval()
     eager = transformers.AutoModel.from_config(deepcopy(config), attn_implementation="eager").eval()
     eager.load_state_dict(model.state_dict())

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from small_models import small_batch, small_model
+from small_models import FEW_KEYS, small_batch, small_model
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -129,7 +129,7 @@ def test_queries_that_the_batch_marks_as_padding_do_not_count(lengths, tolerance
 
 def test_without_marks_of_the_batch_padding_is_a_guess(tolerance):
     x = 3 * torch.randn(3, 12, 8)
-    for itself, guess in ((True, "no other query sees"), (False, "as if queries and keys were of one sequence")):
+    for itself, guess in ((True, "no other query sees"), (False, "whose keys are hidden from all queries")):
         model = Own(itself)
         found = measured(model, x, pad=~TOKENS, warns=guess)[""]
         expected = mean_entropy(model.weights.nan_to_num(), TOKENS)
@@ -153,6 +153,41 @@ def test_a_token_that_no_query_sees_counts_if_the_batch_marks_it():
     marks = Marks({"attention_mask": torch.ones(2, 12).bool()})
     assert AttentionCall(0, "", q, q, attn_mask=sees, marks=marks).queries().every[..., 1:].all()
     assert not AttentionCall(0, "", q, q, attn_mask=sees).queries().every[..., -1].any()
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, ids):
+        return self.inner(input_ids=ids)
+
+
+def test_tokens_whose_keys_a_model_chooses_for_no_query_count_if_the_batch_has_no_mask(tolerance):
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model("deepseek_v32", **FEW_KEYS)
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    batch, everything = {"input_ids": small_batch("gpt2")["input_ids"]}, torch.ones(3, 12).bool()
+    with torch.no_grad():
+        weights = model(**batch, use_cache=False, output_attentions=True).attentions
+    assert all((layer.amax((1, 2)) == 0).any() for layer in weights)  # some keys are hidden from all queries
+    expected = [mean_entropy(layer, everything) for layer in weights]
+    silent = measured(model, **batch, use_cache=False, warns="all queries count, because the batch has no mask")
+    marked = measured(model, **batch, use_cache=False, attention_mask=everything.long())
+    for found in (silent, marked):
+        for entropy, reference in zip(found.values(), expected, strict=True):
+            assert (entropy - reference).abs().max() <= tolerance("attention.entropy")
+    assert len(measured(Wrapped(model), batch["input_ids"], warns="are left out, as if they were padding")) == 2
+
+
+def test_keys_that_are_hidden_between_others_are_a_guess():
+    x, sees = torch.randn(2, 2, 12, 8), torch.ones(12, 12).bool().tril()
+    sees[:, 5] = False
+    with pytest.warns(RuntimeWarning, match="is a guess: queries whose keys are hidden from all queries are left out"):
+        assert AttentionCall(0, "", x, x, attn_mask=sees).queries().every.sum() == 11
 
 
 def test_cross_attention_leaves_out_the_padding_of_the_decoders_mask(tolerance):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,13 @@ def read(text: str) -> float:
 @given(st.floats(-1e200, 1e200, allow_subnormal=False))
 def test_a_number_reads_back_to_four_digits(value):
     assert math.isclose(read(format_number(value)), value, rel_tol=TOLERANCES["report.four_digits"].bound)
+
+
+@pytest.mark.parametrize("value", [5e-324, -5e-324, 1.5e-323, 2.5e-310, sys.float_info.min, 1.797e308])
+def test_numbers_at_the_ends_of_float64_are_written(value):
+    mantissa, power = format_number(value).replace("−", "-").split("·10")
+    exponent = int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+    assert float(f"{mantissa}e{exponent}") == pytest.approx(value, rel=TOLERANCES["report.four_digits"].bound, abs=0)
 
 
 @given(st.lists(st.floats(-1e100, 1e100, allow_subnormal=False), min_size=1, max_size=4))

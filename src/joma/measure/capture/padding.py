@@ -32,10 +32,12 @@ class Marks(NamedTuple):
     Args:
         by_argument: (B, L) bool by the name of the argument; False for padding.
         is_of_two: whether there are an encoder and a decoder, whose sequences differ.
+        is_silent: whether the batch has no mask at all, for a model of transformers, which takes one.
     """
 
     by_argument: Mapping[str, Tensor] = {}
     is_of_two: bool = False
+    is_silent: bool = False
 
     @classmethod
     def by(cls, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Marks:
@@ -53,7 +55,11 @@ class Marks(NamedTuple):
         configs = (getattr(module, "config", None) for module in model.modules())
         is_of_two = any(getattr(config, "is_encoder_decoder", False) is True for config in configs)
         is_of_two |= any(of_decoder) and not all(of_decoder)
-        return cls({name: mark for name, mark in marks.items() if mark.dim() == 2}, is_of_two)
+        has_mask = any("mask" in name and value is not None for name, value in given.items())
+        is_silent = (
+            hasattr(model, "config") and "attention_mask" in signature(model.forward).parameters and not has_mask
+        )
+        return cls({name: mark for name, mark in marks.items() if mark.dim() == 2}, is_of_two, is_silent)
 
     def of_queries(self, shape: tuple[int, int], *, is_cross: bool) -> list[Tensor]:
         """Return the marks that may be those of (B, L) queries."""
@@ -89,7 +95,8 @@ def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: 
 
     What the batch marks is padding. In self-attention without marks, a query whose key is hidden from all queries is
     padding; one that only sees itself, or whose key only itself sees although others look past it, is taken for padding
-    that a mask lets see itself, so that no softmax is over nothing.
+    that a mask lets see itself, so that no softmax is over nothing. In a batch without masks none is padding: the model
+    chooses the keys that it hides.
 
     Args:
         visibility: of the keys.
@@ -113,14 +120,24 @@ def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: 
     if is_cross:
         return Padding(nothing, _CROSS if is_guess and bool(hidden.any()) else "")
     itself = _only_itself(visibility, like, keys)
+    if marks.is_silent:
+        return Padding(nothing, _SILENT if (hidden | itself).any() else "")
     if itself.any():
         return Padding(hidden | itself, _ITSELF)
-    return Padding(hidden, _SELF if is_guess and bool(hidden.any()) else "")
+    return Padding(hidden, _SELF if (is_guess and bool(hidden.any())) or _is_scattered(hidden) else "")
 
 
 _CROSS = "all queries count, because they differ from the keys, but some keys are hidden as padding is"
-_SELF = "queries whose keys are hidden are left out, as if queries and keys were of one sequence"
+_SELF = "queries whose keys are hidden from all queries are left out, as if they were padding"
+_SILENT = "all queries count, because the batch has no mask, but some keys are hidden as padding is"
 _ITSELF = "queries whose keys no other query sees are left out, as if they were padding"
+
+
+def _is_scattered(hidden: Tensor) -> bool:
+    """Whether the keys that are seen are no single run, so that some hidden ones are neither first nor last."""
+    seen = ~hidden
+    num_runs = seen[..., 0] + (seen[..., 1:] & hidden[..., :-1]).sum(-1)
+    return bool((num_runs > 1).any())
 
 
 def _keys(visibility: Visibility, like: Tensor) -> _Keys:

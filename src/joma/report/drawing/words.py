@@ -16,6 +16,9 @@ _RELATIONS = {"<=": "≤", ">=": "≥"}
 _SCIENTIFIC = re.compile(r"(?<![\w.,])(\d(?:\.\d+)?)e[+-]?\d{1,3}(?![\w.]*\d)")
 _MINUS, _PERCENT = re.compile(r"(?<![^\s(\[=])-(?=\d)"), re.compile(r"(?<=\d) %")
 
+_LEAST_POWER = -323
+"""The lowest power of ten that is not 0 in float64."""
+
 SKIPPED, NOT_EVALUATED = "skipped", "not evaluated"
 """Texts for claims without a verdict: a requirement is missing; the evaluation failed."""
 
@@ -133,7 +136,7 @@ def format_seconds(seconds: float) -> str:
 
 def _scaled(largest: float) -> tuple[float, str]:
     """A power of ten to divide by, and its text; 1 for numbers of usual size."""
-    power = math.floor(math.log10(largest)) if largest else 0
+    power = max(math.floor(math.log10(largest)), _LEAST_POWER) if largest else 0
     return (1.0, "") if -4 <= power <= 5 else (10.0**power, f"·10{superscript(power)}")
 
 
