@@ -69,6 +69,13 @@ def test_numbers_at_the_ends_of_float64_are_written(value):
     assert float(f"{mantissa}e{exponent}") == pytest.approx(value, rel=TOLERANCES["report.four_digits"].bound, abs=0)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(9.9999e99, "1.000·10¹⁰⁰"), (-999999.9, "−1.000·10⁶"), (9.9996, "10.00"), (0.99996, "1.000")]
+)
+def test_a_number_that_rounds_up_to_a_power_of_ten_has_as_many_digits_as_others(value, text):
+    assert format_number(value) == text
+
+
 @given(st.lists(st.floats(-1e100, 1e100, allow_subnormal=False), min_size=1, max_size=4))
 def test_every_estimate_can_be_written(values):
     text = format_estimate(Estimate(tuple(values)))

@@ -249,6 +249,11 @@ class CallCollector:
         self.num_running += 1
         self._marks = Marks.by(model, args, kwargs)
 
+    def start_inner_pass(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Enter the forward pass of a transformers model within the model, which may have marks if that has none."""
+        if not self._marks.by_argument:
+            self._marks = Marks.by(model, args, kwargs)
+
     def end_pass(self, *_: Any) -> None:
         """Leave a forward pass."""
         self.num_running -= 1

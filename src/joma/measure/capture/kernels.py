@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from joma.errors import BadInput, InvalidArgument
 from joma.measure.attention.visibility import FAR
 from joma.measure.capture.calls import AttentionCall, CallCollector, Output
-from joma.measure.capture.padding import Marks
+from joma.measure.capture.padding import Marks, marked_models
 from joma.measure.capture.sharded import require_runnable
 from joma.measure.capture.transformers import observing_transformers
 
@@ -66,6 +66,8 @@ def observing(
     collector = CallCollector(model, on_call, with_outputs=with_outputs, takes_any=takes_any)
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(collector.start_pass, with_kwargs=True).remove)
+        for inner in marked_models(model):
+            stack.callback(inner.register_forward_pre_hook(collector.start_inner_pass, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(collector.end_pass, always_call=True).remove)
         stack.enter_context(observing_transformers(model, collector, substitute=substitute))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())

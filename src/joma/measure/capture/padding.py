@@ -5,7 +5,7 @@ Axes: B sequences, H heads, L queries, S keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from inspect import signature
 from typing import Any, NamedTuple
@@ -56,9 +56,7 @@ class Marks(NamedTuple):
         is_of_two = any(getattr(config, "is_encoder_decoder", False) is True for config in configs)
         is_of_two |= any(of_decoder) and not all(of_decoder)
         has_mask = any("mask" in name and value is not None for name, value in given.items())
-        is_silent = (
-            hasattr(model, "config") and "attention_mask" in signature(model.forward).parameters and not has_mask
-        )
+        is_silent = _takes_marks(model) and not has_mask
         return cls({name: mark for name, mark in marks.items() if mark.dim() == 2}, is_of_two, is_silent)
 
     def of_queries(self, shape: tuple[int, int], *, is_cross: bool) -> list[Tensor]:
@@ -68,6 +66,19 @@ class Marks(NamedTuple):
             for name, mark in self.by_argument.items()
             if mark.shape == shape and not (is_cross and self.is_of_two and not name.startswith(_OF_DECODERS))
         ]
+
+
+def marked_models(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the transformers models within a module that is none: the arguments of each say what is padding."""
+    for child in model.children() if not _takes_marks(model) else ():
+        if _takes_marks(child):
+            yield child
+        else:
+            yield from marked_models(child)
+
+
+def _takes_marks(model: nn.Module) -> bool:
+    return hasattr(model, "config") and "attention_mask" in signature(model.forward).parameters
 
 
 class Padding(NamedTuple):

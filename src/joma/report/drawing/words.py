@@ -42,7 +42,7 @@ def superscript(number: int) -> str:
 
 def format_number(value: float, digits: int = 4) -> str:
     """Return ``value`` with ``digits`` significant digits, with a power of ten if it is very small or very large."""
-    scale, power = _scaled(abs(value))
+    scale, power = _scaled(abs(value), digits)
     value /= scale
     return f"{_rounded(value, max(0, _decimals(value, 0.0, digits)))}{power}"
 
@@ -134,9 +134,14 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _scaled(largest: float) -> tuple[float, str]:
+def _power(value: float, digits: int) -> int:
+    """The power of ten of the first digit, after rounding to so many digits."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
+
+
+def _scaled(largest: float, digits: int = 4) -> tuple[float, str]:
     """A power of ten to divide by, and its text; 1 for numbers of usual size."""
-    power = max(math.floor(math.log10(largest)), _LEAST_POWER) if largest else 0
+    power = max(_power(largest, digits), _LEAST_POWER) if largest else 0
     return (1.0, "") if -4 <= power <= 5 else (10.0**power, f"·10{superscript(power)}")
 
 
@@ -152,7 +157,7 @@ def _decimals(value: float, spread: float, digits: int) -> int:
     """Decimals for two digits of the spread, or without spread for ``digits`` of the value; at most eight digits."""
     if value == 0.0 and spread == 0.0:
         return 0
-    first = math.floor(math.log10(max(abs(value), spread)))
+    first = _power(max(abs(value), spread), digits)
     if spread == 0.0:
         return digits - 1 - first
     return min(1 - math.floor(math.log10(spread)), 7 - first)
