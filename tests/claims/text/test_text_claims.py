@@ -59,7 +59,10 @@ def test_the_lead_chart_shows_the_levels_and_the_movements_that_its_caption_name
     agreement = agreements["text.sparse_then_dense"]
     lead, means = agreement.charts[0], {finding.name: finding.estimate.mean for finding in agreement.findings}
     assert f"attention entropy {moved(means['fall'], means['rise after it'], ' nats')} on real text" in lead.caption
-    assert [curve.label for curve in lead.curves] == ["real text", "shuffled words"]
+    names = ["real text", "shuffled words", "read from real text", "read from shuffled words"]
+    assert [curve.label for curve in lead.curves] == names
+    levels = lead.curves[2].y
+    assert levels[0] - min(levels) == pytest.approx(means["fall"])
+    assert levels[-1] - min(levels) == pytest.approx(means["rise after it"])
     at = {mark.text: mark.at for mark in lead.marks}
-    assert at["last level"] - at["lowest level"] == pytest.approx(means["rise after it"])
     assert at["sparsest"] == pytest.approx(means["step of the bottom"])

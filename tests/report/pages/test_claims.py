@@ -124,8 +124,8 @@ def test_the_opening_is_written_from_the_verdicts_and_leads_to_the_claims(visit,
         assert "the loss and return of the MLP's rank is undecided" in text
         assert "the nonlinearity of the MLP as the cause of that rise does not hold" in text
         tab.locator(".opening a", has_text="nonlinearity").click()
-        claim = tab.locator('[id="claim-text.mechanism"]')
-        assert claim.evaluate("(node) => node.open && node.getBoundingClientRect().top < innerHeight")
+        claim = tab.locator('[id="claim-text.mechanism"]').element_handle()
+        tab.wait_for_function("(node) => node.open && node.getBoundingClientRect().top < innerHeight", arg=claim)
         tab.wait_for_function(DRAWN)
 
 
