@@ -100,9 +100,9 @@ class _Keys(NamedTuple):
 def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: bool, is_guess: bool) -> Padding:
     """Return the queries that are padding.
 
-    What the batch marks is padding, unless only what it marks is seen. In self-attention without marks, a query whose key is hidden from all queries is
-    padding; one that only sees itself, or whose key only itself sees although others look past it, is taken for padding
-    that a mask lets see itself, so that no softmax is over nothing.
+    What the batch marks is padding, unless only what it marks is seen. In self-attention without marks, a query whose
+    key is hidden from all queries is padding; one that only sees itself, or whose key only itself sees although others
+    look past it, is taken for padding that a mask lets see itself, so that no softmax is over nothing.
 
     Args:
         visibility: of the keys.
