@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Collection, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from inspect import signature
 from typing import Any
 
@@ -183,13 +184,14 @@ def undisturbed(model: nn.Module) -> Generator[None]:
 
 
 def run(model: nn.Module, batch: Any, added: Mapping[str, Any] | None = None) -> Any:
-    """Call a model with a batch and further keyword arguments.
+    """Call a model with a batch and further keyword arguments; with a copy of a cache, which the model would extend.
 
     Raises:
         BadInput: the model cannot read it.
     """
     args, kwargs = arguments_of(batch)
     kwargs |= added or {}
+    kwargs |= {name: deepcopy(value) for name, value in kwargs.items() if hasattr(value, "get_seq_length")}
     if kwargs.get("use_cache") and _is_checkpointed(model):
         kwargs["use_cache"] = False
     try:
