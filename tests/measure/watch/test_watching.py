@@ -668,6 +668,18 @@ def test_cache_decides_whether_packed_documents_attend_to_each_other():
     assert (with_cache - without).abs().min() > 0.1
 
 
+def test_a_matrix_with_an_adapter_beside_it_is_not_measured_alone():
+    model = small_model("llama", "AutoModelForCausalLM")
+    lower = model.get_submodule("model.layers.0.mlp.up_proj")
+    lower.adapter = torch.nn.Parameter(torch.zeros(2, lower.in_features))
+    batch = {"input_ids": packed_batch()["input_ids"]}
+    with pytest.raises(BadInput, match=r"up_proj\.adapter belongs to it"):
+        joma.watch(model, batch, measures="stable_rank")
+    with joma.watch(model, batch) as probe:
+        pass
+    assert "stable_rank" not in {row.metric for row in probe.measurements()}
+
+
 @pytest.mark.parametrize("kind", ["DynamicCache", "StaticCache"])
 def test_a_cache_in_the_batch_is_read_and_not_extended(kind, tolerance):
     import transformers

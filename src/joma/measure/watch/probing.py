@@ -139,7 +139,7 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
         roles: of the projections.
 
     Raises:
-        BadInput: a model of no known family, or one without projections of a role.
+        BadInput: a model of no known family, or one without projections of a role; adapters within a projection.
     """
     model = unwrapped(model)
     found = projections_of(model)
@@ -151,7 +151,16 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
             expected=f"some of {there}",
             remedy=f"leave {missing[0]} out of projections",
         )
-    return [part for part in found if part.role in roles]
+    chosen = [part for part in found if part.role in roles]
+    matrices = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+    for owner in {part.tensor.removesuffix("weight") for part in chosen if part.tensor.endswith(".weight")}:
+        if adapters := [name for name in matrices if name.startswith(owner) and name != f"{owner}weight"]:
+            raise BadInput(
+                f"{owner}weight is not all of its projection: {adapters[0]} belongs to it, as in an adapter",
+                expected="projections of one matrix",
+                remedy="merge the adapters and measure the merged model, or measure only attention",
+            )
+    return chosen
 
 
 @contextmanager
