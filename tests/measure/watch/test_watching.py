@@ -668,7 +668,7 @@ def test_cache_decides_whether_packed_documents_attend_to_each_other():
     assert (with_cache - without).abs().min() > 0.1
 
 
-def test_a_matrix_with_an_adapter_beside_it_is_not_measured_alone():
+def test_a_matrix_with_an_adapter_is_not_measured_alone():
     model = small_model("llama", "AutoModelForCausalLM")
     lower = model.get_submodule("model.layers.0.mlp.up_proj")
     lower.adapter = torch.nn.Parameter(torch.zeros(2, lower.in_features))
