@@ -72,3 +72,14 @@ def test_bad_input_is_a_value_error_and_a_failed_run_is_not():
 )
 def test_a_foreign_exception_is_quoted_by_its_first_line(error, cause):
     assert cause_of(error) == cause
+
+
+def test_names_in_messages_cannot_command_the_terminal():
+    name = "a\x1b[31m\u202e\x9b"
+    for error in (
+        BadInput(name, expected=name, remedy=name),
+        InvalidArgument("watch", "model", required=name, received=name, remedy=name),
+        RunFailed(name, kept=name, remedy=name),
+    ):
+        assert str(error).isprintable()
+        assert str(error).count(r"a\u001b[31m\u202e\u009b") == 3

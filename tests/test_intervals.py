@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from joma.intervals import LEVEL, interval, seeds_to_settle, student
+from joma.intervals import LEVEL, geometric, interval, seeds_to_settle, student
 from joma.records import Verdict
 from simulated_claims import FITTING, verdicts
 
@@ -109,3 +110,18 @@ def test_seeds_to_settle_counts_from_three_and_gives_up_where_the_number_is_at_t
     assert seeds_to_settle((1.0,), "normal", 5.0) == 3
     assert seeds_to_settle((1.0, 2.0, 3.0), "normal", 2.0) is None
     assert seeds_to_settle((1.0, 2.0, 3.0), "lognormal", 0.0) is not None
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e-9, 1e200, 1e307])
+def test_intervals_of_any_size_are_multiples_of_each_other(size):
+    for distribution in ("normal", "lognormal"):
+        ends = interval((size, 2 * size, 3 * size), distribution)
+        assert [end / size for end in ends] == pytest.approx(interval((1.0, 2.0, 3.0), distribution), rel=1e-9)
+
+
+def test_values_at_the_ends_of_floating_point_have_an_interval_or_none():
+    assert interval((1e308, 1e308, -1e308), "normal") == (-math.inf, math.inf)
+    low, high = interval((0.0, 5e-324, 1e-310), "lognormal")
+    assert low <= 1e-310 <= high
+    assert geometric((5e-324, 1e308))[1] == math.inf
+    assert geometric((sys.float_info.max,) * 3)[1] == 1.0

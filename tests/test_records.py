@@ -103,6 +103,11 @@ def test_values_that_contradict_their_distribution_are_refused(values, distribut
         Estimate(values, distribution=distribution)
 
 
+def test_an_estimate_of_an_unknown_distribution_is_refused():
+    with pytest.raises(ValueError, match=r"`distribution` is 'lognromal'; .* did you mean 'lognormal'"):
+        Estimate((1.0, 2.0, 3.0), distribution="lognromal")
+
+
 @pytest.mark.parametrize("values", [(), (math.nan,), (1.0, math.inf)])
 def test_an_estimate_without_values_or_with_nan_is_refused(values):
     with pytest.raises(ValueError, match="finite"):

@@ -1,9 +1,14 @@
-"""What goes wrong because of what was asked: each error says what was wrong, what was expected, what to do."""
+"""What goes wrong because of what was asked: each error says what was wrong, what was expected, what to do.
+
+No name in a message can command the terminal on which Python prints it.
+"""
 
 from __future__ import annotations
 
 import errno
 from typing import Any
+
+from joma.terminal import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -24,7 +29,7 @@ class BadInput(ValueError):
 
     def __init__(self, problem: str, *, expected: str, remedy: str) -> None:
         self.problem, self.expected, self.remedy = problem, expected, remedy
-        super().__init__(f"{problem}; expected {expected}; {remedy}")
+        super().__init__(printable(f"{problem}; expected {expected}; {remedy}"))
 
     def __reduce__(self) -> tuple:
         """Survive the way back from a worker process."""
@@ -68,7 +73,7 @@ class RunFailed(RuntimeError):
 
     def __init__(self, problem: str, *, kept: str, remedy: str) -> None:
         self.problem, self.kept, self.remedy = problem, kept, remedy
-        super().__init__(f"{problem}; {kept}; {remedy}")
+        super().__init__(printable(f"{problem}; {kept}; {remedy}"))
 
     def __reduce__(self) -> tuple:
         """Survive the way back from a worker process."""

@@ -16,6 +16,7 @@ is 4 % for 20 seeds and 5 % without limit (``benchmarks/verdicts.py``, which als
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -36,6 +37,11 @@ LEVEL = 0.05
 
 MOST = 1000
 """The largest number of seeds that ``seeds_to_settle`` returns."""
+
+_USUAL = 400
+"""Exponents of numbers whose squares have every digit, up to factors of 2**100 between them."""
+
+_LARGEST = math.log(sys.float_info.max)
 
 Ends = tuple[float, float]
 
@@ -103,16 +109,18 @@ def seeds_to_settle(values: Sequence[float], distribution: Distribution, thresho
 
 def moments(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the sample standard deviation (0 for one value)."""
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, 0.0
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    size = math.frexp(max(map(abs, values)))[1]
+    unit = 0 if abs(size) < _USUAL else size  # so that no square is too large or too small
+    scaled = [math.ldexp(value, -unit) for value in values]
+    mean = math.fsum(scaled) / len(scaled)
+    squares = math.fsum((value - mean) ** 2 for value in scaled) / max(1, len(scaled) - 1)
+    return math.ldexp(mean, unit), _scaled(math.sqrt(squares), unit)
 
 
 def geometric(values: Sequence[float]) -> tuple[float, float]:
     """Return the geometric mean and the geometric standard deviation, a factor (1 for one value)."""
     mean, deviation = moments(_logarithms(values))
-    return math.exp(mean), math.exp(deviation)
+    return _exp(mean), _exp(deviation)
 
 
 def _bounds(values: Sequence[float], distribution: Distribution) -> Ends:
@@ -122,14 +130,23 @@ def _bounds(values: Sequence[float], distribution: Distribution) -> Ends:
     if distribution == "normal":
         return student(values, level)
     low, high = student(_logarithms(values), level)
-    return math.exp(low), math.exp(high) if high < 700 else math.inf
+    return _exp(low), _exp(high)
 
 
 def _logarithms(values: Sequence[float]) -> list[float]:
     """The logarithms; a value of 0 counts as far below the others, which widens the interval."""
     positive = [value for value in values if value > 0]
-    tiny = min(positive, default=1.0) * 2.0**-52
+    tiny = max(min(positive, default=1.0) * 2.0**-52, math.ulp(0.0))
     return [math.log(value or tiny) for value in values]
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < _LARGEST else math.inf
+
+
+def _scaled(value: float, unit: int) -> float:
+    """The product with a power of two, which may be infinite."""
+    return math.ldexp(value, unit) if math.frexp(value)[1] + unit <= sys.float_info.max_exp else math.inf
 
 
 def _clopper_pearson(num_ones: int, num: int) -> Ends:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, SupportsFloat
+from typing import Any, Literal, NamedTuple, SupportsFloat, get_args
 
 from joma.charts import Chart
 from joma.domains import FINITE, choose
@@ -108,6 +108,7 @@ class Estimate:
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"an estimate needs at least one value, and finite values; got {self.values}")
+        choose(self.distribution, dict.fromkeys(get_args(Distribution)), "Estimate", "distribution")
         if self.distribution == "lognormal" and min(self.values) < 0:
             raise ValueError(f"a lognormal number cannot be negative; got {self.values}")
         if self.distribution == "binary" and not {0.0, 1.0}.issuperset(self.values):

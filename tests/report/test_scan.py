@@ -149,5 +149,16 @@ def test_a_verdict_with_a_clear_half_keeps_it_in_table_and_summary(scan):
     assert scan_record(found)["verdicts"][0]["end_steps"] == (256, 1000)
 
 
+def test_an_open_verdict_stands_behind_a_colon_in_the_summary(scan):
+    def scattered(result):  # the groups rise or fall by far more than they do together
+        away = {f"sequences_{number}": (-1) ** number * 9.0 * (result.step >= 256) for number in range(GROUPS)}
+        return replace(
+            result, rows=tuple(row._replace(value=row.value + away.get(row.group, 0.0)) for row in result.rows)
+        )
+
+    found = replace(scan, results=tuple(map(scattered, scan.measured)))
+    assert "attention entropy (nats): whether it fell is open" in scan_summary(found)
+
+
 def test_a_share_of_nothing_has_no_sign():
     assert format_share(Interval(0.0, -0.001, 0.26)) == "0% (0% to 26%)"

@@ -78,7 +78,7 @@ def test_a_state_dict_of_vectors_alone_is_read(tmp_path):
     ],
 )
 def test_several_mappings_with_matrices_are_refused_by_name(tmp_path, content, named):
-    with pytest.raises(BadInput, match=rf"several mappings of tensors \({named}\): save the state dict of the model"):
+    with pytest.raises(BadInput, match=rf"holds several mappings of tensors \({named}\); .*; save the state dict"):
         read(saved(content, tmp_path))
 
 
@@ -193,7 +193,7 @@ def test_records_that_are_not_aligned_are_found_by_their_headers(tmp_path):
     ],
 )
 def test_pickles_without_tensors_or_within_themselves_are_refused(tmp_path, description):
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot be read|holds a [a-zA-Z]+, not tensors by name"):
         read(archive(tmp_path / "model.bin", [("data.pkl", description)]))
 
 

@@ -73,7 +73,8 @@ def title_of(metric: str, projection: str | None) -> str:
 def quantities_summary(probes: Probes) -> str:
     """Return the verdicts on attention and rank in words; empty if there are too few steps."""
     outcomes = Counter(
-        f"{title_of(quantity.metric, quantity.projection)} {found.outcome.replace('; ', ', ')}"
+        f"{title_of(quantity.metric, quantity.projection)}{':' * found.outcome.startswith('whether')} "
+        f"{found.outcome.replace('; ', ', ')}"
         for quantity, found in shown_verdicts(probes).items()
     )
     return "; ".join(f"in {num} layer{'' if num == 1 else 's'} {what}" for what, num in outcomes.items())

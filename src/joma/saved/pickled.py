@@ -96,7 +96,7 @@ def pickled_places(file: RangedFile, key: str) -> dict[str, TensorPlace]:
     try:
         start = bytes(file.read(0, min(4, file.size)))
         described, contents = _zip(file) if start == b"PK\3\4" else _legacy(file)
-        places = {name: _place(key, entry, contents) for name, entry in _named(described).items()}
+        places = {name: _place(key, entry, contents) for name, entry in _named(described, file.name).items()}
         if not places:
             raise ValueError("it names no tensors")
     except _Refused as error:
@@ -163,10 +163,10 @@ _REBUILT = {
 }
 
 
-def _named(described: Any) -> Mapping[str, _Described]:
+def _named(described: Any, file: str) -> Mapping[str, _Described]:
     """Return the state dict by name: the mapping that holds matrices, within others that a training loop saved."""
     if not isinstance(described, Mapping):
-        raise ValueError(f"it holds a {type(described).__name__}, not tensors by name")
+        raise _no_state_dict(file, f"a {type(described).__name__}, not tensors by name")
     held = dict(_mappings_of_tensors(described, (), set()))
     with_matrices = {path: of for path, of in held.items() if any(len(entry.shape) > 1 for entry in of.values())}
     found = with_matrices or held
@@ -176,8 +176,13 @@ def _named(described: Any) -> Mapping[str, _Described]:
     chosen = [path for path in usual if len(path) == deepest] or list(found)
     if len(chosen) > 1:
         names = ", ".join(".".join(path) or "the outermost" for path in chosen[:4])
-        raise ValueError(f"it holds several mappings of tensors ({names}): save the state dict of the model alone")
+        raise _no_state_dict(file, f"several mappings of tensors ({names})")
     return found[chosen[0]] if chosen else {}
+
+
+def _no_state_dict(file: str, held: str) -> BadInput:
+    remedy = "save the state dict of the model alone: torch.save(model.state_dict(), ...)"
+    return BadInput(f"{file} holds {held}", expected="one mapping of names to tensors", remedy=remedy)
 
 
 def _mappings_of_tensors(

@@ -137,6 +137,44 @@ def test_without_marks_of_the_batch_padding_is_a_guess(tolerance):
         assert not found.isnan().any()
 
 
+@pytest.mark.parametrize("itself", [False, True], ids=["hidden", "sees itself"])
+@pytest.mark.parametrize("mark", ["true for padding", "added to scores"])
+def test_marks_that_are_true_for_padding_do_not_leave_out_the_tokens(mark, itself, tolerance):
+    class Inverted(Own):
+        def forward(self, x, attention_mask):
+            return super().forward(x, pad=attention_mask != 0)
+
+    model, x = Inverted(itself), 3 * torch.randn(3, 12, 8)
+    given = ~TOKENS if mark == "true for padding" else -1e9 * (~TOKENS).float()
+    found = measured(model, x, given, warns="padding is a guess")[""]
+    expected = mean_entropy(model.weights.nan_to_num(), TOKENS)
+    assert (found - expected).abs().max() <= tolerance("attention.entropy")
+
+
+def test_marks_of_the_keys_leave_out_no_queries_of_another_sequence(tolerance):
+    class Reads(Attends):
+        def forward(self, x, context, attention_mask):
+            self.of = lambda x: (x, context)
+            return super().forward(x, ~attention_mask)
+
+    model = Reads(None)
+    found = measured(model, torch.randn(3, 12, 32), torch.randn(3, 12, 32), TOKENS, warns="what the batch marks")
+    expected = mean_entropy(model.weights, torch.ones(3, 12).bool())
+    assert (found["attend"] - expected).abs().max() <= tolerance("attention.entropy")
+
+
+@pytest.mark.parametrize("itself", [None, False, True], ids=["no padding", "hidden", "sees itself"])
+def test_the_last_token_after_a_prefix_counts(itself):
+    """Only itself sees its key, and queries of the prefix see later keys."""
+    tokens = torch.ones(3, 12).bool() if itself is None else TOKENS.flip(1)
+    prefix = (torch.arange(12) < 8) & tokens[:, None, None, :] & tokens[:, None, :, None]
+    q = torch.randn(3, 4, 12, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if itself else "error")
+        counted = AttentionCall(0, "", q, q, attn_mask=causal(tokens, itself=bool(itself)) | prefix).queries().every
+    assert (counted == tokens[:, None]).all()
+
+
 @pytest.mark.parametrize("sizes", [(12,), (5, 7), (4, 4, 4)])
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_packed_documents_have_no_padding(sizes, is_causal):

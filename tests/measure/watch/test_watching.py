@@ -676,6 +676,36 @@ def test_cache_decides_whether_packed_documents_attend_to_each_other():
     assert (with_cache - without).abs().min() > 0.1
 
 
+def test_a_matrix_with_an_adapter_is_not_measured_alone():
+    model = small_model("llama", "AutoModelForCausalLM")
+    lower = model.get_submodule("model.layers.0.mlp.up_proj")
+    lower.adapter = torch.nn.Parameter(torch.zeros(2, lower.in_features))
+    batch = {"input_ids": packed_batch()["input_ids"]}
+    with pytest.raises(BadInput, match=r"up_proj\.adapter belongs to it"):
+        joma.watch(model, batch, measures="stable_rank")
+    with joma.watch(model, batch) as probe:
+        pass
+    assert "stable_rank" not in {row.metric for row in probe.measurements()}
+
+
+@pytest.mark.parametrize("kind", ["DynamicCache", "StaticCache"])
+def test_a_cache_in_the_batch_is_read_and_not_extended(kind, tolerance):
+    import transformers
+
+    model, ids = small_model("llama", "AutoModelForCausalLM").eval(), packed_batch()["input_ids"]
+    size = {"max_cache_len": 64} if kind == "StaticCache" else {}
+    cache = getattr(transformers, kind)(config=model.config, **size)
+    with torch.no_grad():
+        model(ids[:, :4], past_key_values=cache)
+    found = watched_entropies(model, {"input_ids": ids[:, 4:], "past_key_values": cache})
+    assert int(cache.get_seq_length()) == 4
+    model.double().set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = torch.stack(model(ids, output_attentions=True).attentions)
+    expected = torch.special.entr(weights).sum(-1)[..., 4:].mean((1, 3))
+    assert (found - expected.flatten()).abs().max() <= tolerance("attention.entropy")
+
+
 def test_only_the_last_logits_are_computed_where_that_changes_nothing(monkeypatch):
     model, asked = small_model("llama", "AutoModelForCausalLM"), []
     forward = type(model).forward

@@ -94,20 +94,33 @@ class Padding(NamedTuple):
 
 
 class _Keys(NamedTuple):
-    """Which keys are seen, (B or 1, H or 1, S) bool, and for each sequence and head whether a query sees later keys."""
+    """Which keys are seen, (B or 1, H or 1, S) bool.
+
+    Args:
+        by_any: that a query sees.
+        by_others: that the query of another position sees.
+        by_earlier: that an earlier query sees.
+    """
 
     by_any: Tensor
     by_others: Tensor
-    looks_ahead: Tensor
+    by_earlier: Tensor
+
+    @property
+    def looks_ahead(self) -> Tensor:
+        """Whether queries see later keys up to the last key that others see, so not in a prefix alone."""
+        places = torch.arange(self.by_others.shape[-1], device=self.by_others.device)
+        last = places.where(self.by_others, 0).amax(-1, keepdim=True)
+        return self.by_earlier.gather(-1, last)
 
 
 def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: bool, is_guess: bool) -> Padding:
     """Return the queries that are padding.
 
-    What the batch marks is padding. In self-attention without marks, a query whose key is hidden from all queries is
-    padding; one that only sees itself, or whose key only itself sees although others look past it, is taken for padding
-    that a mask lets see itself, so that no softmax is over nothing. In a batch without masks none is padding: the model
-    chooses the keys that it hides.
+    What the batch marks is padding, unless only what it marks is seen. In self-attention without marks, a query whose
+    key is hidden from all queries is padding; one that only sees itself, or whose key only itself sees although others
+    look past it, is taken for padding that a mask lets see itself, so that no softmax is over nothing. In a batch
+    without masks none is padding: the model chooses the keys that it hides.
 
     Args:
         visibility: of the keys.
@@ -119,11 +132,20 @@ def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: 
     of_queries = marks.of_queries((like.shape[0], visibility.num_queries), is_cross=is_cross)
     nothing = torch.zeros(1, 1, visibility.num_queries, dtype=torch.bool, device=like.device)
     is_square = like.shape[0] == visibility.num_queries  # marks may be of queries by keys
-    if of_queries and (is_cross or not (marks.is_of_two or is_square)):
+    is_of_queries = bool(of_queries) and (is_cross or not (marks.is_of_two or is_square))
+    has_keys = visibility.num_queries == visibility.num_keys and visibility.mask is not None
+    if is_of_queries and not (has_keys and is_guess):
         return Padding(~of_queries[0][:, None])
-    if visibility.num_queries != visibility.num_keys or visibility.mask is None:
+    if not has_keys:
         return Padding(nothing)
     keys = _keys(visibility, like)
+    if is_of_queries:
+        mark = of_queries[0][:, None]
+        if is_cross and not mark.all() and bool((keys.by_any == mark).all()):
+            return Padding(nothing, _OF_KEYS)
+        is_contrary = (keys.by_others.any(-1) & ~(keys.by_others & mark).any(-1)).any()  # true for padding
+        if is_cross or not is_contrary:
+            return Padding(~mark)
     fitting = [mark for mark in of_queries if not (keys.by_others & ~mark[:, None]).any()]
     if fitting:
         return Padding(~min(fitting, key=lambda mark: int(mark.sum()))[:, None])
@@ -139,6 +161,7 @@ def padding_of(visibility: Visibility, like: Tensor, marks: Marks, *, is_cross: 
 
 
 _CROSS = "all queries count, because they differ from the keys, but some keys are hidden as padding is"
+_OF_KEYS = "all queries count, because they differ from the keys, and what the batch marks are the keys"
 _SELF = "queries whose keys are hidden from all queries are left out, as if they were padding"
 _SILENT = "all queries count, because the batch has no mask, but some keys are hidden as padding is"
 _ITSELF = "queries whose keys no other query sees are left out, as if they were padding"
@@ -161,11 +184,9 @@ def _keys(visibility: Visibility, like: Tensor) -> _Keys:
         visible = (bias > -torch.inf).expand(*bias.shape[:2], rows.stop - rows.start, num)
         if one_row:  # which holds for every query
             seen = visible[..., 0, :]
-            return _Keys(seen, seen & (num > 1), seen.any(-1, keepdim=True))
+            return _Keys(seen, seen & (num > 1), seen & (positions > 0))
         back = positions[rows, None] - positions
-        parts.append(
-            [visible.any(-2), (visible & (back != 0)).any(-2), (visible & (back < 0)).any((-2, -1))[..., None]]
-        )
+        parts.append([visible.any(-2), (visible & (back != 0)).any(-2), (visible & (back < 0)).any(-2)])
     return _Keys(*(torch.stack(part).any(0) for part in zip(*parts, strict=True)))
 
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from inspect import signature
 from typing import Any
 
@@ -178,7 +179,7 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
         roles: of the projections.
 
     Raises:
-        BadInput: a model of no known family, or one without projections of a role.
+        BadInput: a model of no known family, or one without projections of a role; adapters within a projection.
     """
     model = unwrapped(model)
     found = projections_of(model)
@@ -190,7 +191,16 @@ def measured_projections(model: nn.Module, roles: Collection[str]) -> list[Proje
             expected=f"some of {there}",
             remedy=f"leave {missing[0]} out of projections",
         )
-    return [part for part in found if part.role in roles]
+    chosen = [part for part in found if part.role in roles]
+    matrices = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+    for owner in {part.tensor.removesuffix("weight") for part in chosen if part.tensor.endswith(".weight")}:
+        if adapters := [name for name in matrices if name.startswith(owner) and name != f"{owner}weight"]:
+            raise BadInput(
+                f"{owner}weight is not all of its projection: {adapters[0]} belongs to it, as in an adapter",
+                expected="projections of one matrix",
+                remedy="merge the adapters and measure the merged model, or measure only attention",
+            )
+    return chosen
 
 
 def warn_of_experts(model: nn.Module, found: Iterable[Projection], why: str = "their names are unknown") -> None:
@@ -231,13 +241,14 @@ def undisturbed(model: nn.Module) -> Generator[None]:
 
 
 def run(model: nn.Module, batch: Any, added: Mapping[str, Any] | None = None) -> Any:
-    """Call a model with a batch and further keyword arguments.
+    """Call a model with a batch and further keyword arguments; with a copy of a cache, which the model would extend.
 
     Raises:
         BadInput: the model cannot read it.
     """
     args, kwargs = arguments_of(batch)
     kwargs |= added or {}
+    kwargs |= {name: deepcopy(value) for name, value in kwargs.items() if hasattr(value, "get_seq_length")}
     if kwargs.get("use_cache") and _is_checkpointed(model):
         kwargs["use_cache"] = False
     try:
