@@ -64,8 +64,8 @@ def interval(values: Sequence[float], distribution: Distribution, *, equal_is_ex
     Args:
         values: one per seed, in the order of the seeds.
         distribution: of the values.
-        equal_is_exact: whether values that are all equal are exact. Otherwise they have no interval, because equal
-            values of a random number say nothing about its spread.
+        equal_is_exact: whether values that are all equal are exact, because the number cannot vary where it has this
+            value. Otherwise they have no interval: equal values of a random number say nothing about its spread.
     """
     if distribution == "constant":
         return values[0], values[0]
@@ -74,7 +74,7 @@ def interval(values: Sequence[float], distribution: Distribution, *, equal_is_ex
         first = values[:num]
         if distribution == "binary" or min(first) < max(first):
             one, other = _bounds(first, distribution)
-        elif equal_is_exact:
+        elif equal_is_exact and min(values) == max(values):
             one = other = first[0]
         else:
             continue

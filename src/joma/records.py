@@ -96,7 +96,7 @@ class Estimate:
         unit: of the values.
         distribution: ``normal``, ``lognormal`` for errors that span orders of magnitude, ``binary`` for values of 0
             and 1, or ``constant`` for a number that does not depend on the seed.
-        why_equal: why the values are equal where they are. Without it, equal values of a random number have no
+        why_equal: why the values cannot differ, if all are equal. Without it, equal values of a random number have no
             interval.
     """
 

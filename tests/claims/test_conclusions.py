@@ -60,7 +60,7 @@ def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, frozen
     ablated = {"linear MLP": VALLEY} | ({"frozen value path": VALLEY} if frozen else {})
     conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[met], VALLEY, ablated)
     assert words in conclusion
-    moved_so = "falls by 0.833 nats and rises by 0.457 nats"
+    moved_so = "falls by 0.933 nats and rises by 0.833 nats"
     assert conclusion.startswith(f"Attention entropy {moved_so} in the full network; with a linear MLP it {moved_so}.")
     assert conclusion.endswith(f" With a frozen value path it {moved_so}.") is frozen
     assert not faults(conclusion)
@@ -81,7 +81,7 @@ def test_a_network_whose_entropy_does_not_rise_has_no_rise_that_needs_an_explana
 def test_conclusion_on_series_follows_from_the_verdict(claim, met, words):
     described = movements({"OPT": [VALLEY]}, claim.CRITERION, decided(claim.CRITERION)[met])
     moves, meaning = described.split(". ")
-    assert moves == "in OPT it falls by 0.833 and rises by 0.457"
+    assert moves == "in OPT it falls by 0.933 and rises by 0.833"
     assert words in meaning
 
 

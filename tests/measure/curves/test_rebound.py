@@ -78,3 +78,25 @@ def test_too_few_probes_and_nan_are_refused():
 )
 def test_the_deepest_dip_needs_a_rise(values, depth):
     assert deepest_dip(np.array(values)) == pytest.approx(depth)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stretches_of_any_curve_lie_one_after_the_other(seed):
+    generator = np.random.default_rng(seed)
+    num = int(generator.integers(9, 40))
+    where = stretches(np.cumsum(generator.choice([-1.0, 0.0, 1.0], num)))
+    assert where.start.start == 0 < where.start.stop <= where.bottom.start
+    assert where.bottom.start + 3 <= where.bottom.stop <= where.end.start <= num - 3
+    assert where.end.stop == num
+
+
+def test_a_curve_lowest_at_its_end_has_a_negative_rise_and_at_its_start_a_negative_fall():
+    falling = np.linspace(1, 0, 12) + 0.01 * np.random.default_rng(0).normal(size=(3, 12))
+    assert all(found.rise < -0.1 and found.fall > 0.5 for found in rebounds(falling))
+    assert all(found.fall < -0.1 and found.rise > 0.5 for found in rebounds(falling[:, ::-1]))
+
+
+def test_a_curve_that_ends_exactly_where_it_began_is_read_at_its_ends():
+    where = stretches(np.abs(np.linspace(-1, 1, 21)))
+    assert (where.start, where.bottom, where.end) == (slice(0, 1), slice(9, 12), slice(18, 21))
+

@@ -12,7 +12,6 @@ from joma.claims.series.subject import NUM_ORDERS, RANK, Subject, in_random_orde
 from joma.claims.series.subjects import subjects
 from joma.claims.workspace import Workspace
 from joma.measure.curves.course import Course
-from joma.measure.curves.rebound import AT_AN_END
 from joma.measure.models.families import projections
 from joma.measure.spectra.spectrum import stable_rank
 from joma.records import Agreement, Control, Criterion, Estimate
@@ -31,7 +30,7 @@ CRITERION = Criterion(
 def evaluate(workspace: Workspace) -> Agreement:
     """Read how far the stable rank falls and whether it comes back, layer by layer."""
     models, notes = subjects(workspace)
-    measured = Estimate(smallest(models, _shares), why_equal=AT_AN_END)
+    measured = Estimate(smallest(models, _shares))
     in_order = f"saved steps in random order (mean of {NUM_ORDERS})"
     by_name = {subject.name: _shares(subject) for subject in models}
     return Agreement(

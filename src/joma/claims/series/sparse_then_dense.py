@@ -9,7 +9,6 @@ from joma.claims.series.subject import ENTROPY, LOSS, NUM_ORDERS, Subject, in_ra
 from joma.claims.series.subjects import subjects
 from joma.claims.workspace import Workspace
 from joma.measure.curves.course import Course
-from joma.measure.curves.rebound import AT_AN_END
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
 CRITERION = Criterion(
@@ -40,7 +39,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         for layer, course in zip(subject.layers, by_name[name], strict=True):
             findings += course.movements(f"{name}, layer {layer}: ")
         charts += _charts(subject, onset, by_name[name])
-    measured = Estimate(smallest(models, courses), why_equal=AT_AN_END)
+    measured = Estimate(smallest(models, courses))
     in_order = f"saved steps in random order (mean of {NUM_ORDERS})"
     return Agreement(
         CRITERION,

@@ -48,12 +48,14 @@ class Variant:
         shuffle_words: whether to train on the words in random order, another order for every seed.
         output_bias: ``unigram`` initialises the output bias with the log frequencies of the words.
         num_steps: number of training steps; ``None`` for that of the study.
+        num_more_seeds: further seeds, unless the number of seeds is set by the user.
     """
 
     name: str = "full network"
     shuffle_words: bool = False
     output_bias: Literal["zero", "unigram"] = "zero"
     num_steps: int | None = None
+    num_more_seeds: int = 0
 
     def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
         """Return the recipe of one such network."""
@@ -75,13 +77,14 @@ class Variant:
 def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]]:
     """Train every variant once per seed, in one call, so that all cores stay busy."""
     sizes, vocabulary_size = study(workspace), len(workspace.tokens().vocabulary)
+    nums = [sizes.num_seeds + each.num_more_seeds * (workspace.num_seeds is None) for each in variants]
     wanted = [
         (variant.recipe(vocabulary_size, sizes, seed), variant.shuffle_words)
-        for variant in variants
-        for seed in range(sizes.num_seeds)
+        for variant, num in zip(variants, nums, strict=True)
+        for seed in range(num)
     ]
     runs = iter(workspace.train(wanted))
-    return [[next(runs) for _ in range(sizes.num_seeds)] for _ in variants]
+    return [[next(runs) for _ in range(num)] for num in nums]
 
 
 def frequencies_learned(workspace: Workspace, runs: Sequence[Run]) -> int:

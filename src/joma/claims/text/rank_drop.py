@@ -9,7 +9,6 @@ from joma.claims.text.networks import Variant, study, trained
 from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Workspace
 from joma.measure.curves.course import Course
-from joma.measure.curves.rebound import AT_AN_END
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.train.courses import course_of
 
@@ -29,7 +28,7 @@ def evaluate(workspace: Workspace) -> Agreement:
     full_runs, linear_runs = trained(workspace, [Variant(), Variant("linear MLP")])
     full, linear = course_of(full_runs, RANK), course_of(linear_runs, RANK)
     start = full.values[:, 0].mean()
-    measured = Estimate(_sizes(full), why_equal=AT_AN_END)
+    measured = Estimate(_sizes(full))
     by_chance = np.array([_sizes(full.in_random_order(repetition)) for repetition in range(NUM_ORDERS)])
     findings = (*full.levels("full network"), *linear.levels("linear MLP"), _difference(full, linear))
     entropy = course_of(full_runs, ENTROPY)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from joma.charts import Curve, Role
 from joma.errors import RunFailed
 from joma.intervals import student
-from joma.measure.curves.rebound import AT_AN_END, Curves, Rebound, rebounds, steps_stood_for, stretches_of_others
+from joma.measure.curves.rebound import Curves, Rebound, rebounds, steps_stood_for, stretches_of_others
 from joma.measure.curves.recovery import Recovery, recovery
 from joma.records import Estimate, Finding
 
@@ -55,8 +55,8 @@ class Course:
         """
         found = self.rebounds()
         return (
-            Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit, why_equal=AT_AN_END)),
-            Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit, why_equal=AT_AN_END)),
+            Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit)),
+            Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit)),
             Finding(f"{of}step of the bottom", self._bottoms()),
         )
 

@@ -16,9 +16,6 @@ from scipy.optimize import isotonic_regression
 
 from joma.errors import InvalidArgument
 
-AT_AN_END = "0 where the curve is lowest at its start or at its end"
-"""Why a fall or a rise is exactly 0."""
-
 Curve = Float[np.ndarray, " probes"]
 Curves = Float[np.ndarray, "repetitions probes"]
 
@@ -97,6 +94,10 @@ def stretches(values: Curve, weights: Curve | None = None, *, shortest: int = 3)
         weights: as in ``fall_then_rise``.
         shortest: minimum number of probes per stretch; shorter levels of the fit are widened.
 
+    Returns:
+        Stretches that do not overlap. Where the curve is lowest at its start or its end, the bottom is next to it, so
+        that a curve that still falls has a negative rise, and one that only rises a negative fall, not exactly 0.
+
     Raises:
         InvalidArgument: fewer probes than three such stretches need.
     """
@@ -111,16 +112,14 @@ def stretches(values: Curve, weights: Curve | None = None, *, shortest: int = 3)
         )
     fit = fall_then_rise(values, weights)
     lowest = np.flatnonzero(fit == fit.min())
-    first = int(np.flatnonzero(fit == fit[0])[-1]) + 1 if fit[0] > fit.min() else shortest
-    last = int(np.flatnonzero(fit == fit[-1])[0]) if fit[-1] > fit.min() else num - shortest
+    falling, rising = fit[: lowest[0]], fit[lowest[-1] + 1 :]
+    first = int((falling == fit[0]).sum()) if len(falling) else shortest
+    last = num - (int((rising == fit[-1]).sum()) if len(rising) else shortest)
+    start, end = max(1, min(first, shortest)), min(last, num - shortest)
     low, high = int(lowest[0]), int(lowest[-1]) + 1
-    missing = max(0, shortest - (high - low))
-    low = min(max(0, low - missing // 2), num - shortest)
-    return Stretches(
-        start=slice(0, max(1, min(first, shortest))),
-        bottom=slice(low, max(high, low + shortest)),
-        end=slice(min(last, num - shortest), num),
-    )
+    low = max(start, min(low - max(0, shortest - (high - low)) // 2, num - 2 * shortest))
+    high = max(low + shortest, min(high, num - shortest))
+    return Stretches(start=slice(0, start), bottom=slice(low, high), end=slice(max(end, high), num))
 
 
 def rebound(values: Curve, where: Stretches) -> Rebound:
