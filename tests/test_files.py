@@ -10,7 +10,7 @@ import time
 import pytest
 
 from joma.errors import BadInput
-from joma.files import read_json, replacing, write_json
+from joma.files import expanded, read_json, replacing, write_json
 
 
 def test_the_file_is_replaced_at_the_end_of_the_block_without_leftovers(tmp_path):
@@ -125,3 +125,9 @@ def test_a_file_of_another_shape_is_one_error_with_its_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"record\.json cannot be read.*expected a record; write it again"):
         read_json(path, dict, expected="a record", remedy="write it again")
+
+
+def test_the_home_of_an_unknown_user_is_left_as_it_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(expanded("~/runs")) == "/home/me/runs"
+    assert str(expanded("~nobody-of-this-name/runs")) == "~nobody-of-this-name/runs"

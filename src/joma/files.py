@@ -37,6 +37,11 @@ def replacing(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` replaced by the home folder; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises an error then
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write ``data`` as indented JSON, atomically; NaN and infinity raise ``ValueError``, because JSON has neither."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)

@@ -205,3 +205,8 @@ def test_refuses_labels_that_do_not_fit(labels):
 def test_an_invalid_number_of_samples_is_refused(num):
     with pytest.raises(InvalidArgument, match="`num`"):
         balanced_tree((2, 2), 0.5).sample(num, generator())
+
+
+def test_a_tree_of_more_levels_than_can_be_drawn_from_is_refused():
+    with pytest.raises(InvalidArgument, match="`number of levels of branching` is 70000"):
+        balanced_tree([1] * 70_000, 0.5)

@@ -9,6 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 import joma
+from joma.errors import InvalidArgument
 
 SPARSE, DENSE = "sparse, then dense", "dense, then sparse"
 COURSES = [
@@ -116,3 +117,8 @@ def test_whole_numbers_of_every_kind_are_taken(mu):
 def test_what_is_refused_is_refused_in_the_name_of_solve(odd, message):
     with pytest.raises(joma.InvalidArgument, match=f"^solve: {message}"):
         joma.solve(**{"t": [0, 1], "mu": [2.0, 1.0]} | odd)
+
+
+def test_more_components_than_fit_into_memory_are_refused():
+    with pytest.raises(InvalidArgument, match="`mu` is 70,000; expected at most 2,500 numbers for 1 times"):
+        joma.solve([1.0], mu=torch.ones(70_000))

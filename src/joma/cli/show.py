@@ -10,6 +10,7 @@ from jsonargparse.typing import PositiveInt
 from joma.cli.output import conclude, folder_of, show
 from joma.cli.parsing import Parser
 from joma.errors import BadInput
+from joma.files import expanded
 
 if TYPE_CHECKING:
     from joma.studies.result import Result
@@ -38,7 +39,7 @@ def run(options: Any) -> int:
     from joma.report.show import remark_table, show_record
     from joma.studies.show import show as read
 
-    first = Path(options.paths[0]).expanduser()
+    first = expanded(options.paths[0])
     folder = folder_of(options.out) or (first if first.is_dir() else first.parent)
     if options.sentence is not None:
         return _sentence(options, folder)

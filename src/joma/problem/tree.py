@@ -32,6 +32,7 @@ from joma.problem.draws import (
     shuffled_tokens,
 )
 
+MOST_LEVELS = 64
 MOST_NODES = 1_000_000
 """The most nodes of a tree, sets of a hierarchy, or labels: lists in Python hold them."""
 
@@ -264,6 +265,7 @@ def balanced_tree(
         raise InvalidArgument(
             function, "branching", required="at least one level", received="empty", remedy="pass (2, 2, 2), for one"
         )
+    check_whole(len(branching), function, "number of levels of branching", high=MOST_LEVELS, remedy="take fewer levels")
     for count in branching:
         check_whole(count, function, "branching", high=MOST_NODES)
     most = sum(itertools.accumulate(branching, lambda above, count: min(above * count, MOST_NODES + 1)))

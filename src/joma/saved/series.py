@@ -17,6 +17,7 @@ from torch import Tensor
 
 from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument, RunFailed
+from joma.files import expanded
 from joma.saved.folder import FolderStore
 from joma.saved.gguf import quantised_places
 from joma.saved.hub import HubStore
@@ -373,7 +374,7 @@ def open_series(
     if not isinstance(source, str | os.PathLike) or "\0" in str(source):
         required, received = "a path, or owner/name of a repository on the hub", repr(source)[:60]
         raise InvalidArgument("open_series", "source", required=required, received=received, remedy="pass text")
-    meter, path = Meter(), Path(source).expanduser()
+    meter, path = Meter(), expanded(source)
     if path.exists():
         for name, value in (("revisions", revisions), ("cache", cache)):
             if value is not None:

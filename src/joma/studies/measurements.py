@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 
 from joma.errors import BadInput, cause_of
+from joma.files import expanded
 from joma.journal import read_journal, sample_journal
 from joma.measure.scan.results import FILE as SCAN_FILE
 from joma.measure.scan.results import read_results
@@ -46,7 +47,7 @@ def read_measurements(paths: Sequence[str | Path]) -> tuple[pandas.DataFrame, tu
         BadInput: nothing was measured there, or a file cannot be read.
     """
     notes: list[str] = []
-    tables = [_in_place(Path(path).expanduser(), notes) for path in paths]
+    tables = [_in_place(expanded(path), notes) for path in paths]
     found = pandas.concat(tables, ignore_index=True)
     kept = [name for name in _KEY if name in found]
     if len(tables) > 1 and found.duplicated(kept).any():  # networks of one name in several folders

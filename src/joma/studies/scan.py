@@ -20,7 +20,7 @@ import pandas
 
 from joma.domains import check_whole, choose
 from joma.errors import BadInput, InvalidArgument
-from joma.files import write_json
+from joma.files import expanded, write_json
 from joma.measure.models.building import longest_context
 from joma.measure.models.families import kind_of
 from joma.measure.scan import scanned, verification
@@ -305,7 +305,7 @@ def _opened(source: str | Path | Series, settings: Mapping[str, Any]) -> Series:
         required = "a folder, a weight file, owner/name on the hub, or an open series"
         raise InvalidArgument("scan", "source", required=required, received=repr(source), remedy="pass a path")
     steps, keep = settings.get("steps"), settings.get("keep")
-    if keep is not None and Path(source).expanduser().exists():
+    if keep is not None and expanded(source).exists():
         raise _ineffective("keep", "a folder", "a repository on a hub")
     open_with = partial(
         open_series,

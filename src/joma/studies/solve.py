@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 ATTENTION: dict[str, Literal["softmax", "exp"]] = {"softmax": "softmax", "exp": "exp"}
 
+MOST_NUMBERS = 1_000_000
+"""Components times times: about 1 GB."""
+
+_LEAST_TIMES = 400  # of the course, which is computed at any times
+
 
 class Solution(dynamics.Solution, Result):
     """What the dynamics do at some times; ``v`` and ``entropy`` are tensors, ``frame()`` a table of both."""
@@ -106,6 +111,10 @@ def solve(
         odd, what = (name, rates) if not len(rates) else ("t", times) if not len(times) else ("v0", start)
         count = "at least one number" if odd != "v0" else f"one number, or {len(rates)} as in `{name}`"
         raise InvalidArgument("solve", odd, required=count, received=f"{len(what)} numbers", remedy="give as many")
+    if len(rates) * max(len(times), _LEAST_TIMES) > MOST_NUMBERS:
+        most = MOST_NUMBERS // max(len(times), _LEAST_TIMES)
+        required, remedy = f"at most {most:,} numbers for {len(times):,} times", "solve fewer, or at fewer times"
+        raise InvalidArgument("solve", name, required=required, received=f"{len(rates):,}", remedy=remedy)
     if bool((times[:1] < 0).any()) or bool((times.diff() <= 0).any()):
         raise InvalidArgument(
             "solve",

@@ -541,3 +541,10 @@ GOOD = some(2, 4, 6, 8)
 def test_invalid_arguments_are_refused(parameter, call):
     with pytest.raises(InvalidArgument, match=f"`{parameter}`"):
         call()
+
+
+@pytest.mark.parametrize("normalized", [None, 1, "yes", torch.zeros(0)], ids=["none", "1", "text", "empty"])
+def test_a_flag_that_is_none_is_refused(normalized):
+    q = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(InvalidArgument, match="`normalized`"):
+        attention_entropy(q, q, normalized=normalized)

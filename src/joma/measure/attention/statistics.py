@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from joma.domains import POSITIVE
+from joma.domains import POSITIVE, check_flag
 from joma.errors import InvalidArgument
 from joma.measure.attention.arguments import checked, of_heads, require_whole, sinks_over_queries
 from joma.measure.attention.refined import Attention, attention_of, refined
@@ -171,6 +171,7 @@ def attention_entropy(
     scores as large as theirs, some queries are repeated in float64, and the time is 1.4 to 1.5 times that of plain
     attention at 2,048 tokens instead of 1.1. Source: derived, docs/theory section 6.
     """
+    check_flag(normalized, "attention_entropy", "normalized")
     q, k, visibility, scale = checked("attention_entropy", q, k, scale, is_causal, attn_mask)
     attention = attention_of(q, k, visibility, scale=scale)
 

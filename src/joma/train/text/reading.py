@@ -6,9 +6,9 @@ import itertools
 import platform
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from joma.errors import BadInput
+from joma.files import expanded
 from joma.train.text.files import missing, published_split, read_file, read_folder
 from joma.train.text.python_docs import python_docs
 from joma.train.text.wikitext import NAMES, wikitext
@@ -46,8 +46,8 @@ class Text:
 
 def require_text(source: str | None) -> None:
     """Raise ``BadInput`` if ``source`` names no text; it is not read yet."""
-    if source is not None and source not in (BUILT_IN, *NAMES) and not Path(source).expanduser().exists():
-        raise missing(Path(source).expanduser(), known=(*NAMES, BUILT_IN))
+    if source is not None and source not in (BUILT_IN, *NAMES) and not expanded(source).exists():
+        raise missing(expanded(source), known=(*NAMES, BUILT_IN))
 
 
 def read_text(source: str | None = None) -> Text:
@@ -71,7 +71,7 @@ def read_text(source: str | None = None) -> Text:
         train, held_out, origin = wikitext(source)
         return _published(source, f"{NAMES[source]} at word level, from {origin}", train, held_out)
     require_text(source)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_dir():
         return _split(path.name, f"the file {path.name}", read_file(path))
     name = path.resolve().name

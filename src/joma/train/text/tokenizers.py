@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from joma.errors import BadInput, InvalidArgument, cause_of
+from joma.files import expanded
 from joma.train.text.files import missing
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    path = Path(name).expanduser()
+    path = expanded(name)
     local = path.exists()
     if not local and (path.is_absolute() or path.suffix == ".json" or name.startswith(".")):
         raise missing(path)

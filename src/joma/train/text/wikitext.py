@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from joma.errors import BadInput, cause_of
 from joma.extras import extra
+from joma.files import expanded
 from joma.train.text.files import published_split, read_file
 
 FOLDER_VARIABLE = "JOMA_DATA"
@@ -28,7 +28,7 @@ def wikitext(name: str) -> tuple[str, str, str]:
     """
     release, searched = NAMES[name], ""
     if given := os.environ.get(FOLDER_VARIABLE):
-        folder = Path(given).expanduser()
+        folder = expanded(given)
         if not folder.is_dir():
             raise BadInput(
                 f"{FOLDER_VARIABLE} is {given!r}, which is no folder",
