@@ -60,7 +60,7 @@ def test_a_run_in_which_nothing_moves_says_so():
     assert ("Nothing moved in 3,000 steps" in still.text, "raise the learning rate" in still.remedy) == (True, True)
 
 
-def test_a_run_that_learns_before_attention_moves_is_not_told_to_raise_its_learning_rate():
+def test_a_run_that_learns_before_attention_moves_is_not_advised_to_raise_its_learning_rate():
     learning = found(table(entropy=3.6 + STEPS * 0, loss=LOSS))["course"]
     assert "Attention did not move in 3,000 steps, while the loss fell" in learning.text
     assert "learning rate" not in learning.remedy
@@ -73,7 +73,7 @@ def test_noise_about_a_loss_that_stands_still_is_no_rise(probes):
     assert sum("rose again" in text for text in said) <= 1
 
 
-def test_a_broken_run_is_not_told_to_go_on():
+def test_a_broken_run_is_not_advised_to_go_on():
     said = remarks(table(entropy=4 - STEPS / 3000, logit=2 + STEPS / 10))
     assert [(remark.kind, bool(remark.remedy)) for remark in said[:1]] == [("problem", True)]
     assert {remark.remedy for remark in said if remark.kind == "open"} == {""}

@@ -32,6 +32,9 @@ MOVED = 0.1
 CAME_BACK = 0.1
 """Share of the fall of entropy from which a rise counts as coming back."""
 
+MOST_LAYERS = 3
+"""Layers with a sentence each on the same problem; further ones are named together."""
+
 FEW_PROBES = 20
 _WIDE_GAP = 8.0
 _LOSS_REMEDY = "pass it, probe.step(loss=loss), or keep the trainer's log in the same folder"
@@ -67,10 +70,26 @@ def remarks(frame: pandas.DataFrame) -> list[Remark]:
         if column in frame:
             frame = frame[frame[column].isna()]
     table = _Table(frame)
-    found = [remark for rule in RULES.values() for remark in rule(table)]
+    found = [remark for rule in RULES.values() for remark in _few(list(rule(table)))]
     if any(remark.kind == "problem" for remark in found):  # nobody should go on with a broken run
         found = [replace(remark, remedy="") if remark.kind == "open" else remark for remark in found]
     return sorted(found, key=lambda remark: remark.kind != "problem")  # in each half in the order of rules
+
+
+def _few(found: list[Remark]) -> list[Remark]:
+    """Keep one rule's earliest problems of layers, and name the other layers in one more remark."""
+    by_layer = [remark for remark in found if remark.kind == "problem" and "layer" in remark.numbers]
+    if len(by_layer) <= MOST_LAYERS + 1:
+        return found
+    by_layer.sort(key=lambda remark: remark.numbers["since"])
+    more = by_layer[MOST_LAYERS:]
+    steps = [int(remark.numbers["since"]) for remark in (more[0], more[-1])]
+    since = f"step {steps[0]:,}" if steps[0] == steps[1] else f"steps {steps[0]:,} to {steps[1]:,}"
+    layers = sorted(int(remark.numbers["layer"]) for remark in more)
+    text = f"The same holds for {len(more)} more layers since {since}: {', '.join(map(str, layers))}"
+    numbers = {"layers": float(len(more)), "since": float(steps[0]), "since_last": float(steps[1])}
+    rest = [remark for remark in found if remark not in by_layer]
+    return [*by_layer[:MOST_LAYERS], Remark("problem", more[0].rule, text, "", numbers), *rest]
 
 
 class _Curve(NamedTuple):
