@@ -73,6 +73,12 @@ def test_noise_about_a_loss_that_stands_still_is_no_rise(probes):
     assert sum("rose again" in text for text in said) <= 1
 
 
+def test_a_steep_rise_is_seen_with_few_probes():
+    steps = np.arange(10)
+    loss = np.interp(steps, [0, 5, 9], [10, 3, 8])
+    assert "rose again" in found(table(steps, loss=loss))["loss"].text
+
+
 def test_a_broken_run_is_not_advised_to_go_on():
     said = remarks(table(entropy=4 - STEPS / 3000, logit=2 + STEPS / 10))
     assert [(remark.kind, bool(remark.remedy)) for remark in said[:1]] == [("problem", True)]

@@ -123,7 +123,7 @@ class _Curve(NamedTuple):
     def uncertainty(self) -> float:
         """The standard error of the last smoothed value minus another one, from single values' noise."""
         half = len(self.steps) // 20
-        noise = 1.4826 * float(np.median(np.abs(np.diff(self.values)))) / np.sqrt(2)
+        noise = 1.4826 * float(np.median(np.abs(np.diff(self.values, 2)))) / np.sqrt(6)  # a slope is no noise
         return float(1.25 * noise * np.sqrt(1 / (half + 1) + 1 / (2 * half + 1)))  # 1.25: of a median, not a mean
 
     def stages(self) -> list[Stage]:
