@@ -90,7 +90,9 @@ def test_runs_of_one_name_in_two_folders_stay_apart(watched, tmp_path):
         ("missing", "", "neither a folder nor a file"),
         ("text.txt", "hello", "is no table"),
         ("odd.csv", "a,b\n1,2\n", "has no column step"),
-        ("words.csv", "step,metric,value\n1,x,much\n", "cannot be read"),
+        ("no-metric.csv", "step,layer,value\n1,0,2\n", "no column metric, and none of losses"),
+        ("unknown.csv", "step,metric,value\n1,entropy,2\n", "none of its metrics is known, such as entropy"),
+        ("words.csv", "step,metric,value\n1,val_loss_nats,much\n", "cannot be read"),
         ("broken.parquet", "PAR1", "cannot be read"),
     ],
 )

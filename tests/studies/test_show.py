@@ -74,6 +74,22 @@ def test_every_picture_of_a_shown_run_can_be_drawn(csv):
     assert found.plot("loss").has_data()
 
 
+def test_many_layers_with_the_same_problem_are_named_together(tmp_path):
+    table(collapsed=range(3, 12), layers=12, heads=1).to_csv(tmp_path / "mine.csv", index=False)
+    said = joma.show(tmp_path / "mine.csv").verdicts().query("rule == 'collapse'")
+    assert len(said) == 4
+    assert said["text"].iloc[-1].startswith("The same holds for 6 more layers since step")
+
+
+def test_pictures_of_several_runs_do_not_overwrite_each_other(tmp_path):
+    for run in ("a-b", "a_b", "c"):
+        table(run).to_csv(tmp_path / f"{run}.csv", index=False)
+    names = [picture.id for picture in joma.show(*sorted(tmp_path.glob("*.csv"))).pictures()]
+    assert len(set(names)) == len(names)
+    assert sum(name.endswith("_attention_entropy_nats_layers_heads") for name in names) == 3
+    assert {"compared_loss", "c_2_loss"} <= set(names)
+
+
 def test_the_page_holds_sentences_small_curves_and_frames_and_escapes_names(tmp_path):
     table("<b>mine</b>", collapsed=[1]).to_csv(tmp_path / "t.csv", index=False)
     page = joma.show(tmp_path / "t.csv").write(tmp_path).read_text()

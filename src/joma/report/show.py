@@ -37,6 +37,9 @@ KINDS: Mapping[Kind, str] = {
 MOST_STEPS = 200
 """Steps drawn at most; tables keep all of them."""
 
+FILMS = (ENTROPY, "attention_first_token_share", "attention_max_logit")
+"""Metrics of which every head is drawn at every step."""
+
 MOST_COMPARED = 6
 _MOST_FRAMES = 60
 _MARKED = ("loss", "attention_entropy_nats")
@@ -263,6 +266,20 @@ def film(frame: pandas.DataFrame, metric: str) -> Film | None:
         axis,
     )
     return Film(heatmap, steps, frames)
+
+
+def last_maps(frame: pandas.DataFrame) -> list[Heatmap]:
+    """Return layers by heads at the last step, one heatmap for each metric in ``FILMS``."""
+    films = [one for metric in FILMS if (one := film(frame, metric)) is not None]
+    return [
+        replace(
+            one.heatmap,
+            id=one.heatmap.id.replace("_film", "_layers_heads"),
+            title=f"{one.heatmap.title}, step {one.steps[-1]:,}",
+            caption="Each cell is one head.",
+        )
+        for one in films
+    ]
 
 
 def _rounded(value: Any) -> float | None:

@@ -16,6 +16,7 @@ from joma.files import expanded
 from joma.journal import read_journal, sample_journal
 from joma.measure.scan.results import FILE as SCAN_FILE
 from joma.measure.scan.results import read_results
+from joma.metrics import METRICS
 from joma.records import Measurement
 from joma.tidy import TYPES, early_and_even, frame_of, read_frame, typed
 
@@ -103,9 +104,13 @@ def _file(path: Path, notes: list[str]) -> pandas.DataFrame:
     try:
         table = readers[path.suffix](path)
         if "metric" not in table and "step" in table:
-            return _frame_of_losses(path.stem, _losses(table))
+            if not (losses := [*_losses(table)]):
+                raise ValueError("it has no column metric, and none of losses, such as train_loss")
+            return _frame_of_losses(path.stem, losses)
         if missing := [name for name in _NEEDED if name not in table]:
             raise ValueError(f"it has no column {', '.join(missing)}")
+        if len(table) and not table["metric"].isin(list(METRICS)).any():
+            raise ValueError(f"none of its metrics is known, such as {table['metric'].iloc[0]}")
         return typed(_completed(table, path))
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise BadInput(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas
 from joma.charts import Chart, Heatmap, Mark
 from joma.measure.curves.remarks import Remark, remarks
 from joma.provenance import versions
-from joma.report.show import comparison_charts, run_charts, run_maps, thinned
+from joma.report.show import comparison_charts, last_maps, run_charts, run_maps, thinned
 from joma.studies.measurements import read_measurements
 from joma.studies.phases import Phases, Place, phases
 from joma.studies.result import Result
@@ -61,11 +61,15 @@ class Shown(Result):
         return pandas.DataFrame(rows, columns=pandas.Index(["run", *Remark.__dataclass_fields__]))
 
     def pictures(self) -> Sequence[Chart | Heatmap]:
-        """Return loss and entropy of all runs, then of each run also ranks, sinks, logits, and heatmaps."""
+        """Return loss and entropy of all runs, then of each run also ranks, sinks, logits, and heatmaps.
+
+        Of several runs, the ids of pictures begin with the run's name.
+        """
         runs = dict(self.runs())
         found: list[Chart | Heatmap] = [*comparison_charts(runs)]
-        for run, rows in runs.items():
-            found += [*run_charts(rows, self.marks(run)), *run_maps(rows)]
+        for (run, rows), prefix in zip(runs.items(), _prefixes(list(runs)), strict=True):
+            of_run = [*run_charts(rows, self.marks(run)), *last_maps(rows), *run_maps(rows)]
+            found += of_run if len(runs) == 1 else [_of_run(picture, run, prefix) for picture in of_run]
         return found
 
     def runs(self) -> Iterable[tuple[str, pandas.DataFrame]]:
@@ -100,6 +104,17 @@ class Shown(Result):
         from joma.report.pages.document import write_document
 
         return write_document(self.page(), Path(folder) / "show.html")
+
+
+def _prefixes(runs: Sequence[str]) -> list[str]:
+    """Return a name for each run that can stand in an id; numbered if two would be equal."""
+    names = ["".join(letter if letter.isalnum() else "_" for letter in run) for run in runs]
+    return names if len(set(names)) == len(names) else [f"{name}_{idx}" for idx, name in enumerate(names)]
+
+
+def _of_run(picture: Chart | Heatmap, run: str, prefix: str) -> Chart | Heatmap:
+    """Put the run before a picture's id, which names its file, and before its title."""
+    return replace(picture, id=f"{prefix}_{picture.id}", title=f"{run}: {picture.title}")
 
 
 def show(*paths: str | Path) -> Shown:

@@ -56,7 +56,37 @@ def test_a_fault_is_named_with_its_step_and_numbers(rule, curves, text):
 
 def test_a_run_in_which_nothing_moves_says_so():
     flat = 3.6 + np.random.default_rng(0).normal(0, 0.01, len(STEPS))
-    assert "Nothing moved in 3,000 steps" in found(table(entropy=flat, loss=LOSS))["course"].text
+    still = found(table(entropy=flat, loss=10 + flat))["course"]
+    assert ("Nothing moved in 3,000 steps" in still.text, "raise the learning rate" in still.remedy) == (True, True)
+
+
+def test_a_run_that_learns_before_attention_moves_is_not_advised_to_raise_its_learning_rate():
+    learning = found(table(entropy=3.6 + STEPS * 0, loss=LOSS))["course"]
+    assert "Attention did not move in 3,000 steps, while the loss fell" in learning.text
+    assert "learning rate" not in learning.remedy
+
+
+@pytest.mark.parametrize("probes", [6, 10, 31, 100, 400])
+def test_noise_about_a_loss_that_stands_still_is_no_rise(probes):
+    generator, steps = np.random.default_rng(3), np.arange(probes)
+    said = [found(table(steps, loss=4.3 + generator.normal(0, 0.01, probes)))["loss"].text for _ in range(50)]
+    assert sum("rose again" in text for text in said) <= 1
+
+
+def test_a_steep_rise_is_seen_with_few_probes():
+    steps = np.arange(10)
+    loss = np.interp(steps, [0, 5, 9], [10, 3, 8])
+    assert "rose again" in found(table(steps, loss=loss))["loss"].text
+
+
+def test_a_broken_run_is_not_advised_to_go_on():
+    said = remarks(table(entropy=4 - STEPS / 3000, logit=2 + STEPS / 10))
+    assert [(remark.kind, bool(remark.remedy)) for remark in said[:1]] == [("problem", True)]
+    assert {remark.remedy for remark in said if remark.kind == "open"} == {""}
+
+
+def test_large_numbers_have_separators():
+    assert "above 50 since step 50 (0 to 50), 167,000 at the end" in found(table(logit=STEPS * 55.7))["logits"].text
 
 
 def test_noise_about_a_falling_loss_is_no_rise():
@@ -81,6 +111,9 @@ def test_gaps_few_probes_and_lost_values_are_reported():
     texts = [remark.text for remark in remarks(table(steps, entropy=np.linspace(4, 3, 6)))]
     assert any("No probe between steps 40 and 2,000" in text for text in texts)
     assert any("6 probes only" in text for text in texts)
+    assert any(
+        "3 probes only: too few for phases" in remark.text for remark in remarks(table(steps[:3], entropy=DIP[:3]))
+    )
     assert any("No loss was measured" in text for text in texts)
     lost = table(entropy=np.where(STEPS > 2000, np.nan, DIP), loss=LOSS)
     assert any("measurements are NaN" in remark.text for remark in remarks(lost))

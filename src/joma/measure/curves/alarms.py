@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joma.measure.curves.signs import SIGNS
+from joma.measure.curves.signs import SIGNS, short
 from joma.records import Row
 
 
@@ -83,6 +83,6 @@ class Alarms:
         self._reported.update((rule, layer) for layer in since)
         values = {layer: self._values[sign.metric, layer][-1] for layer in since}
         named = f"layer{'s' * (len(since) > 1)} {', '.join(map(str, since))}"
-        levels = ", ".join(f"{value:.3g}" for value in values.values())
+        levels = "; ".join(short(value) for value in values.values())
         text = f"step {step:,}, {named}: {sign.meaning}, since step {min(since.values()):,}; now {levels}"
         return Alarm(rule, step, min(since.values()), values, text, sign.remedy)

@@ -6,7 +6,7 @@ Each rule makes a remark only where its numbers are beyond its threshold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
 from joma.measure.curves.quantities import ENTROPY
-from joma.measure.curves.signs import COLLAPSED, LARGE_LOGIT, SIGNS, WHOLE, lasting_from
+from joma.measure.curves.signs import COLLAPSED, LARGE_LOGIT, SIGNS, WHOLE, lasting_from, short
 
 Kind = Literal["problem", "course", "open", "gap"]
 """``problem``: a fault of training. ``course``: what happened. ``open``: undecided. ``gap``: what cannot be seen."""
@@ -26,11 +26,19 @@ SINK = 0.5
 DIVERGED = 0.1
 """Share of its fall by which a loss has to rise again to count as diverged."""
 
+MOVED = 0.1
+"""Share of its first level by which a loss has to fall to count as learning."""
+
 CAME_BACK = 0.1
 """Share of the fall of entropy from which a rise counts as coming back."""
 
+MOST_LAYERS = 3
+"""Layers with a sentence each on the same problem; further ones are named together."""
+
 FEW_PROBES = 20
 _WIDE_GAP = 8.0
+_LOSS_REMEDY = "pass it, probe.step(loss=loss), or keep the trainer's log in the same folder"
+_SURE = 5.0  # standard errors of the difference of two smoothed levels
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,26 @@ def remarks(frame: pandas.DataFrame) -> list[Remark]:
         if column in frame:
             frame = frame[frame[column].isna()]
     table = _Table(frame)
-    found = [remark for rule in RULES.values() for remark in rule(table)]
+    found = [remark for rule in RULES.values() for remark in _few(list(rule(table)))]
+    if any(remark.kind == "problem" for remark in found):  # nobody should go on with a broken run
+        found = [replace(remark, remedy="") if remark.kind == "open" else remark for remark in found]
     return sorted(found, key=lambda remark: remark.kind != "problem")  # in each half in the order of rules
+
+
+def _few(found: list[Remark]) -> list[Remark]:
+    """Keep one rule's earliest problems of layers, and name the other layers in one more remark."""
+    by_layer = [remark for remark in found if remark.kind == "problem" and "layer" in remark.numbers]
+    if len(by_layer) <= MOST_LAYERS + 1:
+        return found
+    by_layer.sort(key=lambda remark: remark.numbers["since"])
+    more = by_layer[MOST_LAYERS:]
+    steps = [int(remark.numbers["since"]) for remark in (more[0], more[-1])]
+    since = f"step {steps[0]:,}" if steps[0] == steps[1] else f"steps {steps[0]:,} to {steps[1]:,}"
+    layers = sorted(int(remark.numbers["layer"]) for remark in more)
+    text = f"The same holds for {len(more)} more layers since {since}: {', '.join(map(str, layers))}"
+    numbers = {"layers": float(len(more)), "since": float(steps[0]), "since_last": float(steps[1])}
+    rest = [remark for remark in found if remark not in by_layer]
+    return [*by_layer[:MOST_LAYERS], Remark("problem", more[0].rule, text, "", numbers), *rest]
 
 
 class _Curve(NamedTuple):
@@ -93,6 +119,12 @@ class _Curve(NamedTuple):
         half = len(self.steps) // 20
         parts = [self.values[max(0, at - half) : at + half + 1] for at in range(len(self.steps))]
         return _Curve(self.steps, np.array([np.median(part) for part in parts]))
+
+    def uncertainty(self) -> float:
+        """The standard error of the last smoothed value minus another one, from single values' noise."""
+        half = len(self.steps) // 20
+        noise = 1.4826 * float(np.median(np.abs(np.diff(self.values, 2)))) / np.sqrt(6)  # a slope is no noise
+        return float(1.25 * noise * np.sqrt(1 / (half + 1) + 1 / (2 * half + 1)))  # 1.25: of a median, not a mean
 
     def stages(self) -> list[Stage]:
         return stages(self.steps, self.values.tolist())
@@ -143,26 +175,30 @@ def _course(table: _Table) -> Iterator[Remark]:
     first, last, lowest, at = curve.first, curve.last, curve.lowest, curve.lowest_step
     numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(at)}
     if names == ["idle"]:
-        text = (
-            f"Nothing moved in {curve.steps[-1] - curve.steps[0]:,} steps: attention entropy stayed at {last:.3g} nats"
-        )
-        remedy = "raise the learning rate, or train longer if this was the warm-up"
+        loss, span = table.loss(), f"{curve.steps[-1] - curve.steps[0]:,} steps"
+        if loss is not None and loss[1].first - loss[1].smoothed().last > MOVED * abs(loss[1].first):
+            text = f"Attention did not move in {span}, while the loss fell: its entropy stayed at {short(last)} nats"
+            remedy = "train longer: attention may move later"
+        else:
+            text = f"Nothing moved in {span}: attention entropy stayed at {short(last)} nats"
+            remedy = "raise the learning rate, or train longer if this was the warm-up"
         yield Remark("open", "course", text, remedy, numbers)
         return
     back = (last - lowest) / max(first - lowest, 1e-12)
     turn = next((stage for stage in found if stage.phase == "densifying" and stage.until > at), None)
     if turn is not None and "sparsifying" in names and back > CAME_BACK:
         text = (
-            f"Attention became sparser, from {first:.3g} to {lowest:.3g} nats at step {at:,}, and denser again from "
-            f"step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {last:.3g} nats at the end, "
+            f"Attention became sparser, from {short(first)} to {short(lowest)} nats at step {at:,}, and denser again "
+            f"from step {turn.since:,} ({turn.since_low:,} to {turn.since_high:,}) on: {short(last)} nats at the end, "
             f"{back:.0%} of the fall"
         )
         yield Remark("course", "course", text, "", numbers | {"came_back": back})
     elif names[-1] == "sparsifying":
-        text = f"Attention is still becoming sparser: {first:.3g} nats at first, {last:.3g} at step {curve.steps[-1]:,}"
+        now = f"{short(last)} at step {curve.steps[-1]:,}"
+        text = f"Attention is still becoming sparser: {short(first)} nats at first, {now}"
         yield Remark("open", "course", text, "train longer to see whether it becomes denser again", numbers)
     else:
-        text = f"Attention entropy went from {first:.3g} to {last:.3g} nats ({', then '.join(names)})"
+        text = f"Attention entropy went from {short(first)} to {short(last)} nats ({', then '.join(names)})"
         yield Remark("course", "course", text, "", numbers)
 
 
@@ -174,9 +210,11 @@ def _collapse(table: _Table) -> Iterator[Remark]:
             text = (
                 f"Attention of layer {layer} collapsed: since step {stage.since:,} ({stage.since_low:,} to "
                 f"{stage.since_high:,}) its entropy is below {COLLAPSED:.0%} of its highest level, "
-                f"{curve.values.max():.3g} nats; at the end it is {curve.last:.2g} nats"
+                f"{short(curve.values.max())} nats; at the end it is {short(curve.last)} nats"
             )
-            numbers = {"layer": float(layer), "since": float(stage.since), "last_nats": curve.last}
+            when = {"since": float(stage.since), "since_low": float(stage.since_low)}
+            levels = {"highest_nats": float(curve.values.max()), "last_nats": curve.last}
+            numbers = {"layer": float(layer)} | when | levels
             yield Remark("problem", "collapse", text, SIGNS["collapse"].remedy, numbers)
 
 
@@ -186,10 +224,12 @@ def _logits(table: _Table) -> Iterator[Remark]:
         above = curve.onset(sign.since(curve.values))
         if above is not None:
             text = (
-                f"The largest attention logits of layer {layer} grow: {curve.first:.3g} at first, above "
-                f"{LARGE_LOGIT:g} since step {above[1]:,} ({above[0]:,} to {above[1]:,}), {curve.last:.3g} at the end"
+                f"The largest attention logits of layer {layer} grow: {short(curve.first)} at first, "
+                f"above {LARGE_LOGIT:g} since step {above[1]:,} ({above[0]:,} to {above[1]:,}), "
+                f"{short(curve.last)} at the end"
             )
-            numbers = {"layer": float(layer), "since": float(above[1]), "last": curve.last}
+            when = {"since": float(above[1]), "since_low": float(above[0])}
+            numbers = {"layer": float(layer)} | when | {"first": curve.first, "last": curve.last}
             yield Remark("problem", "logits", text, sign.remedy, numbers)
 
 
@@ -200,9 +240,9 @@ def _sinks(table: _Table) -> Iterator[Remark]:
     for layer, (low, since) in whole.items():
         text = (
             f"The first token takes everything in layer {layer}: more than {WHOLE:.0%} of attention from step "
-            f"{since:,} ({low:,} to {since:,}) on, {curves[layer].last:.3g} at the end"
+            f"{since:,} ({low:,} to {since:,}) on, {short(curves[layer].last)} at the end"
         )
-        numbers = {"layer": float(layer), "since": float(since), "last": curves[layer].last}
+        numbers = {"layer": float(layer), "since": float(since), "since_low": float(low), "last": curves[layer].last}
         yield Remark("problem", "sinks", text, sign.remedy, numbers)
     onsets = {layer: curve.onset(lasting_from(curve.values > SINK)) for layer, curve in curves.items()}
     found = {layer: onset for layer, onset in onsets.items() if onset is not None}
@@ -224,13 +264,14 @@ def _loss(table: _Table) -> Iterator[Remark]:
     level, first = curve.smoothed(), curve.first
     lowest, last = level.lowest, level.last
     numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(level.lowest_step)}
-    if len(curve.steps) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
-        turn = f"{lowest:.3g} at step {level.lowest_step:,}"
-        text = f"The {words} rose again: {first:.3g} nats at first, {turn}, {last:.3g} at the end"
+    least = max(DIVERGED * max(first - lowest, 1e-3 * abs(first)), _SURE * curve.uncertainty())
+    if len(curve.steps) >= FEWEST_PROBES and last - lowest > least:
+        turn = f"{short(lowest)} at step {level.lowest_step:,}"
+        text = f"The {words} rose again: {short(first)} nats at first, {turn}, {short(last)} at the end"
         held_out, trained = "stop earlier, or regularise", "lower the learning rate, or clip gradients"
         yield Remark("problem", "loss", text, held_out if words.startswith("held") else trained, numbers)
     else:
-        yield Remark("course", "loss", f"The {words} went from {first:.3g} to {last:.3g} nats", "", numbers)
+        yield Remark("course", "loss", f"The {words} went from {short(first)} to {short(last)} nats", "", numbers)
 
 
 def _gaps(table: _Table) -> Iterator[Remark]:
@@ -239,7 +280,8 @@ def _gaps(table: _Table) -> Iterator[Remark]:
         text = f"{table.num_lost:,} measurements are NaN or infinite and left out: training diverged, or a probe failed"
         yield Remark("problem", "gaps", text, "lower the learning rate, or check the probe batch", {})
     if len(steps) < FEW_PROBES:
-        text = f"{len(steps)} probe{'s' * (len(steps) != 1)} only: phases and their steps are coarse"
+        few = "phases and their steps are coarse" if len(steps) >= FEWEST_PROBES else "too few for phases"
+        text = f"{len(steps)} probe{'s' * (len(steps) != 1)} only: {few}"
         yield Remark("gap", "gaps", text, "measure more often", {"probes": float(len(steps))})
     if len(steps) > 4:
         widths = np.diff(steps)
@@ -249,7 +291,8 @@ def _gaps(table: _Table) -> Iterator[Remark]:
             text = f"No probe between steps {steps[wide]:,} and {steps[wide + 1]:,}: what happened there cannot be seen"
             yield Remark("gap", "gaps", text, "", {"from": float(steps[wide]), "to": float(steps[wide + 1])})
     if table.loss() is None:
-        yield Remark("gap", "gaps", "No loss was measured, so attention cannot be compared with it", "", {})
+        text, remedy = "No loss was measured, so attention cannot be compared with it", _LOSS_REMEDY
+        yield Remark("gap", "gaps", text, remedy, {})
 
 
 RULES: Mapping[str, Callable[[_Table], Iterator[Remark]]] = {

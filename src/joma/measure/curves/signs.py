@@ -26,6 +26,12 @@ WHOLE = 0.95
 _FEWEST = 2  # probes that a sign must last
 
 
+def short(value: float) -> str:
+    """Return a number with three significant digits, and with separators in place of a power of ten: 167,000."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1e3 <= abs(rounded) < 1e9 else f"{rounded:.3g}"
+
+
 def lasting_from(has_sign: Bool[np.ndarray, " steps"]) -> int | None:
     """Return the index from which on all are true, if these are two or more."""
     without = np.flatnonzero(~has_sign)

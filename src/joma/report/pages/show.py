@@ -13,7 +13,7 @@ from joma.report.drawing.heatmaps import heatmap_plot
 from joma.report.drawing.plots import plots_of
 from joma.report.pages.document import document
 from joma.report.pages.serving import REFRESH_SECONDS
-from joma.report.show import KINDS, MOST_COMPARED, comparison_charts, film, multiples, run_charts, run_maps
+from joma.report.show import FILMS, KINDS, MOST_COMPARED, comparison_charts, film, multiples, run_charts, run_maps
 
 if TYPE_CHECKING:
     import pandas
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from joma.measure.curves.remarks import Remark
 
     Run = tuple[str, pandas.DataFrame, Sequence[Remark], Sequence[Mark]]
-
-_FILMS = ("attention_entropy_nats", "attention_first_token_share", "attention_max_logit")
 
 
 def show_page(
@@ -70,7 +68,7 @@ def _part(number: int, run: Run, plots: dict[str, Any]) -> dict[str, Any]:
     name, rows, remarks, marks = run
     charts = plots_of(run_charts(rows, marks), f"run{number}")
     maps = {f"run{number}/{heatmap.id}": heatmap for heatmap in run_maps(rows)}
-    films = {f"run{number}/{one.heatmap.id}": one for metric in _FILMS if (one := film(rows, metric)) is not None}
+    films = {f"run{number}/{one.heatmap.id}": one for metric in FILMS if (one := film(rows, metric)) is not None}
     plots |= {plot.key: plot.spec() for plot in charts}
     plots |= {key: heatmap_plot(heatmap) for key, heatmap in maps.items()}
     plots |= {key: heatmap_plot(one.heatmap) | {"frames": one.frames} for key, one in films.items()}
@@ -82,7 +80,7 @@ def _part(number: int, run: Run, plots: dict[str, Any]) -> dict[str, Any]:
         "maps": maps,
         "films": films,
         "frames": [f"{step:,}" for step in next(iter(films.values())).steps] if films else [],
-        "multiples": multiples(rows, _FILMS[0]),
+        "multiples": multiples(rows, FILMS[0]),
         "extent": f"{len(steps):,} probes from step {steps[0]:,} to {steps[-1]:,}",
     }
 
@@ -97,6 +95,7 @@ _WORDS = {
     "attention_first_token_share": "attention on the first token; near 1 it is a sink for unused attention",
     "attention_max_logit": "the largest score before the softmax; above 50 attention is nearly one-hot",
     "attention_sum_of_squares": "1 over the number of tokens attended to",
+    "attention_entropy_without_first_nats": "attention entropy over the other tokens, also where the first is a sink",
     "stable_rank": "how many directions carry the strength of a weight matrix",
     "val_loss_nats": "loss on text that was not trained on",
     "train_loss_nats": "loss on the batches of training",
