@@ -99,4 +99,3 @@ def test_a_curve_lowest_at_its_end_has_a_negative_rise_and_at_its_start_a_negati
 def test_a_curve_that_ends_exactly_where_it_began_is_read_at_its_ends():
     where = stretches(np.abs(np.linspace(-1, 1, 21)))
     assert (where.start, where.bottom, where.end) == (slice(0, 1), slice(9, 12), slice(18, 21))
-

@@ -65,6 +65,36 @@ def test_noise_about_a_falling_loss_is_no_rise():
     assert not any("rose again" in found(table(entropy=DIP, loss=loss))["loss"].text for loss in noisy)
 
 
+@pytest.mark.parametrize("num", [8, 30, 61])
+def test_noise_about_a_constant_loss_is_no_rise(num):
+    generator = np.random.default_rng(3)
+    noisy = [5 + generator.normal(0, 0.1, num) for _ in range(50)]
+    said = [found(table(STEPS[:num], loss=loss))["loss"].text for loss in noisy]
+    assert sum(" rose" in text for text in said) <= 4
+
+
+def test_a_loss_that_only_rises_does_not_rise_again():
+    assert "loss rose: 3 nats at first" in found(table(loss=3 + STEPS / 1000))["loss"].text
+
+
+def test_entropy_that_never_falls_below_its_start_does_not_become_sparser():
+    generator = np.random.default_rng(4)
+    rising = [np.interp(STEPS, [0, 600, 1500, 3000], [2.0, 3.0, 2.2, 3.5]) + generator.normal(0, 0.01, len(STEPS))]
+    rising += [2 + np.abs(np.cumsum(generator.normal(0, 0.1, 8))) * (STEPS[:8] > 0) for _ in range(50)]
+    said = [found(table(STEPS[: len(values)], entropy=values))["course"].text for values in rising]
+    assert not any("became sparser" in text for text in said)
+
+
+def test_entropy_of_nothing_but_zeros_has_not_collapsed():
+    assert "collapse" not in found(table(entropy=0.0 * STEPS))
+
+
+def test_an_outlier_is_not_the_lowest_level():
+    spoilt = DIP.copy()
+    spoilt[20] = 0.1
+    assert "to 1.5 nats at step 1,500" in found(table(entropy=spoilt))["course"].text
+
+
 def test_a_run_that_is_still_falling_is_open():
     remark = found(table(entropy=4 - STEPS / 3000, loss=LOSS))["course"]
     assert (remark.kind, "still becoming sparser" in remark.text) == ("open", True)

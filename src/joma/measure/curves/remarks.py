@@ -13,7 +13,7 @@ import numpy as np
 import pandas
 from jaxtyping import Float
 
-from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
+from joma.measure.curves.phases import FEWEST_PROBES, LEAST, Stage, noise_of, stages, without_outliers
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.signs import COLLAPSED, LARGE_LOGIT, SIGNS, WHOLE, lasting_from
 
@@ -29,6 +29,7 @@ DIVERGED = 0.1
 CAME_BACK = 0.1
 """Share of the fall of entropy from which a rise counts as coming back."""
 
+_CLEAR = 4.0  # times the noise of single values, from which a loss has risen
 FEW_PROBES = 20
 _WIDE_GAP = 8.0
 
@@ -140,6 +141,7 @@ def _course(table: _Table) -> Iterator[Remark]:
     if curve is None or not found:
         return
     names = [stage.phase for stage in found]
+    curve = curve._replace(values=without_outliers(curve.values))
     first, last, lowest, at = curve.first, curve.last, curve.lowest, curve.lowest_step
     numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(at)}
     if names == ["idle"]:
@@ -149,7 +151,8 @@ def _course(table: _Table) -> Iterator[Remark]:
         remedy = "raise the learning rate, or train longer if this was the warm-up"
         yield Remark("open", "course", text, remedy, numbers)
         return
-    back = (last - lowest) / max(first - lowest, 1e-12)
+    has_fallen = first - lowest > LEAST * first
+    back = (last - lowest) / (first - lowest) if has_fallen else 0.0
     turn = next((stage for stage in found if stage.phase == "densifying" and stage.until > at), None)
     if turn is not None and "sparsifying" in names and back > CAME_BACK:
         text = (
@@ -159,7 +162,11 @@ def _course(table: _Table) -> Iterator[Remark]:
         )
         yield Remark("course", "course", text, "", numbers | {"came_back": back})
     elif names[-1] == "sparsifying":
-        text = f"Attention is still becoming sparser: {first:.3g} nats at first, {last:.3g} at step {curve.steps[-1]:,}"
+        stage = found[-1]
+        text = (
+            f"Attention is still becoming sparser: {stage.start:.3g} nats at step {stage.since:,}, {stage.end:.3g} at "
+            f"step {stage.until:,}"
+        )
         yield Remark("open", "course", text, "train longer to see whether it becomes denser again", numbers)
     else:
         text = f"Attention entropy went from {first:.3g} to {last:.3g} nats ({', then '.join(names)})"
@@ -169,7 +176,7 @@ def _course(table: _Table) -> Iterator[Remark]:
 def _collapse(table: _Table) -> Iterator[Remark]:
     for layer, curve in table.layers(ENTROPY).items():
         found = curve.stages()
-        if found and found[-1].phase == "collapsed":
+        if found and found[-1].phase == "collapsed" and curve.values.max() > 0:
             stage = found[-1]
             text = (
                 f"Attention of layer {layer} collapsed: since step {stage.since:,} ({stage.since_low:,} to "
@@ -224,9 +231,11 @@ def _loss(table: _Table) -> Iterator[Remark]:
     level, first = curve.smoothed(), curve.first
     lowest, last = level.lowest, level.last
     numbers = {"first": first, "lowest": lowest, "last": last, "lowest_step": float(level.lowest_step)}
-    if len(curve.steps) >= FEWEST_PROBES and last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first)):
+    has_risen = last - lowest > DIVERGED * max(first - lowest, 1e-3 * abs(first))
+    if len(curve.steps) >= FEWEST_PROBES and has_risen and last - lowest > _CLEAR * noise_of(curve.values):
         turn = f"{lowest:.3g} at step {level.lowest_step:,}"
-        text = f"The {words} rose again: {first:.3g} nats at first, {turn}, {last:.3g} at the end"
+        rose = "rose again" if first > lowest else "rose"
+        text = f"The {words} {rose}: {first:.3g} nats at first, {turn}, {last:.3g} at the end"
         held_out, trained = "stop earlier, or regularise", "lower the learning rate, or clip gradients"
         yield Remark("problem", "loss", text, held_out if words.startswith("held") else trained, numbers)
     else:
