@@ -64,6 +64,29 @@ def test_losses_of_a_trainer_are_added_to_the_run_that_was_watched(watched):
     assert set(losses["run"]) == {"mine"}
 
 
+@pytest.mark.parametrize("entry", ["[]", '{"log_history": [{"step": 1e400, "loss": 2}]}'])
+def test_damaged_logs_of_a_trainer_are_left_out_with_a_warning(watched, entry):
+    (watched / "trainer_state.json").write_text(entry)
+    (watched / "metrics.csv").write_bytes(b"\xff\xfe")
+    with pytest.warns(UserWarning, match="its losses are left out") as caught:
+        found, _ = read_measurements([watched])
+    assert len(caught) == 2
+    assert found["layer"].notna().all()
+
+
+@pytest.mark.parametrize(("name", "content"), [("no.csv", ",".join(COLUMNS) + "\n"), ("no.csv", "step\n1\n")])
+def test_tables_without_measurements_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match="holds no measurements"):
+        read_measurements([tmp_path / name])
+
+
+def test_rows_without_a_run_belong_to_the_run_of_the_file(tmp_path):
+    rows = [[None, 1, 0, 0, None, "stable_rank", 2.0], ["other", 1, 0, 0, None, "stable_rank", 3.0]]
+    pandas.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "mine.csv", index=False)
+    assert read_measurements([tmp_path / "mine.csv"])[0]["run"].tolist() == ["mine", "other"]
+
+
 def test_a_table_of_losses_joins_the_run_of_its_name(watched):
     (watched.parent / "mine.csv").write_text("step,train_loss\n1,4.0\n2,3.0\n")
     found, _ = read_measurements([watched, watched.parent / "mine.csv"])
