@@ -116,6 +116,18 @@ def test_gaps_few_probes_and_lost_values_are_reported():
     assert any("measurements are NaN" in remark.text for remark in remarks(lost))
 
 
+def test_attention_and_losses_that_end_before_the_probes_are_reported():
+    whole = table(entropy=DIP, logit=2 + STEPS / 1000, loss=LOSS)
+    is_late = (whole["step"] > 2000) & ((whole["metric"] == "val_loss_nats") | (whole["layer"] == 1))
+    cut = whole[~(is_late & (whole["metric"] != "attention_max_logit"))]
+    texts = {remark.text: remark.kind for remark in remarks(cut)}
+    attention = [text for text in texts if "Attention of layer 1 was last measured at step 2,000, though" in text]
+    assert [texts[text] for text in attention] == ["problem"]
+    assert "The held-out loss was last measured at step 2,000: it is no longer finite, or was not logged" in texts
+    rare = whole[(whole["metric"] == "attention_max_logit") | (whole["step"] % 400 == 0)]
+    assert not any("last measured" in remark.text for remark in [*remarks(whole), *remarks(rare)])
+
+
 def test_problems_come_first_and_every_rule_is_tried():
     said = remarks(table(entropy=4 * np.exp(-STEPS / 300), logit=2 + STEPS / 10))
     kinds = [remark.kind == "problem" for remark in said]

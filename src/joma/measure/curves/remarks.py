@@ -5,7 +5,7 @@ Each rule makes a remark only where its numbers are beyond its threshold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -247,6 +247,7 @@ def _gaps(table: _Table) -> Iterator[Remark]:
     if table.num_lost:
         text = f"{table.num_lost:,} measurements are NaN or infinite and left out: training diverged, or a probe failed"
         yield Remark("problem", "gaps", text, "lower the learning rate, or check the probe batch", {})
+    yield from _ends(table)
     if len(steps) < FEW_PROBES:
         text = f"{len(steps)} probe{'s' * (len(steps) != 1)} only: phases and their steps are coarse"
         yield Remark("gap", "gaps", text, "measure more often", {"probes": float(len(steps))})
@@ -259,6 +260,32 @@ def _gaps(table: _Table) -> Iterator[Remark]:
             yield Remark("gap", "gaps", text, "", {"from": float(steps[wide]), "to": float(steps[wide + 1])})
     if table.loss() is None:
         yield Remark("gap", "gaps", "No loss was measured, so attention cannot be compared with it", "", {})
+
+
+def _ends(table: _Table) -> Iterator[Remark]:
+    """Probes leave out what is not finite: a curve that ends long before the probes do, ends there for a reason."""
+    probes = table.frame.loc[table.frame["layer"].notna(), "step"]
+    curves = {f"layer {layer}": curve for layer, curve in table.layers(ENTROPY).items()}
+    ends = {name: curve.steps[-1] for name, curve in curves.items() if _is_cut(curve.steps, probes.max())}
+    if ends:
+        last = min(ends.values())
+        text = (
+            f"Attention of {', '.join(ends)} was last measured at step {last:,}, though probes go on to step "
+            f"{int(probes.max()):,}: queries or keys are no longer finite, or the measurement failed"
+        )
+        yield Remark(
+            "problem", "gaps", text, "lower the learning rate, or check the probe batch", {"last": float(last)}
+        )
+    found = table.loss()
+    if found is not None and len(probes) and _is_cut(found[1].steps, probes.max()):
+        last = found[1].steps[-1]
+        text = f"The {found[0]} was last measured at step {last:,}: it is no longer finite, or was not logged"
+        yield Remark("gap", "gaps", text, "", {"last": float(last)})
+
+
+def _is_cut(steps: Sequence[int], end: int) -> bool:
+    """Return whether two or more steps are missing at the end of evenly or log-spaced ones."""
+    return len(steps) > 1 and end - steps[-1] > 1.5 * max(np.diff(steps))
 
 
 RULES: Mapping[str, Callable[[_Table], Iterator[Remark]]] = {
