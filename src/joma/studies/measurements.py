@@ -144,12 +144,13 @@ def _left_out(path: Path, num: int) -> str:
 
 
 def _completed(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
-    """Add the columns that a table may leave out, and drop rows that hold no measurement."""
+    """Add the columns that a table may leave out, and drop rows that explain why they hold no measurement."""
     name = path.parent.name if path.name == TABLE else path.stem
     defaults: dict[str, Any] = {"run": name, "layer": None, "head": None, "projection": None}
     table = table.assign(**{column: value for column, value in defaults.items() if column not in table})
     table["run"] = table["run"].astype(TYPES["run"]).fillna(name)
-    return table[table["metric"].notna() & table["value"].notna()]
+    has_reason = table["reason"].notna() if "reason" in table else False
+    return table[table["metric"].notna() & ~(table["value"].isna() & has_reason)]
 
 
 def _logs(path: Path) -> Iterator[tuple[int, str, float]]:

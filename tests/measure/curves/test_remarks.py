@@ -113,7 +113,7 @@ def test_gaps_few_probes_and_lost_values_are_reported():
     assert any("6 probes only" in text for text in texts)
     assert any("No loss was measured" in text for text in texts)
     lost = table(entropy=np.where(STEPS > 2000, np.nan, DIP), loss=LOSS)
-    assert any("measurements are NaN" in remark.text for remark in remarks(lost))
+    assert any("NaN or infinite measurements" in remark.text for remark in remarks(lost))
 
 
 def test_attention_and_losses_that_end_before_the_probes_are_reported():

@@ -245,7 +245,7 @@ def _loss(table: _Table) -> Iterator[Remark]:
 def _gaps(table: _Table) -> Iterator[Remark]:
     steps = table.steps
     if table.num_lost:
-        text = f"{table.num_lost:,} measurements are NaN or infinite and left out: training diverged, or a probe failed"
+        text = f"NaN or infinite measurements are left out ({table.num_lost:,}): training diverged, or a probe failed"
         yield Remark("problem", "gaps", text, "lower the learning rate, or check the probe batch", {})
     yield from _ends(table)
     if len(steps) < FEW_PROBES:
