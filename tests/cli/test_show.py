@@ -74,6 +74,9 @@ def test_advise_exits_with_1_for_a_problem_and_0_without(sound, broken, capsys):
         (["show", "nowhere"], "neither a folder nor a file"),
         (["show", "sound.csv", "--follow", "--png"], "--png has no effect with --follow"),
         (["show", "sound.csv", "--port", "0"], "--port is '0'"),
+        (["show", "sound.csv", "--port", "8000"], "--port has no effect without --follow"),
+        (["show", "sound.csv", "--follow", "--port", "80000"], "--port 80000 cannot be used"),
+        (["show", "sound.csv", "--sentence", "\udcff the cat"], "not valid UTF-8"),
     ],
 )
 def test_wrong_use_exits_with_2_and_one_line(words, message, sound, monkeypatch, capsys):
@@ -97,6 +100,12 @@ def test_follow_serves_on_loopback_and_shows_new_measurements(sound, broken):
             assert "collapsed" in urllib.request.urlopen(address[0], timeout=60).read().decode()
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address[0] + "etc/passwd", timeout=60)
+            elsewhere = urllib.request.Request(address[0], headers={"Host": "example.org"})
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(elsewhere, timeout=60)
+            again = [*command, "--port", address[0].rpartition(":")[2].rstrip("/")]
+            refused = subprocess.run(again, capture_output=True, text=True, timeout=60)
+            assert (refused.returncode, "cannot be used" in refused.stderr) == (2, True)
         finally:
             served.send_signal(signal.SIGINT)
         assert served.wait(timeout=30) == 0

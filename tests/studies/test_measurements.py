@@ -64,6 +64,46 @@ def test_losses_of_a_trainer_are_added_to_the_run_that_was_watched(watched):
     assert set(losses["run"]) == {"mine"}
 
 
+@pytest.mark.parametrize("entry", ["[]", '{"log_history": [{"step": 1e400, "loss": 2}]}'])
+def test_damaged_logs_of_a_trainer_are_left_out_with_a_warning(watched, entry):
+    (watched / "trainer_state.json").write_text(entry)
+    (watched / "metrics.csv").write_bytes(b"\xff\xfe")
+    with pytest.warns(UserWarning, match="its losses are left out") as caught:
+        found, _ = read_measurements([watched])
+    assert len(caught) == 2
+    assert found["layer"].notna().all()
+
+
+@pytest.mark.parametrize(("name", "content"), [("no.csv", ",".join(COLUMNS) + "\n"), ("no.csv", "step\n1\n")])
+def test_tables_without_measurements_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match="holds no measurements|has no column metric"):
+        read_measurements([tmp_path / name])
+
+
+def test_rows_without_a_run_belong_to_the_run_of_the_file(tmp_path):
+    rows = [[None, 1, 0, 0, None, "stable_rank", 2.0], ["other", 1, 0, 0, None, "stable_rank", 3.0]]
+    pandas.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "mine.csv", index=False)
+    assert read_measurements([tmp_path / "mine.csv"])[0]["run"].tolist() == ["mine", "other"]
+
+
+def test_values_that_are_not_finite_are_reported_unless_they_have_a_reason(tmp_path):
+    rows = [["mine", step, 0, 0, None, "stable_rank", 2.0 if step < 5 else None, None] for step in range(8)]
+    rows += [["mine", 8, 0, 0, None, "stable_rank", None, "the matrix is 0"]]
+    pandas.DataFrame(rows, columns=[*COLUMNS, "reason"]).to_parquet(tmp_path / "mine.parquet")
+    texts = joma.show(tmp_path / "mine.parquet").verdicts()["text"]
+    assert texts.str.startswith("NaN or infinite measurements are left out (3)").any()
+
+
+def test_an_infinite_entropy_is_left_out_of_the_page(tmp_path):
+    values = [3.0, 2.9, 2.8, 2.7, 2.6, 2.5, float("inf")]
+    rows = [["mine", step, 0, 0, None, "attention_entropy_nats", value] for step, value in enumerate(values)]
+    pandas.DataFrame(rows, columns=COLUMNS).to_parquet(tmp_path / "mine.parquet")
+    found = joma.show(tmp_path / "mine.parquet")
+    assert "NaN or infinite measurements are left out (1)" in found.page()
+    assert len(found.phases.verdicts()) == 3
+
+
 def test_a_table_of_losses_joins_the_run_of_its_name(watched):
     (watched.parent / "mine.csv").write_text("step,train_loss\n1,4.0\n2,3.0\n")
     found, _ = read_measurements([watched, watched.parent / "mine.csv"])

@@ -86,6 +86,15 @@ def test_a_model_without_attention_is_refused(series, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_step_that_cannot_be_read_is_named_with_its_reason(series, tmp_path):
+    folder = shutil.copytree(series, tmp_path / "copy")
+    first = sorted(folder.glob("step*"))[0]
+    (first / "model.safetensors").write_bytes(b"damaged")
+    found = joma.sentence(folder, TEXT)
+    assert len(found.failed) == 1
+    assert f"cannot be read: steps {next(iter(found.failed)):,} (" in found.summary()
+
+
 def test_the_controls_of_the_page_choose_step_layer_and_head(found, tmp_path):
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:

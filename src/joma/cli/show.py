@@ -9,7 +9,7 @@ from jsonargparse.typing import PositiveInt
 
 from joma.cli.output import conclude, folder_of, show
 from joma.cli.parsing import Parser
-from joma.errors import BadInput
+from joma.errors import BadInput, cause_of
 from joma.files import expanded
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def run(options: Any) -> int:
         raise BadInput("`tokenizer` has no effect without --sentence", expected="both", remedy="leave it out")
     if options.follow:
         return _follow(options)
+    if options.port is not None:
+        raise BadInput("`port` has no effect without --follow", expected="both", remedy="leave it out")
     found = read(*options.paths)
     page = found.write(folder)
     files = [page.name, *_pictures(found, folder, options)]
@@ -101,7 +103,13 @@ def _follow(options: Any) -> int:
     for name in ("out", "png", "json"):
         if getattr(options, name):
             raise BadInput(f"`{name}` has no effect with --follow", expected="one of them", remedy="leave one out")
-    served = server(lambda: read(*options.paths).page(following=True), lambda: newest(options.paths), options.port or 0)
+    try:
+        served = server(
+            lambda: read(*options.paths).page(following=True), lambda: newest(options.paths), options.port or 0
+        )
+    except (OSError, OverflowError) as error:
+        problem = f"--port {options.port} cannot be used ({cause_of(error)})"
+        raise BadInput(problem, expected="a free port up to 65535", remedy="leave it out for any free one") from error
     print(
         f"The page, updated while training goes on: http://127.0.0.1:{served.server_port}/ (Ctrl-C ends it)", flush=True
     )

@@ -50,6 +50,12 @@ def read_measurements(paths: Sequence[str | Path]) -> tuple[pandas.DataFrame, tu
     notes: list[str] = []
     tables = [_in_place(expanded(path), notes) for path in paths]
     found = pandas.concat(tables, ignore_index=True)
+    if found.empty:
+        raise BadInput(
+            f"{', '.join(map(str, paths))} holds no measurements",
+            expected="one probe or more",
+            remedy="wait for the first probe, or see docs/metrics.md for the columns of a table",
+        )
     kept = [name for name in _KEY if name in found]
     if len(tables) > 1 and found.duplicated(kept).any():  # networks of one name in several folders
         for table, path in zip(tables, paths, strict=True):
@@ -112,7 +118,7 @@ def _file(path: Path, notes: list[str]) -> pandas.DataFrame:
         if len(table) and not table["metric"].isin(list(METRICS)).any():
             raise ValueError(f"none of its metrics is known, such as {table['metric'].iloc[0]}")
         return typed(_completed(table, path))
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, OverflowError) as error:
         raise BadInput(
             f"{path} cannot be read ({cause_of(error)})",
             expected=f"a table with the columns {', '.join(list(TYPES)[:7])}",
@@ -144,11 +150,13 @@ def _left_out(path: Path, num: int) -> str:
 
 
 def _completed(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
-    """Add the columns that a table may leave out, and drop rows that hold no measurement."""
+    """Add the columns that a table may leave out, and drop rows that explain why they hold no measurement."""
     name = path.parent.name if path.name == TABLE else path.stem
     defaults: dict[str, Any] = {"run": name, "layer": None, "head": None, "projection": None}
     table = table.assign(**{column: value for column, value in defaults.items() if column not in table})
-    return table[table["metric"].notna() & table["value"].notna()]
+    table["run"] = table["run"].astype(TYPES["run"]).fillna(name)
+    has_reason = table["reason"].notna() if "reason" in table else False
+    return table[table["metric"].notna() & ~(table["value"].isna() & has_reason)]
 
 
 def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
@@ -158,16 +166,19 @@ def _logs(path: Path) -> Iterator[tuple[int, str, float]]:
     for state in states:
         try:
             entries = json.loads(state.read_text(encoding="utf-8"))["log_history"]  # with NaN, as Trainer writes it
-            yield from (
+            yield from [
                 (int(entry["step"]), ours, float(entry[theirs]))
                 for entry in entries
                 for theirs, ours in _LOSSES.items()
                 if isinstance(entry.get(theirs), int | float)
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             warnings.warn(f"{state} cannot be read ({cause_of(error)}); its losses are left out", stacklevel=2)
     for log in sorted(path.rglob("metrics.csv"))[-1:]:  # of Lightning's CSVLogger
-        yield from _losses(pandas.read_csv(log))
+        try:
+            yield from list(_losses(pandas.read_csv(log)))
+        except (ValueError, TypeError, OSError, OverflowError) as error:
+            warnings.warn(f"{log} cannot be read ({cause_of(error)}); its losses are left out", stacklevel=2)
 
 
 def _frame_of_losses(run: str, losses: Iterable[tuple[int, str, float]]) -> pandas.DataFrame:

@@ -91,10 +91,12 @@ class Sentence(Result):
     def summary(self) -> str:
         """Return the mean entropy at the last step, as written and shuffled."""
         last = max(self.weights)
+        unread = ", ".join(f"{step:,} ({problem})" for step, problem in self.failed.items())
         written, mixed = (format_number(value) for value in entropies(self.weights[last]).mean(1).tolist())
         return (
             f"{len(self.tokens[0])} tokens at {len(self.weights)} steps; at step {last:,} attention entropy is "
             f"{written} nats as written, and {mixed} with the same words shuffled"
+            + (f"; left out, because they cannot be read: steps {unread}" if unread else "")
         )
 
     def write(self, folder: str | Path) -> Path:
@@ -157,6 +159,8 @@ def sentence(
         RunFailed: a hub does not answer.
     """
     check_seed(seed, "sentence")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BadInput("the sentence is not valid UTF-8", expected="text", remedy="give another sentence")
     series = source if isinstance(source, Series) else open_series(source)
     wanted = series.steps if steps is None else chosen_steps(steps, series.steps)
     if steps is None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark
@@ -40,11 +41,15 @@ class Shown(Result):
     @cached_property
     def phases(self) -> Phases:
         """The phases of attention of each network, layer and head."""
-        return phases(self.table)
+        return phases(self._finite)
+
+    @property
+    def _finite(self) -> pandas.DataFrame:
+        return self.table[np.isfinite(self.table["value"])]
 
     @cached_property
     def _networks(self) -> Phases:
-        return phases(self.table, detail="network")
+        return phases(self._finite, detail="network")
 
     @cached_property
     def remarks(self) -> Mapping[str, Sequence[Remark]]:

@@ -28,7 +28,7 @@ def test_change_points_of_a_dip_are_found_within_their_intervals(noise):
 
 def test_one_noisy_probe_changes_no_phase():
     values = DIP + np.random.default_rng(1).normal(0, 0.02, len(DIP))
-    for place in (5, 20, 40, 55):
+    for place in (1, 5, 20, 40, 55, len(DIP) - 2):
         spoilt = values.copy()
         spoilt[place] += 2.0
         assert phases_of(spoilt) == ["scanning", "sparsifying", "densifying"]
@@ -38,6 +38,28 @@ def test_noise_about_a_constant_is_idle_in_nearly_every_draw():
     generator = np.random.default_rng(2)
     found = [phases_of(4 + generator.normal(0, 0.05, len(STEPS))) for _ in range(200)]
     assert sum(phases != ["idle"] for phases in found) <= 4
+
+
+@pytest.mark.parametrize("num", [8, 61])
+@pytest.mark.parametrize("noise", [0.01, 0.4])
+def test_noise_of_any_size_is_idle_with_few_and_many_probes(num, noise):
+    generator = np.random.default_rng(5)
+    found = [phases_of(4 + generator.normal(0, noise, num), STEPS[:num]) for _ in range(200)]
+    assert sum(phases != ["idle"] for phases in found) <= 10
+
+
+@pytest.mark.parametrize(("after", "phase"), [(2.0, "sparsifying"), (4.0, "densifying")])
+def test_a_jump_between_two_levels_is_a_movement(after, phase):
+    values = np.where(STEPS < 1500, 3.0, after) + np.random.default_rng(6).normal(0, 0.02, len(STEPS))
+    found = stages(STEPS.tolist(), values.tolist())
+    assert [stage.phase for stage in found] == ["scanning", phase, "idle"]
+    assert (found[0].until, found[1].since, found[1].until, found[2].since) == (1450, 1500, 1500, 1550)
+    assert (found[1].since_low, found[1].since_high) == (1450, 1500)
+
+
+def test_a_fast_start_is_no_outlier():
+    steps = np.arange(0, 701, 100)
+    assert phases_of(np.array([4.0, 2.5, 1.1, 1.0, 1.01, 1.0, 0.99, 1.0]), steps)[0] == "sparsifying"
 
 
 def test_steps_in_random_order_have_no_dip():

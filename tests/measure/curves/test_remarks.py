@@ -95,6 +95,36 @@ def test_noise_about_a_falling_loss_is_no_rise():
     assert not any("rose again" in found(table(entropy=DIP, loss=loss))["loss"].text for loss in noisy)
 
 
+@pytest.mark.parametrize("num", [8, 30, 61])
+def test_noise_about_a_constant_loss_is_no_rise(num):
+    generator = np.random.default_rng(3)
+    noisy = [5 + generator.normal(0, 0.1, num) for _ in range(50)]
+    said = [found(table(STEPS[:num], loss=loss))["loss"].text for loss in noisy]
+    assert sum(" rose" in text for text in said) <= 4
+
+
+def test_a_loss_that_only_rises_does_not_rise_again():
+    assert "loss rose: 3 nats at first" in found(table(loss=3 + STEPS / 1000))["loss"].text
+
+
+def test_entropy_that_never_falls_below_its_start_does_not_become_sparser():
+    generator = np.random.default_rng(4)
+    rising = [np.interp(STEPS, [0, 600, 1500, 3000], [2.0, 3.0, 2.2, 3.5]) + generator.normal(0, 0.01, len(STEPS))]
+    rising += [2 + np.abs(np.cumsum(generator.normal(0, 0.1, 8))) * (STEPS[:8] > 0) for _ in range(50)]
+    said = [found(table(STEPS[: len(values)], entropy=values))["course"].text for values in rising]
+    assert not any("became sparser" in text for text in said)
+
+
+def test_entropy_of_nothing_but_zeros_has_not_collapsed():
+    assert "collapse" not in found(table(entropy=0.0 * STEPS))
+
+
+def test_an_outlier_is_not_the_lowest_level():
+    spoilt = DIP.copy()
+    spoilt[20] = 0.1
+    assert "to 1.5 nats at step 1,500" in found(table(entropy=spoilt))["course"].text
+
+
 def test_a_run_that_is_still_falling_is_open():
     remark = found(table(entropy=4 - STEPS / 3000, loss=LOSS))["course"]
     assert (remark.kind, "still becoming sparser" in remark.text) == ("open", True)
@@ -116,7 +146,19 @@ def test_gaps_few_probes_and_lost_values_are_reported():
     )
     assert any("No loss was measured" in text for text in texts)
     lost = table(entropy=np.where(STEPS > 2000, np.nan, DIP), loss=LOSS)
-    assert any("measurements are NaN" in remark.text for remark in remarks(lost))
+    assert any("NaN or infinite measurements" in remark.text for remark in remarks(lost))
+
+
+def test_attention_and_losses_that_end_before_the_probes_are_reported():
+    whole = table(entropy=DIP, logit=2 + STEPS / 1000, loss=LOSS)
+    is_late = (whole["step"] > 2000) & ((whole["metric"] == "val_loss_nats") | (whole["layer"] == 1))
+    cut = whole[~(is_late & (whole["metric"] != "attention_max_logit"))]
+    texts = {remark.text: remark.kind for remark in remarks(cut)}
+    attention = [text for text in texts if "Attention of layer 1 was last measured at step 2,000, though" in text]
+    assert [texts[text] for text in attention] == ["problem"]
+    assert "The held-out loss was last measured at step 2,000: it is no longer finite, or was not logged" in texts
+    rare = whole[(whole["metric"] == "attention_max_logit") | (whole["step"] % 400 == 0)]
+    assert not any("last measured" in remark.text for remark in [*remarks(whole), *remarks(rare)])
 
 
 def test_problems_come_first_and_every_rule_is_tried():

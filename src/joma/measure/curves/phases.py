@@ -34,6 +34,7 @@ MOST_PROBES = 160
 
 _PENALTY = 4.0  # times the noise's variance and ln(probes), for each of a piece's three numbers
 _SHORTEST = 2  # probes in a piece
+_CLEAR = 4.0  # standard errors from which a change is no noise
 _SURE = 3.84  # the 95 % point of chi squared with one degree of freedom
 
 
@@ -82,26 +83,35 @@ def stages(steps: Sequence[int], values: Sequence[float]) -> list[Stage]:
         )
     if len(at) < FEWEST_PROBES:
         return []
-    at, curve = _thinned(at, _without_outliers(curve))
+    at, curve = _thinned(at, without_outliers(curve))
     highest = float(curve.max())
     if highest <= 0:
         return [Stage("collapsed", *[int(at[0])] * 3, int(at[-1]), float(curve[0]), float(curve[-1]))]
-    x, noise = np.log1p((at - at[0]) / (at[1] - at[0])), _noise(curve, highest)
+    x = np.log1p((at - at[0]) / (at[1] - at[0]))
+    noise = max(_noise(curve), 1e-3 * LEAST * highest)
     bounds = _pieces(x, curve, noise)
-    found = _joined([_piece(at, x, curve, between, noise, highest) for between in pairwise(bounds)])
+    pieces = [_piece(at, x, curve, between, noise, highest) for between in pairwise(bounds)]
+    found = _joined(_with_jumps(pieces, at, max(LEAST * highest, _CLEAR * noise)))
     surely = [_surely(at, x, curve, bounds, int(np.searchsorted(at, stage.since)), noise) for stage in found]
     found = [replace(stage, since_low=low, since_high=high) for stage, (low, high) in zip(found, surely, strict=True)]
     return _with_collapse(_with_start(found), at, curve, COLLAPSED * highest)
 
 
-def _without_outliers(curve: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Replace single probes that lie far from the median of their neighbours."""
-    around = np.stack([np.roll(curve, shift) for shift in (-2, -1, 1, 2)])
-    inner = slice(2, -2)
-    middle, odd = np.median(around, axis=0), np.zeros(len(curve), dtype=bool)
-    spread = 1.4826 * np.median(np.abs(around - middle), axis=0)
+def without_outliers(curve: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Replace single values that lie far from the median of their neighbours, and outside the two next to them.
+
+    The first and the last value are kept: whether they begin a movement cannot be seen. So are fewer than 5 values.
+    """
+    if len(curve) < 5:
+        return curve
+    padded = np.pad(curve, 2, constant_values=np.nan)
+    around = np.stack([padded[2 + shift : len(curve) + 2 + shift] for shift in (-2, -1, 1, 2)])
+    middle = np.nanmedian(around, axis=0)
+    spread = 1.4826 * np.nanmedian(np.abs(around - middle), axis=0)
     typical = 1.4826 * np.median(np.abs(np.diff(curve)))
-    odd[inner] = np.abs(curve - middle)[inner] > 5 * np.maximum(spread, typical)[inner]
+    is_peak = (curve > np.nanmax(around[1:3], axis=0)) | (curve < np.nanmin(around[1:3], axis=0))
+    odd = is_peak & (np.abs(curve - middle) > 5 * np.maximum(spread, typical))
+    odd[[0, -1]] = False
     return np.where(odd, middle, curve)
 
 
@@ -117,10 +127,10 @@ def _thinned(
     return np.array([at[group[-1]] for group in groups]), np.array([np.median(curve[group]) for group in groups])
 
 
-def _noise(curve: Float[np.ndarray, " N"], highest: float) -> float:
+def _noise(curve: Float[np.ndarray, " N"]) -> float:
     """Return the standard deviation of single probes about a smooth course, by their second differences."""
     bends = np.diff(curve, 2)
-    return float(max(1.4826 * np.median(np.abs(bends)) / np.sqrt(6), 1e-3 * LEAST * highest))
+    return float(1.4826 * np.median(np.abs(bends)) / np.sqrt(6))
 
 
 class _Costs:
@@ -167,11 +177,27 @@ def _piece(
     slope, level = np.polyfit(x[part], y[part], 1)
     start, last = level + slope * x[first], level + slope * x[end - 1]
     change, least = float(last - start), LEAST * highest
-    is_significant = abs(change) > 4 * noise * np.sqrt(2 / (end - first))
+    distances = x[part] - x[part].mean()
+    left = y[part] - level - slope * x[part]
+    spread = max(noise, np.sqrt((left**2).sum() / max(end - first - 2, 1)))
+    is_significant = abs(change) > _CLEAR * spread * np.ptp(distances) / np.sqrt((distances**2).sum())
     share = (x[end - 1] - x[first]) / x[-1]
     moves = is_significant and (abs(change) > least or abs(change) > 4 * least * share)
     phase: Phase = "idle" if not moves else "sparsifying" if change < 0 else "densifying"
     return Stage(phase, *[int(at[first])] * 3, int(at[end - 1]), float(start), float(last))
+
+
+def _with_jumps(pieces: Sequence[Stage], at: Int[np.ndarray, " N"], least: float) -> list[Stage]:
+    """Let the first probe of a piece be a movement if it lies far from the end of the last one and neither moves so."""
+    found = [pieces[0]]
+    for piece in pieces[1:]:
+        jump = piece.start - found[-1].end
+        phase: Phase = "sparsifying" if jump < 0 else "densifying"
+        if abs(jump) > least and phase not in (found[-1].phase, piece.phase):
+            found.append(replace(piece, phase=phase, until=piece.since, start=found[-1].end, end=piece.start))
+            piece = replace(piece, since=int(at[np.searchsorted(at, piece.since) + 1]))
+        found.append(piece)
+    return found
 
 
 def _joined(pieces: Sequence[Stage]) -> list[Stage]:
@@ -196,6 +222,8 @@ def _surely(
     """Return the steps between which a piece begins, by its likelihood with the neighbouring bounds kept."""
     if bound == 0:
         return int(at[0]), int(at[0])
+    if bound not in bounds:  # after a jump
+        return int(at[bound - 1]), int(at[bound])
     idx, costs = bounds.index(bound), _Costs(x, y)
     before, after = bounds[idx - 1], bounds[idx + 1]
     places = np.arange(before + 1, after)

@@ -5,7 +5,7 @@ Each rule makes a remark only where its numbers are beyond its threshold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas
 from jaxtyping import Float
 
-from joma.measure.curves.phases import FEWEST_PROBES, Stage, stages
+from joma.measure.curves.phases import FEWEST_PROBES, LEAST, Stage, stages, without_outliers
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.signs import COLLAPSED, LARGE_LOGIT, SIGNS, WHOLE, lasting_from, short
 
@@ -172,6 +172,7 @@ def _course(table: _Table) -> Iterator[Remark]:
     if curve is None or not found:
         return
     names = [stage.phase for stage in found]
+    curve = curve._replace(values=without_outliers(curve.values))
     first, last, lowest, at = curve.first, curve.last, curve.lowest, curve.lowest_step
     numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(at)}
     if names == ["idle"]:
@@ -184,7 +185,8 @@ def _course(table: _Table) -> Iterator[Remark]:
             remedy = "raise the learning rate, or train longer if this was the warm-up"
         yield Remark("open", "course", text, remedy, numbers)
         return
-    back = (last - lowest) / max(first - lowest, 1e-12)
+    has_fallen = first - lowest > LEAST * first
+    back = (last - lowest) / (first - lowest) if has_fallen else 0.0
     turn = next((stage for stage in found if stage.phase == "densifying" and stage.until > at), None)
     if turn is not None and "sparsifying" in names and back > CAME_BACK:
         text = (
@@ -194,8 +196,9 @@ def _course(table: _Table) -> Iterator[Remark]:
         )
         yield Remark("course", "course", text, "", numbers | {"came_back": back})
     elif names[-1] == "sparsifying":
-        now = f"{short(last)} at step {curve.steps[-1]:,}"
-        text = f"Attention is still becoming sparser: {short(first)} nats at first, {now}"
+        stage = found[-1]
+        now = f"{short(stage.end)} at step {stage.until:,}"
+        text = f"Attention is still becoming sparser: {short(stage.start)} nats at step {stage.since:,}, {now}"
         yield Remark("open", "course", text, "train longer to see whether it becomes denser again", numbers)
     else:
         text = f"Attention entropy went from {short(first)} to {short(last)} nats ({', then '.join(names)})"
@@ -205,7 +208,7 @@ def _course(table: _Table) -> Iterator[Remark]:
 def _collapse(table: _Table) -> Iterator[Remark]:
     for layer, curve in table.layers(ENTROPY).items():
         found = curve.stages()
-        if found and found[-1].phase == "collapsed":
+        if found and found[-1].phase == "collapsed" and curve.values.max() > 0:
             stage = found[-1]
             text = (
                 f"Attention of layer {layer} collapsed: since step {stage.since:,} ({stage.since_low:,} to "
@@ -267,7 +270,8 @@ def _loss(table: _Table) -> Iterator[Remark]:
     least = max(DIVERGED * max(first - lowest, 1e-3 * abs(first)), _SURE * curve.uncertainty())
     if len(curve.steps) >= FEWEST_PROBES and last - lowest > least:
         turn = f"{short(lowest)} at step {level.lowest_step:,}"
-        text = f"The {words} rose again: {short(first)} nats at first, {turn}, {short(last)} at the end"
+        rose = "rose again" if first > lowest else "rose"
+        text = f"The {words} {rose}: {short(first)} nats at first, {turn}, {short(last)} at the end"
         held_out, trained = "stop earlier, or regularise", "lower the learning rate, or clip gradients"
         yield Remark("problem", "loss", text, held_out if words.startswith("held") else trained, numbers)
     else:
@@ -277,8 +281,9 @@ def _loss(table: _Table) -> Iterator[Remark]:
 def _gaps(table: _Table) -> Iterator[Remark]:
     steps = table.steps
     if table.num_lost:
-        text = f"{table.num_lost:,} measurements are NaN or infinite and left out: training diverged, or a probe failed"
+        text = f"NaN or infinite measurements are left out ({table.num_lost:,}): training diverged, or a probe failed"
         yield Remark("problem", "gaps", text, "lower the learning rate, or check the probe batch", {})
+    yield from _ends(table)
     if len(steps) < FEW_PROBES:
         few = "phases and their steps are coarse" if len(steps) >= FEWEST_PROBES else "too few for phases"
         text = f"{len(steps)} probe{'s' * (len(steps) != 1)} only: {few}"
@@ -293,6 +298,32 @@ def _gaps(table: _Table) -> Iterator[Remark]:
     if table.loss() is None:
         text, remedy = "No loss was measured, so attention cannot be compared with it", _LOSS_REMEDY
         yield Remark("gap", "gaps", text, remedy, {})
+
+
+def _ends(table: _Table) -> Iterator[Remark]:
+    """Probes leave out what is not finite: a curve that ends long before the probes do, ends there for a reason."""
+    probes = table.frame.loc[table.frame["layer"].notna(), "step"]
+    curves = {f"layer {layer}": curve for layer, curve in table.layers(ENTROPY).items()}
+    ends = {name: curve.steps[-1] for name, curve in curves.items() if _is_cut(curve.steps, probes.max())}
+    if ends:
+        last = min(ends.values())
+        text = (
+            f"Attention of {', '.join(ends)} was last measured at step {last:,}, though probes go on to step "
+            f"{int(probes.max()):,}: queries or keys are no longer finite, or the measurement failed"
+        )
+        yield Remark(
+            "problem", "gaps", text, "lower the learning rate, or check the probe batch", {"last": float(last)}
+        )
+    found = table.loss()
+    if found is not None and len(probes) and _is_cut(found[1].steps, probes.max()):
+        last = found[1].steps[-1]
+        text = f"The {found[0]} was last measured at step {last:,}: it is no longer finite, or was not logged"
+        yield Remark("gap", "gaps", text, "", {"last": float(last)})
+
+
+def _is_cut(steps: Sequence[int], end: int) -> bool:
+    """Return whether two or more steps are missing at the end of evenly or log-spaced ones."""
+    return len(steps) > 1 and end - steps[-1] > 1.5 * max(np.diff(steps))
 
 
 RULES: Mapping[str, Callable[[_Table], Iterator[Remark]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
@@ -29,12 +30,15 @@ def server(render: Callable[[], str], changed: Callable[[], float], port: int = 
         port: to listen on; 0 for any free one (``server.server_port``).
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or may not be used.
     """
     lock, pages = Lock(), dict[float, bytes]()  # the newest page, by its time of change
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost", ""):
+                self.send_error(403)  # another site's name that resolves to this machine
+                return
             if self.path.partition("?")[0] != "/":
                 self.send_error(404)
                 return
@@ -57,7 +61,8 @@ def server(render: Callable[[], str], changed: Callable[[], float], port: int = 
             if status != 200:
                 self.send_header("Refresh", str(REFRESH_SECONDS))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # the browser has left
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Print nothing for each request."""
