@@ -77,7 +77,7 @@ def test_damaged_logs_of_a_trainer_are_left_out_with_a_warning(watched, entry):
 @pytest.mark.parametrize(("name", "content"), [("no.csv", ",".join(COLUMNS) + "\n"), ("no.csv", "step\n1\n")])
 def test_tables_without_measurements_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    with pytest.raises(BadInput, match="holds no measurements|has no column metric"):
+    with pytest.raises(BadInput, match=r"holds no measurements|has no column metric"):
         read_measurements([tmp_path / name])
 
 

@@ -25,16 +25,7 @@ from joma.saved.layouts import Candidate, candidates, foreign, of_model, require
 from joma.saved.pickled import pickled_places
 from joma.saved.ranges import Meter, RangedFile, TensorPlace
 from joma.saved.reading import GAP, Name, beginning, differ, ends, json_of, read_places, safetensors_places
-from joma.saved.stores import (
-    KINDS,
-    WEIGHTS,
-    Store,
-    StoredFile,
-    WeightKind,
-    checked_steps,
-    in_words,
-    nearest_steps,
-)
+from joma.saved.stores import KINDS, WEIGHTS, Store, StoredFile, WeightKind, checked_steps, in_words, nearest_steps
 
 Found = TypeVar("Found")
 

@@ -79,7 +79,7 @@ def test_a_number_that_rounds_up_to_a_power_of_ten_has_as_many_digits_as_others(
 @given(st.lists(st.floats(-1e100, 1e100, allow_subnormal=False), min_size=1, max_size=4))
 def test_every_estimate_can_be_written(values):
     text = format_estimate(Estimate(tuple(values)))
-    assert re.fullmatch(r"[−()±·\d. ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+( in all \d)?", text)
+    assert re.fullmatch(r"[−()±·,\d. ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+( in all \d)?", text)
     assert ("±" in text) == (min(values) < max(values))
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from browsing import wait_until
 from joma.claims.evaluation import Outcome
 from joma.claims.registry import OWN
 from joma.report.pages.claims import page, write_page
@@ -66,7 +67,7 @@ def visit(browser, report):
             tab.goto(report.as_uri())
             if unfolded:
                 unfold(tab)
-            tab.wait_for_function(DRAWN)
+            wait_until(tab, DRAWN)
             yield tab
             assert not complaints
 
@@ -125,8 +126,8 @@ def test_the_opening_is_written_from_the_verdicts_and_leads_to_the_claims(visit,
         assert "the nonlinearity of the MLP as the cause of that rise does not hold" in text
         tab.locator(".opening a", has_text="nonlinearity").click()
         claim = tab.locator('[id="claim-text.mechanism"]').element_handle()
-        tab.wait_for_function("(node) => node.open && node.getBoundingClientRect().top < innerHeight", arg=claim)
-        tab.wait_for_function(DRAWN)
+        wait_until(tab, "(node) => node.open && node.getBoundingClientRect().top < innerHeight", claim)
+        wait_until(tab, DRAWN)
 
 
 def test_each_term_is_explained_once_where_it_stands_first(visit):
@@ -146,7 +147,7 @@ def test_a_whole_run_takes_six_screens_before_anything_is_unfolded(browser, agre
     with browser.new_context(viewport=DESKTOP) as window:
         tab = window.new_page()
         tab.goto(path.as_uri())
-        tab.wait_for_function(DRAWN)
+        wait_until(tab, DRAWN)
         assert tab.evaluate("document.documentElement.scrollHeight") <= 6 * DESKTOP["height"]
 
 
@@ -157,7 +158,7 @@ def test_claims_are_unfolded_and_folded_by_keyboard_and_draw_their_charts_then(v
         assert plot.locator(".xtick").count() == 0
         line.focus()
         tab.keyboard.press("Enter")
-        tab.wait_for_function(DRAWN)
+        wait_until(tab, DRAWN)
         assert plot.locator(".xtick").count() > 0
         tab.keyboard.press("Space")
         assert not plot.is_visible()
@@ -167,7 +168,7 @@ def test_a_link_to_a_claim_opens_it(browser, report):
     with browser.new_context(viewport=DESKTOP) as window:
         tab = window.new_page()
         tab.goto(f"{report.as_uri()}#claim-text.rank_drop")
-        tab.wait_for_function(DRAWN)
+        wait_until(tab, DRAWN)
         assert tab.locator('[data-plot="text.rank_drop/hostile"] .xtick').count() > 0
 
 
@@ -213,7 +214,7 @@ def test_values_under_the_pointer_are_shown_in_the_legend(visit, hostile_chart):
         area = plot.locator(".nsewdrag").bounding_box()
         tab.mouse.move(area["x"] + area["width"] * 0.99, area["y"] + area["height"] * 0.5)
         readings = plot.locator("xpath=..").locator(".legend .reading")
-        tab.wait_for_function("(node) => node.textContent !== ''", arg=readings.first.element_handle())
+        wait_until(tab, "(node) => node.textContent !== ''", readings.first.element_handle())
         assert readings.all_inner_texts() == [f"{curve.y[-1]:g}" for curve in hostile_chart.curves]
         assert plot.locator("xpath=..").locator(".axis-label.x .reading").inner_text() == "300"
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from made_scan import HOSTILE, LAYERS, made_scan
 
+from browsing import wait_until
 from joma.measure.curves.quantities import shown_verdicts
 from joma.measure.scan.results import probes_of
 from joma.measure.scan.scanned import Scan
@@ -61,7 +62,7 @@ def test_the_page_in_a_browser(scan, written):
         tab.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
         tab.on("request", lambda request: complaints.append(request.url) if request.url != written.as_uri() else None)
         tab.goto(written.as_uri())
-        tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.xtick'))")
+        wait_until(tab, "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.xtick'))")
         headings = tab.locator("h2").all_inner_texts()
         assert headings[0] == "Suspects"
         assert headings.index("Verdicts per layer") < headings.index("Over the steps")
@@ -74,7 +75,7 @@ def test_the_page_in_a_browser(scan, written):
         area = place.locator(".nsewdrag").bounding_box()
         tab.mouse.move(area["x"] + area["width"] * 0.02, area["y"] + area["height"] * 0.95)
         reading = place.locator("xpath=..").locator(".axis-label.x .reading")
-        tab.wait_for_function("(node) => node.textContent !== ''", arg=reading.element_handle())
+        wait_until(tab, "(node) => node.textContent !== ''", reading.element_handle())
         assert reading.inner_text() == "step 0, layer 0: 15"
         assert HOSTILE in tab.locator("body").inner_text()
         assert tab.locator("script").count() == 3

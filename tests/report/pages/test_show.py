@@ -7,6 +7,7 @@ import pandas
 import pytest
 
 import joma
+from browsing import wait_until
 
 STEPS, LAYERS, HEADS = np.unique(np.geomspace(1, 3001, 40).astype(int)) - 1, 3, 4
 NAME = "<b>\u202emine"
@@ -44,7 +45,7 @@ def test_every_picture_is_there_and_the_slider_sets_the_step_of_all_heads(page, 
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: complaints.append(request.url) if request.url != page.as_uri() else None)
         tab.goto(page.as_uri())
-        tab.wait_for_function("[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))")
+        wait_until(tab, "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))")
         assert tab.locator(".multiples polyline").count() == LAYERS * HEADS
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert "Attention became sparser" in tab.locator(".statement").inner_text()
