@@ -41,14 +41,13 @@ def run(options: Any) -> int:
 
     first = expanded(options.paths[0])
     folder = folder_of(options.out) or (first if first.is_dir() else first.parent)
+    for name, needs in (("tokenizer", "sentence"), ("port", "follow")):
+        if getattr(options, name) is not None and not getattr(options, needs):
+            raise BadInput(f"`{name}` has no effect without --{needs}", expected="both", remedy="leave it out")
     if options.sentence is not None:
         return _sentence(options, folder)
-    if options.tokenizer is not None:
-        raise BadInput("`tokenizer` has no effect without --sentence", expected="both", remedy="leave it out")
     if options.follow:
         return _follow(options)
-    if options.port is not None:
-        raise BadInput("`port` has no effect without --follow", expected="both", remedy="leave it out")
     found = read(*options.paths)
     page = found.write(folder)
     files = [page.name, *_pictures(found, folder, options)]

@@ -41,7 +41,10 @@ def test_a_loss_that_is_not_finite_is_left_out_with_a_warning():
         assert losses.rows(7) == []
 
 
-@pytest.mark.parametrize("loss", ["2", torch.ones(2), True, torch.tensor(1j), [1.0]], ids=str)
+NONE = ["2", torch.ones(2), True, torch.tensor(1j), [1.0], 10**400, torch.empty(1, device="meta")]
+
+
+@pytest.mark.parametrize("loss", NONE, ids=["text", "two", "flag", "complex", "list", "too large", "meta"])
 def test_a_loss_that_is_no_number_is_refused(loss):
     with pytest.raises(InvalidArgument, match=r"`loss` is .*; expected a number, or a tensor with one entry"):
         Losses().add(loss)

@@ -27,13 +27,12 @@ class Losses:
         """
         if loss is None:
             return
-        is_number = isinstance(loss, Real) and not isinstance(loss, bool)
-        if not is_number and not (isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex()):
-            received = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:80]
+        value = _value(loss)
+        if value is None:
+            received = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             required = "a number, or a tensor with one entry"
             raise InvalidArgument("Watch.step", "loss", required=required, received=received, remedy="pass loss.mean()")
-        self._total = self._total + (loss.detach().reshape(()).float() if isinstance(loss, Tensor) else float(loss))
-        self._num += 1
+        self._total, self._num = self._total + value, self._num + 1
 
     def rows(self, step: int) -> list[Row]:
         """Return the mean loss as a row; none without losses, and none but a warning if it is not finite."""
@@ -46,3 +45,14 @@ class Losses:
             )
             return []
         return [Row(None, None, None, "train_loss_nats", mean)]
+
+
+def _value(loss: object) -> Tensor | float | None:
+    """The number in a loss, still on its device; ``None`` if there is no real number."""
+    if isinstance(loss, Tensor):
+        is_one = loss.numel() == 1 and not loss.is_complex() and not loss.is_meta
+        return loss.detach().reshape(()).float() if is_one else None
+    try:
+        return float(loss) if isinstance(loss, Real) and not isinstance(loss, bool) else None
+    except OverflowError:
+        return None
