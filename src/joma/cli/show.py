@@ -51,6 +51,8 @@ def run(options: Any) -> int:
     found = read(*options.paths)
     page = found.write(folder)
     files = [page.name, *_pictures(found, folder, options)]
+    for name, heads in found.multiples().items() if options.png else ():
+        heads.write(folder / "figures" / name)
     record = show_record(found.remarks, found.phases.frame()) if options.json else {}
     show(record, [remark_table(found.remarks)], as_json=options.json)
     conclude(found.summary(), folder, files, as_json=options.json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from joma.metrics import METRICS
 from joma.records import Row
 from joma.report.courses import course_pictures, step_pictures, title_of
 from joma.report.drawing.looks import spread
+from joma.report.drawing.multiples import write_multiples
 from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import capitalized
 from joma.tidy import early_and_even
@@ -53,14 +55,19 @@ class Multiple:
 
     Args:
         layer, head: of the curve.
-        points: for an SVG polyline in a box of 100 by 40.
+        curve: its points, from 0 to 1 on both axes.
         words: first, lowest and last value.
     """
 
     layer: int
     head: int
-    points: str
+    curve: Sequence[tuple[float, float]]
     words: str
+
+    @property
+    def points(self) -> str:
+        """The points for an SVG polyline in a box of 100 by 40."""
+        return " ".join(f"{100 * x:.1f},{39 - 38 * y:.1f}" for x, y in self.curve)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ class Multiples:
     title: str
     caption: str
     rows: Mapping[int, Sequence[Multiple]]
+
+    def write(self, stem: Path) -> tuple[Path, Path]:
+        """Write the figure as ``<stem>.svg`` and ``<stem>.png``."""
+        cells = {(cell.layer, cell.head): cell.curve for row in self.rows.values() for cell in row}
+        return write_multiples(cells, stem, self.title, self.caption, ("head", "layer"))
 
 
 @dataclass(frozen=True)
@@ -225,11 +237,11 @@ def multiples(frame: pandas.DataFrame, metric: str) -> Multiples | None:
     table = rows.pivot_table(index="step", columns=["layer", "head"], values="value", aggfunc="mean").sort_index()
     table = table.iloc[spread(len(table), _MOST_FRAMES)]
     steps = np.log1p(np.asarray(table.index - table.index[0], dtype=float) / (table.index[1] - table.index[0]))
-    top, x = float(np.nanmax(table.to_numpy())) or 1.0, 100 * steps / steps[-1]
+    top, x = float(np.nanmax(table.to_numpy())) or 1.0, steps / steps[-1]
     found: dict[int, list[Multiple]] = {}
     for (layer, head), column in table.items():
-        y = 39 - 38 * column.to_numpy(dtype=float) / top
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+        y = column.to_numpy(dtype=float) / top
+        points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(b)]
         lowest = f"lowest {column.min():.3g} at step {column.idxmin():,}"
         words = f"first {column.iloc[0]:.3g}, {lowest}, last {column.iloc[-1]:.3g}"
         found.setdefault(int(layer), []).append(Multiple(int(layer), int(head), points, words))

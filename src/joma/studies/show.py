@@ -13,9 +13,10 @@ import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark
+from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
 from joma.provenance import versions
-from joma.report.show import comparison_charts, last_maps, run_charts, run_maps, thinned
+from joma.report.show import Multiples, comparison_charts, last_maps, multiples, run_charts, run_maps, thinned
 from joma.studies.measurements import read_measurements
 from joma.studies.phases import Phases, Place, phases
 from joma.studies.result import Result
@@ -81,6 +82,13 @@ class Shown(Result):
         """Yield each run's name and its table with as many steps as can be seen."""
         for run, rows in self.table.groupby("run", sort=False):
             yield str(run), thinned(rows)
+
+    def multiples(self) -> Mapping[str, Multiples]:
+        """Return the small curves of every head as ``heads``; of several runs one each, with the run's name first."""
+        runs = dict(self.runs())
+        names = ["heads"] if len(runs) == 1 else [f"{prefix}_heads" for prefix in _prefixes(list(runs))]
+        found = {name: multiples(rows, ENTROPY) for name, rows in zip(names, runs.values(), strict=True)}
+        return {name: one for name, one in found.items() if one is not None}
 
     def marks(self, run: str) -> tuple[Mark, ...]:
         """Return where phases of a run's whole network begin, except the first."""
