@@ -82,6 +82,7 @@ def test_entropies_of_the_encoder_agree_with_eager_attention(minilm):
     assert max(differences(scan, eager)) < TOLERANCES["attention.entropy"].bound
 
 
+@pytest.mark.slow
 def test_a_scan_of_the_decoder_at_2048_tokens_reads_the_weights_once(smollm, tmp_path, capsys):
     words = ("--length", "2048", "--sequences", "1", "--measures", "attention,stable_rank")
     record, frame = scanned(smollm, tmp_path, capsys, *words)
