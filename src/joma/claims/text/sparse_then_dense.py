@@ -33,7 +33,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         workspace,
         [
             Variant(),
-            Variant(shuffle_words=True, num_more_seeds=2),
+            Variant(shuffle_words=True, num_more_seeds=1),
             Variant(output_bias="unigram", num_steps=EARLY_STEPS),
         ],
     )
