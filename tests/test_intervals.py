@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from joma.intervals import LEVEL, geometric, interval, seeds_to_settle, student
-from joma.records import Verdict
+from joma.intervals import LEVEL, geometric, interval, is_contradictory, seeds_to_settle, student
+from joma.records import Criterion, Estimate, Verdict
 from simulated_claims import FITTING, verdicts
 
 NUM_SEEDS, NUM_CLAIMS = 20, 1000
@@ -125,3 +125,15 @@ def test_values_at_the_ends_of_floating_point_have_an_interval_or_none():
     assert low <= 1e-310 <= high
     assert geometric((5e-324, 1e308))[1] == math.inf
     assert geometric((sys.float_info.max,) * 3)[1] == 1.0
+
+
+def test_seeds_whose_intervals_do_not_overlap_contradict_each_other():
+    near, far = (1.0, 1.001, 0.999), (9.0, 9.1, 8.9, 9.05, 8.95, 9.02, 8.98, 9.01, 8.99, 9.0)
+    assert not is_contradictory(near, "normal")
+    assert is_contradictory(near + far * 3, "normal")
+    assert not is_contradictory((0.0, 1.0, 1.0, 0.0), "binary")
+    estimate = Estimate(near + far * 3)
+    low, high = estimate.interval
+    criterion = Criterion("a size", ">=", (low + high) / 2, "because")
+    assert criterion.met_by(estimate) is None
+    assert "contradict each other" in criterion.unsettled("the measured number", estimate)

@@ -84,6 +84,18 @@ def interval(values: Sequence[float], distribution: Distribution, *, equal_is_ex
     return low, high
 
 
+def is_contradictory(values: Sequence[float], distribution: Distribution) -> bool:
+    """Whether intervals of the first seeds and of more do not overlap, so that further seeds change nothing."""
+    if distribution == "constant":
+        return False
+    low, high = -math.inf, math.inf
+    for num in range(FEWEST, len(values) + 1):
+        if distribution == "binary" or min(values[:num]) < max(values[:num]):
+            one, other = _bounds(values[:num], distribution)
+            low, high = max(low, one), min(high, other)
+    return low > high
+
+
 def seeds_to_settle(values: Sequence[float], distribution: Distribution, threshold: float) -> int | None:
     """Return the number of seeds, existing ones included, at which the interval probably excludes ``threshold``.
 

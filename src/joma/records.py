@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, SupportsFloat, get_args
 
 from joma.charts import Chart
 from joma.domains import FINITE, choose
-from joma.intervals import FEWEST, MOST, Distribution, interval, moments, seeds_to_settle
+from joma.intervals import FEWEST, MOST, Distribution, interval, is_contradictory, moments, seeds_to_settle
 from joma.serialization import shaped
 
 DERIVED = ("verdict", "why_undecided", "mean", "standard_deviation", "interval", "num")
@@ -203,6 +203,10 @@ class Criterion:
         if estimate.is_equal and estimate.distribution != "binary":
             return (
                 f"{name} is the same for all {_seeds(num)}, which does not show its spread: the claim must explain it"
+            )
+        if is_contradictory(estimate.values, estimate.distribution):
+            return (
+                f"the {_seeds(num)} of {name} contradict each other: further ones settle nothing, look for what differs"
             )
         more = f"more than {MOST:,} would be needed" if total is None else f"about {total} in all would settle it"
         return f"the interval of {name} contains the threshold: with the spread of these {_seeds(num)}, {more}"
