@@ -1,6 +1,7 @@
 """Whatever a text holds, it becomes data of the declared shape or one ValueError."""
 
 import contextlib
+import datetime
 import json
 import string
 from collections.abc import Sequence
@@ -131,9 +132,13 @@ def test_yaml_with_aliases_or_without_bounds_is_a_value_error(text):
 
 
 @given(st.text(alphabet=string.printable + "é\x00\u2028\ud800", max_size=40))
-def test_any_text_is_yaml_or_a_value_error(text):
+def test_any_text_is_plain_data_in_yaml_or_a_value_error(text):
     with contextlib.suppress(ValueError):
-        decoded_yaml(text)
+        left = [decoded_yaml(text)]
+        while left:
+            value = left.pop()
+            assert value is None or type(value) in (bool, int, float, str, list, dict, datetime.date, datetime.datetime)
+            left += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 @given(st.dictionaries(st.text(), JSON))

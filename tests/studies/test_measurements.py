@@ -1,6 +1,7 @@
 """Reading measurements: folders of every kind, unfinished ones, tables, logs of other trainers; and refusals."""
 
 import json
+import shutil
 
 import pandas
 import pytest
@@ -168,3 +169,17 @@ def test_a_long_table_is_read_at_some_steps_and_says_so(tmp_path, monkeypatch, k
     assert (table["value"] == table["step"] + table["head"] / 9).all()
     assert len(notes) == 1
     assert notes[0].startswith(f"{400 - len(steps)} probes of {tmp_path / f'metrics.{kind}'} are left out")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_runs_of_one_name_below_one_folder_are_kept_apart(watched, tmp_path, kind):
+    for place in ("one", "two"):
+        shutil.copytree(watched, tmp_path / "all" / place / "mine")
+        (tmp_path / "all" / place / "mine" / f"metrics.{'jsonl' if kind == 'parquet' else 'parquet'}").unlink()
+    both, _ = read_measurements([tmp_path / "all"])
+    alone, _ = read_measurements([watched])
+    assert both["run"].unique().tolist() == ["one/mine", "two/mine"]
+    assert len(both) == 2 * len(alone)
+    again, _ = read_measurements([watched, tmp_path / "all" / "one"])
+    assert again["run"].nunique() == 2
+    assert len(again) == 2 * len(alone)

@@ -48,8 +48,7 @@ def read_measurements(paths: Sequence[str | Path]) -> tuple[pandas.DataFrame, tu
         BadInput: nothing was measured there, or a file cannot be read.
     """
     notes: list[str] = []
-    tables = [_in_place(expanded(path), notes) for path in paths]
-    found = pandas.concat(tables, ignore_index=True)
+    found = _joined([(Path(path), _in_place(expanded(path), notes)) for path in paths])
     if found.empty:
         raise BadInput(
             f"{', '.join(map(str, paths))} holds no measurements",
@@ -57,11 +56,18 @@ def read_measurements(paths: Sequence[str | Path]) -> tuple[pandas.DataFrame, tu
             remedy="wait for the first probe, or see docs/metrics.md for the columns of a table",
         )
     kept = [name for name in _KEY if name in found]
-    if len(tables) > 1 and found.duplicated(kept).any():  # networks of one name in several folders
-        for table, path in zip(tables, paths, strict=True):
-            table["run"] = f"{Path(path)}/" + table["run"]
-        found = pandas.concat(tables, ignore_index=True)
     return typed(found.drop_duplicates(kept, keep="last").reset_index(drop=True)), tuple(notes)
+
+
+def _joined(tables: Sequence[tuple[Path, pandas.DataFrame]]) -> pandas.DataFrame:
+    """Join tables; networks of one name that were measured in several places get their place as a part of the name."""
+    places = [table[[name for name in _KEY if name in table]].drop_duplicates() for _, table in tables]
+    if pandas.concat(places).duplicated().any():
+        names = [[place if run == place.name else place / run for run in table["run"]] for place, table in tables]
+        tables = [
+            (place, table.assign(run=[*map(str, runs)])) for runs, (place, table) in zip(names, tables, strict=True)
+        ]
+    return pandas.concat([table for _, table in tables], ignore_index=True)
 
 
 def _in_place(path: Path, notes: list[str]) -> pandas.DataFrame:
@@ -79,23 +85,23 @@ def _in_place(path: Path, notes: list[str]) -> pandas.DataFrame:
             expected=f"a folder with {TABLE}, {JOURNAL} or {SCAN_FILE}, or one above such folders",
             remedy="watch a training run with joma.watch(..., out=FOLDER), or measure saved steps with joma scan",
         )
-    table = typed(pandas.concat(parts, ignore_index=True))
+    table = typed(_joined([(folder.relative_to(path), part) for folder, part in parts]))
     if logs and table["run"].nunique() == 1:  # the losses of the loop that was watched
         run = table["run"].iloc[0]
         table = typed(pandas.concat([table, _frame_of_losses(run, logs)], ignore_index=True))
     return table
 
 
-def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[pandas.DataFrame]:
-    """Yield the tables of a folder, or else of the folders below it."""
+def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[tuple[Path, pandas.DataFrame]]:
+    """Yield the table of a folder, or else those of the folders below it, each with its folder."""
     table, journal = path / TABLE, path / JOURNAL
     if table.exists() and not (journal.exists() and journal.stat().st_mtime > table.stat().st_mtime):
-        yield _file(table, notes)
+        yield path, _file(table, notes)
     elif journal.exists():
-        yield _file(journal, notes)
+        yield path, _file(journal, notes)
     elif (path / SCAN_FILE).exists():
         results = read_results(path)
-        yield frame_of(Measurement(path.name, result.step, *row) for result in results for row in result.rows)
+        yield path, frame_of(Measurement(path.name, result.step, *row) for result in results for row in result.rows)
     elif depth:
         for below in sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink()):
             yield from _folders(below, notes, depth - 1)

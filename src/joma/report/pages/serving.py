@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
+from joma.files import expanded
+
 REFRESH_SECONDS = 10
 
 
@@ -15,7 +17,7 @@ def newest(paths: Iterable[str | Path]) -> float:
     """Return the time of the last change of a file of measurements in folders; 0 if there is none."""
     files = [
         file
-        for path in map(Path, paths)
+        for path in map(expanded, paths)
         for file in ([path] if path.is_file() else [*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
     ]
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
@@ -25,7 +27,7 @@ def server(render: Callable[[], str], changed: Callable[[], float], port: int = 
     """Return a server of one page on the loopback interface; call its ``serve_forever``.
 
     Args:
-        render: makes the page; an exception is answered with status 500 and its message.
+        render: makes the page; a ``ValueError`` is answered with status 503 and its message.
         changed: the time of the last change of what the page shows.
         port: to listen on; 0 for any free one (``server.server_port``).
 
