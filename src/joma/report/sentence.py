@@ -20,8 +20,9 @@ TITLES = ("As written", "The same words shuffled")
 
 
 def entropies(weights: Float[Tensor, "2 layers heads L L"]) -> Float[Tensor, "2 layers"]:
-    """Return the mean attention entropy over heads and tokens, in nats."""
-    return -weights.xlogy(weights).sum(-1).mean((2, 3))
+    """Return the mean attention entropy over heads and tokens, in nats; a sink counts as one more key."""
+    of_sink = (1 - weights.sum(-1)).clamp_min(0)
+    return -(weights.xlogy(weights).sum(-1) + of_sink.xlogy(of_sink)).mean((2, 3))
 
 
 def entropy_table(verdicts: pandas.DataFrame) -> Table:
