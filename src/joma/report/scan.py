@@ -202,13 +202,23 @@ def interval_note(found: Mapping[Quantity, Recovery]) -> str:
         kinds.append("for single curves from the scatter of steps")
     return (
         "Levels are means over stretches of saved steps, and so differ from single points of the charts; what came "
-        f"back is a share of the fall. 95 % intervals: {'; '.join(kinds)}. They do not include the variation between "
-        "training runs."
+        "back is a share of the fall. The bottom lies between start and end: where a curve still falls, it is above "
+        f"the end, and the share is negative. 95 % intervals: {'; '.join(kinds)}. They do not include the variation "
+        "between training runs."
     )
 
 
 def _verdict_table(found: Mapping[Quantity, Recovery]) -> Table:
-    names = ("layer", "metric", "level at start", "lowest level", "at step", "level at end", "of the fall", "verdict")
+    names = (
+        "layer",
+        "metric",
+        "level at start",
+        "level at bottom",
+        "at step",
+        "level at end",
+        "of the fall",
+        "verdict",
+    )
     table = table_of(names, left=("metric", "verdict"), fold=True)
     last = ""
     for quantity, entry in found.items():

@@ -93,6 +93,7 @@ def test_stretches_of_any_curve_lie_one_after_the_other(seed):
 def test_a_curve_lowest_at_its_end_has_a_negative_rise_and_at_its_start_a_negative_fall():
     falling = np.linspace(1, 0, 12) + 0.01 * np.random.default_rng(0).normal(size=(3, 12))
     assert all(found.rise < -0.1 and found.fall > 0.5 for found in rebounds(falling))
+    assert all((found.lowest, found.lowest_idx) == (found.end, 10) for found in rebounds(falling))
     assert all(found.fall < -0.1 and found.rise > 0.5 for found in rebounds(falling[:, ::-1]))
 
 

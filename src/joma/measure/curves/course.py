@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -57,7 +57,7 @@ class Course:
         return (
             Finding(f"{of}fall", Estimate.of((one.fall for one in found), unit)),
             Finding(f"{of}rise after it", Estimate.of((one.rise for one in found), unit)),
-            Finding(f"{of}step of the bottom", self._bottoms()),
+            Finding(f"{of}step of the bottom", self._steps_of(one.bottom_idx for one in found)),
         )
 
     def levels(self, of: str) -> tuple[Finding, ...]:
@@ -65,14 +65,13 @@ class Course:
         found = self.rebounds()
         return (
             Finding(f"{of}: at the start", Estimate.of(self.values[:, 0])),
-            Finding(f"{of}: lowest level", Estimate.of(one.bottom for one in found)),
-            Finding(f"{of}: step of the lowest level", self._bottoms()),
+            Finding(f"{of}: lowest level", Estimate.of(one.lowest for one in found)),
+            Finding(f"{of}: step of the lowest level", self._steps_of(one.lowest_idx for one in found)),
             Finding(f"{of}: last level", Estimate.of(one.end for one in found)),
         )
 
-    def _bottoms(self) -> Estimate:
-        bottoms = (self.steps[one.bottom_idx] for one in self.rebounds())
-        return Estimate.of(bottoms, "steps", why_equal="read at probed steps only")
+    def _steps_of(self, probes: Iterable[int]) -> Estimate:
+        return Estimate.of((self.steps[idx] for idx in probes), "steps", why_equal="read at probed steps only")
 
     def first_below(self, unigram_nats: float, of: str, fewest: int = 1) -> int:
         """Return the first step at which the mean loss over seeds is below the unigram loss.

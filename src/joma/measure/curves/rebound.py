@@ -36,12 +36,19 @@ class Rebound:
     Args:
         start, bottom, end: mean levels over the three stretches.
         bottom_idx: the middle probe of the bottom.
+        lowest_idx: the middle probe of the lowest of the three, such as the end of a curve that still falls.
     """
 
     start: float
     bottom: float
     end: float
     bottom_idx: int
+    lowest_idx: int
+
+    @property
+    def lowest(self) -> float:
+        """The lowest of the three levels."""
+        return min(self.start, self.bottom, self.end)
 
     @property
     def fall(self) -> float:
@@ -124,12 +131,10 @@ def stretches(values: Curve, weights: Curve | None = None, *, shortest: int = 3)
 
 def rebound(values: Curve, where: Stretches) -> Rebound:
     """Return a curve's fall and rise between the given stretches."""
-    return Rebound(
-        start=float(values[where.start].mean()),
-        bottom=float(values[where.bottom].mean()),
-        end=float(values[where.end].mean()),
-        bottom_idx=(where.bottom.start + where.bottom.stop - 1) // 2,
-    )
+    parts = (where.start, where.bottom, where.end)
+    start, bottom, end = levels = [float(values[part].mean()) for part in parts]
+    _, bottom_idx, _ = middles = [(part.start + part.stop - 1) // 2 for part in parts]
+    return Rebound(start, bottom, end, bottom_idx, middles[int(np.argmin(levels))])
 
 
 def rebounds(curves: Curves, weights: Curve | None = None, *, shortest: int = 3) -> list[Rebound]:

@@ -51,7 +51,8 @@ class Recovery:
 
     Args:
         outcome: the verdict, by the intervals of ``fall`` and ``rise``.
-        start, bottom, end: levels, in the unit of the quantity: means over stretches of saved steps.
+        start, bottom, end: levels, in the unit of the quantity: means over stretches of saved steps. The
+            bottom lies between the others: of a curve that still falls, it is above the end.
         start_steps, bottom_steps, end_steps: the first and the last step of these stretches.
         lowest_step: the step within the bottom at which the mean over groups is lowest.
         fall, rise: differences of the levels.
