@@ -11,7 +11,7 @@ from torch import Tensor
 from joma.errors import BadInput
 from joma.problem.tree import Law, digest
 from joma.records import Row
-from joma.train.decoder import Decoder, next_token_loss
+from joma.train.decoder import Decoder
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
 from joma.train.recipes import NUM_GROUPS, Recipe
@@ -95,7 +95,7 @@ class NextToken:
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
         inputs, targets = self._streams.window(step)
-        return next_token_loss(decoder(inputs), targets)
+        return decoder.loss(inputs, targets)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
@@ -120,7 +120,7 @@ class Label:
         """Return the loss on batch ``step`` of the stream with the recipe's seed."""
         samples = self._stream.batch(step)
         tokens, labels = samples.tokens.to(self._device), samples.labels.to(self._device)
-        return next_token_loss(decoder(tokens, last_only=True), labels)
+        return decoder.loss(tokens, labels)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``LabelProbe``."""
