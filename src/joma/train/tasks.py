@@ -92,10 +92,13 @@ class NextToken:
         self._probe = Probe(recipe, tokens, device)
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
 
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of a step, (B, L) each."""
+        return self._streams.window(step)
+
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
-        inputs, targets = self._streams.window(step)
-        return decoder.loss(inputs, targets)
+        return decoder.loss(*self.batch(step))
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
