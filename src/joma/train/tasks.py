@@ -11,7 +11,7 @@ from torch import Tensor
 from joma.errors import BadInput
 from joma.problem.tree import Law, digest
 from joma.records import Row
-from joma.train.decoder import Decoder, next_token_loss
+from joma.train.decoder import Decoder, linearised_loss, next_token_loss
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
 from joma.train.recipes import NUM_GROUPS, Recipe
@@ -60,22 +60,23 @@ def load_data(path: Path) -> Data:
 
 
 class Streams:
-    """A text in parallel streams, which are read in consecutive windows, cyclically.
+    """A text in parallel streams, which are read in windows one after the other, cyclically.
 
     Args:
         tokens: (N,) ids.
         num: number of streams.
         length: tokens per window.
+        stride: tokens from the start of a window to that of the next one; ``length`` by default.
     """
 
-    def __init__(self, tokens: Tensor, num: int, length: int) -> None:
-        self._length, num_per_stream = length, len(tokens) // num
+    def __init__(self, tokens: Tensor, num: int, length: int, stride: int | None = None) -> None:
+        self._length, self._stride, num_per_stream = length, stride or length, len(tokens) // num
         self._streams = tokens[: num_per_stream * num].view(num, num_per_stream)
 
     def window(self, step: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, (num, length) each: tokens and next tokens."""
         length, last = self._length, self._streams.shape[1] - 1
-        start = step * length % (last - last % length)
+        start = step % ((last - length) // self._stride + 1) * self._stride
         return self._streams[:, start : start + length], self._streams[:, start + 1 : start + 1 + length]
 
 
@@ -88,14 +89,22 @@ class NextToken:
         self.about: dict[str, dict[str, Any]] = {
             "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description}
         }
-        self.log_frequencies = _log_frequencies(recipe, tokens)
+        frequencies = _log_frequencies(recipe, tokens)
+        self.log_frequencies = frequencies if recipe.decoder.output_bias == "unigram" else None
+        self._tangent_at = frequencies.to(device) if recipe.loss == "linearised" else None
+        self._one_query = recipe.one_query
         self._probe = Probe(recipe, tokens, device)
-        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
+        stride = 1 if recipe.one_query else recipe.length  # as many as predict, so that each token is a target once
+        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length, stride)
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
         inputs, targets = self._streams.window(step)
-        return next_token_loss(decoder(inputs), targets)
+        logits = decoder(inputs, last_only=self._one_query)
+        targets = targets[:, -1] if self._one_query else targets
+        if self._tangent_at is not None:
+            return linearised_loss(logits, targets, self._tangent_at)
+        return next_token_loss(logits, targets)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
@@ -157,6 +166,8 @@ def _require_law_recipe(recipe: Recipe, law: Law) -> None:
         ("decoder.vocabulary_size", decoder.vocabulary_size, law.vocabulary_size),
         ("decoder.num_outputs", decoder.num_outputs, law.num_labels),
         ("decoder.output_bias", decoder.output_bias, "zero"),
+        ("loss", recipe.loss, "cross_entropy"),
+        ("one_query", recipe.one_query, False),
     ):
         if value != needed:
             raise BadInput(
@@ -166,8 +177,6 @@ def _require_law_recipe(recipe: Recipe, law: Law) -> None:
             )
 
 
-def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor | None:
-    if recipe.decoder.output_bias == "zero":
-        return None
+def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor:
     counts = torch.bincount(tokens.train, minlength=recipe.decoder.vocabulary_size)
     return ((counts + 1) / (len(tokens.train) + len(counts))).log()  # + 1: a token may occur in held-out text only

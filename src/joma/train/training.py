@@ -57,6 +57,9 @@ def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = sile
     return run
 
 
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
 class _Decoder:
     """A decoder as the loop trains it, with its run's journal and snapshots."""
 
@@ -65,7 +68,7 @@ class _Decoder:
         self.run, self.recipe, self.task = run, recipe, task
         self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
         self.model: nn.Module = self.decoder
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+        self.optimizer: torch.optim.Optimizer = _OPTIMIZERS[recipe.optimizer](
             [parameter for parameter in self.decoder.parameters() if parameter.requires_grad],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
