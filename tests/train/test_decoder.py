@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from joma.errors import InvalidArgument
-from joma.train.decoder import Decoder, DecoderConfig, dropout, next_token_loss, sinusoids
+from joma.train.decoder import Decoder, DecoderConfig, dropout, linearised_loss, next_token_loss, sinusoids
 
 SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, hidden=24, num_layers=2)
 
@@ -175,6 +175,38 @@ def test_mlp_with_identity_activation_is_linear(tolerance):
         assert (block(a + b) - block(a) - block(b) + zero).abs().max() <= tolerance("decoder.parity")
 
 
+@pytest.mark.parametrize("residual", ["both", "attention", "mlp", "none"])
+def test_residual_connections_are_those_around_the_named_branches(residual, tolerance):
+    block = Decoder(replace(SMALL, residual=residual)).eval().blocks[0]
+    x = torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(1))
+    entered = {}
+    for name in ("norm_attention", "norm_mlp", "attention_output", "mlp_upper", "mlp_lower"):
+        place = block.get_submodule(name)
+        place.register_forward_hook(lambda _, given, out, name=name: entered.update({name: (given[0], out)}))
+    with torch.no_grad():
+        block(x)
+    for branch, norm, last, stream in (
+        ("attention", "norm_attention", "attention_output", x),
+        ("mlp", "norm_mlp", "mlp_upper", entered["mlp_lower"][0]),
+    ):
+        expected = entered[last][1] + (stream if residual in ("both", branch) else 0)
+        assert (entered[norm][0] - expected).abs().max() <= tolerance("decoder.parity"), branch
+
+
+def test_frozen_output_path_is_not_trained():
+    decoder = Decoder(replace(SMALL, train_output_path=False))
+    frozen = {name for name, weight in decoder.named_parameters() if not weight.requires_grad}
+    upper = {f"blocks.{layer}.mlp_upper.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
+    assert frozen == {"output.weight", "output.bias"} | upper
+
+
+def test_initial_scale_multiplies_what_is_drawn_and_nothing_else(tolerance):
+    base, scaled = Decoder(SMALL, seed=4), Decoder(replace(SMALL, initial_scale=2.0), seed=4)
+    for name, weight in scaled.named_parameters():
+        factor = 1 if ".norm" in name else 2
+        assert (weight - factor * base.get_parameter(name)).abs().max() <= tolerance("decoder.parity"), name
+
+
 def test_lower_weights_are_those_of_each_layer():
     decoder = Decoder(SMALL)
     assert [tuple(weight.shape) for weight in decoder.lower_weights()] == [(24, 16), (24, 16)]
@@ -218,6 +250,29 @@ def test_next_token_loss_is_cross_entropy(tolerance):
     assert (mine - expected).abs().max() <= tolerance("decoder.parity")
 
 
+def test_linearised_loss_is_the_tangent_of_cross_entropy_at_the_frequencies(tolerance):
+    generator = torch.Generator().manual_seed(0)
+    log_frequencies, targets = torch.randn(50, generator=generator).log_softmax(-1), tokens(3, 7)
+    there = log_frequencies.expand(3, 7, 50).clone()
+    assert abs(linearised_loss(there, targets, log_frequencies) - next_token_loss(there, targets)) <= tolerance(
+        "decoder.parity"
+    )
+    far = there + torch.randn(there.shape, generator=generator)
+    assert linearised_loss(far, targets, log_frequencies) < next_token_loss(far, targets)
+    shifted = linearised_loss(far + 3, targets, log_frequencies)  # logits are known up to a constant
+    assert abs(shifted - linearised_loss(far, targets, log_frequencies)) <= tolerance("decoder.parity") * 10
+
+
+def test_gradient_of_the_linearised_loss_is_the_same_wherever_the_logits_are(tolerance):
+    generator = torch.Generator().manual_seed(0)
+    log_frequencies, targets = torch.randn(50, generator=generator).log_softmax(-1), tokens(3, 7)
+    expected = (log_frequencies.exp() - nn.functional.one_hot(targets, 50)) / targets.numel()
+    for scale in (0.0, 1.0, 100.0):
+        logits = (torch.randn(3, 7, 50, generator=generator) * scale).requires_grad_()
+        (found,) = torch.autograd.grad(linearised_loss(logits, targets, log_frequencies), logits)
+        assert (found - expected).abs().max() <= tolerance("decoder.parity")
+
+
 def test_positions_are_sinusoids_of_growing_wavelength(tolerance):
     table = sinusoids(40, 8).double()
     for position in (0, 1, 17, 39):
@@ -239,6 +294,9 @@ def test_positions_are_sinusoids_of_growing_wavelength(tolerance):
         {"output_bias": "one"},
         {"mlp": False, "activation": "gelu"},
         {"mlp": False, "hidden": 32},
+        {"mlp": False, "residual": "attention"},
+        {"residual": "some"},
+        {"initial_scale": 0.0},
         {"num_outputs": 1},
         {"num_outputs": 3, "output_bias": "unigram"},
     ],

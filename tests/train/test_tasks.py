@@ -41,6 +41,40 @@ def test_text_is_read_in_windows_cyclically(tolerance):
         assert task.loss(decoder, step).item() == pytest.approx(expected, abs=tolerance("decoder.parity"))
 
 
+def test_one_query_predicts_every_token_once_from_the_last_position(tolerance):
+    recipe, tokens = tiny_recipe(one_query=True), tiny_tokens()
+    tokens = replace(tokens, train=tokens.train[: 4 * 21], digest="short")
+    decoder, task = Decoder(recipe.decoder).eval(), task_of(recipe, tokens, CPU)
+    streams = tokens.train.view(4, 21)
+    for step in (0, 1, 10, 11):  # windows of ten tokens end before tokens 10 to 20, then begin again
+        start = step % 11
+        logits = decoder(streams[:, start : start + 10])[:, -1]
+        expected = torch.nn.functional.cross_entropy(logits, streams[:, start + 10]).item()
+        assert task.loss(decoder, step).item() == pytest.approx(expected, abs=tolerance("decoder.parity"))
+
+
+def gradient_at_logits(loss: str, sure: float) -> float:
+    """The size of the gradient at the logits on one batch, for a network that is more or less sure of every target."""
+    tokens, recipe, seen = tiny_tokens(), tiny_recipe(loss=loss), []
+    task, decoder = task_of(recipe, tokens, CPU), Decoder(recipe.decoder).eval()
+    targets = tokens.train[: len(tokens.train) // 4 * 4].view(4, -1)[:, 1:11]
+
+    def made_sure(_, given, logits):
+        seen.append(logits + sure * torch.nn.functional.one_hot(targets, len(tokens.vocabulary)))
+        seen[0].retain_grad()
+        return seen[0]
+
+    decoder.output.register_forward_hook(made_sure)
+    task.loss(decoder, 0).backward()
+    return seen[0].grad.norm().item()
+
+
+def test_gradient_at_the_logits_fades_with_cross_entropy_but_not_with_the_linearised_loss(tolerance):
+    same = tolerance("decoder.parity")
+    assert gradient_at_logits("linearised", 50) == pytest.approx(gradient_at_logits("linearised", 0), rel=same)
+    assert gradient_at_logits("cross_entropy", 50) < 1e-6 * gradient_at_logits("cross_entropy", 0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -60,6 +94,8 @@ def test_recipe_for_a_law_is_refused_with_a_text(change, message):
         ({"length": 9}, r"has length=9; expected length=8"),
         ({"num_outputs": 7}, r"decoder.num_outputs=7; expected decoder.num_outputs=6"),
         ({"num_outputs": None}, r"decoder.num_outputs=None; expected"),
+        ({"loss": "linearised"}, r"loss=linearised; expected loss=cross_entropy"),
+        ({"one_query": True}, r"one_query=True; expected one_query=False"),
         ({"num_outputs": None, "output_bias": "unigram"}, r"decoder.num_outputs=None; expected"),
     ],
 )
