@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from joma.errors import InvalidArgument
-from joma.train.decoder import Decoder, DecoderConfig, dropout, linearised_loss, next_token_loss, sinusoids
+from joma.train.decoder import Decoder, DecoderConfig, dropout, sinusoids
 
 SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, hidden=24, num_layers=2)
 
@@ -92,7 +92,7 @@ def test_last_only_gives_the_same_logits_and_gradients(tolerance):
     assert found.shape == (3, 50)
     assert (found - expected).abs().max() <= tolerance("decoder.parity")
     for logits in (expected, found):
-        next_token_loss(logits, tokens(3)).backward()
+        nn.functional.cross_entropy(logits, tokens(3)).backward()
     for name, weight in whole.named_parameters():
         assert (last.get_parameter(name).grad - weight.grad).abs().max() <= tolerance("decoder.parity"), name
 
@@ -154,7 +154,7 @@ def test_frozen_value_path_is_not_trained():
     decoder = Decoder(replace(SMALL, train_value_path=False))
     before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
     optimizer = torch.optim.Adam([weight for weight in decoder.parameters() if weight.requires_grad])
-    next_token_loss(decoder(tokens(2, 8)), tokens(2, 8, seed=1)).backward()
+    decoder.loss(tokens(2, 8), tokens(2, 8, seed=1)).backward()
     optimizer.step()
     frozen = {name for name, weight in decoder.named_parameters() if torch.equal(weight, before[name])}
     assert frozen == {
@@ -237,40 +237,6 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(probability, tolerance):
     for lag in (1, 2, 3, 4):  # entries that share a draw are independent all the same
         both = (kept[:-lag] * kept[lag:]).mean().item()
         assert abs(both - (1 - probability) ** 2) <= tolerance("dropout.share")
-
-
-def test_next_token_loss_is_cross_entropy(tolerance):
-    logits = (torch.randn(3, 7, 50, generator=torch.Generator().manual_seed(0)) * 30).requires_grad_()
-    targets = tokens(3, 7)
-    ours = next_token_loss(logits, targets)
-    (mine,) = torch.autograd.grad(ours * 3, logits)
-    reference = nn.functional.cross_entropy(logits.double().flatten(0, 1), targets.flatten())
-    (expected,) = torch.autograd.grad(reference * 3, logits)
-    assert abs(ours.item() - reference.item()) <= tolerance("decoder.parity") * reference.item()
-    assert (mine - expected).abs().max() <= tolerance("decoder.parity")
-
-
-def test_linearised_loss_is_the_tangent_of_cross_entropy_at_the_frequencies(tolerance):
-    generator = torch.Generator().manual_seed(0)
-    log_frequencies, targets = torch.randn(50, generator=generator).log_softmax(-1), tokens(3, 7)
-    there = log_frequencies.expand(3, 7, 50).clone()
-    assert abs(linearised_loss(there, targets, log_frequencies) - next_token_loss(there, targets)) <= tolerance(
-        "decoder.parity"
-    )
-    far = there + torch.randn(there.shape, generator=generator)
-    assert linearised_loss(far, targets, log_frequencies) < next_token_loss(far, targets)
-    shifted = linearised_loss(far + 3, targets, log_frequencies)  # logits are known up to a constant
-    assert abs(shifted - linearised_loss(far, targets, log_frequencies)) <= tolerance("decoder.parity") * 10
-
-
-def test_gradient_of_the_linearised_loss_is_the_same_wherever_the_logits_are(tolerance):
-    generator = torch.Generator().manual_seed(0)
-    log_frequencies, targets = torch.randn(50, generator=generator).log_softmax(-1), tokens(3, 7)
-    expected = (log_frequencies.exp() - nn.functional.one_hot(targets, 50)) / targets.numel()
-    for scale in (0.0, 1.0, 100.0):
-        logits = (torch.randn(3, 7, 50, generator=generator) * scale).requires_grad_()
-        (found,) = torch.autograd.grad(linearised_loss(logits, targets, log_frequencies), logits)
-        assert (found - expected).abs().max() <= tolerance("decoder.parity")
 
 
 def test_positions_are_sinusoids_of_growing_wavelength(tolerance):

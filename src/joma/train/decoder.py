@@ -16,15 +16,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import gelu, linear, relu, scaled_dot_product_attention
+from torch.nn.functional import gelu, relu, scaled_dot_product_attention
 
 from joma.domains import FRACTION, POSITIVE
 from joma.errors import InvalidArgument
+from joma.train.products import Linear, linear, output_loss
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Callback (layer, queries, keys), both (B, H, L, E), with the inputs of the attention kernel."""
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.output = nn.Linear(config.width, config.num_logits).requires_grad_(config.train_output_path)
+        self.output = Linear(config.width, config.num_logits).requires_grad_(config.train_output_path)
         self.register_buffer("positions", torch.empty(0, config.width), persistent=False)
         self._initialise(seed)
         if (log_frequencies is None) != (config.output_bias == "zero"):
@@ -163,17 +163,43 @@ class Decoder(nn.Module):
         *,
         last_only: bool = False,
     ) -> Tensor:
-        """Return the logits of the next token, or of the label.
+        """Return the logits of the next token, or of the label; arguments are those of ``features``.
+
+        Returns:
+            (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
+        """
+        return self.output(self.features(tokens, observe, observe_hidden, last_only=last_only))
+
+    def loss(self, tokens: Tensor, targets: Tensor, observe: Observer | None = None) -> Tensor:
+        """Return the mean cross entropy in nats, without holding all logits; see ``output_loss``.
+
+        Args:
+            tokens: (B, L) integers below V.
+            targets: (B, L) next tokens; or (B,) labels, which are predicted at the last position.
+            observe: called with the queries and keys of each layer.
+        """
+        features = self.features(tokens, observe, last_only=targets.dim() == 1)
+        return output_loss(features, self.output.weight, self.output.bias, targets)
+
+    def features(
+        self,
+        tokens: Tensor,
+        observe: Observer | None = None,
+        observe_hidden: HiddenObserver | None = None,
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Return the inputs of the output layer.
 
         Args:
             tokens: (B, L) integers below V.
             observe: called with the queries and keys of each layer.
             observe_hidden: called with the hidden units of each layer that has an MLP.
-            last_only: compute the logits of the last position only; the last layer then has only one query and one
-                row of hidden units.
+            last_only: compute those of the last position only; the last layer then has only one query and one row of
+                hidden units.
 
         Returns:
-            (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
+            (B, L, D), or (B, D) with ``last_only``.
         """
         positions = self._positions(tokens.shape[1])
         x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
@@ -186,7 +212,7 @@ class Decoder(nn.Module):
                 observe_hidden and partial(observe_hidden, layer),
                 last_only=last_only and block is self.blocks[-1],
             )
-        return self.output(x[:, -1] if last_only else x)
+        return x[:, -1] if last_only else x
 
     def lower_weights(self) -> list[Tensor]:
         """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""
@@ -238,13 +264,13 @@ class Block(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.query_key = nn.Linear(width, 2 * width)
-        self.value = nn.Linear(width, width)
-        self.attention_output = nn.Linear(width, width)
+        self.query_key = Linear(width, 2 * width)
+        self.value = Linear(width, width)
+        self.attention_output = Linear(width, width)
         self.norm_attention = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if config.mlp:
-            self.mlp_lower = nn.Linear(width, config.hidden)
-            self.mlp_upper = nn.Linear(config.hidden, width).requires_grad_(config.train_output_path)
+            self.mlp_lower = Linear(width, config.hidden)
+            self.mlp_upper = Linear(config.hidden, width).requires_grad_(config.train_output_path)
             self.norm_mlp = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if not config.train_value_path:
             self.value.requires_grad_(False)
@@ -312,51 +338,6 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
     kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
     return x * kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
-
-
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross entropy in nats, in half the time of torch's on a CPU; for one backward pass.
-
-    Args:
-        logits: (..., V).
-        targets: (...) integers below V: the next tokens, or labels.
-    """
-    return _CrossEntropy.apply(logits.flatten(0, -2), targets.flatten())
-
-
-def linearised_loss(logits: Tensor, targets: Tensor, log_frequencies: Tensor) -> Tensor:
-    """Return the tangent of the mean cross entropy at the word frequencies, in nats.
-
-    It is linear in the logits z of a target y: H(p) + p·z − z_y for word frequencies p, at most the cross entropy and
-    equal to it where softmax(z) is p. Its gradient for each logit, p minus one-hot target, is the same throughout
-    training, as in the theory, where that of the cross entropy fades as the loss falls. It has no lower bound.
-
-    Args:
-        logits: (..., V).
-        targets: (...) integers below V.
-        log_frequencies: (V,) logarithms of word frequencies that sum to 1.
-    """
-    frequencies = log_frequencies.exp()
-    entropy = -(frequencies @ log_frequencies)
-    return entropy + (logits @ frequencies - logits.gather(-1, targets[..., None])[..., 0]).mean()
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """Cross entropy that computes its gradient, softmax minus one-hot target, in place from the log probabilities."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        log_probabilities = logits.log_softmax(-1)
-        ctx.save_for_backward(log_probabilities, targets)
-        return -log_probabilities.gather(1, targets[:, None]).mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        log_probabilities, targets = ctx.saved_tensors
-        difference = log_probabilities.exp()
-        difference[torch.arange(len(targets), device=targets.device), targets] -= 1
-        return difference.mul_(gradient / len(targets)), None
 
 
 def sinusoids(length: int, width: int) -> Tensor:

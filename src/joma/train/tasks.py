@@ -11,9 +11,10 @@ from torch import Tensor
 from joma.errors import BadInput
 from joma.problem.tree import Law, digest
 from joma.records import Row
-from joma.train.decoder import Decoder, linearised_loss, next_token_loss
+from joma.train.decoder import Decoder
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
+from joma.train.products import linearised_loss
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
@@ -100,11 +101,10 @@ class NextToken:
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
         inputs, targets = self._streams.window(step)
-        logits = decoder(inputs, last_only=self._one_query)
         targets = targets[:, -1] if self._one_query else targets
-        if self._tangent_at is not None:
-            return linearised_loss(logits, targets, self._tangent_at)
-        return next_token_loss(logits, targets)
+        if self._tangent_at is None:
+            return decoder.loss(inputs, targets)
+        return linearised_loss(decoder(inputs, last_only=self._one_query), targets, self._tangent_at)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
@@ -129,7 +129,7 @@ class Label:
         """Return the loss on batch ``step`` of the stream with the recipe's seed."""
         samples = self._stream.batch(step)
         tokens, labels = samples.tokens.to(self._device), samples.labels.to(self._device)
-        return next_token_loss(decoder(tokens, last_only=True), labels)
+        return decoder.loss(tokens, labels)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``LabelProbe``."""
