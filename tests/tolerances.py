@@ -35,6 +35,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "krylov.single": Tolerance(2e-5, "relative to the largest: float32, some 1e-7 a step over 200 steps"),
     "krylov.double": Tolerance(1e-9, "relative to the largest: all 200 of 200 steps done, in float64"),
     "spectrum.effective_rank": Tolerance(1e-11, "relative: a sum over some 100 singular values, each to 1e-13 of σ₁"),
+    "training.clip": Tolerance(1e-3, "relative: differences of float32 weights of order 0.1, moved by 1e-5 or so"),
     "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
     "stack.member": Tolerance(1e-6, "float64; sums in another order, 100 steps of Adam apart"),
     "stack.float32": Tolerance(1e-4, "float32; sums in another order, 100 steps of Adam apart"),

@@ -28,13 +28,20 @@ def in_float64():
     torch.set_default_dtype(torch.float32)
 
 
-VARIANTS = [{}, {"dropout": 0.0, "num_layers": 2}, {"mlp": False}, {"layer_norm": False, "train_value_path": False}]
+SMALL = DecoderConfig(20, width=16, num_heads=2, hidden=16)
+VARIANTS = [
+    {"decoder": SMALL},
+    {"decoder": replace(SMALL, num_layers=2, dropout=0.0)},
+    {"decoder": DecoderConfig(20, width=16, num_heads=2, mlp=False)},
+    {"decoder": replace(SMALL, layer_norm=False, train_value_path=False)},
+    {"decoder": replace(SMALL, num_layers=2), "one_query": True},
+    {"optimizer": "sgd"},
+]
 
 
 @pytest.mark.parametrize("change", VARIANTS)
 def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_path, in_float64, tolerance):
-    decoder = DecoderConfig(20, width=16, num_heads=2, **({"hidden": 16} if change.get("mlp", True) else {}) | change)
-    wanted, tokens = recipes(decoder=decoder), tiny_tokens()
+    wanted, tokens = recipes(**change), tiny_tokens()
     alone = [train(recipe, tokens, tmp_path / "alone" / recipe.name) for recipe in wanted]
     stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
     for one, other in zip(alone, stacked, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -62,6 +63,9 @@ def train_stack(
             expected="networks that differ in name, seed and learning rate only",
             remedy="make a stack of each shape",
         )
+    if recipes[0].loss != "cross_entropy":
+        problem, expected = f"a stack of networks with the loss {recipes[0].loss!r}", "cross_entropy"
+        raise BadInput(problem, expected=expected, remedy="train them one by one")
     device = device_of(recipes[0].device, "train_stack")
     with ExitStack() as stack:
         stack.enter_context(threads(recipes[0].num_threads))
@@ -144,7 +148,9 @@ class _Stack:
         task = self.trainees[0].task
         assert isinstance(task, NextToken)
         inputs, targets = task.batch(step)
-        features = vmap(self._features, in_dims=(0, 0, None), randomness="same")(self.weights, self.index, inputs)
+        features = vmap(partial(self._features, inputs, targets.dim() == 1), randomness="same")(
+            self.weights, self.index
+        )
         losses = output_loss(features, self.weights["output.weight"], self.weights["output.bias"], targets)
         losses.sum().backward()
         norms = self._pass_on_gradients()
@@ -153,9 +159,9 @@ class _Stack:
         for loop, loss, norm in zip(self.loops, losses, norms, strict=True):
             loop.took(loss, norm)
 
-    def _features(self, weights: dict[str, Tensor], index: Tensor, inputs: Tensor) -> Tensor:
+    def _features(self, inputs: Tensor, last_only: bool, weights: dict[str, Tensor], index: Tensor) -> Tensor:
         named = {f"decoder.{name}": weight for name, weight in weights.items()}
-        return functional_call(self.template, named, (inputs, _Dropouts(self.generators, index)))
+        return functional_call(self.template, named, (inputs, last_only, _Dropouts(self.generators, index)))
 
     @torch.no_grad()
     def _pass_on_gradients(self) -> Tensor:
@@ -180,8 +186,8 @@ class _Features(nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, tokens: Tensor, dropout: Dropout) -> Tensor:
-        return self.decoder.features(tokens, dropout=dropout)
+    def forward(self, tokens: Tensor, last_only: bool, dropout: Dropout) -> Tensor:
+        return self.decoder.features(tokens, last_only=last_only, dropout=dropout)
 
 
 class _Dropouts(Dropout):

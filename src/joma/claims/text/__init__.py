@@ -21,6 +21,25 @@ CLAIMS = (
     ),
     Claim(
         Reference(
+            "text.first_dip",
+            "The dip of attention entropy in the first steps of training on text, before the lasting one, comes from "
+            "learning word frequencies.",
+            "observed here; an explanation by the constant upstream gradient of Section 3, " + PAPER,
+            ("while only word frequencies are learned, the same gradient arrives at every position",),
+            "dip = maxₛ [min(max H before s, max H after s) − H(s)]",
+        ),
+        test="The network of text.sparse_then_dense is trained for its first steps with and without word frequencies "
+        "to learn: on real text with the output bias at 0 and at the log frequencies of the words, and on shuffled "
+        "words and random words that are equally frequent. If the dip comes from learning frequencies, it is less deep "
+        "in the second network of both pairs.",
+        control="The dip of the same network on other held-out sequences (nothing removed), and on shuffled words "
+        "(order removed, frequencies kept): neither may be less deep.",
+        evaluate="joma.claims.text.first_dip:evaluate",
+        short="the first dip as the learning of word frequencies",
+        needs_text=True,
+    ),
+    Claim(
+        Reference(
             "text.mechanism",
             "Attention becomes dense again because of the MLP's nonlinearity: without it, attention would only become "
             "sparser.",
@@ -35,7 +54,9 @@ CLAIMS = (
             "linear: v̇ = Δ∘exp(v²/2), no recovery;  nonlinear: v̇ = (μ − v)∘exp(v²/2), recovery",
         ),
         test="The network of text.sparse_then_dense is trained again from the same initial weights, with a linear MLP. "
-        "If the nonlinearity is the reason, as the theory says, entropy falls but does not rise again.",
+        "If the nonlinearity is the reason, as the theory says, entropy falls but does not rise again. With --profile "
+        "full, other parts are removed and assumptions of the theory put in one by one, at two learning rates and "
+        "lengths.",
         control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
         "sequences against that on the other half.",
         evaluate="joma.claims.text.mechanism:evaluate",

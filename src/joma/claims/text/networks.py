@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from joma.claims.workspace import Profile, Workspace
+from joma.claims.workspace import Profile, Words, Workspace
 from joma.measure.curves.course import Course
 from joma.train.courses import course_of
 from joma.train.recipes import Recipe, paper_figure6
@@ -45,31 +45,38 @@ class Variant:
 
     Args:
         name: one of ``joma.train.recipes.VARIANTS``.
-        shuffle_words: whether to train on the words in random order, another order for every seed.
+        words: what it is trained on; another order, or other words, for every seed.
         output_bias: ``unigram`` initialises the output bias with the log frequencies of the words.
         num_steps: number of training steps; ``None`` for that of the study.
+        learning_rate: that of the recipe, with which it counts as Adam's (``SGD_FACTOR``); ``None`` for the study's.
+        early_probe_every: steps between the first probes; ``None`` for that of the recipe.
         num_more_seeds: further seeds, unless the number of seeds is set by the user.
     """
 
     name: str = "full network"
-    shuffle_words: bool = False
+    words: Words = "in order"
     output_bias: Literal["zero", "unigram"] = "zero"
     num_steps: int | None = None
+    learning_rate: float | None = None
+    early_probe_every: int | None = None
     num_more_seeds: int = 0
 
     def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
         """Return the recipe of one such network."""
-        words = "_shuffled-words" if self.shuffle_words else ""
+        words = "" if self.words == "in order" else f"_{self.words}-words"
         bias = "_unigram-bias" if self.output_bias == "unigram" else ""
+        rate = "" if self.learning_rate is None else f"_rate-{self.learning_rate:g}"
         num_steps = self.num_steps or sizes.num_steps
+        probed = "" if self.early_probe_every is None else f"_probes-{self.early_probe_every}"
         return paper_figure6(
             vocabulary_size,
             variant=self.name,
-            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}_{num_steps}-steps_seed-{seed}",
+            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}{rate}{probed}_{num_steps}-steps_seed-{seed}",
             num_steps=num_steps,
             seed=seed,
-            learning_rate=sizes.learning_rate,
+            learning_rate=self.learning_rate or sizes.learning_rate,
             probe_every=sizes.probe_every,
+            early_probe_every=self.early_probe_every or Recipe.early_probe_every,
             output_bias=self.output_bias,
         )
 
@@ -79,7 +86,7 @@ def trained(workspace: Workspace, variants: Sequence[Variant]) -> list[list[Run]
     sizes, vocabulary_size = study(workspace), len(workspace.tokens().vocabulary)
     nums = [sizes.num_seeds + each.num_more_seeds * (workspace.num_seeds is None) for each in variants]
     wanted = [
-        (variant.recipe(vocabulary_size, sizes, seed), variant.shuffle_words)
+        (variant.recipe(vocabulary_size, sizes, seed), variant.words)
         for variant, num in zip(variants, nums, strict=True)
         for seed in range(num)
     ]
