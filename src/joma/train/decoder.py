@@ -163,8 +163,7 @@ class Decoder(nn.Module):
         Returns:
             (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
         """
-        positions = self._positions(tokens.shape[1])
-        x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
+        x = self.embedded(tokens)
         if self.training:
             x = dropout(x, self.config.dropout)
         for layer, block in enumerate(self.blocks):
@@ -175,6 +174,11 @@ class Decoder(nn.Module):
                 last_only=last_only and block is self.blocks[-1],
             )
         return self.output(x[:, -1] if last_only else x)
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Return embeddings with positions, the input of the first block, (B, L, D)."""
+        positions = self._positions(tokens.shape[1])
+        return torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
 
     def lower_weights(self) -> list[Tensor]:
         """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""

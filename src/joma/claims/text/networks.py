@@ -26,11 +26,19 @@ class Study:
     probe_every: int
     num_seeds: int
 
+    @property
+    def snapshot_every(self) -> int:
+        """Steps between snapshots of the weights, for text.theorem1: ten in all, without that of the start."""
+        return max(1, self.num_steps // 10)
+
 
 STUDIES = {
     Profile.QUICK: Study(num_steps=800, learning_rate=1e-3, probe_every=25, num_seeds=4),
     Profile.FULL: Study(num_steps=6000, learning_rate=1e-4, probe_every=100, num_seeds=5),
 }
+
+WITH_SNAPSHOTS = ("full network", "no LayerNorm", "frozen value path")
+"""The variants of which text.theorem1 reads snapshots, trained for the whole study on the words in order."""
 
 
 def study(workspace: Workspace) -> Study:
@@ -48,6 +56,7 @@ class Variant:
         shuffle_words: whether to train on the words in random order, another order for every seed.
         output_bias: ``unigram`` initialises the output bias with the log frequencies of the words.
         num_steps: number of training steps; ``None`` for that of the study.
+        num_layers: number of blocks.
         num_more_seeds: further seeds, unless the number of seeds is set by the user.
     """
 
@@ -55,6 +64,7 @@ class Variant:
     shuffle_words: bool = False
     output_bias: Literal["zero", "unigram"] = "zero"
     num_steps: int | None = None
+    num_layers: int = 1
     num_more_seeds: int = 0
 
     def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
@@ -62,15 +72,19 @@ class Variant:
         words = "_shuffled-words" if self.shuffle_words else ""
         bias = "_unigram-bias" if self.output_bias == "unigram" else ""
         num_steps = self.num_steps or sizes.num_steps
+        depth = "" if self.num_layers == 1 else f"_{self.num_layers}-layers"
+        has_snapshots = self.name in WITH_SNAPSHOTS and not (words or bias or self.num_steps)
         return paper_figure6(
             vocabulary_size,
             variant=self.name,
-            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}_{num_steps}-steps_seed-{seed}",
+            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}{depth}_{num_steps}-steps_seed-{seed}",
             num_steps=num_steps,
             seed=seed,
             learning_rate=sizes.learning_rate,
             probe_every=sizes.probe_every,
             output_bias=self.output_bias,
+            num_layers=self.num_layers,
+            snapshot_every=sizes.snapshot_every if has_snapshots else None,
         )
 
 
