@@ -72,6 +72,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "closed_form.explicit_steps": Tolerance(
         0.01, "nats: steps of 0.02 err by 0.02/2 times rates of order 1 while entropy moves by 1.4"
     ),
+    "sums.float64": Tolerance(1e-12, "float64 sums of some ten terms of order 1, and quotients of them"),
     "simulation.sums": Tolerance(1e-13, "float64 sums of some 50 terms of order 1, taken in another order"),
     "classes.centres": Tolerance(0.1, "tokens: the ends of the vocabulary cut a Gaussian 4 widths away"),
     "classes.frequencies": Tolerance(0.01, "four standard errors of a share of 0.4 in some 2,000 samples of 20 tokens"),

@@ -79,4 +79,31 @@ CLAIMS = (
         short="the loss and return of the MLP's rank",
         needs_text=True,
     ),
+    Claim(
+        Reference(
+            "text.theorem1",
+            "In a Transformer trained on text, the attention logits of words move as Theorem 1 predicts from the MLP's "
+            "lower weights.",
+            f"Theorem 1, {PAPER}, carried over to a decoder (derived, docs/theory section 4)",
+            (
+                "nearly orthogonal word vectors",
+                "logits that are parameters of their own, here products of queries and keys",
+                "no residual connection around the MLP",
+                "LayerNorm replaced by its mean derivative",
+                "frozen embeddings and value path",
+                "gradient flow",
+                "mean attention b̄ constant in time, which factors out of the gradient",
+            ),
+            "Δz = ½ Σₖ (Δvₖ² − Δ‖wₖ‖² b̄) + const,  vₖ(word) = wₖ · W_O W_V u / ‖W_O W_V u‖",
+        ),
+        test="Snapshots of the network of text.sparse_then_dense during training. A word's logit is the mean over "
+        "queries of a held-out probe, its weights vₖ are the MLP's lower weights seen from its embedding through the "
+        "value path. Correlation over words, weighted by frequency, between the predicted and the measured change "
+        "since the start; the logarithm of the frequency is partialled out, because much grows with frequency.",
+        control="The prediction with its words permuted, from the weights of another seed, and from each of the "
+        "formula's two terms alone; word frequency and the growth of the embeddings as predictions.",
+        evaluate="joma.claims.text.theorem1:evaluate",
+        short="the prediction of attention logits from MLP weights in a decoder",
+        needs_text=True,
+    ),
 )
