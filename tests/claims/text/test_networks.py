@@ -41,8 +41,8 @@ def test_variants_differ_only_in_the_named_setting():
     assert (linear.decoder.activation, full.decoder.activation) == ("identity", "relu")
     assert full.seed == linear.seed
     assert full.name != linear.name
-    names = {Variant(shuffle_words=flag, output_bias=bias).recipe(50, sizes, 0).name
-             for flag in (False, True) for bias in ("zero", "unigram")}  # fmt: skip
+    names = {Variant(words=words, output_bias=bias).recipe(50, sizes, 0).name
+             for words in ("in order", "shuffled") for bias in ("zero", "unigram")}  # fmt: skip
     assert len(names) == 4
 
 

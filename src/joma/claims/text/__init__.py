@@ -106,4 +106,36 @@ CLAIMS = (
         short="the prediction of attention logits from MLP weights in a decoder",
         needs_text=True,
     ),
+    Claim(
+        Reference(
+            "text.learning_rate",
+            "The validation loss is lowest at the learning rates at which attention becomes sparse and then dense.",
+            f"Figure 8 and Section 7, {PAPER}",
+            ("the theory's dynamics carry over to a trained decoder",),
+            "Spearman correlation over learning rates of last loss and rise of H(step) after its fall",
+        ),
+        test="The network of text.sparse_then_dense is trained at several learning rates, from the same initial "
+        "weights. For each seed, the last validation loss is compared with how far entropy rises after its fall.",
+        control="The same rises, assigned to the learning rates in random order.",
+        evaluate="joma.claims.text.learning_rate:evaluate",
+        short="the best loss where attention comes back",
+        needs_text=True,
+        by_default=False,
+    ),
+    Claim(
+        Reference(
+            "text.depth",
+            "In Transformers of every depth, attention entropy falls early in training on text and rises again.",
+            f"Figures 6 and 7, {PAPER}",
+            ("the theory's dynamics carry over to a trained decoder",),
+            "H(step), mean over the layers and held-out queries",
+        ),
+        test="The network of text.sparse_then_dense is trained with more and more layers; fall and rise are read in "
+        "the same way at each depth, and the smallest counts.",
+        control="The same curves with their probes in random order.",
+        evaluate="joma.claims.text.depth:evaluate",
+        short="the dip and the return of attention at every depth",
+        needs_text=True,
+        by_default=False,
+    ),
 )

@@ -73,6 +73,7 @@ class Variant:
 
     def recipe(self, vocabulary_size: int, sizes: Study, seed: int) -> Recipe:
         """Return the recipe of one such network."""
+        kind = self.name.lower().replace(" ", "-")
         words = "" if self.words == "in order" else f"_{self.words}-words"
         bias = "_unigram-bias" if self.output_bias == "unigram" else ""
         rate = "" if self.learning_rate is None else f"_rate-{self.learning_rate:g}"
@@ -83,7 +84,7 @@ class Variant:
         return paper_figure6(
             vocabulary_size,
             variant=self.name,
-            name=f"{self.name.lower().replace(' ', '-')}{words}{bias}{depth}{rate}{probed}_{num_steps}-steps_seed-{seed}",
+            name=f"{kind}{words}{bias}{depth}{rate}{probed}_{num_steps}-steps_seed-{seed}",
             num_steps=num_steps,
             seed=seed,
             learning_rate=self.learning_rate or sizes.learning_rate,
