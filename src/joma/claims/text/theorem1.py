@@ -38,19 +38,10 @@ def evaluate(workspace: Workspace) -> Agreement:
     variants = (FULL, *OTHERS[workspace.profile])
     networks = _layers(workspace, variants)
     first = next(iter(networks.values()))
-    measured = _over_training(first, _agreement)
-    controls = (
-        Control(f"words permuted (mean of {NUM_ORDERS})", _over_training(first, Layer.permuted)),
-        *_by_another_seed(first),
-        Control("½ Σ vₖ² alone", _over_training(first, lambda layer: layer.agreement(layer.mlp_term))),
-        Control("−½ Σ ‖wₖ‖² b̄ alone", _over_training(first, lambda layer: layer.agreement(layer.mean_term))),
-        Control("word frequency, in the better direction", _either_way(first, lambda layer: layer.frequency)),
-        Control("growth of the embeddings, in the better direction", _either_way(first, lambda layer: layer.growth)),
-    )
+    measured, controls, findings = compared(first)
     others = {name: layers for name, layers in networks.items() if layers is not first}
-    findings = (
-        *_findings(first),
-        *(Finding(f"deciding number: {name}", _over_training(layers, _agreement)) for name, layers in others.items()),
+    in_others = (
+        Finding(f"deciding number, {name}", _over_training(layers, _agreement)) for name, layers in others.items()
     )
     charts = (_correlation_chart(first), _words_chart(workspace, first[0]))
     return Agreement(
@@ -58,17 +49,31 @@ def evaluate(workspace: Workspace) -> Agreement:
         measured,
         controls,
         conclusion=_conclusion(measured, controls, findings),
-        findings=findings,
+        findings=(*findings, *in_others),
         charts=(*charts, _networks_chart(networks)) if others else charts,
         notes=_notes(workspace, first[0]),
     )
+
+
+def compared(layers: Sequence[Layer]) -> tuple[Estimate, tuple[Control, ...], tuple[Finding, ...]]:
+    """Return the deciding number, the controls and the findings of one layer of a network, over seeds."""
+    measured = _over_training(layers, _agreement)
+    controls = (
+        Control(f"words permuted (mean of {NUM_ORDERS})", _over_training(layers, Layer.permuted)),
+        *_by_another_seed(layers),
+        Control("½ Σ vₖ² alone", _over_training(layers, lambda layer: layer.agreement(layer.mlp_term))),
+        Control("−½ Σ ‖wₖ‖² b̄ alone", _over_training(layers, lambda layer: layer.agreement(layer.mean_term))),
+        Control("word frequency, in the better direction", _either_way(layers, lambda layer: layer.frequency)),
+        Control("growth of the embeddings, in the better direction", _either_way(layers, lambda layer: layer.growth)),
+    )
+    return measured, controls, _findings(layers)
 
 
 def _layers(workspace: Workspace, variants: Sequence[Variant]) -> dict[str, tuple[Layer, ...]]:
     """The layers of all networks by name, one for each seed."""
     found = {}
     for variant, runs in zip(variants, trained(workspace, variants), strict=True):
-        for number, layers in enumerate(zip(*(layers_of(workspace, run) for run in runs), strict=True)):
+        for number, layers in enumerate(zip(*(layers_of(workspace.tokens(), run) for run in runs), strict=True)):
             found[_name(variant) if variant.num_layers == 1 else f"{_name(variant)}, layer {number}"] = layers
     workspace.progress("logits and weights of words", 1, 1)
     return found
