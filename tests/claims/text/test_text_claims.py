@@ -77,5 +77,5 @@ def test_theorem_1_is_read_from_snapshots_and_its_chart_shows_every_word_with_th
     assert not everything.joined
     assert 100 < len(everything.x) < 300
     assert [len(curve.x) for curve in named] == [1] * 4
-    assert "the" in [curve.label for curve in named]
-    assert "<unk>" not in [curve.label for curve in named]
+    assert "“the”" in [curve.label for curve in named]
+    assert "“<unk>”" not in [curve.label for curve in named]

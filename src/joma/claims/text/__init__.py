@@ -94,7 +94,7 @@ CLAIMS = (
                 "gradient flow",
                 "mean attention b̄ constant in time, which factors out of the gradient",
             ),
-            "Δz = ½ Σₖ (Δvₖ² − Δ‖wₖ‖² b̄) + const,  vₖ(word) = wₖ · W_O W_V u / ‖W_O W_V u‖",
+            "Δz = ½ Σₖ (Δvₖ² − Δ‖wₖ‖² b̄) + const,  vₖ(word) = wₖ · WₒWᵥu / ‖WₒWᵥu‖",
         ),
         test="Snapshots of the network of text.sparse_then_dense during training. A word's logit is the mean over "
         "queries of a held-out probe, its weights vₖ are the MLP's lower weights seen from its embedding through the "

@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from joma.claims.workspace import Workspace
 from joma.correlations import correlation
 from joma.measure.curves.course import Course
 from joma.theory.embeddings import overcomplete_logits
 from joma.theory.invariants import expected_logits
 from joma.train.probes import held_out_windows
 from joma.train.run import Run
-from joma.train.text.vocabulary import UNKNOWN
+from joma.train.text.vocabulary import UNKNOWN, Tokens
 from joma.train.words import WordsOfLayer, words_by_layer
 
 NUM_SEQUENCES = 128
@@ -120,11 +119,16 @@ class Layer:
         return values[torch.isin(self.snapshots[0].ids, self.ids)]
 
 
-def layers_of(workspace: Workspace, run: Run) -> list[Layer]:
-    """Return the layers of a network of one head on held-out windows of the text, with all its snapshots."""
-    tokens = workspace.tokens()
+def layers_of(tokens: Tokens, run: Run, steps: Sequence[int] | None = None) -> list[Layer]:
+    """Return the layers of a network of one head on held-out windows of its text.
+
+    Args:
+        tokens: the text.
+        run: the training run of the network.
+        steps: of the snapshots to read, from the start on; ``None`` for all.
+    """
     probe = held_out_windows(tokens, NUM_SEQUENCES, run.recipe.length)
-    steps = tuple(run.snapshots())
+    steps = tuple(run.snapshots() if steps is None else steps)
     every = [words_by_layer(run.decoder(step), probe) for step in steps]
     ids = every[0][0].ids
     known = ids[torch.tensor([tokens.vocabulary[at] != UNKNOWN for at in ids])]

@@ -11,7 +11,6 @@ from joma.claims.text.motion import NUM_ORDERS, NUM_SEQUENCES, Layer, course, la
 from joma.claims.text.networks import Variant, study, trained
 from joma.claims.workspace import Profile, Workspace
 from joma.correlations import unexplained
-from joma.measure.curves.course import Course
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
 FULL = Variant()
@@ -36,36 +35,56 @@ Values = Callable[[Layer], Tensor]
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Compare the motion of the logits of words since the start of training with that predicted from the weights."""
-    others = OTHERS[workspace.profile]
-    runs = trained(workspace, [FULL, *others])
-    every = [[layers_of(workspace, run) for run in of_variant] for of_variant in runs]
-    workspace.progress("logits and weights of words", 1, 1)
-    networks = {_name(variant): seeds for variant, seeds in zip((FULL, *others), every, strict=True)}
-    first = [layers[0] for layers in networks[_name(FULL)]]
-    measured = _over_training(first, lambda layer: layer.agreement(layer.predicted))
-    controls = (
-        Control(f"words permuted (mean of {NUM_ORDERS})", _over_training(first, Layer.permuted)),
-        *_by_another_seed(first),
-        Control("½ Σ vₖ² alone", _over_training(first, lambda layer: layer.agreement(layer.mlp_term))),
-        Control("−½ Σ ‖wₖ‖² b̄ alone", _over_training(first, lambda layer: layer.agreement(layer.mean_term))),
-        Control("word frequency, in the better direction", _either_way(first, lambda layer: layer.frequency)),
-        Control("growth of the embeddings, in the better direction", _either_way(first, lambda layer: layer.growth)),
+    variants = (FULL, *OTHERS[workspace.profile])
+    networks = _layers(workspace, variants)
+    first = next(iter(networks.values()))
+    measured, controls, findings = compared(first)
+    others = {name: layers for name, layers in networks.items() if layers is not first}
+    in_others = (
+        Finding(f"deciding number, {name}", _over_training(layers, _agreement)) for name, layers in others.items()
     )
-    findings = (*_findings(first), *_by_network(networks))
+    charts = (_correlation_chart(first), _words_chart(workspace, first[0]))
     return Agreement(
         CRITERION,
         measured,
         controls,
         conclusion=_conclusion(measured, controls, findings),
-        findings=findings,
-        charts=(_correlation_chart(networks, first), _words_chart(workspace, first[0])),
+        findings=(*findings, *in_others),
+        charts=(*charts, _networks_chart(networks)) if others else charts,
         notes=_notes(workspace, first[0]),
     )
 
 
+def compared(layers: Sequence[Layer]) -> tuple[Estimate, tuple[Control, ...], tuple[Finding, ...]]:
+    """Return the deciding number, the controls and the findings of one layer of a network, over seeds."""
+    measured = _over_training(layers, _agreement)
+    controls = (
+        Control(f"words permuted (mean of {NUM_ORDERS})", _over_training(layers, Layer.permuted)),
+        *_by_another_seed(layers),
+        Control("½ Σ vₖ² alone", _over_training(layers, lambda layer: layer.agreement(layer.mlp_term))),
+        Control("−½ Σ ‖wₖ‖² b̄ alone", _over_training(layers, lambda layer: layer.agreement(layer.mean_term))),
+        Control("word frequency, in the better direction", _either_way(layers, lambda layer: layer.frequency)),
+        Control("growth of the embeddings, in the better direction", _either_way(layers, lambda layer: layer.growth)),
+    )
+    return measured, controls, _findings(layers)
+
+
+def _layers(workspace: Workspace, variants: Sequence[Variant]) -> dict[str, tuple[Layer, ...]]:
+    """The layers of all networks by name, one for each seed."""
+    found = {}
+    for variant, runs in zip(variants, trained(workspace, variants), strict=True):
+        for number, layers in enumerate(zip(*(layers_of(workspace.tokens(), run) for run in runs), strict=True)):
+            found[_name(variant) if variant.num_layers == 1 else f"{_name(variant)}, layer {number}"] = layers
+    workspace.progress("logits and weights of words", 1, 1)
+    return found
+
+
 def _name(variant: Variant) -> str:
-    depth = "" if variant.num_layers == 1 else f", {variant.num_layers} layers"
-    return f"{variant.name}{depth}"
+    return variant.name if variant.num_layers == 1 else f"{variant.name} of {variant.num_layers} layers"
+
+
+def _agreement(layer: Layer) -> Tensor:
+    return layer.agreement(layer.predicted)
 
 
 def _over_training(layers: Sequence[Layer], values: Values) -> Estimate:
@@ -104,7 +123,7 @@ def _findings(layers: Sequence[Layer]) -> tuple[Finding, ...]:
             lambda layer: unexplained(layer.predicted, layer.measured, layer.counts, 1.0),
             "the scale holds for orthonormal tokens and a sum over queries",
         ),
-        "correlation after the last step": (lambda layer: layer.agreement(layer.predicted)[-1:], ""),
+        "correlation after the last step": (lambda layer: _agreement(layer)[-1:], ""),
         "correlation, unknown words as one of the words": (
             lambda layer: layer.with_unknown().agreement(layer.with_unknown().predicted),
             f"{first.with_unknown().frequency.max():.0%} of the probe is one word then",
@@ -126,16 +145,6 @@ def _findings(layers: Sequence[Layer]) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _by_network(networks: Mapping[str, Sequence[Sequence[Layer]]]) -> tuple[Finding, ...]:
-    """The deciding number in every layer of every other network."""
-    return tuple(
-        Finding(f"{name}: layer {number}", _over_training(layers, lambda layer: layer.agreement(layer.predicted)))
-        for name, seeds in networks.items()
-        if name != _name(FULL)
-        for number, layers in enumerate(zip(*seeds, strict=True))
-    )
-
-
 def _conclusion(measured: Estimate, controls: Sequence[Control], findings: Sequence[Finding]) -> str:
     means = {control.name: control.estimate.mean for control in controls}
     means |= {finding.name: finding.estimate.mean for finding in findings}
@@ -154,20 +163,17 @@ def _conclusion(measured: Estimate, controls: Sequence[Control], findings: Seque
     )
 
 
-def _correlation_chart(networks: Mapping[str, Sequence[Sequence[Layer]]], first: Sequence[Layer]) -> Chart:
-    another = _another(first)
-    controls: dict[str, Values] = {
+def _correlation_chart(layers: Sequence[Layer]) -> Chart:
+    curves: dict[str, Values] = {
+        "whole formula": _agreement,
         "½ Σ vₖ² alone": lambda layer: layer.agreement(layer.mlp_term),
         "−½ Σ ‖wₖ‖² b̄ alone": lambda layer: layer.agreement(layer.mean_term),
         "words permuted": Layer.permuted,
     }
-    if len(first) > 1:
-        controls["weights of another seed"] = lambda layer: layer.agreement(another[layer].predicted)
-    measured: dict[str, Course] = {}
-    for name, seeds in networks.items():
-        for number, layers in enumerate(zip(*seeds, strict=True)):
-            label = name if len(seeds[0]) == 1 else f"{name}, layer {number}"
-            measured[label] = course(layers, lambda layer: layer.agreement(layer.predicted))
+    if len(layers) > 1:
+        another = _another(layers)
+        curves["weights of another seed"] = lambda layer: layer.agreement(another[layer].predicted)
+    (name, whole), *controls = curves.items()
     return Chart(
         "correlation",
         "Predicted and measured motion of the attention logits",
@@ -176,9 +182,20 @@ def _correlation_chart(networks: Mapping[str, Sequence[Sequence[Layer]]], first:
         "optimiser steps",
         "correlation over words",
         (
-            *(values.curve(label) for label, values in measured.items()),
-            *(course(first, values).curve(label, "control") for label, values in controls.items()),
+            course(layers, whole).curve(name),
+            *(course(layers, values).curve(label, "control") for label, values in controls),
         ),
+    )
+
+
+def _networks_chart(networks: Mapping[str, Sequence[Layer]]) -> Chart:
+    return Chart(
+        "networks",
+        "The same in other networks, layer by layer",
+        "The whole formula. Bands: one standard deviation over seeds.",
+        "optimiser steps",
+        "correlation over words",
+        tuple(course(layers, _agreement).curve(name) for name, layers in networks.items()),
     )
 
 
@@ -190,7 +207,7 @@ def _words_chart(workspace: Workspace, layer: Layer) -> Chart:
     x, y = (predicted * scale).tolist(), measured.tolist()
     vocabulary = workspace.tokens().vocabulary
     named = layer.counts.argsort(descending=True)[:NUM_NAMED].tolist()
-    dots = (Curve(vocabulary[int(layer.ids[at])], (x[at],), (y[at],)) for at in named)
+    dots = (Curve(f"“{vocabulary[int(layer.ids[at])]}”", (x[at],), (y[at],), joined=False) for at in named)
     return Chart(
         "words",
         f"Motion of the attention logit of every word, step {layer.steps[-1]:,}",
