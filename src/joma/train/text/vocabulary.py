@@ -211,6 +211,18 @@ def load_tokens(path: Path) -> Tokens:
     return Tokens(train=train, held_out=held_out, **facts._asdict())
 
 
+def kept_tokens(path: Path, make: Callable[[], Tokens]) -> Tokens:
+    """Return the tokens in a file; if it is missing, or damaged (with a warning), make and write them first."""
+    if path.exists():
+        try:
+            return load_tokens(path)
+        except BadInput as damage:
+            warnings.warn(f"{damage.problem}: the text is read again", stacklevel=3)
+    tokens = make()
+    save_tokens(tokens, path)
+    return tokens
+
+
 class _Facts(NamedTuple):
     """The fields of ``Tokens`` that are no tensors."""
 
