@@ -302,8 +302,9 @@ def left_out_note(points: Sequence[Point]) -> str:
     if not without:
         return ""
     said = "; ".join(point_words({name: point.settings[name] for name in names}) for point in without[:6])
-    more = f" and {len(without) - 6} more" if len(without) > 6 else ""
+    said += f"; and {len(without) - 6} more" if len(without) > 6 else ""
+    where = "anywhere" if len(without) == len(points) else f"at {said}"
     return (
-        f"Not read at {said}{more}: there the network does not predict better than word frequencies early enough to "
+        f"Attention cannot be read {where}: the network does not predict better than word frequencies early enough to "
         f"leave {FEWEST_PROBES} probes."
     )

@@ -16,7 +16,7 @@ from joma.domains import check_whole, choose
 from joma.errors import BadInput, InvalidArgument
 from joma.files import write_json
 from joma.measure.curves.points import MOVED, Point, points_of
-from joma.progress import Progress, silent
+from joma.progress import Progress
 from joma.report.live import live_runs
 from joma.report.sweep import sweep_charts, sweep_summary
 from joma.studies.result import Interrupted, Result
@@ -127,7 +127,8 @@ def sweep(
     also inside a run.
 
     >>> import joma
-    >>> found = joma.sweep("figure8", over={"lr": [1e-3, 1e-2], "layers": 1, "steps": 20}, seeds=1, out="sweep")
+    >>> grid = {"lr": [1e-3, 1e-2], "layers": 1, "steps": 20}
+    >>> found = joma.sweep("figure8", over=grid, seeds=1, out="sweep", workers=1)
     >>> found.verdicts()[["learning_rate", "status"]].values.tolist()
     [[0.001, 'finished'], [0.01, 'finished']]
 
@@ -152,7 +153,7 @@ def sweep(
         path.mkdir(parents=True, exist_ok=True)
     interrupted = False
     with locked(path):
-        sweeping = Sweeping(plan, path, progress or silent)
+        sweeping = Sweeping(plan, path)
         with nullcontext(progress) if progress else live_runs(sweeping.rows) as report:
             try:
                 sweeping.train(report)

@@ -26,11 +26,12 @@ from joma.tidy import frame_of
 from joma.train.loop import writing
 from joma.train.recipes import Recipe
 from joma.train.run import Run
-from joma.train.sweeps.folder import Outcome, SweepFolder, require_long_enough
+from joma.train.sweeps.folder import Outcome, SweepFolder
 from joma.train.sweeps.grids import Grid, Point
 from joma.train.sweeps.recipes import PROFILES, against_paper, recipes_of
 from joma.train.sweeps.running import standing_of, train_runs
 from joma.train.sweeps.search import Search
+from joma.train.text.vocabulary import Tokens, require_tokens
 from joma.workers import Engine
 
 COLUMNS = ("learning_rate", "num_layers", "seed")
@@ -93,13 +94,12 @@ class Sweeping:
     Args:
         plan: what to do.
         path: the folder, which exists.
-        progress: called while texts are read.
 
     Raises:
         BadInput: the folder holds another sweep, or settings and text do not fit together.
     """
 
-    def __init__(self, plan: Plan, path: Path, progress: Progress) -> None:
+    def __init__(self, plan: Plan, path: Path) -> None:
         self.plan, self.folder = plan, SweepFolder(path)
         with self.writing():
             shared = {name: getattr(plan, name) for name in ("recipe", "profile", "text", "device")}
@@ -108,7 +108,7 @@ class Sweeping:
                 write_json(path / "points.json", list(plan.grid.listed))
                 self.plan = replace(plan, grid=replace(plan.grid, words=(str(path / "points.json"),)))
             self._search = Search(plan.grid, plan.search, path) if plan.search else None
-            self._texts = _Texts(plan, self.folder, progress)
+            self._texts = _Texts(plan, self.folder)
         self.recipes: dict[str, Recipe] = {}
         self.outcomes: dict[str, Outcome] = {}
         if self._search is None:
@@ -141,11 +141,11 @@ class Sweeping:
 
     def _add(self, points: Sequence[Point]) -> list[Recipe]:
         """Add the runs of some points."""
-        sizes = {point.get("vocabulary_size"): 0 for point in points}
+        sizes: set[Any] = {point.get("vocabulary_size") for point in points}
         num_words = {size: self._texts.num_words(size) for size in sizes}
         recipes = recipes_of(self.plan.recipe, self.plan.profile, points, num_words, self.plan.device)
         for recipe in recipes:
-            require_long_enough(self._texts.tokens_of(recipe), recipe)
+            require_tokens(self._texts.tokens(recipe), recipe.batch_size, recipe.length, recipe.num_probe_sequences)
         self.recipes |= {recipe.name: recipe for recipe in recipes}
         self.outcomes = self.folder.recorded(self.recipes)
         return recipes
@@ -153,7 +153,7 @@ class Sweeping:
     def _train(self, recipes: Sequence[Recipe], progress: Progress) -> None:
         plan = self.plan
         ordered = sorted(recipes, key=lambda recipe: recipe.seed)  # so that the first seeds show the whole grid
-        jobs = [(recipe, self._texts.path_of(recipe), self.folder.run(recipe)) for recipe in ordered]
+        jobs = [(recipe, self._texts.path(recipe), self.folder.run(recipe)) for recipe in ordered]
         runs = train_runs(jobs, engine=plan.engine, num_workers=plan.workers, keep=plan.keep, progress=progress)
         for outcome in runs:
             before = self.outcomes.get(outcome.run)
@@ -199,13 +199,13 @@ class Sweeping:
             frame[name] = frame["run"].map(values).astype("string")
         return frame
 
-    def _measurements(self, recipe: Recipe) -> Iterator[tuple]:
+    def _measurements(self, recipe: Recipe) -> Iterator[Measurement]:
         probes = self.run(recipe).journal().probes
         for step, rows in probes:
             yield from (Measurement(recipe.name, step, *row) for row in rows if row.group is None)
         if self.outcome(recipe).status == "failed":
             last = probes[-1][0] if probes else 0
-            yield recipe.name, last, None, None, None, None, float("nan"), None
+            yield Measurement._make((recipe.name, last, None, None, None, None, float("nan"), None))
 
     def record(self) -> dict[str, Any]:
         """Return what ``sweep.json`` holds."""
@@ -246,43 +246,41 @@ def _setting(recipe: Recipe, name: str) -> Any:
 class _Texts:
     """The text of a sweep with each vocabulary that its runs have."""
 
-    def __init__(self, plan: Plan, folder: SweepFolder, progress: Progress) -> None:
-        self._plan, self._folder, self._progress = plan, folder, progress
-        self._by_size: dict[int, Any] = {}
-        self._paths: dict[int, Path] = {}
-        self._unigram: dict[int, float] = {}
+    def __init__(self, plan: Plan, folder: SweepFolder) -> None:
+        self._plan, self._folder = plan, folder
         self._nums: dict[int | None, int] = {}
-        self.name = ""
+        self._found: dict[int, tuple[Tokens, Path]] = {}
+        self._unigram: dict[int, float] = {}
+
+    @property
+    def name(self) -> str:
+        return next(iter(self._found.values()))[0].name if self._found else ""
 
     def num_words(self, size: int | None) -> int:
         """Return the number of words of a vocabulary of some size; of that of the profile for ``None``."""
-        if size not in self._nums:
-            self._nums[size] = self._read(size)
-        return self._nums[size]
-
-    def _read(self, size: int | None) -> int:
+        if size in self._nums:
+            return self._nums[size]
         profile = PROFILES[self._plan.profile]
-        self._progress("reading the text", 0, 1)
         tokens, path = self._folder.tokens(self._plan.text, size or profile.num_words, profile.splitting)
-        num, self.name = len(tokens.vocabulary), tokens.name
+        num = len(tokens.vocabulary)
         if size is not None and num < size:
             problem = f"the text {tokens.name} has only {num:,} words, but `over` asks for {size:,}"
             raise BadInput(problem, expected=f"at most {num:,}", remedy="take fewer words or another text")
-        self._by_size[num], self._paths[num] = tokens, path
+        self._nums[size], self._found[num] = num, (tokens, path)
         return num
 
-    def tokens_of(self, recipe: Recipe) -> Any:
-        return self._by_size[recipe.decoder.vocabulary_size]
+    def tokens(self, recipe: Recipe) -> Tokens:
+        return self._found[recipe.decoder.vocabulary_size][0]
 
-    def path_of(self, recipe: Recipe) -> Path:
-        return self._paths[recipe.decoder.vocabulary_size]
+    def path(self, recipe: Recipe) -> Path:
+        return self._found[recipe.decoder.vocabulary_size][1]
 
     def unigram_nats(self, recipe: Recipe) -> float:
         """Return the loss of predicting held-out words by their frequency."""
-        size = recipe.decoder.vocabulary_size
+        tokens, size = self.tokens(recipe), recipe.decoder.vocabulary_size
         if size not in self._unigram:
-            self._unigram[size] = unigram_nats(self._by_size[size], self._by_size[size].held_out)
+            self._unigram[size] = unigram_nats(tokens, tokens.held_out)
         return self._unigram[size]
 
     def descriptions(self) -> list[str]:
-        return [tokens.description for tokens in self._by_size.values()]
+        return [tokens.description for tokens, _ in self._found.values()]

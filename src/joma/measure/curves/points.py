@@ -104,14 +104,15 @@ def _courses(rows: pandas.DataFrame, runs: Sequence[str]) -> dict[tuple[str, int
     import pandas
 
     courses: dict[tuple[str, int | None], Course] = {}
-    for (metric, layer), of_metric in rows.dropna(subset="metric").groupby(["metric", "layer"], dropna=False):
-        by_run = of_metric.pivot_table(index="run", columns="step", values="value", aggfunc="mean")
-        if set(by_run.index) != set(runs):
-            continue
-        common = by_run.loc[list(runs)].dropna(axis=1)
-        if common.shape[1]:
-            key = str(metric), None if pandas.isna(layer) else int(layer)
-            courses[key] = Course(tuple(map(int, common.columns)), common.to_numpy())
+    for metric, of_metric in rows.groupby("metric"):
+        for layer, of_layer in of_metric.groupby("layer", dropna=False):
+            by_run = of_layer.pivot_table(index="run", columns="step", values="value", aggfunc="mean")
+            if set(by_run.index) != set(runs):
+                continue
+            common = by_run.loc[list(runs)].dropna(axis=1)
+            if common.shape[1]:
+                key = str(metric), None if pandas.isna(layer) else int(str(layer))
+                courses[key] = Course(tuple(map(int, common.columns)), common.to_numpy())
     return courses
 
 

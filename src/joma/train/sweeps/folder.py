@@ -5,6 +5,8 @@ settings.json, text/, runs/<name>/ (as every training run), outcomes.jsonl
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from joma.journal import append_line, line_of, lines_of
 from joma.serialization import shaped
 from joma.train.recipes import Recipe
 from joma.train.text.reading import read_text
-from joma.train.text.vocabulary import Splitting, Tokens, kept_tokens, require_tokens, tokenize
+from joma.train.text.vocabulary import Splitting, Tokens, kept_tokens, tokenize
 
 Status = Literal["finished", "failed", "unfinished"]
 _SETTINGS, _OUTCOMES = "settings.json", "outcomes.jsonl"
@@ -84,17 +86,12 @@ class SweepFolder:
 
     def recorded(self, runs: Collection[str]) -> dict[str, Outcome]:
         """Return the last outcome of each of the runs that has one; damaged lines are left out."""
-        found: dict[str, Outcome] = {}
-        for line in lines_of(self.path / _OUTCOMES):
-            try:
+        path, found = self.path / _OUTCOMES, {}
+        lines = list(lines_of(path))
+        if path.exists() and path.stat().st_size > (end := lines[-1].end if lines else 0):
+            os.truncate(path, end)  # a process was killed, or the disk was full, within a line
+        for line in lines:
+            with contextlib.suppress(ValueError):
                 outcome = shaped(line.body, Outcome)
-            except ValueError:
-                continue
-            if outcome.run in runs:
                 found[outcome.run] = outcome
-        return found
-
-
-def require_long_enough(tokens: Tokens, recipe: Recipe) -> None:
-    """Raise ``BadInput`` if a text is too short for a recipe."""
-    require_tokens(tokens, recipe.batch_size, recipe.length, recipe.num_probe_sequences)
+        return {run: outcome for run, outcome in found.items() if run in runs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -70,14 +70,14 @@ class Figure:
 
     question: str
     leading: str
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, dict[str, Any]]
     over: Mapping[str, str]
 
     def grid(self, profile: str) -> Grid:
         """Return the grid of a profile."""
         return grid_of(self.over.get(profile, self.over["paper"]))
 
-    def fixed(self, profile: str) -> Mapping[str, Any]:
+    def fixed(self, profile: str) -> dict[str, Any]:
         """Return the settings of all runs in a profile."""
         return self.settings.get(profile, self.settings["paper"])
 
@@ -114,7 +114,7 @@ def figure_named(name: str) -> Figure:
 
 
 def recipes_of(
-    figure: str, profile: str, points: Sequence[Point], num_words: Mapping[int | None, int], device: str
+    figure: str, profile: str, points: Sequence[Point], num_words: Mapping[Any, int], device: str
 ) -> list[Recipe]:
     """Return the recipe of each point, named after its settings.
 
@@ -149,25 +149,23 @@ def against_paper(figure: str, recipes: Sequence[Recipe], text: str) -> str:
         recipes: of its runs.
         text: the name of the text.
     """
-    paper = FIGURES[figure]
-    axes = {"learning_rate": (Recipe.learning_rate,), **paper.grid("paper").axes}
-    fixed = {name: (value,) for name, value in paper.fixed("paper").items()}
-    seeds = range(PROFILES["paper"].num_seeds)
-    compared = {
+    paper = [FIGURES[figure].fixed("paper") | point for point in FIGURES[figure].grid("paper").points()]
+    compared: dict[str, tuple[set[Any], set[Any]]] = {
         "text": ({text}, {PROFILES["paper"].text}),
         "words": ({recipe.decoder.vocabulary_size for recipe in recipes}, {PAPER_WORDS}),
         "steps": ({recipe.num_steps for recipe in recipes}, {PAPER_STEPS}),
-        "learning rate": ({recipe.learning_rate for recipe in recipes}, (axes | fixed)["learning_rate"]),
-        "layers": ({recipe.decoder.num_layers for recipe in recipes}, (axes | fixed)["num_layers"]),
-        "seeds": ({len({recipe.seed for recipe in recipes})}, {len(seeds)}),
+        "learning rate": (
+            {recipe.learning_rate for recipe in recipes},
+            {point.get("learning_rate", Recipe.learning_rate) for point in paper},
+        ),
+        "layers": ({recipe.decoder.num_layers for recipe in recipes}, {point["num_layers"] for point in paper}),
+        "seeds": ({len({recipe.seed for recipe in recipes})}, {PROFILES["paper"].num_seeds}),
     }
-    differing = [
-        f"{name} {_span(here)} ({_span(there)})" for name, (here, there) in compared.items() if set(here) != set(there)
-    ]
+    differing = [f"{name} {_span(here)} ({_span(there)})" for name, (here, there) in compared.items() if here != there]
     return f"Different from the paper, whose values are in brackets: {', '.join(differing)}." if differing else ""
 
 
-def _span(values: Collection[Any]) -> str:
+def _span(values: set[Any]) -> str:
     """One value, or the lowest and the highest of several and their number."""
     ends = [f"{value:,}" if isinstance(value, int) else f"{value}" for value in (min(values), max(values))]
     return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}, {len(values)} values"
