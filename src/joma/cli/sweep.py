@@ -36,8 +36,7 @@ def add_options(parser: Parser) -> None:
     add("--search", type=PositiveInt, metavar="N", help="sample N points of --over with optuna: lr=1e-6:1e-2:log")
     parser.share("--text")
     add("--out", type=str, metavar="DIR", help="default: joma-sweep/RECIPE-PROFILE; a second run goes on there")
-    add("--engine", choices=["processes", "ray"], default="processes", help="where networks are trained")
-    parser.share("--device", "--workers", "--keep")
+    parser.share("--engine", "--device", "--workers", "--keep")
     add("--yes", action="store_true", help="more than 1,000 runs are meant")
     parser.share("--json")
 
