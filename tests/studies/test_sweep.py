@@ -43,7 +43,7 @@ def as_options(over) -> list[str]:
 def text(tmp_path_factory) -> str:
     """Words of which each is mostly followed by the next one."""
     dice, at, words = random.Random(0), 0, []
-    for _ in range(8000):
+    for _ in range(4000):
         at = (at + (1 if dice.random() < 0.8 else dice.randrange(20))) % 20
         words.append(f"{'abcdefghijklmnopqrst'[at] * 2}")
     path = tmp_path_factory.mktemp("text") / "words.txt"
@@ -247,7 +247,7 @@ def started(out: Path, text: str, *options: str, limit: int | None = None) -> su
     )
 
 
-def wait_for(condition, process, seconds: float = 200) -> None:
+def wait_for(condition, process, seconds: float = 280) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -264,7 +264,7 @@ def test_a_sweep_killed_half_way_and_started_again_ends_with_the_same_numbers(wh
     process.communicate()
     assert not (out / "sweep.parquet").exists()
     again = started(out, text, "--workers", "2", "--json")
-    printed, _ = again.communicate(timeout=200)
+    printed, _ = again.communicate(timeout=280)
     assert again.returncode == 0
     assert {run["status"] for run in json.loads(printed)["runs"]} == {"finished"}
     names = [run["run"] for run in json.loads(printed)["runs"]]
@@ -278,7 +278,7 @@ def test_a_lost_worker_fails_its_run_only_and_the_next_start_finishes_it(whole, 
     wait_for(lambda: numbers(out), process)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     workers[0].kill()
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=280)
     statuses = [run["status"] for run in json.loads(printed)["runs"]]
     assert process.returncode == 1
     assert (statuses.count("failed"), statuses.count("finished")) == (1, 7)
@@ -290,9 +290,8 @@ def test_a_lost_worker_fails_its_run_only_and_the_next_start_finishes_it(whole, 
 
 @pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_next_start_goes_on(whole, text, tmp_path):
-    sizes = [path.stat().st_size for path in whole.folder.glob("runs/*/metrics.jsonl")]
-    process = started(tmp_path / "out", text, "--workers", "1", limit=int(0.6 * max(sizes)))
-    _, said = process.communicate(timeout=200)
+    process = started(tmp_path / "out", text, "--workers", "1", limit=20_000)
+    _, said = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "Traceback" not in said
     assert "a file cannot be written" in said
@@ -308,11 +307,13 @@ def test_a_killed_worker_of_ray_is_replaced_and_no_run_counts_twice(whole, text,
     process = started(out, text, "--workers", "2", "--engine", "ray", "--json")
     wait_for(lambda: numbers(out), process)
     workers = [
-        child for child in psutil.Process(process.pid).children(recursive=True) if "ray::" in " ".join(child.cmdline())
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "ray::_in_ray" in " ".join(child.cmdline())
     ]
     assert workers
     workers[0].kill()
-    printed, said = process.communicate(timeout=250)
+    printed, said = process.communicate(timeout=280)
     assert process.returncode == 0, said
     names = [run["run"] for run in json.loads(printed)["runs"]]
     assert len(names) == len(set(names)) == 8

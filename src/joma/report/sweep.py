@@ -27,10 +27,10 @@ _MOST_CURVES, _MOST_STEPS = 12, 48
 _WIDTH, _HEIGHT = 100.0, 50.0
 
 MOVEMENTS = {
-    "entropy_fall": "attention entropy: fall",
-    "entropy_rise": "attention entropy: rise after it",
-    "rank_fall": "stable rank: fall",
-    "rank_rise": "stable rank: rise after it",
+    "entropy_fall": "fall of attention entropy",
+    "entropy_rise": "rise of attention entropy after it",
+    "rank_fall": "fall of stable rank",
+    "rank_rise": "rise of stable rank after it",
 }
 """Columns of the tables, in words; entropy in nats, rank as a share of its first value."""
 
@@ -206,7 +206,9 @@ def panels(points: Sequence[Point], metric: str) -> Panels | None:
     ends = [end for of_point in courses for course in of_point.values() for end in _ends(course)]
     if not ends:
         return None
-    low, high = (0.0 if metric == RANK else min(ends)), max(ends)
+    low, high, over = (0.0 if metric == RANK else min(ends)), max(ends), ""
+    if metric == LOSS and (first := max(float(of_point[None].mean[0]) for of_point in courses if of_point)) < high:
+        high, over = first, " Losses above those at the start are drawn at the top."
     last = max(course.steps[-1] for of_point in courses for course in of_point.values())
     rates = sorted({point.settings["learning_rate"] for point in points})
     names = [name for name in _varied(points) if name != "learning_rate"] or ["num_layers"]
@@ -217,7 +219,7 @@ def panels(points: Sequence[Point], metric: str) -> Panels | None:
     axis = METRICS[metric].axis
     caption = (
         f"From {format_number(low)} at the bottom to {format_number(high)} at the top in every box; steps from 0 to "
-        f"{last:,}, spread out at the start, from left to right. Means over seeds; bands: one standard deviation."
+        f"{last:,}, spread out at the start, from left to right. Means over seeds; bands: one standard deviation.{over}"
     )
     columns = tuple(f"learning rate {rate:g}" for rate in rates)
     return Panels(f"{capitalized(axis)}, over training", caption, columns, rows, metric != LOSS)

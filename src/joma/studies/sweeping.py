@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,7 +143,8 @@ class Sweeping:
     def _add(self, points: Sequence[Point]) -> list[Recipe]:
         """Add the runs of some points."""
         sizes: set[Any] = {point.get("vocabulary_size") for point in points}
-        num_words = {size: self._texts.num_words(size) for size in sizes}
+        with self.writing():
+            num_words = {size: self._texts.num_words(size) for size in sizes}
         recipes = recipes_of(self.plan.recipe, self.plan.profile, points, num_words, self.plan.device)
         for recipe in recipes:
             require_tokens(self._texts.tokens(recipe), recipe.batch_size, recipe.length, recipe.num_probe_sequences)
@@ -155,13 +157,14 @@ class Sweeping:
         ordered = sorted(recipes, key=lambda recipe: recipe.seed)  # so that the first seeds show the whole grid
         jobs = [(recipe, self._texts.path(recipe), self.folder.run(recipe)) for recipe in ordered]
         runs = train_runs(jobs, engine=plan.engine, num_workers=plan.workers, keep=plan.keep, progress=progress)
-        for outcome in runs:
-            before = self.outcomes.get(outcome.run)
-            if outcome.seconds is None and before and before.status == outcome.status == "finished":
-                continue  # it was finished before, and keeps its time
-            self.outcomes[outcome.run] = outcome
-            with self.writing():
-                self.folder.record(outcome)
+        with redirect_stdout(sys.stderr) if plan.engine == "ray" else nullcontext():  # Ray prints what it loses
+            for outcome in runs:
+                before = self.outcomes.get(outcome.run)
+                if outcome.seconds is None and before and before.status == outcome.status == "finished":
+                    continue  # it was finished before, and keeps its time
+                self.outcomes[outcome.run] = outcome
+                with self.writing():
+                    self.folder.record(outcome)
 
     def _last_loss(self, recipe: Recipe) -> float | None:
         standing = standing_of(self.run(recipe))

@@ -112,6 +112,14 @@ def test_different_points_have_different_names_that_are_read_again(rates):
     assert grid_of(grid_of({"lr": rates}).words).axes["learning_rate"] == tuple(rates)
 
 
+def test_the_name_of_a_run_depends_on_its_settings_alone():
+    assert (
+        run_name({"width": 64, "seed": 2, "num_layers": 5, "learning_rate": 1e-3})
+        == "lr-0.001_layers-5_seed-2_width-64"
+    )
+    assert run_name({"num_layers": 5, "learning_rate": 1e-3}) == run_name({"learning_rate": 1e-3, "num_layers": 5})
+
+
 def test_long_names_stay_different_and_fit_a_folder():
     settings = {name: 1 for name in KINDS if KINDS[name] is int}
     assert len(run_name(settings)) < 200

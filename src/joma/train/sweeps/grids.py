@@ -37,7 +37,7 @@ SYNTAX = (
 MOST_VALUES = 1_000_000
 _NOT_SWEPT = ("name", "decoder", "device", "num_outputs", "num_threads", "shuffle_tokens")
 _FILES = (".csv", ".json")
-_LONGEST_NAME = 120
+_FIRST_IN_NAMES, _LONGEST_NAME = ("learning_rate", "num_layers", "seed"), 120
 
 
 def _kinds() -> dict[str, Any]:
@@ -302,8 +302,13 @@ def _text(value: Value) -> str:
 
 
 def run_name(settings: Mapping[str, Value]) -> str:
-    """Return a name for the folder of a run, such as ``lr-0.001_layers-5_seed-0``; other settings, another name."""
-    name = "_".join(f"{_short(name)}-{_text(value)}" for name, value in settings.items()) or "run"
+    """Return a name for the folder of a run, such as ``lr-0.001_layers-5_seed-0``.
+
+    It depends on the settings alone, not on their order or on other points of the grid.
+    """
+    ordered = [*_FIRST_IN_NAMES, *(name for name in KINDS if name not in _FIRST_IN_NAMES)]
+    parts = [f"{_short(name)}-{_text(settings[name])}" for name in ordered if name in settings]
+    name = "_".join(parts) or "run"
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

@@ -133,7 +133,7 @@ def recipes_of(
         settings: dict[str, Any] = base | point
         size = num_words[settings.pop("vocabulary_size", None)]
         recipe = paper_figure6(size, name="run", **settings)
-        name = run_name({key: value for key, value in point.items() if key != "seed"} | {"seed": recipe.seed})
+        name = run_name(point | {"seed": recipe.seed})
         if other := names.get(recipe):
             problem = f"the points {other} and {name} are the same run: one states what the sweep sets anyway"
             raise BadInput(problem, expected="different runs", remedy="leave out one of them")
@@ -167,5 +167,6 @@ def against_paper(figure: str, recipes: Sequence[Recipe], text: str) -> str:
 
 def _span(values: set[Any]) -> str:
     """One value, or the lowest and the highest of several and their number."""
-    ends = [f"{value:,}" if isinstance(value, int) else f"{value}" for value in (min(values), max(values))]
+    kinds = {int: "{:,}", float: "{:g}"}
+    ends = [kinds.get(type(value), "{}").format(value) for value in (min(values), max(values))]
     return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}, {len(values)} values"

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument
@@ -191,7 +191,7 @@ def save_tokens(tokens: Tokens, path: Path) -> None:
     facts = {name: getattr(tokens, name) for name in _Facts._fields}
     parts = {"train": tokens.train.int(), "held_out": tokens.held_out.int()}
     with replacing(path) as temporary:
-        save_file(parts, temporary, {"tokens": json.dumps(facts)})
+        temporary.write_bytes(save(parts, {"tokens": json.dumps(facts)}))  # save_file hides that the disk is full
 
 
 def load_tokens(path: Path) -> Tokens:
