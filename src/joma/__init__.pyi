@@ -14,6 +14,9 @@ from .studies.show import show as show
 from .studies.sentence import sentence as sentence
 from .studies.phases import phases as phases
 
+# Train networks of joma's own over a grid of settings
+from .studies.sweep import sweep as sweep
+
 # Measure tensors
 from .measure.attention.statistics import attention_entropy as attention_entropy
 from .measure.attention.statistics import attention_statistics as attention_statistics
