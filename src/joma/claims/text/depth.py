@@ -8,8 +8,10 @@ import numpy as np
 
 from joma.charts import Chart, Curve
 from joma.claims.text.networks import Variant, study, trained, unigram_nats
-from joma.claims.text.settings import Setting, half, setting_of
+from joma.claims.text.settings import entropy_of, findings, first_half, point_of, read, rebounds
+from joma.claims.text.sparse_then_dense import ENTROPY
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.points import LOSS, Point
 from joma.measure.curves.rebound import Rebound
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
@@ -29,12 +31,12 @@ def evaluate(workspace: Workspace) -> Agreement:
     tokens, depths = workspace.tokens(), DEPTHS[workspace.profile]
     unigram = unigram_nats(tokens, tokens.held_out)
     networks = trained(workspace, [Variant(num_layers=depth) for depth in depths])
-    settings = [setting_of(_named(depth), runs, unigram) for depth, runs in zip(depths, networks, strict=True)]
-    halves = [setting.until(half(setting)) for setting in settings]
-    measured = Estimate.of(_smallest([setting.rebounds for setting in settings]), "nats")
-    findings = (
-        *(finding for setting in settings for finding in setting.findings()),
-        Finding("the same at half of the steps", Estimate.of(_smallest([one.rebounds for one in halves]), "nats")),
+    settings = [point_of(_named(depth), runs, unigram) for depth, runs in zip(depths, networks, strict=True)]
+    halves = [first_half(setting, unigram) for setting in settings]
+    measured = Estimate.of(_smallest([rebounds(setting) for setting in settings]), "nats")
+    found = (
+        *(finding for setting in settings for finding in findings(setting)),
+        Finding("the same at half of the steps", Estimate.of(_smallest([rebounds(one) for one in halves]), "nats")),
         *(finding for setting in settings[1:] for finding in _by_layer(setting)),
     )
     return Agreement(
@@ -42,7 +44,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         measured,
         (Control(f"probes in random order (mean of {NUM_ORDERS})", _at_random(settings)),),
         conclusion=_conclusion(settings, depths),
-        findings=findings,
+        findings=found,
         charts=_charts(settings, depths),
         notes=(
             f"{study(workspace).num_steps:,} steps of Adam at {study(workspace).learning_rate:g} at every depth, read "
@@ -60,8 +62,8 @@ def _smallest(by_setting: Sequence[Sequence[Rebound]]) -> list[float]:
     return np.min([[one.size for one in found] for found in by_setting], axis=0).tolist()
 
 
-def _at_random(settings: Sequence[Setting]) -> Estimate:
-    courses = [setting.read(setting.entropy) for setting in settings]
+def _at_random(settings: Sequence[Point]) -> Estimate:
+    courses = [read(setting, entropy_of(setting)) for setting in settings]
     found = [
         _smallest([course.in_random_order(repetition).rebounds() for course in courses])
         for repetition in range(NUM_ORDERS)
@@ -69,25 +71,27 @@ def _at_random(settings: Sequence[Setting]) -> Estimate:
     return Estimate.of(np.mean(found, axis=0), "nats")
 
 
-def _by_layer(setting: Setting) -> list[Finding]:
+def _by_layer(setting: Point) -> list[Finding]:
     return [
         Finding(
-            f"{setting.name}, layer {number}: smaller of fall and rise",
-            Estimate.of((one.size for one in setting.read(layer).rebounds()), "nats"),
+            f"{setting.settings['name']}, layer {number}: smaller of fall and rise",
+            Estimate.of((one.size for one in read(setting, layer).rebounds()), "nats"),
         )
-        for number, layer in enumerate(setting.layers)
+        for number, layer in setting.layers(ENTROPY).items()
     ]
 
 
-def _means(settings: Sequence[Setting], side: str) -> list[float]:
-    return [float(np.mean([getattr(one, side) for one in setting.rebounds])) for setting in settings]
+def _means(settings: Sequence[Point], side: str) -> list[float]:
+    return [float(np.mean([getattr(one, side) for one in rebounds(setting)])) for setting in settings]
 
 
-def _conclusion(settings: Sequence[Setting], depths: Sequence[int]) -> str:
+def _conclusion(settings: Sequence[Point], depths: Sequence[int]) -> str:
     moved = zip(depths, _means(settings, "fall"), _means(settings, "rise"), strict=True)
     parts = [f"{fall:.2f} and {max(0.0, rise):.2f} nats at {_named(depth)}" for depth, fall, rise in moved]
     deepest = settings[-1]
-    sizes = [np.mean([one.size for one in deepest.read(layer).rebounds()]) for layer in deepest.layers]
+    sizes = [
+        np.mean([one.size for one in read(deepest, layer).rebounds()]) for layer in deepest.layers(ENTROPY).values()
+    ]
     returning = sum(size >= CRITERION.threshold for size in sizes)
     return (
         f"Attention entropy falls and then comes back by {', '.join(parts)}. In the deepest network it does so in "
@@ -95,7 +99,7 @@ def _conclusion(settings: Sequence[Setting], depths: Sequence[int]) -> str:
     )
 
 
-def _charts(settings: Sequence[Setting], depths: Sequence[int]) -> tuple[Chart, ...]:
+def _charts(settings: Sequence[Point], depths: Sequence[int]) -> tuple[Chart, ...]:
     deepest = settings[-1]
     return (
         Chart(
@@ -104,15 +108,15 @@ def _charts(settings: Sequence[Setting], depths: Sequence[int]) -> tuple[Chart, 
             "Mean over layers. Bands: one standard deviation over seeds.",
             "optimiser steps",
             "mean attention entropy (nats)",
-            tuple(setting.entropy.curve(setting.name) for setting in settings),
+            tuple(entropy_of(setting).curve(setting.settings["name"]) for setting in settings),
         ),
         Chart(
             "layers",
-            f"Attention entropy of each layer, {deepest.name}",
+            f"Attention entropy of each layer, {deepest.settings['name']}",
             "Bands: one standard deviation over seeds.",
             "optimiser steps",
             "mean attention entropy (nats)",
-            tuple(layer.curve(f"layer {number}") for number, layer in enumerate(deepest.layers)),
+            tuple(layer.curve(f"layer {number}") for number, layer in deepest.layers(ENTROPY).items()),
         ),
         Chart(
             "depth",
@@ -131,6 +135,6 @@ def _charts(settings: Sequence[Setting], depths: Sequence[int]) -> tuple[Chart, 
             "Bands: one standard deviation over seeds.",
             "optimiser steps",
             "loss (nats per token)",
-            tuple(setting.loss.curve(setting.name) for setting in settings),
+            tuple(setting.courses[LOSS, None].curve(setting.settings["name"]) for setting in settings),
         ),
     )

@@ -9,8 +9,9 @@ from scipy.stats import rankdata
 
 from joma.charts import Chart, Curve
 from joma.claims.text.networks import Variant, study, trained, unigram_nats
-from joma.claims.text.settings import Setting, half, setting_of
+from joma.claims.text.settings import entropy_of, findings, first_half, last_losses, point_of, rebounds
 from joma.claims.workspace import Profile, Workspace
+from joma.measure.curves.points import LOSS, Point
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
 RATES = {
@@ -34,14 +35,14 @@ def evaluate(workspace: Workspace) -> Agreement:
     variants = [Variant(learning_rate=rate, num_layers=NUM_LAYERS[workspace.profile]) for rate in rates]
     unigram = unigram_nats(tokens, tokens.held_out)
     settings = [
-        setting_of(f"learning rate {rate:g}", runs, unigram)
+        point_of(f"learning rate {rate:g}", runs, unigram)
         for rate, runs in zip(rates, trained(workspace, variants), strict=True)
     ]
-    halves = [setting.until(half(setting)) for setting in settings]
+    halves = [first_half(setting, unigram) for setting in settings]
     measured = Estimate.of(_correlations(_losses(settings), _rises(settings)))
     best = [int(np.argmin(losses)) for losses in _losses(settings)]
-    findings = (
-        *(finding for setting in settings for finding in setting.findings()),
+    found = (
+        *(finding for setting in settings for finding in findings(setting)),
         Finding("the same at half of the steps", Estimate.of(_correlations(_losses(halves), _rises(halves)))),
         Finding(
             "between the last loss and how far attention falls",
@@ -58,7 +59,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         measured,
         (Control(f"learning rates in random order (mean of {NUM_ORDERS})", _at_random(settings)),),
         conclusion=_conclusion(measured, settings, rates),
-        findings=findings,
+        findings=found,
         charts=_charts(settings, rates),
         notes=(
             f"{study(workspace).num_steps:,} steps of Adam, {NUM_LAYERS[workspace.profile]} layers; read again at half "
@@ -67,17 +68,17 @@ def evaluate(workspace: Workspace) -> Agreement:
     )
 
 
-def _losses(settings: Sequence[Setting]) -> np.ndarray:
+def _losses(settings: Sequence[Point]) -> np.ndarray:
     """(seeds, learning rates)."""
-    return np.array([setting.last_losses for setting in settings]).T
+    return np.array([last_losses(setting) for setting in settings]).T
 
 
-def _rises(settings: Sequence[Setting]) -> np.ndarray:
-    return np.array([[one.rise for one in setting.rebounds] for setting in settings]).T
+def _rises(settings: Sequence[Point]) -> np.ndarray:
+    return np.array([[one.rise for one in rebounds(setting)] for setting in settings]).T
 
 
-def _falls(settings: Sequence[Setting]) -> np.ndarray:
-    return np.array([[one.fall for one in setting.rebounds] for setting in settings]).T
+def _falls(settings: Sequence[Point]) -> np.ndarray:
+    return np.array([[one.fall for one in rebounds(setting)] for setting in settings]).T
 
 
 def _correlations(first: np.ndarray, second: np.ndarray) -> list[float]:
@@ -86,7 +87,7 @@ def _correlations(first: np.ndarray, second: np.ndarray) -> list[float]:
     return [float(np.corrcoef(one, other)[0, 1]) for one, other in pairs]
 
 
-def _at_random(settings: Sequence[Setting]) -> Estimate:
+def _at_random(settings: Sequence[Point]) -> Estimate:
     losses, rises = _losses(settings), _rises(settings)
     found = [
         _correlations(losses, np.random.default_rng(repetition).permuted(rises, axis=1))
@@ -95,13 +96,13 @@ def _at_random(settings: Sequence[Setting]) -> Estimate:
     return Estimate.of(np.mean(found, axis=0))
 
 
-def _regret(settings: Sequence[Setting]) -> Estimate:
+def _regret(settings: Sequence[Point]) -> Estimate:
     """By how much the loss of the setting with the largest rise is above the lowest, by seed."""
     pairs = zip(_losses(settings), _rises(settings).argmax(axis=1), strict=True)
     return Estimate.of((float(losses[at] - losses.min()) for losses, at in pairs), "nats", why_equal="0 at the best")
 
 
-def _conclusion(measured: Estimate, settings: Sequence[Setting], rates: Sequence[float]) -> str:
+def _conclusion(measured: Estimate, settings: Sequence[Point], rates: Sequence[float]) -> str:
     losses, rises = _losses(settings).mean(axis=0), _rises(settings).mean(axis=0)
     best, farthest = int(losses.argmin()), int(rises.argmax())
     where = "the same" if best == farthest else f"at {rates[farthest]:g}"
@@ -113,7 +114,7 @@ def _conclusion(measured: Estimate, settings: Sequence[Setting], rates: Sequence
     )
 
 
-def _charts(settings: Sequence[Setting], rates: Sequence[float]) -> tuple[Chart, ...]:
+def _charts(settings: Sequence[Point], rates: Sequence[float]) -> tuple[Chart, ...]:
     losses, rises = _losses(settings).mean(axis=0), _rises(settings).mean(axis=0)
     return (
         Chart(
@@ -122,7 +123,7 @@ def _charts(settings: Sequence[Setting], rates: Sequence[float]) -> tuple[Chart,
             "Mean over layers. Bands: one standard deviation over seeds.",
             "optimiser steps",
             "mean attention entropy (nats)",
-            tuple(setting.entropy.curve(setting.name) for setting in settings),
+            tuple(entropy_of(setting).curve(setting.settings["name"]) for setting in settings),
         ),
         Chart(
             "return",
@@ -142,6 +143,6 @@ def _charts(settings: Sequence[Setting], rates: Sequence[float]) -> tuple[Chart,
             "Bands: one standard deviation over seeds.",
             "optimiser steps",
             "loss (nats per token)",
-            tuple(setting.loss.curve(setting.name) for setting in settings),
+            tuple(setting.courses[LOSS, None].curve(setting.settings["name"]) for setting in settings),
         ),
     )
