@@ -138,7 +138,7 @@ def rank_rows(last: int, seeds: Sequence[int], out: Path) -> Iterator[dict[str, 
             }
 
 
-def told(value: Any) -> str:
+def in_words(value: Any) -> str:
     """Return an estimate as its mean and 95 % interval, other values as they are."""
     if isinstance(value, list):
         return str(len(value))
@@ -189,7 +189,7 @@ def main() -> None:
         return
     for title, rows in tables.items():
         if rows:
-            show(title, list(rows[0]), [[told(value) for value in row.values()] for row in rows], place)
+            show(title, list(rows[0]), [[in_words(value) for value in row.values()] for row in rows], place)
 
 
 if __name__ == "__main__":

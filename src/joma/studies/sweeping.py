@@ -138,7 +138,7 @@ class Sweeping:
             what = f"training point {num_before // max(1, self.plan.num_seeds or 1) + 1} to {max(points) + 1}"
             self._train(list(batch.values()), part_of(progress, what, num_before, len(batch), self.plan.num_runs))
             for number, of_point in recipes.items():
-                self._search.tell(number, [self._last_loss(recipe) for recipe in of_point])
+                self._search.report(number, [self._last_loss(recipe) for recipe in of_point])
 
     def _add(self, points: Sequence[Point]) -> list[Recipe]:
         """Add the runs of some points."""
