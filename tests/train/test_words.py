@@ -54,7 +54,7 @@ def test_without_layer_norm_weights_times_attention_are_what_attention_adds_to_t
     hidden = []
     with torch.no_grad():
         decoder(tokens, observe_hidden=lambda _, values: hidden.append(values))
-        without = block.mlp_lower(decoder.embedded(tokens) + block.attention_output(block.value.bias))
+        without = block.mlp_lower(decoder.embedded(tokens) + block.attention_output(block.value.bias[None]))
     (words,) = words_by_layer(decoder, tokens)
     added = torch.einsum("hm,hmk->k", words.mean_attention, words.unscaled_weights)
     expected = (hidden[0] - without).mean((0, 1))

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from joma.claims.text.motion import Layer, course
-from joma.claims.text.theorem1 import CRITERION, _by_another_seed, _conclusion, _findings, _over_training
+from joma.claims.text.theorem1 import (
+    CRITERION,
+    _by_another_seed,
+    _conclusion,
+    _findings,
+    _networks_chart,
+    _over_training,
+)
 from joma.claims.theorem1.flow import model_of, run
 from joma.train.words import WordsOfLayer
 
@@ -80,3 +87,9 @@ def test_a_course_has_a_value_per_seed_and_snapshot_after_the_start(exact):
     found = course(exact, lambda layer: layer.agreement(layer.predicted))
     assert found.values.shape == (2, len(exact[0].snapshots) - 1)
     assert found.steps == exact[0].steps[1:]
+
+
+def test_the_chart_of_several_networks_has_a_curve_for_each(exact):
+    chart = _networks_chart({"one": exact, "another": exact[:1]})
+    assert [curve.label for curve in chart.curves] == ["one", "another"]
+    assert [curve.low is None for curve in chart.curves] == [False, True]

@@ -27,6 +27,7 @@ CRITERION = Criterion(
     "at 0.7 the prediction explains half of the variance over words that word frequency leaves",
 )
 
+MLP_TERM = "½ Σ vₖ² alone"
 SEEDS = "correlation of the motion with that of another seed"
 RESIDUAL = "residual / motion, prediction in its best scale"
 
@@ -41,7 +42,9 @@ def evaluate(workspace: Workspace) -> Agreement:
     measured, controls, findings = compared(first)
     others = {name: layers for name, layers in networks.items() if layers is not first}
     in_others = (
-        Finding(f"deciding number, {name}", _over_training(layers, _agreement)) for name, layers in others.items()
+        Finding(f"{what}, {name}", _over_training(layers, values))
+        for name, layers in others.items()
+        for what, values in (("deciding number", _agreement), (MLP_TERM, _mlp_term))
     )
     charts = (_correlation_chart(first), _words_chart(workspace, first[0]))
     return Agreement(
@@ -61,7 +64,7 @@ def compared(layers: Sequence[Layer]) -> tuple[Estimate, tuple[Control, ...], tu
     controls = (
         Control(f"words permuted (mean of {NUM_ORDERS})", _over_training(layers, Layer.permuted)),
         *_by_another_seed(layers),
-        Control("½ Σ vₖ² alone", _over_training(layers, lambda layer: layer.agreement(layer.mlp_term))),
+        Control(MLP_TERM, _over_training(layers, _mlp_term)),
         Control("−½ Σ ‖wₖ‖² b̄ alone", _over_training(layers, lambda layer: layer.agreement(layer.mean_term))),
         Control("word frequency, in the better direction", _either_way(layers, lambda layer: layer.frequency)),
         Control("growth of the embeddings, in the better direction", _either_way(layers, lambda layer: layer.growth)),
@@ -85,6 +88,10 @@ def _name(variant: Variant) -> str:
 
 def _agreement(layer: Layer) -> Tensor:
     return layer.agreement(layer.predicted)
+
+
+def _mlp_term(layer: Layer) -> Tensor:
+    return layer.agreement(layer.mlp_term)
 
 
 def _over_training(layers: Sequence[Layer], values: Values) -> Estimate:
@@ -166,7 +173,7 @@ def _conclusion(measured: Estimate, controls: Sequence[Control], findings: Seque
 def _correlation_chart(layers: Sequence[Layer]) -> Chart:
     curves: dict[str, Values] = {
         "whole formula": _agreement,
-        "½ Σ vₖ² alone": lambda layer: layer.agreement(layer.mlp_term),
+        MLP_TERM: _mlp_term,
         "−½ Σ ‖wₖ‖² b̄ alone": lambda layer: layer.agreement(layer.mean_term),
         "words permuted": Layer.permuted,
     }
