@@ -138,6 +138,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "frozen value path": {"train_value_path": False},
     "constant gradient at the logits": {"loss": "linearised"},
     "constant gradient at the hidden units": {"loss": "linearised", "train_output_path": False},
+    "constant gradient at the logits, linear MLP": {"loss": "linearised", "activation": "identity"},
     "SGD": {"optimizer": "sgd"},
     "no residual around the MLP": {"residual": "attention"},
     "no residual around attention": {"residual": "mlp"},
