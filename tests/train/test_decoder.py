@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from joma.errors import InvalidArgument
-from joma.train.decoder import Decoder, DecoderConfig, dropout, sinusoids
+from joma.train.decoder import Decoder, DecoderConfig, Dropout, sinusoids
 
 SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, hidden=24, num_layers=2)
 
@@ -227,7 +227,7 @@ def test_unigram_bias_needs_log_frequencies():
 def test_dropout_zeroes_its_share_and_keeps_the_mean(probability, tolerance):
     torch.manual_seed(0)
     x = torch.ones(1001, 999, requires_grad=True)  # no multiple of four entries
-    dropped = dropout(x, probability)
+    dropped = x * Dropout().of_units(x, probability)
     assert abs((dropped == 0).double().mean().item() - probability) <= tolerance("dropout.share")
     assert abs(dropped.double().mean().item() - 1) <= tolerance("dropout.share") / (1 - probability)
     assert len(dropped.unique()) == (1 if probability == 0 else 2)

@@ -170,15 +170,17 @@ class Decoder(nn.Module):
         """
         return self.output(self.features(tokens, observe, observe_hidden, last_only=last_only))
 
-    def loss(self, tokens: Tensor, targets: Tensor, observe: Observer | None = None) -> Tensor:
+    def loss(
+        self, tokens: Tensor, targets: Tensor, observe: Observer | None = None, *, dropout: Dropout | None = None
+    ) -> Tensor:
         """Return the mean cross entropy in nats, without holding all logits; see ``output_loss``.
 
         Args:
             tokens: (B, L) integers below V.
             targets: (B, L) next tokens; or (B,) labels, which are predicted at the last position.
-            observe: called with the queries and keys of each layer.
+            observe, dropout: as in ``features``.
         """
-        features = self.features(tokens, observe, last_only=targets.dim() == 1)
+        features = self.features(tokens, observe, last_only=targets.dim() == 1, dropout=dropout)
         return output_loss(features, self.output.weight, self.output.bias, targets)
 
     def features(
@@ -188,6 +190,7 @@ class Decoder(nn.Module):
         observe_hidden: HiddenObserver | None = None,
         *,
         last_only: bool = False,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Return the inputs of the output layer.
 
@@ -197,20 +200,23 @@ class Decoder(nn.Module):
             observe_hidden: called with the hidden units of each layer that has an MLP.
             last_only: compute those of the last position only; the last layer then has only one query and one row of
                 hidden units.
+            dropout: the factors in training mode; by default drawn from torch's default generator.
 
         Returns:
             (B, L, D), or (B, D) with ``last_only``.
         """
         positions = self._positions(tokens.shape[1])
         x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
-        if self.training:
-            x = dropout(x, self.config.dropout)
+        dropout = (dropout or Dropout()) if self.training and self.config.dropout else None
+        if dropout is not None:
+            x = x * dropout.of_units(x, self.config.dropout)
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,
                 observe and partial(observe, layer),
                 observe_hidden and partial(observe_hidden, layer),
                 last_only=last_only and block is self.blocks[-1],
+                dropout=dropout,
             )
         return x[:, -1] if last_only else x
 
@@ -283,28 +289,28 @@ class Block(nn.Module):
         observe_hidden: Callable[[Tensor], None] | None = None,
         *,
         last_only: bool = False,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Return the next residual stream (B, L, D), or only its last position (B, 1, D)."""
         config = self.config
         q, k = (self._heads(part) for part in self._queries_and_keys(x, last_only))
         if observe is not None:
             observe(q, k)
-        attended = scaled_dot_product_attention(
-            q,
-            k,
-            self._heads(self.value(x)),
-            is_causal=not last_only,
-            dropout_p=config.dropout if self.training else 0.0,
-        )
+        if dropout is None:
+            attended = scaled_dot_product_attention(q, k, self._heads(self.value(x)), is_causal=not last_only)
+        else:
+            factors = partial(dropout.of_attention, probability=config.dropout)
+            attended = _attended(q, k, self._heads(self.value(x)), not last_only, factors)
         x = x[:, -1:] if last_only else x
-        added = self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)))
+        added = self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)), dropout)
         x = self.norm_attention(self._joined("attention", x, added))
         if not config.mlp:
             return x
         hidden = ACTIVATIONS[config.activation](self.mlp_lower(x))
         if observe_hidden is not None:
             observe_hidden(hidden)
-        return self.norm_mlp(self._joined("mlp", x, self._drop(self.mlp_upper(self._drop(hidden)))))
+        added = self._drop(self.mlp_upper(self._drop(hidden, dropout)), dropout)
+        return self.norm_mlp(self._joined("mlp", x, added))
 
     def _joined(self, branch: Literal["attention", "mlp"], x: Tensor, added: Tensor) -> Tensor:
         return x + added if self.config.residual in ("both", branch) else added
@@ -318,26 +324,47 @@ class Block(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.dropout) if self.training else x
+    def _drop(self, x: Tensor, dropout: Dropout | None) -> Tensor:
+        return x if dropout is None else x * dropout.of_units(x, self.config.dropout)
 
 
-def dropout(x: Tensor, probability: float) -> Tensor:
-    """Set entries to zero at random and scale up the others, in a third of the time of torch's dropout on a CPU.
+def _attended(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, factors: Callable[[Tensor], Tensor]) -> Tensor:
+    """Attention of queries (B, H, L, E) whose weights are multiplied by factors, as in torch's for dropout on a CPU."""
+    root = math.sqrt(1 / math.sqrt(q.shape[-1]))
+    scores = (q * root) @ (k * root).mT
+    if is_causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(hidden, -math.inf)
+    weights = scores.softmax(-1)
+    return (weights * factors(weights)) @ v
 
-    Torch draws one uniform number per entry; here four entries share a draw of 64 bits, 16 bits each, so that the
-    probability is rounded to a multiple of 1/65,536.
+
+class Dropout:
+    """Factors that set entries to zero at random and scale up the others.
 
     Args:
-        x: a tensor of any shape.
-        probability: the probability of zeroing an entry, in [0, 1).
+        generator: of random numbers; ``None`` for torch's default generator.
     """
-    num_dropped = round(probability * 65536)
-    if num_dropped == 0:
-        return x
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
-    return x * kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self._generator = generator
+
+    def of_units(self, x: Tensor, probability: float) -> Tensor:
+        """Return factors for ``x``, of its shape, in a third of the time that torch's dropout takes on a CPU.
+
+        Torch draws one uniform number per entry; here four entries share a draw of 64 bits, 16 bits each, so that the
+        probability is rounded to a multiple of 1/65,536.
+        """
+        num_dropped = round(probability * 65536)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None, generator=self._generator)
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
+        return kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
+
+    def of_attention(self, weights: Tensor, probability: float) -> Tensor:
+        """Return factors for attention weights, of their shape, as torch draws them on a CPU."""
+        drawn = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device)
+        return drawn.bernoulli_(1 - probability, generator=self._generator).div_(1 - probability)
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -98,10 +98,14 @@ class NextToken:
         stride = 1 if recipe.one_query else recipe.length  # as many as predict, so that each token is a target once
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length, stride)
 
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of a step, (B, L) each; with one query, the last targets only, (B,)."""
+        inputs, targets = self._streams.window(step)
+        return inputs, targets[:, -1] if self._one_query else targets
+
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
-        inputs, targets = self._streams.window(step)
-        targets = targets[:, -1] if self._one_query else targets
+        inputs, targets = self.batch(step)
         if self._tangent_at is None:
             return decoder.loss(inputs, targets)
         return linearised_loss(decoder(inputs, last_only=self._one_query), targets, self._tangent_at)
