@@ -137,7 +137,7 @@ def rank_rows(
             }
 
 
-def told(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return an estimate as its mean and 95 % interval, other values as they are."""
     if isinstance(value, list):
         return str(len(value))
@@ -187,7 +187,7 @@ def main() -> None:
         return
     for title, rows in tables.items():
         if rows:
-            show(title, list(rows[0]), [[told(value) for value in row.values()] for row in rows], place)
+            show(title, list(rows[0]), [[shown(value) for value in row.values()] for row in rows], place)
 
 
 if __name__ == "__main__":

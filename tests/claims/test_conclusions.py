@@ -80,11 +80,18 @@ def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, gone):
 def test_conclusion_on_the_first_dip_follows_from_the_verdict(met, words):
     dips = [Finding(name, Estimate((dip,))) for name, dip in zip("abcd", (0.3, 0.1, 0.4, 0.05), strict=True)]
     verdicts = decided(first_dip.CRITERION)
-    for by_bias, told in ((True, "alone confirms"), (None, "alone does not decide"), (False, "alone does not confirm")):
+    for by_bias, words_on_text in (
+        (True, "alone confirms"),
+        (None, "alone does not decide"),
+        (False, "alone does not confirm"),
+    ):
         conclusion = first_dip._conclusion([*dips, Finding("e", verdicts[by_bias])], verdicts[met], 100)
         assert words in conclusion
         assert "dips by 0.40 nats on shuffled words and by 0.05 on random words" in conclusion
-        assert f"by 0.30 nats, and by 0.10 if the output bias starts at the frequencies, which {told} it." in conclusion
+        assert (
+            f"by 0.30 nats, and by 0.10 if the output bias starts at the frequencies, which {words_on_text} it."
+            in conclusion
+        )
     assert not faults(conclusion)
 
 
