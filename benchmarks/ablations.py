@@ -28,7 +28,6 @@ from joma.train.training import train
 from table import machine, print_json, show
 
 NUM_WORDS, NUM_STEPS, RATE = 1000, 3200, 1e-3
-LENGTHS = (NUM_STEPS // 4, NUM_STEPS)
 
 FACTORS: dict[str, dict[str, Any]] = {
     "base: width 200, 1 layer": {},
@@ -104,8 +103,6 @@ def mechanism_rows(rate: float, last: int, seeds: Sequence[int], out: Path) -> I
             found = ablations(pair, tokens, last)[name]
             yield {
                 "network": name,
-                "rate": rate,
-                "steps": last,
                 "seeds": common,
                 "from": found.course.steps[0],
                 "fall": Estimate.of(found.falls),
@@ -116,17 +113,19 @@ def mechanism_rows(rate: float, last: int, seeds: Sequence[int], out: Path) -> I
             }
 
 
-def rank_rows(last: int, seeds: Sequence[int], out: Path) -> Iterator[dict[str, Any]]:
-    """Read the fall and rise of the stable rank of every layer, in shares of its initial value."""
-    for name, settings in FACTORS.items():
+def rank_rows(
+    networks: dict[str, dict[str, Any]], last: int, seeds: Sequence[int], out: Path
+) -> Iterator[dict[str, Any]]:
+    """Read the fall and rise of the stable rank of every lower layer, in shares of its initial value."""
+    for name, settings in networks.items():
         runs = list(runs_to(last, settings, seeds, out).values())
-        for layer in range(settings.get("num_layers", 1) if runs else 0):
+        decoder = recipe_of(settings, 0).decoder
+        for layer in range(decoder.num_layers if runs and decoder.mlp else 0):
             course = course_of(runs, "stable_rank", layer).between(0, last)
             shares = replace(course, values=course.values / course.values[:, :1])
             found = shares.rebounds()
             yield {
-                "network": f"{name}, layer {layer}" if settings.get("num_layers", 1) > 1 else name,
-                "steps": last,
+                "network": f"{name}, layer {layer}" if decoder.num_layers > 1 else name,
                 "seeds": [run.recipe.seed for run in runs],
                 "initial rank": Estimate.of(course.values[:, 0]),
                 "fall": Estimate.of(one.fall for one in found),
@@ -138,7 +137,7 @@ def rank_rows(last: int, seeds: Sequence[int], out: Path) -> Iterator[dict[str, 
             }
 
 
-def in_words(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return an estimate as its mean and 95 % interval, other values as they are."""
     if isinstance(value, list):
         return str(len(value))
@@ -164,6 +163,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a folder for the text and the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-4], help="learning rates of `mechanism`")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[NUM_STEPS // 4, NUM_STEPS], help="steps to read at")
     parser.add_argument("--until", type=int, default=NUM_STEPS, help="stop every run here, to go on later")
     parser.add_argument("--read", action="store_true", help="train nothing")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -174,14 +174,12 @@ def main() -> None:
         recipes = [recipe_of(settings, seed) for seed in options.seeds for settings in networks.values()]
         train_until(options.until, recipes, options.out)
     tables: dict[str, list[dict[str, Any]]] = {}
-    for last in LENGTHS:
-        if options.question == "rank":
-            tables[f"Stable rank of the MLP's lower layer, {last:,} steps"] = list(
-                rank_rows(last, options.seeds, options.out)
-            )
+    for last in options.lengths:
         for rate in options.rates if options.question == "mechanism" else ():
             rows = list(mechanism_rows(rate, last, options.seeds, options.out))
             tables[f"Attention entropy in nats, {last:,} steps at {rate:g}"] = rows
+        rows = list(rank_rows(networks, last, options.seeds, options.out))
+        tables[f"Stable rank of the MLP's lower layer, in shares of the initial rank, {last:,} steps"] = rows
     if options.json:
         print_json(
             {"tables": {title: [plain(row) for row in rows] for title, rows in tables.items()}, "machine": place}
@@ -189,7 +187,7 @@ def main() -> None:
         return
     for title, rows in tables.items():
         if rows:
-            show(title, list(rows[0]), [[in_words(value) for value in row.values()] for row in rows], place)
+            show(title, list(rows[0]), [[shown(value) for value in row.values()] for row in rows], place)
 
 
 if __name__ == "__main__":

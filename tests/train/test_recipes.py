@@ -52,6 +52,7 @@ def test_variants_differ_only_in_the_named_setting(variant):
             "frozen value path": {"train_value_path"},
             "constant gradient at the logits": {"loss"},
             "constant gradient at the hidden units": {"loss", "train_output_path"},
+            "constant gradient at the logits, linear MLP": {"loss", "activation"},
             "SGD": {"optimizer", "learning_rate"},
             "no residual around the MLP": {"residual"},
             "no residual around attention": {"residual"},

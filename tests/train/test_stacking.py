@@ -35,7 +35,7 @@ VARIANTS = [
     {"decoder": DecoderConfig(20, width=16, num_heads=2, mlp=False)},
     {"decoder": replace(SMALL, layer_norm=False, train_value_path=False)},
     {"decoder": replace(SMALL, num_layers=2), "one_query": True},
-    {"optimizer": "sgd"},
+    {"decoder": replace(SMALL, residual="none", train_output_path=False), "optimizer": "sgd"},
 ]
 
 
@@ -47,7 +47,7 @@ def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_pa
     for one, other in zip(alone, stacked, strict=True):
         pairs = zip(one.decoder().parameters(), other.decoder().parameters(), strict=True)
         assert max(float((mine - theirs).abs().max().detach()) for mine, theirs in pairs) <= tolerance("stack.member")
-    first, second = (run.decoder().output.weight for run in stacked[:2])
+    first, second = (run.decoder().embedding.weight for run in stacked[:2])
     assert (first - second).abs().max() > 0.01  # other learning rates give other networks
 
 
@@ -88,6 +88,15 @@ def test_diverged_member_fails_and_the_others_go_on(tmp_path):
     assert "NaN or infinite" in str(found[1])
     alone = train_stack([wanted[0], *wanted[2:]], tokens, folders([wanted[0], *wanted[2:]], tmp_path / "others"))
     assert [found[at].measurements() for at in (0, 2, 3)] == [run.measurements() for run in alone]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"one_query": True}, "one query"), ({"loss": "linearised"}, "the loss linearised")]
+)
+def test_networks_that_a_stack_cannot_train_are_refused(tmp_path, change, words):
+    wanted = recipes(**change)
+    with pytest.raises(BadInput, match=f"a stack of networks with {words}.*train each alone"):
+        train_stack(wanted, tiny_tokens(), folders(wanted, tmp_path))
 
 
 def test_other_shapes_are_refused(tmp_path):

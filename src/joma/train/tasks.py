@@ -99,7 +99,7 @@ class NextToken:
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length, stride)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, L) and targets (B, L) of a step; with one query only the last targets, (B,)."""
+        """Return inputs and targets of a step, (B, L) each; with one query, the last targets only, (B,)."""
         inputs, targets = self._streams.window(step)
         return inputs, targets[:, -1] if self._one_query else targets
 

@@ -22,18 +22,18 @@ CLAIMS = (
     Claim(
         Reference(
             "text.first_dip",
-            "The dip of attention entropy in the first steps of training on text, before the lasting one, comes from "
-            "learning word frequencies.",
-            "observed here; an explanation by the constant upstream gradient of Section 3, " + PAPER,
+            "In the first steps of training, before the lasting fall, attention entropy dips because word frequencies "
+            "are learned.",
+            f"observed here (docs/log.md), explained by the constant upstream gradient of Section 3, {PAPER}",
             ("while only word frequencies are learned, the same gradient arrives at every position",),
-            "dip = maxₛ [min(max H before s, max H after s) − H(s)]",
+            "dip = max over steps s of [min(max H before s, max H after s) − H(s)]",
         ),
-        test="The network of text.sparse_then_dense is trained for its first steps with and without word frequencies "
-        "to learn: on real text with the output bias at 0 and at the log frequencies of the words, and on shuffled "
-        "words and random words that are equally frequent. If the dip comes from learning frequencies, it is less deep "
-        "in the second network of both pairs.",
-        control="The dip of the same network on other held-out sequences (nothing removed), and on shuffled words "
-        "(order removed, frequencies kept): neither may be less deep.",
+        test="The network of text.sparse_then_dense is trained for its first steps on shuffled words, which have "
+        "frequencies but no order, and on random words that are equally frequent. If the dip comes from learning "
+        "frequencies, it is less deep on the latter. On real text, the output bias starts at 0 or at the log "
+        "frequencies.",
+        control="Word order removed instead of frequencies: the dip on shuffled words may not be less deep than on "
+        "real text.",
         evaluate="joma.claims.text.first_dip:evaluate",
         short="the first dip as the learning of word frequencies",
         needs_text=True,

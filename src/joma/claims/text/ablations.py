@@ -53,8 +53,8 @@ class Ablation:
 def ablations(runs: Mapping[str, Sequence[Run]], tokens: Tokens, last: int | None = None) -> dict[str, Ablation]:
     """Return the ablation of each network by its name.
 
-    A network is read from the step on at which its mean loss is below that of word frequencies; one that never gets
-    there, from the full network's step on.
+    A network is read from the step on at which its mean loss and the full network's are below that of word frequencies;
+    one that never gets there, from the full network's step on.
 
     Args:
         runs: runs of each network by name, with the same seeds; one is the ``full network``.
@@ -71,7 +71,7 @@ def ablations(runs: Mapping[str, Sequence[Run]], tokens: Tokens, last: int | Non
     found = {}
     for name, of_name in runs.items():
         try:
-            first = losses[name].first_below(unigram, name)
+            first = max(onset, losses[name].first_below(unigram, name))
         except RunFailed:
             first = onset
         group = groups[-1] if of_name[0].recipe.one_query else None
