@@ -62,11 +62,15 @@ def test_points_of_lines_stay_inside_their_box_and_bands_are_only_drawn_for_seve
 
 
 def test_a_scatter_has_a_place_for_every_finished_run(grid):
-    fall, rise = scatters(grid)
+    fall, rise = scatters(grid, ENTROPY)
     assert len(fall.dots) == len(rise.dots) == 6
     assert {dot.shade for dot in fall.dots} == {0, 50, 100}
     by_x = sorted(fall.dots, key=lambda dot: dot.x)
     assert [dot.shade for dot in by_x] == [0, 0, 50, 50, 100, 100]  # the larger the rate, the deeper the dip made here
+    assert [scatter.title for scatter in scatters(grid, "stable_rank")] == [
+        "fall of stable rank",
+        "rise of stable rank after it",
+    ]
 
 
 def test_tables_and_summary_name_the_lowest_loss_and_what_failed(grid):

@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas
 import psutil
 import pytest
+from matplotlib.figure import Figure
 
 import joma
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput
 from joma.studies.result import Interrupted
 from joma.train.run import load_run, locked
 from joma.train.text.vocabulary import load_tokens
@@ -152,6 +153,13 @@ def test_a_run_that_diverges_stays_as_a_row_and_the_others_go_on(text, tmp_path)
     assert "NaN or infinite" in (tmp_path / "out" / "sweep.html").read_text()
 
 
+def test_every_picture_of_a_sweep_is_drawn(whole):
+    assert [picture.id for picture in whole.pictures()] == ["attention_entropy_nats", "stable_rank", "val_loss_nats"]
+    own = Figure().subplots()
+    assert whole.plot("stable_rank", ax=own).has_data()
+    assert repr(whole).startswith("Sweep: figure8 (quick): 8 of 8 runs finished")
+
+
 def test_explicit_points_are_trained_and_made_again_from_their_file(text, tmp_path):
     over = [TINY | {"lr": 3e-2, "layers": 1, "steps": 20}, TINY | {"lr": 1e-2, "layers": 2, "steps": 20}]
     found = swept(tmp_path / "out", text, over, seeds=1)
@@ -226,7 +234,7 @@ def test_more_than_a_thousand_runs_are_trained_if_they_are_meant(text, tmp_path)
 
 def test_an_output_that_is_a_file_is_reported(text, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(RunFailed, match="cannot be written"):
+    with pytest.raises(BadInput, match="`out` is the file"):
         swept(tmp_path / "out", text)
 
 

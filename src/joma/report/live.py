@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from joma.report.drawing.looks import shortened
 from joma.report.drawing.tables import table_of
 from joma.report.drawing.words import format_number, format_seconds
 from joma.report.progress import QUIET_SECONDS
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _REFRESH_SECONDS = 1.0
-_MOST_ROWS = 12
+_MOST_ROWS, _LONGEST_NAME = 12, 36
 
 
 class Row(NamedTuple):
@@ -79,18 +80,19 @@ class LiveRuns:
 
 def _picture(rows: Sequence[Row], sentence: str) -> RenderableType:
     from rich.console import Group
+    from rich.text import Text
 
     table = table_of(("run", "", "step", "held-out loss", "attention entropy"), left=("run", ""))
     for row in rows[:_MOST_ROWS]:
         numbers = ("–" if value is None else format_number(value) for value in (row.loss, row.entropy))
-        table.add_row(row.run, row.status, f"{row.step:,} of {row.num_steps:,}", *numbers)
+        table.add_row(shortened(row.run, _LONGEST_NAME), row.status, f"{row.step:,} of {row.num_steps:,}", *numbers)
     more = f"; {len(rows) - _MOST_ROWS} more runs are not shown" if len(rows) > _MOST_ROWS else ""
-    return Group(table, sentence + more)
+    return Group(table, sentence + more) if rows else Text(sentence)
 
 
 def _in_words(row: Row) -> str:
     loss = "" if row.loss is None else f", loss {format_number(row.loss)}"
-    return f"{row.run} {row.status} at step {row.step:,}{loss}"
+    return f"{shortened(row.run, _LONGEST_NAME)} {row.status} at step {row.step:,}{loss}"
 
 
 @contextmanager

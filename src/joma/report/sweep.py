@@ -100,12 +100,14 @@ class Scatter:
     """Held-out loss of the runs against a movement.
 
     Args:
-        x_label: of the movement.
+        title: of the movement.
+        unit: of the movement.
         x_ends, y_ends: lowest and highest value of each axis, in words.
         dots: the runs.
     """
 
-    x_label: str
+    title: str
+    unit: str
     x_ends: tuple[str, str]
     y_ends: tuple[str, str]
     dots: tuple[Dot, ...]
@@ -261,19 +263,20 @@ def _panel(point: Point, courses: Mapping[int | None, Course], ends: tuple[float
     return Panel(tuple(lines), f"{point_words(point.settings)}{failed}", not point.runs)
 
 
-def scatters(points: Sequence[Point]) -> list[Scatter]:
-    """Return the last held-out loss of each run against how far attention entropy fell, and rose again."""
+def scatters(points: Sequence[Point], leading: str) -> list[Scatter]:
+    """Return the last held-out loss of each run against how far the leading metric fell, and rose again."""
+    kind, unit = ("rank", "share") if leading == RANK else ("entropy", "nats")
     rates = sorted({point.settings["learning_rate"] for point in points})
     runs = [(point, run, found) for point in points for run, found in point.movements().items() if LOSS in found]
     return [
         scatter
-        for name in ("entropy_fall", "entropy_rise")
-        if (scatter := _scatter(name, [entry for entry in runs if name in entry[2]], rates.index)) is not None
+        for name in (f"{kind}_fall", f"{kind}_rise")
+        if (scatter := _scatter(name, unit, [entry for entry in runs if name in entry[2]], rates.index)) is not None
     ]
 
 
 def _scatter(
-    name: str, runs: Sequence[tuple[Point, str, dict[str, float]]], place_of: Callable[[float], int]
+    name: str, unit: str, runs: Sequence[tuple[Point, str, dict[str, float]]], place_of: Callable[[float], int]
 ) -> Scatter | None:
     if len(runs) < 2:
         return None
@@ -284,12 +287,12 @@ def _scatter(
             _percent(x, xs),
             100 - _percent(y, ys),
             round(100 * place_of(point.settings["learning_rate"]) / most),
-            f"{run}: {format_number(x)} nats, held-out loss {format_number(y)}",
+            f"{run}: {format_number(x)} {unit}, held-out loss {format_number(y)} nats",
         )
         for (point, run, _), x, y in zip(runs, xs, ys, strict=True)
     )
     ends = [(format_number(min(values), 3), format_number(max(values), 3)) for values in (xs, ys)]
-    return Scatter(MOVEMENTS[name], ends[0], ends[1], dots)
+    return Scatter(MOVEMENTS[name], unit, ends[0], ends[1], dots)
 
 
 def _percent(value: float, among: Sequence[float]) -> float:

@@ -149,6 +149,8 @@ def sweep(
     """
     plan = _plan(recipe, over, seeds, settings)
     path = Path("joma-sweep") / f"{recipe}-{plan.profile}" if out is None else Path(out)
+    if path.exists() and not path.is_dir():
+        raise InvalidArgument("sweep", "out", required="a folder", received=f"the file {out}", remedy="choose another")
     with writing(path, lambda: "what was there"):
         path.mkdir(parents=True, exist_ok=True)
     interrupted = False

@@ -131,11 +131,10 @@ class Sweeping:
             self._train(list(self.recipes.values()), progress)
             return
         while points := self._search.ask():
-            num_before = len(self.recipes)
-            seeded = {number: self.plan.with_seeds(point) for number, point in points.items()}
-            recipes = {number: self._add(of_point) for number, of_point in seeded.items()}
+            recipes = {number: self._add(self.plan.with_seeds(point)) for number, point in points.items()}
             batch = {recipe.name: recipe for of_point in recipes.values() for recipe in of_point}
-            what = f"training point {num_before // max(1, self.plan.num_seeds or 1) + 1} to {max(points) + 1}"
+            num_before = len(self.recipes.keys() - batch.keys())
+            what = f"training {len(batch)} of {self.plan.num_runs} networks"
             self._train(list(batch.values()), part_of(progress, what, num_before, len(batch), self.plan.num_runs))
             for number, of_point in recipes.items():
                 self._search.report(number, [self._last_loss(recipe) for recipe in of_point])

@@ -33,6 +33,13 @@ def test_a_run_that_fails_stops_no_other_and_says_why(tmp_path, tokens_path):
     assert whole.seconds > 0
 
 
+def test_a_network_too_large_for_the_memory_fails_alone(tmp_path, tokens_path):
+    large = replace(RECIPE, name="large", decoder=replace(RECIPE.decoder, hidden=2**50))
+    broken, whole = train_runs(jobs(tmp_path, tokens_path, large, RECIPE), num_workers=1)
+    assert (broken.status, whole.status) == ("failed", "finished")
+    assert "training stopped (" in broken.reason
+
+
 def test_a_finished_run_is_not_trained_again_and_an_interrupted_one_goes_on(tmp_path, tokens_path):
     def stop(what: str, done: float, total: float) -> None:
         if done >= 0.8:

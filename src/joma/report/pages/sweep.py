@@ -40,7 +40,7 @@ def write_sweep(points: Sequence[Point], record: Mapping[str, Any], question: st
         question=question,
         summary=sweep_summary(points, record),
         figures=[found for metric in order if (found := panels(points, metric)) is not None],
-        scatters=scatters(points),
+        scatters=scatters(points, leading),
         note=left_out_note(points),
         heads=(*heads, "runs", "last held-out loss (nats)", *MOVEMENTS.values()),
         rows=point_rows(points, names),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from joma.errors import RunFailed
+from joma.errors import RunFailed, cause_of
 from joma.journal import sample_journal
 from joma.measure.curves.quantities import ENTROPY
 from joma.progress import Progress, part_of, silent
@@ -51,7 +51,16 @@ class _Timed:
             progress(what, done, total)
 
         started = time.monotonic()
-        run = self.training.do(report)
+        try:
+            run = self.training.do(report)
+        except RunFailed:
+            raise
+        except (MemoryError, OverflowError, RuntimeError) as error:  # such as too little memory for a large network
+            kept, remedy = (
+                f"{self.folder} keeps what was measured",
+                "make the network smaller, or train fewer at a time",
+            )
+            raise RunFailed(f"training stopped ({cause_of(error)})", kept=kept, remedy=remedy) from error
         seconds = time.monotonic() - started
         if not self.keep:
             with contextlib.suppress(OSError):  # the run is finished; only space is not freed
