@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark
+from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
 from joma.provenance import versions
@@ -54,8 +55,17 @@ class Shown(Result):
 
     @cached_property
     def remarks(self) -> Mapping[str, Sequence[Remark]]:
-        """What the measurements of each run say, problems first."""
-        return {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
+        """What the measurements of each run say, problems first; the run that will end lowest says so."""
+        found = {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
+        if self.forecast is not None:
+            run, remark = self.forecast
+            found[run].append(remark)
+        return found
+
+    @cached_property
+    def forecast(self) -> tuple[str, Remark] | None:
+        """The run of a grid that is predicted to end with the lowest loss, and a remark on it; ``None`` if unknown."""
+        return forecast(self.table)
 
     def frame(self) -> pandas.DataFrame:
         """Return all measurements."""
@@ -96,9 +106,10 @@ class Shown(Result):
         return tuple(Mark("x", float(stage.since), stage.phase) for stage in found[1:])
 
     def summary(self) -> str:
-        """Return the most important remark on each run."""
+        """Return the most important remark on each run, and which run of a grid will end lowest."""
         said = [f"{run}: {found[0].text}" for run, found in self.remarks.items() if found]
-        return "; ".join(said[:3]) + (f"; and {len(said) - 3} more runs" if len(said) > 3 else "")
+        rest = [f"and {len(said) - 3} more runs"] if len(said) > 3 else []
+        return "; ".join([*said[:3], *rest, *([self.forecast[1].text] if self.forecast else [])])
 
     def page(self, *, following: bool = False) -> str:
         """Return the page as HTML.
