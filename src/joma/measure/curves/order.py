@@ -51,6 +51,11 @@ AS_GOOD = 0.01
 good as the best of their architecture are past the edge of stability.
 """
 
+BEHIND = 2.0
+"""Fraction of the best run's travel up to which another's last loss is read off the curves that have been there: early
+on, their noise has not built up. Nearer to the best run, and beyond it, the law takes their noise off.
+"""
+
 LAST = 3
 """The number of last probes whose median is the present loss."""
 
@@ -170,6 +175,11 @@ class _Member:
         return float(self.loss.steps[-1])
 
     @property
+    def reach(self) -> float:
+        """The farthest travel so far."""
+        return self.rate * self.now
+
+    @property
     def level(self) -> float:
         return level(self.loss)
 
@@ -198,7 +208,7 @@ class _Grid:
         self.best = {shape: min(found, key=lambda one: one.level) for shape, found in self.alike.items()}
         first = min(self.best.values(), key=lambda one: one.level)
         self.margin = AS_GOOD * (max(float(one.loss.values.max()) for one in members) - first.level)
-        self.travel, self.heat = self._fitted(first.rate * first.now / FAR)
+        self.travel, self.heat = self._fitted(first.reach / FAR)
         self.fastest = min(one.rate for one in self.alike[first.shape] if self._is_as_good(one))
         self.turn = self.fastest * first.goal * FRESH / num_epochs if num_epochs > 1 else math.inf
 
@@ -208,10 +218,10 @@ class _Grid:
     def last_loss(self, one: _Member) -> float:
         """Return the predicted last loss of a run."""
         best, end = self.best[one.shape], one.rate * one.goal
-        if end <= best.rate * best.now:  # others have been there
-            return min(other.at(end) for other in self.alike[one.shape] if other.rate * other.now >= end)
+        if end <= best.reach / BEHIND:  # others have been there
+            return min(other.at(end) for other in self.alike[one.shape] if other.reach >= end)
         known = best if one.rate < best.rate else one  # a slow run will be where the best one is now
-        now = known.rate * known.now
+        now = known.reach
         learned = self.travel * (now**-0.5 - end**-0.5)
         noise = self.heat[one.shape] * (one.rate - known.rate)
         memory = self.travel / 2 * self.turn**-1.5 * (end - now) * min(1.0, self.fastest / one.rate) ** 2
