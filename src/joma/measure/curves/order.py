@@ -51,11 +51,6 @@ AS_GOOD = 0.01
 good as the best of their architecture are past the edge of stability.
 """
 
-BEHIND = 2.0
-"""Fraction of the best run's travel up to which another's last loss is read off the curves that have been there: early
-on, their noise has not built up. Nearer to the best run, and beyond it, the law takes their noise off.
-"""
-
 LAST = 3
 """The number of last probes whose median is the present loss."""
 
@@ -218,12 +213,14 @@ class _Grid:
     def last_loss(self, one: _Member) -> float:
         """Return the predicted last loss of a run."""
         best, end = self.best[one.shape], one.rate * one.goal
-        if end <= best.reach / BEHIND:  # others have been there
-            return min(other.at(end) for other in self.alike[one.shape] if other.reach >= end)
+        heat = self.heat[one.shape]
+        if end <= best.reach:  # others have been there, with noise that builds up like a random walk
+            ahead = (other for other in self.alike[one.shape] if other.rate <= best.rate and other.reach >= end)
+            return min(other.at(end) - heat * (other.rate - one.rate) * (end / other.reach) ** 0.5 for other in ahead)
         known = best if one.rate < best.rate else one  # a slow run will be where the best one is now
         now = known.reach
         learned = self.travel * (now**-0.5 - end**-0.5)
-        noise = self.heat[one.shape] * (one.rate - known.rate)
+        noise = heat * (one.rate - known.rate)
         memory = self.travel / 2 * self.turn**-1.5 * (end - now) * min(1.0, self.fastest / one.rate) ** 2
         return known.level - learned + noise + memory
 
