@@ -40,6 +40,8 @@ TOLERANCES: dict[str, Tolerance] = {
     "krylov.double": Tolerance(1e-9, "relative to the largest: all 200 of 200 steps done, in float64"),
     "spectrum.effective_rank": Tolerance(1e-11, "relative: a sum over some 100 singular values, each to 1e-13 of σ₁"),
     "decoder.parity": Tolerance(1e-5, "float32, the same sums of some 20 terms of order 1 in another order"),
+    "stack.member": Tolerance(1e-6, "float64; sums in another order, 100 steps of Adam apart"),
+    "stack.float32": Tolerance(1e-4, "float32; sums in another order, 100 steps of Adam apart"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
     "hierarchy.sampled": Tolerance(

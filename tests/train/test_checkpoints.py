@@ -21,7 +21,7 @@ from joma.train.checkpoints import (
     write_checkpoint,
     write_snapshot,
 )
-from joma.train.decoder import Decoder, DecoderConfig, next_token_loss
+from joma.train.decoder import Decoder, DecoderConfig
 
 CONFIG = DecoderConfig(20, width=8, hidden=8, dropout=0.0, train_value_path=False)
 
@@ -34,7 +34,7 @@ def learner(seed: int) -> tuple[Decoder, torch.optim.Optimizer]:
 def learn(decoder: Decoder, optimizer: torch.optim.Optimizer) -> None:
     tokens = torch.arange(12).view(2, 6)
     optimizer.zero_grad()
-    next_token_loss(decoder(tokens), tokens + 1).backward()
+    decoder.loss(tokens, tokens + 1).backward()
     optimizer.step()
 
 

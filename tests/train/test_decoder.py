@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from joma.errors import InvalidArgument
-from joma.train.decoder import Decoder, DecoderConfig, dropout, next_token_loss, sinusoids
+from joma.train.decoder import Decoder, DecoderConfig, Dropout, sinusoids
 
 SMALL = DecoderConfig(vocabulary_size=50, width=16, num_heads=2, hidden=24, num_layers=2)
 
@@ -92,7 +92,7 @@ def test_last_only_gives_the_same_logits_and_gradients(tolerance):
     assert found.shape == (3, 50)
     assert (found - expected).abs().max() <= tolerance("decoder.parity")
     for logits in (expected, found):
-        next_token_loss(logits, tokens(3)).backward()
+        nn.functional.cross_entropy(logits, tokens(3)).backward()
     for name, weight in whole.named_parameters():
         assert (last.get_parameter(name).grad - weight.grad).abs().max() <= tolerance("decoder.parity"), name
 
@@ -154,7 +154,7 @@ def test_frozen_value_path_is_not_trained():
     decoder = Decoder(replace(SMALL, train_value_path=False))
     before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
     optimizer = torch.optim.Adam([weight for weight in decoder.parameters() if weight.requires_grad])
-    next_token_loss(decoder(tokens(2, 8)), tokens(2, 8, seed=1)).backward()
+    decoder.loss(tokens(2, 8), tokens(2, 8, seed=1)).backward()
     optimizer.step()
     frozen = {name for name, weight in decoder.named_parameters() if torch.equal(weight, before[name])}
     assert frozen == {
@@ -195,7 +195,7 @@ def test_unigram_bias_needs_log_frequencies():
 def test_dropout_zeroes_its_share_and_keeps_the_mean(probability, tolerance):
     torch.manual_seed(0)
     x = torch.ones(1001, 999, requires_grad=True)  # no multiple of four entries
-    dropped = dropout(x, probability)
+    dropped = x * Dropout().of_units(x, probability)
     assert abs((dropped == 0).double().mean().item() - probability) <= tolerance("dropout.share")
     assert abs(dropped.double().mean().item() - 1) <= tolerance("dropout.share") / (1 - probability)
     assert len(dropped.unique()) == (1 if probability == 0 else 2)
@@ -205,17 +205,6 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(probability, tolerance):
     for lag in (1, 2, 3, 4):  # entries that share a draw are independent all the same
         both = (kept[:-lag] * kept[lag:]).mean().item()
         assert abs(both - (1 - probability) ** 2) <= tolerance("dropout.share")
-
-
-def test_next_token_loss_is_cross_entropy(tolerance):
-    logits = (torch.randn(3, 7, 50, generator=torch.Generator().manual_seed(0)) * 30).requires_grad_()
-    targets = tokens(3, 7)
-    ours = next_token_loss(logits, targets)
-    (mine,) = torch.autograd.grad(ours * 3, logits)
-    reference = nn.functional.cross_entropy(logits.double().flatten(0, 1), targets.flatten())
-    (expected,) = torch.autograd.grad(reference * 3, logits)
-    assert abs(ours.item() - reference.item()) <= tolerance("decoder.parity") * reference.item()
-    assert (mine - expected).abs().max() <= tolerance("decoder.parity")
 
 
 def test_positions_are_sinusoids_of_growing_wavelength(tolerance):

@@ -15,15 +15,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import gelu, linear, relu, scaled_dot_product_attention
+from torch.nn.functional import gelu, relu, scaled_dot_product_attention
 
 from joma.domains import FRACTION
 from joma.errors import InvalidArgument
+from joma.train.products import Linear, linear, output_loss
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Callback (layer, queries, keys), both (B, H, L, E), with the inputs of the attention kernel."""
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.output = nn.Linear(config.width, config.num_logits)
+        self.output = Linear(config.width, config.num_logits)
         self.register_buffer("positions", torch.empty(0, config.width), persistent=False)
         self._initialise(seed)
         if (log_frequencies is None) != (config.output_bias == "zero"):
@@ -151,30 +151,62 @@ class Decoder(nn.Module):
         *,
         last_only: bool = False,
     ) -> Tensor:
-        """Return the logits of the next token, or of the label.
+        """Return the logits of the next token, or of the label; arguments are those of ``features``.
+
+        Returns:
+            (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
+        """
+        return self.output(self.features(tokens, observe, observe_hidden, last_only=last_only))
+
+    def loss(
+        self, tokens: Tensor, targets: Tensor, observe: Observer | None = None, *, dropout: Dropout | None = None
+    ) -> Tensor:
+        """Return the mean cross entropy in nats, without holding all logits; see ``output_loss``.
+
+        Args:
+            tokens: (B, L) integers below V.
+            targets: (B, L) next tokens; or (B,) labels, which are predicted at the last position.
+            observe, dropout: as in ``features``.
+        """
+        features = self.features(tokens, observe, last_only=targets.dim() == 1, dropout=dropout)
+        return output_loss(features, self.output.weight, self.output.bias, targets)
+
+    def features(
+        self,
+        tokens: Tensor,
+        observe: Observer | None = None,
+        observe_hidden: HiddenObserver | None = None,
+        *,
+        last_only: bool = False,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Return the inputs of the output layer.
 
         Args:
             tokens: (B, L) integers below V.
             observe: called with the queries and keys of each layer.
             observe_hidden: called with the hidden units of each layer that has an MLP.
-            last_only: compute the logits of the last position only; the last layer then has only one query and one
-                row of hidden units.
+            last_only: compute those of the last position only; the last layer then has only one query and one row of
+                hidden units.
+            dropout: the factors in training mode; by default drawn from torch's default generator.
 
         Returns:
-            (B, L, V), or (B, V) with ``last_only``; with ``num_outputs`` instead of V if that is set.
+            (B, L, D), or (B, D) with ``last_only``.
         """
         positions = self._positions(tokens.shape[1])
         x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
-        if self.training:
-            x = dropout(x, self.config.dropout)
+        dropout = (dropout or Dropout()) if self.training and self.config.dropout else None
+        if dropout is not None:
+            x = x * dropout.of_units(x, self.config.dropout)
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,
                 observe and partial(observe, layer),
                 observe_hidden and partial(observe_hidden, layer),
                 last_only=last_only and block is self.blocks[-1],
+                dropout=dropout,
             )
-        return self.output(x[:, -1] if last_only else x)
+        return x[:, -1] if last_only else x
 
     def lower_weights(self) -> list[Tensor]:
         """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""
@@ -226,13 +258,13 @@ class Block(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.query_key = nn.Linear(width, 2 * width)
-        self.value = nn.Linear(width, width)
-        self.attention_output = nn.Linear(width, width)
+        self.query_key = Linear(width, 2 * width)
+        self.value = Linear(width, width)
+        self.attention_output = Linear(width, width)
         self.norm_attention = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if config.mlp:
-            self.mlp_lower = nn.Linear(width, config.hidden)
-            self.mlp_upper = nn.Linear(config.hidden, width)
+            self.mlp_lower = Linear(width, config.hidden)
+            self.mlp_upper = Linear(config.hidden, width)
             self.norm_mlp = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if not config.train_value_path:
             self.value.requires_grad_(False)
@@ -245,27 +277,26 @@ class Block(nn.Module):
         observe_hidden: Callable[[Tensor], None] | None = None,
         *,
         last_only: bool = False,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Return the next residual stream (B, L, D), or only its last position (B, 1, D)."""
         config = self.config
         q, k = (self._heads(part) for part in self._queries_and_keys(x, last_only))
         if observe is not None:
             observe(q, k)
-        attended = scaled_dot_product_attention(
-            q,
-            k,
-            self._heads(self.value(x)),
-            is_causal=not last_only,
-            dropout_p=config.dropout if self.training else 0.0,
-        )
+        if dropout is None:
+            attended = scaled_dot_product_attention(q, k, self._heads(self.value(x)), is_causal=not last_only)
+        else:
+            factors = partial(dropout.of_attention, probability=config.dropout)
+            attended = _attended(q, k, self._heads(self.value(x)), not last_only, factors)
         x = x[:, -1:] if last_only else x
-        x = self.norm_attention(x + self._drop(self.attention_output(attended.transpose(1, 2).flatten(2))))
+        x = self.norm_attention(x + self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)), dropout))
         if not config.mlp:
             return x
         hidden = ACTIVATIONS[config.activation](self.mlp_lower(x))
         if observe_hidden is not None:
             observe_hidden(hidden)
-        return self.norm_mlp(x + self._drop(self.mlp_upper(self._drop(hidden))))
+        return self.norm_mlp(x + self._drop(self.mlp_upper(self._drop(hidden, dropout)), dropout))
 
     def _queries_and_keys(self, x: Tensor, last_only: bool) -> Sequence[Tensor]:
         if not last_only:
@@ -276,54 +307,47 @@ class Block(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.dropout) if self.training else x
+    def _drop(self, x: Tensor, dropout: Dropout | None) -> Tensor:
+        return x if dropout is None else x * dropout.of_units(x, self.config.dropout)
 
 
-def dropout(x: Tensor, probability: float) -> Tensor:
-    """Set entries to zero at random and scale up the others, in a third of the time of torch's dropout on a CPU.
-
-    Torch draws one uniform number per entry; here four entries share a draw of 64 bits, 16 bits each, so that the
-    probability is rounded to a multiple of 1/65,536.
-
-    Args:
-        x: a tensor of any shape.
-        probability: the probability of zeroing an entry, in [0, 1).
-    """
-    num_dropped = round(probability * 65536)
-    if num_dropped == 0:
-        return x
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
-    return x * kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
+def _attended(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, factors: Callable[[Tensor], Tensor]) -> Tensor:
+    """Attention of queries (B, H, L, E) whose weights are multiplied by factors, as in torch's for dropout on a CPU."""
+    root = math.sqrt(1 / math.sqrt(q.shape[-1]))
+    scores = (q * root) @ (k * root).mT
+    if is_causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(hidden, -math.inf)
+    weights = scores.softmax(-1)
+    return (weights * factors(weights)) @ v
 
 
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross entropy in nats, in half the time of torch's on a CPU; for one backward pass.
+class Dropout:
+    """Factors that set entries to zero at random and scale up the others.
 
     Args:
-        logits: (..., V).
-        targets: (...) integers below V: the next tokens, or labels.
+        generator: of random numbers; ``None`` for torch's default generator.
     """
-    return _CrossEntropy.apply(logits.flatten(0, -2), targets.flatten())
 
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self._generator = generator
 
-class _CrossEntropy(torch.autograd.Function):
-    """Cross entropy that computes its gradient, softmax minus one-hot target, in place from the log probabilities."""
+    def of_units(self, x: Tensor, probability: float) -> Tensor:
+        """Return factors for ``x``, of its shape, in a third of the time that torch's dropout takes on a CPU.
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        log_probabilities = logits.log_softmax(-1)
-        ctx.save_for_backward(log_probabilities, targets)
-        return -log_probabilities.gather(1, targets[:, None]).mean()
+        Torch draws one uniform number per entry; here four entries share a draw of 64 bits, 16 bits each, so that the
+        probability is rounded to a multiple of 1/65,536.
+        """
+        num_dropped = round(probability * 65536)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None, generator=self._generator)
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= num_dropped - 32768
+        return kept.to(x.dtype).mul_(65536 / (65536 - num_dropped))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        log_probabilities, targets = ctx.saved_tensors
-        difference = log_probabilities.exp()
-        difference[torch.arange(len(targets), device=targets.device), targets] -= 1
-        return difference.mul_(gradient / len(targets)), None
+    def of_attention(self, weights: Tensor, probability: float) -> Tensor:
+        """Return factors for attention weights, of their shape, as torch draws them on a CPU."""
+        drawn = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device)
+        return drawn.bernoulli_(1 - probability, generator=self._generator).div_(1 - probability)
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -101,9 +101,14 @@ def drive(trainee: Trainee, progress: Progress) -> None:
     Raises:
         RunFailed: the loss is NaN or infinite, or a file cannot be written; records so far are kept.
     """
-    with _deferred_interrupt() as interrupted:
-        _keep_freed_pages()
-        _Loop(trainee).go(progress, interrupted)
+    with deferred_interrupt() as interrupted:
+        keep_freed_pages()
+        loop = Loop(trainee)
+        loop.resume()
+        loop.settle(progress, interrupted)
+        while not loop.is_done:
+            loop.advance()
+            loop.settle(progress, interrupted)
 
 
 @contextmanager
@@ -119,8 +124,12 @@ def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[
         ) from error
 
 
-class _Loop:
-    """The state of a run between two steps."""
+class Loop:
+    """The state of a run between two steps.
+
+    Args:
+        trainee: the model to train; its folder exists, and no other process uses it.
+    """
 
     def __init__(self, trainee: Trainee) -> None:
         self.trainee, self.step, self.saved_step = trainee, 0, -1
@@ -130,19 +139,17 @@ class _Loop:
         self.first_bad_step = torch.full((), -1, device=self.device)  # read when a record or a checkpoint is due
         self.rate = math.nan
 
-    def go(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        with self.writing():
-            self.resume()
-        self.settle(progress, interrupted)
-        while self.step < self.trainee.num_steps:
-            self.advance()
-            self.settle(progress, interrupted)
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.trainee.num_steps
 
     def resume(self) -> None:
         """Load the newest checkpoint before the first missing record."""
-        checkpoint = newest_checkpoint(
-            self.trainee.checkpoint_folder, self.trainee.model, before=self.trainee.first_missing()
-        )
+        with self.writing():
+            checkpoint = newest_checkpoint(
+                self.trainee.checkpoint_folder, self.trainee.model, before=self.trainee.first_missing()
+            )
         if checkpoint is not None:
             restore(checkpoint, self.trainee.model, self.trainee.optimizer)
             self.step = self.saved_step = checkpoint.step
@@ -150,6 +157,7 @@ class _Loop:
             self.num_losses = checkpoint.num_losses
 
     def advance(self) -> None:
+        """Take one step."""
         trainee = self.trainee
         _seed_dropout(self.device, seed_of(trainee.seed, "dropout", self.step))
         if (rate := trainee.learning_rate(self.step)) != self.rate:
@@ -161,12 +169,16 @@ class _Loop:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, trainee.gradient_clip)
         trainee.optimizer.step()
+        self.took(loss, norm)
+
+    @torch.no_grad()
+    def took(self, loss: Tensor, norm: Tensor) -> None:
+        """Count a step that was taken, with its loss and the norm of its gradient."""
         self.step += 1
         self.num_losses += 1
-        with torch.no_grad():
-            self.loss_sum += loss
-            is_bad = ~torch.isfinite(loss + norm) & (self.first_bad_step < 0)
-            self.first_bad_step.masked_fill_(is_bad, self.step)
+        self.loss_sum += loss
+        is_bad = ~torch.isfinite(loss + norm) & (self.first_bad_step < 0)
+        self.first_bad_step.masked_fill_(is_bad, self.step)
 
     def settle(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
         """Record and save what is due after a step."""
@@ -188,6 +200,7 @@ class _Loop:
             self.save()
 
     def record(self) -> None:
+        """Measure and save what is due, with the mean training loss since the last time."""
         mean = self.loss_sum.item() / self.num_losses if self.num_losses else None
         try:
             with self.writing():
@@ -215,6 +228,7 @@ class _Loop:
             raise self.broken(step)
 
     def broken(self, step: int) -> RunFailed:
+        """Return the error of a network that is NaN or infinite at a step."""
         return RunFailed(
             f"the loss or its gradient is NaN or infinite at step {step}",
             kept=f"{self.trainee.folder} keeps {self.kept()}",
@@ -222,10 +236,12 @@ class _Loop:
         )
 
     def kept(self) -> str:
+        """Return what is on disk, in words."""
         saved = f"the checkpoint of step {self.saved_step}" if self.saved_step >= 0 else "no checkpoint yet"
         return f"{self.trainee.kept} and {saved}"
 
     def writing(self) -> AbstractContextManager[None]:
+        """Return a block in which an error of the file system becomes one of the run."""
         return writing(self.trainee.folder, self.kept, f" at step {self.step}")
 
 
@@ -234,7 +250,7 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
     generator.manual_seed(seed)
 
 
-def _keep_freed_pages() -> None:
+def keep_freed_pages() -> None:
     """Make glibc keep freed memory, because returning and reallocating logits costs up to 1,000 page faults a step.
 
     The first large block that is freed (up to 32 MiB) sets the size from which memory is returned to the system.
@@ -243,7 +259,7 @@ def _keep_freed_pages() -> None:
 
 
 @contextmanager
-def _deferred_interrupt() -> Generator[Callable[[], bool]]:
+def deferred_interrupt() -> Generator[Callable[[], bool]]:
     """Defer the first Ctrl-C to the end of a step; the second one interrupts at once.
 
     Other signal handlers are not replaced, and threads other than the main thread are not affected.

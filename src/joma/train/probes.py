@@ -13,13 +13,14 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from joma.measure.attention.statistics import attention_entropy, census_of_keys, first_token_share, key_share
 from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
 from joma.records import Row
-from joma.train.decoder import Decoder, evaluating, next_token_loss, seed_of
+from joma.train.decoder import Decoder, evaluating, seed_of
 from joma.train.hierarchies import seeded_samples
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens
@@ -62,8 +63,9 @@ class Probe:
         """Return all measurements except the training loss; the mode of the network is restored."""
         rows: list[Row] = []
         with evaluating(decoder):
-            logits = decoder(self._inputs, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k)))
-        loss = next_token_loss(logits, self._targets).item()
+            loss = decoder.loss(
+                self._inputs, self._targets, observe=lambda layer, q, k: rows.extend(self._attention(layer, q, k))
+            ).item()
         rows.append(Row(None, None, None, "val_loss_nats", loss))
         return rows + _stable_ranks(decoder, loss)
 
@@ -105,7 +107,7 @@ class LabelProbe:
             logits = decoder(
                 self._tokens, lambda layer, q, k: rows.extend(self._attention(layer, q, k)), last_only=True
             )
-        loss = next_token_loss(logits, self._labels).item()
+        loss = cross_entropy(logits, self._labels).item()
         rows.append(Row(None, None, None, "val_loss_nats", loss))
         right = (logits.argmax(-1) == self._labels).double().mean().item()
         rows.append(Row(None, None, None, "val_accuracy", right))

@@ -11,7 +11,7 @@ from torch import Tensor
 from joma.errors import BadInput
 from joma.problem.tree import Law, digest
 from joma.records import Row
-from joma.train.decoder import Decoder, next_token_loss
+from joma.train.decoder import Decoder
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
 from joma.train.recipes import NUM_GROUPS, Recipe
@@ -92,10 +92,13 @@ class NextToken:
         self._probe = Probe(recipe, tokens, device)
         self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
 
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of a step, (B, L) each."""
+        return self._streams.window(step)
+
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
-        inputs, targets = self._streams.window(step)
-        return next_token_loss(decoder(inputs), targets)
+        return decoder.loss(*self.batch(step))
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
@@ -120,7 +123,7 @@ class Label:
         """Return the loss on batch ``step`` of the stream with the recipe's seed."""
         samples = self._stream.batch(step)
         tokens, labels = samples.tokens.to(self._device), samples.labels.to(self._device)
-        return next_token_loss(decoder(tokens, last_only=True), labels)
+        return decoder.loss(tokens, labels)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``LabelProbe``."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,22 +45,36 @@ def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = sile
         RunFailed: the loss is no number any more, or the disk refuses; what was measured stays.
     """
     device = device_of(recipe.device, "train")
+    with (
+        threads(recipe.num_threads),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        opened(recipe, data, folder, device) as trainee,
+    ):
+        drive(trainee, progress)
+    return trainee.run
+
+
+@contextmanager
+def opened(recipe: Recipe, data: Data, folder: Path, device: torch.device) -> Generator[DecoderTrainee]:
+    """Yield what the loop trains, with its folder locked and checked.
+
+    Raises:
+        BadInput, RunFailed: as ``train``.
+    """
     run = Run(folder, recipe)
-    with threads(recipe.num_threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        task = task_of(recipe, data, device)
-        trainee = _Decoder(run, task, device)
-        with writing(folder, lambda: "nothing new"):
-            folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            with writing(folder, lambda: "what was there"):
-                claim_folder(run, task.about, device)
-                trainee.look_at_journal()
-            drive(trainee, progress)
-    return run
+    task = task_of(recipe, data, device)
+    trainee = DecoderTrainee(run, task, device)
+    with writing(folder, lambda: "nothing new"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        with writing(folder, lambda: "what was there"):
+            claim_folder(run, task.about, device)
+            trainee.look_at_journal()
+        yield trainee
 
 
-class _Decoder:
-    """A decoder as the loop trains it, with its run's journal and snapshots."""
+class DecoderTrainee:
+    """A decoder as the loop trains it, with its run's journal and snapshots; see ``joma.train.loop.Trainee``."""
 
     def __init__(self, run: Run, task: Task, device: torch.device) -> None:
         recipe = run.recipe
@@ -79,6 +95,7 @@ class _Decoder:
 
     @property
     def kept(self) -> str:
+        """The measurements in the folder, in words."""
         return f"measurements up to step {self.measured_step}" if self.measured_step >= 0 else "no measurement yet"
 
     def look_at_journal(self) -> None:
@@ -91,20 +108,25 @@ class _Decoder:
             os.truncate(self.run.journal_path, journal.num_bytes)
 
     def first_missing(self) -> float:
+        """Return the first step that is due and not recorded yet; infinity if there is none."""
         missing = [step for step in self.probe_steps if step > self.measured_step]
         missing += [step for step in self.snapshot_steps if not is_whole(path_of(step, self.run.snapshot_folder))]
         return min(missing, default=math.inf)
 
     def learning_rate(self, step: int) -> float:
+        """Return the learning rate, which is constant."""
         return self.recipe.learning_rate
 
     def loss(self, step: int) -> Tensor:
+        """Return the loss on the batch of a step."""
         return self.task.loss(self.decoder, step)
 
     def is_due(self, step: int) -> bool:
+        """Whether the network is measured or saved after this number of steps."""
         return step in self.probe_steps or step in self.snapshot_steps
 
     def record(self, step: int, train_loss: float | None) -> bool:
+        """Measure and save what is due; whether the training loss was used."""
         is_probe = step in self.probe_steps
         if is_probe and step > self.measured_step:
             rows = self.task.measure(self.decoder)
@@ -119,5 +141,6 @@ class _Decoder:
         return is_probe
 
     def flush(self) -> None:
+        """Write the journal to disk."""
         with self.run.journal_path.open("rb") as journal:
             os.fsync(journal.fileno())

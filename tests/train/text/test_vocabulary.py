@@ -20,6 +20,7 @@ from joma.train.text.vocabulary import (
     END,
     UNKNOWN,
     Tokens,
+    ids_of,
     load_tokens,
     require_tokens,
     save_tokens,
@@ -353,3 +354,39 @@ def test_tokens_that_are_no_vector_are_refused(tmp_path):
         save_file({"train": other, "held_out": other.clone()}, path, metadata)
         with pytest.raises(BadInput, match="is no intact file of tokens"):
             load_tokens(path)
+
+
+# --- the basic-english tokenisation
+
+
+def test_basic_english_separates_marks_drops_quotes_and_ends_no_line():
+    tokens = tokenize(plain('He said: "It\'s (so)!"\n\nA; b, c<br />d.', pretokenized=True), splitting="basic-english")
+    assert words(tokens) == ["he", "said", "it", "'", "s", "(", "so", ")", "!", "a", "b", ",", "c", "d", "."]
+    assert END not in tokens.vocabulary
+
+
+def test_basic_english_keeps_all_words_unless_a_size_is_given():
+    text = plain("a a b c")
+    assert tokenize(text, splitting="basic-english").vocabulary == (UNKNOWN, "a", "b", "c")
+    assert "all its 4 words, split as basic-english" in tokenize(text, splitting="basic-english").description
+    assert tokenize(text, 2, splitting="basic-english").vocabulary == (UNKNOWN, "a")
+
+
+def test_basic_english_of_wikitext_2_has_the_words_and_batches_of_the_paper(wikitext):
+    tokens = tokenize(wikitext, splitting="basic-english")
+    assert (len(tokens.vocabulary), len(tokens.train)) == (28_782, 2_049_990)
+    rows = len(tokens.train) // 20
+    assert (rows - 1) // 35 == 2_928  # whole batches of 20 x 35 in an epoch
+
+
+def test_sentence_is_split_as_the_tokens_were(tmp_path):
+    save_tokens(tokenize(plain("it ' s a . b"), splitting="basic-english"), tmp_path / "tokens.safetensors")
+    tokens = load_tokens(tmp_path / "tokens.safetensors")
+    assert [tokens.vocabulary[id] for id in ids_of(tokens, "It's a.").tolist()] == ["it", "'", "s", "a", "."]
+
+
+def test_splitting_that_does_not_exist_or_stands_beside_a_tokenizer_is_refused():
+    with pytest.raises(BadInput, match="did you mean 'basic-english'"):
+        tokenize(plain("a b"), splitting="basic_english")
+    with pytest.raises(BadInput, match="together with the tokenizer"):
+        tokenize(plain("a b"), tokenizer="gpt2", splitting="basic-english")

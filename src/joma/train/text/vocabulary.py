@@ -9,17 +9,18 @@ import unicodedata
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing
 from joma.serialization import decoded, shaped
@@ -30,6 +31,12 @@ UNKNOWN, END = "<unk>", "<eos>"
 """The tokens for words outside the vocabulary, and for the end of a line or paragraph."""
 
 DEFAULT_VOCABULARY_SIZE = 2000
+
+Splitting = Literal["words", "basic-english"]
+"""How a text is split into words: joma's way, or that of the paper's word model (see ``tokenize``)."""
+
+_APART, _DROPPED = re.compile(r"(['.,()!?])"), str.maketrans({'"': "", ";": " ", ":": " "})
+"""The marks that are words of their own in the basic-english tokenisation, and those that are dropped."""
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _JOINERS = "\u200c\u200d"
@@ -57,6 +64,7 @@ class Tokens:
         vocabulary: the words, by id.
         digest: a digest of ids and vocabulary, the same in every process and on every machine.
         share_unknown: the share of ``<unk>`` (or a tokenizer's unknown token) in the training tokens.
+        splitting: how the text was split into words; without meaning for a tokenizer's tokens.
     """
 
     name: str
@@ -66,10 +74,16 @@ class Tokens:
     vocabulary: tuple[str, ...]
     digest: str
     share_unknown: float
+    splitting: Splitting = "words"
 
 
 def tokenize(
-    text: Text, vocabulary_size: int | None = None, tokenizer: str | None = None, *, keep_ids: bool = False
+    text: Text,
+    vocabulary_size: int | None = None,
+    tokenizer: str | None = None,
+    *,
+    keep_ids: bool = False,
+    splitting: Splitting = "words",
 ) -> Tokens:
     """Tokenise a text.
 
@@ -80,17 +94,23 @@ def tokenize(
     clause of a language without spaces between words, such as Chinese or Thai, is one word; if these are more than a
     tenth of a text's words, there is a warning, because such a text needs a tokenizer.
 
+    The splitting ``basic-english`` is that of the paper's word model (torchtext's tokenizer of this name): lowercased,
+    each of ``'.,()!?`` a word, double quotes removed, semicolons and colons a space, and nothing at the end of a line.
+
     Args:
         text: the text.
-        vocabulary_size: number of words, including ``<unk>``; ``None`` for 2,000. Not with a tokenizer.
+        vocabulary_size: number of words, including ``<unk>``; ``None`` for 2,000, and with the splitting
+            ``basic-english`` for all. Not with a tokenizer.
         tokenizer: a ``tokenizer.json``, a folder with one, or the name of a model on the hub. Only the tokens
             that occur in the text are kept, to save rows of the embedding.
         keep_ids: keep all tokens of the tokenizer and their ids, for a network that is saved with the tokenizer.
+        splitting: how the text is split into words. Not with a tokenizer.
 
     Raises:
-        BadInput: a size is given together with a tokenizer or is below 2, the text has no word, the tokenizer cannot
-            be loaded, or ``keep_ids`` is set without a tokenizer.
+        BadInput: a size or a splitting is given together with a tokenizer, the size is below 2, the text has no word,
+            the tokenizer cannot be loaded, or ``keep_ids`` is set without a tokenizer.
     """
+    choose(splitting, dict.fromkeys(get_args(Splitting)), "tokenize", "splitting")
     if keep_ids and tokenizer is None:
         required, remedy = "a tokenizer with it", "name the tokenizer"
         raise InvalidArgument("tokenize", "keep_ids", required=required, received="True", remedy=remedy)
@@ -98,23 +118,36 @@ def tokenize(
         if vocabulary_size is not None:
             problem = f"a vocabulary size ({vocabulary_size}) was given together with the tokenizer {tokenizer!r}"
             raise BadInput(problem, expected="one of the two", remedy="leave out the vocabulary size")
+        if splitting != "words":
+            problem = f"the splitting {splitting!r} was given together with the tokenizer {tokenizer!r}"
+            raise BadInput(problem, expected="one of the two", remedy="leave out the splitting")
         train, held_out, vocabulary, unknown = encoded(text.train, text.held_out, tokenizer, keep_ids=keep_ids)
         what = f"{len(vocabulary):,} tokens of the tokenizer {tokenizer}"
         return _tokens(text, what, train, held_out, vocabulary, unknown)
-    size = DEFAULT_VOCABULARY_SIZE if vocabulary_size is None else vocabulary_size
-    if size < 2:
+    if vocabulary_size is not None and vocabulary_size < 2:
         required, remedy = "at least 2, for <unk> and one word", f"take {DEFAULT_VOCABULARY_SIZE:,}, the default"
-        raise InvalidArgument("tokenize", "vocabulary_size", required=required, received=f"{size}", remedy=remedy)
-    counts = Counter(word for sentence in _sentences(text.train, text.pretokenized) for word in sentence)
+        received = f"{vocabulary_size}"
+        raise InvalidArgument("tokenize", "vocabulary_size", required=required, received=received, remedy=remedy)
+    return _in_words(text, vocabulary_size, splitting)
+
+
+def _in_words(text: Text, vocabulary_size: int | None, splitting: Splitting) -> Tokens:
+    """Tokenise a text by its most frequent words."""
+    split = _splitter(splitting, text.pretokenized)
+    counts = Counter(word for sentence in split(text.train) for word in sentence)
     ranked = sorted((word for word in counts if word != UNKNOWN), key=lambda word: (-counts[word], word))
+    usual = DEFAULT_VOCABULARY_SIZE if splitting == "words" else len(ranked) + 1
+    size = vocabulary_size or usual
     vocabulary = (UNKNOWN, *ranked[: size - 1])
     if not text.pretokenized:
         _warn_without_spaces(text.name, counts)
-    train, held_out = (_ids(part, text.pretokenized, vocabulary) for part in (text.train, text.held_out))
+    train, held_out = (_ids(split(part), vocabulary) for part in (text.train, text.held_out))
     what = f"the {len(vocabulary):,} commonest of its {len(ranked) + 1:,} words"
-    if len(vocabulary) < size:
-        what = f"all its {len(vocabulary):,} words ({size:,} were asked for)"
-    return _tokens(text, what, train, held_out, vocabulary, 0)
+    if len(vocabulary) > len(ranked):
+        asked = f" ({size:,} were asked for)" if len(vocabulary) < size else ""
+        what = f"all its {len(vocabulary):,} words{asked}"
+    what += f", split as {splitting}" if splitting != "words" else ""
+    return replace(_tokens(text, what, train, held_out, vocabulary, 0), splitting=splitting)
 
 
 def shuffled(tokens: Tokens, seed: int) -> Tokens:
@@ -186,6 +219,7 @@ class _Facts(NamedTuple):
     vocabulary: tuple[str, ...]
     digest: str
     share_unknown: float
+    splitting: Splitting = "words"
 
 
 def _unusable(path: Path, why: str) -> BadInput:
@@ -193,16 +227,26 @@ def _unusable(path: Path, why: str) -> BadInput:
     return BadInput(f"{path} is no intact file of tokens ({why})", expected="a file of `save_tokens`", remedy=remedy)
 
 
-def _sentences(part: str, pretokenized: bool) -> Iterator[list[str]]:
-    """Yield the words of each line or paragraph, with ``<eos>`` at its end."""
-    if pretokenized:
-        for line in part.removesuffix("\n").split("\n"):
-            yield [*line.split(), END]
-    else:
-        for paragraph in _PARAGRAPH.split(part):
-            words = [match.group() for match in _word().finditer(paragraph.lower())]
-            if words:
-                yield [*words, END]
+def _splitter(splitting: Splitting, pretokenized: bool) -> Callable[[str], Iterator[list[str]]]:
+    """Return the function that yields the words of each line or paragraph of a text."""
+    return _basic_english if splitting == "basic-english" else _lines if pretokenized else _paragraphs
+
+
+def _lines(part: str) -> Iterator[list[str]]:
+    for line in part.removesuffix("\n").split("\n"):
+        yield [*line.split(), END]
+
+
+def _paragraphs(part: str) -> Iterator[list[str]]:
+    for paragraph in _PARAGRAPH.split(part):
+        words = [match.group() for match in _word().finditer(paragraph.lower())]
+        if words:
+            yield [*words, END]
+
+
+def _basic_english(part: str) -> Iterator[list[str]]:
+    for line in part.split("\n"):
+        yield _APART.sub(r" \1 ", line.lower().replace("<br />", " ").translate(_DROPPED)).split()
 
 
 @cache
@@ -221,14 +265,14 @@ def _warn_without_spaces(name: str, counts: Counter[str]) -> None:
         warnings.warn(
             f"{share:.0%} of the words of {name} are of scripts without spaces between words, so that a whole clause "
             "counts as one word: give a tokenizer",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _ids(part: str, pretokenized: bool, vocabulary: tuple[str, ...]) -> torch.Tensor:
+def _ids(sentences: Iterable[list[str]], vocabulary: tuple[str, ...]) -> torch.Tensor:
     ids = {word: id for id, word in enumerate(vocabulary)}
     read = array("q")
-    for sentence in _sentences(part, pretokenized):
+    for sentence in sentences:
         read.extend(ids.get(word, 0) for word in sentence)
     return torch.frombuffer(read, dtype=torch.int64) if read else torch.empty(0, dtype=torch.int64)
 
@@ -263,7 +307,8 @@ def ids_of(tokens: Tokens, text: str) -> torch.Tensor:
             remedy="train with a vocabulary of words, or take a series with a tokenizer",
         )
     pretokenized = any(word != word.lower() for word in tokens.vocabulary)
-    return _ids(text, pretokenized, tokens.vocabulary)[:-1]
+    ids = _ids(_splitter(tokens.splitting, pretokenized)(text), tokens.vocabulary)
+    return ids if tokens.splitting == "basic-english" else ids[:-1]
 
 
 def _digest(train: torch.Tensor, held_out: torch.Tensor, vocabulary: tuple[str, ...]) -> str:

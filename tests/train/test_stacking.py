@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_recipe, tiny_tokens
+
+from joma.errors import BadInput, RunFailed
+from joma.train.decoder import DecoderConfig
+from joma.train.stacking import train_stack
+from joma.train.training import train
+
+
+def recipes(**changes):
+    """Return recipes with two learning rates and two seeds."""
+    base = tiny_recipe(num_steps=100, probe_every=25, early_until=0, **changes)
+    pairs = [(seed, rate) for seed in (0, 1) for rate in (1e-3, 1e-2)]
+    return [replace(base, name=f"{rate}_{seed}", seed=seed, learning_rate=rate) for seed, rate in pairs]
+
+
+def folders(wanted, folder):
+    return [folder / recipe.name for recipe in wanted]
+
+
+@pytest.fixture
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+VARIANTS = [{}, {"dropout": 0.0, "num_layers": 2}, {"mlp": False}, {"layer_norm": False, "train_value_path": False}]
+
+
+@pytest.mark.parametrize("change", VARIANTS)
+def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_path, in_float64, tolerance):
+    decoder = DecoderConfig(20, width=16, num_heads=2, **({"hidden": 16} if change.get("mlp", True) else {}) | change)
+    wanted, tokens = recipes(decoder=decoder), tiny_tokens()
+    alone = [train(recipe, tokens, tmp_path / "alone" / recipe.name) for recipe in wanted]
+    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
+    for one, other in zip(alone, stacked, strict=True):
+        pairs = zip(one.decoder().parameters(), other.decoder().parameters(), strict=True)
+        assert max(float((mine - theirs).abs().max().detach()) for mine, theirs in pairs) <= tolerance("stack.member")
+    first, second = (run.decoder().output.weight for run in stacked[:2])
+    assert (first - second).abs().max() > 0.01  # other learning rates give other networks
+
+
+def test_killed_stack_ends_with_the_same_numbers(tmp_path):
+    wanted, tokens = recipes(), tiny_tokens()
+    whole = train_stack(wanted, tokens, folders(wanted, tmp_path / "whole"))
+
+    def stop(_, done, out_of):
+        if done == 61:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"), progress=stop)
+    parts = train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"))
+    assert [run.measurements() for run in parts] == [run.measurements() for run in whole]
+
+
+def test_members_at_different_steps_meet(tmp_path, tolerance):
+    wanted, tokens = recipes(), tiny_tokens()
+
+    def stop(_, done, out_of):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(wanted[0], tokens, tmp_path / wanted[0].name, progress=stop)
+    runs = train_stack(wanted, tokens, folders(wanted, tmp_path))
+    alone = train(wanted[0], tokens, tmp_path / "alone")
+    for one, other in zip(runs[0].measurements(), alone.measurements(), strict=True):
+        assert abs(one.value - other.value) <= tolerance("stack.float32") * (1 + abs(other.value))
+
+
+def test_diverged_member_fails_and_the_others_go_on(tmp_path):
+    wanted, tokens = recipes(), tiny_tokens()
+    wanted[1] = replace(wanted[1], learning_rate=1e30)
+    found = train_stack(wanted, tokens, folders(wanted, tmp_path))
+    assert isinstance(found[1], RunFailed)
+    assert "NaN or infinite" in str(found[1])
+    alone = train_stack([wanted[0], *wanted[2:]], tokens, folders([wanted[0], *wanted[2:]], tmp_path / "others"))
+    assert [found[at].measurements() for at in (0, 2, 3)] == [run.measurements() for run in alone]
+
+
+def test_other_shapes_are_refused(tmp_path):
+    wanted = recipes()
+    with pytest.raises(BadInput, match="differ in name, seed and learning rate only"):
+        train_stack([wanted[0], replace(wanted[1], batch_size=5)], tiny_tokens(), folders(wanted[:2], tmp_path))
