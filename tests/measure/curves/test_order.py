@@ -121,5 +121,24 @@ def test_missing_columns_are_refused_by_name():
         joma.predict_order(grid().drop(columns=["step", "value"]))
 
 
-def test_no_runs_have_no_scores():
+def test_no_runs_have_no_scores_and_lost_runs_infinite_ones():
     assert scores([]) == []
+    assert joma.predict_order(grid().assign(value=np.nan)).tolist() == [math.inf] * 8
+    assert joma.predict_order(grid().drop(columns="learning_rate").assign(value=np.nan)).tolist() == [math.inf] * 8
+
+
+def test_runs_keep_their_names_whatever_these_are():
+    names = dict(zip(grid()["run"].unique(), range(8), strict=True))
+    numbered = joma.predict_order(grid().assign(run=grid()["run"].map(names)))
+    assert numbered.index.tolist() == [names[run] for run in joma.predict_order(grid()).index]
+    categories = pandas.Categorical(grid()["run"], categories=[*names, "never trained"])
+    pandas.testing.assert_series_equal(
+        joma.predict_order(grid().assign(run=categories)), joma.predict_order(grid()), check_index_type=False
+    )
+
+
+def test_a_depth_without_a_second_sound_learning_rate_takes_its_noise_from_the_others():
+    lag = table("deep", loss_of(1e-4, STEPS, 9) + 0.5, learning_rate=1e-4, num_layers=9)
+    slow = table("deep and slow", loss_of(1e-5, STEPS, 9) + 0.5, learning_rate=1e-5, num_layers=9)
+    found = once(pandas.concat([grid(), lag, slow]), num_steps=500)
+    assert abs(found["deep and slow"] - loss_of(1e-5, 500, 9) - 0.5) < TOLERANCES["order.law"].bound

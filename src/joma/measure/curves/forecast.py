@@ -57,11 +57,11 @@ def forecast(frame: pandas.DataFrame) -> tuple[str, Remark] | None:
     remedy = (
         f"assumes Adam, a constant learning rate and {EPOCHS:g} passes over the text: joma.predict_order has others"
     )
-    return going[first].name, Remark("open", "forecast", text, remedy, numbers)
+    return str(going[first].name), Remark("open", "forecast", text, remedy, numbers)
 
 
 def _named(run: GridRun) -> str:
-    return f"{run.name} (learning rate {run.learning_rate:g})" if run.learning_rate else run.name
+    return f"{run.name} (learning rate {run.learning_rate:g})" if run.learning_rate else str(run.name)
 
 
 def _check(runs: Sequence[GridRun]) -> dict[str, float]:

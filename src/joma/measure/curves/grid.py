@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class GridRun:
     """What was measured of one run.
 
     Args:
-        name: of the run.
+        name: of the run, as in the table.
         loss: the held-out loss, or that of training if the first was not measured, in nats.
         trained: the training loss; empty if it was not measured.
         entropy: the mean attention entropy over heads and layers, in nats; empty if it was not measured.
@@ -62,7 +63,7 @@ class GridRun:
         has_diverged: whether the loss is not finite at its last step, or nowhere.
     """
 
-    name: str
+    name: Hashable
     loss: Curve
     trained: Curve
     entropy: Curve
@@ -104,11 +105,11 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
         raise _bad(function, f"numbers in {', '.join(numeric)}", str(error)) from error
     if not kept["metric"].isin(LOSSES).any():
         raise _bad(function, f"rows of {' or '.join(LOSSES)}", "a table without a loss")
-    runs = [_run(str(name), rows) for name, rows in kept.groupby("run", sort=False)]
-    return sorted(runs, key=lambda run: (run.shape, run.learning_rate or 0.0, tuple(run.loss.values), run.name))
+    runs = [_run(name, rows) for name, rows in kept.groupby("run", sort=False, observed=True)]
+    return sorted(runs, key=lambda run: (run.shape, run.learning_rate or 0.0, tuple(run.loss.values), str(run.name)))
 
 
-def _run(name: str, rows: pandas.DataFrame) -> GridRun:
+def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
     by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY)}
     losses = by_metric[LOSSES[0]] if len(by_metric[LOSSES[0]]) else by_metric[LOSSES[1]]
     loss = losses.groupby("step")["value"].mean()

@@ -141,7 +141,7 @@ def speeds(runs: Sequence[GridRun]) -> list[float]:
     """
     if all(run.learning_rate for run in runs):
         return [run.learning_rate or 0.0 for run in runs]
-    start = max(float(run.loss.values[0]) for run in runs if len(run.loss))
+    start = max((float(run.loss.values[0]) for run in runs if len(run.loss)), default=0.0)
     falls = [np.maximum.accumulate(np.append(0.0, start - run.loss.values)) for run in runs]
     least = min((float(fall[-1]) for fall in falls if fall[-1] > 0), default=math.inf)
     return [_speed(np.append(0.0, run.loss.steps), fall, least) for run, fall in zip(runs, falls, strict=True)]
@@ -202,7 +202,8 @@ class _Grid:
             self.alike.setdefault(one.shape, []).append(one)
         self.best = {shape: min(found, key=lambda one: one.level) for shape, found in self.alike.items()}
         first = min(self.best.values(), key=lambda one: one.level)
-        self.margin = AS_GOOD * (max(float(one.loss.values.max()) for one in members) - first.level)
+        start = float(np.median([one.loss.values.max() for one in members]))
+        self.margin = AS_GOOD * (start - first.level)
         self.travel, self.heat = self._fitted(first.reach / FAR)
         self.fastest = min(one.rate for one in self.alike[first.shape] if self._is_as_good(one))
         self.turn = self.fastest * first.goal * FRESH / num_epochs if num_epochs > 1 else math.inf
@@ -225,7 +226,10 @@ class _Grid:
         return known.level - learned + noise + memory
 
     def _fitted(self, near: float) -> tuple[float, dict[Shape, float]]:
-        """Fit the law of the first pass by robust least squares: floor and travel, and the heat of each shape."""
+        """Fit the law of the first pass by robust least squares: floor and travel, and the heat of each shape.
+
+        At one learning rate noise cannot be separated from the floor: shapes that have no other get the median heat.
+        """
         from scipy.optimize import least_squares
 
         members = (one for alike in self.alike.values() for one in alike)
@@ -246,4 +250,9 @@ class _Grid:
             f_scale=max(OUTLIER * float(np.ptp(losses)), 1e-6),
         )
         _, travel, *heat = map(float, found.x / sizes)
-        return travel, dict(zip(self.alike, heat, strict=True))
+        rates = {shape: {one.rate for one in sound if one.shape == shape and one.reach >= near} for shape in self.alike}
+        typical = [one for one, shape in zip(heat, self.alike, strict=True) if len(rates[shape]) > 1] or [0.0]
+        heats = [
+            one if len(rates[shape]) > 1 else float(np.median(typical)) for one, shape in zip(heat, rates, strict=True)
+        ]
+        return travel, dict(zip(rates, heats, strict=True))
