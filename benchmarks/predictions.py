@@ -12,6 +12,7 @@ drawn with replacement.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -22,7 +23,7 @@ from joma.measure.curves.grid import GridRun, grid_of
 from joma.measure.curves.order import EPOCHS, HORIZON, level, scores
 from table import machine, print_json, show
 
-NUM_DRAWS = 200
+NUM_DRAWS, NUM_SHUFFLES = 200, 20
 Tuned = Callable[[np.ndarray], np.ndarray | None]
 """Scores of all runs, with what has to be chosen taken from the runs of a mask."""
 
@@ -43,8 +44,10 @@ class Grid:
         has_seeds = "seed" in frame
         self.seed = frame.groupby("run")["seed"].first()[names].to_numpy() if has_seeds else np.arange(len(names))
 
+        self.score = np.array(scores(self.runs, self.num_steps, self.num_epochs))
+
     def ours(self, tuned_on: np.ndarray) -> np.ndarray:
-        return np.array(scores(self.runs, self.num_steps, self.num_epochs))
+        return self.score
 
     def baseline(self, name: str) -> Tuned:
         def of(tuned_on: np.ndarray) -> np.ndarray | None:
@@ -69,7 +72,7 @@ class Grid:
         feature = np.array(kept)[order]
 
         def of(tuned_on: np.ndarray) -> np.ndarray:
-            score = self.ours(tuned_on)
+            score = self.score
             usable = tuned_on & np.isfinite(score) & np.isfinite(self.final)
             if usable.sum() < 3:
                 return score
@@ -77,7 +80,7 @@ class Grid:
 
         return of
 
-    def judged(self, method: Tuned) -> dict | None:
+    def judged(self, method: Tuned) -> dict[str, Any] | None:
         """Return rank correlation and regret of a method, over the grid and within depths, with intervals."""
         depths = np.unique(self.depth)
         score = np.full(len(self.runs), np.nan)
@@ -121,9 +124,12 @@ def figures(grid: Grid) -> dict:
     methods["joma.predict_order"] = grid.ours
     methods["the same without learning rates"] = without_rates(grid)
     methods["the same + entropy"] = grid.with_entropy(np.arange(len(grid.runs)))
-    others = np.random.default_rng(0).permutation(len(grid.runs))
-    methods["the same + other runs' entropy"] = grid.with_entropy(others)
-    return {name: found for name, method in methods.items() if (found := grid.judged(method)) is not None}
+    found = {name: judged for name, method in methods.items() if (judged := grid.judged(method)) is not None}
+    generator = np.random.default_rng(0)
+    shuffled = [grid.with_entropy(generator.permutation(len(grid.runs))) for _ in range(NUM_SHUFFLES)]
+    others = [judged for method in shuffled if (judged := grid.judged(method)) is not None]
+    mean = {name: float(np.mean([one[name] for one in others])) for name in others[0] if name != "scores"}
+    return found | {f"the same + other runs' entropy, mean of {NUM_SHUFFLES}": mean}
 
 
 def without_rates(grid: Grid) -> Tuned:
