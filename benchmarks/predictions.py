@@ -90,7 +90,7 @@ class Grid:
                 return None
             score[self.depth == depth] = found[self.depth == depth]
         return {
-            "scores": score.tolist(),
+            "scores": [one if np.isfinite(one) else None for one in score.tolist()],
             **self.spread("rank", score, rank),
             **self.spread("regret", score, regret),
             "rank_within": float(np.mean([rank(score[at], self.final[at]) for at in map(self.depth.__eq__, depths)])),
@@ -150,7 +150,8 @@ def main() -> None:
     grid = Grid(pandas.read_parquet(options.grid), options.step, options.epochs)
     found = figures(grid)
     if options.json:
-        runs = [{"run": run.name, "final": float(last)} for run, last in zip(grid.runs, grid.final, strict=True)]
+        last = [one if np.isfinite(one) else None for one in grid.final.tolist()]
+        runs = [{"run": str(run.name), "final": final} for run, final in zip(grid.runs, last, strict=True)]
         print_json({"step": grid.step, "runs": runs, "methods": found, "machine": place})
         return
     rows = [

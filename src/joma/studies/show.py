@@ -59,7 +59,7 @@ class Shown(Result):
         found = {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
         if self.forecast is not None:
             run, remark = self.forecast
-            found[run].append(remark)
+            found[run] = sorted([remark, *found[run]], key=lambda one: one.kind != "problem")
         return found
 
     @cached_property
@@ -107,9 +107,14 @@ class Shown(Result):
 
     def summary(self) -> str:
         """Return the most important remark on each run, and which run of a grid will end lowest."""
-        said = [f"{run}: {found[0].text}" for run, found in self.remarks.items() if found]
+        foreseen = [] if self.forecast is None else [self.forecast[1]]
+        said = [
+            f"{run}: {own[0].text}"
+            for run, found in self.remarks.items()
+            if (own := [one for one in found if one not in foreseen])
+        ]
         rest = [f"and {len(said) - 3} more runs"] if len(said) > 3 else []
-        return "; ".join([*said[:3], *rest, *([self.forecast[1].text] if self.forecast else [])])
+        return "; ".join([*said[:3], *rest, *(one.text for one in foreseen)])
 
     def page(self, *, following: bool = False) -> str:
         """Return the page as HTML.
@@ -121,6 +126,9 @@ class Shown(Result):
 
         about: dict[str, Any] = {"created": datetime.now(UTC), "versions": versions(), "following": following}
         runs = [(run, rows, self.remarks[run], self.marks(run)) for run, rows in self.runs()]
+        if self.forecast is not None:  # the page has room for a few runs: the best one comes first
+            best = self.forecast[0]
+            runs.sort(key=lambda of_run: of_run[0] != best)
         return show_page(runs, self.sources, notes=self.notes, **about)
 
     def write(self, folder: str | Path) -> Path:

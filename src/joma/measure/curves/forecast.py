@@ -54,9 +54,7 @@ def forecast(frame: pandas.DataFrame) -> tuple[str, Remark] | None:
         )
     else:
         text += " Too few probes to say how sure that is"
-    remedy = (
-        f"assumes Adam, a constant learning rate and {EPOCHS:g} passes over the text: joma.predict_order has others"
-    )
+    remedy = f"train it on; this holds for Adam, a constant learning rate and {EPOCHS:g} passes over the text"
     return str(going[first].name), Remark("open", "forecast", text, remedy, numbers)
 
 
