@@ -200,16 +200,22 @@ class _Grid:
         self.alike: dict[Shape, list[_Member]] = {}
         for one in members:
             self.alike.setdefault(one.shape, []).append(one)
-        self.best = {shape: min(found, key=lambda one: one.level) for shape, found in self.alike.items()}
-        first = min(self.best.values(), key=lambda one: one.level)
         start = float(np.median([one.loss.values.max() for one in members]))
-        self.margin = AS_GOOD * (start - first.level)
+        self.margin = AS_GOOD * (start - min(one.level for one in members))
+        self.best = {shape: self._best(found) for shape, found in self.alike.items()}
+        first = min(self.best.values(), key=lambda one: one.level)
         self.travel, self.heat = self._fitted(first.reach / FAR)
-        self.fastest = min(one.rate for one in self.alike[first.shape] if self._is_as_good(one))
-        self.turn = self.fastest * first.goal * FRESH / num_epochs if num_epochs > 1 else math.inf
+        self.fastest = first.rate
+        self.turn = first.rate * first.goal * FRESH / num_epochs if num_epochs > 1 else math.inf
 
-    def _is_as_good(self, one: _Member) -> bool:
-        return one.level <= self.best[one.shape].level + self.margin
+    def _best(self, alike: Sequence[_Member]) -> _Member:
+        """Return the median run of the lowest learning rate that is as good as the best one."""
+        by_rate: dict[float, list[_Member]] = {}
+        for one in sorted(alike, key=lambda one: one.level):
+            by_rate.setdefault(one.rate, []).append(one)
+        medians = [seeds[(len(seeds) - 1) // 2] for seeds in by_rate.values()]
+        good = min(one.level for one in medians) + self.margin
+        return min((one for one in medians if one.level <= good), key=lambda one: one.rate)
 
     def last_loss(self, one: _Member) -> float:
         """Return the predicted last loss of a run."""
@@ -233,7 +239,12 @@ class _Grid:
         from scipy.optimize import least_squares
 
         members = (one for alike in self.alike.values() for one in alike)
-        sound = [one for one in members if one.rate <= self.best[one.shape].rate or self._is_as_good(one)]
+        best = self.best
+        sound = [
+            one
+            for one in members
+            if one.rate <= best[one.shape].rate or one.level <= best[one.shape].level + self.margin
+        ]
         rows = [
             [1.0, (one.rate * step) ** -0.5, *(one.rate * (one.shape == shape) for shape in self.alike), loss]
             for one in sound
