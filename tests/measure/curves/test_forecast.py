@@ -6,7 +6,7 @@ import pytest
 
 from joma.measure.curves.forecast import forecast
 
-STEPS = np.arange(0, 401, 10)
+STEPS = np.arange(0, 201, 5)
 
 
 def table(rate, num_steps=4000, steps=STEPS):
@@ -41,7 +41,7 @@ def test_with_few_probes_it_does_not_say_how_sure_it_is():
         grid(rates=(1e-4, 1e-3)),
         grid().assign(metric="train_loss_nats"),
         grid().assign(metric="stable_rank"),
-        grid(num_steps=400),
+        grid(num_steps=200),
         grid().assign(value=np.nan),
     ],
     ids=["two runs", "no held-out loss", "no loss", "finished", "diverged"],

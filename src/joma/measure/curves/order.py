@@ -46,7 +46,7 @@ FAR = 30.0
 OUTLIER = 0.05
 """Share of the range of these losses beyond which a deviation loses weight."""
 
-AS_GOOD = 0.01
+AS_GOOD = 0.015
 """Share of the range of losses within which a run is as good as the best: noise decides. Hotter runs that are not as
 good as the best of their architecture are past the edge of stability.
 """
@@ -75,8 +75,8 @@ def predict_order(
 
     Adam at a constant learning rate is assumed. Runs that agree in depth, width and batch size follow each other: a
     slow run will be where a faster one is now, a noisy run stays above, and runs that are fast enough to learn the text
-    by heart come back (``joma.measure.curves.order`` has the law). Attention entropy is not used: it did not improve
-    the order (docs/show.md).
+    by heart come back (``joma.measure.curves.order`` has the law). Attention entropy is not used: it added
+    nothing clear to the loss (docs/show.md).
 
     Args:
         frame: the runs' measurements so far, columns run, step, layer, head, metric, value: the held-out loss
