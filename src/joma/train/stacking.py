@@ -35,6 +35,11 @@ def shape_of(recipe: Recipe) -> Recipe:
     return replace(recipe, name="shape", seed=0, learning_rate=1.0)
 
 
+def can_be_stacked(recipe: Recipe) -> bool:
+    """Whether networks of this recipe can be trained in a stack: those that learn a text by cross entropy."""
+    return recipe.loss == "cross_entropy" and recipe.decoder.num_outputs is None
+
+
 def train_stack(
     recipes: Sequence[Recipe], tokens: Tokens, folders: Sequence[Path], *, progress: Progress = silent
 ) -> list[Run | RunFailed]:
@@ -63,7 +68,7 @@ def train_stack(
             expected="networks that differ in name, seed and learning rate only",
             remedy="make a stack of each shape",
         )
-    if recipes[0].loss != "cross_entropy":
+    if not can_be_stacked(recipes[0]):
         problem, expected = f"a stack of networks with the loss {recipes[0].loss!r}", "cross_entropy"
         raise BadInput(problem, expected=expected, remedy="train them one by one")
     device = device_of(recipes[0].device, "train_stack")

@@ -16,7 +16,7 @@ from joma.progress import Progress, part_of, silent
 from joma.train.jobs import Failed, Job, Training, networks_at_a_time, outcomes, share_accelerator
 from joma.train.recipes import Recipe
 from joma.train.run import Run, shrink_run
-from joma.train.stacking import shape_of, train_stack
+from joma.train.stacking import can_be_stacked, shape_of, train_stack
 from joma.train.sweeps.folder import Outcome
 from joma.train.text.vocabulary import load_tokens
 from joma.workers import Engine
@@ -95,12 +95,13 @@ def train_runs(
         BadInput: the engine cannot be used.
         KeyboardInterrupt: every run of this machine has written a checkpoint.
     """
-    if engine == "processes" and share_accelerator([recipe for recipe, _, _ in jobs]):
+    recipes = [recipe for recipe, _, _ in jobs]
+    if engine == "processes" and share_accelerator(recipes) and all(map(can_be_stacked, recipes)):
         yield from train_stacks(jobs, keep=keep, progress=progress)
         return
     works = [_Timed(Training(recipe, path.resolve(), folder.resolve()), keep) for recipe, path, folder in jobs]
     what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
-    num_workers = networks_at_a_time([recipe for recipe, _, _ in jobs], num_workers)
+    num_workers = networks_at_a_time(recipes, num_workers)
     found = outcomes(works, what, num_workers=num_workers, engine=engine, progress=progress)
     for place, outcome in found:
         if isinstance(outcome, Failed):
