@@ -48,7 +48,7 @@ def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_pa
         pairs = zip(one.decoder().parameters(), other.decoder().parameters(), strict=True)
         assert max(float((mine - theirs).abs().max().detach()) for mine, theirs in pairs) <= tolerance("stack.member")
     first, second = (run.decoder().embedding.weight for run in stacked[:2])
-    assert (first - second).abs().max() > 0.01  # other learning rates give other networks
+    assert (first - second).abs().max() > 1e-3  # other learning rates give other networks
 
 
 def test_killed_stack_ends_with_the_same_numbers(tmp_path):
