@@ -13,6 +13,10 @@ from .saved.series import open_series as open_series
 from .studies.show import show as show
 from .studies.sentence import sentence as sentence
 from .studies.phases import phases as phases
+from .measure.curves.order import predict_order as predict_order
+
+# Train networks of joma's own over a grid of settings
+from .studies.sweep import sweep as sweep
 
 # Measure tensors
 from .measure.attention.statistics import attention_entropy as attention_entropy

@@ -5,16 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from joma.errors import BadInput
+from joma.errors import BadInput, cause_of
 from joma.extras import extra
 from joma.progress import Progress, part_of, silent
 
@@ -23,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _POLL_S = 0.2
+_CONNECT_S = 5.0
 _OBJECT_STORE_BYTES = 256 << 20  # shared objects are small, and by default Ray takes a third of the memory
 
 
@@ -58,7 +62,7 @@ def completed(
         The index of an item, and its outcome.
 
     Raises:
-        BadInput: fewer than one worker, or Ray is not installed.
+        BadInput: fewer than one worker, or Ray is not installed, or there is no cluster at RAY_ADDRESS.
     """
     if num_workers is not None and num_workers < 1:
         raise BadInput(f"the number of workers is {num_workers}", expected="at least 1", remedy="pass 1 or more")
@@ -89,22 +93,43 @@ _shared: _Shared | None = None  # set once when a worker starts
 def _with_processes(
     do: Callable[[Item, Progress], Result], items: Sequence[Item], what: str, num: int, progress: Progress
 ) -> Iterator[tuple[int, Result | Lost]]:
-    """Work in spawned processes, which inherit no state (threads, locks, CUDA) of this one."""
+    """Work in spawned processes, which inherit no state (threads, locks, CUDA) of this one.
+
+    Each process has a pool of its own, so that a process that is killed loses its own item and no other.
+    """
     context = multiprocessing.get_context("spawn")
     shared = _Shared(do, context.RawArray("d", len(items)), context.RawValue("b", 0))
-    with ProcessPoolExecutor(num, context, _start_worker, (shared,)) as pool:
-        with _interrupts_ignored(), _script_hidden():
-            waiting = {pool.submit(_in_worker, place, item): place for place, item in enumerate(items)}
+    with ExitStack() as pools:
+        start = partial(ProcessPoolExecutor, 1, context, _start_worker, (shared,))
+        free = [pools.enter_context(start()) for _ in range(num)]
+        left, running = enumerate(items), {}
         try:
-            while waiting:
-                done = wait(waiting, timeout=_POLL_S, return_when=FIRST_COMPLETED).done
+            while True:
+                for (place, item), pool in zip(islice(left, len(free)), [*free], strict=False):
+                    free.remove(pool)
+                    running[_submitted(pool, place, item)] = place, pool
+                if not running:
+                    return
+                done = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED).done
                 progress(what, sum(shared.shares), len(items))
                 for future in done:
-                    yield waiting.pop(future), _outcome(future)
+                    (place, pool), outcome = running.pop(future), _outcome(future)
+                    free.append(pools.enter_context(start()) if isinstance(outcome, Lost) else pool)
+                    yield place, outcome
         except BaseException:
             shared.stop.value = 1
-            pool.shutdown(cancel_futures=True)
             raise
+
+
+def _submitted(pool: ProcessPoolExecutor, place: int, item: Any) -> Future[Any]:
+    """Submit an item; a process that was killed while it waited for work loses the item."""
+    with _interrupts_ignored(), _script_hidden():
+        try:
+            return pool.submit(_in_worker, place, item)
+        except BrokenProcessPool as error:
+            lost: Future[Any] = Future()
+            lost.set_exception(error)
+            return lost
 
 
 def _outcome(future: Future[Result]) -> Result | Lost:
@@ -188,6 +213,8 @@ def _with_ray(
         # An item is submitted when a worker is free, so that little is lost if the work is killed.
         shared, task = ray.put(do), ray.remote(num_cpus=1, max_retries=2)(_in_ray)
         left, running, done = list(range(len(items)))[::-1], {}, 0
+        errors = ray.exceptions
+        lost = (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError)
         most = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         while left or running:
             while left and len(running) < most:
@@ -197,7 +224,7 @@ def _with_ray(
                 place, done = running.pop(reference), done + 1
                 try:
                     yield place, ray.get(reference)
-                except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                except lost as error:
                     yield place, Lost(f"a worker of Ray was killed ({type(error).__name__})")
             progress(what, done, len(items))
     finally:
@@ -211,8 +238,16 @@ def _in_ray(do: Callable[[Item, Progress], Result], item: Item) -> Result:
 
 def _start_ray(ray: Any, num_workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            _require_listener(address)
+            ray.init(**quiet)
+        except (OSError, ValueError) as error:  # ConnectionError is an OSError
+            raise BadInput(
+                f"there is no Ray cluster at RAY_ADDRESS={address} ({cause_of(error)})",
+                expected="the address of a running cluster",
+                remedy="start it with `ray start --head`, or unset RAY_ADDRESS for one on this machine",
+            ) from error
         return
     ray.init(
         num_cpus=num_workers,
@@ -221,3 +256,10 @@ def _start_ray(ray: Any, num_workers: int | None) -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def _require_listener(address: str) -> None:
+    """Raise ``OSError`` if nothing listens at ``host:port``, for which Ray itself would wait for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()

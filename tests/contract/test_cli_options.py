@@ -117,6 +117,7 @@ def test_options_of_one_name_have_one_meaning():
     """The same help, type and choices in every command, except options that are specific to a law or a command."""
     own = {"--out", "--samples", "--length", "--attention", "--loss", "--tokenizer", "--temperature", "--tokens"}
     own |= {"--classes", "--hidden", "--help", "--seeds", "--t", "--batch-size", "--learning-rate", "--num-steps"}
+    own |= {"--profile"}
     seen: dict[str, set[tuple]] = {}
     for _command, option in frozen.options_of(parser()):
         for name in set(option.option_strings) - own:

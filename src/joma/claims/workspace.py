@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from joma.errors import BadInput
 from joma.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -87,22 +85,18 @@ class Workspace:
         """
         from joma.train.recipes import Recipe
         from joma.train.text.reading import read_text
-        from joma.train.text.vocabulary import load_tokens, require_tokens, save_tokens, tokenize
+        from joma.train.text.vocabulary import kept_tokens, require_tokens, tokenize
 
-        path = self._tokens_path("text")
-        if path.exists():
-            try:
-                return load_tokens(path)
-            except BadInput as damage:
-                warnings.warn(f"{damage.problem}: the text is read again", stacklevel=2)
-        self.progress("reading the text", 0, 1)
-        size = self.text.vocabulary_size
-        if size is None and self.text.tokenizer is None:
-            size = VOCABULARY_SIZES[self.profile]
-        tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer)
-        require_tokens(tokens, Recipe.batch_size, Recipe.length, Recipe.num_probe_sequences)
-        save_tokens(tokens, path)
-        return tokens
+        def make() -> Tokens:
+            self.progress("reading the text", 0, 1)
+            size = self.text.vocabulary_size
+            if size is None and self.text.tokenizer is None:
+                size = VOCABULARY_SIZES[self.profile]
+            tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer)
+            require_tokens(tokens, Recipe.batch_size, Recipe.length, Recipe.num_probe_sequences)
+            return tokens
+
+        return kept_tokens(self._tokens_path("text"), make)
 
     def train(self, wanted: Sequence[tuple[Recipe, Words]]) -> list[Run]:
         """Train networks on the text, ``num_workers`` at a time; those that are in the folder already are reused.

@@ -19,6 +19,7 @@ COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
     "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
+    "sweep": "Train networks over a grid of settings: the runs behind the paper's figures, or others.",
     "scan": "Measure attention and weights over a series of saved steps, after looking for suspects.",
     "show": "Show what happened in a training run: a page of curves, heatmaps and plain sentences.",
     "advise": "Say what a training run's measurements mean and what to try.",

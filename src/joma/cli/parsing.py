@@ -35,6 +35,11 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--seed": {"type": Seed, "default": 0, "metavar": "N", "help": "of everything that is drawn at random"},
     "--shuffled": {"action": "store_true", "help": "tokens of a sequence in random order in place of rising"},
     "--device": {"choices": ["cpu", "auto"], "default": "cpu", "help": "auto: an accelerator where there is one"},
+    "--engine": {
+        "choices": ["processes", "ray"],
+        "default": "processes",
+        "help": "where networks are trained or steps measured",
+    },
     "--workers": {
         "type": PositiveInt,
         "metavar": "N",

@@ -205,8 +205,7 @@ class Decoder(nn.Module):
         Returns:
             (B, L, D), or (B, D) with ``last_only``.
         """
-        positions = self._positions(tokens.shape[1])
-        x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
+        x = self.embedded(tokens)
         dropout = (dropout or Dropout()) if self.training and self.config.dropout else None
         if dropout is not None:
             x = x * dropout.of_units(x, self.config.dropout)
@@ -219,6 +218,11 @@ class Decoder(nn.Module):
                 dropout=dropout,
             )
         return x[:, -1] if last_only else x
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Return embeddings with positions, the input of the first block, (B, L, D)."""
+        positions = self._positions(tokens.shape[1])
+        return torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
 
     def lower_weights(self) -> list[Tensor]:
         """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""

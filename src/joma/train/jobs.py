@@ -1,11 +1,12 @@
 """Parallel training runs, with one process and one thread each, which is faster than one run at a time on all cores.
 
-``train_all`` trains recipes; ``do_all`` does any work that has a folder.
+``train_all`` trains recipes; ``do_all`` does any work that has a folder; ``outcomes`` yields each outcome as it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,7 +15,7 @@ from joma.errors import BadInput, RunFailed
 from joma.progress import Progress, silent
 from joma.train.recipes import Recipe
 from joma.train.run import Run
-from joma.workers import Lost, completed
+from joma.workers import Engine, Lost, completed
 
 Job = tuple[Recipe, Path, Path]
 """A recipe, the file of its tokens or its law (``save_tokens``, ``save_law``), and the folder of the run."""
@@ -49,21 +50,27 @@ class Work(Protocol[T_co]):
 
 
 @dataclass(frozen=True)
-class _Failed:
+class Failed:
+    """The outcome of work that failed."""
+
     error: BadInput | RunFailed
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
+    """The training of a recipe on a file of tokens or a law; see ``Work``."""
+
     recipe: Recipe
     data_path: Path
     folder: Path
 
     @property
     def name(self) -> str:
+        """The name of the recipe."""
         return self.recipe.name
 
     def do(self, progress: Progress) -> Run:
+        """Train the network, or go on where it was interrupted."""
         from joma.train.tasks import load_data
         from joma.train.training import train
 
@@ -88,11 +95,22 @@ def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: 
         KeyboardInterrupt: every run has written a checkpoint.
     """
     what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
-    if any(recipe.device != "cpu" for recipe, _, _ in jobs):
-        import torch
+    num_workers = networks_at_a_time([recipe for recipe, _, _ in jobs], num_workers)
+    return do_all([Training(*job) for job in jobs], what, num_workers=num_workers, progress=progress)
 
-        num_workers = 1 if torch.cuda.is_available() else num_workers
-    return do_all([_Training(*job) for job in jobs], what, num_workers=num_workers, progress=progress)
+
+def networks_at_a_time(recipes: Sequence[Recipe], num_workers: int | None) -> int | None:
+    """Return ``num_workers``, or 1 if the networks share an accelerator."""
+    return 1 if share_accelerator(recipes) else num_workers
+
+
+def share_accelerator(recipes: Sequence[Recipe]) -> bool:
+    """Whether networks are trained on an accelerator, which they share."""
+    if all(recipe.device == "cpu" for recipe in recipes):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def do_all(
@@ -113,24 +131,15 @@ def do_all(
         BadInput, RunFailed: some work failed; it is raised after the rest has finished. If several failed, the first
             error has a note for each of the others.
     """
-    folders = [work.folder.resolve() for work in works]
-    shared = next((folder for folder in folders if folders.count(folder) > 1), None)
-    if shared is not None:
-        problem, remedy = f"two jobs name the folder {shared}", "give each its own"
-        raise BadInput(problem, expected="a folder for each run", remedy=remedy)
-    found = dict(completed(_attempt, works, what, num_workers=num_workers, progress=progress))
+    found = dict(outcomes(works, what, num_workers=num_workers, progress=progress))
     results: list[T] = []
     errors: list[BadInput | RunFailed] = []
-    for place, work in enumerate(works):
-        result = found[place]
-        if isinstance(result, Lost):
-            problem = f"the worker process of {work.name!r} was killed"
-            kept = f"{work.folder} keeps its measurements and its last checkpoint"
-            errors.append(RunFailed(problem, kept=kept, remedy="run it again, with fewer workers if memory is short"))
-        elif isinstance(result, _Failed):
-            errors.append(result.error)
+    for place in range(len(works)):
+        outcome = found[place]
+        if isinstance(outcome, Failed):
+            errors.append(outcome.error)
         else:
-            results.append(result)
+            results.append(outcome)
     if errors:
         for other in errors[1:]:
             errors[0].add_note(f"and: {other}")
@@ -138,8 +147,40 @@ def do_all(
     return results
 
 
-def _attempt(work: Work[T], progress: Progress) -> T | _Failed:
+def outcomes(
+    works: Sequence[Work[T]],
+    what: str,
+    *,
+    num_workers: int | None = None,
+    engine: Engine = "processes",
+    progress: Progress = silent,
+) -> Iterator[tuple[int, T | Failed]]:
+    """Do work in parallel, and yield each outcome with the index of its work as it comes; failures stop no other work.
+
+    Args:
+        works, what, num_workers, progress: as in ``do_all``.
+        engine: where the work is done, as in ``joma.workers.completed``.
+
+    Raises:
+        BadInput: two works share a folder, or the engine cannot be used.
+    """
+    folders = Counter(work.folder.resolve() for work in works)
+    shared = next((folder for folder, num in folders.items() if num > 1), None)
+    if shared is not None:
+        problem, remedy = f"two jobs name the folder {shared}", "give each its own"
+        raise BadInput(problem, expected="a folder for each run", remedy=remedy)
+    for place, outcome in completed(_attempt, works, what, num_workers=num_workers, engine=engine, progress=progress):
+        if not isinstance(outcome, Lost):
+            yield place, outcome
+            continue
+        work = works[place]
+        problem = f"the worker process of {work.name!r} was killed"
+        kept = f"{work.folder} keeps its measurements and its last checkpoint"
+        yield place, Failed(RunFailed(problem, kept=kept, remedy="run it again, with fewer workers if memory is short"))
+
+
+def _attempt(work: Work[T], progress: Progress) -> T | Failed:
     try:
         return work.do(progress)
     except (BadInput, RunFailed) as error:
-        return _Failed(error)
+        return Failed(error)

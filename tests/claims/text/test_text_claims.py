@@ -11,7 +11,7 @@ from joma.claims.text.mechanism import LEFT
 from joma.claims.text.networks import Study, moved
 from joma.claims.workspace import Profile, TextChoice, Workspace
 
-IDS = ("text.sparse_then_dense", "text.first_dip", "text.mechanism", "text.rank_drop")
+IDS = ("text.sparse_then_dense", "text.first_dip", "text.mechanism", "text.rank_drop", "text.theorem1")
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,15 @@ def test_the_lead_chart_shows_the_levels_and_the_movements_that_its_caption_name
     assert end - bottom == pytest.approx(means["rise after it"])
     at = {mark.text: mark.at for mark in lead.marks}
     assert at["sparsest"] == pytest.approx(means["step of the bottom"])
+
+
+def test_theorem_1_is_read_from_snapshots_and_its_chart_shows_every_word_with_the_commonest_named(agreements):
+    correlation, words = agreements["text.theorem1"].charts
+    measured = correlation.curves[0]
+    assert measured.x == tuple(range(15, 151, 15))
+    everything, *named = words.curves
+    assert not everything.joined
+    assert 100 < len(everything.x) < 300
+    assert [len(curve.x) for curve in named] == [1] * 4
+    assert "“the”" in [curve.label for curve in named]
+    assert "“<unk>”" not in [curve.label for curve in named]

@@ -29,7 +29,7 @@ def document(template: str, title: str, plots: Mapping[str, Any], **content: Any
     Args:
         template: its file name.
         title: of the window, and the first heading.
-        plots: plotly specifications, by the keys used in the template.
+        plots: plotly specifications, by the keys used in the template; a page without any contains no script.
         content: the variables of the template.
 
     Raises:
@@ -39,7 +39,7 @@ def document(template: str, title: str, plots: Mapping[str, Any], **content: Any
     from plotly.offline import get_plotlyjs
 
     fixed = {"light": LIGHT, "dark": DARK, "style": Markup(_asset("page.css"))}
-    scripts = [Markup(script) for script in (get_plotlyjs(), _asset("page.js"))]
+    scripts = [Markup(script) for script in (get_plotlyjs(), _asset("page.js"))] if plots else []
     return environment().get_template(template).render(title=title, plots=plots, scripts=scripts, **fixed, **content)
 
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument
@@ -202,7 +202,7 @@ def save_tokens(tokens: Tokens, path: Path) -> None:
     facts = {name: getattr(tokens, name) for name in _Facts._fields}
     parts = {"train": tokens.train.int(), "held_out": tokens.held_out.int()}
     with replacing(path) as temporary:
-        save_file(parts, temporary, {"tokens": json.dumps(facts)})
+        temporary.write_bytes(save(parts, {"tokens": json.dumps(facts)}))  # save_file hides that the disk is full
 
 
 def load_tokens(path: Path) -> Tokens:
@@ -220,6 +220,18 @@ def load_tokens(path: Path) -> Tokens:
     if train.dim() != 1 or held_out.dim() != 1 or facts.digest != _digest(train, held_out, facts.vocabulary):
         raise _unusable(path, "its digest does not match its content")
     return Tokens(train=train, held_out=held_out, **facts._asdict())
+
+
+def kept_tokens(path: Path, make: Callable[[], Tokens]) -> Tokens:
+    """Return the tokens in a file; if it is missing, or damaged (with a warning), make and write them first."""
+    if path.exists():
+        try:
+            return load_tokens(path)
+        except BadInput as damage:
+            warnings.warn(f"{damage.problem}: the text is read again", stacklevel=3)
+    tokens = make()
+    save_tokens(tokens, path)
+    return tokens
 
 
 class _Facts(NamedTuple):

@@ -1,0 +1,1 @@
+"""Sweeps: many training runs of one recipe over a grid of settings, in one folder."""

@@ -1,0 +1,97 @@
+"""The folder of a sweep: the settings that all its runs share, its texts, and what became of each run.
+
+settings.json, text/, runs/<name>/ (as every training run), outcomes.jsonl
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from joma.errors import BadInput
+from joma.files import read_json, write_json
+from joma.journal import append_line, line_of, lines_of
+from joma.serialization import shaped
+from joma.train.recipes import Recipe
+from joma.train.text.reading import read_text
+from joma.train.text.vocabulary import Splitting, Tokens, kept_tokens, tokenize
+
+Status = Literal["finished", "failed", "unfinished"]
+_SETTINGS, _OUTCOMES = "settings.json", "outcomes.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Args:
+        run: its name.
+        status: ``unfinished`` if the sweep was interrupted before its end.
+        reason: why it failed, and what to do; empty if it did not.
+        seconds: wall-clock time of training in the process that trained it last; ``None`` if it was not trained.
+        from_step: the step from which that process trained.
+    """
+
+    run: str
+    status: Status
+    reason: str = ""
+    seconds: float | None = None
+    from_step: int | None = None
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The files of a sweep in ``path``."""
+
+    path: Path
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings into a new folder, or check that the folder holds a sweep with the same ones.
+
+        Raises:
+            BadInput: it holds another sweep, or something else.
+        """
+        path, remedy = self.path / _SETTINGS, "choose another `out`, or remove this folder"
+        if path.exists():
+            there = read_json(path, dict[str, Any], expected="the settings of a sweep", remedy=remedy)
+            for name in [name for name in {**there, **settings} if there.get(name) != settings.get(name)]:
+                problem = f"{self.path} holds another sweep ({name}: {there.get(name)}, not {settings.get(name)})"
+                raise BadInput(problem, expected="a folder for each sweep", remedy=remedy)
+            return
+        if others := [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]:
+            problem = f"{self.path} contains other files ({others[0]})"
+            raise BadInput(problem, expected="an empty folder, or one of the same sweep", remedy=remedy)
+        write_json(path, dict(settings))
+
+    def run(self, recipe: Recipe) -> Path:
+        """Return the folder of a run."""
+        return self.path / "runs" / recipe.name
+
+    def tokens(self, source: str | None, size: int | None, splitting: Splitting) -> tuple[Tokens, Path]:
+        """Return the text with a vocabulary of some size, and its file; it is tokenised once.
+
+        Raises:
+            BadInput: the text cannot be read.
+        """
+        path = self.path / "text" / f"{'all' if size is None else size}-words.safetensors"
+        return kept_tokens(path, lambda: tokenize(read_text(source), size, splitting=splitting)), path
+
+    def record(self, outcome: Outcome) -> None:
+        """Append an outcome, so that it is kept if this process is killed."""
+        append_line(self.path / _OUTCOMES, line_of(asdict(outcome)))
+
+    def recorded(self, runs: Collection[str]) -> dict[str, Outcome]:
+        """Return the last outcome of each of the runs that has one; damaged lines are left out."""
+        path, found = self.path / _OUTCOMES, {}
+        lines = list(lines_of(path))
+        if path.exists() and path.stat().st_size > (end := lines[-1].end if lines else 0):
+            os.truncate(path, end)  # a process was killed, or the disk was full, within a line
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                outcome = shaped(line.body, Outcome)
+                found[outcome.run] = outcome
+        return {run: outcome for run, outcome in found.items() if run in runs}

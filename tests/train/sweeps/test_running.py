@@ -1,0 +1,99 @@
+"""The runs of a sweep end one by one, with their times, and show their last measurement while they train."""
+
+from dataclasses import replace
+
+import pytest
+from tiny import tiny_recipe, tiny_tokens
+
+from joma.errors import BadInput
+from joma.train.checkpoints import checkpoint_paths
+from joma.train.run import Run
+from joma.train.sweeps.running import standing_of, train_runs, train_stacks
+from joma.train.text.vocabulary import save_tokens, shuffled
+
+RECIPE = tiny_recipe(num_steps=40)
+
+
+@pytest.fixture
+def tokens_path(tmp_path):
+    save_tokens(shuffled(tiny_tokens(), 0), tmp_path / "tokens.safetensors")
+    return tmp_path / "tokens.safetensors"
+
+
+def jobs(tmp_path, tokens_path, *recipes):
+    return [(recipe, tokens_path, tmp_path / recipe.name) for recipe in recipes]
+
+
+def test_a_run_that_fails_stops_no_other_and_says_why(tmp_path, tokens_path):
+    wanted = jobs(tmp_path, tokens_path, replace(RECIPE, name="broken", learning_rate=1e30), RECIPE)
+    broken, whole = train_runs(wanted, num_workers=1)
+    assert (broken.run, broken.status, broken.seconds) == ("broken", "failed", None)
+    assert "NaN or infinite at step" in broken.reason
+    assert (whole.status, whole.from_step) == ("finished", 0)
+    assert whole.seconds > 0
+
+
+def test_a_network_too_large_for_the_memory_fails_alone(tmp_path, tokens_path):
+    large = replace(RECIPE, name="large", decoder=replace(RECIPE.decoder, hidden=2**50))
+    broken, whole = train_runs(jobs(tmp_path, tokens_path, large, RECIPE), num_workers=1)
+    assert (broken.status, whole.status) == ("failed", "finished")
+    assert "training stopped (" in broken.reason
+
+
+def test_a_finished_run_is_not_trained_again_and_an_interrupted_one_goes_on(tmp_path, tokens_path):
+    def stop(what: str, done: float, total: float) -> None:
+        if done >= 0.8:
+            raise KeyboardInterrupt
+
+    wanted = jobs(tmp_path, tokens_path, RECIPE)
+    with pytest.raises(KeyboardInterrupt):
+        list(train_runs(wanted, num_workers=1, progress=stop))
+    (continued,) = train_runs(wanted, num_workers=1)
+    (again,) = train_runs(wanted, num_workers=1)
+    assert continued.from_step == 32
+    assert (again.status, again.seconds) == ("finished", None)
+
+
+@pytest.mark.parametrize(("keep", "num"), [(True, 2), (False, 1)])
+def test_checkpoints_of_finished_runs_are_removed_unless_they_are_kept(tmp_path, tokens_path, keep, num):
+    list(train_runs(jobs(tmp_path, tokens_path, RECIPE), num_workers=1, keep=keep))
+    assert len(checkpoint_paths(Run(tmp_path / RECIPE.name, RECIPE).checkpoint_folder)) == num
+
+
+def test_the_standing_of_a_run_is_its_last_whole_measurement(tmp_path, tokens_path):
+    run = Run(tmp_path / RECIPE.name, RECIPE)
+    assert standing_of(run) is None
+    list(train_runs(jobs(tmp_path, tokens_path, RECIPE), num_workers=1))
+    last = standing_of(run)
+    rows = [row for row in run.measurements() if row.step == 40 and row.group is None]
+    assert last.step == 40
+    assert last.loss == next(row.value for row in rows if row.metric == "val_loss_nats")
+    entropies = [row.value for row in rows if row.metric == "attention_entropy_nats"]
+    assert last.entropy == pytest.approx(sum(entropies) / len(entropies))
+    content = run.journal_path.read_bytes()
+    run.journal_path.write_bytes(content[:-5])  # as if it was being written
+    assert standing_of(run).step < 40
+    run.journal_path.write_bytes(b"")
+    assert standing_of(run) is None
+
+
+def test_an_engine_without_workers_is_refused(tmp_path, tokens_path):
+    with pytest.raises(BadInput, match="number of workers is 0"):
+        list(train_runs(jobs(tmp_path, tokens_path, RECIPE), num_workers=0))
+
+
+def test_runs_of_one_shape_are_trained_as_one_stack_and_one_that_fails_stops_no_other(tmp_path, tokens_path):
+    wanted = [replace(RECIPE, name=f"rate-{rate:g}", learning_rate=rate) for rate in (1e-3, 1e30, 1e-2)]
+    wanted.append(replace(RECIPE, name="short", num_steps=20))
+    seen = []
+    report = lambda what, done, total: seen.append((what, done, total))  # noqa: E731
+    found = {one.run: one for one in train_stacks(jobs(tmp_path, tokens_path, *wanted), progress=report)}
+    assert {name: one.status for name, one in found.items()} == {
+        "rate-0.001": "finished", "rate-1e+30": "failed", "rate-0.01": "finished", "short": "finished"
+    }  # fmt: skip
+    assert found["rate-0.01"].from_step == 0
+    assert seen[0][0] == "training 4 networks in 2 stacks"
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1:] == (4, 4)
+    again = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
+    assert [one.seconds for one in again if one.status == "finished"] == [None] * 3
