@@ -19,7 +19,7 @@ def gradients(result: Tensor, *of: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", KINDS)
-@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (1, 7), (2, 0, 7)])
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (1, 7), (2, 0, 7), (7,)])
 def test_linear_and_its_gradients_are_those_of_torch(shape, dtype, tolerance):
     x, weight, bias = (drawn(*size, seed=at, dtype=dtype) for at, size in enumerate((shape, (4, 7), (4,))))
     ours, theirs = linear(x, weight, bias), nn.functional.linear(x, weight, bias)
@@ -34,6 +34,15 @@ def test_linear_without_onednn_is_that_of_torch_to_the_bit(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     x, layer = torch.randn(3, 7), Linear(7, 4)
     assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_entries_that_lie_apart_in_memory_are_read_as_they_are(tolerance):
+    x, weight, bias = torch.randn(5, 4, 7).transpose(0, 1), torch.randn(7, 9).t(), torch.randn(18)[::2]
+    targets = torch.randint(9, (4, 5))
+    logits = nn.functional.linear(x, weight, bias)
+    assert torch.allclose(linear(x, weight, bias), logits, rtol=0, atol=tolerance("decoder.parity"))
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    assert abs(output_loss(x, weight, bias, targets) - loss) <= tolerance("decoder.parity") * loss
 
 
 def test_linear_gives_no_gradient_to_frozen_weights():
