@@ -78,3 +78,25 @@ def test_missing_columns_are_named(columns):
 def test_a_table_without_usable_losses_is_refused(frame, words):
     with pytest.raises(InvalidArgument, match=words):
         grid_of(frame, "predict_order")
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": -1e-3}, {"learning_rate": np.inf}, {"num_steps": -1}])
+def test_settings_that_no_training_has_are_refused(settings):
+    with pytest.raises(InvalidArgument, match=next(iter(settings))):
+        grid_of(table(**settings), "test")
+
+
+@pytest.mark.parametrize("step", [-20.0, np.inf])
+def test_steps_that_no_training_has_are_refused(step):
+    with pytest.raises(InvalidArgument, match="step"):
+        grid_of(table().assign(step=STEPS.astype(float)).replace({"step": {20.0: step}}), "test")
+
+
+@pytest.mark.parametrize("frame", [None, {name: 1 for name in COLUMNS}])
+def test_what_is_no_table_is_refused(frame):
+    with pytest.raises(InvalidArgument, match="frame"):
+        grid_of(frame, "test")
+
+
+def test_the_index_of_a_table_is_not_read():
+    assert grid_of(table().set_index("run", drop=False), "test")[0].name == "a"

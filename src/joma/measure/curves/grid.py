@@ -57,7 +57,7 @@ class GridRun:
         loss: the held-out loss, or that of training if the first was not measured, in nats.
         trained: the training loss; empty if it was not measured.
         entropy: the mean attention entropy over heads and layers, in nats; empty if it was not measured.
-        learning_rate: ``None`` if the table does not contain it.
+        learning_rate: ``None`` if the table does not contain it; 0 for a run that does not move.
         shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
         num_steps: the last step of the whole training; ``None`` if the table does not contain it.
         has_diverged: whether the loss is not finite at its last step, or nowhere.
@@ -90,10 +90,13 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
         function: the name of the calling function, for messages.
 
     Raises:
-        InvalidArgument: a column is missing, steps or values are no numbers, or no run has a loss.
+        InvalidArgument: a column is missing, steps or values are no numbers or out of range, or no run has a loss.
     """
+    if not isinstance(frame, pandas.DataFrame):
+        raise _bad(function, f"a table with the columns {', '.join(COLUMNS)}", f"a {type(frame).__name__}")
     if missing := [name for name in COLUMNS if name not in frame]:
         raise _bad(function, f"the columns {', '.join(COLUMNS)}", f"a table without {', '.join(missing)}")
+    frame = frame.reset_index(drop=True)
     kept = frame[frame["metric"].isin([*LOSSES, ENTROPY]) & frame["run"].notna()]
     for column in ("group", "suspect"):
         if column in kept:
@@ -102,11 +105,20 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
     try:
         kept = kept.assign(**{name: pandas.to_numeric(kept[name]).astype(float) for name in numeric})
     except (ValueError, TypeError) as error:
-        raise _bad(function, f"numbers in {', '.join(numeric)}", str(error)) from error
+        raise _bad(function, f"numbers in {', '.join(numeric)}", f"a table with other cells ({error})") from error
+    _check_range(kept, function)
     if not kept["metric"].isin(LOSSES).any():
         raise _bad(function, f"rows of {' or '.join(LOSSES)}", "a table without a loss")
     runs = [_run(name, rows) for name, rows in kept.groupby("run", sort=False, observed=True)]
     return sorted(runs, key=lambda run: (run.shape, run.learning_rate or 0.0, tuple(run.loss.values), str(run.name)))
+
+
+def _check_range(rows: pandas.DataFrame, function: str) -> None:
+    """Refuse negative and infinite numbers where they would decide the order; NaN counts as not known."""
+    for name in ("step", RATE, TOTAL):
+        values = rows[name].to_numpy() if name in rows else np.zeros(0)
+        if (odd := values[(values < 0) | np.isinf(values)]).size:
+            raise _bad(function, f"finite numbers of at least 0 in {name}", f"a table with {name} {odd[0]:g}")
 
 
 def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:

@@ -99,7 +99,7 @@ def predict_order(
         POSITIVE.check(num_steps, "predict_order", "num_steps")
     POSITIVE.check(num_epochs, "predict_order", "num_epochs")
     runs = grid_of(frame, "predict_order")
-    index = pandas.Index([run.name for run in runs], name="run")
+    index = pandas.Index([run.name for run in runs], name="run", tupleize_cols=False)
     return pandas.Series(scores(runs, num_steps, num_epochs), index, name="score").sort_values(kind="stable")
 
 
@@ -139,7 +139,7 @@ def speeds(runs: Sequence[GridRun]) -> list[float]:
     All networks are taken to start at the highest first loss. The fall is as large as the smallest of all runs that
     fell; a run that did not has no speed, 0.
     """
-    if all(run.learning_rate for run in runs):
+    if all(run.learning_rate is not None for run in runs):
         return [run.learning_rate or 0.0 for run in runs]
     start = max((float(run.loss.values[0]) for run in runs if len(run.loss)), default=0.0)
     falls = [np.maximum.accumulate(np.append(0.0, start - run.loss.values)) for run in runs]
