@@ -34,6 +34,12 @@ def test_a_range_has_a_stride_or_a_number_of_values_with_equal_ratios():
     assert rates == pytest.approx(np.geomspace(1e-5, 1e-2, 7), rel=1e-3)
 
 
+@pytest.mark.parametrize("over", ["lr=1e-6:1e-2:100000log", "lr=1e-4:1.01e-4:300log"])
+def test_values_of_a_fine_range_with_equal_ratios_are_different(over):
+    values = grid_of(over).axes["learning_rate"]
+    assert len(set(values)) == len(grid_of(over)) == len(values)
+
+
 def test_an_interval_is_for_a_search_and_has_no_points():
     grid = grid_of("lr=1e-6:1e-2:log")
     assert grid.axes == {"learning_rate": Interval(1e-6, 1e-2, is_log=True)}

@@ -226,7 +226,9 @@ def _range(name: str, given: str) -> Sequence[Value] | Interval:
         if not 2 <= num <= MOST_VALUES:
             raise _bad_range(name, given)
         found = np.geomspace(first, last, num).tolist()
-        inner = [float(f"{value:.4g}") for value in found[1:-1]]  # names of runs stay short
+        finest = math.log(last / first) / num or 1.0
+        digits = max(4, math.ceil(-math.log10(finest)) + 2)  # names of runs stay short, and neighbours different
+        inner = [float(f"{value:.{digits}g}") for value in found[1:-1]]
         return _distinct(name, [_whole_or_float(name, value) for value in (first, *inner, last)], given)
     stride = _number(name, how[0], given)
     num = math.floor((last - first) / stride + 1e-9) + 1 if stride > 0 else 0
