@@ -51,6 +51,22 @@ def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_pa
     assert (first - second).abs().max() > 1e-3  # other learning rates give other networks
 
 
+def test_with_an_l2_penalty_members_equal_their_own_runs_but_for_biases_of_keys(tmp_path, in_float64, tolerance):
+    decoder = replace(SMALL, num_layers=2, activation="tanh", num_heads=4)
+    wanted, tokens = recipes(decoder=decoder, weight_decay=0.01), tiny_tokens()
+    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
+    for recipe, together in zip(wanted, stacked, strict=True):
+        alone = train(recipe, tokens, tmp_path / "alone" / recipe.name)
+        theirs = dict(together.decoder().named_parameters())
+        for name, mine in alone.decoder().named_parameters():
+            differing = (mine - theirs[name]).abs().detach()
+            compared = differing[: decoder.width] if name.endswith("query_key.bias") else differing
+            assert compared.max() <= tolerance("stack.member")
+        losses = [run.journal().probes[-1][1] for run in (alone, together)]
+        for row, other in zip(*losses, strict=True):
+            assert abs(row.value - other.value) <= tolerance("stack.member")
+
+
 def test_killed_stack_ends_with_the_same_numbers(tmp_path):
     wanted, tokens = recipes(), tiny_tokens()
     whole = train_stack(wanted, tokens, folders(wanted, tmp_path / "whole"))

@@ -46,7 +46,8 @@ def train_stack(
     """Train networks of one shape as one, or go on where an earlier call was stopped.
 
     Each network ends as if it had been trained alone, up to rounding: it has its own initial weights, dropout masks,
-    learning rate and gradient clipping.
+    learning rate and gradient clipping. With the L2 penalty of Adam the biases of keys may differ by more: they change
+    no output, so that their gradient is rounding alone, which the penalty lets Adam scale up.
 
     Args:
         recipes: of the networks, with one ``shape_of``.

@@ -92,7 +92,7 @@ def test_steps_that_no_training_has_are_refused(step):
         grid_of(table().assign(step=STEPS.astype(float)).replace({"step": {20.0: step}}), "test")
 
 
-@pytest.mark.parametrize("frame", [None, {name: 1 for name in COLUMNS}])
+@pytest.mark.parametrize("frame", [None, dict.fromkeys(COLUMNS, 1)])
 def test_what_is_no_table_is_refused(frame):
     with pytest.raises(InvalidArgument, match="frame"):
         grid_of(frame, "test")
