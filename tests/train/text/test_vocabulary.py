@@ -385,7 +385,7 @@ def test_sentence_is_split_as_the_tokens_were(tmp_path):
     assert [tokens.vocabulary[id] for id in ids_of(tokens, "It's a.").tolist()] == ["it", "'", "s", "a", "."]
 
 
-def test_splitting_that_does_not_exist_or_stands_beside_a_tokenizer_is_refused():
+def test_splitting_that_does_not_exist_or_is_given_with_a_tokenizer_is_refused():
     with pytest.raises(BadInput, match="did you mean 'basic-english'"):
         tokenize(plain("a b"), splitting="basic_english")
     with pytest.raises(BadInput, match="together with the tokenizer"):
