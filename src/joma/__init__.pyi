@@ -13,6 +13,7 @@ from .saved.series import open_series as open_series
 from .studies.show import show as show
 from .studies.sentence import sentence as sentence
 from .studies.phases import phases as phases
+from .measure.curves.order import predict_order as predict_order
 
 # Train networks of joma's own over a grid of settings
 from .studies.sweep import sweep as sweep

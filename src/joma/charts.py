@@ -37,6 +37,7 @@ class Curve:
         low, high: the edges of the band, each as long as ``x``; both or neither.
         role: of the line, which determines its style.
         group: lines of one group have one colour (such as a variant of a network in several charts).
+        joined: whether a line joins the points; otherwise each is a dot.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Curve:
     high: Sequence[float] | None = None
     role: Role = "measured"
     group: str = ""
+    joined: bool = True
 
     def __post_init__(self) -> None:
         choose(self.role, dict.fromkeys(get_args(Role)), "Curve", "role")

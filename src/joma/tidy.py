@@ -14,6 +14,16 @@ from joma.records import Measurement
 if TYPE_CHECKING:
     import pandas
 
+CONFIGURATION = {
+    "learning_rate": "float64",
+    "num_layers": "Int64",
+    "width": "Int64",
+    "batch_size": "Int64",
+    "num_steps": "Int64",
+    "seed": "Int64",
+}
+"""Columns with the settings of a run, the same in all its rows, with their pandas types."""
+
 TYPES = {
     "run": "string",
     "step": "int64",
@@ -25,10 +35,11 @@ TYPES = {
     "group": "string",
     "reason": "string",
     "suspect": "string",
+    **CONFIGURATION,
 }
 """Every column with its pandas type; layers and heads are integers or null."""
 
-OPTIONAL = ("group", "reason", "suspect")
+OPTIONAL = ("group", "reason", "suspect", *CONFIGURATION)
 """Columns that are left out if they are empty."""
 
 

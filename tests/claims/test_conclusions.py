@@ -9,13 +9,15 @@ from joma.claims.hierarchy import expressible, order, table1
 from joma.claims.series import rank_drop_and_rebound as series_rank
 from joma.claims.series import sparse_then_dense as series_entropy
 from joma.claims.series.subject import movements
-from joma.claims.text import mechanism
+from joma.claims.text import first_dip, mechanism
+from joma.claims.text.ablations import Ablation
 from joma.claims.text.networks import moved
 from joma.claims.theorem1 import discretisation, queries
 from joma.claims.theorem1 import flow as theorem1
 from joma.expressive.weights import needs
 from joma.measure.curves.course import Course
-from joma.records import Estimate
+from joma.records import Estimate, Finding
+from joma.train.recipes import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -45,29 +47,57 @@ def decided(criterion) -> dict[bool | None, Estimate]:
     return {met: Estimate.of(criterion.threshold + sign * step for step in values) for met, values in steps.items()}
 
 
-VALLEY = Course(tuple(range(21)), np.abs(np.linspace(-1, 1, 21)) * np.ones((2, 1)))
+SEEDS = np.array([[0.9], [1.0], [1.1]])
 
+VALLEY = Course(tuple(range(21)), np.abs(np.linspace(-1, 1, 21)) * SEEDS)
 
-FALLING = Course(VALLEY.steps, np.linspace(1, 0, 21) * np.ones((2, 1)))
+FALLING = Course(VALLEY.steps, np.linspace(1, 0, 21) * SEEDS)
 
 
 @pytest.mark.parametrize(
     ("met", "words"),
     [(True, "three quarters of the rise need"), (None, "not decided"), (False, "does not need the nonline")],
 )
-@pytest.mark.parametrize("frozen", [False, True])
-def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, frozen):
-    ablated = {"linear MLP": VALLEY} | ({"frozen value path": VALLEY} if frozen else {})
+@pytest.mark.parametrize("gone", [False, True])
+def test_conclusion_of_the_mechanism_follows_from_the_verdict(met, words, gone):
+    ablated = {name: Ablation(VALLEY, VALLEY) for name in ("linear MLP", "no MLP")}
+    if gone:
+        ablated |= {name: Ablation(FALLING, VALLEY) for name in tuple(VARIANTS)[3:]}
     conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[met], VALLEY, ablated)
     assert words in conclusion
     moved_so = "falls by 0.933 nats and rises by 0.833 nats"
     assert conclusion.startswith(f"Attention entropy {moved_so} in the full network; with a linear MLP it {moved_so}.")
-    assert conclusion.endswith(f" With a frozen value path it {moved_so}.") is frozen
+    assert (
+        "At most a quarter of the rise is left with each of: no LayerNorm, frozen value path, " in conclusion
+    ) is gone
+    assert "of: no MLP" not in conclusion
+    assert not faults(conclusion)
+
+
+@pytest.mark.parametrize(
+    ("met", "words"), [(True, "So the first dip comes with"), (None, "is not decided"), (False, "does not come from")]
+)
+def test_conclusion_on_the_first_dip_follows_from_the_verdict(met, words):
+    dips = [Finding(name, Estimate((dip,))) for name, dip in zip("abcd", (0.3, 0.1, 0.4, 0.05), strict=True)]
+    verdicts = decided(first_dip.CRITERION)
+    for by_bias, words_on_text in (
+        (True, "alone confirms"),
+        (None, "alone does not decide"),
+        (False, "alone does not confirm"),
+    ):
+        conclusion = first_dip._conclusion([*dips, Finding("e", verdicts[by_bias])], verdicts[met], 100)
+        assert words in conclusion
+        assert "dips by 0.40 nats on shuffled words and by 0.05 on random words" in conclusion
+        assert (
+            f"by 0.30 nats, and by 0.10 if the output bias starts at the frequencies, which {words_on_text} it."
+            in conclusion
+        )
     assert not faults(conclusion)
 
 
 def test_a_network_whose_entropy_does_not_rise_has_no_rise_that_needs_an_explanation():
-    conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[True], FALLING, {"linear MLP": VALLEY})
+    ablated = {"linear MLP": Ablation(VALLEY, FALLING)}
+    conclusion = mechanism._conclusion(decided(mechanism.CRITERION)[True], FALLING, ablated)
     assert "and does not rise in the full network; with a linear MLP it falls" in conclusion
     assert "So there is no rise to explain" in conclusion
     assert "need the nonlinearity" not in conclusion

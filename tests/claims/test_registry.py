@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from joma.claims import registry
 from joma.claims.registry import OWN
 
 OWN_IDS = [claim.id for claim in OWN]
@@ -68,3 +70,11 @@ def test_of_two_packages_with_the_same_id_the_first_by_name_is_used(install):
     assert [(claim["id"], claim["origin"]) for claim in found[len(OWN) :]] == [("lucky.heads", "aardvark 1.2")]
     (warning,) = warnings
     assert "zebra 1.2 is left out" in warning
+
+
+def test_without_a_name_the_claims_by_default_are_selected_and_all_selects_every_one(monkeypatch):
+    claims = {one.id: one for one in (replace(OWN[0], by_default=False), *OWN[1:3])}
+    monkeypatch.setattr(registry, "all_claims", lambda: claims)
+    assert registry.select([]) == list(OWN[1:3])
+    assert registry.select(["all"]) == list(claims.values())
+    assert registry.select([OWN[0].id]) == [claims[OWN[0].id]]

@@ -183,3 +183,26 @@ def test_runs_of_one_name_below_one_folder_are_kept_apart(watched, tmp_path, kin
     again, _ = read_measurements([watched, tmp_path / "all" / "one"])
     assert again["run"].nunique() == 2
     assert len(again) == 2 * len(alone)
+
+
+def test_the_settings_of_training_runs_and_of_tables_are_columns(tmp_path):
+    for name, rate in (("a", 1e-3), ("b", 1e-4)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        append_line(folder / "metrics.jsonl", probe_line(0, [Row(None, None, None, "val_loss_nats", 6.0)]))
+        recipe = {"learning_rate": rate, "num_steps": 900, "seed": 2, "decoder": {"num_layers": 4, "mlp": True}}
+        (folder / "config.json").write_text(json.dumps({"recipe": recipe}))
+    found, _ = read_measurements([tmp_path])
+    settings = found.set_index("run")[["learning_rate", "num_layers", "num_steps", "seed"]]
+    assert settings.to_dict("index") == {
+        name: {"learning_rate": rate, "num_layers": 4, "num_steps": 900, "seed": 2}
+        for name, rate in (("a", 1e-3), ("b", 1e-4))
+    }
+    found.to_parquet(tmp_path / "sweep.parquet")
+    again, _ = read_measurements([tmp_path / "sweep.parquet"])
+    pandas.testing.assert_frame_equal(again, found)
+
+
+def test_a_configuration_that_is_no_training_run_adds_no_column(watched):
+    (watched / "config.json").write_text('{"recipe": "bread"}')
+    assert "learning_rate" not in read_measurements([watched])[0]

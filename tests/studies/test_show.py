@@ -117,3 +117,19 @@ def test_several_runs_are_compared_in_one_chart_each_of_loss_and_entropy(tmp_pat
     assert loss.curves[0].y[-1] == pytest.approx(3 + 7 * np.exp(-5))
     assert "Compared" in both.page()
     assert both._repr_html_().count("data:image/svg+xml") == 4
+
+
+def test_several_runs_of_a_grid_have_a_forecast_of_the_best_one(tmp_path):
+    tables = []
+    for rate in (1e-5, 1e-4, 1e-3, 1e-2):
+        loss = 2 + 4 / np.sqrt(1 + 3e4 * rate * STEPS / 10) + 30 * rate
+        rows = {"run": f"lr {rate:g}", "step": STEPS, "metric": "val_loss_nats", "value": loss, "learning_rate": rate}
+        tables.append(pandas.DataFrame(rows).assign(layer=None, head=None, num_layers=1, num_steps=60_000))
+    pandas.concat(tables).to_csv(tmp_path / "sweep.csv", index=False)
+    found = joma.show(tmp_path / "sweep.csv")
+    said = found.verdicts().query("rule == 'forecast'")
+    assert said["run"].tolist() == ["lr 0.0001"]
+    assert "lr 0.0001 (learning rate 0.0001) is predicted to end" in said["text"].iloc[0]
+    assert said["text"].iloc[0] in found.summary()
+    pandas.concat(tables[:2]).to_csv(tmp_path / "two.csv", index=False)
+    assert "forecast" not in set(joma.show(tmp_path / "two.csv").verdicts()["rule"])

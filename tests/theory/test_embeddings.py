@@ -7,8 +7,19 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from joma.arrays import REAL
+from joma.correlations import correlation
 from joma.errors import InvalidArgument
-from joma.theory.embeddings import almost_orthogonal_correction, coherence, uncorrected_error_bound
+from joma.problem.classes import classification_data, random_parameters
+from joma.problem.one_layer import OneLayer
+from joma.simulate.descent import Minibatches, descent
+from joma.theory.embeddings import (
+    almost_orthogonal_correction,
+    coherence,
+    overcomplete_logits,
+    uncorrected_error_bound,
+)
+from joma.theory.invariants import expected_logits
 
 NUM_TOKENS, NUM_HIDDEN, NUM_SAMPLES, TEMPERATURE = 4, 3, 20, 1.5
 
@@ -136,3 +147,56 @@ def test_refuses_wrong_shapes(place, shape, message):
     shapes[place] = shape
     with pytest.raises(InvalidArgument, match=f"`{message}`"):
         almost_orthogonal_correction(*(np.random.default_rng(0).normal(size=shape) for shape in shapes))
+
+
+def test_overcomplete_logits_are_those_of_theorem_1_for_orthonormal_tokens(tolerance):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 6, 6, generator=generator, dtype=REAL)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=REAL))[0]
+    mean = torch.rand(6, generator=generator, dtype=REAL)
+    seen = basis.mT @ weights
+    found = overcomplete_logits(seen, weights.square().sum((-2, -1)), mean, 1.5)
+    expected = expected_logits(seen, "softmax", 1.5, mean)
+    assert (found - expected).abs().max() < tolerance("sums.float64")
+
+
+def test_overcomplete_logits_predict_a_softmax_model_with_more_tokens_than_dimensions_and_theorem_1_does_not():
+    num_tokens, width, seeds = 150, 30, [0, 1]
+    generator = torch.Generator().manual_seed(0)
+    law = torch.randn(8, num_tokens, generator=generator, dtype=REAL).exp() / torch.arange(1, num_tokens + 1)
+    data = classification_data(law / law.sum(-1, keepdim=True), 512, 20, seeds)
+    embedding = torch.randn(width, num_tokens, generator=generator, dtype=REAL)
+    embedding = (embedding / embedding.norm(dim=0)).expand(2, -1, -1)
+    model = OneLayer(*data, embedding, torch.zeros(2, width, 1, dtype=REAL), trains_upper=True)
+    start = random_parameters(model, 16, seeds)
+    trajectory = descent(model, start, [0, 200, 400], 0.1, minibatches=Minibatches(64)).complete()
+    mean = trajectory.mean_attention[:1].squeeze(-2)
+    norms = trajectory.weights.square().sum((-2, -1))
+    moved = trajectory.attention_logits.squeeze(-2)
+    corrected = overcomplete_logits(trajectory.token_weights, norms, mean)
+    literal = expected_logits(trajectory.token_weights, "softmax", 1.0, mean)
+    frequency = model.context.mean((0, 1, 2))
+    found, without = (
+        correlation(part[1:] - part[:1], moved[1:] - moved[:1], frequency) for part in (corrected, literal)
+    )
+    assert found.min() > 0.9
+    assert without.max() < 0
+
+
+@pytest.mark.parametrize(
+    ("shapes", "parameter"),
+    [
+        (((3,), (), (3,)), "token_weights"),
+        (((3, 2), (), (4,)), "mean_attention"),
+        (((5, 3, 2), (4,), (3,)), "squared_norm"),
+    ],
+)
+def test_overcomplete_logits_name_the_argument_whose_shape_does_not_fit(shapes, parameter):
+    weights, norm, mean = (torch.ones(shape, dtype=REAL) for shape in shapes)
+    with pytest.raises(InvalidArgument, match=parameter):
+        overcomplete_logits(weights, norm, mean)
+
+
+def test_overcomplete_logits_refuse_negative_norms():
+    with pytest.raises(InvalidArgument, match="squared_norm"):
+        overcomplete_logits([[1.0]], -1.0, [1.0])

@@ -41,3 +41,12 @@ def test_groups_of_positions_are_in_ascending_order(runs):
     whole, part = course_of(runs, ENTROPY), course_of(runs, ENTROPY, group=found[0])
     assert part.values.shape == whole.values.shape
     assert (part.values != whole.values).any()
+
+
+def test_a_run_that_is_not_finished_limits_the_course_to_its_steps(runs, tmp_path):
+    short = Run(tmp_path, runs[1].recipe)
+    lines = runs[1].journal_path.read_bytes().splitlines(keepends=True)
+    short.journal_path.write_bytes(b"".join(lines[:3]))
+    whole, found = course_of(runs, ENTROPY), course_of([runs[0], short], ENTROPY)
+    assert found.steps == whole.steps[:3]
+    assert np.array_equal(found.values, whole.values[:, :3])

@@ -175,6 +175,38 @@ def test_mlp_with_identity_activation_is_linear(tolerance):
         assert (block(a + b) - block(a) - block(b) + zero).abs().max() <= tolerance("decoder.parity")
 
 
+@pytest.mark.parametrize("residual", ["both", "attention", "mlp", "none"])
+def test_residual_connections_are_those_around_the_named_branches(residual, tolerance):
+    block = Decoder(replace(SMALL, residual=residual)).eval().blocks[0]
+    x = torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(1))
+    entered = {}
+    for name in ("norm_attention", "norm_mlp", "attention_output", "mlp_upper", "mlp_lower"):
+        place = block.get_submodule(name)
+        place.register_forward_hook(lambda _, given, out, name=name: entered.update({name: (given[0], out)}))
+    with torch.no_grad():
+        block(x)
+    for branch, norm, last, stream in (
+        ("attention", "norm_attention", "attention_output", x),
+        ("mlp", "norm_mlp", "mlp_upper", entered["mlp_lower"][0]),
+    ):
+        expected = entered[last][1] + (stream if residual in ("both", branch) else 0)
+        assert (entered[norm][0] - expected).abs().max() <= tolerance("decoder.parity"), branch
+
+
+def test_frozen_output_path_is_not_trained():
+    decoder = Decoder(replace(SMALL, train_output_path=False))
+    frozen = {name for name, weight in decoder.named_parameters() if not weight.requires_grad}
+    upper = {f"blocks.{layer}.mlp_upper.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
+    assert frozen == {"output.weight", "output.bias"} | upper
+
+
+def test_initial_scale_multiplies_what_is_drawn_and_nothing_else(tolerance):
+    base, scaled = Decoder(SMALL, seed=4), Decoder(replace(SMALL, initial_scale=2.0), seed=4)
+    for name, weight in scaled.named_parameters():
+        factor = 1 if ".norm" in name else 2
+        assert (weight - factor * base.get_parameter(name)).abs().max() <= tolerance("decoder.parity"), name
+
+
 def test_lower_weights_are_those_of_each_layer():
     decoder = Decoder(SMALL)
     assert [tuple(weight.shape) for weight in decoder.lower_weights()] == [(24, 16), (24, 16)]
@@ -228,6 +260,9 @@ def test_positions_are_sinusoids_of_growing_wavelength(tolerance):
         {"output_bias": "one"},
         {"mlp": False, "activation": "gelu"},
         {"mlp": False, "hidden": 32},
+        {"mlp": False, "residual": "attention"},
+        {"residual": "some"},
+        {"initial_scale": 0.0},
         {"num_outputs": 1},
         {"num_outputs": 3, "output_bias": "unigram"},
     ],

@@ -110,7 +110,7 @@ def test_interrupt_signal_leaves_a_checkpoint(undisturbed, tmp_path):
     assert numbers_of(folder) == undisturbed
 
 
-@pytest.mark.parametrize(("largest", "kept"), [(30_000, "no checkpoint yet"), (1_000, "no measurement yet")])
+@pytest.mark.parametrize(("largest", "kept"), [(30_000, "no checkpoint yet"), (1_500, "no measurement yet")])
 def test_failed_write_keeps_earlier_measurements_and_can_be_resumed(undisturbed, tmp_path, largest, kept):
     folder = tmp_path / "run"
     process = processes.Process(target=go_with_small_files, args=(folder, largest))

@@ -9,7 +9,7 @@ from joma.measure.watch.probing import AttentionProbe
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.tree import Law, Samples
 from joma.train.decoder import Decoder, seed_of
-from joma.train.probes import LabelProbe, Probe
+from joma.train.probes import LabelProbe, Probe, held_out_windows
 
 RECIPE = tiny_recipe(length=11, num_probe_sequences=10)
 CPU = torch.device("cpu")
@@ -51,6 +51,26 @@ def test_measurements_equal_those_of_a_full_softmax(tolerance):
     for metric, value in expected.items():
         name = metric if isinstance(metric, tuple) else (metric,)
         assert found[1, 1, *name] == pytest.approx(value.item(), abs=tolerance("attention.entropy")), metric
+
+
+def test_one_query_is_measured_at_the_last_position(tolerance):
+    decoder, tokens = Decoder(replace(RECIPE.decoder, num_layers=2)).eval(), tiny_tokens()
+    rows = Probe(replace(RECIPE, one_query=True), tokens, CPU).measure(decoder)
+    found = {(row.layer, row.metric, row.group): row.value for row in rows if row.head in (1, None)}
+    windows = held_out_windows(tokens, 10, 12)
+    seen = {}
+    with torch.no_grad():
+        logits = decoder(windows[:, :-1], lambda layer, q, k: seen.update({layer: (q.double(), k.double())}))
+    loss = torch.nn.functional.cross_entropy(logits[:, -1], windows[:, -1]).item()
+    assert found[None, "val_loss_nats", None] == pytest.approx(loss, abs=tolerance("decoder.parity"))
+    for layer, (q, k) in seen.items():
+        weights = (q[:, 1, -1:] @ k[:, 1].mT / math.sqrt(8)).softmax(-1)[:, 0]
+        entropy = -torch.xlogy(weights, weights).sum(-1)
+        near = tolerance("attention.entropy")
+        assert found[layer, "attention_entropy_nats", None] == pytest.approx(entropy.mean().item(), abs=near)
+        part = entropy[1::4].mean().item()
+        assert found[layer, "attention_entropy_nats", "sequences_1"] == pytest.approx(part, abs=near)
+    assert not any(str(group).startswith("positions") for *_, group in found)
 
 
 def test_probe_of_training_agrees_with_probe_of_a_watched_model(tolerance):

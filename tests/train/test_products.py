@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from joma.train import products
 from joma.train.decoder import Decoder, DecoderConfig
-from joma.train.products import Linear, linear, output_loss
+from joma.train.products import Linear, linear, linearised_loss, output_loss
 
 KINDS = [torch.float32, torch.float64]
 
@@ -69,3 +69,28 @@ def test_output_loss_holds_only_some_rows_of_logits(monkeypatch):
     decoder.loss(torch.zeros(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64)).backward()
     assert {len(logits) for logits in seen if logits.shape[-1] == 50 and len(logits) <= 3} == {1, 3}
     assert not any(found.shape == (10, 50) for found in seen)
+
+
+def frequencies_and_targets() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(50, generator=generator).log_softmax(-1), torch.randint(50, (3, 7), generator=generator)
+
+
+def test_linearised_loss_is_the_tangent_of_cross_entropy_at_the_frequencies(tolerance):
+    log_frequencies, targets = frequencies_and_targets()
+    near, there = tolerance("decoder.parity"), log_frequencies.expand(3, 7, 50)
+    far = there + drawn(3, 7, 50, seed=1, dtype=torch.float32).detach()
+    cross_entropy = [nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()) for logits in (there, far)]
+    tangent = [linearised_loss(logits, targets, log_frequencies) for logits in (there, far, far + 3)]
+    assert abs(tangent[0] - cross_entropy[0]) <= near
+    assert tangent[1] < cross_entropy[1]  # which is convex
+    assert abs(tangent[2] - tangent[1]) <= near  # a constant added to all logits changes no probability
+
+
+def test_gradient_of_the_linearised_loss_is_the_same_wherever_the_logits_are(tolerance):
+    log_frequencies, targets = frequencies_and_targets()
+    expected = (log_frequencies.exp() - nn.functional.one_hot(targets, 50)) / targets.numel()
+    for scale in (0.0, 1.0, 100.0):
+        logits = (drawn(3, 7, 50, seed=1, dtype=torch.float32).detach() * scale).requires_grad_()
+        (found,) = torch.autograd.grad(linearised_loss(logits, targets, log_frequencies), logits)
+        assert (found - expected).abs().max() <= tolerance("decoder.parity")

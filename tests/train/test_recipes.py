@@ -7,7 +7,7 @@ from joma.errors import BadInput, InvalidArgument
 from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.train.decoder import DecoderConfig
-from joma.train.recipes import VARIANTS, Recipe, hierarchy_recipe, paper_figure6, recipe_from_json
+from joma.train.recipes import SGD_FACTOR, VARIANTS, Recipe, hierarchy_recipe, paper_figure6, recipe_from_json
 
 RECIPE = Recipe("run", DecoderConfig(100, num_layers=2, dropout=0.1), 50, learning_rate=3e-4, seed=7)
 
@@ -40,11 +40,8 @@ def test_paper_figure6_has_the_settings_of_the_paper():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_differ_only_in_the_named_setting(variant):
     full, other = paper_figure6(500, seed=3), paper_figure6(500, variant=variant, seed=3)
-    differing = {
-        name
-        for name, value in other.decoder.__dict__.items()
-        if value != getattr(full.decoder, name)
-    }  # fmt: skip
+    before, after = (each.to_json() | each.to_json()["decoder"] for each in (full, other))
+    differing = {name for name, value in after.items() if value != before[name]} - {"name", "decoder"}
     assert (
         differing
         == {
@@ -53,10 +50,21 @@ def test_variants_differ_only_in_the_named_setting(variant):
             "no MLP": {"mlp"},
             "no LayerNorm": {"layer_norm"},
             "frozen value path": {"train_value_path"},
+            "constant gradient at the logits": {"loss"},
+            "constant gradient at the hidden units": {"loss", "train_output_path"},
+            "constant gradient at the logits, linear MLP": {"loss", "activation"},
+            "SGD": {"optimizer", "learning_rate"},
+            "no residual around the MLP": {"residual"},
+            "no residual around attention": {"residual"},
+            "no residual": {"residual"},
+            "one query": {"one_query", "batch_size", "num_probe_sequences"},
         }[variant]
     )
-    assert replace(other, name=full.name, decoder=full.decoder) == full
     assert len({paper_figure6(500, variant=variant, seed=seed).name for seed in range(3)}) == 3
+
+
+def test_sgd_takes_a_multiple_of_the_learning_rate_of_adam():
+    assert paper_figure6(500, variant="SGD", learning_rate=1e-3).learning_rate == SGD_FACTOR * 1e-3
 
 
 def test_settings_are_passed_to_recipe_and_decoder():
@@ -106,6 +114,8 @@ def test_snapshots_include_the_first_and_the_last_step():
         {"early_until": -1},
         {"checkpoint_every": 0},
         {"device": "tpu"},
+        {"optimizer": "rmsprop"},
+        {"loss": "hinge"},
     ],
 )
 def test_invalid_recipe_settings_are_refused(change):

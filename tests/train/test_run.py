@@ -10,6 +10,7 @@ from tiny import tiny_recipe, tiny_tokens
 
 from joma.errors import BadInput, RunFailed
 from joma.files import write_json
+from joma.serialization import CHECKSUM
 from joma.train.checkpoints import checkpoint_paths, path_of, write_snapshot
 from joma.train.decoder import Decoder
 from joma.train.run import Run, load_run, shrink_run
@@ -90,6 +91,17 @@ def test_changed_configuration_is_refused_wherever_it_is_read(finished, tmp_path
         run_probe(json.loads(path.read_text()), folder)
     with pytest.raises(BadInput, match="checksum does not match"):
         saved_decoder(json.loads(path.read_text()), {}, with_head=False)
+
+
+def test_a_run_that_is_older_than_a_setting_counts_as_one_with_its_default(tmp_path):
+    run = train(replace(RECIPE, num_steps=2), tiny_tokens(), tmp_path / "tiny")
+    path = run.folder / "config.json"
+    config = {name: value for name, value in json.loads(path.read_text()).items() if name != CHECKSUM}
+    del config["recipe"]["one_query"], config["recipe"]["decoder"]["residual"]
+    write_json(path, config)
+    train(run.recipe, tiny_tokens(), run.folder)
+    with pytest.raises(BadInput, match="one_query is False there and True here"):
+        train(replace(run.recipe, one_query=True), tiny_tokens(), run.folder)
 
 
 def test_snapshot_of_a_network_of_another_width_is_one_error(tmp_path):

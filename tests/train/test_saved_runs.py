@@ -157,3 +157,14 @@ def test_weights_that_do_not_fit_or_are_nan_are_refused(own):
     tensors["blocks.1.value.weight"][0, 0] = float("nan")
     with pytest.raises(BadInput, match=r"blocks\.1\.value\.weight"):
         saved_decoder(config, tensors, with_head=False)
+
+
+def test_a_run_with_one_query_is_rebuilt_with_one_and_has_no_loss_of_every_token(tokens, tmp_path):
+    decoder = replace(tiny_recipe().decoder, vocabulary_size=len(tokens.vocabulary))
+    run = train(tiny_recipe(num_steps=2, one_query=True, decoder=decoder), tokens, tmp_path / "one")
+    config = json.loads((run.folder / "config.json").read_text())
+    whole, sequences = run.decoder(), tokens.held_out[:20].view(2, 10)
+    rebuilt = saved_decoder(config, whole.state_dict(), with_head=False)
+    assert torch.equal(rebuilt(sequences), whole(sequences, last_only=True))
+    with pytest.raises(BadInput, match="predicts from the last position only"):
+        saved_decoder(config, whole.state_dict(), with_head=True)

@@ -66,6 +66,7 @@ class Claim:
         evaluate: the function that tests it, ``package.module:function``; imported only when the claim is evaluated.
             It takes a ``Workspace``, which trains networks if it needs any, and returns an ``Agreement``.
         needs_text: whether the test trains networks on text.
+        by_default: whether it is evaluated where no claim is named; not if its test alone takes a minute or more.
         short: the statement as a singular noun phrase, for summaries (``the invariant of linear attention``); the id
             if it is empty.
         origin: the distribution that the claim comes from, with its version. The registry sets it.
@@ -76,6 +77,7 @@ class Claim:
     control: str
     evaluate: str
     needs_text: bool = False
+    by_default: bool = True
     origin: str = "joma"
     short: str = ""
 

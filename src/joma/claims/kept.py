@@ -43,9 +43,11 @@ def is_shrunk(folder: Path) -> bool:
     for run in _folders(folder / "runs"):
         for path in checkpoint_paths(run / "checkpoints")[:1]:
             try:
-                if not read_checkpoint(path).optimizer:
+                if (
+                    not read_checkpoint(path).optimizer and load_run(run).recipe.optimizer != "sgd"
+                ):  # which has no state
                     return True
-            except ValueError:
+            except (ValueError, BadInput):
                 continue
     return False
 

@@ -59,11 +59,15 @@ def _origin(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
+EVERY = "all"
+"""What names every claim; without a name, only those that are evaluated by default are meant."""
+
+
 def select(ids: Iterable[str]) -> list[Claim]:
     """Return the claims with these ids.
 
     Args:
-        ids: ids, or the part of ids before a dot (``theorem1``); all claims where empty.
+        ids: ids, the part of ids before a dot (``theorem1``), or ``all``; the claims ``by_default`` where empty.
 
     Raises:
         BadInput: an id that does not exist; the message suggests the nearest one.
@@ -74,12 +78,14 @@ def select(ids: Iterable[str]) -> list[Claim]:
         if not isinstance(name, str):
             received, remedy = f"a claim id is {name!r}", "pass ids one by one: reproduce('theorem3', 'theorem4')"
             raise BadInput(received, expected="a text", remedy=remedy)
-        if not any(_names(name, id) for id in claims):
+        if name != EVERY and not any(_names(name, id) for id in claims):
             families = {id.split(".")[0] for id in claims}
             near = difflib.get_close_matches(name, [*claims, *families], n=1, cutoff=0.3)
             remedy = "".join(f"did you mean {other!r}? " for other in near) + "`joma reproduce --list` names them all"
             raise BadInput(f"there is no claim {name!r}", expected="a claim id or family", remedy=remedy)
-    return [claim for id, claim in claims.items() if not wanted or any(_names(name, id) for name in wanted)]
+    if not wanted:
+        return [claim for claim in claims.values() if claim.by_default]
+    return [claim for id, claim in claims.items() if any(name == EVERY or _names(name, id) for name in wanted)]
 
 
 def _names(name: str, id: str) -> bool:

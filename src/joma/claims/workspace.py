@@ -24,6 +24,9 @@ class Profile(StrEnum):
     FULL = "full"  # the paper's sizes; takes hours
 
 
+Words = Literal["in order", "shuffled", "uniform"]
+"""What a network is trained on: the words of the text in order or in random order, or random words, equally likely."""
+
 VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
 
 
@@ -95,21 +98,22 @@ class Workspace:
 
         return kept_tokens(self._tokens_path("text"), make)
 
-    def train(self, wanted: Sequence[tuple[Recipe, bool]]) -> list[Run]:
+    def train(self, wanted: Sequence[tuple[Recipe, Words]]) -> list[Run]:
         """Train networks on the text, ``num_workers`` at a time; those that are in the folder already are reused.
 
         Args:
-            wanted: recipes, whose names become folder names, each with a flag: whether to shuffle the words of the
-                text (with the recipe's seed).
+            wanted: recipes, whose names become folder names, each with what it is trained on: the words of the text
+                ``in order``, ``shuffled``, or ``uniform`` random words instead (with the recipe's seed).
         """
-        from joma.train.text.vocabulary import save_tokens, shuffled
+        from joma.train.text.vocabulary import save_tokens, shuffled, uniform
 
         tokens = self.tokens()
         jobs = []
-        for recipe, shuffle_words in wanted:
-            path = self._tokens_path(f"shuffled_{recipe.seed}" if shuffle_words else "text")
+        for recipe, words in wanted:
+            path = self._tokens_path("text" if words == "in order" else f"{words}_{recipe.seed}")
             if not path.exists():
-                save_tokens(shuffled(tokens, recipe.seed), path)
+                changed = {"shuffled": shuffled, "uniform": uniform}[words]
+                save_tokens(changed(tokens, recipe.seed), path)
             jobs.append((recipe, path))
         return self._train(jobs)
 

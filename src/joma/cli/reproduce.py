@@ -10,6 +10,7 @@ from jsonargparse.typing import PositiveInt
 
 from joma.cli.output import conclude, folder_of, say, show
 from joma.cli.parsing import Parser
+from joma.errors import BadInput
 
 if TYPE_CHECKING:
     from joma.claims.claim import Claim
@@ -21,8 +22,13 @@ def add_options(parser: Parser) -> None:
     """Add the options of ``joma reproduce``."""
     add = parser.add_argument
     add(
-        "ids", nargs="*", default=[], metavar="ID", help="claims or families of claims (theorem1); all if none is named"
+        "ids",
+        nargs="*",
+        default=[],
+        metavar="ID",
+        help="claims or families of claims (theorem1); those that take minutes together if none is named",
     )
+    add("--all", action="store_true", help="every claim, also those that take longer")
     add("--profile", choices=["quick", "full"], default="quick", help="quick: minutes; full: the paper's sizes, hours")
     add("--list", action="store_true", help="list the claims and stop")
     add("--seeds", type=PositiveInt, metavar="N", help="repetitions of whatever is random (default: each claim's own)")
@@ -45,6 +51,7 @@ def run(options: Any) -> int:
         return _list(options)
     folder_of(options.out)
 
+    from joma.claims.registry import all_claims
     from joma.claims.workspace import TextChoice
     from joma.report.verdicts import verdict_table
     from joma.studies.reproduce import Interrupted, reproduce
@@ -52,11 +59,13 @@ def run(options: Any) -> int:
     settings = {name: getattr(options, name) for name in ("out", "profile", "seeds", "device", "workers", "keep")}
     text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
     try:
-        found, interrupted = reproduce(*options.ids, text=text, **settings), False
+        found, interrupted = reproduce(*_ids(options), text=text, **settings), False
     except Interrupted as stop:
         found, interrupted = stop.result, True
     show(found.record, [verdict_table(found.outcomes)], as_json=options.json)
     conclude(found.summary(), found.folder, FILES, as_json=options.json)
+    if not _ids(options) and (more := [claim.id for claim in all_claims().values() if not claim.by_default]):
+        say(f"not evaluated, because they take longer: {', '.join(more)} (joma reproduce --all)", as_error=options.json)
     if kept := found.kept():
         say(kept, as_error=options.json)
     if interrupted:
@@ -71,8 +80,8 @@ def _list(options: Any) -> int:
 
     from joma.claims.registry import select
 
-    claims = select(options.ids)
-    parts = ("test", "control", "origin")
+    claims = select(_ids(options) or ["all"])
+    parts = ("test", "control", "origin", "by_default")
     rows = [asdict(claim.reference) | {part: getattr(claim, part) for part in parts} for claim in claims]
     table = Table("claim", "what it says", "where it stands", show_lines=True)
     for claim in claims:
@@ -82,8 +91,16 @@ def _list(options: Any) -> int:
     return 0
 
 
+def _ids(options: Any) -> list[str]:
+    if options.all and options.ids:
+        problem, expected = f"--all and the claims {', '.join(options.ids)}", "one of the two"
+        raise BadInput(problem, expected=expected, remedy="leave out --all to evaluate these claims only")
+    return ["all"] if options.all else options.ids
+
+
 def _cells(claim: Claim) -> Sequence[Any]:
     from rich.text import Text
 
-    origin = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
-    return [Text(part) for part in (claim.id, claim.reference.statement, claim.reference.source + origin)]
+    more = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
+    more += "" if claim.by_default else "\nevaluated if it is named, or with --all"
+    return [Text(part) for part in (claim.id, claim.reference.statement, claim.reference.source + more)]

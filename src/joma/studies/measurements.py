@@ -18,7 +18,7 @@ from joma.measure.scan.results import FILE as SCAN_FILE
 from joma.measure.scan.results import read_results
 from joma.metrics import METRICS
 from joma.records import Measurement
-from joma.tidy import TYPES, early_and_even, frame_of, read_frame, typed
+from joma.tidy import CONFIGURATION, TYPES, early_and_even, frame_of, read_frame, typed
 
 TABLE, JOURNAL, TRAINER = "metrics.parquet", "metrics.jsonl", "trainer_state.json"
 MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 26
@@ -96,15 +96,25 @@ def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[tuple[Pat
     """Yield the table of a folder, or else those of the folders below it, each with its folder."""
     table, journal = path / TABLE, path / JOURNAL
     if table.exists() and not (journal.exists() and journal.stat().st_mtime > table.stat().st_mtime):
-        yield path, _file(table, notes)
+        yield path, _file(table, notes).assign(**_configuration(path))
     elif journal.exists():
-        yield path, _file(journal, notes)
+        yield path, _file(journal, notes).assign(**_configuration(path))
     elif (path / SCAN_FILE).exists():
         results = read_results(path)
         yield path, frame_of(Measurement(path.name, result.step, *row) for result in results for row in result.rows)
     elif depth:
         for below in sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink()):
             yield from _folders(below, notes, depth - 1)
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """Return the settings of one of joma's training runs that have a column; none for other folders."""
+    try:
+        recipe = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]
+        settings = recipe["decoder"] | recipe
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {name: settings[name] for name in CONFIGURATION if isinstance(settings.get(name), int | float)}
 
 
 def _file(path: Path, notes: list[str]) -> pandas.DataFrame:

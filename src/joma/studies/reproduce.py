@@ -101,7 +101,8 @@ def reproduce(
     [['theorem4', 'holds']]
 
     Args:
-        *claims: ids, or the start of several up to a dot (``theorem1``); all where none is named.
+        *claims: ids, the start of several up to a dot (``theorem1``), or ``all``; where none is named, those that
+            take minutes together.
         out: a folder that keeps each finished claim, and goes on from there; in the end it holds ``report.html``.
         profile: ``quick`` takes minutes for all claims, ``full`` has the paper's sizes and takes hours.
         seeds: repetitions of whatever is random; each claim has its own default.

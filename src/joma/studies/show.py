@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark
+from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
 from joma.provenance import versions
@@ -54,8 +55,17 @@ class Shown(Result):
 
     @cached_property
     def remarks(self) -> Mapping[str, Sequence[Remark]]:
-        """What the measurements of each run say, problems first."""
-        return {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
+        """What the measurements of each run say, problems first; the run that will end lowest says so."""
+        found = {str(run): remarks(rows) for run, rows in self.table.groupby("run", sort=False)}
+        if self.forecast is not None:
+            run, remark = self.forecast
+            found[run] = sorted([remark, *found[run]], key=lambda one: one.kind != "problem")
+        return found
+
+    @cached_property
+    def forecast(self) -> tuple[str, Remark] | None:
+        """The run of a grid that is predicted to end with the lowest loss, and a remark on it; ``None`` if unknown."""
+        return forecast(self.table)
 
     def frame(self) -> pandas.DataFrame:
         """Return all measurements."""
@@ -96,9 +106,15 @@ class Shown(Result):
         return tuple(Mark("x", float(stage.since), stage.phase) for stage in found[1:])
 
     def summary(self) -> str:
-        """Return the most important remark on each run."""
-        said = [f"{run}: {found[0].text}" for run, found in self.remarks.items() if found]
-        return "; ".join(said[:3]) + (f"; and {len(said) - 3} more runs" if len(said) > 3 else "")
+        """Return the most important remark on each run, and which run of a grid will end lowest."""
+        foreseen = [] if self.forecast is None else [self.forecast[1]]
+        said = [
+            f"{run}: {own[0].text}"
+            for run, found in self.remarks.items()
+            if (own := [one for one in found if one not in foreseen])
+        ]
+        rest = [f"and {len(said) - 3} more runs"] if len(said) > 3 else []
+        return "; ".join([*said[:3], *rest, *(one.text for one in foreseen)])
 
     def page(self, *, following: bool = False) -> str:
         """Return the page as HTML.
@@ -110,6 +126,9 @@ class Shown(Result):
 
         about: dict[str, Any] = {"created": datetime.now(UTC), "versions": versions(), "following": following}
         runs = [(run, rows, self.remarks[run], self.marks(run)) for run, rows in self.runs()]
+        if self.forecast is not None:  # the page has room for a few runs: the best one comes first
+            best = self.forecast[0]
+            runs.sort(key=lambda of_run: of_run[0] != best)
         return show_page(runs, self.sources, notes=self.notes, **about)
 
     def write(self, folder: str | Path) -> Path:

@@ -137,7 +137,7 @@ class Sweeping:
             what = f"training {len(batch)} of {self.plan.num_runs} networks"
             self._train(list(batch.values()), part_of(progress, what, num_before, len(batch), self.plan.num_runs))
             for number, of_point in recipes.items():
-                self._search.record(number, [self._last_loss(recipe) for recipe in of_point])
+                self._search.report(number, [self._last_loss(recipe) for recipe in of_point])
 
     def _add(self, points: Sequence[Point]) -> list[Recipe]:
         """Add the runs of some points."""

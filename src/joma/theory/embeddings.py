@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from joma.arrays import Real, as_real_in, numpy_in_numpy_out, on_one_device, wrong_shape
+from joma.arrays import Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device, wrong_shape
 from joma.domains import FINITE, NON_NEGATIVE, TEMPERATURE
 from joma.errors import InvalidArgument
 
@@ -126,6 +126,41 @@ def uncorrected_error_bound(
     matrix, shift = _departure(function, embedding, query)
     along = torch.linalg.vector_norm(matrix, dim=-1) * (largest @ lengths)
     return (along + shift.abs() * (largest @ opened)) / temperature
+
+
+@numpy_in_numpy_out
+def overcomplete_logits(
+    token_weights: Real, squared_norm: Real, mean_attention: Real, temperature: float = 1.0
+) -> torch.Tensor:
+    """Return the attention logits that Theorem 1 predicts if there are more tokens than dimensions (softmax attention).
+
+    Claim: text.theorem1 (derived). z = (1/2T) Σₖ (vₖ² − ‖wₖ‖² b̄) + const, for tokens of length 1. In the second term
+    of Theorem 1, ‖vₖ‖² stands for 2 ∫ vₖ · E[gₖ φ′ₖ b] dt, which is 2 ∫ wₖ · ẇₖ dt = ‖wₖ‖² + const. The two norms are
+    equal for orthonormal tokens; M tokens in D < M dimensions count every direction of wₖ about M/D times.
+
+    Assumes what ``expected_logits`` does, except that M = UᵀU is 1 on its diagonal and small off it, not 0: the first
+    term is approximate, and the query's part of wₖ is neglected.
+
+    Args:
+        token_weights: (..., M, K) V = UᵀW.
+        squared_norm: (...) Σₖ ‖wₖ‖².
+        mean_attention: (..., M) b̄; constant in time in the theorem.
+        temperature: T, above 0.
+
+    Returns:
+        (..., M) z up to a constant.
+    """
+    function = "overcomplete_logits"
+    weights, norm, mean = on_one_device(
+        as_real_in(FINITE, token_weights, function, "token_weights"),
+        as_real_in(NON_NEGATIVE, squared_norm, function, "squared_norm"),
+        as_real_in(NON_NEGATIVE, mean_attention, function, "mean_attention"),
+    )
+    TEMPERATURE.check(temperature, function, "temperature")
+    if weights.ndim < 2:
+        raise wrong_shape(function, "token_weights", "of shape (..., M, K)", weights)
+    check_broadcast(function, token_weights=weights[..., 0], mean_attention=mean, squared_norm=norm[..., None])
+    return (weights.square().sum(-1) - norm[..., None] * mean) / (2 * temperature)
 
 
 def _departure(function: str, embedding: torch.Tensor, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

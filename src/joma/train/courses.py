@@ -14,10 +14,10 @@ LEARNING = ("val_accuracy", "val_loss_nats", "train_loss_nats")
 
 
 def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0, group: str | None = None) -> Course:
-    """Return one metric of several runs, averaged over heads.
+    """Return one metric of several runs, averaged over heads, at the steps that all have.
 
     Args:
-        runs: the repetitions, probed at the same steps.
+        runs: the repetitions, of which some may not be finished.
         metric: the name of the metric.
         layer: the layer; ``None`` for a metric of the whole network.
         group: the group of positions or sequences; ``None`` for the whole probe.
@@ -29,7 +29,7 @@ def course_of(runs: Sequence[Run], metric: str, layer: int | None = 0, group: st
             if (entry.metric, entry.layer, entry.group) == (metric, layer, group):
                 by_step.setdefault(entry.step, []).append(entry.value)
         rows.append(by_step)
-    steps = tuple(sorted(rows[0]))
+    steps = tuple(sorted(set.intersection(*map(set, rows))))
     return Course(steps, np.array([[np.mean(row[step]) for step in steps] for row in rows]))
 
 

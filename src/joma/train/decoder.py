@@ -1,8 +1,9 @@
 """A Transformer decoder that predicts the next token or a label: the network of the paper's Figure 6.
 
 Embedding and sinusoidal positions, then blocks of causal attention and an MLP with LayerNorm after each residual
-sum, then a linear output layer. For ablations, the MLP can be linear or absent, LayerNorm absent and the value path
-frozen; callbacks receive queries, keys and hidden units without changing the computation.
+sum, then a linear output layer. For ablations, the MLP can be linear or absent, LayerNorm and residual connections
+absent, the value path frozen, and what lies above the hidden units frozen; callbacks receive queries, keys and hidden
+units without changing the computation.
 
 Axes: B sequences, H heads, L positions, E dimensions of a head, V vocabulary, D width.
 """
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, scaled_dot_product_attention
 
-from joma.domains import FRACTION
+from joma.domains import FRACTION, POSITIVE
 from joma.errors import InvalidArgument
 from joma.train.products import Linear, linear, output_loss
 
@@ -52,8 +53,12 @@ class DecoderConfig:
         activation: the activation of the MLP; ``identity`` makes it linear.
         mlp: whether blocks have an MLP.
         layer_norm: whether each residual sum is normalised.
+        residual: the branches around which there is a residual connection.
         dropout: probability on embeddings, attention weights, hidden units and both branches; rounded to 1/65,536.
         train_value_path: whether value and attention output projections are trained.
+        train_output_path: whether the MLP's upper weights and the output layer are trained, through which the gradient
+            arrives at the hidden units.
+        initial_scale: factor on all initial weights and biases that are drawn at random.
         output_bias: initial output bias: ``zero``, or ``unigram`` for the log frequencies of the training tokens.
         num_outputs: number of labels; ``None`` to predict the next token.
     """
@@ -66,8 +71,11 @@ class DecoderConfig:
     activation: Literal["relu", "identity", "tanh", "gelu"] = "relu"
     mlp: bool = True
     layer_norm: bool = True
+    residual: Literal["both", "attention", "mlp", "none"] = "both"
     dropout: float = 0.2
     train_value_path: bool = True
+    train_output_path: bool = True
+    initial_scale: float = 1.0
     output_bias: Literal["zero", "unigram"] = "zero"
     num_outputs: int | None = None
     model_type: ClassVar[str] = "joma"  # the model family, as in configurations of transformers
@@ -85,8 +93,12 @@ class DecoderConfig:
             raise _bad("activation", f"one of {', '.join(ACTIVATIONS)}", repr(self.activation), "name one of these")
         if self.output_bias not in ("zero", "unigram"):
             raise _bad("output_bias", "zero or unigram", repr(self.output_bias), "name one of these")
-        if not self.mlp and (self.activation, self.hidden) != ("relu", 200):
-            raise _bad("activation", "the default if mlp=False", "set", "leave it out, or set mlp=True")
+        if self.residual not in ("both", "attention", "mlp", "none"):
+            raise _bad("residual", "both, attention, mlp or none", repr(self.residual), "name one of these")
+        POSITIVE.check(self.initial_scale, "DecoderConfig", "initial_scale")
+        for name, default in (("activation", "relu"), ("hidden", 200), ("residual", "both")):
+            if not self.mlp and getattr(self, name) != default:
+                raise _bad(name, "the default if mlp=False", "set", "leave it out, or set mlp=True")
         if self.num_outputs is not None:
             if self.num_outputs < 2:
                 raise _bad("num_outputs", "at least 2, or None", f"{self.num_outputs}", "take one for each label")
@@ -116,7 +128,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.output = Linear(config.width, config.num_logits)
+        self.output = Linear(config.width, config.num_logits).requires_grad_(config.train_output_path)
         self.register_buffer("positions", torch.empty(0, config.width), persistent=False)
         self._initialise(seed)
         if (log_frequencies is None) != (config.output_bias == "zero"):
@@ -193,8 +205,7 @@ class Decoder(nn.Module):
         Returns:
             (B, L, D), or (B, D) with ``last_only``.
         """
-        positions = self._positions(tokens.shape[1])
-        x = torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
+        x = self.embedded(tokens)
         dropout = (dropout or Dropout()) if self.training and self.config.dropout else None
         if dropout is not None:
             x = x * dropout.of_units(x, self.config.dropout)
@@ -207,6 +218,11 @@ class Decoder(nn.Module):
                 dropout=dropout,
             )
         return x[:, -1] if last_only else x
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Return embeddings with positions, the input of the first block, (B, L, D)."""
+        positions = self._positions(tokens.shape[1])
+        return torch.add(positions, self.embedding(tokens), alpha=math.sqrt(self.config.width))
 
     def lower_weights(self) -> list[Tensor]:
         """Return the lower MLP weights of each layer, (hidden, D); an empty list if there is no MLP."""
@@ -223,20 +239,20 @@ class Decoder(nn.Module):
         """Draw initial weights: as in the paper's word model, and inside blocks as in torch's encoder layer."""
         for name, parameter in self.named_parameters():
             generator = torch.Generator().manual_seed(seed_of(seed, name))
-            fan_in = parameter.shape[-1]
+            fan_in, scale = parameter.shape[-1], self.config.initial_scale
             if ".norm" in name:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
             elif name.endswith("bias") and ".mlp" not in name:
                 parameter.zero_()
             elif name.startswith(("embedding", "output")):
-                parameter.uniform_(-0.1, 0.1, generator=generator)
+                parameter.uniform_(-0.1 * scale, 0.1 * scale, generator=generator)
             elif "query_key" in name or "value" in name:  # Xavier for queries, keys and values stacked
-                bound = math.sqrt(6 / (4 * self.config.width))
+                bound = scale * math.sqrt(6 / (4 * self.config.width))
                 parameter.uniform_(-bound, bound, generator=generator)
             else:
                 if name.endswith("bias"):
                     fan_in = self.get_parameter(name.removesuffix("bias") + "weight").shape[1]
-                bound = 1 / math.sqrt(fan_in)
+                bound = scale / math.sqrt(fan_in)
                 parameter.uniform_(-bound, bound, generator=generator)
 
 
@@ -264,7 +280,7 @@ class Block(nn.Module):
         self.norm_attention = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if config.mlp:
             self.mlp_lower = Linear(width, config.hidden)
-            self.mlp_upper = Linear(config.hidden, width)
+            self.mlp_upper = Linear(config.hidden, width).requires_grad_(config.train_output_path)
             self.norm_mlp = nn.LayerNorm(width) if config.layer_norm else nn.Identity()
         if not config.train_value_path:
             self.value.requires_grad_(False)
@@ -290,13 +306,18 @@ class Block(nn.Module):
             factors = partial(dropout.of_attention, probability=config.dropout)
             attended = _attended(q, k, self._heads(self.value(x)), not last_only, factors)
         x = x[:, -1:] if last_only else x
-        x = self.norm_attention(x + self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)), dropout))
+        added = self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)), dropout)
+        x = self.norm_attention(self._joined("attention", x, added))
         if not config.mlp:
             return x
         hidden = ACTIVATIONS[config.activation](self.mlp_lower(x))
         if observe_hidden is not None:
             observe_hidden(hidden)
-        return self.norm_mlp(x + self._drop(self.mlp_upper(self._drop(hidden, dropout)), dropout))
+        added = self._drop(self.mlp_upper(self._drop(hidden, dropout)), dropout)
+        return self.norm_mlp(self._joined("mlp", x, added))
+
+    def _joined(self, branch: Literal["attention", "mlp"], x: Tensor, added: Tensor) -> Tensor:
+        return x + added if self.config.residual in ("both", branch) else added
 
     def _queries_and_keys(self, x: Tensor, last_only: bool) -> Sequence[Tensor]:
         if not last_only:

@@ -101,11 +101,16 @@ def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: 
 
 def networks_at_a_time(recipes: Sequence[Recipe], num_workers: int | None) -> int | None:
     """Return ``num_workers``, or 1 if the networks share an accelerator."""
-    if any(recipe.device != "cpu" for recipe in recipes):
-        import torch
+    return 1 if share_accelerator(recipes) else num_workers
 
-        return 1 if torch.cuda.is_available() else num_workers
-    return num_workers
+
+def share_accelerator(recipes: Sequence[Recipe]) -> bool:
+    """Whether networks are trained on an accelerator, which they share."""
+    if all(recipe.device == "cpu" for recipe in recipes):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def do_all(

@@ -2,8 +2,8 @@
 
 Attention metrics are means over queries and sequences. For texts, entropy is also averaged over four groups of
 positions, which cover all but the first (``positions_A_B``, 0-based and inclusive), and over every fourth sequence
-(``sequences_N``). For laws only the query at the last position counts; padding is a key like any other, but samples
-without any token are left out.
+(``sequences_N``). For laws, and for texts with one query, only the query at the last position counts; padding is a key
+like any other, but samples without any token are left out.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Probe:
         sequences = held_out_windows(tokens, recipe.num_probe_sequences, recipe.length + 1).to(device)
         self._inputs, self._targets = sequences[:, :-1].contiguous(), sequences[:, 1:].contiguous()
         self._commonest = int(torch.bincount(tokens.train).argmax())
-        self._position_groups = torch.arange(1, recipe.length).tensor_split(NUM_GROUPS)
+        self._one_query = recipe.one_query
+        if recipe.one_query:
+            self._targets = self._targets[:, -1]
+        self._position_groups = () if recipe.one_query else torch.arange(1, recipe.length).tensor_split(NUM_GROUPS)
 
     @torch.no_grad()
     def measure(self, decoder: Decoder) -> list[Row]:
@@ -70,11 +73,12 @@ class Probe:
         return rows + _stable_ranks(decoder, loss)
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
-        nats = attention_entropy(q, k, is_causal=True).double()
-        normalized = nats / census_of_keys(q, k, is_causal=True).num_visible.clamp_min(2).log()
-        first = first_token_share(q, k, is_causal=True)
-        commonest = key_share(q, k, self._inputs == self._commonest, is_causal=True)
-        queries = AttentionCall(layer, "", q, k, is_causal=True).queries()
+        q, is_causal = (q[:, :, -1:], False) if self._one_query else (q, True)
+        nats = attention_entropy(q, k, is_causal=is_causal).double()
+        normalized = nats / census_of_keys(q, k, is_causal=is_causal).num_visible.clamp_min(2).log()
+        first = first_token_share(q, k, is_causal=is_causal)
+        commonest = key_share(q, k, self._inputs == self._commonest, is_causal=is_causal)
+        queries = AttentionCall(layer, "", q, k, is_causal=is_causal).queries()
         counted, groups = queries.every, self._position_groups
         return [
             *_rows_of_groups(layer, "attention_entropy_nats", nats, counted, groups),

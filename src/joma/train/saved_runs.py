@@ -23,15 +23,15 @@ from joma.train.run import Config, config_of
 from joma.train.text.vocabulary import Tokens, ids_of, load_tokens, require_tokens
 
 
-class OfLabels(nn.Module):
-    """A decoder that predicts labels, evaluated as in training, with a single query in the last layer."""
+class OfLast(nn.Module):
+    """A decoder that predicts from the last position only, with a single query in the last layer, as in training."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of the labels, (B, ``num_outputs``)."""
+        """Return the logits of the last position: of the labels, or of the next token."""
         return self.decoder(tokens, last_only=True)
 
 
@@ -44,14 +44,16 @@ def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, w
         with_head: whether the network has to predict the next token.
 
     Raises:
-        BadInput: weights are NaN or do not fit the configuration, or the network predicts labels although
-            ``with_head`` is set.
+        BadInput: weights are NaN or do not fit the configuration, or the network predicts labels, or from the last
+            position only, although ``with_head`` is set.
     """
     require_finite(tensors)
-    settings = recipe_from_json(_config_of(config).recipe).decoder
-    if with_head and settings.num_outputs is not None:
-        problem, remedy = "this run predicts labels, not the next token", "leave out loss_nats, see metrics.jsonl"
-        raise BadInput(problem, expected="a run that learned a text", remedy=remedy)
+    recipe = recipe_from_json(_config_of(config).recipe)
+    settings, of_labels = recipe.decoder, recipe.decoder.num_outputs is not None
+    if with_head and (of_labels or recipe.one_query):
+        problem = f"this run predicts {'labels, not the next token' if of_labels else 'from the last position only'}"
+        expected, remedy = "a run that learned every token of a text", "leave out loss_nats, see metrics.jsonl"
+        raise BadInput(problem, expected=expected, remedy=remedy)
     try:
         decoder = Decoder.from_weights(settings, tensors)
     except RuntimeError as error:
@@ -60,7 +62,7 @@ def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, w
             "check that config.json is the run's",
         )
         raise BadInput(problem, expected="weights and config.json of the same run", remedy=remedy) from error
-    return decoder if settings.num_outputs is None else OfLabels(decoder)
+    return OfLast(decoder) if of_labels or recipe.one_query else decoder
 
 
 def run_probe(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,11 @@ from joma.train.training import DecoderTrainee, opened
 def shape_of(recipe: Recipe) -> Recipe:
     """Return the settings that the networks of a stack must share: all but name, seed and learning rate."""
     return replace(recipe, name="shape", seed=0, learning_rate=1.0)
+
+
+def can_be_stacked(recipe: Recipe) -> bool:
+    """Whether networks of this recipe can be trained in a stack: those that learn a text by cross entropy."""
+    return recipe.loss == "cross_entropy" and recipe.decoder.num_outputs is None
 
 
 def train_stack(
@@ -62,6 +68,9 @@ def train_stack(
             expected="networks that differ in name, seed and learning rate only",
             remedy="make a stack of each shape",
         )
+    if not can_be_stacked(recipes[0]):
+        problem, expected = f"a stack of networks with the loss {recipes[0].loss!r}", "cross_entropy"
+        raise BadInput(problem, expected=expected, remedy="train them one by one")
     device = device_of(recipes[0].device, "train_stack")
     with ExitStack() as stack:
         stack.enter_context(threads(recipes[0].num_threads))
@@ -144,7 +153,9 @@ class _Stack:
         task = self.trainees[0].task
         assert isinstance(task, NextToken)
         inputs, targets = task.batch(step)
-        features = vmap(self._features, in_dims=(0, 0, None), randomness="same")(self.weights, self.index, inputs)
+        features = vmap(partial(self._features, inputs, targets.dim() == 1), randomness="same")(
+            self.weights, self.index
+        )
         losses = output_loss(features, self.weights["output.weight"], self.weights["output.bias"], targets)
         losses.sum().backward()
         norms = self._pass_on_gradients()
@@ -153,9 +164,9 @@ class _Stack:
         for loop, loss, norm in zip(self.loops, losses, norms, strict=True):
             loop.took(loss, norm)
 
-    def _features(self, weights: dict[str, Tensor], index: Tensor, inputs: Tensor) -> Tensor:
+    def _features(self, inputs: Tensor, last_only: bool, weights: dict[str, Tensor], index: Tensor) -> Tensor:
         named = {f"decoder.{name}": weight for name, weight in weights.items()}
-        return functional_call(self.template, named, (inputs, _Dropouts(self.generators, index)))
+        return functional_call(self.template, named, (inputs, last_only, _Dropouts(self.generators, index)))
 
     @torch.no_grad()
     def _pass_on_gradients(self) -> Tensor:
@@ -180,8 +191,8 @@ class _Features(nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, tokens: Tensor, dropout: Dropout) -> Tensor:
-        return self.decoder.features(tokens, dropout=dropout)
+    def forward(self, tokens: Tensor, last_only: bool, dropout: Dropout) -> Tensor:
+        return self.decoder.features(tokens, last_only=last_only, dropout=dropout)
 
 
 class _Dropouts(Dropout):

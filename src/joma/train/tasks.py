@@ -14,6 +14,7 @@ from joma.records import Row
 from joma.train.decoder import Decoder
 from joma.train.hierarchies import HierarchyStream, load_law
 from joma.train.probes import LabelProbe, Probe
+from joma.train.products import linearised_loss
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
 
@@ -60,22 +61,23 @@ def load_data(path: Path) -> Data:
 
 
 class Streams:
-    """A text in parallel streams, which are read in consecutive windows, cyclically.
+    """A text in parallel streams, which are read in windows one after the other, cyclically.
 
     Args:
         tokens: (N,) ids.
         num: number of streams.
         length: tokens per window.
+        stride: tokens from the start of a window to that of the next one; ``length`` by default.
     """
 
-    def __init__(self, tokens: Tensor, num: int, length: int) -> None:
-        self._length, num_per_stream = length, len(tokens) // num
+    def __init__(self, tokens: Tensor, num: int, length: int, stride: int | None = None) -> None:
+        self._length, self._stride, num_per_stream = length, stride or length, len(tokens) // num
         self._streams = tokens[: num_per_stream * num].view(num, num_per_stream)
 
     def window(self, step: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, (num, length) each: tokens and next tokens."""
         length, last = self._length, self._streams.shape[1] - 1
-        start = step * length % (last - last % length)
+        start = step % ((last - length) // self._stride + 1) * self._stride
         return self._streams[:, start : start + length], self._streams[:, start + 1 : start + 1 + length]
 
 
@@ -88,17 +90,25 @@ class NextToken:
         self.about: dict[str, dict[str, Any]] = {
             "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description}
         }
-        self.log_frequencies = _log_frequencies(recipe, tokens)
+        frequencies = _log_frequencies(recipe, tokens)
+        self.log_frequencies = frequencies if recipe.decoder.output_bias == "unigram" else None
+        self._tangent_at = frequencies.to(device) if recipe.loss == "linearised" else None
+        self._one_query = recipe.one_query
         self._probe = Probe(recipe, tokens, device)
-        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length)
+        stride = 1 if recipe.one_query else recipe.length  # as many as predict, so that each token is a target once
+        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length, stride)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of a step, (B, L) each."""
-        return self._streams.window(step)
+        """Return inputs and targets of a step, (B, L) each; with one query, the last targets only, (B,)."""
+        inputs, targets = self._streams.window(step)
+        return inputs, targets[:, -1] if self._one_query else targets
 
     def loss(self, decoder: Decoder, step: int) -> Tensor:
         """Return the loss on the windows of a step."""
-        return decoder.loss(*self.batch(step))
+        inputs, targets = self.batch(step)
+        if self._tangent_at is None:
+            return decoder.loss(inputs, targets)
+        return linearised_loss(decoder(inputs, last_only=self._one_query), targets, self._tangent_at)
 
     def measure(self, decoder: Decoder) -> list[Row]:
         """Return the measurements of ``Probe``."""
@@ -160,6 +170,8 @@ def _require_law_recipe(recipe: Recipe, law: Law) -> None:
         ("decoder.vocabulary_size", decoder.vocabulary_size, law.vocabulary_size),
         ("decoder.num_outputs", decoder.num_outputs, law.num_labels),
         ("decoder.output_bias", decoder.output_bias, "zero"),
+        ("loss", recipe.loss, "cross_entropy"),
+        ("one_query", recipe.one_query, False),
     ):
         if value != needed:
             raise BadInput(
@@ -169,8 +181,6 @@ def _require_law_recipe(recipe: Recipe, law: Law) -> None:
             )
 
 
-def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor | None:
-    if recipe.decoder.output_bias == "zero":
-        return None
+def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor:
     counts = torch.bincount(tokens.train, minlength=recipe.decoder.vocabulary_size)
     return ((counts + 1) / (len(tokens.train) + len(counts))).log()  # + 1: a token may occur in held-out text only

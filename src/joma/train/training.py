@@ -73,6 +73,9 @@ def opened(recipe: Recipe, data: Data, folder: Path, device: torch.device) -> Ge
         yield trainee
 
 
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
 class DecoderTrainee:
     """A decoder as the loop trains it, with its run's journal and snapshots; see ``joma.train.loop.Trainee``."""
 
@@ -81,7 +84,7 @@ class DecoderTrainee:
         self.run, self.recipe, self.task = run, recipe, task
         self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
         self.model: nn.Module = self.decoder
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+        self.optimizer: torch.optim.Optimizer = _OPTIMIZERS[recipe.optimizer](
             [parameter for parameter in self.decoder.parameters() if parameter.requires_grad],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,

@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import product
 
 import pytest
 import torch
@@ -41,9 +42,12 @@ def test_variants_differ_only_in_the_named_setting():
     assert (linear.decoder.activation, full.decoder.activation) == ("identity", "relu")
     assert full.seed == linear.seed
     assert full.name != linear.name
-    names = {Variant(shuffle_words=flag, output_bias=bias).recipe(50, sizes, 0).name
-             for flag in (False, True) for bias in ("zero", "unigram")}  # fmt: skip
-    assert len(names) == 4
+    kinds = product(("in order", "shuffled", "uniform"), ("zero", "unigram"), (None, 1e-2))
+    names = {
+        Variant(words=kind[0], output_bias=kind[1], learning_rate=kind[2]).recipe(50, sizes, 0).name for kind in kinds
+    }
+    assert len(names) == 12
+    assert Variant(learning_rate=1e-2).recipe(50, sizes, 0).learning_rate == 1e-2
 
 
 def test_the_number_of_seeds_of_the_workspace_is_used(tmp_path):

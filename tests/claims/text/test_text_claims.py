@@ -1,4 +1,4 @@
-"""The three claims on text, end to end on a short training run of the real network."""
+"""The claims on text, end to end on a short training run of the real network."""
 
 import math
 
@@ -6,12 +6,12 @@ import pytest
 
 from conclusions import faults
 from joma.claims.registry import all_claims
-from joma.claims.text import networks
+from joma.claims.text import first_dip, networks
 from joma.claims.text.mechanism import LEFT
 from joma.claims.text.networks import Study, moved
 from joma.claims.workspace import Profile, TextChoice, Workspace
 
-IDS = ("text.sparse_then_dense", "text.mechanism", "text.rank_drop")
+IDS = ("text.sparse_then_dense", "text.first_dip", "text.mechanism", "text.rank_drop", "text.theorem1")
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,8 @@ def agreements(tmp_path_factory, wikitext_folder):
     patch = pytest.MonkeyPatch()
     patch.setenv("JOMA_DATA", str(wikitext_folder))
     patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
+    patch.setattr(first_dip, "EARLY", 0.02)
+    patch.setitem(first_dip.MORE_SEEDS, Profile.QUICK, 0)
     workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300))
     yield {id: all_claims()[id].load()(workspace) for id in IDS}
     patch.undo()
@@ -38,6 +40,19 @@ def test_sparse_then_dense_has_controls_of_order_and_of_words(agreements):
     names = [control.name for control in agreements["text.sparse_then_dense"].controls]
     assert any("random order" in name for name in names)
     assert any("shuffled words" in name for name in names)
+
+
+def test_first_dips_are_compared_seed_by_seed(agreements):
+    agreement = agreements["text.first_dip"]
+    found = {finding.name: finding.estimate.values for finding in agreement.findings}
+    real, informed, shuffled, uniform = list(found.values())[:4]
+    order = next(control for control in agreement.controls if "order" in control.name)
+    for estimate, one, other in (
+        (agreement.measured, shuffled, uniform),
+        (agreement.findings[4].estimate, real, informed),
+        (order.estimate, real, shuffled),
+    ):
+        assert estimate.values == pytest.approx([a - b for a, b in zip(one, other, strict=True)])
 
 
 def test_the_mechanism_is_compared_with_the_theorys_own_curves(agreements):
@@ -67,3 +82,15 @@ def test_the_lead_chart_shows_the_levels_and_the_movements_that_its_caption_name
     assert end - bottom == pytest.approx(means["rise after it"])
     at = {mark.text: mark.at for mark in lead.marks}
     assert at["sparsest"] == pytest.approx(means["step of the bottom"])
+
+
+def test_theorem_1_is_read_from_snapshots_and_its_chart_shows_every_word_with_the_commonest_named(agreements):
+    correlation, words = agreements["text.theorem1"].charts
+    measured = correlation.curves[0]
+    assert measured.x == tuple(range(15, 151, 15))
+    everything, *named = words.curves
+    assert not everything.joined
+    assert 100 < len(everything.x) < 300
+    assert [len(curve.x) for curve in named] == [1] * 4
+    assert "“the”" in [curve.label for curve in named]
+    assert "“<unk>”" not in [curve.label for curve in named]

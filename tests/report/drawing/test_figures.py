@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from joma.charts import Curve
-from joma.report.drawing.figures import write_figures
+from joma.report.drawing.figures import chart_figure, write_figures
 from joma.report.drawing.looks import LIGHT
 
 
@@ -59,6 +59,14 @@ def test_an_empty_chart_and_a_single_point_are_drawn(text_chart, tmp_path):
     point = replace(text_chart, id="point", curves=(Curve("one", [5.0], [1.0]),))
     _, (_, png) = write_figures([empty, point], tmp_path)
     assert rgb(LIGHT["series-1"]) in colours_in(png)
+
+
+def test_points_that_are_not_joined_have_no_line(text_chart):
+    dots = Curve("dots", (0.0, 1.0, 2.0), (1.0, 0.0, 1.0), joined=False)
+    figure = chart_figure([replace(text_chart, curves=(dots, replace(dots, joined=True)), marks=())], {})
+    scattered, line = (one for one in figure.axes[0].get_lines() if one.get_gid() == "curve")
+    assert (scattered.get_linestyle(), scattered.get_marker()) == ("None", "o")
+    assert (line.get_linestyle(), line.get_marker()) == ("-", "None")
 
 
 def test_matplotlib_settings_of_the_caller_are_not_changed(text_chart, tmp_path):

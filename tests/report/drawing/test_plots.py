@@ -5,6 +5,7 @@ from dataclasses import replace
 import plotly.graph_objects as graph_objects
 import pytest
 
+from joma.charts import Curve
 from joma.report.drawing.looks import DARK, LIGHT
 from joma.report.drawing.plots import literal, plots_of
 
@@ -64,3 +65,11 @@ def test_every_curve_has_a_legend_entry_that_names_its_traces(text_chart):
 def test_a_role_named_in_the_label_is_not_repeated(text_chart):
     named = replace(text_chart, curves=(replace(text_chart.curves[4], label="the control"),))
     assert plots_of([named], "key")[0].legend[0].role == ""
+
+
+def test_points_that_are_not_joined_are_dots_and_single_ones_are_larger(text_chart):
+    dots = Curve("dots", (0.0, 1.0, 2.0), (1.0, 0.0, 1.0), joined=False)
+    chart = replace(text_chart, curves=(dots, replace(dots, joined=True), Curve("one", (1.0,), (1.0,))), marks=())
+    scattered, line, single = plots_of([chart], "key")[0].spec()["data"]
+    assert [scattered["mode"], line["mode"], single["mode"]] == ["markers", "lines", "markers"]
+    assert scattered["marker"]["size"] < single["marker"]["size"]

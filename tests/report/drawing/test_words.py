@@ -134,6 +134,7 @@ def test_a_claim_without_evidence_has_no_verdict(outcomes):
         ("by 2.9e-03 of the limit, 1e-04 later", "by 0.0029 of the limit, 0.0001 later"),
         ("from -1 to 4 %, at (-0.5)", "from −1 to 4%, at (−0.5)"),
         ("gpt-2, step-3, v1e5x, 0x1e5, 2024-11-28", "gpt-2, step-3, v1e5x, 0x1e5, 2024-11-28"),
+        ("the run layers-1_lr-1e-04_seed-0 at 1e-04", "the run layers-1_lr-1e-04_seed-0 at 0.0001"),
     ],
 )
 def test_numbers_in_sentences_are_written_as_in_tables(text, written):

@@ -8,7 +8,7 @@ from tiny import tiny_recipe, tiny_tokens
 from joma.errors import BadInput
 from joma.train.checkpoints import checkpoint_paths
 from joma.train.run import Run
-from joma.train.sweeps.running import standing_of, train_runs
+from joma.train.sweeps.running import standing_of, train_runs, train_stacks
 from joma.train.text.vocabulary import save_tokens, shuffled
 
 RECIPE = tiny_recipe(num_steps=40)
@@ -80,3 +80,20 @@ def test_the_standing_of_a_run_is_its_last_whole_measurement(tmp_path, tokens_pa
 def test_an_engine_without_workers_is_refused(tmp_path, tokens_path):
     with pytest.raises(BadInput, match="number of workers is 0"):
         list(train_runs(jobs(tmp_path, tokens_path, RECIPE), num_workers=0))
+
+
+def test_runs_of_one_shape_are_trained_as_one_stack_and_one_that_fails_stops_no_other(tmp_path, tokens_path):
+    wanted = [replace(RECIPE, name=f"rate-{rate:g}", learning_rate=rate) for rate in (1e-3, 1e30, 1e-2)]
+    wanted.append(replace(RECIPE, name="short", num_steps=20))
+    seen = []
+    report = lambda what, done, total: seen.append((what, done, total))  # noqa: E731
+    found = {one.run: one for one in train_stacks(jobs(tmp_path, tokens_path, *wanted), progress=report)}
+    assert {name: one.status for name, one in found.items()} == {
+        "rate-0.001": "finished", "rate-1e+30": "failed", "rate-0.01": "finished", "short": "finished"
+    }  # fmt: skip
+    assert found["rate-0.01"].from_step == 0
+    assert seen[0][0] == "training 4 networks in 2 stacks"
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1:] == (4, 4)
+    again = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
+    assert [one.seconds for one in again if one.status == "finished"] == [None] * 3

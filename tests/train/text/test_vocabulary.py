@@ -26,6 +26,7 @@ from joma.train.text.vocabulary import (
     save_tokens,
     shuffled,
     tokenize,
+    uniform,
 )
 
 
@@ -185,6 +186,21 @@ def test_shuffling_keeps_every_count_and_changes_the_order():
     assert mixed.vocabulary == tokens.vocabulary
     assert torch.equal(shuffled(tokens, seed=3).train, mixed.train)
     assert len({tokens.digest, mixed.digest, shuffled(tokens, seed=4).digest}) == 3
+
+
+def test_uniform_words_are_equally_frequent_random_and_as_many():
+    tokens = tokenize(plain("one two three four five. " * 500, "one two. " * 30))
+    even = uniform(tokens, seed=3)
+    assert (len(even.train), len(even.held_out)) == (len(tokens.train), len(tokens.held_out))
+    size = len(tokens.vocabulary)
+    expected = len(even.train) / size
+    counts = torch.bincount(even.train, minlength=size).double()
+    assert (counts - expected).abs().max() < 5 * expected**0.5  # five standard deviations
+    assert (torch.bincount(tokens.train, minlength=size).double() - expected).abs().max() > 5 * expected**0.5
+    assert even.name == "sample-uniform"
+    assert even.vocabulary == tokens.vocabulary
+    assert torch.equal(uniform(tokens, seed=3).train, even.train)
+    assert len({tokens.digest, even.digest, uniform(tokens, seed=4).digest}) == 3
 
 
 # --- the digest

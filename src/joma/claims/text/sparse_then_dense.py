@@ -9,14 +9,12 @@ from joma.charts import Chart, Curve, Mark
 from joma.claims.text.networks import Variant, frequencies_learned, moved, movement, study, trained
 from joma.claims.workspace import Profile, Workspace
 from joma.measure.curves.course import Course
-from joma.measure.curves.rebound import deepest_dip
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 from joma.theory.dynamics import paper_figure4, solve
 from joma.train.courses import course_of, probe_groups
 from joma.train.run import Run
 
 ENTROPY = "attention_entropy_nats"
-EARLY_STEPS = 100
 NUM_ORDERS = 50
 
 CRITERION = Criterion(
@@ -29,14 +27,7 @@ CRITERION = Criterion(
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Train on text and on its words in random order, and compare how far attention entropy falls and rises."""
-    full, shuffled, informed = trained(
-        workspace,
-        [
-            Variant(),
-            Variant(shuffle_words=True, num_more_seeds=1),
-            Variant(output_bias="unigram", num_steps=EARLY_STEPS),
-        ],
-    )
+    full, shuffled = trained(workspace, [Variant(), Variant(words="shuffled", num_more_seeds=1)])
     layers = range(full[0].recipe.decoder.num_layers)
     onset = frequencies_learned(workspace, full)
     entropy = course_of(full, ENTROPY, layers[-1]).between(onset)
@@ -46,12 +37,10 @@ def evaluate(workspace: Workspace) -> Agreement:
     in_random_order = [entropy.in_random_order(repetition).rebounds() for repetition in range(NUM_ORDERS)]
     by_chance = np.array([[entry.size for entry in found] for found in in_random_order])
     reached = Estimate((float((by_chance.mean(1) >= measured.mean).mean()),), "share", "constant")
-    dips = {"real text": full, "shuffled words": shuffled, "real text, output bias at the word frequencies": informed}
     findings = (
         *entropy.movements(unit="nats"),
         *(_spread(full, layers[-1], kind, onset) for kind in ("positions", "sequences")),
         Finding("step from which more than word frequencies is known", Estimate((float(onset),), "steps", "constant")),
-        *(_first_dip(name, course_of(runs, ENTROPY, layers[-1])) for name, runs in dips.items()),
         Finding("random orders that reach the measured value", reached),
     )
     return Agreement(
@@ -68,7 +57,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         findings=findings,
         charts=(
             _lead_chart(full, shuffled, entropy, of_shuffled),
-            *_charts(full, shuffled, informed, entropy),
+            *_charts(full, shuffled, entropy),
         ),
         notes=_notes(workspace),
     )
@@ -90,12 +79,6 @@ def _group_name(group: str) -> str:
     return f"{kind} {'–'.join(numbers)}"
 
 
-def _first_dip(name: str, entropy: Course) -> Finding:
-    """How far entropy falls, and rises again, within the first steps."""
-    early = entropy.between(0, EARLY_STEPS).values
-    return Finding(f"first dip, {name}", Estimate.of((deepest_dip(curve) for curve in early), "nats"))
-
-
 def _lead_chart(full: list[Run], shuffled: list[Run], entropy: Course, of_shuffled: Course) -> Chart:
     """The fall and the rise that decide, with the levels from which they are read, of the control too."""
     layers = range(full[0].recipe.decoder.num_layers)
@@ -106,7 +89,7 @@ def _lead_chart(full: list[Run], shuffled: list[Run], entropy: Course, of_shuffl
         f"From the step on at which word frequencies are learned, attention entropy {movement(entropy, ' nats')} on "
         f"real text; on words in random order it {movement(of_shuffled, ' nats')}. The dashed lines show where this is "
         "read: their level parts are means over several probes at the start, at the lowest part and at the end. What "
-        "comes before is the subject of a chart of the claim. Bands: one standard deviation over seeds.",
+        "comes before is another claim (text.first_dip). Bands: one standard deviation over seeds.",
         "optimiser steps",
         "mean attention entropy (nats)",
         (
@@ -123,7 +106,7 @@ def _bottom(entropy: Course) -> float:
     return float(np.mean([entropy.steps[entry.bottom_idx] for entry in entropy.rebounds()]))
 
 
-def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], entropy: Course) -> tuple[Chart, ...]:
+def _charts(full: list[Run], shuffled: list[Run], entropy: Course) -> tuple[Chart, ...]:
     layers = range(full[0].recipe.decoder.num_layers)
     whole = course_of(full, ENTROPY, layers[-1])
     return (
@@ -145,20 +128,6 @@ def _charts(full: list[Run], shuffled: list[Run], informed: list[Run], entropy: 
             tuple(
                 course_of(full, "attention_entropy_normalized", layers[-1], group).curve(_group_name(group))
                 for group in probe_groups(full[0], "attention_entropy_normalized", "positions")
-            ),
-        ),
-        Chart(
-            "first_dip",
-            "The first steps: learning which words are frequent",
-            "While a network learns word frequencies only, the gradient is nearly the same at all positions, as the "
-            "theory's constant upstream gradient is. This does not depend on word order, and there is nothing to learn "
-            "if the output bias starts at the frequencies.",
-            "optimiser steps",
-            "mean attention entropy (nats)",
-            (
-                whole.between(0, EARLY_STEPS).curve("real text"),
-                course_of(shuffled, ENTROPY, layers[-1]).between(0, EARLY_STEPS).curve("shuffled words", "control"),
-                course_of(informed, ENTROPY, layers[-1]).curve("output bias at the word frequencies", "control"),
             ),
         ),
         Chart(
@@ -195,12 +164,9 @@ def _notes(workspace: Workspace) -> tuple[str, ...]:
 
 def _conclusion(findings: tuple[Finding, ...]) -> str:
     means = {finding.name: finding.estimate.mean for finding in findings}
-    dips = {name.removeprefix("first dip, "): mean for name, mean in means.items() if name.startswith("first dip")}
     return (
         "Once the network predicts better than word frequencies, attention entropy "
         f"{moved(means['fall'], means['rise after it'], ' nats')}, with its minimum near step "
-        f"{means['step of the bottom']:.0f}. Within the first {EARLY_STEPS} steps it dips by {dips['real text']:.2f} "
-        f"nats on real text, by {dips['shuffled words']:.2f} on shuffled words, and by "
-        f"{dips['real text, output bias at the word frequencies']:.2f} if the network starts with the word "
-        "frequencies. Why it rises again is another claim (text.mechanism)."
+        f"{means['step of the bottom']:.0f}. What attention does before is another claim (text.first_dip), and so is "
+        "why it rises again (text.mechanism)."
     )

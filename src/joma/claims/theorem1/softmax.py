@@ -12,6 +12,7 @@ from joma.arrays import REAL
 from joma.charts import Chart, Curve, Mark, Role
 from joma.claims.theorem1 import LEARNT, TEMPERATURE
 from joma.claims.workspace import Workspace
+from joma.correlations import correlation
 from joma.problem.classes import classification_data, gaussian_classes, random_parameters
 from joma.problem.one_layer import OneLayer, activity, orthonormal_embeddings
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
@@ -120,11 +121,11 @@ def _train(seeds: Sequence[int], spread: float) -> _Run:
     low, high = losses.amin(0), losses[0]
     return _Run(
         trajectory=trajectory,
-        whole=_correlation(whole, moved),
-        mlp_term=_correlation(mlp, moved),
-        mean_term=_correlation(whole - mlp, moved),
-        permuted=_correlation(whole[..., shuffled], moved),
-        whole_with_present_mean=_correlation(present, moved),
+        whole=correlation(whole, moved),
+        mlp_term=correlation(mlp, moved),
+        mean_term=correlation(whole - mlp, moved),
+        permuted=correlation(whole[..., shuffled], moved),
+        whole_with_present_mean=correlation(present, moved),
         residual=(whole - moved).norm(dim=-1) / moved.norm(dim=-1),
         mean_drift=(means - means[:1])[1:].abs().sum(-1) / 2,
         # learning ends at the first step below the line, although later minibatch losses may exceed it again
@@ -244,8 +245,3 @@ def _curve(label: str, values: Curves, role: Role) -> Curve:
 
 def _since_start(values: Float[torch.Tensor, "T P M"]) -> Float[torch.Tensor, "T-1 P M"]:
     return values[1:] - values[:1]
-
-
-def _correlation(first: Float[torch.Tensor, "*batch M"], second: Float[torch.Tensor, "*batch M"]) -> torch.Tensor:
-    first, second = first - first.mean(-1, keepdim=True), second - second.mean(-1, keepdim=True)
-    return (first * second).sum(-1) / (first.norm(dim=-1) * second.norm(dim=-1))

@@ -1,1 +1,1 @@
-"""How far a curve over training falls and rises again."""
+"""How far curves over training fall and rise again, and the order in which the runs of a grid will end."""

@@ -94,7 +94,7 @@ def points_of(frame: pandas.DataFrame, settings: Sequence[str], unigram_nats: Ma
         runs = tuple(map(str, finished if len(finished) else unfinished))
         courses = _courses(rows[rows["run"].isin(runs)], runs)
         point = {name: first[name].iloc[0] for name in settings}
-        onset = _onset(courses.get((LOSS, None)), max((unigram_nats[run] for run in runs), default=0.0))
+        onset = onset_of(courses.get((LOSS, None)), max((unigram_nats[run] for run in runs), default=0.0))
         found.append(Point(point, runs, courses, failed, onset))
     return found
 
@@ -116,7 +116,11 @@ def _courses(rows: pandas.DataFrame, runs: Sequence[str]) -> dict[tuple[str, int
     return courses
 
 
-def _onset(loss: Course | None, unigram_nats: float) -> int | None:
+def onset_of(loss: Course | None, unigram_nats: float) -> int | None:
+    """Return the step from which the mean loss is below that of word frequencies.
+
+    ``None`` if there is none that leaves ``FEWEST_PROBES``, or no loss.
+    """
     try:
         return None if loss is None else loss.first_below(unigram_nats, "the network", fewest=FEWEST_PROBES)
     except RunFailed:

@@ -228,14 +228,17 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
     stroke = STROKES[curve.role]
     if curve.low is not None and curve.high is not None:
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=BAND_OPACITY, linewidth=0)
+    dashes = (0, stroke.dashes) if stroke.dashes else "solid"
+    is_single = len(curve.x) == 1
     (line,) = axes.plot(
         curve.x,
         curve.y,
         color=colour,
         linewidth=stroke.width * 0.8,
-        linestyle=(0, stroke.dashes) if stroke.dashes else "solid",
+        linestyle=dashes if curve.joined else "none",
         solid_capstyle="round",
-        marker="o" if len(curve.x) == 1 else None,
+        marker="o" if is_single or not curve.joined else None,
+        markersize=6 if is_single else 2,
         zorder=2 if curve.role == "context" else 3,
     )
     line.set_gid("curve")

@@ -117,11 +117,11 @@ def _traces(curve: Curve, colour: str) -> list[dict[str, Any]]:
     dash = ",".join(f"{part * stroke.width:.1f}px" for part in stroke.dashes) or "solid"
     line: dict[str, Any] = {
         "type": "scatter",
-        "mode": "lines" if len(curve.x) > 1 else "markers",
+        "mode": "lines" if curve.joined and len(curve.x) > 1 else "markers",
         "x": list(curve.x),
         "y": list(curve.y),
         "line": {"color": colour, "width": stroke.width, "dash": dash},
-        "marker": {"color": colour},
+        "marker": {"color": colour, "size": 6 if len(curve.x) == 1 else 3},
         "hoverinfo": "none",  # the script writes the values under the pointer into the legend
     }
     if curve.low is None or curve.high is None:

@@ -13,7 +13,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ROUNDING = 1e-8  # relative spreads below it come from floating-point arithmetic
 _RELATIONS = {"<=": "≤", ">=": "≥"}
 
-_SCIENTIFIC = re.compile(r"(?<![\w.,])(\d(?:\.\d+)?)e[+-]?\d{1,3}(?![\w.]*\d)")
+_SCIENTIFIC = re.compile(r"(?<![\w.,])(?<!\w-)(\d(?:\.\d+)?)e[+-]?\d{1,3}(?![\w.]*\d)")
 _MINUS, _PERCENT = re.compile(r"(?<![^\s(\[=])-(?=\d)"), re.compile(r"(?<=\d) %")
 
 _LEAST_POWER = -323

@@ -68,7 +68,7 @@ class Search:
     def _state(self, number: int) -> Any:
         return self._study.get_trials(deepcopy=False)[number].state
 
-    def record(self, number: int, losses: Sequence[float | None]) -> None:
+    def report(self, number: int, losses: Sequence[float | None]) -> None:
         """Record the final losses of a point's runs, one for each seed; ``None`` for a run that failed."""
         known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
         if known and len(known) == len(losses):

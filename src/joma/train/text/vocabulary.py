@@ -159,14 +159,25 @@ def shuffled(tokens: Tokens, seed: int) -> Tokens:
     """
     generator = torch.Generator().manual_seed(seed)
     train, held_out = (part[torch.randperm(len(part), generator=generator)] for part in (tokens.train, tokens.held_out))
-    return replace(
-        tokens,
-        name=f"{tokens.name}-shuffled",
-        description=f"{tokens.description}; its words in random order (seed {seed})",
-        train=train,
-        held_out=held_out,
-        digest=_digest(train, held_out, tokens.vocabulary),
-    )
+    return _with_words(tokens, train, held_out, f"{tokens.name}-shuffled", f"its words in random order (seed {seed})")
+
+
+def uniform(tokens: Tokens, seed: int) -> Tokens:
+    """Return as many random tokens, all equally likely, so that nothing can be learned, not even word frequencies.
+
+    Args:
+        tokens: the text, of which length and vocabulary are kept.
+        seed: seed of the draws.
+    """
+    generator, size = torch.Generator().manual_seed(seed), len(tokens.vocabulary)
+    train, held_out = (torch.randint(size, part.shape, generator=generator) for part in (tokens.train, tokens.held_out))
+    how = f"random words instead, all equally likely (seed {seed})"
+    return replace(_with_words(tokens, train, held_out, f"{tokens.name}-uniform", how), share_unknown=1 / size)
+
+
+def _with_words(tokens: Tokens, train: torch.Tensor, held_out: torch.Tensor, name: str, how: str) -> Tokens:
+    description, digest = f"{tokens.description}; {how}", _digest(train, held_out, tokens.vocabulary)
+    return replace(tokens, name=name, description=description, train=train, held_out=held_out, digest=digest)
 
 
 def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_sequences: int) -> None:

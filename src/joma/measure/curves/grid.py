@@ -1,0 +1,145 @@
+"""The runs of a grid as curves of their loss, read from one tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+from jaxtyping import Float
+
+from joma.errors import InvalidArgument
+from joma.measure.curves.quantities import ENTROPY
+
+COLUMNS = ("run", "step", "layer", "head", "metric", "value")
+"""The columns that a table must have."""
+
+LOSSES = ("val_loss_nats", "train_loss_nats")
+"""The metrics of loss, the preferred one first."""
+
+SHAPE = ("num_layers", "width", "batch_size")
+"""Configuration columns: only runs that agree in them learn equally fast at equal learning rates."""
+
+RATE, TOTAL = "learning_rate", "num_steps"
+
+Shape = tuple[float, ...]
+"""The values of ``SHAPE``; -1 where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number over steps, without values that are not finite.
+
+    Args:
+        steps: (N,) ascending.
+        values: (N,).
+    """
+
+    steps: Float[np.ndarray, " N"]
+    values: Float[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def until(self, step: float) -> Curve:
+        """Return the part up to a step."""
+        kept = self.steps <= step
+        return Curve(self.steps[kept], self.values[kept])
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """What was measured of one run.
+
+    Args:
+        name: of the run, as in the table.
+        loss: the held-out loss, or that of training if the first was not measured, in nats.
+        trained: the training loss; empty if it was not measured.
+        entropy: the mean attention entropy over heads and layers, in nats; empty if it was not measured.
+        learning_rate: ``None`` if the table does not contain it.
+        shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
+        num_steps: the last step of the whole training; ``None`` if the table does not contain it.
+        has_diverged: whether the loss is not finite at its last step, or nowhere.
+    """
+
+    name: Hashable
+    loss: Curve
+    trained: Curve
+    entropy: Curve
+    learning_rate: float | None
+    shape: Shape
+    num_steps: float | None
+    has_diverged: bool
+
+    def until(self, step: float) -> GridRun:
+        """Return the run as it was at a step."""
+        curves = [curve.until(step) for curve in (self.loss, self.trained, self.entropy)]
+        is_whole = len(curves[0]) == len(self.loss)
+        return GridRun(
+            self.name, *curves, self.learning_rate, self.shape, self.num_steps, self.has_diverged and is_whole
+        )
+
+
+def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
+    """Return the runs of a table, in an order that depends on their numbers alone.
+
+    Args:
+        frame: joma's table (docs/metrics.md), with configuration columns or without; rows in any order and repeated
+            rows are fine. Suspect steps and parts of a probe (``group``) are left out.
+        function: the name of the calling function, for messages.
+
+    Raises:
+        InvalidArgument: a column is missing, steps or values are no numbers, or no run has a loss.
+    """
+    if missing := [name for name in COLUMNS if name not in frame]:
+        raise _bad(function, f"the columns {', '.join(COLUMNS)}", f"a table without {', '.join(missing)}")
+    kept = frame[frame["metric"].isin([*LOSSES, ENTROPY]) & frame["run"].notna()]
+    for column in ("group", "suspect"):
+        if column in kept:
+            kept = kept[kept[column].isna()]
+    numeric = [name for name in ("step", "value", *SHAPE, RATE, TOTAL) if name in kept]
+    try:
+        kept = kept.assign(**{name: pandas.to_numeric(kept[name]).astype(float) for name in numeric})
+    except (ValueError, TypeError) as error:
+        raise _bad(function, f"numbers in {', '.join(numeric)}", str(error)) from error
+    if not kept["metric"].isin(LOSSES).any():
+        raise _bad(function, f"rows of {' or '.join(LOSSES)}", "a table without a loss")
+    runs = [_run(name, rows) for name, rows in kept.groupby("run", sort=False, observed=True)]
+    return sorted(runs, key=lambda run: (run.shape, run.learning_rate or 0.0, tuple(run.loss.values), str(run.name)))
+
+
+def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
+    by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY)}
+    losses = by_metric[LOSSES[0]] if len(by_metric[LOSSES[0]]) else by_metric[LOSSES[1]]
+    loss = losses.groupby("step")["value"].mean()
+    of_layers = by_metric[ENTROPY].groupby(["step", "layer"])["value"].mean()
+    shape = {column: _number(rows, column) for column in SHAPE}
+    if shape["num_layers"] is None:
+        shape["num_layers"] = float(by_metric[ENTROPY]["layer"].nunique())
+    return GridRun(
+        name,
+        _curve(loss),
+        _curve(by_metric[LOSSES[1]].groupby("step")["value"].mean()),
+        _curve(of_layers.groupby("step").mean()),
+        _number(rows, RATE),
+        tuple(-1.0 if value is None else value for value in shape.values()),
+        _number(rows, TOTAL),
+        has_diverged=loss.empty or not np.isfinite(loss.sort_index().iloc[-1]),
+    )
+
+
+def _number(rows: pandas.DataFrame, column: str) -> float | None:
+    """Return the number of a column, the median if there are several; ``None`` without one."""
+    found = rows[column].dropna() if column in rows else ()
+    return float(found.median()) if len(found) else None
+
+
+def _curve(values: pandas.Series) -> Curve:
+    found = values[np.isfinite(values)].sort_index()
+    return Curve(found.index.to_numpy(dtype=float), found.to_numpy(dtype=float))
+
+
+def _bad(function: str, required: str, received: str) -> InvalidArgument:
+    remedy = "pass pandas.read_parquet('sweep.parquet') or result.frame()"
+    return InvalidArgument(function, "frame", required=required, received=received, remedy=remedy)
