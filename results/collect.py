@@ -34,24 +34,26 @@ def settings_of(run: Run) -> dict[str, Any]:
     return kept | {field.name: getattr(run.recipe.decoder, field.name) for field in fields(DecoderConfig)}
 
 
-def record_of(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(run: Run, last_step: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return how far a run came, and how long that took on a machine that had other work too."""
     config, journal = run.folder / "config.json", run.journal_path
     seconds = max(0.0, journal.stat().st_mtime - config.stat().st_mtime)
-    return {"run": run.folder.name, "last_step": run.journal().last_step, "seconds": round(seconds), **settings}
+    return {"run": run.folder.name, "last_step": last_step, "seconds": round(seconds), **settings}
 
 
-def collect(folder: Path, out: Path, command: str, note: str) -> None:
-    """Write the table and the record."""
+def collect(folder: Path, out: Path, command: str, note: str, *, finished: bool) -> None:
+    """Write the table and the record, of finished runs only if that is asked for."""
     runs = [load_run(path) for path in sorted((folder / "runs").iterdir()) if (path / "metrics.jsonl").exists()]
+    runs = [run for run in runs if not finished or run.journal().last_step == run.recipe.num_steps]
+    journals = [run.journal() for run in runs]  # once: a run may still train
     if not runs:
         raise SystemExit(f"{folder} holds no runs")
     settings = [settings_of(run) for run in runs]
     varied = [name for name in settings[0] if name in ALWAYS or len({str(one[name]) for one in settings}) > 1]
     rows = [
         Measurement(run.folder.name, step, *row)
-        for run in runs
-        for step, probe in run.journal().probes
+        for run, journal in zip(runs, journals, strict=True)
+        for step, probe in journal.probes
         for row in probe
         if row.group is None
     ]
@@ -59,10 +61,13 @@ def collect(folder: Path, out: Path, command: str, note: str) -> None:
     for name in varied:
         values = {run.folder.name: one[name] for run, one in zip(runs, settings, strict=True)}
         frame[name] = frame["run"].map(values)
-    texts = [load_tokens(path) for path in sorted((folder / "text").iterdir())]
+    texts = [load_tokens(path) for path in sorted((folder / "text").glob("*.safetensors"))]
     config = json.loads((runs[0].folder / "config.json").read_text())
     write_frame(frame, out.with_suffix(".parquet"))
-    of_runs = [record_of(run, {name: one[name] for name in varied}) for run, one in zip(runs, settings, strict=True)]
+    of_runs = [
+        record_of(run, journal.last_step, {name: one[name] for name in varied})
+        for run, journal, one in zip(runs, journals, settings, strict=True)
+    ]
     write_json(
         out.with_suffix(".json"),
         {
@@ -72,7 +77,7 @@ def collect(folder: Path, out: Path, command: str, note: str) -> None:
             "versions": config["versions"],
             "device": config["device"],
             "settings": {name: value for name, value in settings[0].items() if name not in varied},
-            "unigram_nats": unigram_nats(texts[0], texts[0].held_out),
+            "unigram_nats": unigram_nats(texts[0], texts[0].held_out) if texts else None,
             "runs": of_runs,
         },
     )
@@ -86,8 +91,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--command", required=True)
     parser.add_argument("--note", default="")
-    arguments = parser.parse_args()
-    collect(arguments.folder, arguments.out, arguments.command, arguments.note)
+    parser.add_argument("--finished", action="store_true", help="leave out runs that are not finished")
+    arguments = vars(parser.parse_args())
+    collect(*(arguments.pop(name) for name in ("folder", "out", "command", "note")), **arguments)
 
 
 if __name__ == "__main__":
