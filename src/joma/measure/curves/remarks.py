@@ -203,15 +203,15 @@ def _course(table: _Table) -> Iterator[Remark]:
 
 
 def _unmoved(table: _Table, curve: _Curve, numbers: Mapping[str, float]) -> Remark:
-    """The remark on attention without a sure movement: it stands still, or varies as noise may."""
+    """The remark on attention without a sure movement: it stands still, or varies without a clear direction."""
     loss, span = table.loss(), f"{curve.steps[-1] - curve.steps[0]:,} steps"
     if curve.highest - curve.lowest > LEAST * curve.highest:
         text = (
             f"Attention entropy was between {short(curve.lowest)} and {short(curve.highest)} nats in {span}, "
-            f"{short(curve.first)} at first and {short(curve.last)} at the end: too much noise in {len(curve.steps)} "
-            "probes to tell whether it moved"
+            f"{short(curve.first)} at first and {short(curve.last)} at the end: no clear movement in "
+            f"{len(curve.steps)} probes"
         )
-        remedy = "measure more often, on a larger probe batch, or train longer"
+        remedy = "train longer, or measure more often"
     elif loss is not None and loss[1].first - loss[1].smoothed().last > MOVED * abs(loss[1].first):
         text = f"Attention did not move in {span}, while the loss fell: its entropy stayed at {short(curve.last)} nats"
         remedy = "train longer: attention may move later"
