@@ -54,7 +54,7 @@ def run(options: Any) -> int:
     except Interrupted as stop:
         found, interrupted = stop.result, True
     show(dict(found.record), [sweep_table(found.points)], as_json=options.json)
-    if note := left_out_note(found.points):
+    if not interrupted and (note := left_out_note(found.points)):
         say(note, as_error=options.json)
     for failed in found.record["failed"]:
         say(f"{failed['run']} failed: {failed['reason']}", as_error=True)
