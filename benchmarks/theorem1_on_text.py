@@ -35,7 +35,7 @@ def main() -> None:
     recipes = [
         recipe(len(tokens.vocabulary), *network, seed, options) for network in NETWORKS for seed in seeds(options)
     ]
-    runs = iter(workspace.train([(each, False) for each in recipes]))
+    runs = iter(workspace.train([(each, "in order") for each in recipes]))
     found = {}
     for depth, rate, variant in NETWORKS:
         of_network = [next(runs) for _ in seeds(options)]

@@ -74,6 +74,11 @@ def test_errors_that_span_a_decade_far_below_the_threshold_hold_for_three_seeds_
         (Estimate((1.0, 1.3, 1.2)), [FAILING], ("contains the threshold", "these 3 seeds, about 10 in all")),
         (Estimate((0.9, 1.1, 1.0)), [FAILING], ("more than 1,000 would be needed",)),
         (Estimate((5.0,) * 4), [FAILING], ("is the same for all 4 seeds", "the claim must explain it")),
+        (
+            Estimate((5.0, 6.0)),
+            [Estimate((0.0, 1.0))] * 2,
+            ("The measured number and 2 controls are known for fewer than 3 seeds, which do not show their spread",),
+        ),
         (PASSING, [PASSING], ("The control (control 0) meets the criterion too", "another test, not more seeds")),
         (PASSING, [STRADDLING], ("interval of the control (control 0) contains the threshold",)),
         (PASSING, [], ("There is no control",)),

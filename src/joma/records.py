@@ -213,7 +213,11 @@ class Criterion:
 
 
 def _seeds(num: int) -> str:
-    return f"{num} seed{'' if num == 1 else 's'}"
+    return _counted(num, "seed")
+
+
+def _counted(num: int, name: str) -> str:
+    return f"{num} {name}{'' if num == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,11 @@ class Agreement:
         open_ones = [(f"the control ({control.name})", control.estimate) for control, passes in met if passes is None]
         if self.criterion.met_by(self.measured) is None:
             open_ones.insert(0, ("the measured number", self.measured))
+        few = [name for name, estimate in open_ones if estimate.num < FEWEST]
+        if len(few) > 1 and few[0] == "the measured number":  # one reason for all
+            known = f"{few[0]} and {_counted(len(few) - 1, 'control')} are known for fewer than {FEWEST} seeds"
+            reasons.append(f"{known}, which do not show their spread: it takes {FEWEST}")
+            open_ones = [(name, estimate) for name, estimate in open_ones if name not in few]
         reasons += [self.criterion.unsettled(*number) for number in open_ones]
         text = "; ".join(reasons)
         return f"{text[0].upper()}{text[1:]}."

@@ -59,7 +59,7 @@ def test_a_failed_run_makes_the_exit_status_1_and_is_named(sweep):
         (["--over", "lr=1e-6:1e-2:log"], "without a number of values; expected KEY=VALUES"),
         (["--over", "lr=1,1"], "--over sets learning_rate to the same value twice"),
         (["--over", "seed=1"], "--seeds is 1; expected left out if --over names seeds"),
-        (["--over", "no.csv"], "--over is 'no.csv'"),
+        (["--over", "no.csv"], "--over is the file 'no.csv' and something else; expected one file, or only KEY=VALUES"),
         (["--seeds", "0"], "--seeds is '0'; expected a whole number of at least 1"),
         (["--engine", "rai"], "--engine is 'rai'; expected one of processes, ray"),
         (["--profile", "paper2"], "--profile is 'paper2'"),
@@ -75,7 +75,9 @@ def test_a_wrong_use_is_refused_in_one_line(sweep, tmp_path, words, said):
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest(sweep):
-    assert "did you mean 'figure7'" in sweep(recipe="figur7")[2]
+    said = sweep(recipe="figur7")[2]
+    assert said.startswith("joma: RECIPE is 'figur7'")
+    assert "did you mean 'figure7'" in said
 
 
 def test_an_out_that_is_a_file_is_refused(sweep, tmp_path):

@@ -76,6 +76,7 @@ def _with_option(error: BadInput, options: Any) -> str:
         options = options[options.subcommand]
     names = {"times": "t"} | {name: name for name in vars(options)} | {f"num_{name}": name for name in vars(options)}
     flags = {parameter: f"--{name.replace('_', '-')}" for parameter, name in names.items() if name in options}
+    flags |= {name: name.upper() for name in ("recipe",) if name in options}  # given without a flag
     message = str(error)
     if isinstance(error, InvalidArgument) and error.parameter in flags:
         message = f"{flags[error.parameter]} is {error.received}; expected {error.expected}; {error.remedy}"

@@ -43,7 +43,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Any) -> int:
     """Train, write, print, return the exit status: 1 if a run failed."""
-    from joma.report.sweep import sweep_table
+    from joma.report.sweep import left_out_note, sweep_table
     from joma.studies.sweep import Interrupted, sweep
 
     out = folder_of(options.out)
@@ -54,6 +54,8 @@ def run(options: Any) -> int:
     except Interrupted as stop:
         found, interrupted = stop.result, True
     show(dict(found.record), [sweep_table(found.points)], as_json=options.json)
+    if not interrupted and (note := left_out_note(found.points)):
+        say(note, as_error=options.json)
     for failed in found.record["failed"]:
         say(f"{failed['run']} failed: {failed['reason']}", as_error=True)
     if note := found.record["different_from_paper"]:

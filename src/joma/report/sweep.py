@@ -14,9 +14,10 @@ from joma.charts import Chart
 from joma.measure.curves.points import FEWEST_PROBES, LOSS, RANK, Point
 from joma.measure.curves.quantities import ENTROPY
 from joma.metrics import METRICS
+from joma.records import Estimate
 from joma.report.drawing.looks import spread
 from joma.report.drawing.tables import table_of
-from joma.report.drawing.words import capitalized, format_number
+from joma.report.drawing.words import capitalized, format_estimate, format_number
 from joma.tidy import early_and_even
 
 if TYPE_CHECKING:
@@ -157,11 +158,7 @@ def point_rows(points: Sequence[Point], names: Sequence[str]) -> list[tuple[str,
 def _mean_and_spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return format_number(mean)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return f"{format_number(mean)} ± {format_number(deviation, 2)}"
+    return format_estimate(Estimate(tuple(values)))
 
 
 def sweep_summary(points: Sequence[Point], record: Mapping[str, Any]) -> str:
@@ -310,6 +307,6 @@ def left_out_note(points: Sequence[Point]) -> str:
     said += f"; and {len(without) - 6} more" if len(without) > 6 else ""
     where = "anywhere" if len(without) == len(points) else f"at {said}"
     return (
-        f"Attention cannot be read {where}: the network does not predict better than word frequencies early enough to "
-        f"leave {FEWEST_PROBES} probes."
+        f"No fall and rise can be read {where}: the network predicts better than word frequencies too late, if at all, "
+        f"to leave {FEWEST_PROBES} probes."
     )

@@ -113,7 +113,8 @@ class Shown(Result):
             for run, found in self.remarks.items()
             if (own := [one for one in found if one not in foreseen])
         ]
-        rest = [f"and {len(said) - 3} more runs"] if len(said) > 3 else []
+        more = len(said) - 3
+        rest = [f"and {more} more run{'s' * (more > 1)}"] if more > 0 else []
         return "; ".join([*said[:3], *rest, *(one.text for one in foreseen)])
 
     def page(self, *, following: bool = False) -> str:

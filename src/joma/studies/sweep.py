@@ -193,5 +193,5 @@ def _plan(recipe: str, over: Over | None, seeds: int | None, settings: SweepSett
     plan = Plan(recipe, profile, grid, num_seeds, text, search, device, engine, workers, settings.get("keep") or False)
     if plan.num_runs > MOST_RUNS and not settings.get("yes"):
         problem, remedy = f"these are {plan.num_runs:,} runs", "give `yes` if they are meant, or take fewer values"
-        raise BadInput(problem, expected=f"at most {MOST_RUNS:,} without being asked", remedy=remedy)
+        raise BadInput(problem, expected=f"at most {MOST_RUNS:,} without `yes`", remedy=remedy)
     return plan

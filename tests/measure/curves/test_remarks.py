@@ -60,6 +60,13 @@ def test_a_run_in_which_nothing_moves_says_so():
     assert ("Nothing moved in 3,000 steps" in still.text, "raise the learning rate" in still.remedy) == (True, True)
 
 
+def test_attention_that_varies_without_a_clear_movement_is_not_said_to_stand_still():
+    entropies = np.array([2.62, 2.33, 2.04, 1.93, 2.22, 1.77, 1.82])
+    said = found(table(steps=np.arange(0, 61, 10), entropy=entropies))["course"].text
+    assert "between 1.77 and 2.62 nats in 60 steps, 2.62 at first and 1.82 at the end" in said
+    assert "stayed" not in said
+
+
 def test_a_run_that_learns_before_attention_moves_is_not_advised_to_raise_its_learning_rate():
     learning = found(table(entropy=3.6 + STEPS * 0, loss=LOSS))["course"]
     assert "Attention did not move in 3,000 steps, while the loss fell" in learning.text

@@ -90,6 +90,7 @@ def test_it_is_complete_in_one_visit(visit, outcomes, context):
             for text in (reference.statement, reference.formula, reference.source, *reference.assumptions):
                 assert article.get_by_text(text, exact=True).count() >= 1, text
             assert article.get_by_text(context.command(outcome.claim.id), exact=True).count() == 1
+        assert tab.get_by_text(context.command(*(outcome.claim.id for outcome in outcomes)), exact=True).count() == 1
         assert tab.locator("h1, h2").first.inner_text() == context.title
         for text in (context.text, "quick", "3 per claim", "4 min", "2.13.0"):
             assert tab.get_by_text(text, exact=True).count() >= 1, text

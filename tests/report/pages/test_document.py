@@ -24,6 +24,7 @@ TEMPLATES = [
     "scan.html",
     "sentence.html",
     "show.html",
+    "sweep.html",
 ]
 
 

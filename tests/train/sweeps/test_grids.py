@@ -96,6 +96,7 @@ def test_files_list_points_or_a_product(tmp_path):
         ("layers=1:3:0.5", "7log"),
         ("activation=a:b", "7log"),
         ("no-such-file.csv", "cannot be read"),
+        (["steps=3", "points.csv"], "is the file 'points.csv' and something else"),
     ],
 )
 def test_a_bad_grid_is_refused(over, problem):

@@ -43,6 +43,13 @@ def test_only_a_reduced_sweep_says_in_what_it_differs():
     assert "layers" not in said  # five in both
 
 
+def test_every_setting_of_training_that_differs_from_the_paper_is_named():
+    points = [{"width": 32, "optimizer": "sgd", "seed": 0}, {"width": 64, "probe_every": 7, "seed": 0}]
+    said = against_paper("figure8", recipes_of("figure8", "paper", points, NUM_WORDS, "cpu"), "wikitext2")
+    assert "width 32 to 64, 2 values (200), optimizer adam and sgd (adam)" in said
+    assert "probe" not in said
+
+
 def test_points_that_give_the_same_run_are_refused():
     points = grid_of([{"layers": 5, "lr": 1e-3}, {"lr": 1e-3}]).points()
     with pytest.raises(BadInput, match="are the same run"):

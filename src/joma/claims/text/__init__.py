@@ -35,7 +35,7 @@ CLAIMS = (
         control="Word order removed instead of frequencies: the dip on shuffled words may not be less deep than on "
         "real text.",
         evaluate="joma.claims.text.first_dip:evaluate",
-        short="the first dip as the learning of word frequencies",
+        short="the learning of word frequencies as the cause of the first dip",
         needs_text=True,
     ),
     Claim(

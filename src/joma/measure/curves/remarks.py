@@ -111,6 +111,10 @@ class _Curve(NamedTuple):
         return float(self.values.min())
 
     @property
+    def highest(self) -> float:
+        return float(self.values.max())
+
+    @property
     def lowest_step(self) -> int:
         return self.steps[int(self.values.argmin())]
 
@@ -176,14 +180,7 @@ def _course(table: _Table) -> Iterator[Remark]:
     first, last, lowest, at = curve.first, curve.last, curve.lowest, curve.lowest_step
     numbers = {"first_nats": first, "last_nats": last, "lowest_nats": lowest, "lowest_step": float(at)}
     if names == ["idle"]:
-        loss, span = table.loss(), f"{curve.steps[-1] - curve.steps[0]:,} steps"
-        if loss is not None and loss[1].first - loss[1].smoothed().last > MOVED * abs(loss[1].first):
-            text = f"Attention did not move in {span}, while the loss fell: its entropy stayed at {short(last)} nats"
-            remedy = "train longer: attention may move later"
-        else:
-            text = f"Nothing moved in {span}: attention entropy stayed at {short(last)} nats"
-            remedy = "raise the learning rate, or train longer if this was the warm-up"
-        yield Remark("open", "course", text, remedy, numbers)
+        yield _unmoved(table, curve, numbers)
         return
     has_fallen = first - lowest > LEAST * first
     back = (last - lowest) / (first - lowest) if has_fallen else 0.0
@@ -203,6 +200,25 @@ def _course(table: _Table) -> Iterator[Remark]:
     else:
         text = f"Attention entropy went from {short(first)} to {short(last)} nats ({', then '.join(names)})"
         yield Remark("course", "course", text, "", numbers)
+
+
+def _unmoved(table: _Table, curve: _Curve, numbers: Mapping[str, float]) -> Remark:
+    """The remark on attention without a sure movement: it stands still, or varies without a clear direction."""
+    loss, span = table.loss(), f"{curve.steps[-1] - curve.steps[0]:,} steps"
+    if curve.highest - curve.lowest > LEAST * curve.highest:
+        text = (
+            f"Attention entropy was between {short(curve.lowest)} and {short(curve.highest)} nats in {span}, "
+            f"{short(curve.first)} at first and {short(curve.last)} at the end: no clear movement in "
+            f"{len(curve.steps)} probes"
+        )
+        remedy = "train longer, or measure more often"
+    elif loss is not None and loss[1].first - loss[1].smoothed().last > MOVED * abs(loss[1].first):
+        text = f"Attention did not move in {span}, while the loss fell: its entropy stayed at {short(curve.last)} nats"
+        remedy = "train longer: attention may move later"
+    else:
+        text = f"Nothing moved in {span}: attention entropy stayed at {short(curve.last)} nats"
+        remedy = "raise the learning rate, or train longer if this was the warm-up"
+    return Remark("open", "course", text, remedy, numbers)
 
 
 def _collapse(table: _Table) -> Iterator[Remark]:

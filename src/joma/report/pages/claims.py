@@ -11,6 +11,7 @@ from typing import Any
 
 from joma.claims.claim import Claim
 from joma.claims.evaluation import Outcome
+from joma.claims.registry import select
 from joma.report.drawing.axis import Axis
 from joma.report.drawing.plots import plots_of
 from joma.report.opening import Glossary, grouped, opening
@@ -47,7 +48,7 @@ class Context:
     notes: tuple[str, ...] = field(default=())
 
     def command(self, *claims: str) -> str:
-        """Return the command that runs these claims again, or by default all of them."""
+        """Return the command that runs these claims, or those that take minutes together if none is named."""
         return " ".join(["joma reproduce", *claims, self.options]).rstrip()
 
 
@@ -74,6 +75,7 @@ def page(outcomes: Sequence[Outcome], context: Context) -> str:
         context.title,
         plots,
         context=context,
+        again=context.command(*_named(outcomes)),
         num=len(outcomes),
         opening=opening(outcomes),
         groups=grouped(outcomes),
@@ -112,3 +114,9 @@ def _code(claim: Claim) -> str:
         return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
     except (ImportError, OSError, ValueError):
         return ""
+
+
+def _named(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the claims that the command has to name: none if they are those that it takes by itself."""
+    ids = [outcome.claim.id for outcome in outcomes]
+    return [] if set(ids) == {claim.id for claim in select(())} else ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def write_sweep(points: Sequence[Point], record: Mapping[str, Any], question: st
         "sweep.html",
         f"joma sweep: {record['recipe']} ({record['profile']})",
         {},
-        record=record,
+        record={**record, "created": datetime.fromisoformat(record["created"])},
         question=question,
         summary=sweep_summary(points, record),
         figures=[found for metric in order if (found := panels(points, metric)) is not None],

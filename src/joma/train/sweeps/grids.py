@@ -126,6 +126,10 @@ def _typed(words: list[str]) -> Grid:
     if len(words) == 1 and Path(words[0]).suffix.lower() in _FILES:
         grid = _from_file(expanded(words[0]))
         return Grid(grid.axes, grid.listed, (words[0],))
+    if file := next((word for word in words if Path(word).suffix.lower() in _FILES and "=" not in word), None):
+        problem = f"`over` is the file {file!r} and something else"
+        remedy = "write other settings into the file"
+        raise BadInput(problem, expected="one file, or only KEY=VALUES", remedy=remedy)
     pairs = [word.partition("=") for word in words]
     if odd := next((word for word, (_, sign, _) in zip(words, pairs, strict=True) if not sign), None):
         raise BadInput(f"`over` is {odd!r}", expected=SYNTAX, remedy="write lr=1e-4,1e-3, for example")

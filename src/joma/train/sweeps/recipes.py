@@ -11,7 +11,7 @@ from joma.domains import choose
 from joma.errors import BadInput
 from joma.measure.curves.quantities import ENTROPY
 from joma.train.recipes import Recipe, paper_figure6
-from joma.train.sweeps.grids import Grid, Point, grid_of, run_name
+from joma.train.sweeps.grids import KINDS, Grid, Point, grid_of, run_name
 from joma.train.text.vocabulary import Splitting
 
 
@@ -55,6 +55,17 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
 """``quick`` takes at most half an hour on two cores. ``paper`` has the paper's text and length. ``wikitext103`` differs
 from ``paper`` in the text alone: its own vocabulary has as many words, its commonest, and training as many steps.
 """
+
+
+_NAMED = ("vocabulary_size", "num_steps", "learning_rate", "num_layers", "seed")
+_OF_MEASURING = (
+    "probe_every",
+    "early_probe_every",
+    "early_until",
+    "num_probe_sequences",
+    "checkpoint_every",
+    "snapshot_every",
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,8 @@ def recipes_of(
 def against_paper(figure: str, recipes: Sequence[Recipe], text: str) -> str:
     """Return in what the runs of a sweep differ from those of the paper, in a sentence; empty if in nothing.
 
+    How often something is measured or saved does not count.
+
     Args:
         figure: the sweep.
         recipes: of its runs.
@@ -161,12 +174,22 @@ def against_paper(figure: str, recipes: Sequence[Recipe], text: str) -> str:
         "layers": ({recipe.decoder.num_layers for recipe in recipes}, {point["num_layers"] for point in paper}),
         "seeds": ({len({recipe.seed for recipe in recipes})}, {PROFILES["paper"].num_seeds}),
     }
+    reference = _settings(paper_figure6(PAPER_WORDS, name="run"))
+    given = [_settings(recipe) for recipe in recipes]
+    others = [name for name in KINDS if name not in (*_NAMED, *_OF_MEASURING)]
+    compared |= {name.replace("_", " "): ({one[name] for one in given}, {reference[name]}) for name in others}
     differing = [f"{name} {_span(here)} ({_span(there)})" for name, (here, there) in compared.items() if here != there]
     return f"Different from the paper, whose values are in brackets: {', '.join(differing)}." if differing else ""
 
 
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return vars(recipe.decoder) | vars(recipe)
+
+
 def _span(values: set[Any]) -> str:
-    """One value, or the lowest and the highest of several and their number."""
+    """One value, all words, or the lowest and the highest of several numbers and how many there are."""
+    if any(isinstance(value, str | bool) for value in values):
+        return " and ".join(sorted(map(str, values)))
     kinds = {int: "{:,}", float: "{:g}"}
     ends = [kinds.get(type(value), "{}").format(value) for value in (min(values), max(values))]
     return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}, {len(values)} values"

@@ -1,0 +1,184 @@
+"""Write the tables and pictures of docs/findings.md from the results in this folder.
+
+    python results/findings.py
+
+A table stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->``. Nothing is trained; how each file here
+was made is in README.md.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from joma.charts import Chart, Curve
+from joma.measure.curves.points import LOSS, RANK, Point, onset_of, points_of
+from joma.measure.curves.quantities import ENTROPY
+from joma.report.drawing.figures import write_figures
+
+HERE = Path(__file__).parent
+PAGE, PICTURES = HERE.parent / "docs" / "findings.md", HERE.parent / "docs" / "pictures"
+MOVED = ("entropy_fall", "entropy_rise", "rank_fall", "rank_rise")
+
+
+def record_of(name: str) -> dict[str, Any]:
+    """Return the record of a table of runs, or a benchmark's output."""
+    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def points(name: str, settings: Sequence[str]) -> list[Point]:
+    """Return the points of a table of runs that are not finished, over the steps that all seeds reached."""
+    frame = pandas.read_parquet(HERE / f"{name}.parquet").assign(status="unfinished", reason=None)
+    unigram = record_of(name)["unigram_nats"]
+    return points_of(frame, settings, dict.fromkeys(frame["run"], unigram))
+
+
+def until(point: Point, last: float, unigram_nats: float) -> Point:
+    """Return a point as if its runs had been trained to a step only."""
+    courses = {key: course.between(0, last) for key, course in point.courses.items()}
+    return replace(point, courses=courses, onset=onset_of(courses[LOSS, None], unigram_nats))
+
+
+def markdown(rows: Iterable[Sequence[str]], head: Sequence[str]) -> str:
+    """Return a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return mean and standard deviation over seeds; a dash without values."""
+    found = pandas.Series(values, dtype=float).dropna()
+    if found.empty:
+        return "–"
+    sd = f" ± {found.std():.{digits}f}" if len(found) > 1 else ""
+    return f"{found.mean():.{digits}f}{sd}".replace("-", "−")
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """Return mean and 95 % interval of an estimate in JSON."""
+    low, high = found["interval"]
+    ends = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"{found['mean']:.2f}{ends}".replace("-", "−")
+
+
+def rates_table() -> str:
+    """Fall and return by learning rate, at the last common step and at half of it."""
+    unigram = record_of("words-4000")["unigram_nats"]
+    rows = []
+    for point in points("words-4000", ["learning_rate"]):
+        steps = point.courses[LOSS, None].steps[-1]
+        for last in (steps / 2, steps):
+            part = until(point, last, unigram)
+            moved = part.movements()
+            cells = [spread([run.get(name, float("nan")) for run in moved.values()]) for name in MOVED]
+            loss = spread([run[LOSS] for run in moved.values()], 3)
+            reached = f"{part.courses[LOSS, None].steps[-1]:,}"
+            rows.append([f"{point.settings['learning_rate']:g}", str(len(point.runs)), reached, loss, *cells])
+    return markdown(
+        rows,
+        [
+            "learning rate",
+            "seeds",
+            "steps",
+            "validation loss",
+            "entropy falls",
+            "comes back",
+            "rank falls",
+            "comes back",
+        ],
+    )
+
+
+def ablation_table() -> str:
+    """The return of attention with parts removed and assumptions put in, at 1e-3, by length.
+
+    The difference from the full network is shown at the greatest length at which it has an interval.
+    """
+    found = {place: rows for place, rows in record_of("mechanism")["tables"].items() if " steps at 0.001" in place}
+    lengths = {
+        re.findall(r"[\d,]+ steps", place)[0]: {row["network"]: row for row in rows} for place, rows in found.items()
+    }
+    names = dict.fromkeys(name for rows in lengths.values() for name in rows)
+    rows = []
+    for name in names:
+        of_name = [of_length.get(name) for of_length in lengths.values()]
+        compared = [row for row in of_name if row is not None and len(row["seeds"]) > 2]
+        difference = "" if name == "full network" or not compared else interval(compared[-1]["rise minus full"])
+        rows.append([name, *map(_return, of_name), difference])
+    return markdown(rows, ["network", *(f"return, {length}" for length in lengths), "minus the full network's"])
+
+
+def _return(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    num = len(row["seeds"])
+    return f"{interval(row['rise'])}, {num} seed{'' if num == 1 else 's'}"
+
+
+def prediction_table() -> str:
+    """Rank correlation and regret of every baseline and of ours."""
+    rows = [
+        [name, *(_between(found, key) for key in ("rank", "regret"))]
+        for name, found in record_of("predictions")["methods"].items()
+    ]
+    return markdown(rows, ["score", "rank correlation", "regret, nats"])
+
+
+def _between(found: Mapping[str, float], key: str) -> str:
+    low, high = found[f"{key}_low"], found[f"{key}_high"]
+    return f"{found[key]:.3f} ({low:.2f} to {high:.2f})".replace("-", "−")
+
+
+def pictures() -> list[Chart]:
+    """Return entropy and rank over training, by learning rate."""
+    titles = {
+        ENTROPY: ("Attention entropy at four learning rates", "mean attention entropy (nats)"),
+        RANK: ("Stable rank of the MLP's lower layer at four learning rates", "stable rank"),
+    }
+    found = points("words-4000", ["learning_rate"])
+    return [
+        Chart(
+            f"findings_{metric.split('_')[0]}",
+            title,
+            "One layer, 4,000 words of WikiText-2. Bands: one standard deviation over three seeds.",
+            "optimiser steps",
+            label,
+            tuple(curve for point in found if (curve := _curve(point, metric)) is not None),
+        )
+        for metric, (title, label) in titles.items()
+    ]
+
+
+def _curve(point: Point, metric: str) -> Curve | None:
+    course = point.mean_over_layers(metric)
+    return course.curve(f"{point.settings['learning_rate']:g}") if course is not None else None
+
+
+TABLES = {"rates": rates_table, "ablations": ablation_table, "predictions": prediction_table}
+
+
+def page(text: str) -> str:
+    """Return the page with its tables made again."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        made = f"{begin}\n{table()}\n\n{end}"
+        text, number = re.subn(f"{re.escape(begin)}.*?{end}", lambda _, made=made: made, text, flags=re.DOTALL)
+        if number != 1:
+            raise SystemExit(f"{PAGE} has {number} places for the table {name}")
+    return text
+
+
+def main() -> None:
+    """Write tables and pictures."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for svg, png in write_figures(pictures(), PICTURES):
+        svg.unlink()  # the page shows the bitmap
+        print(png)
+
+
+if __name__ == "__main__":
+    main()
