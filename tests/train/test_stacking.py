@@ -43,7 +43,7 @@ VARIANTS = [
 def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_path, in_float64, tolerance):
     wanted, tokens = recipes(**change), tiny_tokens()
     alone = [train(recipe, tokens, tmp_path / "alone" / recipe.name) for recipe in wanted]
-    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
+    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"), batched=True)
     for one, other in zip(alone, stacked, strict=True):
         pairs = zip(one.decoder().parameters(), other.decoder().parameters(), strict=True)
         assert max(float((mine - theirs).abs().max().detach()) for mine, theirs in pairs) <= tolerance("stack.member")
@@ -54,7 +54,7 @@ def test_each_member_equals_its_own_run_over_100_steps_in_float64(change, tmp_pa
 def test_with_an_l2_penalty_members_equal_their_own_runs_but_for_biases_of_keys(tmp_path, in_float64, tolerance):
     decoder = replace(SMALL, num_layers=2, activation="tanh", num_heads=4)
     wanted, tokens = recipes(decoder=decoder, weight_decay=0.01)[:2], tiny_tokens()
-    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
+    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"), batched=True)
     for recipe, together in zip(wanted, stacked, strict=True):
         alone = train(recipe, tokens, tmp_path / "alone" / recipe.name)
         theirs = dict(together.decoder().named_parameters())
@@ -69,15 +69,15 @@ def test_with_an_l2_penalty_members_equal_their_own_runs_but_for_biases_of_keys(
 
 def test_killed_stack_ends_with_the_same_numbers(tmp_path):
     wanted, tokens = recipes(), tiny_tokens()
-    whole = train_stack(wanted, tokens, folders(wanted, tmp_path / "whole"))
+    whole = train_stack(wanted, tokens, folders(wanted, tmp_path / "whole"), batched=True)
 
     def stop(_, done, out_of):
         if done == 61:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"), progress=stop)
-    parts = train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"))
+        train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"), batched=True, progress=stop)
+    parts = train_stack(wanted, tokens, folders(wanted, tmp_path / "parts"), batched=True)
     assert [run.measurements() for run in parts] == [run.measurements() for run in whole]
 
 
@@ -90,7 +90,7 @@ def test_members_at_different_steps_meet(tmp_path, tolerance):
 
     with pytest.raises(KeyboardInterrupt):
         train(wanted[0], tokens, tmp_path / wanted[0].name, progress=stop)
-    runs = train_stack(wanted, tokens, folders(wanted, tmp_path))
+    runs = train_stack(wanted, tokens, folders(wanted, tmp_path), batched=True)
     alone = train(wanted[0], tokens, tmp_path / "alone")
     for one, other in zip(runs[0].measurements(), alone.measurements(), strict=True):
         assert abs(one.value - other.value) <= tolerance("stack.float32") * (1 + abs(other.value))
@@ -99,10 +99,12 @@ def test_members_at_different_steps_meet(tmp_path, tolerance):
 def test_diverged_member_fails_and_the_others_go_on(tmp_path):
     wanted, tokens = recipes(), tiny_tokens()
     wanted[1] = replace(wanted[1], learning_rate=1e30)
-    found = train_stack(wanted, tokens, folders(wanted, tmp_path))
+    found = train_stack(wanted, tokens, folders(wanted, tmp_path), batched=True)
     assert isinstance(found[1], RunFailed)
     assert "NaN or infinite" in str(found[1])
-    alone = train_stack([wanted[0], *wanted[2:]], tokens, folders([wanted[0], *wanted[2:]], tmp_path / "others"))
+    alone = train_stack(
+        [wanted[0], *wanted[2:]], tokens, folders([wanted[0], *wanted[2:]], tmp_path / "others"), batched=True
+    )
     assert [found[at].measurements() for at in (0, 2, 3)] == [run.measurements() for run in alone]
 
 
@@ -117,3 +119,10 @@ def test_other_shapes_are_refused(tmp_path):
     wanted = recipes()
     with pytest.raises(BadInput, match="differ in name, seed and learning rate only"):
         train_stack([wanted[0], replace(wanted[1], batch_size=5)], tiny_tokens(), folders(wanted[:2], tmp_path))
+
+
+def test_on_a_cpu_members_equal_their_own_runs_to_the_bit(tmp_path):
+    wanted, tokens = recipes()[:2], tiny_tokens()
+    stacked = train_stack(wanted, tokens, folders(wanted, tmp_path / "stack"))
+    alone = [train(recipe, tokens, tmp_path / recipe.name) for recipe in wanted]
+    assert [run.measurements() for run in stacked] == [run.measurements() for run in alone]

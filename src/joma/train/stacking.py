@@ -41,7 +41,12 @@ def can_be_stacked(recipe: Recipe) -> bool:
 
 
 def train_stack(
-    recipes: Sequence[Recipe], tokens: Tokens, folders: Sequence[Path], *, progress: Progress = silent
+    recipes: Sequence[Recipe],
+    tokens: Tokens,
+    folders: Sequence[Path],
+    *,
+    batched: bool | None = None,
+    progress: Progress = silent,
 ) -> list[Run | RunFailed]:
     """Train networks of one shape as one, or go on where an earlier call was stopped.
 
@@ -53,6 +58,8 @@ def train_stack(
         recipes: of the networks, with one ``shape_of``.
         tokens: the text that they learn.
         folders: of the runs, one for each.
+        batched: whether all networks take a step at once; otherwise one after the other, each to the bit as alone. On
+            an accelerator if ``None``: the caches of a CPU are too small for several networks.
         progress: called between any two steps. Ctrl-C and whatever it raises leave checkpoints of all networks behind.
 
     Returns:
@@ -80,11 +87,11 @@ def train_stack(
             stack.enter_context(opened(recipe, tokens, folder, device))
             for recipe, folder in zip(recipes, folders, strict=True)
         ]
-        failed = _drive(trainees, progress)
+        failed = _drive(trainees, device.type != "cpu" if batched is None else batched, progress)
     return [failed.get(at, trainee.run) for at, trainee in enumerate(trainees)]
 
 
-def _drive(trainees: Sequence[DecoderTrainee], progress: Progress) -> dict[int, RunFailed]:
+def _drive(trainees: Sequence[DecoderTrainee], batched: bool, progress: Progress) -> dict[int, RunFailed]:
     """Train all to the last step; return the error of each that failed, by its place."""
     loops, failed = [Loop(trainee) for trainee in trainees], dict[int, RunFailed]()
     num_steps, stack = trainees[0].num_steps, None
@@ -96,9 +103,13 @@ def _drive(trainees: Sequence[DecoderTrainee], progress: Progress) -> dict[int, 
         while left := [at for at, loop in enumerate(loops) if at not in failed and not loop.is_done]:
             step = min(loops[at].step for at in left)
             last = [at for at in left if loops[at].step == step]  # those that are behind catch up
-            if stack is None or stack.members != last:
+            if not batched:
+                for at in last:
+                    loops[at].advance()
+            elif stack is None or stack.members != last:
                 stack = _Stack(last, [loops[at] for at in last])
-            stack.advance()
+            if stack is not None:
+                stack.advance()
             _settle(loops, last, failed)
             try:
                 progress("training", step + 1, num_steps)
