@@ -92,8 +92,8 @@ def main() -> None:
     parser.add_argument("--command", required=True)
     parser.add_argument("--note", default="")
     parser.add_argument("--finished", action="store_true", help="leave out runs that are not finished")
-    arguments = vars(parser.parse_args())
-    collect(*(arguments.pop(name) for name in ("folder", "out", "command", "note")), **arguments)
+    given = parser.parse_args()
+    collect(given.folder, given.out, given.command, given.note, finished=given.finished)
 
 
 if __name__ == "__main__":
