@@ -199,6 +199,7 @@ def test_list_imports_nothing_that_computes():
     assert "text.mechanism" in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
     words = [sys.executable, "-m", "joma", "reproduce", FAST, "text.sparse_then_dense", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -21,7 +21,8 @@ def agreements(tmp_path_factory, wikitext_folder):
     patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
     patch.setattr(first_dip, "EARLY", 0.02)
     patch.setitem(first_dip.MORE_SEEDS, Profile.QUICK, 0)
-    workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300))
+    # one worker: starting processes for each claim would take longer than training
+    workspace = Workspace(tmp_path_factory.mktemp("text claims"), text=TextChoice("wikitext2", 300), num_workers=1)
     yield {id: all_claims()[id].load()(workspace) for id in IDS}
     patch.undo()
 
