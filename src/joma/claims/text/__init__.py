@@ -37,6 +37,7 @@ CLAIMS = (
         evaluate="joma.claims.text.first_dip:evaluate",
         short="the learning of word frequencies as the cause of the first dip",
         needs_text=True,
+        by_default=False,
     ),
     Claim(
         Reference(
