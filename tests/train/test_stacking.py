@@ -108,6 +108,21 @@ def test_diverged_member_fails_and_the_others_go_on(tmp_path):
     assert [found[at].measurements() for at in (0, 2, 3)] == [run.measurements() for run in alone]
 
 
+def test_interrupted_right_after_a_member_diverged_the_others_are_saved(tmp_path):
+    tokens = tiny_tokens()
+    wanted = [replace(one, probe_every=100) for one in recipes()[:2]]
+    wanted[0] = replace(wanted[0], learning_rate=1e30)
+
+    def stop(_, done, out_of):
+        if done == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stack(wanted, tokens, folders(wanted, tmp_path), progress=stop)
+    saved = [[path.name for path in (tmp_path / one.name / "checkpoints").glob("*")] for one in wanted]
+    assert saved == [[], ["step_000011.safetensors"]]
+
+
 def test_networks_with_another_loss_are_refused(tmp_path):
     wanted = recipes(loss="linearised")
     assert not can_be_stacked(wanted[0])

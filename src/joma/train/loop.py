@@ -222,10 +222,15 @@ class Loop:
             write_checkpoint(state, self.trainee.checkpoint_folder)
         self.saved_step = self.step
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all losses and gradients so far were finite."""
+        return int(self.first_bad_step) < 0
+
     def require_finite(self) -> None:
         """Raise for a loss or gradient that is NaN or infinite, so that no such state is saved."""
-        if (step := int(self.first_bad_step)) >= 0:
-            raise self.broken(step)
+        if not self.is_finite:
+            raise self.broken(int(self.first_bad_step))
 
     def broken(self, step: int) -> RunFailed:
         """Return the error of a network that is NaN or infinite at a step."""

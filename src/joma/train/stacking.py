@@ -117,8 +117,7 @@ def _drive(trainees: Sequence[DecoderTrainee], batched: bool, progress: Progress
                     raise KeyboardInterrupt
             except BaseException:
                 for at in left:
-                    if at not in failed:
-                        loops[at].require_finite()
+                    if at not in failed and loops[at].is_finite:
                         loops[at].save()
                 raise
     return failed

@@ -50,6 +50,11 @@ def test_the_loss_is_lowest_where_attention_returns_or_it_is_not():
     assert _regret(opposite).mean == pytest.approx(0.3)
 
 
+def test_equal_returns_have_no_correlation_with_the_loss():
+    losses, rises = np.array([[3.0, 2.0, 4.0]]), np.zeros((1, 3))
+    assert _correlations(losses, rises) == [0.0]
+
+
 def test_learning_rates_in_random_order_have_no_correlation():
     returning = [setting(rise, 5 - rise, unigram=0.0) for rise in np.linspace(0.1, 0.5, 7)]
     assert abs(_at_random(returning).mean) < 0.2

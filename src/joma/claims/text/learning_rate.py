@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 
 from joma.charts import Chart, Curve
 from joma.claims.text.networks import Variant, study, trained, unigram_nats
 from joma.claims.text.settings import entropy_of, findings, first_half, last_losses, point_of, rebounds
 from joma.claims.workspace import Profile, Workspace
+from joma.correlations import correlation
 from joma.measure.curves.points import LOSS, Point
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
 
@@ -82,9 +84,9 @@ def _falls(settings: Sequence[Point]) -> np.ndarray:
 
 
 def _correlations(first: np.ndarray, second: np.ndarray) -> list[float]:
-    """Spearman's rank correlation of each row."""
-    pairs = zip(rankdata(first, axis=1), rankdata(second, axis=1), strict=True)
-    return [float(np.corrcoef(one, other)[0, 1]) for one, other in pairs]
+    """Spearman's rank correlation of each row; 0 where all numbers of a row are equal."""
+    ranks = (torch.from_numpy(rankdata(values, axis=1)) for values in (first, second))
+    return correlation(*ranks).tolist()
 
 
 def _at_random(settings: Sequence[Point]) -> Estimate:
