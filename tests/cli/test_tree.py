@@ -19,6 +19,7 @@ from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
 from joma.report import progress
+from joma.theory.labels import ceiling_of
 from joma.train.decoder import Decoder, seed_of
 from joma.train.hierarchies import load_law, save_law, seeded_samples
 from joma.train.run import load_run
@@ -162,7 +163,9 @@ def test_training_writes_a_run_with_snapshots_and_a_picture(trained, capsys):
     record = said(capsys, "train", *SMALL, *NETWORK, "--out", str(trained))
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
     assert (record["step"][0], record["step"][-1]) == (0, 20)
-    assert record["ceiling"] is None
+    ceiling = ceiling_of(random_hierarchy(4, (4, 5), num_tokens=10, show_probability=0.8))
+    assert ceiling is not None
+    assert record["ceiling"]["accuracy"] == ceiling.accuracy
     assert record["val_loss_nats"][-1] < record["val_loss_nats"][0]
 
 
