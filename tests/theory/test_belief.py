@@ -286,7 +286,9 @@ def test_uncorrelated_rules_have_tuple_label_correlations_of_exactly_zero():
         for level in range(law.depth - 1):
             assert bool((tuple_label_correlations(law, level) == 0).all())
             assert correlation_threshold(law, level) == math.inf
-        assert float(tuple_label_correlations(law, law.depth - 1).abs().max()) > 0.01  # the label's own tuples tell it
+        assert (
+            float(tuple_label_correlations(law, law.depth - 1).abs().max()) > 0.01
+        )  # the label's own tuples determine it
         with pytest.raises(InvalidArgument, match="correlation_threshold"):
             sample_complexity(law)
 

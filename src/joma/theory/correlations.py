@@ -61,6 +61,11 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
 def tuple_label_correlations(law: RandomHierarchy, level: int = 0) -> Float[Tensor, "n r D"]:
     """Return P(tuple, label) − P(tuple) P(label) for the tuples below each latent of a level, exactly.
 
+    >>> import joma
+    >>> law = joma.RandomHierarchy(4, 4, 4, depth=2)
+    >>> joma.tuple_label_correlations(law).shape  # 2 latents above the tokens, 16 tuples, 4 labels
+    torch.Size([2, 16, 4])
+
     A deep network can learn the synonyms of a level only because these differ from 0: tuples that are synonyms have the
     same correlations (arXiv 2307.02129).
 
@@ -113,6 +118,10 @@ def sample_complexity(law: RandomHierarchy) -> int:
 
 def correlation_threshold(law: RandomHierarchy, level: int = 0) -> float:
     """Return the number of samples at which tuple–label correlations equal their sampling noise, for a law's own rules.
+
+    >>> import joma
+    >>> joma.correlation_threshold(joma.RandomHierarchy(4, 4, 4, depth=2, uncorrelated=True))
+    inf
 
     With P samples, P(label | tuple) is estimated from P · P(tuple) of them, with variance p (1 − p)/(P · P(tuple));
     signal and noise are the sums over places, tuples and labels of (P(label | tuple) − P(label))² and of the variances.
