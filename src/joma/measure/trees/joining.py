@@ -118,12 +118,9 @@ def neighbour_joining(distances: Float[np.ndarray, "n n"]) -> LeafTree:
             received=received,
             remedy="check for NaN, and for things that were compared with themselves",
         )
-    extra("skbio", "neighbour joining comes from scikit-bio", name="trees")
-    from skbio import DistanceMatrix
-    from skbio.tree import nj
-
+    skbio = extra("skbio", "neighbour joining comes from scikit-bio", name="trees")
     num = len(distances)
-    root = nj(DistanceMatrix((distances + distances.T) / 2, [str(leaf) for leaf in range(num)]))
+    root = skbio.tree.nj(skbio.DistanceMatrix((distances + distances.T) / 2, [str(leaf) for leaf in range(num)]))
     nodes = list(root.preorder())
     names = iter(range(num, len(nodes) + num))
     index = {id(node): int(node.name) if node.is_tip() else next(names) for node in nodes}
