@@ -28,6 +28,10 @@ from .measure.spectra.spectrum import spectral_norm as spectral_norm
 from .measure.spectra.spectrum import effective_rank as effective_rank
 from .studies.alignment import alignment as alignment
 
+# Learn from a table
+from .studies.trees import learn_tree as learn_tree
+from .studies.anomalies import tree_anomalies as tree_anomalies
+
 # The theory, solved
 from .studies.solve import solve as solve
 from .theory.linear import blow_up_time as blow_up_time
