@@ -28,6 +28,9 @@ COLUMNS = {
 }
 """The columns of a table of ratings, each with the names that it may have; the last three may be missing."""
 
+NEEDED = ("user", "item", "value")
+"""The columns that a table of ratings must have."""
+
 NO_GENRE = "(no genres listed)"
 LIKED_SHARE = 0.8
 """A like is a value of at least this share of the highest one: 4 of 5 stars."""
@@ -147,7 +150,7 @@ def read_ratings(source: Source) -> Ratings:
             infinite, a time is no time, an item has two titles, or there is only one user or only one item.
     """
     frame = _renamed(read_frame(source))
-    for name in frame.columns.intersection(["user", "item", "value", "time"]):
+    for name in frame.columns.intersection([*NEEDED, "time"]):
         _require_rows(frame[name].notna(), f"no {name}", "fill the gaps, or leave these rows out")
     values = pandas.to_numeric(frame["value"], errors="coerce").to_numpy(np.float64)
     _require_rows(np.isfinite(values), "a value that is no finite number", "write numbers, or leave these rows out")
@@ -201,7 +204,7 @@ def ratings_of(path: str | None) -> Ratings:
 def _renamed(frame: pandas.DataFrame) -> pandas.DataFrame:
     """The columns that are used, under their first names."""
     found = {meant: next((name for name in names if name in frame), None) for meant, names in COLUMNS.items()}
-    missing = [meant for meant in ("user", "item", "value") if found[meant] is None]
+    missing = [meant for meant in NEEDED if found[meant] is None]
     if missing:
         raise BadInput(
             f"the table has no column for {' and '.join(missing)}; it has {', '.join(frame.columns[:12])}",

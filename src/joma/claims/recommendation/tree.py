@@ -198,8 +198,8 @@ def _conclusion(of: dict[str, np.ndarray], verdict: Verdict) -> str:
 def _notes(ratings: Ratings, likes: np.ndarray, settings: Sequence[dict[str, str]]) -> tuple[str, ...]:
     picked = "; ".join(f"{name}: {', '.join(dict.fromkeys(s[name] for s in settings))}" for name in settings[0])
     return (
-        f"{ratings.num_users:,} users, {ratings.num_items:,} items with at least {LEAST_RATINGS} ratings, "
-        f"{int(likes.sum()):,} likes. The splits are of one data set: intervals say how the result varies with the "
+        f"{ratings.num_users:,} users, {ratings.num_items:,} items with at least {LEAST_RATINGS} ratings "
+        f"(counted before any are held out), {int(likes.sum()):,} likes. The splits are of one data set: intervals say how the result varies with the "
         "likes that are held out, not with the users or the catalogue.",
         f"Chosen settings, of all splits: {picked}.",
     )
