@@ -43,6 +43,7 @@ from .problem.tree import LatentTree as LatentTree
 from .problem.tree import balanced_tree as balanced_tree
 from .problem.combinatorial import Combinatorial as Combinatorial
 from .problem.combinatorial import random_hierarchy as random_hierarchy
+from .problem.random_hierarchy import RandomHierarchy as RandomHierarchy
 from .theory.hierarchy import cooccurrence as cooccurrence
 
 # Claims against evidence, also of one's own

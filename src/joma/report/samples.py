@@ -33,7 +33,8 @@ def law_text(law: Law) -> str:
 def sample_row(law: Law, samples: Samples, index: int) -> dict[str, Any]:
     """Return one sample with the columns of a dataset."""
     tokens, label = samples.tokens[index].tolist(), int(samples.labels[index])
-    levels = {f"level_{level}": present[index].tolist() for level, present in enumerate(samples.presence)}
+    latents = samples.symbols or samples.presence
+    levels = {f"level_{level}": row[index].tolist() for level, row in enumerate(latents)}
     return {"tokens": tokens, "label": label, **levels}
 
 

@@ -186,7 +186,7 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
     """Return a recipe for learning the labels of a law, with one layer for each level of latents.
 
     Args:
-        law: a ``LatentTree`` or a ``Combinatorial`` hierarchy.
+        law: a ``LatentTree``, a ``Combinatorial`` or a ``RandomHierarchy``.
         num_steps: optimiser steps; some hundreds are enough for a small law.
         seed: seed of weights and samples.
         **settings: further fields of ``Recipe`` or of its ``DecoderConfig``.
