@@ -35,7 +35,7 @@ def test_unrelated_places_give_an_unrelated_tree():
 
 
 def test_distance_of_single_units_is_minus_the_logarithm_of_their_correlation(tolerance):
-    signs = leaves(20_000)
+    signs = leaves(20_000)[:, :4]
     expected = -np.log(np.abs(np.corrcoef(signs[..., 0].T.numpy())))
     np.testing.assert_allclose(place_distances(signs), expected, atol=tolerance("read_off.bias"))
 
@@ -68,5 +68,5 @@ def test_bad_input_is_refused(units, received):
 
 def test_tree_of_other_leaves_is_refused():
     pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
-    with pytest.raises(InvalidArgument, match="8 leaves"):
+    with pytest.raises(InvalidArgument, match="7 leaves"):
         read_off(leaves(50)[:, :7], TRUTH)

@@ -22,7 +22,9 @@ from joma.threads import threads
 from joma.train.decoder import seed_of
 from joma.train.tree_networks import Schedule, TreeNetworkConfig, TreeNetworks, error_rates, learn
 
-NUM_SYMBOLS = 8
+NUM_SYMBOLS, NUM_CLASSES = 32, 8
+"""v and n_c; n_c mᴸ assumes that m is well below v^(s − 1), the number of tuples of each symbol if all were used."""
+
 HALF, TENTH = 0.5, 0.1
 """Shares of the error of guessing: where a law counts as half learned, and as learned."""
 
@@ -31,7 +33,7 @@ _DRAWS_PER_INPUT = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A Random Hierarchy Model of 8 symbols and tuples of two, without its seed.
+    """A Random Hierarchy Model of 32 symbols and tuples of two, without its seed.
 
     Args:
         num_synonyms: m.
@@ -42,7 +44,7 @@ class Case:
 
     num_synonyms: int
     depth: int
-    num_classes: int = NUM_SYMBOLS
+    num_classes: int = NUM_CLASSES
     uncorrelated: bool = False
 
     def law(self, seed: int) -> RandomHierarchy:

@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from joma.charts import Chart, Curve, Mark
 from joma.claims.hierarchy.levels import curve_of
-from joma.claims.rhm.learning import HALF, TENTH, Case, Learned, Sizes, crossing, learned
+from joma.claims.rhm.learning import HALF, NUM_SYMBOLS, TENTH, Case, Learned, Sizes, crossing, learned
 from joma.claims.workspace import Profile, Workspace
 from joma.progress import part_of
 from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.theory.correlations import correlation_threshold
 from joma.train.tree_networks import Schedule
 
 ByCase = Float[np.ndarray, "seeds cases"]
@@ -89,7 +90,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         charts=(_collapse_chart(found, control), _raw_chart(found), _scale_chart(found, needed)),
         notes=(
             "Networks of patches with one path to each token, "
-            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two of 8 symbols; "
+            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two of {NUM_SYMBOLS} symbols; "
             "half learned: half of the error of guessing, on inputs that no network trained on.",
         ),
     )
@@ -100,8 +101,8 @@ def _needed(found: Sequence[Learned], share: float) -> ByCase:
     return np.array([[crossing(one.numbers, errors, share) for errors in one.errors] for one in found]).T
 
 
-def _deviation(needed: ByCase, predicted: Sequence[float]) -> Estimate:
-    factors = np.log2(needed / np.array(predicted))
+def _deviation(needed: ByCase, predicted: Sequence[float] | ByCase) -> Estimate:
+    factors = np.log2(needed / np.asarray(predicted))
     return Estimate.of(np.abs(factors - factors.mean(1, keepdims=True)).max(1), "octaves")
 
 
@@ -115,10 +116,16 @@ def _shallow(cases: Sequence[Case]) -> list[float]:
 
 def _findings(found: Sequence[Learned], control: Learned, factors: ByCase) -> tuple[Finding, ...]:
     predicted = np.log2(_scales([one.case for one in found]))
+    thresholds = np.array([[correlation_threshold(law) for law in one.laws] for one in found]).T
     slopes = [np.polyfit(predicted, predicted + row, 1)[0] for row in factors]
     return (
         Finding("c, the common factor", Estimate.of(2 ** factors.mean(1)), "geometric mean over laws"),
         Finding("slope of ln P* over ln n_c mᴸ", Estimate.of(slopes), "1 if they are proportional"),
+        Finding(
+            "deviation from c × the samples at which each law's own correlations exceed their noise",
+            _deviation(2**factors * 2**predicted, thresholds),
+            "the deciding number, with the rules of each seed instead of random ones",
+        ),
         *(
             Finding(f"{_name(one.case)}: P* / n_c mᴸ", Estimate.of(2**column), f"n_c mᴸ = {one.case.scale:,}")
             for one, column in zip(found, factors.T, strict=True)
