@@ -49,6 +49,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "stack.float32": Tolerance(1e-4, "float32; sums in another order, 100 steps of Adam apart"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
+    "belief.sums": Tolerance(1e-12, "sums of at most some thousand products in float64, in another order"),
     "hierarchy.sampled": Tolerance(
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),

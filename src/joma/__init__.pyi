@@ -44,7 +44,15 @@ from .problem.tree import balanced_tree as balanced_tree
 from .problem.combinatorial import Combinatorial as Combinatorial
 from .problem.combinatorial import random_hierarchy as random_hierarchy
 from .problem.random_hierarchy import RandomHierarchy as RandomHierarchy
+from .problem.filtered import filtered as filtered
+from .problem.synonyms import exchange_synonyms as exchange_synonyms
 from .theory.hierarchy import cooccurrence as cooccurrence
+from .theory.belief import posterior as posterior
+from .theory.labels import ceiling_of as ceiling_of
+from .theory.correlations import token_correlations as token_correlations
+from .theory.correlations import tuple_label_correlations as tuple_label_correlations
+from .theory.correlations import sample_complexity as sample_complexity
+from .theory.correlations import correlation_threshold as correlation_threshold
 
 # Claims against evidence, also of one's own
 from .studies.reproduce import reproduce as reproduce

@@ -3,7 +3,7 @@
 Each symbol of a level has m rules: tuples of s symbols of the level below. All tuples of a level differ, so that a
 tuple has one parent. The label is the symbol of the top place; a sample replaces every symbol by one of its tuples,
 drawn uniformly, L times. Source: Cagnetta et al., "How deep neural networks learn compositional data: the Random
-Hierarchy Model" (PRX 2024, arXiv 2307.02129), section II.
+Hierarchy Model" (PRX 2024, arXiv 2307.02129).
 """
 
 from __future__ import annotations
@@ -176,16 +176,25 @@ class RandomHierarchy(Law):
 
     def _draw_small(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
         """As ``_draw``, but in the smallest dtype that holds every symbol."""
-        tables, ends = _tables(self, generator.device)
-        symbols = labels[:, None]
-        if ends is not None:
-            places = torch.rand(len(labels), ends.shape[1], dtype=REAL, generator=generator, device=labels.device)
-            symbols = (places[..., None] >= ends[labels]).sum(-1)
-        found = [] if self.filtered_above is None else [symbols.to(tables[0].dtype if tables else torch.int64)]
-        count = torch.tensor(self.num_synonyms, device=labels.device)
-        for table in reversed(tables):
+        if self.filtered_above is None:
+            return self.draw_below(labels[:, None], self.depth - 1, generator)
+        ends = _ends(self, generator.device)
+        places = torch.rand(len(labels), ends.shape[1], dtype=REAL, generator=generator, device=labels.device)
+        symbols = (places[..., None] >= ends[labels]).sum(-1)
+        return [*self.draw_below(symbols, self.filtered_above, generator), symbols]
+
+    def draw_below(
+        self, symbols: Int[Tensor, "B n"], level: int, generator: torch.Generator
+    ) -> list[Shaped[Tensor, "B _"]]:
+        """Draw the sub-trees of the symbols of a level: tokens, then the symbols of each level below, the lowest first.
+
+        Integers of the smallest dtype that holds every symbol.
+        """
+        count = torch.tensor(self.num_synonyms, device=symbols.device)
+        found: list[Tensor] = []
+        for table in reversed(_tables(self, symbols.device)[: level + 1]):
             rows = random_places(count.expand(symbols.shape), generator).add_(symbols, alpha=self.num_synonyms)
-            symbols = _rows(table, rows).view(len(labels), -1)
+            symbols = _rows(table, rows).view(len(symbols), -1)
             found.append(symbols)
         return found[::-1]
 
@@ -243,15 +252,18 @@ def _rows(table: Tensor, index: Int[Tensor, "B n"]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _tables(law: RandomHierarchy, device: torch.device) -> tuple[list[Tensor], Tensor | None]:
-    """The rules of each level below the top, the lowest first, (parents × m, s); where each top symbol's share ends."""
+def _tables(law: RandomHierarchy, device: torch.device) -> list[Tensor]:
+    """The tuples of all rules of each level, the lowest first, (parents × m, s) each."""
     small = next(kind for kind in _INTEGERS.values() if law.num_symbols - 1 <= torch.iinfo(kind).max)
-    tables = [rules.flatten(0, 1).to(device, small).contiguous() for rules in law.rules[: law.top_level + 1]]
-    if law.filtered_above is None:
-        return tables, None
+    return [rules.flatten(0, 1).to(device, small).contiguous() for rules in law.rules]
+
+
+@lru_cache(maxsize=32)
+def _ends(law: RandomHierarchy, device: torch.device) -> Float[Tensor, "D n x"]:
+    """Where the share of each symbol but the last ends in [0, 1), for each place of a filtered law given the label."""
     marginals = law.top_marginals()
-    above = marginals.flip(-1).cumsum(-1).flip(-1)[..., 1:]  # of all later symbols: 0 where there are none to draw
-    return tables, marginals.cumsum(-1)[..., :-1].where(above > 0, torch.inf).to(device)
+    later = marginals.flip(-1).cumsum(-1).flip(-1)[..., 1:]  # the share of all later symbols
+    return marginals.cumsum(-1)[..., :-1].where(later > 0, torch.inf).to(device)
 
 
 def _drawn_rules(

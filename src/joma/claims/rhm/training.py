@@ -51,7 +51,7 @@ class Sizes:
 
 
 SIZES = {
-    Profile.QUICK: Sizes(8, 8, 3, 3, 64, 128, 1600, 20, 3),
+    Profile.QUICK: Sizes(8, 8, 3, 3, 64, 128, 1200, 20, 3),
     Profile.FULL: Sizes(8, 16, 4, 4, 128, 512, 20_000, 100, 5),
 }
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
