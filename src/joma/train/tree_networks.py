@@ -1,9 +1,9 @@
 """Networks whose connections form a tree of patches, with or without shared weights, trained many at a time.
 
-Layer 1 reads patches of s neighbouring tokens, layer 2 patches of s outputs of layer 1, and so on up to one vector, from
-which a linear layer reads the labels. Such networks fit laws in which every symbol of a level produces s symbols of the
-level below. Small networks leave a processor idle most of the time, so M of them are trained as one: each has its own
-weights, samples and number of samples, and no network changes another one's numbers.
+The first layer reads patches of s neighbouring tokens, the next one patches of s outputs of the first, and so on up to
+one vector, from which a linear layer reads the labels. Such networks fit laws in which every symbol of a level produces
+s symbols of the level below. Small networks leave a processor idle most of the time, so M of them are trained as one:
+each has its own weights, samples and number of samples, and no network changes another one's numbers.
 
 Axes: M networks, B samples, L tokens of a sequence, P patches of a layer, W width, C labels.
 """
@@ -91,7 +91,10 @@ class TreeNetworks(nn.Module):
         """Return the hidden units of every layer, the lowest layer first; all networks may share tokens with M = 1."""
         if tokens.dim() != 3 or tokens.shape[-1] != self.config.length or len(tokens) not in (1, len(self.output)):
             required = f"(networks, samples, {self.config.length})"
-            received, remedy = f"of shape {tuple(tokens.shape)}", "pass as many tokens as the tree of patches has leaves"
+            received, remedy = (
+                f"of shape {tuple(tokens.shape)}",
+                "pass as many tokens as the tree of patches has leaves",
+            )
             raise InvalidArgument("hidden", "tokens", required=required, received=received, remedy=remedy)
         x = one_hot(tokens, self.config.vocabulary_size).to(self.output).transpose(1, 2)  # (M, L, B, V)
         x = x.expand(len(self.output), -1, -1, -1)

@@ -77,7 +77,9 @@ def evaluate(workspace: Workspace) -> Agreement:
     findings = (
         *entropy.movements("attention entropy: ", "nats"),
         *(
-            Finding(f"attention entropy, layer {layer}: smaller of fall and rise", _size(course_of(runs, ENTROPY, layer)))
+            Finding(
+                f"attention entropy, layer {layer}: smaller of fall and rise", _size(course_of(runs, ENTROPY, layer))
+            )
             for layer in layers
         ),
         *rank.movements("stable rank of the lower MLP layers: "),
@@ -157,7 +159,9 @@ def _spearman(measured: Table, predicted: Table) -> float:
 
 def _association_findings(associations: Sequence[Association]) -> tuple[Finding, ...]:
     courses = [one.correlations() for one in associations]
-    others = [one._replace(cooccurrence=_in_random_places(one.cooccurrence, seed)) for seed, one in enumerate(associations)]
+    others = [
+        one._replace(cooccurrence=_in_random_places(one.cooccurrence, seed)) for seed, one in enumerate(associations)
+    ]
     half = [row[one.half_way] for row, one in zip(courses, associations, strict=True)]
     control = [one.correlations()[one.half_way] for one in others]
     return (
@@ -185,9 +189,13 @@ def _conclusion(measured: Estimate, entropy: Course, found: dict[str, Estimate])
         False: "So it does not become sparse and then dense. ",
         None: "Whether it becomes sparse and then dense is not decided. ",
     }[met]
-    return figures + said + (
-        f"The order in which it associates tokens correlates with their co-occurrence at {order:.2f} when half of the "
-        "loss is gone."
+    return (
+        figures
+        + said
+        + (
+            f"The order in which it associates tokens correlates with their co-occurrence at {order:.2f} when half of "
+            "the loss is gone."
+        )
     )
 
 
@@ -195,7 +203,8 @@ def _chart(id: str, title: str, y_label: str, course: Course, unrelated: Course)
     return Chart(
         id,
         f"{title} while a decoder learns a Random Hierarchy Model",
-        "Mean over layers; bands: one standard deviation over seeds. The dashed line shows where fall and rise are read.",
+        "Mean over layers; bands: one standard deviation over seeds. The dashed line shows where fall and rise are "
+        "read.",
         "optimiser steps",
         y_label,
         (
@@ -218,16 +227,19 @@ def _layers_chart(runs: Sequence[Run], layers: range) -> Chart:
 
 
 def _association_chart(associations: Sequence[Association], steps: Sequence[int]) -> Chart:
-    shuffled = [one._replace(cooccurrence=_in_random_places(one.cooccurrence, seed)) for seed, one in enumerate(associations)]
+    shuffled = [
+        one._replace(cooccurrence=_in_random_places(one.cooccurrence, seed)) for seed, one in enumerate(associations)
+    ]
     courses = [
-        Course(tuple(steps[1:]), np.stack([one.correlations()[1:] for one in part])) for part in (associations, shuffled)
+        Course(tuple(steps[1:]), np.stack([one.correlations()[1:] for one in part]))
+        for part in (associations, shuffled)
     ]
     half_way = float(np.mean([steps[one.half_way] for one in associations]))
     return Chart(
         "association",
         "In which order the first layer associates tokens",
-        "Rank correlation of the movements of attention logits with the co-occurrence of the tokens at their places. Mean "
-        "and standard deviation over seeds.",
+        "Rank correlation of the movements of attention logits with the co-occurrence of the tokens at their places. "
+        "Mean and standard deviation over seeds.",
         "optimiser steps",
         "rank correlation, mean over queries",
         (

@@ -5,7 +5,6 @@ Axes: R seeds, P numbers of samples, N samples, L tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from joma.arrays import REAL
 from joma.errors import RunFailed
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.progress import Progress, silent
@@ -117,7 +115,9 @@ class Learned:
 
 
 @threads(1)
-def learned(case: Case, seeds: Sequence[int], sizes: Sizes, progress: Progress = silent, *, shared: bool = False) -> Learned:
+def learned(
+    case: Case, seeds: Sequence[int], sizes: Sizes, progress: Progress = silent, *, shared: bool = False
+) -> Learned:
     """Train one network for each seed and number of samples on different inputs, and test it on further ones.
 
     Args:
@@ -129,7 +129,9 @@ def learned(case: Case, seeds: Sequence[int], sizes: Sizes, progress: Progress =
     """
     numbers = tuple(round(multiple * case.scale) for multiple in sizes.multiples)
     laws = tuple(case.law(seed) for seed in seeds)
-    drawn = [different_inputs(law, numbers[-1] + sizes.num_held_out, seed) for law, seed in zip(laws, seeds, strict=True)]
+    drawn = [
+        different_inputs(law, numbers[-1] + sizes.num_held_out, seed) for law, seed in zip(laws, seeds, strict=True)
+    ]
     tokens, labels = (torch.stack(part) for part in zip(*drawn, strict=True))
     repeated = [part.repeat_interleave(len(numbers), 0) for part in (tokens, labels)]
     config = TreeNetworkConfig(NUM_SYMBOLS, 2, case.depth, case.num_classes, sizes.width, shared)
@@ -171,7 +173,7 @@ def _first_occurrences(tokens: Int[Tensor, "N L"]) -> Int[Tensor, " n"]:
     return first.sort().values
 
 
-def crossing(numbers: Sequence[int], values: Float[np.ndarray, "P"], level: float) -> float:
+def crossing(numbers: Sequence[int], values: Float[np.ndarray, " P"], level: float) -> float:
     """Return the number of samples at which values first fall to a level, interpolated in the logarithm of the number.
 
     It is the largest number, a lower bound, if no value falls that far; the smallest one, an upper bound, if the first

@@ -118,7 +118,7 @@ def _findings(seen: Sequence[Errors], distances: Sequence[np.ndarray], steps: Se
     num, found = distances[0].shape[1], []
     for place in range(num):
         name = _name(place, num)
-        nearest = [rows[:, place].argmin() for rows in distances]
+        nearest = [int(rows[:, place].argmin()) for rows in distances]
         at = Estimate.of([steps[idx] for idx in nearest], "steps", why_equal="read at snapshots only")
         best = np.mean([errors[0][place].best_accuracy for errors in seen])
         reached = np.mean([errors[-1][place].accuracy for errors in seen])
@@ -155,8 +155,8 @@ def _chart(id: str, when: str, distances: Sequence[np.ndarray], steps: Sequence[
     return Chart(
         id,
         f"Distance of a decoder from inference with more and more levels, {when}",
-        "Divergence of its predictions from the posterior of the label in laws whose correlations are cut above a level, "
-        "on samples of the unfiltered law. Mean, lowest and highest seed.",
+        "Divergence of its predictions from the posterior of the label in laws whose correlations are cut above a "
+        "level, on samples of the unfiltered law. Mean, lowest and highest seed.",
         "optimiser steps",
         "divergence (nats)",
         tuple(

@@ -90,8 +90,9 @@ def evaluate(workspace: Workspace) -> Agreement:
         charts=(_collapse_chart(found, control), _raw_chart(found), _scale_chart(found, needed)),
         notes=(
             "Networks of patches with one path to each token, "
-            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two of {NUM_SYMBOLS} symbols; "
-            "half learned: half of the error of guessing, on inputs that no network trained on.",
+            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two of "
+            f"{NUM_SYMBOLS} symbols; half learned: half of the error of guessing, on inputs that no network trained "
+            "on.",
         ),
     )
 
@@ -116,7 +117,7 @@ def _shallow(cases: Sequence[Case]) -> list[float]:
 
 def _findings(found: Sequence[Learned], control: Learned, factors: ByCase) -> tuple[Finding, ...]:
     predicted = np.log2(_scales([one.case for one in found]))
-    thresholds = np.array([[correlation_threshold(law) for law in one.laws] for one in found]).T
+    thresholds = np.array([[max(1.0, correlation_threshold(law)) for law in one.laws] for one in found]).T
     slopes = [np.polyfit(predicted, predicted + row, 1)[0] for row in factors]
     return (
         Finding("c, the common factor", Estimate.of(2 ** factors.mean(1)), "geometric mean over laws"),
@@ -155,8 +156,8 @@ def _name(case: Case) -> str:
 def _conclusion(measured: Estimate, level: Float[np.ndarray, " seeds"], control: Learned) -> str:
     factor = 2**measured.mean
     figures = (
-        f"The number of samples with which a network makes half as many errors as by guessing is {2 ** level.mean():.2g} "
-        f"n_c mᴸ, up to a factor of {factor:.2g} in the worst of the laws. "
+        f"The number of samples with which a network makes half as many errors as by guessing is "
+        f"{2 ** level.mean():.2g} n_c mᴸ, up to a factor of {factor:.2g} in the worst of the laws. "
     )
     met = CRITERION.met_by(measured)
     kept = control.errors[:, -1].mean()
@@ -209,7 +210,7 @@ def _scale_chart(found: Sequence[Learned], needed: ByCase) -> Chart:
     order = np.argsort(_scales([one.case for one in found]), kind="stable")
     scales = np.array(_scales([one.case for one in found]))[order]
     factor = float(2 ** np.log2(needed[:, order] / scales).mean())
-    measured = curve_of("half learned", scales, needed[:, order], role="measured")
+    measured = curve_of("half learned", scales.tolist(), needed[:, order], role="measured")
     return Chart(
         "scale",
         "The number of samples at which each law is half learned",

@@ -49,8 +49,8 @@ LAYER = 1
 """The layer whose units read two tuples of tokens, above the one that reads single ones."""
 
 CRITERION = Criterion(
-    "largest distance between the number of samples that halves the sensitivity to synonyms and the one that halves the "
-    "error, over laws, octaves",
+    "largest distance between the number of samples that halves the sensitivity to synonyms and the one that halves "
+    "the error, over laws, octaves",
     "<=",
     1.0,
     "a factor of 2: networks are trained with numbers of samples that are a factor of 2 apart",
@@ -82,7 +82,9 @@ def evaluate(workspace: Workspace) -> Agreement:
         sensitive.append(_sensitive(found[-1], seeds, plan.num_samples))
     right = np.array([[crossing(one.numbers, row, HALF) for row in one.errors] for one in found])
     insensitive, other = (
-        np.array([[_halved(one, row) for row in getattr(part, name)] for one, part in zip(found, sensitive, strict=True)])
+        np.array(
+            [[_halved(one, row) for row in getattr(part, name)] for one, part in zip(found, sensitive, strict=True)]
+        )
         for name in ("synonyms", "others")
     )
     measured = Estimate.of(np.abs(np.log2(insensitive / right)).max(0), "octaves")
@@ -95,9 +97,9 @@ def evaluate(workspace: Workspace) -> Agreement:
         findings=_findings(found, sensitive, insensitive / right),
         charts=tuple(_chart(one, part) for one, part in zip(found, sensitive, strict=True)),
         notes=(
-            f"Networks of patches, width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of "
-            f"two of {NUM_SYMBOLS} symbols, {plan.cases[0].num_classes} classes; sensitivity of layer {LAYER} (of 0, 1, "
-            f"…), on {plan.num_samples:,} new samples; every tuple of tokens is exchanged.",
+            f"Networks of patches, width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples "
+            f"of two of {NUM_SYMBOLS} symbols, {plan.cases[0].num_classes} classes; sensitivity of layer {LAYER} (of "
+            f"0, 1, …), on {plan.num_samples:,} new samples; every tuple of tokens is exchanged.",
         ),
     )
 
@@ -115,9 +117,14 @@ def _sensitive(one: Learned, seeds: Sequence[int], num: int) -> Sensitive:
     shape = (len(seeds), count, width)
     found = Sensitive(np.empty(shape), np.empty(shape), np.empty(shape))
     drawn = [_exchanged(law, num, seed) for law, seed in zip(one.laws, seeds, strict=True)]
-    for table, networks, twin in ((found.synonyms, one.networks, 1), (found.others, one.networks, 2), (found.untrained, before, 1)):
+    for table, networks, twin in (
+        (found.synonyms, one.networks, 1),
+        (found.others, one.networks, 2),
+        (found.untrained, before, 1),
+    ):
         original, other = (
-            networks.hidden(torch.stack([part[which] for part in drawn]).repeat_interleave(count, 0)) for which in (0, twin)
+            networks.hidden(torch.stack([part[which] for part in drawn]).repeat_interleave(count, 0))
+            for which in (0, twin)
         )
         for layer in range(width):
             for network in range(len(seeds) * count):
@@ -142,7 +149,9 @@ def _findings(
 ) -> tuple[Finding, ...]:
     rows = []
     for one, part, ratio in zip(found, sensitive, ratios, strict=True):
-        rows.append(Finding(f"{one.case}: samples that halve the sensitivity / that halve the error", Estimate.of(ratio)))
+        rows.append(
+            Finding(f"{one.case}: samples that halve the sensitivity / that halve the error", Estimate.of(ratio))
+        )
         least, most = (f"{number:,} samples" for number in (one.numbers[0], one.numbers[-1]))
         for layer in range(part.synonyms.shape[-1]):
             last = part.synonyms[:, -1, layer]
@@ -159,9 +168,9 @@ def _conclusion(measured: Estimate, sensitive: Sequence[Sensitive]) -> str:
         for name, place in (("synonyms", 0), ("synonyms", -1), ("others", -1), ("untrained", -1))
     )
     figures = (
-        f"With {_MULTIPLES[0]:g} n_c mᴸ samples an exchange of synonyms changes the representation {few:.0%} as much as "
-        f"another sample would, with {_MULTIPLES[-1]:g} n_c mᴸ {many:.0%} (without training {untrained:.0%}); tuples of "
-        f"other symbols change it by {other:.0%}. "
+        f"With {_MULTIPLES[0]:g} n_c mᴸ samples an exchange of synonyms changes the representation {few:.0%} as much "
+        f"as another sample would, with {_MULTIPLES[-1]:g} n_c mᴸ {many:.0%} (without training {untrained:.0%}); "
+        f"tuples of other symbols change it by {other:.0%}. "
     )
     met = CRITERION.met_by(measured)
     if met:

@@ -45,8 +45,8 @@ class Sizes:
         """The setting in a sentence."""
         return (
             f"Random Hierarchy Models with {self.num_symbols} symbols, {self.num_classes} classes, {self.num_synonyms} "
-            f"synonyms and {self.depth} levels of tuples of two; decoders of width {self.width} with {self.depth} layers, "
-            f"{self.num_steps:,} steps of {BATCH_SIZE} new samples, Adam at {LEARNING_RATE:g}."
+            f"synonyms and {self.depth} levels of tuples of two; decoders of width {self.width} with {self.depth} "
+            f"layers, {self.num_steps:,} steps of {BATCH_SIZE} new samples, Adam at {LEARNING_RATE:g}."
         )
 
 
@@ -58,7 +58,7 @@ LEARNING_RATE, BATCH_SIZE = 1e-3, 64
 
 
 Learned = Literal["law", "flat", "unrelated"]
-"""What a decoder learns: the law; the law with tokens that depend on the label alone; labels that tokens do not tell."""
+"""What a decoder learns: the law, the law with tokens that depend on the label alone, or labels without relation."""
 
 
 def trained(workspace: Workspace, what: Learned = "law") -> tuple[Sequence[RandomHierarchy], Sequence[Run]]:

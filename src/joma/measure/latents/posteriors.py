@@ -46,7 +46,7 @@ class AgainstPosterior:
 
 
 def against_posterior(
-    log_probabilities: Float[Tensor, "N *n C"], posterior: Float[Tensor, "N *n C"]
+    log_probabilities: Float[Tensor, "N ... C"], posterior: Float[Tensor, "N ... C"]
 ) -> AgainstPosterior:
     """Compare predicted distributions with exact posteriors.
 

@@ -36,9 +36,7 @@ class ReadOff:
     permuted: float
 
 
-def read_off(
-    units: Float[Tensor, "N P K"], truth: LeafTree, *, num_permutations: int = 50, seed: int = 0
-) -> ReadOff:
+def read_off(units: Float[Tensor, "N P K"], truth: LeafTree, *, num_permutations: int = 50, seed: int = 0) -> ReadOff:
     """Read a tree off representations by neighbour joining and compare it with the true one.
 
     Compare the result with that of the raw tokens, one-hot (N, P, V), of the same samples, and with the untrained

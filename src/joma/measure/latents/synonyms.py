@@ -1,7 +1,7 @@
 """How much representations change when parts of the input are exchanged for synonyms.
 
-A representation that has found a latent does not depend on how the latent is written. Its sensitivity is 0 if it does not
-change at all, and 1 if it changes as much as between two unrelated samples.
+A representation that has found a latent does not depend on how the latent is written. Its sensitivity is 0 if it does
+not change at all, and 1 if it changes as much as between two unrelated samples.
 
 Axes: N samples.
 """
@@ -18,7 +18,7 @@ from joma.arrays import REAL, as_float_tensor, wrong_shape
 from joma.errors import InvalidArgument
 
 
-def sensitivity(units: Float[Tensor, "N *shape"], exchanged: Float[Tensor, "N *shape"]) -> float | None:
+def sensitivity(units: Float[Tensor, "N ..."], exchanged: Float[Tensor, "N ..."]) -> float | None:
     """Return the mean squared distance of samples from their exchanged twins, over that of different samples.
 
     >>> import torch
@@ -36,7 +36,9 @@ def sensitivity(units: Float[Tensor, "N *shape"], exchanged: Float[Tensor, "N *s
 
     Source: Cagnetta et al., arXiv 2307.02129, section IV (there for layers before the activation).
     """
-    units, exchanged = (as_float_tensor(part, "sensitivity", name) for part, name in ((units, "units"), (exchanged, "exchanged")))
+    units, exchanged = (
+        as_float_tensor(part, "sensitivity", name) for part, name in ((units, "units"), (exchanged, "exchanged"))
+    )
     if units.dim() < 2 or len(units) < 2 or not units.numel():
         raise wrong_shape("sensitivity", "units", "(samples, ...), with at least two samples", units)
     if exchanged.shape != units.shape:
@@ -53,9 +55,7 @@ def sensitivity(units: Float[Tensor, "N *shape"], exchanged: Float[Tensor, "N *s
     return float((before - after).square().sum(1).mean() / spread)
 
 
-def sensitivities(
-    layers: Sequence[Tensor], exchanged: Sequence[Sequence[Tensor]]
-) -> list[list[float | None]]:
+def sensitivities(layers: Sequence[Tensor], exchanged: Sequence[Sequence[Tensor]]) -> list[list[float | None]]:
     """Return the sensitivity of every layer to every exchange.
 
     Args:
