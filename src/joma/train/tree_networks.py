@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from joma.errors import InvalidArgument, RunFailed
 from joma.progress import Progress, silent
-from joma.train.decoder import seed_of
+from joma.train.decoder import Decoder, DecoderConfig, seed_of
 
 _NUM_AT_ONCE = 1024
 
@@ -112,6 +112,18 @@ class TreeNetworks(nn.Module):
         return self.hidden(tokens)[-1].squeeze(2) @ self.output + self.output_bias
 
 
+class Decoders(nn.Module):
+    """Decoders of one architecture that predict labels, trained in the same way; see ``TreeNetworks``."""
+
+    def __init__(self, config: DecoderConfig, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Decoder(config, seed) for seed in seeds)
+
+    def forward(self, tokens: Int[Tensor, "M B L"]) -> Float[Tensor, "M B C"]:
+        """Return the logits of the labels."""
+        return torch.stack([member(part, last_only=True) for member, part in zip(self.members, tokens, strict=True)])
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How networks are trained: Adam on batches drawn with replacement.
@@ -128,7 +140,7 @@ class Schedule:
 
 
 def learn(
-    networks: TreeNetworks,
+    networks: TreeNetworks | Decoders,
     tokens: Int[Tensor, "M N L"],
     labels: Int[Tensor, "M N"],
     num_samples: Sequence[int],
@@ -169,15 +181,13 @@ def learn(
         raise RunFailed("the loss is not finite", kept="nothing", remedy="take a smaller learning rate")
 
 
-def _losses(networks: TreeNetworks, tokens: Tensor, labels: Tensor) -> Float[Tensor, " M"]:
+def _losses(networks: nn.Module, tokens: Tensor, labels: Tensor) -> Float[Tensor, " M"]:
     logits = networks(tokens)
     return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(-1)
 
 
 @torch.no_grad()
-def error_rates(
-    networks: TreeNetworks, tokens: Int[Tensor, "M B L"], labels: Int[Tensor, "M B"]
-) -> Float[Tensor, " M"]:
+def error_rates(networks: nn.Module, tokens: Int[Tensor, "M B L"], labels: Int[Tensor, "M B"]) -> Float[Tensor, " M"]:
     """Return the share of samples whose label each network gets wrong."""
     parts = [networks(part).argmax(-1) for part in tokens.split(_NUM_AT_ONCE, dim=1)]
     return (torch.cat(parts, dim=1) != labels).double().mean(-1)

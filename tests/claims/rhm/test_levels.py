@@ -14,7 +14,14 @@ from joma.records import Verdict
 from joma.train.decoder import Decoder, DecoderConfig
 
 TINY = replace(
-    SIZES[Profile.QUICK], num_classes=4, num_symbols=4, num_synonyms=2, width=8, hidden=8, num_steps=10, snapshot_every=1
+    SIZES[Profile.QUICK],
+    num_classes=4,
+    num_symbols=4,
+    num_synonyms=2,
+    width=8,
+    hidden=8,
+    num_steps=10,
+    snapshot_every=1,
 )
 
 

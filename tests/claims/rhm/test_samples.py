@@ -24,7 +24,7 @@ def curves(power: float, learns_control: bool):
         errors = np.array([[1 / (1 + (number / at / shift) ** 3) for number in numbers] for shift in shifts])
         laws = tuple(case.law(seed) for seed in seeds)
         networks = TreeNetworks(TreeNetworkConfig(4, 2, 1, 2, 1), [0])
-        return Learned(case, numbers, laws, networks, None, errors)
+        return Learned(case, numbers, laws, networks, errors)
 
     return learned
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from joma.errors import InvalidArgument
-from joma.measure.latents.probes import probe, probe_matrix
+from joma.measure.latents.probes import linear_probe, probe_matrix
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -19,7 +19,7 @@ def values(seed: int, *shape: int, count: int = 4) -> torch.Tensor:
 def test_latent_that_is_linear_in_the_units_is_found_and_an_unrelated_one_is_not(tolerance):
     shown, hidden = values(0, 600, 2), values(1, 600, 1)
     units = one_hot(shown, 4).flatten(1).float() @ normal(2, 8, 12) + 0.01 * normal(3, 600, 12)
-    found = probe(units, torch.cat([shown, hidden], 1))
+    found = linear_probe(units, torch.cat([shown, hidden], 1))
     assert found.accuracy[:2].tolist() == [1, 1]
     assert float(found.accuracy[2]) < 0.25 + tolerance("probes.chance")
     assert float(found.shuffled.max()) < 0.25 + tolerance("probes.chance")
@@ -29,13 +29,13 @@ def test_latent_that_is_linear_in_the_units_is_found_and_an_unrelated_one_is_not
 
 def test_relation_that_is_not_linear_is_not_found(tolerance):
     one, other = values(0, 800, count=2), values(1, 800, count=2)
-    found = probe(torch.stack([one, other], 1).float(), (one ^ other)[:, None])
+    found = linear_probe(torch.stack([one, other], 1).float(), (one ^ other)[:, None])
     assert float(found.accuracy) < 0.5 + tolerance("probes.chance")
 
 
 def test_predictions_are_normalised_and_give_the_cross_entropy():
     latents = values(0, 100, 3)
-    found = probe(normal(1, 100, 5), latents, num_values=6)
+    found = linear_probe(normal(1, 100, 5), latents, num_values=6)
     assert found.log_probabilities.shape == (50, 3, 6)
     torch.testing.assert_close(found.log_probabilities.exp().sum(-1), torch.ones(50, 3, dtype=torch.float64))
     by_hand = cross_entropy(found.log_probabilities.flatten(0, 1), latents[found.held_out].flatten())
@@ -44,7 +44,7 @@ def test_predictions_are_normalised_and_give_the_cross_entropy():
 
 def test_gradient_of_the_penalised_loss_vanishes_at_the_fit(tolerance):
     units, latents = normal(0, 80, 3), values(1, 80, 1, count=3)
-    found = probe(units, latents, penalty=0.1)
+    found = linear_probe(units, latents, penalty=0.1)
     fitted = torch.ones(80, dtype=torch.bool)
     fitted[found.held_out] = False
     known = units[fitted].double()
@@ -66,7 +66,9 @@ def test_gradient_of_the_penalised_loss_vanishes_at_the_fit(tolerance):
 def test_constant_units_change_nothing():
     units, latents = normal(0, 60, 4), values(1, 60, 2)
     more = torch.cat([units, torch.full((60, 2), 7.0)], 1)
-    torch.testing.assert_close(probe(more, latents).log_probabilities, probe(units, latents).log_probabilities)
+    torch.testing.assert_close(
+        linear_probe(more, latents).log_probabilities, linear_probe(units, latents).log_probabilities
+    )
 
 
 def test_table_has_a_row_for_each_layer():
@@ -87,4 +89,4 @@ def test_table_has_a_row_for_each_layer():
 )
 def test_bad_input_is_refused(units, latents, received):
     with pytest.raises(InvalidArgument, match=received):
-        probe(units, latents)
+        linear_probe(units, latents)

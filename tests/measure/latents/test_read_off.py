@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from joma.errors import InvalidArgument
-from joma.measure.latents.read_off import place_distances, read_off
+from joma.measure.latents.read_off import place_distances, tree_read_off
 from joma.measure.trees.joining import tree_of_parents
 
 TRUTH = tree_of_parents((-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6))
@@ -23,7 +23,7 @@ def leaves(num: int, keep: float = 0.9, seed: int = 0, width: int = 1) -> torch.
 
 def test_tree_of_many_samples_is_the_true_one_and_permuted_leaves_are_far():
     pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
-    found = read_off(leaves(5000), TRUTH)
+    found = tree_read_off(leaves(5000), TRUTH)
     assert found.distance == 0
     assert found.permuted > 0.7
 
@@ -31,7 +31,7 @@ def test_tree_of_many_samples_is_the_true_one_and_permuted_leaves_are_far():
 def test_unrelated_places_give_an_unrelated_tree():
     pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
     noise = torch.randn(500, 8, 3, generator=torch.Generator().manual_seed(0))
-    assert read_off(noise, TRUTH).distance > 0.5
+    assert tree_read_off(noise, TRUTH).distance > 0.5
 
 
 def test_distance_of_single_units_is_minus_the_logarithm_of_their_correlation(tolerance):
@@ -69,4 +69,4 @@ def test_bad_input_is_refused(units, received):
 def test_tree_of_other_leaves_is_refused():
     pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
     with pytest.raises(InvalidArgument, match="7 leaves"):
-        read_off(leaves(50)[:, :7], TRUTH)
+        tree_read_off(leaves(50)[:, :7], TRUTH)

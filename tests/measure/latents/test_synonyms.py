@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from joma.errors import InvalidArgument
-from joma.measure.latents.synonyms import sensitivities, sensitivity
+from joma.measure.latents.synonyms import sensitivities, synonym_sensitivity
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -13,26 +13,26 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
 
 def test_unchanged_representation_is_insensitive_and_an_unrelated_one_is_at_one(tolerance):
     units = normal(0, 2000, 3, 5)
-    assert sensitivity(units, units) == 0
-    assert sensitivity(units, normal(1, 2000, 3, 5)) == pytest.approx(1, abs=tolerance("synonyms.unrelated"))
+    assert synonym_sensitivity(units, units) == 0
+    assert synonym_sensitivity(units, normal(1, 2000, 3, 5)) == pytest.approx(1, abs=tolerance("synonyms.unrelated"))
 
 
 def test_it_is_the_mean_over_all_pairs_of_different_samples():
     units, exchanged = normal(0, 20, 4).double(), normal(1, 20, 4).double()
     pairs = torch.cdist(units, units).square().sum() / (20 * 19)
     expected = (units - exchanged).square().sum(1).mean() / pairs
-    assert sensitivity(units, exchanged) == pytest.approx(float(expected))
+    assert synonym_sensitivity(units, exchanged) == pytest.approx(float(expected))
 
 
 def test_half_of_the_units_changed_gives_a_half(tolerance):
     units = normal(0, 2000, 10)
     exchanged = torch.cat([units[:, :5], normal(1, 2000, 5)], 1)
-    assert sensitivity(units, exchanged) == pytest.approx(0.5, abs=tolerance("synonyms.unrelated"))
+    assert synonym_sensitivity(units, exchanged) == pytest.approx(0.5, abs=tolerance("synonyms.unrelated"))
 
 
 def test_constant_representation_has_none():
     constant = torch.full((5, 3), 0.1)
-    assert sensitivity(constant, constant) is None
+    assert synonym_sensitivity(constant, constant) is None
 
 
 def test_table_has_a_row_for_each_layer_and_a_number_for_each_exchange():
@@ -54,7 +54,7 @@ def test_table_has_a_row_for_each_layer_and_a_number_for_each_exchange():
 )
 def test_bad_input_is_refused(units, exchanged, received):
     with pytest.raises(InvalidArgument, match=received):
-        sensitivity(units, exchanged)
+        synonym_sensitivity(units, exchanged)
 
 
 def test_exchange_with_other_layers_is_refused():

@@ -81,4 +81,22 @@ CLAIMS = (
         by_default=False,
         short="the dip of attention entropy on a hierarchy and the rise after it",
     ),
+    Claim(
+        Reference(
+            "rhm.cnn_over_transformer",
+            "A Transformer needs more samples of a Random Hierarchy Model than a convolutional network whose patches "
+            "are the tuples of the law.",
+            "Cagnetta et al., arXiv 2505.07070, there for the prediction of the next token",
+            ("as many layers as levels", "the same optimiser, trained until training samples are known"),
+            "P*(Transformer) ≥ 2 P*(convolutional network)",
+        ),
+        test="Convolutional networks and decoders learn the same law from the same inputs, for several numbers of "
+        "them. The deciding number is the logarithm of the ratio of the numbers with which their errors on other "
+        "inputs fall to half of that of guessing. With --profile quick one small law, with full a larger one.",
+        control="The same ratio with a convolutional network whose places are permuted, so that its patches are not "
+        "the tuples of the law.",
+        evaluate="joma.claims.rhm.architectures:evaluate",
+        by_default=False,
+        short="the smaller need for samples of convolutional networks",
+    ),
 )

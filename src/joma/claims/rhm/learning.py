@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from joma.errors import RunFailed
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.progress import Progress, silent
 from joma.threads import threads
-from joma.train.decoder import seed_of
-from joma.train.tree_networks import Schedule, TreeNetworkConfig, TreeNetworks, error_rates, learn
+from joma.train.decoder import DecoderConfig, seed_of
+from joma.train.tree_networks import Decoders, Schedule, TreeNetworkConfig, TreeNetworks, error_rates, learn
 
 NUM_SYMBOLS, NUM_CLASSES = 32, 8
 """v and n_c; n_c mᴸ assumes that m is well below v^(s − 1), the number of tuples of each symbol if all were used."""
@@ -93,6 +94,11 @@ class Sizes:
     schedule: Schedule
 
 
+Kind = Literal["tree", "convolutional", "permuted", "decoder"]
+"""The network: patches with weights of their own or shared ones, the latter on places in another order, or a "
+"decoder."""
+
+
 @dataclass(frozen=True)
 class Learned:
     """The networks of a case after training, and how well they do.
@@ -102,21 +108,19 @@ class Learned:
         numbers: of training samples.
         laws: one for each seed.
         networks: one for each seed and number, seeds first.
-        held_out: the inputs of each seed that no network trained on.
-        errors: error rates on these, over that of guessing.
+        errors: error rates on inputs that no network trained on, over that of guessing.
     """
 
     case: Case
     numbers: tuple[int, ...]
     laws: tuple[RandomHierarchy, ...]
-    networks: TreeNetworks
-    held_out: Int[Tensor, "R N L"]
+    networks: TreeNetworks | Decoders
     errors: Float[np.ndarray, "R P"]
 
 
 @threads(1)
 def learned(
-    case: Case, seeds: Sequence[int], sizes: Sizes, progress: Progress = silent, *, shared: bool = False
+    case: Case, seeds: Sequence[int], sizes: Sizes, progress: Progress = silent, kind: Kind = "tree"
 ) -> Learned:
     """Train one network for each seed and number of samples on different inputs, and test it on further ones.
 
@@ -125,22 +129,35 @@ def learned(
         seeds: of rules, samples and weights.
         sizes: of the training.
         progress: of the training.
-        shared: whether the networks are convolutional.
+        kind: of the networks.
     """
     numbers = tuple(round(multiple * case.scale) for multiple in sizes.multiples)
     laws = tuple(case.law(seed) for seed in seeds)
-    drawn = [
-        different_inputs(law, numbers[-1] + sizes.num_held_out, seed) for law, seed in zip(laws, seeds, strict=True)
-    ]
-    tokens, labels = (torch.stack(part) for part in zip(*drawn, strict=True))
-    repeated = [part.repeat_interleave(len(numbers), 0) for part in (tokens, labels)]
-    config = TreeNetworkConfig(NUM_SYMBOLS, 2, case.depth, case.num_classes, sizes.width, shared)
-    networks = TreeNetworks(config, [seed_of(seed, number) for seed in seeds for number in numbers])
-    learn(networks, *repeated, numbers * len(seeds), sizes.schedule, progress=progress)
-    errors = error_rates(networks, *(part[:, numbers[-1] :] for part in repeated)) / case.guessing
-    return Learned(
-        case, numbers, laws, networks, tokens[:, numbers[-1] :], errors.view(len(seeds), len(numbers)).numpy()
-    )
+    num = numbers[-1] + sizes.num_held_out
+    drawn = [different_inputs(law, num, seed) for law, seed in zip(laws, seeds, strict=True)]
+    tokens, labels = (torch.stack(part).repeat_interleave(len(numbers), 0) for part in zip(*drawn, strict=True))
+    if kind == "permuted":
+        tokens = tokens[..., torch.randperm(tokens.shape[-1], generator=torch.Generator().manual_seed(0))]
+    networks = networks_of(kind, case, sizes, [seed_of(seed, number) for seed in seeds for number in numbers])
+    learn(networks, tokens, labels, numbers * len(seeds), sizes.schedule, progress=progress)
+    errors = error_rates(networks, tokens[:, numbers[-1] :], labels[:, numbers[-1] :]) / case.guessing
+    return Learned(case, numbers, laws, networks, errors.view(len(seeds), len(numbers)).numpy())
+
+
+def networks_of(kind: Kind, case: Case, sizes: Sizes, seeds: Sequence[int]) -> TreeNetworks | Decoders:
+    """Return untrained networks, one for each seed."""
+    if kind == "decoder":
+        config = DecoderConfig(
+            NUM_SYMBOLS,
+            sizes.width,
+            num_layers=case.depth,
+            hidden=2 * sizes.width,
+            dropout=0.0,
+            num_outputs=case.num_classes,
+        )
+        return Decoders(config, seeds)
+    shared = kind != "tree"
+    return TreeNetworks(TreeNetworkConfig(NUM_SYMBOLS, 2, case.depth, case.num_classes, sizes.width, shared), seeds)
 
 
 def different_inputs(law: RandomHierarchy, num: int, seed: int) -> tuple[Int[Tensor, "N L"], Int[Tensor, " N"]]:

@@ -15,7 +15,8 @@ from joma.charts import Chart, Mark
 from joma.claims.hierarchy.levels import curve_of
 from joma.claims.rhm.learning import HALF, NUM_SYMBOLS, Case, Learned, Sizes, crossing, learned
 from joma.claims.workspace import Profile, Workspace
-from joma.measure.latents.synonyms import sensitivity
+from joma.errors import RunFailed
+from joma.measure.latents.synonyms import synonym_sensitivity
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.synonyms import exchange_synonyms
 from joma.progress import part_of
@@ -41,7 +42,7 @@ PLANS = {
     Profile.FULL: Plan(
         (Case(2, 3), Case(2, 4), Case(4, 3), Case(5, 3), Case(3, 4), Case(4, 4)),
         Sizes(_MULTIPLES, 256, 256, Schedule(10_000)),
-        10_000,
+        1000,
         10,
     ),
 }
@@ -104,22 +105,24 @@ def evaluate(workspace: Workspace) -> Agreement:
     )
 
 
-def _halved(one: Learned, sensitivities: Float[np.ndarray, "numbers layers"]) -> float:
-    """The number of samples at which the sensitivity of the layer falls to a half."""
-    return crossing(one.numbers, sensitivities[:, LAYER], HALF)
+def _halved(one: Learned, sensitivities: Float[np.ndarray, "numbers layers"], layer: int = LAYER) -> float:
+    """The number of samples at which the sensitivity of a layer falls to a half."""
+    return crossing(one.numbers, sensitivities[:, layer], HALF)
 
 
 @threads(1)
 @torch.no_grad()
 def _sensitive(one: Learned, seeds: Sequence[int], num: int) -> Sensitive:
-    count, width = len(one.numbers), one.networks.config.num_layers
-    before = TreeNetworks(one.networks.config, [seed_of(seed, number) for seed in seeds for number in one.numbers])
+    after = one.networks
+    assert isinstance(after, TreeNetworks)
+    count, width = len(one.numbers), after.config.num_layers
+    before = TreeNetworks(after.config, [seed_of(seed, number) for seed in seeds for number in one.numbers])
     shape = (len(seeds), count, width)
     found = Sensitive(np.empty(shape), np.empty(shape), np.empty(shape))
     drawn = [_exchanged(law, num, seed) for law, seed in zip(one.laws, seeds, strict=True)]
     for table, networks, twin in (
-        (found.synonyms, one.networks, 1),
-        (found.others, one.networks, 2),
+        (found.synonyms, after, 1),
+        (found.others, after, 2),
         (found.untrained, before, 1),
     ):
         original, other = (
@@ -128,8 +131,11 @@ def _sensitive(one: Learned, seeds: Sequence[int], num: int) -> Sensitive:
         )
         for layer in range(width):
             for network in range(len(seeds) * count):
-                value = sensitivity(original[layer][network], other[layer][network])
-                table[network // count, network % count, layer] = 0.0 if value is None else value
+                value = synonym_sensitivity(original[layer][network], other[layer][network])
+                if value is None:
+                    remedy = "take wider networks, or a smaller learning rate"
+                    raise RunFailed("a layer has no active units", kept="nothing", remedy=remedy)
+                table[network // count, network % count, layer] = value
     return found
 
 
@@ -152,6 +158,9 @@ def _findings(
         rows.append(
             Finding(f"{one.case}: samples that halve the sensitivity / that halve the error", Estimate.of(ratio))
         )
+        right = np.array([crossing(one.numbers, row, HALF) for row in one.errors])
+        last_layer = np.array([_halved(one, row, -1) for row in part.synonyms]) / right
+        rows.append(Finding(f"{one.case}: the same of the last hidden layer", Estimate.of(last_layer)))
         least, most = (f"{number:,} samples" for number in (one.numbers[0], one.numbers[-1]))
         for layer in range(part.synonyms.shape[-1]):
             last = part.synonyms[:, -1, layer]
@@ -191,6 +200,7 @@ def _chart(one: Learned, part: Sensitive) -> Chart:
         "error / that of guessing; sensitivity",
         (
             curve_of("sensitivity to synonyms", x, part.synonyms[..., LAYER], role="measured", group="synonyms"),
+            curve_of("last layer, to synonyms", x, part.synonyms[..., -1], role="measured", group="last layer"),
             curve_of("error", x, one.errors, role="measured", group="error"),
             curve_of("to tuples of other symbols", x, part.others[..., LAYER], role="control", group="others"),
             curve_of("untrained, to synonyms", x, part.untrained[..., LAYER], role="context", group="untrained"),

@@ -50,9 +50,9 @@ def against_posterior(
 ) -> AgainstPosterior:
     """Compare predicted distributions with exact posteriors.
 
-    >>> import torch
+    >>> import torch, joma
     >>> posterior = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    >>> found = against_posterior(torch.full((2, 2), 0.5).log(), posterior)
+    >>> found = joma.against_posterior(torch.full((2, 2), 0.5).log(), posterior)
     >>> round(found.divergence_nats, 4), found.best_accuracy
     (0.3466, 0.75)
 

@@ -49,7 +49,7 @@ class Probed:
         return None if chance >= 1 else (float(self.accuracy.mean()) - chance) / (1 - chance)
 
 
-def probe(
+def linear_probe(
     units: Float[Tensor, "N K"],
     latents: Int[Tensor, "N n"],
     num_values: int | None = None,
@@ -58,6 +58,14 @@ def probe(
     seed: int = 0,
 ) -> Probed:
     """Fit a multinomial logistic regression for each latent on one half of the samples and score it on the other.
+
+    >>> import torch, joma
+    >>> law = joma.RandomHierarchy(4, 4, 2, depth=2)
+    >>> samples = law.sample(400, torch.Generator().manual_seed(0))
+    >>> pairs = torch.nn.functional.one_hot(samples.tokens[:, :2] @ torch.tensor([4, 1]), 16).float()
+    >>> found = joma.linear_probe(pairs, samples.symbols[0])  # the first two tokens say what the first latent is
+    >>> float(found.accuracy[0]), float(found.accuracy[1]) < 1
+    (1.0, True)
 
     Args:
         units: (N, K) activations; flatten positions, or take that of one position.
@@ -73,8 +81,8 @@ def probe(
     that a latent can be read off linearly, not that the network uses it (Alain and Bengio, arXiv 1610.01644).
     """
     units, latents, count = _read(units, latents, num_values)
-    POSITIVE.check(penalty, "probe", "penalty")
-    check_seed(seed, "probe")
+    POSITIVE.check(penalty, "linear_probe", "penalty")
+    check_seed(seed, "linear_probe")
     generator = torch.Generator().manual_seed(seed)
     fitted = random_half(torch.arange(len(units)), generator).to(units.device)
     order = torch.randperm(int(fitted.sum()), generator=generator).to(units.device)
@@ -106,12 +114,12 @@ def probe_matrix(
     Args:
         layers: per layer (N, K_s) activations.
         levels: per level (N, n_t) values of the latents.
-        num_values, seed: as in ``probe``.
+        num_values, seed: as in ``linear_probe``.
 
     Returns:
         One row per layer, with one result per level.
     """
-    return [[probe(units, latents, num_values, seed=seed) for latents in levels] for units in layers]
+    return [[linear_probe(units, latents, num_values, seed=seed) for latents in levels] for units in layers]
 
 
 def _fit(
@@ -139,20 +147,23 @@ def _with_one(units: Float[Tensor, "N K"]) -> Float[Tensor, "N K+1"]:
 
 
 def _read(units: Tensor, latents: Tensor, num_values: int | None) -> tuple[Tensor, Tensor, int]:
-    units, latents = as_float_tensor(units, "probe", "units"), as_tensor(latents, "probe", "latents", "whole numbers")
+    units, latents = (
+        as_float_tensor(units, "linear_probe", "units"),
+        as_tensor(latents, "linear_probe", "latents", "whole numbers"),
+    )
     units, latents = on_one_device(units.detach(), latents.detach())
     if units.dim() != 2 or not units.numel() or len(units) < _FEWEST_SAMPLES:
-        raise wrong_shape("probe", "units", f"(samples, units), with at least {_FEWEST_SAMPLES} samples", units)
+        raise wrong_shape("linear_probe", "units", f"(samples, units), with at least {_FEWEST_SAMPLES} samples", units)
     if latents.dim() != 2 or len(latents) != len(units) or not latents.numel():
-        raise wrong_shape("probe", "latents", f"({len(units)}, latents), one row for each sample", latents)
+        raise wrong_shape("linear_probe", "latents", f"({len(units)}, latents), one row for each sample", latents)
     if not units.isfinite().all():
         received, remedy = "NaN or infinite numbers", "check whether the network diverged"
-        raise InvalidArgument("probe", "units", required="finite numbers", received=received, remedy=remedy)
+        raise InvalidArgument("linear_probe", "units", required="finite numbers", received=received, remedy=remedy)
     count = int(latents.max()) + 1 if num_values is None else num_values
     whole = not (latents.is_floating_point() or latents.is_complex())
     if not whole or int(latents.min()) < 0 or int(latents.max()) >= count:
         raise InvalidArgument(
-            "probe",
+            "linear_probe",
             "latents",
             required=f"whole numbers from 0 to {count - 1}",
             received=f"{str(latents.dtype).removeprefix('torch.')} from {latents.min()} to {latents.max()}",

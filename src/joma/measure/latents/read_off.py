@@ -36,8 +36,19 @@ class ReadOff:
     permuted: float
 
 
-def read_off(units: Float[Tensor, "N P K"], truth: LeafTree, *, num_permutations: int = 50, seed: int = 0) -> ReadOff:
+def tree_read_off(
+    units: Float[Tensor, "N P K"], truth: LeafTree, *, num_permutations: int = 50, seed: int = 0
+) -> ReadOff:
     """Read a tree off representations by neighbour joining and compare it with the true one.
+
+    >>> import torch, joma
+    >>> from joma.measure.trees.joining import tree_of_parents
+    >>> law = joma.RandomHierarchy(8, 8, 2, depth=3)
+    >>> tokens = law.sample(5000, torch.Generator().manual_seed(0)).tokens
+    >>> truth = tree_of_parents((-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6))
+    >>> found = joma.tree_read_off(torch.nn.functional.one_hot(tokens).float(), truth)
+    >>> found.distance < found.permuted
+    True
 
     Compare the result with that of the raw tokens, one-hot (N, P, V), of the same samples, and with the untrained
     network: below the first, training found more than the data show at a glance.
@@ -52,13 +63,13 @@ def read_off(units: Float[Tensor, "N P K"], truth: LeafTree, *, num_permutations
     Raises:
         NotInstalled: scikit-bio is missing (the extra ``trees``).
     """
-    check_whole(num_permutations, "read_off", "num_permutations", high=_MOST_PERMUTATIONS)
-    check_seed(seed, "read_off")
+    check_whole(num_permutations, "tree_read_off", "num_permutations", high=_MOST_PERMUTATIONS)
+    check_seed(seed, "tree_read_off")
     tree = neighbour_joining(place_distances(units))
     if tree.num_leaves != truth.num_leaves:
         required, remedy = f"a tree of {tree.num_leaves} leaves, one for each place", "pass the tree of these places"
         received = f"a tree of {truth.num_leaves}"
-        raise InvalidArgument("read_off", "truth", required=required, received=received, remedy=remedy)
+        raise InvalidArgument("tree_read_off", "truth", required=required, received=received, remedy=remedy)
     chance = np.random.default_rng(seed)
     permuted = [robinson_foulds(_relabelled(tree, chance), truth) for _ in range(num_permutations)]
     return ReadOff(tree, robinson_foulds(tree, truth), float(np.mean(permuted)))

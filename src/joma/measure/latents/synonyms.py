@@ -18,12 +18,12 @@ from joma.arrays import REAL, as_float_tensor, wrong_shape
 from joma.errors import InvalidArgument
 
 
-def sensitivity(units: Float[Tensor, "N ..."], exchanged: Float[Tensor, "N ..."]) -> float | None:
+def synonym_sensitivity(units: Float[Tensor, "N ..."], exchanged: Float[Tensor, "N ..."]) -> float | None:
     """Return the mean squared distance of samples from their exchanged twins, over that of different samples.
 
-    >>> import torch
-    >>> units = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
-    >>> sensitivity(units, units), round(sensitivity(units, units.roll(1, 0)), 1)
+    >>> import torch, joma
+    >>> units = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    >>> joma.synonym_sensitivity(units, units), round(joma.synonym_sensitivity(units, units.roll(1, 0)), 1)
     (0.0, 1.0)
 
     Args:
@@ -37,17 +37,20 @@ def sensitivity(units: Float[Tensor, "N ..."], exchanged: Float[Tensor, "N ..."]
     Source: Cagnetta et al., arXiv 2307.02129, section IV (there for layers before the activation).
     """
     units, exchanged = (
-        as_float_tensor(part, "sensitivity", name) for part, name in ((units, "units"), (exchanged, "exchanged"))
+        as_float_tensor(part, "synonym_sensitivity", name)
+        for part, name in ((units, "units"), (exchanged, "exchanged"))
     )
     if units.dim() < 2 or len(units) < 2 or not units.numel():
-        raise wrong_shape("sensitivity", "units", "(samples, ...), with at least two samples", units)
+        raise wrong_shape("synonym_sensitivity", "units", "(samples, ...), with at least two samples", units)
     if exchanged.shape != units.shape:
-        raise wrong_shape("sensitivity", "exchanged", f"{tuple(units.shape)}, that of units", exchanged)
+        raise wrong_shape("synonym_sensitivity", "exchanged", f"{tuple(units.shape)}, that of units", exchanged)
     before, after = (part.detach().flatten(1).to(REAL) for part in (units, exchanged))
     for name, part in (("units", before), ("exchanged", after)):
         if not part.isfinite().all():
             received, remedy = "NaN or infinite numbers", "check whether the network diverged"
-            raise InvalidArgument("sensitivity", name, required="finite numbers", received=received, remedy=remedy)
+            raise InvalidArgument(
+                "synonym_sensitivity", name, required="finite numbers", received=received, remedy=remedy
+            )
     spread = 2 * before.var(0).sum()  # the mean squared distance over all pairs of different samples
     rounding = torch.finfo(units.dtype).eps * before.abs().amax()
     if spread <= before.shape[1] * rounding**2:
@@ -69,4 +72,4 @@ def sensitivities(layers: Sequence[Tensor], exchanged: Sequence[Sequence[Tensor]
         required, received = f"{len(layers)} layers for each exchange", f"{[len(part) for part in exchanged]}"
         remedy = "pass the same layers before and after each exchange"
         raise InvalidArgument("sensitivities", "exchanged", required=required, received=received, remedy=remedy)
-    return [[sensitivity(units, part[layer]) for part in exchanged] for layer, units in enumerate(layers)]
+    return [[synonym_sensitivity(units, part[layer]) for part in exchanged] for layer, units in enumerate(layers)]
