@@ -50,7 +50,7 @@ CLAIMS = (
     Claim(
         Reference(
             "rhm.synonyms",
-            "A network stops to distinguish synonyms at the number of samples with which it learns the law.",
+            "A network ceases to distinguish synonyms at the number of samples with which it learns the law.",
             CAGNETTA,
             ("as many layers as levels, and patches as large as tuples",),
             "S = E‖f(x) − f(x with synonyms exchanged)‖² / E‖f(x) − f(y)‖² falls from 1 to 0 at P*",

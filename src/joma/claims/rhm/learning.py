@@ -125,7 +125,7 @@ def learned(
     """Train one network for each seed and number of samples on different inputs, and test it on further ones.
 
     Args:
-        case: the law but for its rules, which are drawn from each seed.
+        case: the law without its rules, which are drawn from each seed.
         seeds: of rules, samples and weights.
         sizes: of the training.
         progress: of the training.
