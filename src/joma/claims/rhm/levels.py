@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from joma.charts import Chart
 from joma.claims.hierarchy.levels import curve_of
+from joma.claims.rhm import represented
 from joma.claims.rhm.training import SIZES, trained
 from joma.claims.workspace import Workspace
 from joma.measure.latents.posteriors import AgainstPosterior, against_posterior
@@ -52,6 +53,9 @@ def evaluate(workspace: Workspace) -> Agreement:
         of_flat.append(_errors(flat, law))
     distances, flat_distances = ([_divergences(errors) for errors in part] for part in (seen, of_flat))
     steps = runs[0].snapshots()
+    trained_units, untrained_units = (
+        [_represented(run, law, step) for run, law in zip(runs, laws, strict=True)] for step in (steps[-1], steps[0])
+    )
     agreement = Agreement(
         CRITERION,
         Estimate.of(map(_order, distances), why_equal="there are few orders of so few filters"),
@@ -66,13 +70,17 @@ def evaluate(workspace: Workspace) -> Agreement:
             ),
         ),
         conclusion="",
-        findings=_findings(seen, distances, steps),
+        findings=(*_findings(seen, distances, steps), *represented.findings(trained_units, untrained_units)),
         charts=(
             _chart("levels", "while it learns the law", distances, steps),
             _chart("flat", "while it learns the flat law", flat_distances, steps),
             _accuracy_chart(seen, steps),
         ),
-        notes=(str(SIZES[workspace.profile]), f"{NUM_SAMPLES:,} new samples of the unfiltered law for each seed."),
+        notes=(
+            str(SIZES[workspace.profile]),
+            f"{NUM_SAMPLES:,} new samples of the unfiltered law for each seed. Probes read the last position."
+            + " Trees were not read off: scikit-bio is missing (the extra trees)." * (not trained_units[0].trees),
+        ),
     )
     return replace(agreement, conclusion=_conclusion(agreement, distances))
 
@@ -88,6 +96,12 @@ def _errors(run: Run, law: RandomHierarchy) -> Errors:
         predicted = run.decoder(step)(samples.tokens, last_only=True).double().log_softmax(-1)
         found.append([against_posterior(predicted, exact) for exact in posteriors])
     return found
+
+
+@threads(1)
+def _represented(run: Run, law: RandomHierarchy, step: int) -> represented.Represented:
+    samples = seeded_samples(law, NUM_SAMPLES, seed_of(run.recipe.seed, "levels"))
+    return represented.represented(run.decoder(step), law, samples)
 
 
 def _divergences(errors: Errors) -> Float[np.ndarray, "T F"]:

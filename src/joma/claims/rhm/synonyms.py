@@ -1,4 +1,5 @@
-"""Claim rhm.synonyms: whether networks cease to distinguish synonyms where they have enough samples to learn the law."""
+"""Claim rhm.synonyms: whether networks cease to distinguish synonyms where they have enough samples to learn the "
+"law."""
 
 from __future__ import annotations
 
