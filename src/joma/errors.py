@@ -80,6 +80,10 @@ class RunFailed(RuntimeError):
         return _rebuild, (type(self), str(self), vars(self))
 
 
+class NotInstalled(BadInput):
+    """An optional package is missing; the message names the extra that installs it."""
+
+
 class Unreachable(RunFailed):
     """Something outside this machine could not be asked (no network, a hub that is down); nothing is wrong here."""
 

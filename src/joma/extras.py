@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from joma.errors import BadInput
+from joma.errors import NotInstalled
 
 
 def extra(package: str, needed_for: str, *, name: str = "", otherwise: str = "") -> Any:
@@ -18,13 +18,13 @@ def extra(package: str, needed_for: str, *, name: str = "", otherwise: str = "")
         otherwise: an alternative without the package, if there is one.
 
     Raises:
-        BadInput: the package is not installed; the message names the extra.
+        NotInstalled: the package is not installed; the message names the extra.
     """
     try:
         return import_module(package)
     except ImportError as error:
         wanted = f"joma[{name or package}]"
-        raise BadInput(
+        raise NotInstalled(
             f"the package `{package}` is not installed; {needed_for}",
             expected=f"the extra {wanted}",
             remedy=f"`pip install '{wanted}'`" + (f", or {otherwise}" if otherwise else ""),

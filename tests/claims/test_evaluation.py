@@ -94,6 +94,18 @@ def test_error_in_a_package_is_the_reason_of_its_claim(package, tmp_path, source
     assert not (tmp_path / "out" / "evidence" / "lucky.heads.json").exists()
 
 
+def test_missing_package_skips_the_claim_and_the_next_run_tries_again(package, tmp_path):
+    (package / "coin.py").write_text(
+        "from joma.extras import extra\n"
+        "def evaluate(workspace):\n"
+        "    extra('no_such_package', 'coins need it', name='coins')\n"
+    )
+    (found,) = (outcome for id, outcome in outcomes(tmp_path).items() if id == "lucky.heads")
+    assert not found.error
+    assert "pip install 'joma[coins]'" in found.skipped
+    assert not (tmp_path / "out" / "evidence" / "lucky.heads.json").exists()
+
+
 def test_full_disk_is_raised_and_not_recorded_as_an_error_of_the_claim(package, tmp_path):
     (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
     with pytest.raises(OSError, match="no space"):

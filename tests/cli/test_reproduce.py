@@ -153,6 +153,9 @@ def test_a_claim_that_cannot_be_evaluated_exits_with_1_and_the_others_are_kept(t
         (["reproduce", "theorem1", "--all"], "leave out --all"),
         (["reproduce", "--text", "no/such/file.txt"], "no/such/file.txt"),
         (["reproduce", "text", "--vocabulary-size", "1"], "vocabulary"),
+        (["reproduce", "theorem4", "--data", "ratings"], "--data ratings="),
+        (["reproduce", "theorem4", "--data", "rating=README.md"], "did you mean 'ratings'"),
+        (["reproduce", "theorem4", "--data", "ratings=no/such/file.csv"], "no/such/file.csv"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, capsys):
@@ -165,6 +168,16 @@ def test_bad_input_exits_with_2_and_one_line(words, message, tmp_path, capsys):
 @pytest.mark.parametrize("words", [["reproduce", "--prof", "quick"], ["reproduce", "--seeds", "0"], ["reprodce"]])
 def test_wrong_usage_exits_with_2(words):
     assert command(*words).returncode == 2
+
+
+def test_data_of_the_user_are_settings_of_the_folder(tmp_path, capsys):
+    table, out = tmp_path / "ratings.csv", tmp_path / "out"
+    table.write_text("user,item\n")
+    words = ["reproduce", FAST, "--out", str(out)]
+    assert main([*words, "--data", f"ratings={table}"]) == 0
+    assert f"--data ratings={table}" in (out / "report.html").read_text()
+    assert main(words) == 2
+    assert "evidence made with data" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, capsys):

@@ -67,6 +67,28 @@ def test_advise_exits_with_1_for_a_problem_and_0_without(sound, broken, capsys):
     assert {row["phase"] for row in record["phases"] if row["layer"] is not None} >= {"collapsed"}
 
 
+def test_advise_on_many_runs_prints_one_line_for_each(sound, capsys):
+    table = pandas.read_csv(sound)
+    several = pandas.concat(table.assign(run=f"run-{number}") for number in range(8))
+    several.to_csv(sound, index=False)
+    assert main(["advise", str(sound)]) == 0
+    out = capsys.readouterr().out
+    assert len(re.findall(r"what happened|open|cannot be seen", out)) == 8
+    assert "The most important remark on each run" in out
+    assert main(["advise", str(sound), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["remarks"]["run-0"]) > 1
+
+
+def test_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("joma.cli.import_module", interrupted)
+    assert main(["advise", "nowhere"]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("joma: interrupted")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -132,6 +132,34 @@ def test_recipe_of_a_series_of_another_shape_is_one_error(tmp_path, tokens, toke
         train_series(RECIPE, tokens, tokenizer, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("family", "lower"),
+    [("gpt_neox", "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"), ("opt", "model.decoder.layers.0.fc1.weight")],
+)
+def test_initial_scale_multiplies_initial_weights_and_weight_decay_shrinks_the_last(
+    tmp_path, tokens, tokenizer, family, lower
+):
+    def norms(name, **changed):
+        folder = train_series(replace(RECIPE, family=family, **changed), tokens, tokenizer, tmp_path / name)
+        steps = [load_file(step_folder(folder, step) / "model.safetensors") for step in (0, RECIPE.num_steps)]
+        return [weights[lower].norm().item() for weights in steps]
+
+    usual, scaled, decayed = norms("a"), norms("b", initial_scale=2.0), norms("c", weight_decay=5.0)
+    assert scaled[0] == pytest.approx(2 * usual[0])
+    assert decayed[0] == usual[0]
+    assert decayed[1] < usual[1]
+
+
+def test_series_of_a_recipe_from_before_these_were_settings_is_recognised(tmp_path, tokens, tokenizer):
+    folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
+    path = folder / "series.json"
+    content = json.loads(path.read_text())
+    for name in ("weight_decay", "initial_scale"):
+        del content["recipe"][name]
+    path.write_text(json.dumps(content))
+    train_series(RECIPE, tokens, tokenizer, folder)
+
+
 def test_folder_with_another_series_or_other_files_is_refused(tmp_path, tokens, tokenizer):
     folder = train_series(RECIPE, tokens, tokenizer, tmp_path / "series")
     with pytest.raises(BadInput, match="another recipe"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from joma.claims.claim import Claim
 from joma.claims.workspace import Workspace
-from joma.errors import DISK_FULL, BadInput, RunFailed, Unreachable
+from joma.errors import DISK_FULL, BadInput, NotInstalled, RunFailed, Unreachable
 from joma.files import read_json, write_json
 from joma.provenance import code_digest
 from joma.records import DERIVED, Agreement, Measurement
@@ -31,7 +31,8 @@ class Outcome:
         error: why it could not be evaluated; empty otherwise.
         seconds: wall-clock time, including the networks that were trained for this claim first.
         remembered: whether an earlier run in the same folder evaluated it.
-        skipped: which service could not be reached, and what to do; empty otherwise. This is not an error.
+        skipped: which service could not be reached or which package is missing, and what to do; empty otherwise. This
+            is not an error.
     """
 
     claim: Claim
@@ -113,7 +114,7 @@ def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
         seconds = time.perf_counter() - start
         record = {"code": code_digest(claim.package), "seconds": seconds, "agreement": agreement.to_json()}
         write_json(path, sealed(record))
-    except Unreachable as absence:
+    except (Unreachable, NotInstalled) as absence:
         return Outcome(claim, None, "", time.perf_counter() - start, skipped=str(absence))
     except (BadInput, RunFailed) as error:
         return Outcome(claim, None, str(error), time.perf_counter() - start)
@@ -163,7 +164,7 @@ def _claim_folder(workspace: Workspace) -> None:
         return
     remedy = "name another folder with `out`, or delete this one and start again"
     kept = read_json(path, dict[str, Any], expected="the settings of the run in this folder", remedy=remedy)
-    found = {"device": "cpu"} | kept
+    found = {"device": "cpu", "data": {}} | kept
     different = [name for name in wanted if name not in found or found[name] != wanted[name]]
     if different:
         name = different[0]
@@ -173,4 +174,4 @@ def _claim_folder(workspace: Workspace) -> None:
 
 def _settings(workspace: Workspace) -> dict[str, Any]:
     settings = {"profile": workspace.profile.value, "seeds": workspace.num_seeds, **asdict(workspace.text)}
-    return settings | {"device": workspace.device}
+    return settings | {"device": workspace.device, "data": dict(workspace.data)}

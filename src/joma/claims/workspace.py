@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,14 @@ class Profile(StrEnum):
 
 Words = Literal["in order", "shuffled", "uniform"]
 """What a network is trained on: the words of the text in order or in random order, or random words, equally likely."""
+
+DATA = {
+    "images": "a folder of images with a table of their parts",
+    "fashion": "the folder of Fashion-MNIST's four files",
+    "ratings": "a table of ratings: user, item, value, time",
+    "table": "a table of numbers and categories",
+}
+"""Data of the user's own that claims can be tested on, instead of those that extras of joma install."""
 
 VOCABULARY_SIZES = {Profile.QUICK: 1000, Profile.FULL: 4000}
 
@@ -62,6 +70,7 @@ class Workspace:
         text: the text that networks are trained on.
         device: where networks are trained: ``cpu``, or ``auto`` for an accelerator where there is one.
         num_workers: networks trained at a time; ``None`` for the number of processors.
+        data: files and folders of the user by name (``DATA``), in place of what extras of joma install.
         progress: called repeatedly during long computations.
     """
 
@@ -71,6 +80,7 @@ class Workspace:
     text: TextChoice = TextChoice()
     device: Literal["cpu", "auto"] = "cpu"
     num_workers: int | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:

@@ -39,9 +39,16 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # also while packages are imported
+        return _say("interrupted; what was written to a folder is kept, and the same command goes on from there", 130)
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; all errors that a person can do something about become one line."""
     # Threads that wait for work by spinning take the cores from those that have some: twenty times slower when busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
-    words = list(sys.argv[1:] if argv is None else argv)
     try:
         options = parser().parse_args(words if words not in ([], ["tree"]) else [*words, "--help"])
     except SystemExit as stop:  # help, or a wrong use
@@ -55,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(_with_option(error, options[options.subcommand]), 2)
     except RunFailed as error:
         return _say(str(error), 1)
-    except KeyboardInterrupt:
-        return _say("interrupted; what was written to a folder is kept, and the same command goes on from there", 130)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -40,6 +40,13 @@ def add_options(parser: Parser) -> None:
         help="keep the N commonest words (default: 1000 in quick, 4000 in full)",
     )
     add("--tokenizer", type=str, metavar="NAME|FILE", help="a Hugging Face tokenizer in place of words")
+    add(
+        "--data",
+        type=str,
+        action="append",
+        metavar="NAME=PATH",
+        help="your own images, fashion, ratings or table, for claims on other data than text",
+    )
     add("--out", type=str, default="joma-out", metavar="DIR", help="where everything goes; a second run goes on there")
     parser.share("--keep", "--device", "--workers", "--json")
     add("--strict", action="store_true", help="exit with 1 unless every verdict is `holds`")
@@ -59,7 +66,7 @@ def run(options: Any) -> int:
     settings = {name: getattr(options, name) for name in ("out", "profile", "seeds", "device", "workers", "keep")}
     text = TextChoice(options.text, options.vocabulary_size, options.tokenizer)
     try:
-        found, interrupted = reproduce(*_ids(options), text=text, **settings), False
+        found, interrupted = reproduce(*_ids(options), text=text, data=_data(options), **settings), False
     except Interrupted as stop:
         found, interrupted = stop.result, True
     show(found.record, [verdict_table(found.outcomes)], as_json=options.json)
@@ -73,6 +80,15 @@ def run(options: Any) -> int:
     if any(outcome.error for outcome in found.outcomes):
         return 1
     return int(options.strict and any(entry["verdict"] != "holds" for entry in found.record["claims"]))
+
+
+def _data(options: Any) -> dict[str, str]:
+    """Return the user's data by name."""
+    pairs = [entry.partition("=") for entry in options.data or ()]
+    if wrong := next((name for name, _, path in pairs if not path), None):
+        remedy = "write --data ratings=my-ratings.csv, for example"
+        raise BadInput(f"--data is {wrong!r}", expected="NAME=PATH", remedy=remedy)
+    return {name: path for name, _, path in pairs}
 
 
 def _list(options: Any) -> int:

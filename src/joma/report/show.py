@@ -105,10 +105,13 @@ class Film:
 
 
 def remark_table(remarks: Mapping[str, Sequence[Remark]]) -> Table:
-    """Return what the measurements of each run say, for a terminal."""
+    """Return what the measurements of each run say, for a terminal; of many runs only the most important remark."""
     table = table_of(("run", "", "what", "to try"), left=("run", "", "what", "to try"), fold=True)
+    most = None if len(remarks) <= MOST_COMPARED else 1
+    if most and any(len(found) > most for found in remarks.values()):
+        table.caption = "The most important remark on each run; all of them: --json, or `joma advise` on fewer runs."
     for run, found in remarks.items():
-        for place, remark in enumerate(found):
+        for place, remark in enumerate(found[:most]):
             name = Text(run if place == 0 else "")
             table.add_row(name, Text(KINDS[remark.kind]), Text(remark.text), Text(remark.remedy))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,9 +15,10 @@ import pandas
 from joma.claims.evaluation import Outcome, evaluate, finished, measurements, prepare
 from joma.claims.kept import KEPT, is_shrunk, shrink
 from joma.claims.registry import all_claims, select
-from joma.claims.workspace import Profile, TextChoice, Workspace
+from joma.claims.workspace import DATA, Profile, TextChoice, Workspace
 from joma.devices import device_of
 from joma.domains import check_whole, choose
+from joma.errors import BadInput
 from joma.progress import Progress
 from joma.report.drawing.words import format_bytes, verdict_text
 from joma.report.pages.results import write_results
@@ -91,6 +92,7 @@ def reproduce(
     device: Literal["cpu", "auto"] = "cpu",
     workers: int | None = None,
     keep: bool = False,
+    data: Mapping[str, str | Path] | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
     """Hold claims against the evidence, and say for each whether it holds.
@@ -112,11 +114,13 @@ def reproduce(
         workers: networks trained at a time; as many as there are processors where ``None``.
         keep: whether to keep the optimisers' states and the weights of all saved steps. Otherwise only the last weights
             of each network stay once every claim is evaluated without an error.
+        data: files and folders of your own by name, for claims on other data than text: ``images``, ``fashion``,
+            ``ratings``, ``table``.
         progress: called as it goes on; a progress bar where ``None``.
 
     Raises:
-        BadInput: a claim that there is not, a folder with other settings, a text that cannot be used. What goes wrong
-            inside one claim is its outcome.
+        BadInput: a claim that there is not, a folder with other settings, a text or data that cannot be used. What
+            goes wrong inside one claim is its outcome.
         Interrupted: Ctrl-C; its ``result`` has the claims that were finished.
     """
     choice = text if isinstance(text, TextChoice) else TextChoice(text)
@@ -127,7 +131,7 @@ def reproduce(
         if count is not None:
             check_whole(count, "reproduce", name, low=1)
     require_text(choice.source)  # before a folder remembers it
-    workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers)
+    workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers, _existing(data or {}))
     if keep and is_shrunk(workspace.folder):
         problem = f"an earlier run in {workspace.folder} removed weights of the networks that it finished"
         warnings.warn(f"{problem}: `keep` does not restore them; name a new folder with `out`", stacklevel=2)
@@ -151,6 +155,15 @@ def reproduce(
     return replace(found, freed=shrink(workspace.folder, evaluated))
 
 
+def _existing(data: Mapping[str, str | Path]) -> dict[str, str]:
+    """Return the user's data with absolute paths, or raise where a name is unknown or nothing is there."""
+    for name, path in data.items():
+        choose(name, DATA, "reproduce", "data")
+        if not Path(path).exists():
+            raise BadInput(f"there is no {path}", expected=DATA[name], remedy=f"correct the path of {name}")
+    return {name: str(Path(path).absolute()) for name, path in data.items()}
+
+
 def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
     """Write everything a person or a machine may want to read, of claims that were finished earlier too."""
     here = {outcome.claim.id: outcome for outcome in outcomes}
@@ -166,4 +179,5 @@ def _as_typed(workspace: Workspace) -> str:
     defaults = {"profile": "quick", "device": "cpu", "out": DEFAULT_OUT}
     order = ("profile", "seeds", "text", "vocabulary_size", "tokenizer", "device", "out")
     given = [(name, settings[name]) for name in order if settings[name] not in (None, defaults.get(name))]
+    given += [("data", f"{name}={path}") for name, path in workspace.data.items()]
     return shlex.join(word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value)))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from joma.devices import device_of
-from joma.domains import POSITIVE
+from joma.domains import NON_NEGATIVE, POSITIVE
 from joma.errors import BadInput, InvalidArgument
 from joma.files import read_json, replacing, write_json
 from joma.journal import append_line, line_of, lines_of
@@ -56,6 +56,8 @@ class SeriesRecipe:
         batch_size: parallel streams of the text.
         length: tokens of each per step, and the model's longest context.
         num_layers, width, num_heads: the model's; its MLP is four times as wide.
+        weight_decay: decoupled from the gradient, as AdamW's.
+        initial_scale: factor of the family's usual standard deviation of initial weights, 0.02.
         seed: of the initial weights.
     """
 
@@ -69,6 +71,8 @@ class SeriesRecipe:
     num_layers: int = 3
     width: int = 64
     num_heads: int = 4
+    weight_decay: float = 0.01
+    initial_scale: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class SeriesRecipe:
             remedy = "take a multiple, since every head gets as many dimensions, in pairs"
             raise _bad("width", f"a multiple of {2 * self.num_heads}", f"{self.width}", remedy)
         POSITIVE.check(self.learning_rate, "SeriesRecipe", "learning_rate")
+        POSITIVE.check(self.initial_scale, "SeriesRecipe", "initial_scale")
+        NON_NEGATIVE.check(self.weight_decay, "SeriesRecipe", "weight_decay")
 
     def saved_steps(self) -> tuple[int, ...]:
         """The steps that are saved: 0, then doubling up to ``save_every``, then evenly, and the last."""
@@ -171,7 +177,7 @@ class _Model:
         self.model: nn.Module = model
         self.config = f"{model.config.to_json_string(use_diff=False)}\n"
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, fused=True
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.num_steps, self.checkpoint_every = recipe.num_steps, recipe.save_every
         self.gradient_clip, self.seed = 1.0, recipe.seed
@@ -239,6 +245,10 @@ def _safetensors(parameters: dict[str, Tensor]) -> bytes:
     return save({name: parameter.detach() for name, parameter in parameters.items()}, {"format": "pt"})
 
 
+_ADDED = {"weight_decay": 0.01, "initial_scale": 1.0}
+"""What recipes lack that were written before these were settings."""
+
+
 def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens, device: torch.device) -> None:
     """Make sure that the folder is empty or holds this very series."""
     text = {"name": tokens.name, "digest": tokens.digest}
@@ -246,7 +256,10 @@ def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens, device: torch.dev
     path = folder / RECIPE
     if path.exists():
         remedy = "choose another folder, or delete this one"
-        if read_json(path, dict[str, Any], expected="the recipe of a series", remedy=remedy) == wanted:
+        found = read_json(path, dict[str, Any], expected="the recipe of a series", remedy=remedy)
+        if isinstance(found.get("recipe"), dict):
+            found["recipe"] = _ADDED | found["recipe"]
+        if found == wanted:
             return
         problem = f"{folder} holds the series of another recipe, text or device"
     elif others := [entry.name for entry in folder.iterdir()]:
@@ -257,6 +270,9 @@ def _claim(folder: Path, recipe: SeriesRecipe, tokens: Tokens, device: torch.dev
     raise BadInput(problem, expected="a new or empty folder, or one of the same series", remedy="choose another folder")
 
 
+_DEVIATION = 0.02
+
+
 def _gpt_neox(recipe: SeriesRecipe, vocabulary_size: int) -> PreTrainedModel:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -265,6 +281,7 @@ def _gpt_neox(recipe: SeriesRecipe, vocabulary_size: int) -> PreTrainedModel:
             **_shared_settings(recipe, vocabulary_size),
             intermediate_size=4 * recipe.width,
             use_parallel_residual=True,
+            initializer_range=_DEVIATION * recipe.initial_scale,
             rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
         )
     )
@@ -280,6 +297,7 @@ def _opt(recipe: SeriesRecipe, vocabulary_size: int) -> PreTrainedModel:
             word_embed_proj_dim=recipe.width,
             pad_token_id=1,
             dropout=0.0,
+            init_std=_DEVIATION * recipe.initial_scale,
         )
     )
 

@@ -84,9 +84,10 @@ def test_without_learning_rates_the_future_of_a_slow_run_is_read_off_a_faster_on
     assert abs(found["1e-05"] - last) < TOLERANCES["order.speed"].bound < loss_of(1e-5, 200, 0) - last
 
 
-def test_diverged_runs_come_last_and_a_stuck_run_stays_where_it_is():
+@pytest.mark.parametrize("last", [np.nan, np.inf, 1e300, -1e300])
+def test_diverged_runs_come_last_and_a_stuck_run_stays_where_it_is(last):
     stuck = table("stuck", np.where(STEPS > 0, 5.5, 6.0), learning_rate=3e-3, num_layers=1)
-    lost = table("lost", np.where(STEPS < 100, 4.0, np.nan), learning_rate=2e-3, num_layers=1)
+    lost = table("lost", np.where(STEPS < 100, 4.0, last), learning_rate=2e-3, num_layers=1)
     found = once(pandas.concat([grid(), stuck, lost]), num_steps=WHOLE)
     assert (found.index[-1], found.iloc[-1]) == ("lost", math.inf)
     assert abs(found["stuck"] - 5.5) < TOLERANCES["order.stuck"].bound

@@ -95,7 +95,7 @@ def _trained(workspace: Workspace) -> Subjects:
     from joma.train.jobs import do_all
     from joma.train.text.vocabulary import load_tokens, require_tokens
 
-    tokens_path, tokenizer_path = _text(workspace)
+    tokens_path, tokenizer_path = text_of_series(workspace)
     tokens, seeds = load_tokens(tokens_path), workspace.seeds(NUM_SEEDS)
     require_tokens(tokens, TRAINED.batch_size, TRAINED.length, NUM_PROBES)
     works = [
@@ -130,7 +130,7 @@ def _trained(workspace: Workspace) -> Subjects:
     return Subjects(tuple(models), notes)
 
 
-def _text(workspace: Workspace) -> tuple[Path, Path]:
+def text_of_series(workspace: Workspace) -> tuple[Path, Path]:
     """The files of the tokens and of the tokenizer, which is trained on the text unless one is given."""
     from joma.files import replacing
     from joma.train.text.reading import read_text

@@ -23,13 +23,16 @@ SHAPE = ("num_layers", "width", "batch_size")
 
 RATE, TOTAL = "learning_rate", "num_steps"
 
+HIGHEST = 1e6
+"""Losses above it, in nats, count as not finite: guessing among all words of all languages costs less than 30."""
+
 Shape = tuple[float, ...]
 """The values of ``SHAPE``; -1 where nothing is known."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A number over steps, without values that are not finite.
+    """A number over steps, without values that are not finite or above ``HIGHEST``.
 
     Args:
         steps: (N,) ascending.
@@ -60,7 +63,7 @@ class GridRun:
         learning_rate: ``None`` if the table does not contain it; 0 for a run that does not move.
         shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
         num_steps: the last step of the whole training; ``None`` if the table does not contain it.
-        has_diverged: whether the loss is not finite at its last step, or nowhere.
+        has_diverged: whether the loss is not finite, or above ``HIGHEST``, at its last step, or nowhere.
     """
 
     name: Hashable
@@ -137,7 +140,7 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
         _number(rows, RATE),
         tuple(-1.0 if value is None else value for value in shape.values()),
         _number(rows, TOTAL),
-        has_diverged=loss.empty or not np.isfinite(loss.sort_index().iloc[-1]),
+        has_diverged=loss.empty or not _is_usable(loss.sort_index()).iloc[-1],
     )
 
 
@@ -147,8 +150,12 @@ def _number(rows: pandas.DataFrame, column: str) -> float | None:
     return float(found.median()) if len(found) else None
 
 
+def _is_usable(values: pandas.Series) -> pandas.Series:
+    return values.abs() <= HIGHEST  # not if NaN
+
+
 def _curve(values: pandas.Series) -> Curve:
-    found = values[np.isfinite(values)].sort_index()
+    found = values[_is_usable(values)].sort_index()
     return Curve(found.index.to_numpy(dtype=float), found.to_numpy(dtype=float))
 
 

@@ -90,7 +90,7 @@ def predict_order(
 
     Returns:
         a score for each run, named ``score``, lowest first: the predicted last held-out loss in nats. It is infinite
-        for a run whose loss is not finite at its last step (it has diverged), or that has no loss.
+        for a run whose loss is not finite or above 1e6 at its last step (it has diverged), or that has no loss.
 
     Raises:
         InvalidArgument: a column is missing, a number is none or out of range, or no run has a loss.
