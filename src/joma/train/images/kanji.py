@@ -7,24 +7,22 @@ dictionaries list it; the radical may take several forms (氵 and 水), which ar
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from joma.errors import BadInput
-from joma.train.images.pictures import Kind, Part, Pictures, require_pictures
+from joma.errors import BadInput, NotInstalled
+from joma.train.images.parts import FEWEST_WITH, Occurrence, sorted_parts
+from joma.train.images.pictures import Pictures, require_pictures
 from joma.train.images.strokes import Curve, drawn, path_curves
 
 FEWEST_OF_CLASS = 50
-FEWEST_OF_PART = 40
-"""The fewest characters of a class, and with a part: a fifth of them, eight, are never seen in training."""
+"""The fewest characters of a class: a fifth of them, ten, are never seen in training."""
 
 SIZE = 32
 _EXTENT = 109.0
@@ -32,20 +30,6 @@ _EXTENT = 109.0
 
 _RADICALS = ("general", "tradit")
 """The dictionaries whose radical counts; the first that gives one."""
-
-
-class Occurrence(NamedTuple):
-    """A part in the tree of a character.
-
-    Args:
-        name: of the part, in the form that is drawn.
-        depth: number of named parts that it is within.
-        of_label: whether it is the radical, or within it.
-    """
-
-    name: str
-    depth: int
-    of_label: bool
 
 
 class Character(NamedTuple):
@@ -74,7 +58,7 @@ def kanji(*, num_views: int = 4, size: int = SIZE, seed: int = 0) -> Pictures:
         seed: of pens and distortions.
 
     Raises:
-        BadInput: the package is not installed.
+        NotInstalled: the package is not installed.
     """
     return pictures_of(read_characters(_folder()), num_views=num_views, size=size, seed=seed)
 
@@ -86,7 +70,7 @@ def pictures_of(
     size: int = SIZE,
     seed: int = 0,
     fewest_of_class: int = FEWEST_OF_CLASS,
-    fewest_of_part: int = FEWEST_OF_PART,
+    fewest_of_part: int = FEWEST_WITH,
 ) -> Pictures:
     """Draw characters; the label is the radical.
 
@@ -102,7 +86,7 @@ def pictures_of(
     counts = Counter(entry.radical for entry in characters if entry.radical)
     classes = tuple(sorted(name for name, num in counts.items() if num >= fewest_of_class))
     kept = [entry for entry in characters if entry.radical in classes]
-    parts, presence = _parts(kept, fewest_of_part)
+    parts, presence = sorted_parts([entry.parts for entry in kept], fewest_of_part)
     pixels = drawn([entry.curves() for entry in kept], _EXTENT, size, num_views, seed) if kept else torch.empty(0)
     about = f"{len(kept):,} characters of {len(classes)} radicals, drawn with {size} × {size} pixels (KanjiVG)"
     labels = torch.tensor([classes.index(entry.radical) for entry in kept], dtype=torch.int64)
@@ -126,7 +110,7 @@ def _folder() -> Path:
     try:
         found = next(path for path in files("kanjivg") or () if path.suffix == ".svg")
     except (PackageNotFoundError, StopIteration) as error:
-        raise BadInput(
+        raise NotInstalled(
             "the package `kanjivg` is not installed; the characters that networks learn come from it",
             expected="the extra joma[images]",
             remedy="`pip install 'joma[images]'`, or name a folder of images",
@@ -158,7 +142,7 @@ def _occurrences(group: ElementTree.Element, wanted: str, *, depth: int, of_labe
     """The named parts of a character's tree; the character itself only if it is its own radical."""
     name, of_label = _attribute(group, "element"), of_label or (wanted != "" and _attribute(group, "radical") == wanted)
     if name and (depth > 0 or of_label):
-        yield Occurrence(name, depth, of_label)
+        yield Occurrence(name, of_label, depth)
     for below in group:
         if below.tag.endswith("}g"):
             yield from _occurrences(below, wanted, depth=depth + bool(name), of_label=of_label)
@@ -171,28 +155,3 @@ def _attribute(element: ElementTree.Element, name: str) -> str:
 
 def _original(element: ElementTree.Element) -> str:
     return _attribute(element, "original") or _attribute(element, "element")
-
-
-def _parts(characters: Sequence[Character], fewest: int) -> tuple[tuple[Part, ...], Tensor]:
-    """The parts that enough characters have, each in its kind, and (N, P) whether a character has them.
-
-    A character that has a part in another kind only does not count for it.
-    """
-    within, without, depths = [], [], defaultdict[tuple[str, bool], list[int]](list)
-    for one in characters:
-        for entry in one.parts:
-            depths[entry.name, entry.of_label].append(entry.depth)
-        within.append({entry.name for entry in one.parts if entry.of_label})
-        without.append({entry.name for entry in one.parts if not entry.of_label})
-    of_labels, parts, columns = {name for name, of_label in depths if of_label}, [], []
-    for name, of_label in sorted(depths):
-        has, elsewhere = (
-            torch.tensor([name in here for here in present])
-            for present in ((within, without) if of_label else (without, within))
-        )
-        if min(int(has.sum()), int((~has & ~elsewhere).sum())) >= fewest:
-            kind: Kind = "label" if of_label else "elsewhere" if name in of_labels else "other"
-            parts.append(Part(name, kind, float(np.mean(depths[name, of_label]))))
-            columns.append(torch.where(has, 1, -elsewhere.long()))
-    presence = torch.stack(columns, dim=1) if columns else torch.zeros(len(characters), 0)
-    return tuple(parts), presence.to(torch.int8)
