@@ -112,9 +112,13 @@ def entropy_of(runs: Sequence[Run], group: str | None = None) -> Course:
         runs: by seed.
         group: the group of pictures; ``None`` for all.
     """
-    config = runs[0].recipe
-    layers = [course_of(runs, ENTROPY, layer, group) for layer in range(config.decoder.num_layers)]
-    return replace(layers[0], values=np.mean([one.values for one in layers], axis=0) / np.log(config.length))
+    layers = [course_of(runs, ENTROPY, layer, group) for layer in range(runs[0].recipe.decoder.num_layers)]
+    return share_of_uniform(replace(layers[0], values=np.mean([one.values for one in layers], axis=0)), runs)
+
+
+def share_of_uniform(entropy: Course, runs: Sequence[Run]) -> Course:
+    """Return attention entropy in nats as a share of that of uniform attention over the patches."""
+    return replace(entropy, values=entropy.values / np.log(runs[0].recipe.length))
 
 
 def labels_learned(runs: Sequence[Run], pictures: Pictures) -> int:

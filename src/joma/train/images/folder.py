@@ -87,11 +87,11 @@ def _entry(table: Path, number: int, names: list[str], row: list[str]) -> Entry:
         raise BadInput(problem, expected=f"at most {len(names)}, as the header", remedy=remedy)
     cells = [(name, cell.strip()) for name, cell in zip(names, row, strict=False) if cell.strip()]
     given = dict(cells)
-    parts = tuple(Occurrence(cell, name == "part") for name, cell in cells if name in ("part", "other"))
-    for what, is_there in (("file", "file" in given), ("label", "label" in given), ("part", bool(parts))):
-        if not is_there:
+    for what in ("file", "label", "part"):
+        if what not in given:
             problem = f"row {number} of {table} ({given.get('file', 'no file')}) has no {what}"
             raise BadInput(problem, expected=COLUMNS, remedy=f"fill in a {what}, or leave out the row")
+    parts = tuple(Occurrence(cell, name == "part") for name, cell in cells if name in ("part", "other"))
     return Entry(given["file"], given["label"], parts)
 
 

@@ -60,7 +60,7 @@ def kanji(*, num_views: int = 4, size: int = SIZE, seed: int = 0) -> Pictures:
     Raises:
         NotInstalled: the package is not installed.
     """
-    return pictures_of(read_characters(_folder()), num_views=num_views, size=size, seed=seed)
+    return pictures_of(read_characters(character_folder()), num_views=num_views, size=size, seed=seed)
 
 
 def pictures_of(
@@ -103,10 +103,15 @@ def read_characters(folder: Path) -> list[Character]:
     if not paths:
         expected = "files such as 06f22.svg"
         raise BadInput(f"{folder} has no characters", expected=expected, remedy="install kanjivg again")
-    return [_character(path) for path in paths]
+    return [read_character(path) for path in paths]
 
 
-def _folder() -> Path:
+def character_folder() -> Path:
+    """Return the folder of the characters that the package ``kanjivg`` installed.
+
+    Raises:
+        NotInstalled: it is not installed.
+    """
     try:
         found = next(path for path in files("kanjivg") or () if path.suffix == ".svg")
     except (PackageNotFoundError, StopIteration) as error:
@@ -118,7 +123,12 @@ def _folder() -> Path:
     return Path(str(found.locate())).parent
 
 
-def _character(path: Path) -> Character:
+def read_character(path: Path) -> Character:
+    """Read one file of KanjiVG; nothing that it refers to is read.
+
+    Raises:
+        BadInput: it cannot be read, or defines entities.
+    """
     try:
         content = path.read_bytes()
         if b"<!ENTITY" in content:  # which may stand for other files, or for text of any length

@@ -109,13 +109,15 @@ def _view(
     places = torch.einsum("tij,tj->it", matrix[owner], points) + shift[owner].T
     pixels, radius = places.floor().long(), pen[owner] + 0.5
     inside = places - pixels - 0.5
-    ink = torch.zeros(num, size + 4, size + 4)  # with a margin for points that lie outside
-    corner = (owner * (size + 4) + pixels[1].clamp(-1, size) + 2) * (size + 4) + pixels[0].clamp(-1, size) + 2
+    wide = size + 6  # with a margin, to which points that lie farther outside are moved
+    ink = torch.zeros(num, wide, wide)
+    column, row = pixels.clamp(-2, size + 1) + 3
+    place = (owner * wide + row) * wide + column
     for across in (-1, 0, 1):
         for down in (-1, 0, 1):
             dark = (radius - torch.hypot(inside[0] - across, inside[1] - down)).clamp_(0, 1)
-            ink.view(-1).scatter_reduce_(0, corner + down * (size + 4) + across, dark, "amax")
-    return (ink[:, 2:-2, 2:-2] * 255).round().to(torch.uint8)
+            ink.view(-1).scatter_reduce_(0, place + down * wide + across, dark, "amax")
+    return (ink[:, 3:-3, 3:-3] * 255).round().to(torch.uint8)
 
 
 def _distortions(num: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
