@@ -63,14 +63,15 @@ def tiny_law_recipe(**changes) -> Recipe:
 
 
 def tiny_pictures(num: int = 120) -> Pictures:
-    """A bar across or down makes the label; a dark corner has nothing to do with it, and so has noise."""
+    """In noise, a bar across or down makes the label; a darker corner has nothing to do with it."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(2, (num,), generator=generator)
     corner = torch.rand(num, generator=generator) < 0.5
     pixels = torch.randint(60, (num, 2, 8, 8), generator=generator, dtype=torch.uint8)
-    pixels[labels == 0, :, 1:3] = 255
-    pixels[labels == 1, :, :, 1:3] = 255
-    pixels[corner, :, 6:, 6:] = 255
+    for number, place in enumerate(torch.randint(6, (num,), generator=generator).tolist()):
+        picture = pixels[number] if labels[number] == 0 else pixels[number].mT
+        picture[:, place] += 195
+    pixels[corner, :, 6:, 6:] = 90
     names = ("across", "down")
     occurrences = [
         [Occurrence(names[label], True, 1), *([Occurrence("corner", False, 1)] if dark else [])]

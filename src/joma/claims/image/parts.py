@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from joma.charts import Chart, Curve
 from joma.claims.image.networks import notes, pictures_with_parts, trained
 from joma.claims.workspace import Workspace
-from joma.errors import BadInput
+from joma.errors import BadInput, RunFailed
 from joma.measure.curves.course import Course
 from joma.measure.latents.detection import Detection, detection, within_classes
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
@@ -40,6 +40,9 @@ CRITERION = Criterion(
     "as in hierarchy.alignment: below a fifth, more than four fifths of what was missing before training is still "
     "missing after it",
 )
+
+
+_NO_DISTANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         workspace.progress("looking for parts in units", done, len(runs))
         seeds.append(_measured(pictures, *pair))
     of_label = kinds == "label"
-    measured = Estimate.of(_gain(seed.areas[TRAINED], seed.areas[UNTRAINED], of_label) for seed in seeds)
+    gains = (_gain(seed.areas[TRAINED], seed.areas[UNTRAINED], of_label) for seed in seeds)
+    measured = Estimate.of(gains, why_equal="0 where training changes no score")
     shuffled = [_gain(seed.areas["shuffled"], seed.areas["shuffled, untrained"], of_label) for seed in seeds]
     on_permuted = [_gain(seed.areas[PERMUTED], seed.areas[UNTRAINED], of_label) for seed in seeds]
     controls = [
@@ -92,7 +96,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         charts=(_layers_chart(seeds, kinds), _parts_chart(pictures, seeds, kinds)),
         notes=(*notes(workspace, [pictures]), *_notes(kinds)),
     )
-    return Agreement(**vars(agreement) | {"conclusion": _conclusion(agreement, seeds, kinds)})
+    return replace(agreement, conclusion=_conclusion(agreement, seeds, kinds))
 
 
 def _measured(pictures: Pictures, run: Run, permuted: Run) -> Seed:
@@ -140,8 +144,15 @@ def _detected(units: Sequence[Sequence[Tensor]], presence: Sequence[Tensor]) -> 
 
 
 def _gain(learned: Float[np.ndarray, " P"], before: Float[np.ndarray, " P"], chosen: np.ndarray) -> float:
-    """The rise of the mean AUC of some parts, relative to its distance from 1."""
+    """The rise of the mean AUC of some parts, relative to its distance from 1.
+
+    Raises:
+        RunFailed: there is no distance.
+    """
     after, start = np.nanmean(learned[chosen]), np.nanmean(before[chosen])
+    if start > 1 - _NO_DISTANCE:
+        problem, kept = "the untrained network detects every part without an error", "the networks are kept"
+        raise RunFailed(problem, kept=kept, remedy="take pictures whose parts are harder to see")
     return float((after - start) / (1 - start))
 
 
@@ -216,9 +227,9 @@ def _parts_chart(pictures: Pictures, seeds: Sequence[Seed], kinds: np.ndarray) -
     before, after = (np.mean([seed.areas[name] for seed in seeds], axis=0) for name in (UNTRAINED, TRAINED))
     known = ~np.isnan(before + after)
     curves = tuple(
-        Curve(name, before[known & (kinds == kind)], after[known & (kinds == kind)], joined=False, group=name)
-        for kind, name in KINDS.items()
-        if kind in kinds
+        Curve(KINDS[kind], before[chosen].tolist(), after[chosen].tolist(), joined=False, group=KINDS[kind])
+        for kind, chosen in ((kind, known & (kinds == kind)) for kind in KINDS)
+        if chosen.any()
     )
     ends = (float(np.nanmin([before, after])), 1.0)
     return Chart(
