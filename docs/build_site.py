@@ -1,4 +1,7 @@
-"""Build the site from docs/ into build/site: ``.venv/bin/python docs/build_site.py``, with the extra ``docs``."""
+"""Build the site from docs/ into build/site: ``.venv/bin/python docs/build_site.py``, with the extra ``docs``.
+
+Tutorials whose text or whose code changed are executed, which takes minutes; ``--draft`` shows their text only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+
+import tutorials
 
 import joma
 
@@ -54,8 +59,12 @@ def settings() -> str:
     return written.replace('"Python API" = []', f'"Python API" = [{"".join(lines)}]')
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *, execute: bool) -> None:
     """Write the site's sources to ``folder/docs``, its configuration next to them, and the site to ``folder/site``.
+
+    Args:
+        folder: where to; what is in its ``tutorials`` is used again.
+        execute: whether to execute the tutorials.
 
     Raises:
         subprocess.CalledProcessError: a page that is linked to does not exist.
@@ -67,9 +76,12 @@ def build(folder: Path) -> None:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(page(name, pages), encoding="utf-8")
+    if execute:
+        tutorials.write(list(tutorials.TUTORIALS), folder / "tutorials")
+        shutil.copytree(folder / "tutorials", folder / "docs" / "tutorials", dirs_exist_ok=True)
     (folder / "zensical.toml").write_text(settings(), encoding="utf-8")
     subprocess.run([ZENSICAL, "build", "--clean", "--strict", "-f", folder / "zensical.toml"], check=True)
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build")
+    build(ROOT / "build", execute="--draft" not in sys.argv)

@@ -7,16 +7,11 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import build_site
 import pytest
-
-DOCS = Path(__file__).parents[1] / "docs"
-spec = spec_from_file_location("build_site", DOCS / "build_site.py")
-build_site = module_from_spec(spec)
-spec.loader.exec_module(build_site)
 
 
 def names(navigation: list[Any]) -> Iterator[str]:
@@ -39,7 +34,7 @@ def site(tmp_path_factory) -> Path:
     if not build_site.ZENSICAL.exists():
         pytest.skip("zensical is not installed: pip install 'joma[docs]'")
     folder = tmp_path_factory.mktemp("build")
-    build_site.build(folder)
+    build_site.build(folder, execute=False)
     return folder / "site"
 
 
