@@ -42,16 +42,15 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
     from nbconvert import MarkdownExporter
 
     for cell in notebook.cells:
-        outputs = cell.get("outputs", [])
-        cell.outputs = [output for output in outputs if output.get("name") != "stderr"]
-        for output in cell.outputs:
-            data = output.get("data", {})
-            if data.get("text/plain", "").startswith("<"):  # the axes of a picture
-                del data["text/plain"]
-            if table := _PANDAS.fullmatch(data.get("text/html", "")):
-                data["text/html"] = table[1].replace(' border="1" class="dataframe"', "")
-            else:
-                data.pop("text/html", None)
+        if cell.cell_type == "code":
+            for data in (output.data for output in cell.outputs if "data" in output):
+                if table := _PANDAS.fullmatch(data.get("text/html", "")):
+                    data["text/html"] = table[1].replace(' border="1" class="dataframe"', "")
+                else:
+                    data.pop("text/html", None)
+                if data.get("text/plain", "").startswith("<"):  # the axes of a picture
+                    del data["text/plain"]
+            cell.outputs = [output for output in cell.outputs if output.get("data", output.get("name") != "stderr")]
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": name})
     text = text.replace("![png](", "![What the code above draws](")
     title, body = text.strip().split("\n", 1)
