@@ -27,6 +27,14 @@ from .measure.spectra.spectrum import stable_rank as stable_rank
 from .measure.spectra.spectrum import spectral_norm as spectral_norm
 from .measure.spectra.spectrum import effective_rank as effective_rank
 from .studies.alignment import alignment as alignment
+from .measure.latents.posteriors import against_posterior as against_posterior
+from .measure.latents.probes import linear_probe as linear_probe
+from .measure.latents.synonyms import synonym_sensitivity as synonym_sensitivity
+from .measure.latents.read_off import tree_read_off as tree_read_off
+
+# Learn from a table
+from .studies.trees import learn_tree as learn_tree
+from .studies.anomalies import tree_anomalies as tree_anomalies
 
 # The theory, solved
 from .studies.solve import solve as solve

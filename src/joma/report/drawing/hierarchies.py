@@ -158,7 +158,7 @@ def _found_figure(found: Found) -> Figure:
         main.nodes(row, level.values)
         main.name(row, level.name, level.detail)
     under = bottom - 0.62
-    _text(axes, MARGIN, under, "The same network before training", size=9.5, weight="bold")
+    text_at(axes, MARGIN, under, "The same network before training", size=9.5, weight="bold")
     middle = 0.5 * WIDTH
     low = under - 0.32 - SMALL_ROW * num_gaps
     before = _Panel(axes, found.rows, (MARGIN, middle - 0.1), (low, under - 0.32), numbers=False)
@@ -234,7 +234,7 @@ class _Panel:
         if texts and size >= _SHORT_POINTS:
             for node in np.flatnonzero(there).tolist():
                 value, place = values[node], self._x[row][node]
-                _text(
+                text_at(
                     self._axes,
                     place,
                     self._y[row],
@@ -267,7 +267,7 @@ class _Panel:
                 for node in np.flatnonzero(there):
                     text = "y" if len(places) == 1 else str(node)
                     colour = LIGHT["ink"] if row else LIGHT["quiet"]
-                    _text(self._axes, places[node], self._y[row] - drop, text, size=7.0, colour=colour, ha="center")
+                    text_at(self._axes, places[node], self._y[row] - drop, text, size=7.0, colour=colour, ha="center")
         if labels:
             num, hidden = len(self._x[0]), self._rows.num_hidden
             self.name(top, labels, "")
@@ -276,9 +276,9 @@ class _Panel:
     def name(self, row: int, name: str, detail: str) -> None:
         """Write the name of a row at its left."""
         lift = 0.075 if detail else 0.0
-        _text(self._axes, self._left, self._y[row] + lift, name, size=8.5, weight="bold")
+        text_at(self._axes, self._left, self._y[row] + lift, name, size=8.5, weight="bold")
         if detail:
-            _text(self._axes, self._left, self._y[row] - 0.09, detail, size=8.0, colour=LIGHT["quiet"])
+            text_at(self._axes, self._left, self._y[row] - 0.09, detail, size=8.0, colour=LIGHT["quiet"])
 
     def _size(self, row: int, kind: str) -> float:
         num = int((~np.isnan(self._x[row])).sum())
@@ -298,9 +298,9 @@ def _page(height: float) -> tuple[Figure, Axes]:
 
 
 def _headline(axes: Axes, top: float, title: str, subtitle: str) -> None:
-    _text(axes, MARGIN, top - 0.24, title, size=11.5, weight="bold")
+    text_at(axes, MARGIN, top - 0.24, title, size=11.5, weight="bold")
     for line, text in enumerate(_lines(subtitle)):
-        _text(axes, MARGIN, top - 0.47 - _LINE * line, text, size=8.5, colour=LIGHT["quiet"])
+        text_at(axes, MARGIN, top - 0.47 - _LINE * line, text, size=8.5, colour=LIGHT["quiet"])
 
 
 def _lines(text: str) -> list[str]:
@@ -313,21 +313,23 @@ def _draw_grid(
     """Layers from bottom to top, levels from left to right; the layer that corresponds to each level is framed."""
     num_levels, tall = len(values[0]), min(side, 0.36)
     left, bottom = corner[0], corner[1] - 0.2 - tall * len(values)
-    _text(axes, left, corner[1], title, size=9.5, weight="bold")
+    text_at(axes, left, corner[1], title, size=9.5, weight="bold")
     for layer, row in enumerate(values):
         y = bottom + layer * tall
         if is_first:
-            _text(axes, left - 0.06, y + tall / 2, f"layer {layer}", size=8.0, colour=LIGHT["quiet"], ha="right")
+            text_at(axes, left - 0.06, y + tall / 2, f"layer {layer}", size=8.0, colour=LIGHT["quiet"], ha="right")
         for level, value in enumerate(row):
             x = left + level * side
             box = Rectangle((x, y), side, tall, facecolor=_colour(value), edgecolor=LIGHT["paper"], zorder=2)
             axes.add_patch(box)
             if layer == level:
                 box.set(edgecolor=LIGHT["ink"], linewidth=1.2, zorder=4)
-            _text(axes, x + side / 2, y + tall / 2, _short(value), size=8.0, colour=_ink(value), ha="center")
+            text_at(axes, x + side / 2, y + tall / 2, _short(value), size=8.0, colour=_ink(value), ha="center")
     for level in range(num_levels):
-        _text(axes, left + (level + 0.5) * side, bottom - 0.1, f"{level}", size=8.0, colour=LIGHT["quiet"], ha="center")
-    _text(axes, left, bottom - 0.26, "level", size=8.0, colour=LIGHT["quiet"])
+        text_at(
+            axes, left + (level + 0.5) * side, bottom - 0.1, f"{level}", size=8.0, colour=LIGHT["quiet"], ha="center"
+        )
+    text_at(axes, left, bottom - 0.26, "level", size=8.0, colour=LIGHT["quiet"])
 
 
 def _draw_scale(axes: Axes, missing: str) -> None:
@@ -338,12 +340,12 @@ def _draw_scale(axes: Axes, missing: str) -> None:
         colour = _colour(step / (num - 1))
         wide = width / num * (1.05 if step < num - 1 else 1.0)  # slightly wider, to avoid visible seams
         axes.add_patch(Rectangle((left + step * width / num, bottom), wide, height, color=colour, linewidth=0))
-    _text(axes, left - 0.07, bottom + height / 2, "chance", size=8.5, ha="right")
-    _text(axes, left + width + 0.09, bottom + height / 2, "1.00: a hidden unit is the latent", size=8.5)
+    text_at(axes, left - 0.07, bottom + height / 2, "chance", size=8.5, ha="right")
+    text_at(axes, left + width + 0.09, bottom + height / 2, "1.00: a hidden unit is the latent", size=8.5)
     if missing:
         y = 0.2 + height / 2
         axes.scatter([left + 0.06], [y], s=81, c=LIGHT["grid"], edgecolors=LIGHT["quiet"], linestyles=_DASHED)
-        _text(axes, left + 0.2, y, shortened(f"no score: {missing}", _COLUMNS - 8), size=8.0, colour=LIGHT["quiet"])
+        text_at(axes, left + 0.2, y, shortened(f"no score: {missing}", _COLUMNS - 8), size=8.0, colour=LIGHT["quiet"])
 
 
 def _colour(value: float | None) -> str:
@@ -363,7 +365,7 @@ def _short(value: float | None) -> str:
     return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 
 
-def _text(
+def text_at(
     axes: Axes,
     x: float,
     y: float,
@@ -374,6 +376,7 @@ def _text(
     weight: str = "normal",
     ha: Any = "left",
 ) -> None:
+    """Write a line of text, centred vertically; ``size`` in points."""
     axes.text(
         x, y, text, fontsize=size, color=colour, fontweight=weight, ha=ha, va="center", parse_math=False, zorder=5
     )
