@@ -26,6 +26,9 @@ from joma.problem.tree import MOST_LEVELS, MOST_NODES, Law, Samples
 
 _MOST_JOINT = 2**16  # entries of a table for two levels, which then fits a core's cache
 
+_MOST_PACKED = 256  # symbols whose one-hot rows are copied from a table
+_MOST_PRESENCE = 2**31  # entries of presence drawn at once: 2 GB
+
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 
 
@@ -138,8 +141,9 @@ class RandomHierarchy(Law):
 
     def transitions(self, level: int) -> Float[Tensor, "n s v"]:
         """Return P(symbol of the j-th child | symbol of a latent of ``level``) as [symbol, j, child's symbol]."""
-        shares = torch.nn.functional.one_hot(self.rules[level], self.num_symbols).to(REAL)
-        return shares.mean(1)
+        children = self.rules[level].transpose(1, 2)
+        counts = torch.zeros(*children.shape[:2], self.num_symbols, dtype=REAL)
+        return counts.scatter_add_(2, children, torch.ones(children.shape, dtype=REAL)) / self.num_synonyms
 
     def top_marginals(self) -> Float[Tensor, "D n x"]:
         """Return P(symbol of each place of ``top_level`` | label), given which these places are independent.
@@ -167,6 +171,8 @@ class RandomHierarchy(Law):
                 received="True",
                 remedy="leave it out; trees and combinatorial hierarchies have tokens without places",
             )
+        most = _MOST_PRESENCE // max(1, sum(self.level_sizes))
+        check_whole(num, "RandomHierarchy.sample", "num", high=most, remedy="draw fewer at a time")
         samples = super().sample(num, generator, labels)
         presence = tuple(one_hot(symbols, self.num_symbols) for symbols in samples.presence)
         return samples._replace(presence=presence, symbols=samples.presence)
@@ -240,8 +246,11 @@ class RandomHierarchy(Law):
 
 def one_hot(symbols: Int[Tensor, "B n"], num_symbols: int) -> Shaped[Tensor, "B c"]:
     """Return whether each place has each symbol: column place × v + symbol, bool."""
-    table = torch.eye(num_symbols, dtype=torch.uint8, device=symbols.device)
-    return _rows(table, symbols).view(len(symbols), -1).view(torch.bool)
+    if num_symbols <= _MOST_PACKED:
+        table = torch.eye(num_symbols, dtype=torch.uint8, device=symbols.device)
+        return _rows(table, symbols).view(len(symbols), -1).view(torch.bool)
+    found = torch.zeros(*symbols.shape, num_symbols, dtype=torch.bool, device=symbols.device)
+    return found.scatter_(-1, symbols[..., None], True).flatten(1)
 
 
 def _rows(table: Tensor, index: Int[Tensor, "B n"]) -> Tensor:

@@ -36,10 +36,10 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
             single parent.
         label: the label to condition on; ``None`` for the mixture of all labels.
     """
-    if label is not None:
-        check_whole(label, "token_correlations", "label", low=0, high=law.num_labels - 1, remedy="count from 0")
     if not isinstance(law, Law):
         raise _not_for(law, "token_correlations", "any law")
+    if label is not None:
+        check_whole(label, "token_correlations", "label", low=0, high=law.num_labels - 1, remedy="count from 0")
     hierarchy = hierarchy_of(law)
     weights = torch.tensor(label_probabilities(law), dtype=REAL)
     if label is not None and hierarchy is law:  # unrelated labels change nothing
