@@ -32,6 +32,10 @@ from .measure.latents.probes import linear_probe as linear_probe
 from .measure.latents.synonyms import synonym_sensitivity as synonym_sensitivity
 from .measure.latents.read_off import tree_read_off as tree_read_off
 
+# Learn from a table
+from .studies.trees import learn_tree as learn_tree
+from .studies.anomalies import tree_anomalies as tree_anomalies
+
 # The theory, solved
 from .studies.solve import solve as solve
 from .theory.linear import blow_up_time as blow_up_time

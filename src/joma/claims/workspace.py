@@ -127,6 +127,21 @@ class Workspace:
             jobs.append((recipe, path))
         return self._train(jobs)
 
+    def train_on_tokens(self, wanted: Sequence[tuple[Recipe, Tokens]]) -> list[Run]:
+        """Train networks on other sequences of tokens than the text; finished ones are reused.
+
+        Args:
+            wanted: recipes, whose names become folder names, each with the tokens to learn.
+        """
+        from joma.train.text.vocabulary import kept_tokens
+
+        jobs = []
+        for recipe, tokens in wanted:
+            path = self._tokens_path(tokens.digest)
+            kept_tokens(path, lambda tokens=tokens: tokens)
+            jobs.append((recipe, path))
+        return self._train(jobs)
+
     def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
         """Train networks to predict the labels of laws, ``num_workers`` at a time; finished ones are reused.
 

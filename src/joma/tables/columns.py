@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas
@@ -59,6 +59,11 @@ class Table:
     def num_rows(self) -> int:
         """The number of rows."""
         return len(self.columns[0].values)
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return these rows, whose columns may have fewer different values."""
+        columns = tuple(replace(column, values=column.values[rows]) for column in self.columns)
+        return Table(columns, self.left_out)
 
     @property
     def names(self) -> list[str]:
