@@ -12,6 +12,7 @@ from joma.progress import Progress, silent
 
 if TYPE_CHECKING:
     from joma.problem.tree import Law
+    from joma.train.images.pictures import Pictures
     from joma.train.recipes import Recipe
     from joma.train.run import Run
     from joma.train.text.vocabulary import Tokens
@@ -155,6 +156,22 @@ class Workspace:
         for recipe, law in wanted:
             path = self.folder / "laws" / f"{digest(law)[:16]}.json"
             save_law(law, path)
+            jobs.append((recipe, path))
+        return self._train(jobs)
+
+    def train_on_pictures(self, wanted: Sequence[tuple[Recipe, Pictures]]) -> list[Run]:
+        """Train networks to predict the labels of pictures, ``num_workers`` at a time; finished ones are reused.
+
+        Args:
+            wanted: recipes, whose names become folder names, each with the pictures to learn.
+        """
+        from joma.train.images.pictures import SUFFIX, save_pictures
+
+        jobs = []
+        for recipe, pictures in wanted:
+            path = self.folder / "pictures" / f"{pictures.digest[:16]}{SUFFIX}"
+            if not path.exists():
+                save_pictures(pictures, path)
             jobs.append((recipe, path))
         return self._train(jobs)
 

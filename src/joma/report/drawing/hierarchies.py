@@ -35,6 +35,9 @@ _LEAST_SPACING = 14.0
 _READABLE_POINTS = 16.0
 """The least width of a node, in points, at which its value is written in it."""
 
+_SHORT_POINTS = 8.0
+"""The same for a symbol, of one digit or two."""
+
 Values = Sequence[float | None]
 """For each node a score from 0 to 1, or ``None``."""
 
@@ -98,10 +101,7 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
     title = "One sample: present nodes are dark"
 
     def draw() -> Figure:
-        figure, axes = _page(ROW * (len(names) - 1) + 1.1)
-        height = figure.get_figheight()
-        _headline(axes, height, title, "")
-        panel = _Panel(axes, rows, (NAMES, WIDTH - MARGIN), (0.4, height - 0.75), numbers=False)
+        figure, panel = _sample_panel(rows, title)
         panel.lines([np.asarray(row, dtype=bool) for row in present])
         for row, (name, nodes) in enumerate(zip(names, present, strict=True)):
             panel.nodes(row, [float(node) for node in nodes])
@@ -109,6 +109,38 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
         return figure
 
     return write_pictures(draw, stem, title, "Hollow nodes are absent; dark lines connect two present nodes.")
+
+
+def write_symbols(
+    rows: Rows, symbols: Sequence[Sequence[int]], alphabets: Sequence[int], names: Sequence[str], stem: Path
+) -> tuple[Path, Path]:
+    """Draw a hierarchy of places with the symbol of each place in one sample, as a number and a shade.
+
+    Args:
+        rows: the layout of the places.
+        symbols: for every row, tokens first, the symbol of each place.
+        alphabets: the number of symbols of each row.
+        names: text next to each row.
+        stem: path of the files without suffix (see ``write_pictures``).
+    """
+    title = "One sample: the symbol of every place"
+
+    def draw() -> Figure:
+        figure, panel = _sample_panel(rows, title)
+        panel.lines()
+        for row, (name, nodes, num) in enumerate(zip(names, symbols, alphabets, strict=True)):
+            panel.nodes(row, [node / max(1, num - 1) for node in nodes], list(map(str, nodes)))
+            panel.name(row, name, f"{num} symbols" if len(nodes) > 1 else f"{num} classes")
+        return figure
+
+    return write_pictures(draw, stem, title, "Each level has an alphabet of its own; shades only tell symbols apart.")
+
+
+def _sample_panel(rows: Rows, title: str) -> tuple[Figure, _Panel]:
+    figure, axes = _page(ROW * (len(rows.places) - 1) + 1.1)
+    height = figure.get_figheight()
+    _headline(axes, height, title, "")
+    return figure, _Panel(axes, rows, (NAMES, WIDTH - MARGIN), (0.4, height - 0.75), numbers=False)
 
 
 def _found_figure(found: Found) -> Figure:
@@ -180,8 +212,8 @@ class _Panel:
                 kept = [line for line, one in zip(ends, chosen, strict=True) if one]
                 self._axes.add_collection(LineCollection(kept, colors=colour, alpha=alpha, linewidths=width, zorder=1))
 
-    def nodes(self, row: int, values: Values) -> None:
-        """Draw a row's nodes, coloured by their values; dashed and grey without a value."""
+    def nodes(self, row: int, values: Values, texts: Sequence[str] | None = None) -> None:
+        """Draw a row's nodes, coloured by their values; dashed and grey without a value. ``texts``: instead of them."""
         size = self._size(row, "token" if row == 0 else "latent")
         there = ~np.isnan(self._x[row])
         without = np.array([value is None for value in values])
@@ -198,14 +230,16 @@ class _Panel:
                 zorder=3,
             )
         if self._numbers and size >= _READABLE_POINTS:
+            texts = [_short(value) for value in values]
+        if texts and size >= _SHORT_POINTS:
             for node in np.flatnonzero(there).tolist():
                 value, place = values[node], self._x[row][node]
                 text_at(
                     self._axes,
                     place,
                     self._y[row],
-                    _short(value),
-                    size=min(8.0, 0.36 * size),
+                    texts[node],
+                    size=min(8.0, (0.36 if self._numbers else 0.6) * size),
                     colour=_ink(value),
                     ha="center",
                 )
