@@ -17,10 +17,9 @@ SUBJECTS = {
     "the mathematics": (*theorem1.CLAIMS, *dynamics.CLAIMS),
     "small networks that read text": text.CLAIMS,
     "series of saved steps": series.CLAIMS,
-    "hierarchies and the networks that learn them": hierarchy.CLAIMS,
+    "hierarchies and the networks that learn them": (*hierarchy.CLAIMS, *rhm.CLAIMS),
     "tables and their anomalies": anomaly.CLAIMS,
     "recommendation": recommendation.CLAIMS,
-    "hierarchies and the networks that learn them": (*hierarchy.CLAIMS, *rhm.CLAIMS),
     "networks that learn pictures": image.CLAIMS,
 }
 """The claims of joma itself by what they are about."""
