@@ -42,7 +42,7 @@ class Sizes:
 
 SIZES = {
     Profile.QUICK: Sizes(64, 256, num_layers=1, num_steps=400, num_seeds=5),
-    Profile.FULL: Sizes(128, 1024, num_layers=2, num_steps=300, num_seeds=10),
+    Profile.FULL: Sizes(128, 256, num_layers=2, num_steps=300, num_seeds=10),
 }
 NUM_SNAPSHOTS = 4
 
@@ -316,6 +316,7 @@ def _notes(
         f"{tokens.description}.",
         f"Width {recipe.decoder.width}, {recipe.decoder.hidden} hidden units in each of {recipe.decoder.num_layers} "
         f"layers, {recipe.num_steps:,} steps of {recipe.batch_size} × {recipe.length} likes: about where the loss on "
-        "held-out users was lowest in a trial, before any genre was looked at. Units of all layers and all columns of "
-        "co-likes are candidates; each seed has its own held-out users, initial weights and halves of the items.",
+        "held-out users was lowest in a trial on MovieLens, before any genre was looked at. Units of all layers and "
+        "all columns of co-likes are candidates; each seed has its own held-out users, initial weights and halves of "
+        "the items.",
     )
