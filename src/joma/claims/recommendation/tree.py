@@ -146,7 +146,7 @@ def _charts(
             "number of clusters; means over splits.",
             "number of flat clusters",
             "NDCG@20",
-            (curve_of("flat clusters", nums, flat_by_num, "predicted"), *lines),
+            (curve_of("flat clusters", nums, flat_by_num, "context"), *lines),
             tuple(Mark("y", of[name].mean(), name) for name in (POPULARITY, KNN, EASE)),
             x_scale="log",
         )

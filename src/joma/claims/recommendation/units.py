@@ -243,7 +243,7 @@ def _charts(scores: Sequence[Scores], names: Sequence[str]) -> tuple[Chart, ...]
     places = [float(place + 1) for place in range(len(order))]
     by_genre: dict[str, tuple[Role, np.ndarray]] = {
         "trained": ("measured", np.stack([one.course[-1] for one in scores])),
-        "co-likes": ("predicted", np.stack([one.co_likes for one in scores])),
+        "co-likes": ("context", np.stack([one.co_likes for one in scores])),
         "untrained": ("control", np.stack([one.course[0] for one in scores])),
     }
     return (
@@ -257,7 +257,7 @@ def _charts(scores: Sequence[Scores], names: Sequence[str]) -> tuple[Chart, ...]
             (
                 curve_of("hidden units", steps, means, "measured"),
                 curve_of("trained on likes in random order", ends, np.stack([start, random_order], 1), "control"),
-                curve_of("best column of co-likes", ends, np.stack([co_likes, co_likes], 1), "predicted"),
+                curve_of("best column of co-likes", ends, np.stack([co_likes, co_likes], 1), "context"),
             ),
         ),
         Chart(
