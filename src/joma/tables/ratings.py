@@ -166,7 +166,7 @@ def read_ratings(source: Source) -> Ratings:
         frame = frame.assign(time=_times(frame["time"])).sort_values("time", kind="stable")
     try:
         newest = frame.drop_duplicates(["user", "item"], keep="last")
-    except TypeError as error:  # lists and the like
+    except TypeError as error:  # ids that are lists
         problem = f"ids of users or items cannot be compared ({cause_of(error)})"
         raise BadInput(problem, expected="text or whole numbers", remedy="write each id as text") from error
     users, user_ids = pandas.factorize(newest["user"], sort=True)
