@@ -138,3 +138,8 @@ def notes(workspace: Workspace, pictures: Sequence[Pictures]) -> tuple[str, ...]
         f"Three layers, width 64, four heads; {sizes.num_steps:,} steps of Adam at a constant {sizes.learning_rate:g}, "
         f"{sizes.batch_size} pictures each; {sizes.num_seeds} seeds.",
     )
+
+
+def notes_on_length(workspace: Workspace) -> tuple[str, ...]:
+    """Return what the quick profile leaves out of the curves."""
+    return ("A rise that comes after so few steps would not be seen.",) if workspace.profile is Profile.QUICK else ()
