@@ -13,6 +13,7 @@ import torch
 from joma.arrays import REAL, Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
 from joma.domains import POLARITY, check_whole, is_whole
 from joma.errors import InvalidArgument
+from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import Hierarchy, label_probabilities, token_presence
 from joma.problem.tree import LatentTree, check_parents
 
@@ -173,7 +174,7 @@ def exact_cooccurrence(law: Hierarchy, label: int | None = None) -> torch.Tensor
             return token_cooccurrence(law, label)
         except InvalidArgument:  # a token that is never present
             return None
-    if not law.is_table:
+    if not isinstance(law, Combinatorial) or not law.is_table:
         return None
     labels = torch.arange(law.num_labels) if label is None else torch.tensor([label])
     present = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)
