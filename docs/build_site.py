@@ -49,14 +49,16 @@ def page(name: str, pages: dict[str, Path]) -> str:
 
 
 def settings() -> str:
-    """Return docs/zensical.toml with the public names in its navigation, in their groups."""
+    """Return docs/zensical.toml with a navigation of all pages: public names in their groups, the unnamed at the end."""
     stub = Path(joma.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = ['"api/index.md",']
     for group in re.split(r"^# ", stub, flags=re.MULTILINE)[1:]:
         names = (f'"api/{name}.md"' for name in re.findall(r" as (\w+)$", group, re.MULTILINE))
         lines.append(f'{{ "{group.splitlines()[0]}" = [{", ".join(names)}] }},')
     written = (DOCS / "zensical.toml").read_text(encoding="utf-8")
-    return written.replace('"Python API" = []', f'"Python API" = [{"".join(lines)}]')
+    more = [f'"{name}"' for name in sources() if not name.startswith("api/") and f'"{name}"' not in written]
+    written = written.replace('"Python API" = []', f'"Python API" = [{"".join(lines)}]')
+    return written.replace("\n]\n", f'\n  {{ "More" = [{", ".join(more)}] }},\n]\n', 1) if more else written
 
 
 def build(folder: Path, *, execute: bool) -> None:
