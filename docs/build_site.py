@@ -49,7 +49,7 @@ def page(name: str, pages: dict[str, Path]) -> str:
 
 
 def settings() -> str:
-    """Return docs/zensical.toml with a navigation of all pages: public names in their groups, the unnamed at the end."""
+    """Return docs/zensical.toml with all pages in its navigation: public names in their groups, others at the end."""
     stub = Path(joma.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = ['"api/index.md",']
     for group in re.split(r"^# ", stub, flags=re.MULTILINE)[1:]:
