@@ -29,6 +29,12 @@ ELSEWHERE = {
 
 ZENSICAL = Path(sysconfig.get_path("scripts")) / "zensical"
 
+_EXPLORER = """[Open the explorer on a page of its own](explorer.html)
+
+<iframe src="explorer.html" title="The explorer" loading="lazy" style="width: 100%; height: 80vh; border: 0"></iframe>
+
+"""
+
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#]+)")
 
 
@@ -78,6 +84,10 @@ def build(folder: Path, *, execute: bool) -> None:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(page(name, pages), encoding="utf-8")
+    if "explore" in dir(joma):
+        joma.explore().write(folder / "docs" / "explorer.html")
+        start = folder / "docs" / "index.md"
+        start.write_text(start.read_text(encoding="utf-8").replace("**Start here**", f"{_EXPLORER}**Start here**"))
     if execute:
         tutorials.write(list(tutorials.TUTORIALS), folder / "tutorials")
         shutil.copytree(folder / "tutorials", folder / "docs" / "tutorials", dirs_exist_ok=True)
