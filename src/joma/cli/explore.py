@@ -1,0 +1,32 @@
+"""``joma explore``: one page in which the theory can be moved by hand, next to a run, a hierarchy and the claims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from joma.cli.output import say
+from joma.cli.parsing import Parser
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options of ``joma explore``."""
+    add = parser.add_argument
+    add("run", metavar="RUN", nargs="?", type=str, help="a folder that `joma show` reads, in place of the examples")
+    add("--sentence", type=str, metavar="TEXT", help="whose attention is shown over the saved steps of RUN")
+    add(
+        "--out",
+        type=str,
+        default="explore.html",
+        metavar="FILE",
+        help="the page, or the folder that it is written into",
+    )
+
+
+def run(options: Any) -> int:
+    """Gather, write the page, print where it is, return the exit status."""
+    from joma.studies.explore import explore
+
+    found = explore(options.run, sentence=options.sentence)
+    page = found.write(options.out)
+    say(f"On the page: {found.summary()}.\nWritten to {page}: {page.absolute().as_uri()}")
+    return 0
