@@ -50,6 +50,7 @@ TOLERANCES: dict[str, Tolerance] = {
     ),
     "learning.accuracy": Tolerance(0.05, "three standard errors, 0.016 each near 0.85, of a share of 512 samples"),
     "explorer.solution": Tolerance(1e-6, "interpolation between cuts leaves 1e-8; far below what a screen can show"),
+    "explorer.training": Tolerance(1e-7, "Runge–Kutta steps of 0.1 leave 1e-8 after 200; descents differ by rounding"),
     "report.colour_difference": Tolerance(
         0.13,
         "OKLab distance; 0.02 is just noticeable side by side, distant thin lines need several times that",

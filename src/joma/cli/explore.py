@@ -6,6 +6,7 @@ from typing import Any
 
 from joma.cli.output import say
 from joma.cli.parsing import Parser
+from joma.files import expanded
 
 
 def add_options(parser: Parser) -> None:
@@ -27,6 +28,6 @@ def run(options: Any) -> int:
     from joma.studies.explore import explore
 
     found = explore(options.run, sentence=options.sentence)
-    page = found.write(options.out)
+    page = found.write(options.out or (folder if (folder := expanded(options.run or ".")).is_dir() else "."))
     say(f"On the page: {found.summary()}.\nWritten to {page}: {page.absolute().as_uri()}")
     return 0

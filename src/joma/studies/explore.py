@@ -139,7 +139,12 @@ def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Clai
     if (trained := _learned_law(folder)) is not None:
         parts["tree"] = tree_part(trained) | {"made": str(folder)}
     said = None if sentence is None else read_sentence(folder, sentence)
-    table, notes = read_measurements([folder])
+    try:
+        table, notes = read_measurements([folder])
+    except BadInput:
+        if claims is None and not parts:
+            raise
+        return parts, claims
     found = (run_part(table, str(name), said) for name in table["run"].unique())
     if (own := next((part for part in found if part is not None), None)) is not None:
         more = table["run"].nunique() - 1

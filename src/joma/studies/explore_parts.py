@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from joma.claims.dynamics.nonlinear import NUM_STEPS, STEP, targets
+from joma.claims.hierarchy.levels import gain
 from joma.claims.theorem1.flow import N_HIDDEN, model_of
 from joma.errors import BadInput
 from joma.files import read_json
@@ -90,7 +92,11 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = Non
         "name": name,
         "steps": wide.index.tolist(),
         "rows": [
-            {"layer": int(layer), "head": None if head < 0 else int(head), "entropy": _rounded(wide[layer, head])}
+            {
+                "layer": int(layer),
+                "head": None if head < 0 else int(head),
+                "entropy": _numbers(wide[layer, head].to_numpy()),
+            }
             for layer, head in wide.columns
         ],
         "left_out": len(layers) - len(kept),
@@ -99,17 +105,13 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = Non
     }
 
 
-def _rounded(values: pandas.Series) -> list[float | None]:
-    return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]
-
-
 def _loss(rows: pandas.DataFrame) -> dict[str, Any] | None:
     """The validation loss, or the training loss where there is no other."""
     for metric in ("val_loss_nats", "train_loss_nats"):
         found = rows[(rows["metric"] == metric) & np.isfinite(rows["value"])]
         if len(found):
             found = found.iloc[early_and_even(len(found), 200)]
-            return {"metric": metric, "steps": found["step"].tolist(), "values": _rounded(found["value"])}
+            return {"metric": metric, "steps": found["step"].tolist(), "values": _numbers(found["value"].to_numpy())}
     return None
 
 
@@ -145,7 +147,7 @@ def tree_part(run: Run, num_samples: int = _NUM_SAMPLES) -> dict[str, Any]:
     samples = seeded_samples(law, num_samples, seed_of(0, "alignment"), shuffled=run.recipe.shuffle_tokens)
     scores = [
         [
-            [None if match.corrected is None else round(match.corrected, 3) for match in level.best.latents]
+            [math.nan if match.corrected is None else match.corrected for match in level.best.latents]
             for level in level_by_level(
                 run.decoder(step), samples.tokens, samples.presence, num_permutations=_NUM_PERMUTATIONS
             )
@@ -155,13 +157,34 @@ def tree_part(run: Run, num_samples: int = _NUM_SAMPLES) -> dict[str, Any]:
     rows = rows_of(law)
     accuracy = [(m.step, m.value) for m in run.measurements() if m.metric == "val_accuracy"]
     return {
-        "places": [[None if np.isnan(at) else round(at, 4) for at in row.tolist()] for row in rows.places],
+        "places": [_numbers(row) for row in rows.places],
         "edges": [pairs.tolist() for pairs in rows.edges],
         "steps": steps,
-        "scores": scores,
+        "scores": [[_numbers(np.array(level)) for level in levels] for levels in scores],
+        **_gains(scores),
         "accuracy": {"steps": [step for step, _ in accuracy], "values": [round(value, 4) for _, value in accuracy]},
         "guessing": 1 / law.num_labels,
     }
+
+
+def _gains(scores: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
+    """The share of the distance from the untrained scores to 1 that is covered, of latents and of means of levels."""
+    first = [np.array(level) for level in scores[0]]
+    by_step = [[np.array(level) for level in levels] for levels in scores]
+    return {
+        "gains": [[_numbers(gain(*pair)) for pair in zip(levels, first, strict=True)] for levels in by_step],
+        "level_gains": [
+            _numbers(
+                np.array([gain(np.nanmean(now), np.nanmean(then)) for now, then in zip(levels, first, strict=True)])
+            )
+            for levels in by_step
+        ],
+    }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """Plain numbers of four decimals, ``None`` for what is not finite."""
+    return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]
 
 
 def evidence_in(path: Path) -> tuple[dict[str, Evidence], str]:

@@ -3,7 +3,8 @@
 const Draw = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const MARGIN = { left: 44, right: 62, top: 18, bottom: 24 };
-  const LABEL_HEIGHT = 12;
+  const LABEL_HEIGHT = 12, MOST_SPREAD = 8;
+  const RAISED = Object.fromEntries([..."-0123456789"].map((sign, k) => [sign, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"[k]]));
 
   const el = (name, attributes = {}, ...children) => {
     const made = document.createElementNS(SVG, name);
@@ -22,10 +23,11 @@ const Draw = (() => {
   const number = (value, digits = 4) => {
     if (Number.isNaN(value)) return "–";
     if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-    const size = Math.abs(value);
-    const text = size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(digits - 2) : value.toPrecision(digits);
-    const [mantissa, power] = (text.includes("e") ? text : String(Number(text))).split("e");
-    return `${mantissa}${power === undefined ? "" : `·10^${Number(power)}`}`.replaceAll("-", "−");
+    const size = Math.abs(value), isPlain = size === 0 || (size >= 1e-3 && size < 1e6);
+    const rounded = Number(value.toPrecision(digits));
+    const [mantissa, power] = (isPlain ? String(rounded) : rounded.toExponential()).split("e");
+    const raised = power === undefined ? "" : `·10${[...String(Number(power))].map((sign) => RAISED[sign]).join("")}`;
+    return `${mantissa.replace("-", "−")}${raised}`;
   };
   const fixed = (value, decimals) => (Number.isFinite(value) ? value.toFixed(decimals).replace("-", "−") : number(value));
 
@@ -58,17 +60,33 @@ const Draw = (() => {
     return text;
   };
 
-  // Texts at the right ends of lines: the strong one first, and no two over each other.
+  // Texts at the right ends of lines, the strong one first. A few are moved apart; of many, some are left out.
   const endLabels = (lines, y) => {
     const wanted = lines.filter((line) => line.label && line.points.some(([, value]) => Number.isFinite(value)));
-    wanted.sort((a, b) => (b.strong ? 1 : 0) - (a.strong ? 1 : 0));
-    const placed = [];
-    for (const line of wanted) {
+    const placed = wanted.map((line) => {
       const [, value] = line.points.findLast(([, value]) => Number.isFinite(value));
-      const at = Math.max(y.top, Math.min(y.bottom, y(value)));
-      if (placed.every((other) => Math.abs(other.at - at) >= LABEL_HEIGHT)) placed.push({ at, line });
+      return { line, at: Math.max(y.top, Math.min(y.bottom, y(value))) };
+    });
+    if (placed.length > MOST_SPREAD) {
+      placed.sort((a, b) => (b.line.strong ? 1 : 0) - (a.line.strong ? 1 : 0));
+      return placed.reduce((kept, one) => {
+        return kept.every((other) => Math.abs(other.at - one.at) >= LABEL_HEIGHT) ? [...kept, one] : kept;
+      }, []);
+    }
+    placed.sort((a, b) => a.at - b.at);
+    for (let k = 1; k < placed.length; k += 1) placed[k].at = Math.max(placed[k].at, placed[k - 1].at + LABEL_HEIGHT);
+    let lowest = y.bottom + 4;
+    for (const one of placed.reverse()) {
+      one.at = Math.min(one.at, lowest);
+      lowest = one.at - LABEL_HEIGHT;
     }
     return placed;
+  };
+
+  // Call back with an element's width, now and whenever it changes; reading it at every frame costs a layout.
+  const onWidth = (host, call) => {
+    call(host.clientWidth || 600);
+    new ResizeObserver(() => call(host.clientWidth || 600)).observe(host);
   };
 
   let numClips = 0;
@@ -80,8 +98,8 @@ const Draw = (() => {
     let spec = null, scale = null, at = null;
     host.append(svg);
 
+    let width = 600;
     const draw = () => {
-      const width = host.clientWidth || 600;
       if (!spec) return;
       const right = spec.right ?? MARGIN.right;
       const inner = { left: MARGIN.left, right: Math.max(MARGIN.left + 60, width - right) };
@@ -117,7 +135,7 @@ const Draw = (() => {
         nodes.push(el("text", { x: x(tick), y: height - 8, class: "tick middle" }, number(tick, 3)));
       }
       nodes.push(el("text", { x: 2, y: 10, class: "tick" }, spec.yLabel));
-      nodes.push(el("text", { x: inner.right + 8, y: height - 8, class: "tick" }, spec.xLabel));
+      nodes.push(el("text", { x: inner.right + 20, y: height - 8, class: "tick" }, spec.xLabel));
       const body = el("g", { "clip-path": `url(#${clip})` });
       for (const { x: from, width: share, y: low, height: tall, ...rest } of spec.areas ?? []) {
         body.append(el("rect", {
@@ -153,7 +171,10 @@ const Draw = (() => {
       const place = scale.x(at);
       set(cursor, { x1: place, x2: place, y1: MARGIN.top - 6, y2: height - MARGIN.bottom });
     };
-    new ResizeObserver(draw).observe(host);
+    onWidth(host, (found) => {
+      width = found;
+      draw();
+    });
     if (pick) {
       svg.classList.add("picks");
       const point = (event) => {
@@ -177,5 +198,5 @@ const Draw = (() => {
     };
   };
 
-  return { el, set, number, fixed, range, chart };
+  return { el, set, number, fixed, range, onWidth, chart };
 })();

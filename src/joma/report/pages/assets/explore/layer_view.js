@@ -17,7 +17,7 @@ const LayerView = (() => {
     return {
       law: State.oneOf("exp", ["exp", "linear", "softmax"]),
       method: State.oneOf("flow", ["flow", "sgd", "adam"]),
-      rate: State.between(0.5, 0.001, 2, 4),
+      rate: State.between(0.5, 0.01, 2, 4),
       token: State.whole(0, 0, given.context[0].length - 1),
     };
   };
@@ -59,6 +59,7 @@ const LayerView = (() => {
     const by = method === "flow" ? NAMES.flow : `${NAMES[method]} at a learning rate of ${number(rate, 2)}`;
     const opening = `Along ${by}, ${name} changes by at most ${size}`;
     if (law === "softmax") return `${opening}: for softmax attention it is an approximation, also along the flow.`;
+    if (method === "flow" && drift > 1e-6 * moved) return `${opening}.`;
     if (method === "flow") return `${opening}: the two curves stay apart by a constant, up to the integrator's error.`;
     if (method === "sgd") return `${opening}: finite steps break the invariant, the more the larger they are.`;
     return `${opening}: Adam rescales every coordinate, so that the two sides no longer follow one gradient.`;
@@ -113,5 +114,5 @@ const LayerView = (() => {
     return "";
   };
 
-  return { fields, begin, update };
+  return { reads: ["at", "law", "method", "rate", "token"], fields, begin, update };
 })();

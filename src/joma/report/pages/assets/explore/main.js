@@ -45,13 +45,17 @@
 
   // Several changes within one frame are drawn once.
   let waiting = null;
+  const texts = [];
   const pending = new Set();
   const draw = () => {
     waiting = null;
     const state = State.get(), changed = new Set(pending);
     pending.clear();
     slider.value = Math.round(1000 * state.at);
-    const read = views.map(([view]) => view.update(state, changed)).filter(Boolean);
+    views.forEach(([view], k) => {
+      if (view.reads.some((name) => changed.has(name))) texts[k] = view.update(state, changed);
+    });
+    const read = texts.filter(Boolean);
     slider.setAttribute("aria-valuetext", read.join(", "));
     clocks.textContent = read.join(" · ");
   };

@@ -28,8 +28,8 @@ const RunView = (() => {
     const svg = el("svg", { class: "drawn picks", height, role: "img", "aria-label": mapWords() });
     const cursor = el("rect", { class: "frame" });
     host.append(svg);
-    const draw = () => {
-      const width = host.clientWidth || 600, wide = (width - left - 8) / run.steps.length;
+    const draw = (width) => {
+      const wide = (width - left - 8) / run.steps.length;
       set(svg, { width, viewBox: `0 0 ${width} ${height}` });
       const nodes = [];
       run.rows.forEach((row, r) => {
@@ -52,7 +52,6 @@ const RunView = (() => {
       cells = { wide, left, top, tall: rowHeight * run.rows.length, cursor, svg };
       placeCursor(State.get());
     };
-    new ResizeObserver(draw).observe(host);
     const pick = (event) => {
       if (!(event.buttons & 1)) return;
       const box = svg.getBoundingClientRect();
@@ -64,6 +63,7 @@ const RunView = (() => {
     };
     svg.addEventListener("pointerdown", pick);
     svg.addEventListener("pointermove", pick);
+    Draw.onWidth(host, draw);
     byId("heads-scale").append(number(range[0], 3), scaleOf(), `${number(range[1], 3)} nats`);
   };
   const scaleOf = () => {
@@ -78,7 +78,7 @@ const RunView = (() => {
   const mapWords = () => `Attention entropy of ${run.rows.length} heads at ${run.steps.length} steps; the curves have the same numbers`;
 
   const placeCursor = (state) => {
-    if (!cells.cursor) return;
+    if (state.at === undefined) return; // before anything is read
     const k = indexAt(run.steps, state.at);
     set(cells.cursor, { x: cells.left + cells.wide * k - 1, width: Math.max(3, cells.wide + 2), y: cells.top - 2, height: cells.tall + 3 });
   };
@@ -107,6 +107,7 @@ const RunView = (() => {
       return [{
         points: run.steps.map((step, k) => [step, row.entropy[k] ?? NaN]),
         label: chosen ? nameOf(row).replace("layer ", "L").replace(", head ", " H") : "",
+        kind: layers.indexOf(row.layer) % 2 ? "odd" : "",
         shade: layers.length > 1 ? layers.indexOf(row.layer) / (layers.length - 1) : 0,
         strong: chosen,
       }];
@@ -127,7 +128,7 @@ const RunView = (() => {
     const { tokens } = run.sentence, size = tokens[0].length;
     grids = ["written", "shuffled"].map((id, order) => {
       const host = byId(id), side = 30 * size, label = 78;
-      const svg = el("svg", { class: "drawn words", viewBox: `0 0 ${label + side} ${label + side}`, role: "img" });
+      const svg = el("svg", { class: "drawn words", viewBox: `0 0 ${label + side + 34} ${label + side}`, role: "img" });
       tokens[order].forEach((word, k) => {
         const at = label + 30 * k + 15;
         svg.append(el("text", { x: label - 6, y: at + 4, class: "end word" }, word));
@@ -199,5 +200,5 @@ const RunView = (() => {
     return `step ${step.toLocaleString("en")}`;
   };
 
-  return { fields, begin, update };
+  return { reads: ["at", "row", "layer", "head"], fields, begin, update };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 // Part 1: the solved dynamics, with targets to drag, and what they say in words.
 const TheoryView = (() => {
-  const NUM_TIMES = 241, LOWEST = -3, HIGHEST = 5, MOST_COMPONENTS = 16, FINEST = 0.01;
+  const NUM_TIMES = 201, LOWEST = -3, HIGHEST = 5, MOST_COMPONENTS = 16, FINEST = 0.01;
   const ENDS = { softmax: 100, exp: 12, linear: 6 }; // the window where components have arrived, by attention
   const { el, set, number, fixed } = Draw;
   const byId = (id) => document.getElementById(id);
@@ -96,15 +96,30 @@ const TheoryView = (() => {
         "all attention; after that these dynamics do not exist."
       );
     }
-    const last = states.at(-1), end = `is at ${nats(last.entropy)} at t = ${number(state.end)}`;
-    if (bottom.isInner) {
-      return (
-        `${opening}, is sparsest at t = ${number(bottom.state.t, 3)} with ${nats(bottom.state.entropy)}, and ${end}: ` +
-        (bottom.state.entropy < first.entropy && last.entropy > bottom.state.entropy ? "sparse, then dense." : "")
-      );
+    const last = states.at(-1), end = `is at ${nats(last.entropy)} at t = ${number(state.end)}`, turns = turnsOf(states);
+    if (!turns.length) return `${opening} and stays there.`;
+    const course =
+      turns.length > 1
+        ? turns.map((isRise) => (isRise ? "dense" : "sparse")).join(", then ")
+        : `in this window it only gets ${turns[0] ? "denser" : "sparser"}`;
+    if (!bottom.isInner) return `${opening} and ${end}: ${course}.`;
+    return `${opening}, is sparsest at t = ${number(bottom.state.t, 3)} with ${nats(bottom.state.entropy)}, and ${end}: ${course}.`;
+  };
+
+  // Whether entropy rises, for each stretch over which it only rises or only falls by more than rounding.
+  const turnsOf = (states) => {
+    const turns = [], least = 1e-9;
+    let low = Infinity, high = -Infinity;
+    for (const { entropy } of states) {
+      low = Math.min(low, entropy);
+      high = Math.max(high, entropy);
+      const before = turns.at(-1);
+      if (entropy - low > least && before !== true) turns.push(true);
+      else if (high - entropy > least && before !== false) turns.push(false);
+      else continue;
+      low = high = entropy;
     }
-    if (Math.abs(last.entropy - first.entropy) < 1e-9) return `${opening} and stays there.`;
-    return `${opening} and ${end}: in this window it ${bottom.state === last ? "only gets sparser" : "is never sparser than at the start"}.`;
+    return turns;
   };
 
   // The components now: a track each, with its target to drag and a bar from the start to where it is.
@@ -159,7 +174,7 @@ const TheoryView = (() => {
   const drawEditor = (state) => {
     while (handles.length < state.rates.length) handles.push(makeHandle(handles.length));
     while (handles.length > state.rates.length) Object.values(handles.pop()).forEach((part) => part.remove());
-    const width = $.editor.parentElement.clientWidth || 600, shade = shades(state.rates), chosen = shown(state);
+    const { width } = $, shade = shades(state.rates), chosen = shown(state);
     set($.editor, { viewBox: `0 0 ${width} ${TRACK.height}`, width, height: TRACK.height });
     const step = (width - 40) / state.rates.length, wide = Math.min(22, step * 0.6), zero = placeOf(0);
     set($.zero, { x1: 34, x2: width, y1: zero, y2: zero });
@@ -288,7 +303,10 @@ const TheoryView = (() => {
       attention: Draw.chart(byId("attention"), { pick, height: 180 }),
       entropy: Draw.chart(byId("entropy"), { pick }),
     };
-    new ResizeObserver(() => now && drawEditor(State.get())).observe($.editor.parentElement);
+    Draw.onWidth($.editor.parentElement, (width) => {
+      $.width = width;
+      if (now) drawEditor(State.get());
+    });
     document.getElementById("theory").addEventListener("input", (event) => {
       const { field, log } = event.target.dataset;
       if (!field) return;
@@ -316,5 +334,6 @@ const TheoryView = (() => {
     return drawNow(state, state.at);
   };
 
-  return { fields, begin, update, current: () => ({ solved, states, now }) };
+  const reads = ["at", "component", ...SOLVED_BY];
+  return { reads, fields, begin, update };
 })();

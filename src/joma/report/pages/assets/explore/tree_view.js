@@ -18,8 +18,7 @@ const TreeView = (() => {
     const host = byId("latents"), num = tree.places.length, height = TOP + ROW * (num - 1) + 26;
     const svg = el("svg", { class: "drawn", height, role: "img" });
     host.append(svg);
-    const draw = () => {
-      const width = host.clientWidth || 600;
+    Draw.onWidth(host, (width) => {
       set(svg, { width, viewBox: `0 0 ${width} ${height}` });
       const x = (place) => SIDE + place * (width - SIDE - 6), y = (row) => TOP + ROW * (num - 1 - row);
       const lines = tree.edges.flatMap((pairs, row) => pairs.map(([below, above]) => {
@@ -41,10 +40,7 @@ const TreeView = (() => {
       }));
       svg.replaceChildren(...lines, ...names, ...ends, ...nodes.flat().flatMap(({ circle, label }) => [circle, label]));
       paint(State.get());
-    };
-    new ResizeObserver(draw).observe(host);
-    draw();
-    byId("latents").dataset.ready = "1";
+    });
     return svg;
   };
 
@@ -52,17 +48,18 @@ const TreeView = (() => {
   const paint = (state) => {
     const k = indexAt(state.at ?? 0);
     nodes.forEach((level, at) => level.forEach(({ circle, label, title, most, isNamed }, latent) => {
-      const score = tree.scores[k][at][latent], share = Math.max(0, score ?? 0);
+      const score = tree.gains[k][at][latent], share = Math.max(0, score ?? 0);
       set(circle, { r: 4 + (most - 4) * Math.sqrt(share), style: `--found: ${Math.round(100 * share)}%`, class: `latent ${score === null ? "unknown" : ""}` });
-      label.textContent = isNamed ? (score === null ? "?" : number(Math.max(-9, score), 2).replace("0.", ".")) : "";
+      label.textContent = isNamed ? (score === null ? "?" : Draw.fixed(score, 2).replace("0.", ".")) : "";
       set(label, { class: `middle score ${share > 0.55 ? "inverse" : ""}` });
-      title.textContent = `level ${at}, latent ${latent}: ${score === null ? "no score" : number(score, 3)}`;
+      const raw = tree.scores[k][at][latent], first = tree.scores[0][at][latent];
+      title.textContent = `level ${at}, latent ${latent}: ${score === null ? "no score" : `gain ${number(score, 2)}, score ${number(raw, 3)}, untrained ${number(first, 3)}`}`;
     }));
   };
 
   const drawCurves = () => {
     const lines = tree.scores[0].map((_, level) => ({
-      points: tree.steps.map((step, k) => [step, mean(tree.scores[k][level])]),
+      points: tree.steps.map((step, k) => [step, tree.level_gains[k][level] ?? NaN]),
       label: `level ${level}`,
       shade: tree.scores[0].length > 1 ? level / (tree.scores[0].length - 1) : 0,
       strong: level === 0,
@@ -72,7 +69,7 @@ const TreeView = (() => {
     const all = lines.flatMap((line) => line.points.map(([, value]) => value));
     curves.show({
       x: [tree.steps[0], tree.steps.at(-1)], y: [Math.min(0, ...all.filter(Number.isFinite)), 1], lines, right: 66,
-      xLabel: "step", yLabel: "mean score of a level; accuracy", summary: sentence(),
+      xLabel: "step", yLabel: "gain of a level's mean score; accuracy", summary: sentence(),
     });
   };
 
@@ -84,7 +81,8 @@ const TreeView = (() => {
     });
     const { values } = tree.accuracy;
     const right = values.length ? ` The network then predicts ${Math.round(100 * values.at(-1))}% of the labels; guessing gives ${Math.round(100 * tree.guessing)}%.` : "";
-    return `From step ${tree.steps[0]} to ${tree.steps[last].toLocaleString("en")} the mean score of the latents goes: ${levels.join(", ")}.${right}`;
+    const gains = tree.level_gains[last].map((gain, at) => `${number(100 * gain, 2)}% at level ${at}`);
+    return `Training covers ${gains.join(" and ")} of what the untrained network misses: the mean scores of the latents go from step ${tree.steps[0]} to ${tree.steps[last].toLocaleString("en")} as follows: ${levels.join(", ")}.${right}`;
   };
 
   const begin = () => {
@@ -100,11 +98,11 @@ const TreeView = (() => {
     paint(state);
     const k = indexAt(state.at), step = tree.steps[k];
     curves.cursor(step);
-    const scores = tree.scores[k].map((level, at) => `level ${at}: ${number(mean(level), 2)}`).join(", ");
-    byId("tree-now").textContent = `Step ${step.toLocaleString("en")}: ${scores}`;
-    set(picture, { "aria-label": `Latents at step ${step}, mean scores: ${scores}` });
+    const scores = tree.level_gains[k].map((gain, at) => `level ${at}: ${number(gain ?? NaN, 2)}`).join(", ");
+    byId("tree-now").textContent = `Step ${step.toLocaleString("en")}, gains of the levels: ${scores}`;
+    set(picture, { "aria-label": `Latents at step ${step}, gains of the levels: ${scores}` });
     return `tree step ${step.toLocaleString("en")}`;
   };
 
-  return { fields, begin, update };
+  return { reads: ["at"], fields, begin, update };
 })();
