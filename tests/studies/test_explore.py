@@ -70,6 +70,18 @@ def test_a_run_takes_the_place_of_the_example_and_its_name_stays_text(folder):
     assert {"text.sparse_then_dense", "theorem2"} <= set(found.verdicts()["claim"])
 
 
+def test_of_several_runs_the_longest_that_learned_a_text_is_shown(tmp_path):
+    rows = [("labels", step, 0, 0, "attention_entropy_nats", 1.0) for step in range(9)]
+    rows += [("labels", step, None, None, "val_accuracy", 0.5) for step in range(9)]
+    rows += [("short", step, 0, 0, "attention_entropy_nats", 1.0) for step in range(3)]
+    rows += [("long", step, 0, 0, "attention_entropy_nats", 1.0) for step in range(5)]
+    columns = ["run", "step", "layer", "head", "metric", "value"]
+    pandas.DataFrame(rows, columns=columns).to_parquet(tmp_path / "metrics.parquet")
+    run = joma.explore(tmp_path).data["run"]
+    assert run["name"] == "long"
+    assert "2 more there" in run["made"]
+
+
 def test_a_large_run_is_thinned_and_says_which_layers_are_left_out():
     steps, layers, heads = np.arange(200), np.arange(60), np.arange(64)
     places = np.array(np.meshgrid(steps, layers, heads, indexing="ij")).reshape(3, -1)

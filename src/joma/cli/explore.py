@@ -13,7 +13,7 @@ def add_options(parser: Parser) -> None:
     """Add the options of ``joma explore``."""
     add = parser.add_argument
     add("run", metavar="RUN", nargs="?", type=str, help="a folder that `joma show` reads, in place of the examples")
-    add("--sentence", type=str, metavar="TEXT", help="whose attention is shown over the saved steps of RUN")
+    add("--sentence", type=str, metavar="TEXT", help="who attends to whom in this sentence, over the saved steps")
     add(
         "--out",
         type=str,

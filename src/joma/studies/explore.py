@@ -145,7 +145,7 @@ def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Clai
         if claims is None and not parts:
             raise
         return parts, claims
-    found = (run_part(table, str(name), said) for name in table["run"].unique())
+    found = (run_part(table, name, said) for name in _by_interest(table))
     if (own := next((part for part in found if part is not None), None)) is not None:
         more = table["run"].nunique() - 1
         others = f"; {more} more there: name the folder of one" if more else ""
@@ -157,6 +157,13 @@ def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Clai
             remedy="watch one with joma.watch(..., out=FOLDER), or leave out the folder to see the examples",
         )
     return parts, claims
+
+
+def _by_interest(table: pandas.DataFrame) -> list[str]:
+    """The runs of a table: those that learned a text before those that learned labels, the longest first."""
+    of_labels = set(table.loc[table["metric"] == "val_accuracy", "run"])
+    num_probes = table.groupby("run", sort=False)["step"].nunique()
+    return sorted(map(str, num_probes.index), key=lambda name: (name in of_labels, -num_probes[name]))
 
 
 def _learned_law(folder: Path) -> Run | None:

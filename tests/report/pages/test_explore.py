@@ -103,7 +103,7 @@ def test_random_components_equal_those_of_python(tab, tolerance, mlp, attention)
     settings = [
         SETTING | {"mlp": mlp, "attention": attention, "rates": rates, "v0": v0, "gain": gain}
         for rates, v0, gain in zip(
-            draws(-3, 4.5, 0), generator.uniform(-1, 2, NUM_DRAWS), generator.uniform(0.1, 0.7, NUM_DRAWS), strict=True
+            draws(-3, 5, 0), generator.uniform(-1, 2, NUM_DRAWS), generator.uniform(0.1, 1, NUM_DRAWS), strict=True
         )
     ]
     for setting, (v, entropy) in zip(settings, solved(tab, settings, TIMES), strict=True):

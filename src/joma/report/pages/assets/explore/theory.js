@@ -9,7 +9,7 @@ const Theory = (() => {
   // Gauss–Legendre on [0, 1], exact to rounding on pieces as short as those below.
   const NODES = [0.06943184420297371, 0.33000947820757187, 0.6699905217924281, 0.9305681557970262];
   const WEIGHTS = [0.17392742256872692, 0.32607257743127307, 0.32607257743127307, 0.17392742256872692];
-  const PIECE = 0.06; // the most that ln w, or v on the length on which w changes, moves within a piece
+  const PIECE = 0.045; // the most that ln w, or v on the length on which w changes, moves within a piece
   const LONGEST = 0.5; // of a piece, in p
   const SETTLED = 1e-13; // a distance from the target that changes no digit
   const NEGLIGIBLE = 45; // ln w beyond which the rest of the way to infinity takes no time
@@ -154,16 +154,18 @@ const Theory = (() => {
     const softmaxProgress = (t, near) => {
       if (t === 0) return near.p;
       let low = near.t <= t ? near.p[fastest] : 0, high = t, p = near.p;
-      let at = Math.min(high, Math.max(low, p[fastest] + near.pace * (t - near.t))), ahead = Infinity;
-      for (let turn = 0; turn < 100; turn += 1) {
-        const clock = paths[fastest].time(at);
+      let at = Math.min(high, Math.max(low, p[fastest] + near.pace * (t - near.t)));
+      let ahead = Infinity;
+      for (let turn = 0; turn < 200; turn += 1) {
+        const before = Math.abs(ahead), clock = paths[fastest].time(at);
         p = paths.map((path, k) => (k === fastest ? at : Math.min(t, path.progress(clock))));
         ahead = p.reduce((sum, own, k) => sum + counts[k] * own, -t);
         if (Math.abs(ahead) < CLOCK_ERROR || high - low < 1e-15 * high) break;
         if (ahead < 0) low = at;
         else high = at;
         const newton = at - ahead * attentionOf(p)[fastest];
-        at = newton > low && newton < high ? newton : (low + high) / 2;
+        const isFast = Math.abs(ahead) < before / 2 && newton > low && newton < high;
+        at = isFast ? newton : (low + high) / 2;
       }
       // One Runge–Kutta step of ṗ = attention over the time that is missing.
       const moved = (rate, step) => p.map((own, k) => own + step * rate[k]);
