@@ -12,6 +12,11 @@ class Tolerance:
 
 
 TOLERANCES: dict[str, Tolerance] = {
+    "synonyms.unrelated": Tolerance(0.05, "three standard errors of a mean of 2,000 squared distances in ten units"),
+    "probes.chance": Tolerance(0.11, "four standard errors, 0.025 each, of a share of 300 samples"),
+    "probes.optimum": Tolerance(1e-3, "nats: L-BFGS stops where the gradient is below 1e-7, in float64"),
+    "read_off.bias": Tolerance(0.02, "the unbiased estimate differs by 1/N of a squared correlation above 0.2"),
+    "rhm.inputs": Tolerance(0.09, "four standard errors, 0.021 each, of a share of 300 draws"),
     "rebound.noisy": Tolerance(
         0.08, "levels are means over three probes of a curve that moves 0.067 a probe, with noise 0.05"
     ),
@@ -45,6 +50,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "stack.float32": Tolerance(1e-4, "float32; sums in another order, 100 steps of Adam apart"),
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
+    "belief.sums": Tolerance(1e-12, "sums of at most some thousand products in float64, in another order"),
     "hierarchy.sampled": Tolerance(
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),

@@ -27,6 +27,14 @@ from .measure.spectra.spectrum import stable_rank as stable_rank
 from .measure.spectra.spectrum import spectral_norm as spectral_norm
 from .measure.spectra.spectrum import effective_rank as effective_rank
 from .studies.alignment import alignment as alignment
+from .measure.latents.posteriors import against_posterior as against_posterior
+from .measure.latents.probes import linear_probe as linear_probe
+from .measure.latents.synonyms import synonym_sensitivity as synonym_sensitivity
+from .measure.latents.read_off import tree_read_off as tree_read_off
+
+# Learn from a table
+from .studies.trees import learn_tree as learn_tree
+from .studies.anomalies import tree_anomalies as tree_anomalies
 
 # The theory, solved
 from .studies.solve import solve as solve
@@ -46,7 +54,16 @@ from .problem.tree import LatentTree as LatentTree
 from .problem.tree import balanced_tree as balanced_tree
 from .problem.combinatorial import Combinatorial as Combinatorial
 from .problem.combinatorial import random_hierarchy as random_hierarchy
+from .problem.random_hierarchy import RandomHierarchy as RandomHierarchy
+from .problem.filtered import filtered as filtered
+from .problem.synonyms import exchange_synonyms as exchange_synonyms
 from .theory.hierarchy import cooccurrence as cooccurrence
+from .theory.belief import posterior as posterior
+from .theory.labels import ceiling_of as ceiling_of
+from .theory.correlations import token_correlations as token_correlations
+from .theory.correlations import tuple_label_correlations as tuple_label_correlations
+from .theory.correlations import sample_complexity as sample_complexity
+from .theory.correlations import correlation_threshold as correlation_threshold
 
 # Claims against evidence, also of one's own
 from .studies.reproduce import reproduce as reproduce

@@ -23,7 +23,7 @@ _ENTRY = "joma"
 def write_tensors(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write tensors, by name, with facts that are plain data."""
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {_ENTRY: json.dumps({**facts, "digest": _digest(facts, kept)})}
+    metadata = {_ENTRY: json.dumps({**facts, "digest": digest_of(facts, kept)})}
     with replacing(path) as temporary:
         temporary.write_bytes(save(kept, metadata))  # unlike save_file, this raises OSError if the disk is full
 
@@ -40,12 +40,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
-    if facts.pop("digest", None) != _digest(facts, tensors):
+    if facts.pop("digest", None) != digest_of(facts, tensors):
         raise ValueError("its digest does not match its content")
     return facts, tensors
 
 
-def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def digest_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of tensors and facts, which must be plain data: the same in every process and on every machine."""
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -19,6 +19,7 @@ from joma.problem.combinatorial import random_hierarchy
 from joma.problem.tree import balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
 from joma.report import progress
+from joma.theory.labels import ceiling_of
 from joma.train.decoder import Decoder, seed_of
 from joma.train.hierarchies import load_law, save_law, seeded_samples
 from joma.train.run import load_run
@@ -65,6 +66,28 @@ def test_samples_are_printed_and_written_alike_in_every_format(words, tmp_path, 
         len(lines[0][f"level_{s}"]) for s in range(len(lines[0]) - 2)
     )
     assert (imread(folder / "sample.png")[..., :3].min(-1) < 0.9).mean() > 0.01
+
+
+def test_samples_of_the_random_hierarchy_model_are_its_symbols_in_every_format(tmp_path, capsys):
+    import pyarrow.parquet
+
+    folder, words = tmp_path / "model", ["sample", "--law", "rhm", "--synonyms", "2", "--samples", "7"]
+    record = said(capsys, *words, "--out", str(folder), "--format", "parquet")
+    assert pyarrow.parquet.read_table(folder / "samples.parquet").to_pylist() == record["samples"]
+    law = load_law(folder / "law.json")
+    for sample in record["samples"]:
+        rows = [sample["tokens"], sample["level_0"], sample["level_1"], [sample["label"]]]
+        for below, above, rules in zip(rows[:-1], rows[1:], law.rules, strict=True):
+            for place, symbol in enumerate(above):
+                assert below[2 * place : 2 * place + 2] in rules[symbol].tolist()
+    assert (imread(folder / "sample.png")[..., :3].min(-1) < 0.9).mean() > 0.01
+
+
+@pytest.mark.parametrize("law", ["latent-tree", "rhm"])
+def test_a_filtered_law_has_the_levels_up_to_the_filter(law, capsys):
+    for level in (-1, 0, 1):
+        record = said(capsys, "sample", "--law", law, "--filtered", str(level), "--samples", "2")
+        assert set(record["samples"][0]) == {"tokens", "label", *(f"level_{number}" for number in range(level + 1))}
 
 
 def test_a_sample_of_the_table_is_the_union_of_what_lies_below_its_class(capsys):
@@ -140,7 +163,9 @@ def test_training_writes_a_run_with_snapshots_and_a_picture(trained, capsys):
     record = said(capsys, "train", *SMALL, *NETWORK, "--out", str(trained))
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
     assert (record["step"][0], record["step"][-1]) == (0, 20)
-    assert record["ceiling"] is None
+    ceiling = ceiling_of(random_hierarchy(4, (4, 5), num_tokens=10, show_probability=0.8))
+    assert ceiling is not None
+    assert record["ceiling"]["accuracy"] == ceiling.accuracy
     assert record["val_loss_nats"][-1] < record["val_loss_nats"][0]
 
 
@@ -260,6 +285,14 @@ TREE, TABLE = ["--branching", "2,2"], ["--law", "table", "--classes", "4", "--le
         (TABLE, ["--law-seed", "1"]),
         (SMALL, ["--show", "0.5"]),
         (["--law", "random"], ["--alternatives", "2"]),
+        (["--law", "rhm"], ["--symbols", "9"]),
+        (["--law", "rhm"], ["--synonyms", "3"]),
+        (["--law", "rhm"], ["--depth", "2"]),
+        (["--law", "rhm"], ["--branching", "3"]),
+        (["--law", "rhm"], ["--classes", "3"]),
+        (["--law", "rhm"], ["--law-seed", "1"]),
+        (["--law", "rhm", "--classes", "4"], ["--uncorrelated"]),
+        (["--law", "rhm"], ["--filtered", "0"]),
         ([], ["--samples", "11"]),
         ([], ["--seed", "1"]),
         ([], ["--shuffled"]),
@@ -326,6 +359,12 @@ def test_a_law_comes_from_a_file_and_options_from_a_configuration(tmp_path, caps
         (["sample", "--law", "table", "--classes", "500"], "gives only 190 sets"),
         (["sample", "--law", "table", "--length", "5"], "the most tokens that a class may show"),
         (["sample", "--law", "random", "--show", "0"], "`show_probability` is 0"),
+        (["sample", "--law", "rhm", "--show", "0.5"], "--show has no effect with --law rhm"),
+        (["sample", "--law", "rhm", "--branching", "2,2"], "--branching holds 2 numbers"),
+        (["sample", "--law", "rhm", "--synonyms", "9"], "at most 8, for 8 symbols have 64 tuples of 2"),
+        (["sample", "--law", "rhm", "--filtered", "2"], "`level` is 2"),
+        (["sample", "--law", "rhm", "--shuffled"], "the place of a token says which rules made it"),
+        (["cooccurrence", "--law", "rhm"], "any token can be at any place"),
         (["sample", "--format", "jsonl"], "--format has no effect without --out"),
         (["sample", "--out", "out", "--format", "csv"], "--format is 'csv'"),
         (["cooccurrence", "--label", "2"], "--label is 2"),

@@ -8,6 +8,7 @@ import torch
 from joma.errors import BadInput, InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.laws import NO_ANCESTOR, common_heights, edges_of, hierarchy_of, law_from_json, token_presence
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
 
@@ -17,6 +18,7 @@ LAWS = [
     random_hierarchy(20, num_alternatives=2, show_probability=0.9),
     random_hierarchy(5, set_size=(3, 2, 1)),
     UnrelatedLabels(random_hierarchy(5)),
+    RandomHierarchy(3, 4, 2),
 ]
 
 

@@ -85,8 +85,8 @@ def test_a_ceiling_counts_classes_with_the_same_input_once():
     assert (nothing.accuracy, nothing.loss_nats) == pytest.approx((1 / 3, math.log(3)))
 
 
-def test_the_ceiling_of_random_sets_of_members_is_none():
-    assert ceiling_of(random_hierarchy(5, show_probability=0.9)) is None
+def test_the_ceiling_of_random_sets_of_members_is_none_if_they_have_too_many_states():
+    assert ceiling_of(random_hierarchy(20, show_probability=0.8, num_alternatives=2)) is None
 
 
 def test_the_ceiling_of_given_samples_is_the_mean_of_their_posteriors():

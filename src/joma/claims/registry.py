@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from joma.claims import dynamics, hierarchy, series, text, theorem1
+from joma.claims import anomaly, dynamics, hierarchy, image, recommendation, rhm, series, text, theorem1
 from joma.claims.claim import Claim
 from joma.errors import BadInput, cause_of
 
@@ -17,7 +17,10 @@ SUBJECTS = {
     "the mathematics": (*theorem1.CLAIMS, *dynamics.CLAIMS),
     "small networks that read text": text.CLAIMS,
     "series of saved steps": series.CLAIMS,
-    "hierarchies and the networks that learn them": hierarchy.CLAIMS,
+    "hierarchies and the networks that learn them": (*hierarchy.CLAIMS, *rhm.CLAIMS),
+    "tables and their anomalies": anomaly.CLAIMS,
+    "recommendation": recommendation.CLAIMS,
+    "networks that learn pictures": image.CLAIMS,
 }
 """The claims of joma itself by what they are about."""
 

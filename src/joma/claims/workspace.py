@@ -12,6 +12,7 @@ from joma.progress import Progress, silent
 
 if TYPE_CHECKING:
     from joma.problem.tree import Law
+    from joma.train.images.pictures import Pictures
     from joma.train.recipes import Recipe
     from joma.train.run import Run
     from joma.train.text.vocabulary import Tokens
@@ -127,6 +128,21 @@ class Workspace:
             jobs.append((recipe, path))
         return self._train(jobs)
 
+    def train_on_tokens(self, wanted: Sequence[tuple[Recipe, Tokens]]) -> list[Run]:
+        """Train networks on other sequences of tokens than the text; finished ones are reused.
+
+        Args:
+            wanted: recipes, whose names become folder names, each with the tokens to learn.
+        """
+        from joma.train.text.vocabulary import kept_tokens
+
+        jobs = []
+        for recipe, tokens in wanted:
+            path = self._tokens_path(tokens.digest)
+            kept_tokens(path, lambda tokens=tokens: tokens)
+            jobs.append((recipe, path))
+        return self._train(jobs)
+
     def train_on(self, wanted: Sequence[tuple[Recipe, Law]]) -> list[Run]:
         """Train networks to predict the labels of laws, ``num_workers`` at a time; finished ones are reused.
 
@@ -140,6 +156,22 @@ class Workspace:
         for recipe, law in wanted:
             path = self.folder / "laws" / f"{digest(law)[:16]}.json"
             save_law(law, path)
+            jobs.append((recipe, path))
+        return self._train(jobs)
+
+    def train_on_pictures(self, wanted: Sequence[tuple[Recipe, Pictures]]) -> list[Run]:
+        """Train networks to predict the labels of pictures, ``num_workers`` at a time; finished ones are reused.
+
+        Args:
+            wanted: recipes, whose names become folder names, each with the pictures to learn.
+        """
+        from joma.train.images.pictures import SUFFIX, save_pictures
+
+        jobs = []
+        for recipe, pictures in wanted:
+            path = self.folder / "pictures" / f"{pictures.digest[:16]}{SUFFIX}"
+            if not path.exists():
+                save_pictures(pictures, path)
             jobs.append((recipe, path))
         return self._train(jobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -12,15 +13,17 @@ from jaxtyping import Bool, Int
 from joma.arrays import REAL
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.problem.combinatorial import Combinatorial
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law
 from joma.problem.unrelated import UnrelatedLabels
 
-Hierarchy = LatentTree | Combinatorial
+Hierarchy = LatentTree | Combinatorial | RandomHierarchy
 AnyLaw = Hierarchy | UnrelatedLabels
 
-KINDS: Mapping[str, type[LatentTree] | type[Combinatorial] | type[UnrelatedLabels]] = {
+KINDS: Mapping[str, type[AnyLaw]] = {
     "latent_tree": LatentTree,
     "combinatorial": Combinatorial,
+    "random_hierarchy": RandomHierarchy,
     "unrelated_labels": UnrelatedLabels,
 }
 
@@ -32,11 +35,11 @@ NO_ANCESTOR = 0
 def hierarchy_of(law: Law) -> Hierarchy:
     """Return the hierarchy of a law; for ``UnrelatedLabels``, that of the law it wraps."""
     found = law.law if isinstance(law, UnrelatedLabels) else law
-    if not isinstance(found, LatentTree | Combinatorial):
+    if not isinstance(found, Hierarchy):
         raise InvalidArgument(
             "hierarchy_of",
             "law",
-            required="a LatentTree, a Combinatorial or UnrelatedLabels",
+            required="a LatentTree, a Combinatorial, a RandomHierarchy or UnrelatedLabels",
             received=type(found).__name__,
             remedy="pass one of these",
         )
@@ -57,10 +60,14 @@ def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Ten
 def edges_of(law: Hierarchy) -> list[Int[torch.Tensor, "E 2"]]:
     """Return the edges between each level and the next, from the tokens up to the labels: (index below, index above).
 
-    A latent tree has one node for its label.
+    A latent tree and a random hierarchy model have one node for the label; the latter's nodes are its places.
     """
     if isinstance(law, LatentTree):
         return [torch.tensor(list(enumerate(places))) for places in reversed(law.parent_places)]
+    if isinstance(law, RandomHierarchy):
+        sizes = (law.length, *law.num_places, 1)
+        gaps = itertools.pairwise(sizes)
+        return [torch.tensor([(i, i * above // below) for i in range(below)]) for below, above in gaps]
     pairs = (
         {(child, i) for i, latent in enumerate(level) for chosen in latent for child in chosen} for level in law.members
     )
@@ -72,6 +79,14 @@ def common_heights(law: Hierarchy) -> Int[torch.Tensor, "V V"]:
 
     The label is the highest ancestor. Tokens without a common label never co-occur and have ``NO_ANCESTOR``.
     """
+    if isinstance(law, RandomHierarchy):
+        raise InvalidArgument(
+            "common_heights",
+            "law",
+            required="a law whose tokens are leaves of the hierarchy",
+            received="a RandomHierarchy, in which any token can be at any place",
+            remedy="compare places: joma.token_correlations(law)",
+        )
     heights = torch.full((law.num_tokens, law.num_tokens), NO_ANCESTOR)
     below = torch.eye(law.num_tokens, dtype=REAL)  # whether a node is above a token
     for height, edges in enumerate(edges_of(law), start=1):

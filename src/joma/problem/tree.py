@@ -36,7 +36,6 @@ MOST_LEVELS = 64
 MOST_NODES = 1_000_000
 """The most nodes of a tree, sets of a hierarchy, or labels: lists in Python hold them."""
 
-
 _MOST_ENTRIES = 2**27  # of sequences drawn at once: 1 GB
 
 
@@ -44,18 +43,21 @@ class Samples(NamedTuple):
     """Samples of a law: sequences, their labels, and which latents were present.
 
     Args:
-        tokens: int64, increasing along a sequence (unless shuffled), left-padded.
+        tokens: int64, increasing along a sequence (unless shuffled), left-padded; those of a ``RandomHierarchy`` in
+            their places.
         labels: int64.
         presence: one for each level of latents, the lowest level first.
+        symbols: int64, likewise, if latents are symbols at places; ``presence`` is then one-hot.
     """
 
     tokens: Int[Tensor, "B L"]
     labels: Int[Tensor, " B"]
     presence: tuple[Bool[Tensor, "B n"], ...]
+    symbols: tuple[Int[Tensor, "B n"], ...] = ()
 
 
 class Law(ABC):
-    """A joint distribution of a label, binary latents and a sequence of tokens."""
+    """A joint distribution of a label, latents and a sequence of tokens."""
 
     if TYPE_CHECKING:  # properties of some laws, fields of others
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.draws import labels_of
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law, Samples
 
 
@@ -22,14 +23,14 @@ class UnrelatedLabels(Law):
         law: gives sequences, latents and the frequencies of labels.
     """
 
-    law: LatentTree | Combinatorial
+    law: LatentTree | Combinatorial | RandomHierarchy
 
     def __post_init__(self) -> None:
-        if not isinstance(self.law, LatentTree | Combinatorial):
+        if not isinstance(self.law, LatentTree | Combinatorial | RandomHierarchy):
             raise InvalidArgument(
                 "UnrelatedLabels",
                 "law",
-                required="a LatentTree or a Combinatorial hierarchy",
+                required="a LatentTree, a Combinatorial or a RandomHierarchy",
                 received=type(self.law).__name__,
                 remedy="pass the law whose labels are to be replaced",
             )

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joma.problem.laws import hierarchy_of
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, digest
 from joma.report.drawing.hierarchies import Found, Level
 from joma.report.drawing.rows import rows_of
@@ -18,6 +19,7 @@ from joma.report.drawing.words import format_number
 from joma.report.samples import law_text
 
 if TYPE_CHECKING:
+    from joma.measure.latents.alignment import Matching
     from joma.train.latents import Aligned, Matrix
 
 _WAYS = (
@@ -78,28 +80,38 @@ def conclusion(found: Aligned) -> str:
 
 def found_picture(found: Aligned) -> Found:
     """The tree with its latents coloured, for ``write_found``."""
-    levels, before = [], []
-    for level, size in enumerate(found.law.level_sizes):
+    levels, before, rows = [], [], rows_of(found.law)
+    for level, nodes in enumerate(rows.places[1:-1]):
         if (level, level) not in found.own_layers:
-            levels.append(Level(f"level {level} · no layer", "", [None] * size))
-            before.append([None] * size)
+            levels.append(Level(f"level {level} · no layer", "", [None] * len(nodes)))
+            before.append([None] * len(nodes))
             continue
         now, then = (matrix[level][level].best for matrix in (found.trained, found.untrained))
         detail = f"{_share(now.corrected)}, before: {_share(then.corrected)}"
-        levels.append(Level(f"level {level} · layer {level}", detail, [match.corrected for match in now.latents]))
-        before.append([match.corrected for match in then.latents])
+        levels.append(Level(f"level {level} · layer {level}", detail, _by_node(now, len(nodes))))
+        before.append(_by_node(then, len(nodes)))
     num = found.law.num_labels
+    means = "; mean over a place's symbols" if isinstance(hierarchy_of(found.law), RandomHierarchy) else ""
     return Found(
-        rows_of(found.law),
+        rows,
         f"label, {num} values" if isinstance(hierarchy_of(found.law), LatentTree) else f"{num} classes",
         levels,
         before,
         {"After training": _corrected(found.trained), "Before": _corrected(found.untrained)},
         "How well hidden units found the latents",
         f"Step {found.step:,}, accuracy {found.accuracy:.3f}. Colour: correlation of each latent with its best unit in "
-        f"the level's own layer, on other samples than it was chosen on, corrected for chance.\n{conclusion(found)}",
+        f"the level's own layer, on other samples than it was chosen on, corrected for chance{means}.\n"
+        f"{conclusion(found)}",
         _missing(found),
     )
+
+
+def _by_node(matching: Matching, num: int) -> list[float | None]:
+    """The score of each node: that of its latent, or the mean over a place's symbols that have one."""
+    scores = [match.corrected for match in matching.latents]
+    size = len(scores) // num
+    parts = [[one for one in scores[start : start + size] if one is not None] for start in range(0, len(scores), size)]
+    return [sum(part) / len(part) if part else None for part in parts]
 
 
 def _own_table(found: Aligned) -> Table:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import hierarchy_of, token_presence
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law, Samples, digest
 from joma.report.drawing.tables import table_of
 
@@ -21,6 +22,8 @@ _NUMBERS = 200  # at most, in one cell: rich takes minutes to lay out a cell of 
 def law_text(law: Law) -> str:
     """Describe a law in a few words."""
     hierarchy = hierarchy_of(law)
+    if isinstance(hierarchy, RandomHierarchy):
+        return _model_text(hierarchy) + ("" if hierarchy is law else ", labels independent of the tokens")
     levels = ", ".join(map(str, law.level_sizes)) or "no"
     kind, labels = "latent tree", f"{law.num_labels} labels"
     if isinstance(hierarchy, Combinatorial):
@@ -33,7 +36,8 @@ def law_text(law: Law) -> str:
 def sample_row(law: Law, samples: Samples, index: int) -> dict[str, Any]:
     """Return one sample with the columns of a dataset."""
     tokens, label = samples.tokens[index].tolist(), int(samples.labels[index])
-    levels = {f"level_{level}": present[index].tolist() for level, present in enumerate(samples.presence)}
+    latents = samples.symbols or samples.presence
+    levels = {f"level_{level}": row[index].tolist() for level, row in enumerate(latents)}
     return {"tokens": tokens, "label": label, **levels}
 
 
@@ -50,14 +54,16 @@ def sample_record(law: Law, samples: Samples, seed: int) -> dict[str, Any]:
 
 
 def sample_table(law: Law, samples: Samples) -> Group:
-    """Return a table of the first samples: the numbers of the present latents and tokens."""
+    """Return a table of the first samples: symbols of all places, or numbers of present latents, and tokens."""
     num, mean = len(samples.labels), float((samples.tokens != law.padding).sum(-1).double().mean())
     shares = ", ".join(f"level {s} {float(present.double().mean()):.2f}" for s, present in enumerate(samples.presence))
-    caption = f"{num:,} samples of {mean:.1f} tokens on average" + (f"; latents present: {shares}" if shares else "")
+    about = f"; latents present: {shares}" if shares and not samples.symbols else ""
+    caption = f"{num:,} samples of {mean:.1f} tokens on average{about}"
     words = [*(f"level {level}" for level in reversed(range(len(samples.presence)))), "tokens"]
     table = table_of(("label", *words), left=words, fold=True)
     for index in range(min(num, _ROWS)):
-        levels = [_numbers(present[index].nonzero()[:, 0]) for present in reversed(samples.presence)]
+        levels = [_numbers(symbols[index]) for symbols in reversed(samples.symbols)]
+        levels = levels or [_numbers(present[index].nonzero()[:, 0]) for present in reversed(samples.presence)]
         tokens = samples.tokens[index]
         table.add_row(str(int(samples.labels[index])), *levels, _numbers(tokens[tokens != law.padding]))
     return Group(Text(law_text(law)), table, Text(caption))
@@ -70,6 +76,20 @@ def present_rows(law: Law, samples: Samples, index: int = 0) -> list[Bool[torch.
         label = torch.ones(1, dtype=torch.bool)  # one node, for every label
     levels = [present[index] for present in samples.presence]
     return [token_presence(law, samples.tokens[index : index + 1])[0], *levels, label]
+
+
+def symbol_rows(samples: Samples, index: int = 0) -> list[list[int]]:
+    """Return the symbols of all places in one sample of a random hierarchy model: tokens, each level, the label."""
+    rows = [samples.tokens, *samples.symbols, samples.labels[:, None]]
+    return [row[index].tolist() for row in rows]
+
+
+def _model_text(law: RandomHierarchy) -> str:
+    levels = ", ".join(map(str, law.num_places)) or "no"
+    rules = f"{law.num_synonyms} synonyms of {law.branching} symbols" + ", uncorrelated" * law.uncorrelated
+    cut = "" if law.filtered_above is None else f", filtered above level {law.filtered_above}"
+    places = f"{law.num_symbols} tokens at {law.length} places, {levels} latents"
+    return f"random hierarchy model: {places}, {law.num_labels} classes, {rules}{cut}"
 
 
 def _numbers(values: torch.Tensor) -> str:

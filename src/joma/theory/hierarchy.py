@@ -13,6 +13,7 @@ import torch
 from joma.arrays import REAL, Real, as_real_in, check_broadcast, numpy_in_numpy_out, on_one_device
 from joma.domains import POLARITY, check_whole, is_whole
 from joma.errors import InvalidArgument
+from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import Hierarchy, label_probabilities, token_presence
 from joma.problem.tree import LatentTree, check_parents
 
@@ -128,13 +129,18 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
 
 def token_marginals(tree: LatentTree) -> torch.Tensor:
     """Return P(token present | label), exactly, (D, V)."""
+    return (1 + sign_means(tree)[-1]) / 2
+
+
+def sign_means(tree: LatentTree) -> list[torch.Tensor]:
+    """Return E[sign of each node | label] by depth, (D, n) each; at depth 0 the signs that labels favour."""
     by_depth = [torch.tensor(tree.label_signs, dtype=REAL)]
     for depth, level in enumerate(tree.levels[1:]):
         above = by_depth[-1]
         if depth:
             above = above[:, list(tree.parent_places[depth])]
         by_depth.append(above * torch.tensor([tree.polarities[node] for node in level], dtype=REAL))
-    return (1 + by_depth[-1]) / 2
+    return by_depth
 
 
 def label_marginals(tree: LatentTree) -> torch.Tensor:
@@ -173,7 +179,7 @@ def exact_cooccurrence(law: Hierarchy, label: int | None = None) -> torch.Tensor
             return token_cooccurrence(law, label)
         except InvalidArgument:  # a token that is never present
             return None
-    if not law.is_table:
+    if not isinstance(law, Combinatorial) or not law.is_table:
         return None
     labels = torch.arange(law.num_labels) if label is None else torch.tensor([label])
     present = token_presence(law, law.sample(len(labels), torch.Generator(), labels).tokens).to(REAL)

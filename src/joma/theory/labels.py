@@ -11,9 +11,13 @@ from jaxtyping import Bool, Float
 from joma.arrays import REAL
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
-from joma.problem.laws import label_probabilities, token_presence
+from joma.problem.laws import label_probabilities
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law, Samples
 from joma.problem.unrelated import UnrelatedLabels
+from joma.theory.belief import posterior
+from joma.theory.enumeration import enumerated
+from joma.theory.tree_belief import given_labels, upward
 
 _NUM_SAMPLES = 20_000
 
@@ -34,33 +38,39 @@ class Ceiling:
 
 
 def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
-    """Return the ceiling of a law; ``None`` if it is not feasible to compute (random sets of members).
+    """Return the ceiling of a law; ``None`` if it is not feasible to compute (random sets of members with many states).
 
-    For a table it is exact. For a latent tree it is the mean, over samples, of the exact posterior of the label. If
-    labels are independent of the tokens, the most frequent label is the best prediction.
+    >>> import joma
+    >>> joma.ceiling_of(joma.RandomHierarchy(4, 4, 2))
+    Ceiling(accuracy=1.0, loss_nats=0.0, standard_error=0.0)
+
+    For tables, combinatorial hierarchies with few states, and a ``RandomHierarchy``, whose tokens determine the label,
+    it is exact. For a latent tree and a filtered ``RandomHierarchy`` it is the mean, over samples, of the exact
+    posterior of the label. If labels are independent of the tokens, the most frequent label is the best prediction.
 
     Args:
         law: any law.
-        samples: of a latent tree; by default 20,000 samples with seed 0.
+        samples: of a latent tree or a filtered law; by default 20,000 samples with seed 0.
     """
     probabilities = label_probabilities(law)
     if isinstance(law, UnrelatedLabels):
         return Ceiling(max(probabilities), -math.fsum(p * math.log(p) for p in probabilities))
-    if isinstance(law, LatentTree):
+    if isinstance(law, RandomHierarchy) and law.filtered_above is None:
+        return Ceiling(1.0, 0.0)  # no tuple has two parents
+    if isinstance(law, LatentTree | RandomHierarchy):
         samples = samples or law.sample(_NUM_SAMPLES, torch.Generator().manual_seed(0))
-        posterior = label_posterior(law, token_presence(law, samples.tokens))
-        best = posterior.amax(-1)
-        entropy = torch.special.entr(posterior).sum(-1)
+        found = posterior(law, samples.tokens).labels
+        best, entropy = found.amax(-1), torch.special.entr(found).sum(-1)
         return Ceiling(float(best.mean()), float(entropy.mean()), float(best.std()) / math.sqrt(len(best)))
-    if not isinstance(law, Combinatorial) or not law.is_table:
+    if not isinstance(law, Combinatorial):
         return None
-    tokens = law.sample(law.num_labels, torch.Generator(), torch.arange(law.num_labels)).tokens
-    alike: dict[tuple[int, ...], list[float]] = {}
-    for row, probability in zip(tokens.tolist(), probabilities, strict=True):
-        alike.setdefault(tuple(row), []).append(probability)
-    accuracy = math.fsum(max(group) for group in alike.values())
-    loss = math.fsum(p * math.log(sum(group) / p) for group in alike.values() for p in group)
-    return Ceiling(accuracy, loss)
+    try:
+        joint = enumerated(law).labels[:-1]
+    except InvalidArgument:  # too many states
+        return None
+    total = joint.sum(-1)
+    entropies = torch.special.entr(joint / total[:, None]).sum(-1)
+    return Ceiling(float(joint.amax(-1).sum()), float(total @ entropies))
 
 
 def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Float[torch.Tensor, "B D"]:
@@ -86,16 +96,8 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
             received=f"{present.dtype} of shape {tuple(present.shape)}",
             remedy="pass True where a token is present",
         )
-    # log P(tokens below a node | its sign), for the signs −1 and +1, (B, n, 2)
-    seen = torch.stack([~present, present], -1).to(REAL).log()
-    for depth in range(len(tree.levels) - 1, 1, -1):
-        places = torch.tensor(tree.parent_places[depth - 1], device=seen.device)
-        summed = seen.new_zeros(len(seen), len(tree.levels[depth - 1]), 2)
-        seen = summed.index_add_(1, places, _message(tree, tree.levels[depth], seen))
-    top = _message(tree, tree.levels[1], seen)  # indexed by the sign that a label favours: +1 is the second
-    signs = torch.tensor(tree.label_signs, device=seen.device)
-    given = torch.where(signs > 0, top[:, None, :, 1], top[:, None, :, 0]).sum(-1)
-    joint = given + torch.tensor(label_probabilities(tree), dtype=REAL, device=seen.device).log()
+    given = given_labels(tree, upward(tree, present)[1][1]).sum(1)
+    joint = given + torch.tensor(label_probabilities(tree), dtype=REAL, device=given.device).log()
     if bool((joint.amax(-1) == -torch.inf).any()):
         raise InvalidArgument(
             "label_posterior",
@@ -105,10 +107,3 @@ def label_posterior(tree: LatentTree, present: Bool[torch.Tensor, "B V"]) -> Flo
             remedy="draw them from this tree",
         )
     return joint.softmax(-1)
-
-
-def _message(tree: LatentTree, level: tuple[int, ...], seen: Float[torch.Tensor, "B n 2"]) -> torch.Tensor:
-    """log P(tokens below a node | sign of its parent); the sign is kept with probability (1 + ρ)/2."""
-    polarity = torch.tensor([tree.polarities[node] for node in level], dtype=REAL, device=seen.device)
-    kept, flipped = ((1 + polarity) / 2).log(), ((1 - polarity) / 2).log()
-    return torch.logaddexp(kept[:, None] + seen, flipped[:, None] + seen.flip(-1))

@@ -79,6 +79,7 @@ class DecoderConfig:
     output_bias: Literal["zero", "unigram"] = "zero"
     num_outputs: int | None = None
     model_type: ClassVar[str] = "joma"  # the model family, as in configurations of transformers
+    is_causal: ClassVar[bool] = True  # whether positions see earlier ones only
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "width", "num_heads", "hidden", "num_layers"):
@@ -214,10 +215,14 @@ class Decoder(nn.Module):
                 x,
                 observe and partial(observe, layer),
                 observe_hidden and partial(observe_hidden, layer),
-                last_only=last_only and block is self.blocks[-1],
+                last_only=last_only and self.config.is_causal and block is self.blocks[-1],
                 dropout=dropout,
             )
-        return x[:, -1] if last_only else x
+        return self.summary(x) if last_only else x
+
+    def summary(self, x: Tensor) -> Tensor:
+        """Return what stands for a whole sequence: the last position, (B, D)."""
+        return x[:, -1]
 
     def embedded(self, tokens: Tensor) -> Tensor:
         """Return embeddings with positions, the input of the first block, (B, L, D)."""
@@ -231,8 +236,12 @@ class Decoder(nn.Module):
 
     def _positions(self, length: int) -> Tensor:
         if len(self.positions) < length:
-            self.positions = sinusoids(length, self.config.width).to(self.embedding.weight)
+            self.positions = self.position_vectors(length).to(self.embedding.weight)
         return self.positions[:length]
+
+    def position_vectors(self, length: int) -> Tensor:
+        """Return the vectors that are added to those of the tokens, (L, D)."""
+        return sinusoids(length, self.config.width)
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
@@ -300,11 +309,12 @@ class Block(nn.Module):
         q, k = (self._heads(part) for part in self._queries_and_keys(x, last_only))
         if observe is not None:
             observe(q, k)
+        is_causal = config.is_causal and not last_only
         if dropout is None:
-            attended = scaled_dot_product_attention(q, k, self._heads(self.value(x)), is_causal=not last_only)
+            attended = scaled_dot_product_attention(q, k, self._heads(self.value(x)), is_causal=is_causal)
         else:
             factors = partial(dropout.of_attention, probability=config.dropout)
-            attended = _attended(q, k, self._heads(self.value(x)), not last_only, factors)
+            attended = _attended(q, k, self._heads(self.value(x)), is_causal, factors)
         x = x[:, -1:] if last_only else x
         added = self._drop(self.attention_output(attended.transpose(1, 2).flatten(2)), dropout)
         x = self.norm_attention(self._joined("attention", x, added))

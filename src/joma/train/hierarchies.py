@@ -135,7 +135,7 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
 
     Returns:
         a dataset with columns ``tokens``, ``label``, and ``level_0``, ``level_1``, …: whether each latent of that
-        level, from the tokens upwards, is present.
+        level, from the tokens upwards, is present, or its symbol.
 
     Raises:
         BadInput: `datasets` is not installed.
@@ -146,7 +146,7 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
     parts = list(dataset_samples(law, num, seed, shuffled=shuffled))
     columns = {"tokens": [part.tokens for part in parts], "label": [part.labels for part in parts]}
     for level in range(len(law.level_sizes)):
-        columns[f"level_{level}"] = [part.presence[level] for part in parts]
+        columns[f"level_{level}"] = [(part.symbols or part.presence)[level] for part in parts]
     return datasets.Dataset.from_dict({name: _arrow(torch.cat(column)) for name, column in columns.items()})
 
 

@@ -19,6 +19,7 @@ from joma.train.decoder import Decoder, seed_of
 from joma.train.hidden import pooled_hidden
 from joma.train.hierarchies import seeded_samples
 from joma.train.run import Run
+from joma.train.vision import class_of
 
 Matrix = list[list[Alignment]]
 """A row for each layer, in it an alignment for each level."""
@@ -97,7 +98,7 @@ def aligned(
 
 def untrained(run: Run) -> Decoder:
     """The network as it was before its first step."""
-    return Decoder(run.recipe.decoder, run.recipe.seed).eval()
+    return class_of(run.recipe.decoder)(run.recipe.decoder, run.recipe.seed).eval()
 
 
 def level_by_level(

@@ -22,6 +22,7 @@ from joma.problem.tree import Law, Samples
 from joma.records import Row
 from joma.train.decoder import Decoder, evaluating, seed_of
 from joma.train.hierarchies import seeded_samples
+from joma.train.images.pictures import Pictures, as_input
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens
 
@@ -111,11 +112,7 @@ class LabelProbe:
             logits = decoder(
                 self._tokens, lambda layer, q, k: rows.extend(self._attention(layer, q, k)), last_only=True
             )
-        loss = cross_entropy(logits, self._labels).item()
-        rows.append(Row(None, None, None, "val_loss_nats", loss))
-        right = (logits.argmax(-1) == self._labels).double().mean().item()
-        rows.append(Row(None, None, None, "val_accuracy", right))
-        return rows + _stable_ranks(decoder, loss)
+        return rows + _learning(decoder, logits, self._labels)
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> list[Row]:
         if not self._has_token.any():
@@ -126,6 +123,45 @@ class LabelProbe:
             *_rows(layer, "attention_entropy_nats", attention_entropy(q, k).double().mean(dim=(0, 2))),
             *_rows(layer, "attention_padding_share", on_padding.double().mean(dim=(0, 2))),
         ]
+
+
+class PictureProbe:
+    """Measurements of a network on pictures of subjects that it never saw in training.
+
+    Args:
+        recipe: number of pictures.
+        pictures: of all subjects.
+        unseen: indices of the subjects; the first picture of evenly spaced ones is measured.
+        device: the device of the network.
+    """
+
+    def __init__(self, recipe: Recipe, pictures: Pictures, unseen: Tensor, device: torch.device) -> None:
+        num = min(recipe.num_probe_sequences, len(unseen))
+        chosen = unseen[torch.linspace(0, len(unseen) - 1, num).long()]
+        self._inputs = as_input(pictures.pixels[chosen, 0]).to(device)
+        self._labels = pictures.labels[chosen].to(device)
+
+    @torch.no_grad()
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """Return all measurements except the training loss; the mode of the network is restored."""
+        rows: list[Row] = []
+        with evaluating(decoder):
+            logits = decoder(
+                self._inputs, lambda layer, q, k: rows.extend(self._attention(layer, q, k)), last_only=True
+            )
+        return rows + _learning(decoder, logits, self._labels)
+
+    def _attention(self, layer: int, q: Tensor, k: Tensor) -> Iterator[Row]:
+        nats = attention_entropy(q, k)
+        return _rows_of_groups(layer, "attention_entropy_nats", nats, torch.ones_like(nats[:1], dtype=torch.bool), ())
+
+
+def _learning(decoder: Decoder, logits: Tensor, labels: Tensor) -> list[Row]:
+    """Loss, accuracy and stable ranks of a network that predicts labels."""
+    loss = cross_entropy(logits, labels).item()
+    right = (logits.argmax(-1) == labels).double().mean().item()
+    learned = [Row(None, None, None, name, value) for name, value in (("val_loss_nats", loss), ("val_accuracy", right))]
+    return learned + _stable_ranks(decoder, loss)
 
 
 def _stable_ranks(decoder: Decoder, loss: float) -> list[Row]:

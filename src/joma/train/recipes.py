@@ -1,30 +1,33 @@
-"""A training run as data: all settings that its numbers depend on, except for the text or law that is learned."""
+"""A training run as data: all settings that its numbers depend on, except for the data that is learned."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from joma.domains import FRACTION, POSITIVE
+from joma.domains import FRACTION, POSITIVE, choose
 from joma.errors import BadInput, InvalidArgument
 from joma.problem.tree import Law, digest
 from joma.serialization import shaped
 from joma.train.decoder import DecoderConfig
+from joma.train.images.pictures import Pictures
+from joma.train.vision import VisionConfig
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run; the same recipe and text (or law) give the same numbers.
+    """The settings of a run; the same recipe and data give the same numbers.
 
     Args:
         name: the name of the run and its folder.
-        decoder: the network.
+        decoder: the network; a ``VisionConfig`` for pictures.
         num_steps: optimiser steps.
         learning_rate: constant learning rate.
-        batch_size: sequences per step: parallel streams of a text, or new samples of a law.
-        length: tokens per sequence; for a law, its length.
+        batch_size: sequences per step: parallel streams of a text, new samples of a law, or random pictures.
+        length: tokens per sequence; for a law, its length; for pictures, their patches.
         gradient_clip: largest norm of the whole gradient.
-        seed: seed of the initial weights, the dropout masks and the samples of a law.
+        seed: seed of the initial weights, the dropout masks, the samples of a law, and the subjects of pictures that
+            are never seen in training.
         probe_every: steps between measurements from ``early_until`` on.
         early_probe_every: steps between measurements before ``early_until``.
         early_until: the end of the early part.
@@ -37,14 +40,14 @@ class Recipe:
         loss: ``cross_entropy``, or ``linearised`` (``linearised_loss``), whose gradient at the logits is constant; for
             texts.
         one_query: whether only the last position of each sequence predicts, and in the last layer attends; for texts
-            (for laws this is always so).
+            (for laws this is always so; for pictures never).
         shuffle_tokens: whether the tokens of a law's sequences are in random order; not for texts.
         num_threads: CPU threads; two runs with one thread each are faster than one run with two.
         device: ``cpu``, or ``auto`` for an accelerator if there is one.
     """
 
     name: str
-    decoder: DecoderConfig
+    decoder: VisionConfig | DecoderConfig
     num_steps: int
     learning_rate: float = 1e-4
     batch_size: int = 20
@@ -152,6 +155,11 @@ hidden units up to the LayerNorm above them, since all weights above are frozen 
 and no residual connection around the MLP. A batch of one query has 100 targets instead of 700 and takes as long.
 """
 
+VISION_VARIANTS = {
+    name: settings for name, settings in VARIANTS.items() if not {"loss", "one_query", "optimizer"} & settings.keys()
+}
+"""Those that a network for pictures has too."""
+
 SGD_FACTOR = 3000.0
 """How many times Adam's learning rate that of SGD is in the variant ``SGD``: 3 for 1e-3, the best of 0.3, 1, 3, 10 and
 30 by the loss after 400 steps with gradients clipped at 0.5."""
@@ -186,7 +194,7 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
     """Return a recipe for learning the labels of a law, with one layer for each level of latents.
 
     Args:
-        law: a ``LatentTree`` or a ``Combinatorial`` hierarchy.
+        law: a ``LatentTree``, a ``Combinatorial`` or a ``RandomHierarchy``.
         num_steps: optimiser steps; some hundreds are enough for a small law.
         seed: seed of weights and samples.
         **settings: further fields of ``Recipe`` or of its ``DecoderConfig``.
@@ -214,6 +222,50 @@ def hierarchy_recipe(law: Law, *, num_steps: int, seed: int = 0, **settings: Any
         "num_probe_sequences": 512,
     } | settings
     return Recipe(decoder=DecoderConfig(law.vocabulary_size, **of_decoder), num_steps=num_steps, seed=seed, **of_recipe)
+
+
+def vision_recipe(
+    pictures: Pictures, *, variant: str = "full network", num_steps: int, seed: int = 0, **settings: Any
+) -> Recipe:
+    """Return a recipe for learning the labels of pictures with a vision Transformer.
+
+    Args:
+        pictures: what is learned.
+        variant: one of ``VARIANTS`` that remove parts or freeze them; those with the same seed start from the same
+            weights.
+        num_steps: optimiser steps; some hundreds show most of it on drawn characters.
+        seed: seed of weights and batches, and of which subjects are never seen in training.
+        **settings: further fields of ``Recipe`` or of its ``VisionConfig``.
+
+    Returns:
+        a recipe named after variant and seed: 3 layers, width 64, 4 heads, feed-forward 128, ReLU, post-norm, patches
+        of 4 × 4 pixels, no dropout, Adam at a constant 1e-3, batches of 64, gradients clipped at 1, 256 pictures
+        for measurements. With other ``settings`` give another ``name``.
+    """
+    removed = choose(variant, VISION_VARIANTS, "vision_recipe", "variant")
+    wanted = {**settings, **removed}
+    patch_size = wanted.pop("patch_size", 4)
+    of_network: dict[str, Any] = {
+        "vocabulary_size": patch_size**2,
+        "image_size": pictures.size,
+        "patch_size": patch_size,
+        "width": 64,
+        "num_heads": 4,
+        "num_layers": 3,
+        "dropout": 0.0,
+        "num_outputs": len(pictures.classes),
+        **({"hidden": 128} if removed.get("mlp", True) else {}),
+    } | _pop_decoder_settings(wanted)
+    config = VisionConfig(**of_network)
+    of_recipe: dict[str, Any] = {
+        "name": f"pictures_{variant.lower().replace(' ', '-')}_{num_steps}-steps_seed-{seed}",
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+        "length": config.num_patches,
+        "gradient_clip": 1.0,
+        "num_probe_sequences": 256,
+    } | wanted
+    return Recipe(decoder=config, num_steps=num_steps, seed=seed, **of_recipe)
 
 
 def _pop_decoder_settings(settings: dict[str, Any]) -> dict[str, Any]:

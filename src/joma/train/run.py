@@ -32,11 +32,12 @@ from joma.train.checkpoints import (
 )
 from joma.train.decoder import Decoder
 from joma.train.recipes import Recipe, recipe_from_json
+from joma.train.vision import class_of
 
 _WAIT_SECONDS = 10.0
 
-_DESCRIPTIONS = ("recipe", "text", "law")
-"""The entries of ``config.json`` that identify a run; a run has a text or a law."""
+_DESCRIPTIONS = ("recipe", "text", "law", "pictures")
+"""The entries of ``config.json`` that identify a run; a run has a text, a law or pictures."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Config:
         recipe: as ``Recipe.to_json`` returns it.
         versions: of the software that trained the network, by name.
         device: that the network was trained on.
-        text, law: the data that was learned; one of the two is empty.
+        text, law, pictures: the data that was learned; all but one are empty.
     """
 
     recipe: dict[str, Any]
@@ -55,6 +56,7 @@ class Config:
     device: str
     text: dict[str, Any] = field(default_factory=dict)
     law: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, Any] = field(default_factory=dict)
 
 
 def config_of(data: Mapping[str, Any]) -> Config:
@@ -107,7 +109,11 @@ class Run:
         """
         law = _read_config(self.folder).law
         if not law:
-            problem, remedy = f"{self.folder} holds a network that learned a text", "train one with `hierarchy_recipe`"
+            what, remedy = (
+                "pictures" if _read_config(self.folder).pictures else "a text",
+                "train one with `hierarchy_recipe`",
+            )
+            problem = f"{self.folder} holds a network that learned {what}"
             raise BadInput(problem, expected="one that learned the labels of a law", remedy=remedy)
         return law_from_json(law.get("definition"))
 
@@ -156,7 +162,7 @@ class Run:
                 weights = read_checkpoint(checkpoint_paths(self.checkpoint_folder)[0]).model
             else:
                 weights = read_snapshot(path_of(step, self.snapshot_folder))
-            return Decoder.from_weights(self.recipe.decoder, weights)
+            return class_of(self.recipe.decoder).from_weights(self.recipe.decoder, weights)
         except (IndexError, ValueError, RuntimeError) as error:
             what = "no intact checkpoint" if step is None else f"no intact snapshot of step {step}"
             kept, remedy = "the measurements are kept", "train with the same recipe and folder again"
@@ -204,7 +210,7 @@ def claim_folder(run: Run, about: Mapping[str, dict[str, Any]], device: torch.de
 
     Args:
         run: the run.
-        about: the data that is learned, under the name of its kind (``text`` or ``law``).
+        about: the data that is learned, under the name of its kind (``text``, ``law`` or ``pictures``).
         device: the device of the network.
 
     Raises:

@@ -21,6 +21,7 @@ from joma.train.probes import held_out_samples, held_out_windows
 from joma.train.recipes import Recipe, recipe_from_json
 from joma.train.run import Config, config_of
 from joma.train.text.vocabulary import Tokens, ids_of, load_tokens, require_tokens
+from joma.train.vision import class_of
 
 
 class OfLast(nn.Module):
@@ -55,7 +56,7 @@ def saved_decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, w
         expected, remedy = "a run that learned every token of a text", "leave out loss_nats, see metrics.jsonl"
         raise BadInput(problem, expected=expected, remedy=remedy)
     try:
-        decoder = Decoder.from_weights(settings, tensors)
+        decoder = class_of(settings).from_weights(settings, tensors)
     except RuntimeError as error:
         problem, remedy = (
             f"the weights do not fit the recipe ({cause_of(error)})",
@@ -145,6 +146,9 @@ def _of_law(config: Config, recipe: Recipe, num: int, **given: Any) -> tuple[Ten
 
 def _tokens_of(config: Config, place: Path, text: str | None) -> Tokens:
     wanted = config.text
+    if config.pictures:
+        problem, expected = f"this run learned pictures ({config.pictures.get('name')})", "a run that learned a text"
+        raise BadInput(problem, expected=expected, remedy="measure only weights: set `measures` to weights")
     if text is not None:
         tokens = load_tokens(Path(text))
         if tokens.digest != wanted.get("digest"):

@@ -1,7 +1,9 @@
-"""Learning tasks: the next token of a text, or the label of a law's samples, each with its loss and measurements."""
+"""Learning tasks, each with its loss and measurements: the next token of a text, labels of samples or of pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,14 +13,16 @@ from torch import Tensor
 from joma.errors import BadInput
 from joma.problem.tree import Law, digest
 from joma.records import Row
-from joma.train.decoder import Decoder
+from joma.train.decoder import Decoder, seed_of
 from joma.train.hierarchies import HierarchyStream, load_law
-from joma.train.probes import LabelProbe, Probe
+from joma.train.images.pictures import SUFFIX, Pictures, load_pictures
+from joma.train.probes import LabelProbe, PictureProbe, Probe
 from joma.train.products import linearised_loss
 from joma.train.recipes import NUM_GROUPS, Recipe
 from joma.train.text.vocabulary import Tokens, load_tokens, require_tokens
+from joma.train.vision import VisionConfig
 
-Data = Tokens | Law
+Data = Tokens | Law | Pictures
 """Training data."""
 
 
@@ -26,7 +30,8 @@ class Task(Protocol):
     """A learning task.
 
     Args:
-        about: the entry of ``config.json`` that describes the data, under ``text`` or ``law``.
+        about: the entry of ``config.json`` that describes the data, under ``text``, ``law`` or
+            ``pictures``.
         log_frequencies: (V,) the initial output bias; ``None`` for zero.
     """
 
@@ -43,20 +48,24 @@ class Task(Protocol):
 
 
 def task_of(recipe: Recipe, data: Data, device: torch.device) -> Task:
-    """Return the task of a recipe on a text or a law.
+    """Return the task of a recipe on its data.
 
     Raises:
         BadInput: the recipe does not fit the data, or has a setting that has no effect on it.
     """
+    if isinstance(data, Pictures):
+        return PictureLabel(recipe, data, device)
     return NextToken(recipe, data, device) if isinstance(data, Tokens) else Label(recipe, data, device)
 
 
 def load_data(path: Path) -> Data:
-    """Read a law from a ``.json`` file (``save_law``), or tokens from any other file (``save_tokens``).
+    """Read data by the name of its file: a law (``.json``), pictures (``SUFFIX``), or tokens (any other).
 
     Raises:
-        BadInput: the file is missing or damaged.
+        BadInput, RunFailed: the file is missing or damaged.
     """
+    if path.name.endswith(SUFFIX):
+        return load_pictures(path)
     return load_law(path) if path.suffix == ".json" else load_tokens(path)
 
 
@@ -140,6 +149,32 @@ class Label:
         return self._probe.measure(decoder)
 
 
+class PictureLabel:
+    """The task of predicting the label of a picture; see ``Task``.
+
+    Batches are random pictures of the subjects to learn from, drawn on the CPU; the others are for measurements.
+    """
+
+    def __init__(self, recipe: Recipe, pictures: Pictures, device: torch.device) -> None:
+        _require_vision_recipe(recipe, pictures)
+        about = {"name": pictures.name, "digest": pictures.digest, "description": pictures.description}
+        self.about: dict[str, dict[str, Any]] = {"pictures": about}
+        self.log_frequencies: Tensor | None = None
+        self._pictures, self._seed, self._num, self._device = pictures, recipe.seed, recipe.batch_size, device
+        self._subjects, unseen = pictures.split(recipe.seed)
+        self._probe = PictureProbe(recipe, pictures, unseen, device)
+
+    def loss(self, decoder: Decoder, step: int) -> Tensor:
+        """Return the loss on the batch of a step."""
+        generator = torch.Generator().manual_seed(seed_of(self._seed, "pictures", step))
+        pictures, labels = self._pictures.batch(self._subjects, self._num, generator)
+        return decoder.loss(pictures.to(self._device), labels.to(self._device))
+
+    def measure(self, decoder: Decoder) -> list[Row]:
+        """Return the measurements of ``PictureProbe``."""
+        return self._probe.measure(decoder)
+
+
 def _require_text_recipe(recipe: Recipe, tokens: Tokens) -> None:
     if len(tokens.vocabulary) != recipe.decoder.vocabulary_size:
         raise BadInput(
@@ -164,21 +199,33 @@ def _require_text_recipe(recipe: Recipe, tokens: Tokens) -> None:
 
 
 def _require_law_recipe(recipe: Recipe, law: Law) -> None:
-    decoder = recipe.decoder
-    for name, value, needed in (
-        ("length", recipe.length, law.length),
-        ("decoder.vocabulary_size", decoder.vocabulary_size, law.vocabulary_size),
-        ("decoder.num_outputs", decoder.num_outputs, law.num_labels),
-        ("decoder.output_bias", decoder.output_bias, "zero"),
-        ("loss", recipe.loss, "cross_entropy"),
-        ("one_query", recipe.one_query, False),
-    ):
-        if value != needed:
-            raise BadInput(
-                f"the recipe {recipe.name!r} has {name}={value}",
-                expected=f"{name}={needed}, to learn this law",
-                remedy="make the recipe with `hierarchy_recipe(law, num_steps=…)`",
-            )
+    needed = {
+        "length": law.length,
+        "decoder.is_causal": True,
+        "decoder.vocabulary_size": law.vocabulary_size,
+        "decoder.num_outputs": law.num_labels,
+    }
+    _require(recipe, needed, "to learn this law", "hierarchy_recipe(law, num_steps=…)")
+
+
+def _require(recipe: Recipe, needed: Mapping[str, Any], why: str, maker: str) -> None:
+    """Raise ``BadInput`` if a recipe lacks a setting that its labels need, or has one that is for texts only."""
+    for name, wanted in {**needed, "decoder.output_bias": "zero", "loss": "cross_entropy", "one_query": False}.items():
+        value = reduce(lambda part, field: getattr(part, field, None), name.split("."), recipe)
+        if value != wanted:
+            problem, expected = f"the recipe {recipe.name!r} has {name}={value}", f"{name}={wanted}, {why}"
+            raise BadInput(problem, expected=expected, remedy=f"make the recipe with `{maker}`")
+
+
+def _require_vision_recipe(recipe: Recipe, pictures: Pictures) -> None:
+    network = recipe.decoder
+    needed = {
+        "decoder.image_size": pictures.size,
+        "decoder.num_outputs": len(pictures.classes),
+        "length": network.num_patches if isinstance(network, VisionConfig) else None,
+        "shuffle_tokens": False,
+    }
+    _require(recipe, needed, "to learn these pictures", "vision_recipe(pictures, num_steps=…)")
 
 
 def _log_frequencies(recipe: Recipe, tokens: Tokens) -> Tensor:

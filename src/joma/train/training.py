@@ -1,4 +1,4 @@
-"""Train a decoder of ours on a text or on the labels of a law, in a folder of its own."""
+"""Train a network of ours on a text, on the labels of a law or on those of pictures, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from joma.progress import Progress, silent
 from joma.records import Row
 from joma.threads import threads
 from joma.train.checkpoints import is_whole, path_of, write_snapshot
-from joma.train.decoder import Decoder
 from joma.train.loop import NotFinite, drive, writing
 from joma.train.recipes import Recipe
 from joma.train.run import Run, claim_folder, locked
 from joma.train.tasks import Data, Task, task_of
+from joma.train.vision import class_of
 
 
 def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = silent) -> Run:
@@ -30,7 +30,8 @@ def train(recipe: Recipe, data: Data, folder: Path, *, progress: Progress = sile
 
     Args:
         recipe: all that the numbers depend on, except the data.
-        data: a text, to predict its next token; or a law, to predict its samples' labels from the last position.
+        data: a text, to predict its next token; a law, to predict its samples' labels from the last position; or
+            pictures, to predict their labels.
         folder: of this run alone; created if need be.
         progress: called between any two steps. Ctrl-C and whatever it raises leave a checkpoint of the very step
             behind.
@@ -82,7 +83,8 @@ class DecoderTrainee:
     def __init__(self, run: Run, task: Task, device: torch.device) -> None:
         recipe = run.recipe
         self.run, self.recipe, self.task = run, recipe, task
-        self.decoder = Decoder(recipe.decoder, recipe.seed, task.log_frequencies).to(device).train()
+        network = class_of(recipe.decoder)(recipe.decoder, recipe.seed, task.log_frequencies)
+        self.decoder = network.to(device).train()
         self.model: nn.Module = self.decoder
         self.optimizer: torch.optim.Optimizer = _OPTIMIZERS[recipe.optimizer](
             [parameter for parameter in self.decoder.parameters() if parameter.requires_grad],

@@ -12,6 +12,8 @@ COMMANDS = {
     "cooccurrence": "How often two tokens come together, by how far up their nearest common ancestor is.",
     "train": "Train a decoder to predict the label from the tokens.",
     "align": "Say how well hidden units of a trained decoder stand for the latents, against chance.",
+    "learn": "Learn a tree of the columns of a table, or of the items of ratings.",
+    "anomalies": "Find rows of a table that break the relations between its columns, and say which columns do.",
 }
 
 

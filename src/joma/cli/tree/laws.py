@@ -1,4 +1,4 @@
-"""The law of a hierarchy as options give it: a latent tree, the paper's table, its random extension, or a file."""
+"""The law of a hierarchy as options give it: a latent tree, the paper's table, its extension, a model, or a file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,32 @@ from joma.errors import BadInput
 
 if TYPE_CHECKING:
     from joma.problem.combinatorial import Combinatorial
+    from joma.problem.random_hierarchy import RandomHierarchy
     from joma.problem.tree import LatentTree, Law
 
 _TREE = ("branching", "polarity", "labels", "jitter")
 _TABLE = ("classes", "levels", "members", "tokens", "length", "distinct")
+_MODEL = ("classes", "symbols", "synonyms", "branching", "depth", "uncorrelated", "filtered")
 _LAWS: Mapping[str, tuple[str, ...]] = {
-    "latent-tree": (*_TREE, "law_seed"),
+    "latent-tree": (*_TREE, "filtered", "law_seed"),
     "table": (*_TABLE, "law_seed"),
     "random": (*_TABLE, "show", "alternatives", "law_seed"),
+    "rhm": (*_MODEL, "law_seed"),
 }
-_OPTIONS = tuple(dict.fromkeys((*_LAWS["latent-tree"], *_LAWS["random"])))
+_OPTIONS = tuple(dict.fromkeys(name for names in _LAWS.values() for name in names))
 DEFAULT_BRANCHING, DEFAULT_POLARITY, DEFAULT_LEVELS, DEFAULT_SHOW = "2,2,2,2", 0.8, "10,20", 0.8
 
 
 def add_law_options(parser: Parser) -> None:
     """Add the options that say which law."""
     add = parser.add_argument
-    add("--law", type=str, default="latent-tree", help="latent-tree, table, random, or a .json file of a law")
-    add("--branching", type=Given, metavar="NUMBERS", help=f"latent-tree: children by level ({DEFAULT_BRANCHING})")
+    add("--law", type=str, default="latent-tree", help="latent-tree, table, random, rhm, or a .json file")
+    add(
+        "--branching",
+        type=Given,
+        metavar="NUMBERS",
+        help=f"latent-tree: children by level ({DEFAULT_BRANCHING}); rhm: symbols of a tuple, one number (2)",
+    )
     add(
         "--polarity",
         type=Given,
@@ -40,7 +48,7 @@ def add_law_options(parser: Parser) -> None:
     )
     add("--labels", type=PositiveInt, metavar="N", help="latent-tree: values of the label (2)")
     add("--jitter", type=float, metavar="ρ", help="latent-tree: moves every edge's polarity by up to this (0)")
-    add("--classes", type=PositiveInt, metavar="N", help="table, random: values of the label (20)")
+    add("--classes", type=PositiveInt, metavar="N", help="table, random: values of the label (20); rhm: likewise (8)")
     add(
         "--levels",
         type=Given,
@@ -63,7 +71,17 @@ def add_law_options(parser: Parser) -> None:
         metavar="N",
         help="random: member sets of a latent, of which one is drawn (1)",
     )
-    add("--law-seed", type=int, metavar="N", help="what of the law is drawn: members, or signs and jitter (0)")
+    add("--symbols", type=PositiveInt, metavar="N", help="rhm: symbols of each level, and tokens (8)")
+    add("--synonyms", type=PositiveInt, metavar="N", help="rhm: tuples that each symbol can be written as (4)")
+    add("--depth", type=PositiveInt, metavar="N", help="rhm: levels of rules from the label to the tokens (3)")
+    add("--uncorrelated", action="store_true", help="rhm: no tuple is correlated with the label (a control)")
+    add(
+        "--filtered",
+        type=int,
+        metavar="LEVEL",
+        help="latent-tree, rhm: cut correlations above this level; 0 is just above the tokens, -1 the tokens",
+    )
+    add("--law-seed", type=int, metavar="N", help="what of the law is drawn: members, rules, or signs and jitter (0)")
 
 
 def law_of(options: Any) -> Law:
@@ -87,7 +105,14 @@ def law_of(options: Any) -> Law:
         from joma.train.hierarchies import load_law
 
         return load_law(Path(options.law))
-    return _latent_tree(given) if options.law == "latent-tree" else _combinatorial(given, options.law == "random")
+    if options.law in ("table", "random"):
+        return _combinatorial(given, options.law == "random")
+    law = _latent_tree(given) if options.law == "latent-tree" else _model(given)
+    if "filtered" not in given:
+        return law
+    from joma.problem.filtered import filtered
+
+    return filtered(law, given["filtered"])
 
 
 def whole_numbers(given: Given, option: str) -> list[int]:
@@ -122,6 +147,27 @@ def _latent_tree(given: Mapping[str, Any]) -> LatentTree:
         num_labels=labels,
         seed=given.get("law_seed", 0),
         jitter=jitter,
+    )
+
+
+def _model(given: Mapping[str, Any]) -> RandomHierarchy:
+    from joma.problem.random_hierarchy import RandomHierarchy
+
+    branching = whole_numbers(given.get("branching", 2), "--branching")
+    if len(branching) != 1:
+        raise BadInput(
+            f"--branching holds {len(branching)} numbers",
+            expected="one with --law rhm: all its tuples are equally long",
+            remedy="write 2, for one",
+        )
+    return RandomHierarchy(
+        given.get("classes", 8),
+        given.get("symbols", 8),
+        given.get("synonyms", 4),
+        branching=branching[0],
+        depth=given.get("depth", 3),
+        seed=given.get("law_seed", 0),
+        uncorrelated=given.get("uncorrelated", False),
     )
 
 

@@ -65,16 +65,22 @@ def _drawn(law: Law, options: Any) -> Samples:
             progress("drawing samples", done, options.samples)
             parts.append(part)
             done += len(part.labels)
-    levels = tuple(torch.cat(level) for level in zip(*(part.presence for part in parts), strict=True))
-    return Samples(torch.cat([part.tokens for part in parts]), torch.cat([part.labels for part in parts]), levels)
+    presence, symbols = (
+        tuple(torch.cat(level) for level in zip(*(getattr(part, name) for part in parts), strict=True))
+        for name in ("presence", "symbols")
+    )
+    tokens, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "labels"))
+    return Samples(tokens, labels, presence, symbols)
 
 
 def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
     from joma.files import replacing
-    from joma.report.drawing.hierarchies import write_present
+    from joma.problem.laws import hierarchy_of
+    from joma.problem.random_hierarchy import RandomHierarchy
+    from joma.report.drawing.hierarchies import write_present, write_symbols
     from joma.report.drawing.rows import rows_of
     from joma.report.progress import shown
-    from joma.report.samples import present_rows
+    from joma.report.samples import present_rows, symbol_rows
     from joma.train.hierarchies import as_dataset, save_law
 
     save_law(law, folder / "law.json")
@@ -89,8 +95,14 @@ def _write(law: Law, samples: Samples, folder: Path, options: Any) -> None:
                     dataset.to_parquet(str(path))
             else:
                 dataset.save_to_disk(str(folder / "dataset"))
+    levels = [f"level {level}" for level in range(len(law.level_sizes))]
+    if isinstance(hierarchy_of(law), RandomHierarchy):
+        alphabets = [*(law.num_tokens for _ in ("tokens", *levels)), law.num_labels]
+        names = ["tokens", *levels, "label"]
+        write_symbols(rows_of(law), symbol_rows(samples), alphabets, names, folder / "sample")
+        return
     present = [row.tolist() for row in present_rows(law, samples)]
-    names = [f"{law.num_tokens} tokens", *(f"level {level}" for level in range(len(law.level_sizes)))]
+    names = [f"{law.num_tokens} tokens", *levels]
     top = f"label {int(samples.labels[0])}" if len(present[-1]) == 1 else f"{law.num_labels} classes"
     write_present(rows_of(law), present, [*names, top], folder / "sample")
 

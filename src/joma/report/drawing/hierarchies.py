@@ -35,6 +35,9 @@ _LEAST_SPACING = 14.0
 _READABLE_POINTS = 16.0
 """The least width of a node, in points, at which its value is written in it."""
 
+_SHORT_POINTS = 8.0
+"""The same for a symbol, of one digit or two."""
+
 Values = Sequence[float | None]
 """For each node a score from 0 to 1, or ``None``."""
 
@@ -98,10 +101,7 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
     title = "One sample: present nodes are dark"
 
     def draw() -> Figure:
-        figure, axes = _page(ROW * (len(names) - 1) + 1.1)
-        height = figure.get_figheight()
-        _headline(axes, height, title, "")
-        panel = _Panel(axes, rows, (NAMES, WIDTH - MARGIN), (0.4, height - 0.75), numbers=False)
+        figure, panel = _sample_panel(rows, title)
         panel.lines([np.asarray(row, dtype=bool) for row in present])
         for row, (name, nodes) in enumerate(zip(names, present, strict=True)):
             panel.nodes(row, [float(node) for node in nodes])
@@ -109,6 +109,38 @@ def write_present(rows: Rows, present: Sequence[Sequence[bool]], names: Sequence
         return figure
 
     return write_pictures(draw, stem, title, "Hollow nodes are absent; dark lines connect two present nodes.")
+
+
+def write_symbols(
+    rows: Rows, symbols: Sequence[Sequence[int]], alphabets: Sequence[int], names: Sequence[str], stem: Path
+) -> tuple[Path, Path]:
+    """Draw a hierarchy of places with the symbol of each place in one sample, as a number and a shade.
+
+    Args:
+        rows: the layout of the places.
+        symbols: for every row, tokens first, the symbol of each place.
+        alphabets: the number of symbols of each row.
+        names: text next to each row.
+        stem: path of the files without suffix (see ``write_pictures``).
+    """
+    title = "One sample: the symbol of every place"
+
+    def draw() -> Figure:
+        figure, panel = _sample_panel(rows, title)
+        panel.lines()
+        for row, (name, nodes, num) in enumerate(zip(names, symbols, alphabets, strict=True)):
+            panel.nodes(row, [node / max(1, num - 1) for node in nodes], list(map(str, nodes)))
+            panel.name(row, name, f"{num} symbols" if len(nodes) > 1 else f"{num} classes")
+        return figure
+
+    return write_pictures(draw, stem, title, "Each level has an alphabet of its own; shades only distinguish symbols.")
+
+
+def _sample_panel(rows: Rows, title: str) -> tuple[Figure, _Panel]:
+    figure, axes = _page(ROW * (len(rows.places) - 1) + 1.1)
+    height = figure.get_figheight()
+    _headline(axes, height, title, "")
+    return figure, _Panel(axes, rows, (NAMES, WIDTH - MARGIN), (0.4, height - 0.75), numbers=False)
 
 
 def _found_figure(found: Found) -> Figure:
@@ -126,7 +158,7 @@ def _found_figure(found: Found) -> Figure:
         main.nodes(row, level.values)
         main.name(row, level.name, level.detail)
     under = bottom - 0.62
-    _text(axes, MARGIN, under, "The same network before training", size=9.5, weight="bold")
+    text_at(axes, MARGIN, under, "The same network before training", size=9.5, weight="bold")
     middle = 0.5 * WIDTH
     low = under - 0.32 - SMALL_ROW * num_gaps
     before = _Panel(axes, found.rows, (MARGIN, middle - 0.1), (low, under - 0.32), numbers=False)
@@ -180,8 +212,8 @@ class _Panel:
                 kept = [line for line, one in zip(ends, chosen, strict=True) if one]
                 self._axes.add_collection(LineCollection(kept, colors=colour, alpha=alpha, linewidths=width, zorder=1))
 
-    def nodes(self, row: int, values: Values) -> None:
-        """Draw a row's nodes, coloured by their values; dashed and grey without a value."""
+    def nodes(self, row: int, values: Values, texts: Sequence[str] | None = None) -> None:
+        """Draw a row's nodes, coloured by their values; dashed and grey without a value. ``texts``: instead of them."""
         size = self._size(row, "token" if row == 0 else "latent")
         there = ~np.isnan(self._x[row])
         without = np.array([value is None for value in values])
@@ -198,14 +230,16 @@ class _Panel:
                 zorder=3,
             )
         if self._numbers and size >= _READABLE_POINTS:
+            texts = [_short(value) for value in values]
+        if texts and size >= _SHORT_POINTS:
             for node in np.flatnonzero(there).tolist():
                 value, place = values[node], self._x[row][node]
-                _text(
+                text_at(
                     self._axes,
                     place,
                     self._y[row],
-                    _short(value),
-                    size=min(8.0, 0.36 * size),
+                    texts[node],
+                    size=min(8.0, (0.36 if self._numbers else 0.6) * size),
                     colour=_ink(value),
                     ha="center",
                 )
@@ -233,7 +267,7 @@ class _Panel:
                 for node in np.flatnonzero(there):
                     text = "y" if len(places) == 1 else str(node)
                     colour = LIGHT["ink"] if row else LIGHT["quiet"]
-                    _text(self._axes, places[node], self._y[row] - drop, text, size=7.0, colour=colour, ha="center")
+                    text_at(self._axes, places[node], self._y[row] - drop, text, size=7.0, colour=colour, ha="center")
         if labels:
             num, hidden = len(self._x[0]), self._rows.num_hidden
             self.name(top, labels, "")
@@ -242,9 +276,9 @@ class _Panel:
     def name(self, row: int, name: str, detail: str) -> None:
         """Write the name of a row at its left."""
         lift = 0.075 if detail else 0.0
-        _text(self._axes, self._left, self._y[row] + lift, name, size=8.5, weight="bold")
+        text_at(self._axes, self._left, self._y[row] + lift, name, size=8.5, weight="bold")
         if detail:
-            _text(self._axes, self._left, self._y[row] - 0.09, detail, size=8.0, colour=LIGHT["quiet"])
+            text_at(self._axes, self._left, self._y[row] - 0.09, detail, size=8.0, colour=LIGHT["quiet"])
 
     def _size(self, row: int, kind: str) -> float:
         num = int((~np.isnan(self._x[row])).sum())
@@ -264,9 +298,9 @@ def _page(height: float) -> tuple[Figure, Axes]:
 
 
 def _headline(axes: Axes, top: float, title: str, subtitle: str) -> None:
-    _text(axes, MARGIN, top - 0.24, title, size=11.5, weight="bold")
+    text_at(axes, MARGIN, top - 0.24, title, size=11.5, weight="bold")
     for line, text in enumerate(_lines(subtitle)):
-        _text(axes, MARGIN, top - 0.47 - _LINE * line, text, size=8.5, colour=LIGHT["quiet"])
+        text_at(axes, MARGIN, top - 0.47 - _LINE * line, text, size=8.5, colour=LIGHT["quiet"])
 
 
 def _lines(text: str) -> list[str]:
@@ -279,21 +313,23 @@ def _draw_grid(
     """Layers from bottom to top, levels from left to right; the layer that corresponds to each level is framed."""
     num_levels, tall = len(values[0]), min(side, 0.36)
     left, bottom = corner[0], corner[1] - 0.2 - tall * len(values)
-    _text(axes, left, corner[1], title, size=9.5, weight="bold")
+    text_at(axes, left, corner[1], title, size=9.5, weight="bold")
     for layer, row in enumerate(values):
         y = bottom + layer * tall
         if is_first:
-            _text(axes, left - 0.06, y + tall / 2, f"layer {layer}", size=8.0, colour=LIGHT["quiet"], ha="right")
+            text_at(axes, left - 0.06, y + tall / 2, f"layer {layer}", size=8.0, colour=LIGHT["quiet"], ha="right")
         for level, value in enumerate(row):
             x = left + level * side
             box = Rectangle((x, y), side, tall, facecolor=_colour(value), edgecolor=LIGHT["paper"], zorder=2)
             axes.add_patch(box)
             if layer == level:
                 box.set(edgecolor=LIGHT["ink"], linewidth=1.2, zorder=4)
-            _text(axes, x + side / 2, y + tall / 2, _short(value), size=8.0, colour=_ink(value), ha="center")
+            text_at(axes, x + side / 2, y + tall / 2, _short(value), size=8.0, colour=_ink(value), ha="center")
     for level in range(num_levels):
-        _text(axes, left + (level + 0.5) * side, bottom - 0.1, f"{level}", size=8.0, colour=LIGHT["quiet"], ha="center")
-    _text(axes, left, bottom - 0.26, "level", size=8.0, colour=LIGHT["quiet"])
+        text_at(
+            axes, left + (level + 0.5) * side, bottom - 0.1, f"{level}", size=8.0, colour=LIGHT["quiet"], ha="center"
+        )
+    text_at(axes, left, bottom - 0.26, "level", size=8.0, colour=LIGHT["quiet"])
 
 
 def _draw_scale(axes: Axes, missing: str) -> None:
@@ -304,12 +340,12 @@ def _draw_scale(axes: Axes, missing: str) -> None:
         colour = _colour(step / (num - 1))
         wide = width / num * (1.05 if step < num - 1 else 1.0)  # slightly wider, to avoid visible seams
         axes.add_patch(Rectangle((left + step * width / num, bottom), wide, height, color=colour, linewidth=0))
-    _text(axes, left - 0.07, bottom + height / 2, "chance", size=8.5, ha="right")
-    _text(axes, left + width + 0.09, bottom + height / 2, "1.00: a hidden unit is the latent", size=8.5)
+    text_at(axes, left - 0.07, bottom + height / 2, "chance", size=8.5, ha="right")
+    text_at(axes, left + width + 0.09, bottom + height / 2, "1.00: a hidden unit is the latent", size=8.5)
     if missing:
         y = 0.2 + height / 2
         axes.scatter([left + 0.06], [y], s=81, c=LIGHT["grid"], edgecolors=LIGHT["quiet"], linestyles=_DASHED)
-        _text(axes, left + 0.2, y, shortened(f"no score: {missing}", _COLUMNS - 8), size=8.0, colour=LIGHT["quiet"])
+        text_at(axes, left + 0.2, y, shortened(f"no score: {missing}", _COLUMNS - 8), size=8.0, colour=LIGHT["quiet"])
 
 
 def _colour(value: float | None) -> str:
@@ -329,7 +365,7 @@ def _short(value: float | None) -> str:
     return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 
 
-def _text(
+def text_at(
     axes: Axes,
     x: float,
     y: float,
@@ -340,6 +376,7 @@ def _text(
     weight: str = "normal",
     ha: Any = "left",
 ) -> None:
+    """Write a line of text, centred vertically; ``size`` in points."""
     axes.text(
         x, y, text, fontsize=size, color=colour, fontweight=weight, ha=ha, va="center", parse_math=False, zorder=5
     )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import edges_of, hierarchy_of
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law
 
 _NUM_SWEEPS = 30
@@ -40,6 +41,9 @@ class Rows:
 def rows_of(law: Law) -> Rows:
     """Return the layout of a law: labels on top (one node for a latent tree), then levels, tokens at the bottom."""
     hierarchy = hierarchy_of(law)
+    if isinstance(hierarchy, RandomHierarchy):
+        sizes = (hierarchy.length, *hierarchy.num_places, 1)
+        return Rows(tuple(_middles(size) for size in sizes), tuple(pairs.numpy() for pairs in edges_of(hierarchy)))
     return _tree_rows(hierarchy) if isinstance(hierarchy, LatentTree) else _layered_rows(hierarchy)
 
 
@@ -92,9 +96,14 @@ def _evenly_spaced(orders: Sequence[Sequence[int]], sizes: Sequence[int], edges:
     places = []
     for order, size in zip(orders, sizes, strict=True):
         at = np.full(size, np.nan)
-        at[list(order)] = (np.arange(len(order)) + 0.5) / len(order)
+        at[list(order)] = _middles(len(order))
         places.append(at)
     return Rows(tuple(places), tuple(edges))
+
+
+def _middles(num: int) -> Float[np.ndarray, " n"]:
+    """The middles of equal parts of the width."""
+    return (np.arange(num) + 0.5) / num
 
 
 def _by_mean(order: Sequence[int], neighbours: Sequence[int], pairs: Edges) -> list[int]:

@@ -176,7 +176,7 @@ def uniform(tokens: Tokens, seed: int) -> Tokens:
 
 
 def _with_words(tokens: Tokens, train: torch.Tensor, held_out: torch.Tensor, name: str, how: str) -> Tokens:
-    description, digest = f"{tokens.description}; {how}", _digest(train, held_out, tokens.vocabulary)
+    description, digest = f"{tokens.description}; {how}", digest_of_ids(train, held_out, tokens.vocabulary)
     return replace(tokens, name=name, description=description, train=train, held_out=held_out, digest=digest)
 
 
@@ -217,7 +217,7 @@ def load_tokens(path: Path) -> Tokens:
             train, held_out = (file.get_tensor(part).long() for part in ("train", "held_out"))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _unusable(path, str(error)) from error
-    if train.dim() != 1 or held_out.dim() != 1 or facts.digest != _digest(train, held_out, facts.vocabulary):
+    if train.dim() != 1 or held_out.dim() != 1 or facts.digest != digest_of_ids(train, held_out, facts.vocabulary):
         raise _unusable(path, "its digest does not match its content")
     return Tokens(train=train, held_out=held_out, **facts._asdict())
 
@@ -312,7 +312,7 @@ def _tokens(
         train,
         held_out,
         vocabulary,
-        _digest(train, held_out, vocabulary),
+        digest_of_ids(train, held_out, vocabulary),
         share,
     )
 
@@ -334,7 +334,8 @@ def ids_of(tokens: Tokens, text: str) -> torch.Tensor:
     return ids if tokens.splitting == "basic-english" else ids[:-1]
 
 
-def _digest(train: torch.Tensor, held_out: torch.Tensor, vocabulary: tuple[str, ...]) -> str:
+def digest_of_ids(train: torch.Tensor, held_out: torch.Tensor, vocabulary: tuple[str, ...]) -> str:
+    """Return the digest of ``Tokens``, of ids and vocabulary."""
     digest = hashlib.sha256(json.dumps(vocabulary).encode())
     for part in (train, held_out):
         digest.update(len(part).to_bytes(8, "little"))

@@ -1,0 +1,109 @@
+"""What the layers of a decoder represent of a Random Hierarchy Model: probes for the latents, and the tree of "
+"places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from joma.errors import NotInstalled
+from joma.measure.latents.probes import probe_matrix
+from joma.measure.latents.read_off import tree_read_off
+from joma.measure.trees.joining import LeafTree, tree_of_parents
+from joma.problem.random_hierarchy import RandomHierarchy
+from joma.problem.tree import Samples
+from joma.records import Estimate, Finding
+from joma.train.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Represented:
+    """Scores of the layers of one decoder, hidden units after the activation.
+
+    Args:
+        probes: accuracy of linear probes at the last position for the latents of each level, mean over latents.
+        chance: that of each level's most frequent values.
+        shuffled: that of probes fitted to shuffled latents, mean over layers.
+        trees: distance of the tree read off each layer to the true one; empty without scikit-bio.
+        raw_tree: the distance of the tree read off the tokens of the same samples.
+        permuted_tree: with leaves permuted.
+    """
+
+    probes: Float[np.ndarray, "layers levels"]
+    chance: Float[np.ndarray, " levels"]
+    shuffled: Float[np.ndarray, " levels"]
+    trees: tuple[float, ...] = ()
+    raw_tree: float = 1.0
+    permuted_tree: float = 1.0
+
+
+@torch.no_grad()
+def represented(decoder: Decoder, law: RandomHierarchy, samples: Samples) -> Represented:
+    """Return what the layers of a decoder represent on samples of its law."""
+    layers: list[Tensor] = []
+    decoder(samples.tokens, observe_hidden=lambda _, hidden: layers.append(hidden))
+    with torch.enable_grad():
+        probes = probe_matrix([layer[:, -1] for layer in layers], samples.symbols, law.num_symbols)
+    scores = np.array(
+        [[[float(part.mean()) for part in (one.accuracy, one.chance, one.shuffled)] for one in row] for row in probes]
+    )
+    accuracies, chance, shuffled = scores[..., 0], scores[0, :, 1], scores[..., 2].mean(0)
+    truth = tree_of_places(law)
+    try:
+        trees = [tree_read_off(layer, truth) for layer in layers]
+        raw = tree_read_off(one_hot(samples.tokens, law.num_symbols).float(), truth)
+    except NotInstalled:
+        return Represented(accuracies, chance, shuffled)
+    distances = tuple(tree.distance for tree in trees)
+    return Represented(accuracies, chance, shuffled, distances, raw.distance, raw.permuted)
+
+
+def tree_of_places(law: RandomHierarchy) -> LeafTree:
+    """Return the tree of the places of the tokens."""
+    parents, above = [-1], [0]
+    for _ in range(law.depth):
+        below = range(len(parents), len(parents) + law.branching * len(above))
+        parents += [parent for parent in above for _ in range(law.branching)]
+        above = list(below)
+    return tree_of_parents(parents)
+
+
+def findings(trained: Sequence[Represented], untrained: Sequence[Represented]) -> tuple[Finding, ...]:
+    """Return the scores of trained networks as findings, those of the untrained ones and of chance as comments."""
+    num_layers, num_levels = trained[0].probes.shape
+    rows = []
+    for level in range(num_levels):
+        chance, shuffled = (np.mean([getattr(one, name)[level] for one in trained]) for name in ("chance", "shuffled"))
+        for layer in range(num_layers):
+            before = np.mean([one.probes[layer, level] for one in untrained])
+            rows.append(
+                Finding(
+                    f"latents of level {level} read off layer {layer}: accuracy",
+                    Estimate.of([one.probes[layer, level] for one in trained]),
+                    f"untrained {before:.2f}, most frequent value {chance:.2f}, shuffled {shuffled:.2f}",
+                )
+            )
+    few = "a tree of eight leaves has few distances"
+    for layer in range(len(trained[0].trees)):
+        before, raw, permuted = (
+            np.mean(values)
+            for values in (
+                [one.trees[layer] for one in untrained],
+                [one.raw_tree for one in trained],
+                [one.permuted_tree for one in trained],
+            )
+        )
+        rows.append(
+            Finding(
+                f"tree of places read off layer {layer}: distance to the true one",
+                Estimate.of([one.trees[layer] for one in trained], why_equal=few),
+                f"untrained {before:.2f}, off the raw tokens {raw:.2f}, leaves permuted {permuted:.2f}",
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,79 @@
+"""``joma tree learn`` for ratings: a tree of items, from a table with one rating in each row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse.typing import PositiveInt
+
+from joma.cli.output import conclude, show
+from joma.cli.parsing import Parser
+from joma.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOVIELENS = "movielens"
+"""The name of the ratings that the extra installs."""
+
+DEFAULT_CLUSTERS, DEFAULT_LEAST = 24, 20
+
+
+def add_rating_options(parser: Parser) -> None:
+    """Add the options that are for ratings only."""
+    add = parser.add_argument
+    add("--ratings", action="store_true", help="rows are ratings (default: if there are columns user, item, value)")
+    add("--clusters", type=PositiveInt, metavar="N", help=f"ratings: clusters that are shown ({DEFAULT_CLUSTERS})")
+    add("--least", type=PositiveInt, metavar="N", help=f"ratings: that an item must have ({DEFAULT_LEAST})")
+    add("--like", type=float, metavar="VALUE", help="ratings: a like from this value on (four fifths of the highest)")
+
+
+def holds_ratings(options: Any) -> bool:
+    """Whether the table holds ratings, by the options or by the names of its columns.
+
+    Raises:
+        BadInput: it holds none, and an option for ratings is given.
+    """
+    if options.ratings or options.table == MOVIELENS:
+        return True
+
+    from joma.tables.ratings import NEEDED
+    from joma.tables.reading import read_frame
+
+    if set(NEEDED) <= set(read_frame(options.table)):
+        return True
+    for name in ("clusters", "least", "like"):
+        if getattr(options, name) is not None:
+            problem = f"--{name} is for ratings, and {options.table} has no columns {', '.join(NEEDED)}"
+            raise BadInput(problem, expected="ratings", remedy=f"leave out --{name}, or name the columns so")
+    return False
+
+
+def run(options: Any, folder: Path | None) -> int:
+    """Learn, print, draw, return the exit status.
+
+    Raises:
+        BadInput: an option that has no effect on ratings.
+    """
+    for name, default in (("method", "chow-liu"), ("bootstraps", 100), ("bins", None), ("seed", 0)):
+        if getattr(options, name) != default:
+            problem, remedy = f"--{name} has no effect on ratings", f"leave out --{name}"
+            raise BadInput(problem, expected="a table of other rows with it", remedy=remedy)
+
+    from joma.measure.items.outline import outline
+    from joma.report.drawing.items import write_items
+    from joma.report.items import conclusion, outline_picture, outline_table
+    from joma.tables.ratings import ratings_of
+
+    ratings = ratings_of(None if options.table == MOVIELENS else options.table)
+    popular = ratings.of_popular(options.least or DEFAULT_LEAST)
+    num_clusters = options.clusters or min(DEFAULT_CLUSTERS, popular.num_items)
+    found = outline(popular, num_clusters, options.like)
+    if folder is not None:
+        from joma.files import write_json
+
+        write_json(folder / "tree.json", found.to_json())
+        write_items(outline_picture(found), folder / "tree")
+    show(found.to_json(), [outline_table(found)], as_json=options.json)
+    conclude(conclusion(found), folder, ("tree.json", "tree.svg", "tree.png"), as_json=options.json)
+    return 0

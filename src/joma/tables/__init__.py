@@ -1,0 +1,1 @@
+"""Users' tables: reading them from files, and checking what their columns hold."""

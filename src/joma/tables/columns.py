@@ -1,0 +1,192 @@
+"""The columns of a user's table: numbers or categories, and why others are left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas
+
+from joma.errors import BadInput
+from joma.tables.reading import MOST_CELLS, Source, read_frame
+
+MOST_CATEGORIES = 100
+"""Different values of a column of text above which it is free text and not a category."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that can be used.
+
+    Args:
+        name: of the column.
+        values: (N,) float64 with NaN where a value is missing; of a category the index of its value in ``categories``.
+        categories: the values of a category, sorted; empty for numbers.
+    """
+
+    name: str
+    values: np.ndarray
+    categories: tuple[str, ...] = ()
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the column holds numbers."""
+        return not self.categories
+
+    def text(self, row: int) -> str:
+        """Return the value in a row as text."""
+        value = self.values[row]
+        if np.isnan(value):
+            return "missing"
+        return self.categories[int(value)] if self.categories else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A user's table with checked columns.
+
+    Args:
+        columns: that can be used, each with at least two different values.
+        left_out: name and reason of every other column.
+    """
+
+    columns: tuple[Column, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return len(self.columns[0].values)
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return these rows, whose columns may have fewer different values."""
+        columns = tuple(replace(column, values=column.values[rows]) for column in self.columns)
+        return Table(columns, self.left_out)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+
+def read_table(
+    source: Source | Table, *, least_columns: int = 2, least_rows: int = 2, most_cells: int = MOST_CELLS
+) -> Table:
+    """Read a user's table and check its columns; a warning names those that are left out.
+
+    Numbers are columns of numbers, also where they are stored as text; categories are columns of at most
+    ``MOST_CATEGORIES`` texts that repeat, of truth values, and pandas categories. Left out are constant and empty
+    columns, dates, free text, row numbers, and values that are neither numbers nor text.
+
+    Args:
+        source: as ``joma.tables.reading.read_frame`` reads it; a checked table is returned as it is.
+        least_columns, least_rows: that must be there in the end.
+        most_cells: rows times columns above which the table is refused.
+
+    Raises:
+        BadInput: as ``read_frame``, infinite or complex numbers, too few rows, or too few columns that can be used.
+    """
+    if isinstance(source, Table):
+        table = source
+    else:
+        frame = read_frame(source, most_cells=most_cells)
+        checked = {name: _checked(frame[name]) for name in frame.columns}
+        columns = tuple(found for found in checked.values() if isinstance(found, Column))
+        table = Table(columns, {name: found for name, found in checked.items() if isinstance(found, str)})
+        _require_rows(len(frame), least_rows)
+    reasons = "; ".join(f"{name!r} {reason}" for name, reason in list(table.left_out.items())[:8])
+    more = f"; and {len(table.left_out) - 8} more" if len(table.left_out) > 8 else ""
+    if len(table.columns) < least_columns:
+        raise BadInput(
+            f"the table has {len(table.columns)} of the {least_columns} columns that it takes"
+            + (f" (left out: {reasons}{more})" if reasons else ""),
+            expected=f"{least_columns} columns of numbers or categories, each with different values",
+            remedy="add columns, or write dates and text as numbers or categories",
+        )
+    _require_rows(table.num_rows, least_rows)
+    if reasons and table is not source:
+        warnings.warn(f"columns are left out: {reasons}{more}", stacklevel=3)
+    return table
+
+
+def _require_rows(num: int, least: int) -> None:
+    if num < least:
+        raise BadInput(
+            f"the table has {num} row{'' if num == 1 else 's'}",
+            expected=f"at least {least}, of which relations can be learned",
+            remedy="give more rows",
+        )
+
+
+def _checked(column: pandas.Series) -> Column | str:
+    """The column, or why it is left out."""
+    name, kind = str(column.name), column.dtype
+    if isinstance(kind, pandas.CategoricalDtype) or pandas.api.types.is_bool_dtype(kind):
+        return _category(name, column)
+    if pandas.api.types.is_datetime64_any_dtype(kind) or pandas.api.types.is_timedelta64_dtype(kind):
+        return _DATES
+    if pandas.api.types.is_numeric_dtype(kind):
+        return _number(name, column)
+    present = column.dropna()
+    if not len(present):
+        return _EMPTY
+    as_numbers = pandas.to_numeric(present, errors="coerce") if not _is_bool(present) else None
+    if as_numbers is not None and as_numbers.notna().all():
+        return _number(name, pandas.to_numeric(column, errors="coerce"))
+    if not all(isinstance(value, str | bool) for value in present):
+        return "holds neither numbers nor text"
+    if _is_date(present):
+        return _DATES
+    num = present.nunique()
+    if num > MOST_CATEGORIES or (num > 0.5 * len(present) and len(present) > 3):
+        return f"is free text or an identifier ({num:,} different values in {len(present):,} rows)"
+    return _category(name, column)
+
+
+_EMPTY = "is empty"
+_DATES = "holds dates (write them as numbers, such as days)"
+
+
+def _is_bool(values: pandas.Series) -> bool:
+    return any(isinstance(value, bool) for value in values)
+
+
+def _is_date(values: pandas.Series) -> bool:
+    first = values.iloc[:1000].astype(str)
+    if not first.str.contains(r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\s*\d{4}-?\d{2}-?\d{2}T").all():
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that formats are guessed
+        return bool(pandas.to_datetime(first, errors="coerce", format="mixed").notna().all())
+
+
+def _number(name: str, column: pandas.Series) -> Column | str:
+    if pandas.api.types.is_complex_dtype(column.dtype):
+        raise BadInput(f"column {name!r} holds complex numbers", expected="real ones", remedy="take its real part")
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        raise BadInput(
+            f"column {name!r} holds infinite numbers, in {int(np.isinf(values).sum())} rows",
+            expected="finite or missing ones",
+            remedy="leave these cells empty, or drop these rows",
+        )
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return _EMPTY
+    if present.min() == present.max():
+        return f"is constant ({present[0]:g} in every row)"
+    if len(present) == len(values) > 2 and bool((np.diff(values) == 1).all()):
+        return "numbers the rows"
+    return Column(name, values)
+
+
+def _category(name: str, column: pandas.Series) -> Column | str:
+    text = column.astype("object").map(str, na_action="ignore")
+    codes, found = pandas.factorize(text, sort=True)
+    if len(found) < 2:
+        return f"is constant ({found[0]!r} in every row)" if len(found) else _EMPTY
+    if len(found) > MOST_CATEGORIES:
+        return f"has {len(found):,} categories, of which at most {MOST_CATEGORIES} are supported"
+    return Column(name, np.where(codes < 0, np.nan, codes).astype(np.float64), tuple(map(str, found)))

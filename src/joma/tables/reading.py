@@ -1,0 +1,198 @@
+"""Reading a user's table as a pandas table, before anything is known about its columns.
+
+Nothing is unpickled, and what a file would need in memory is known before it is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas
+
+from joma.errors import BadInput, cause_of
+from joma.files import expanded
+
+MOST_CELLS = 200_000_000
+"""Rows times columns: 1.6 GB of numbers."""
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npy", ".npz")
+
+_CHUNK = 100_000  # rows of a text file that are read at once
+
+Source = str | os.PathLike[str] | pandas.DataFrame | np.ndarray
+"""A file, a pandas table, or an array with one row per row of the table."""
+
+
+def read_frame(source: Source, *, most_cells: int = MOST_CELLS) -> pandas.DataFrame:
+    """Return a user's table as it is, with text for column names, all of them different.
+
+    Args:
+        source: a file with one of ``SUFFIXES``, a pandas table, or an array of one or two axes or with named fields.
+        most_cells: rows times columns above which it is refused, before it is in memory where that is possible.
+
+    Raises:
+        BadInput: no such file, another kind of file, one that cannot be read, is empty or too large, or in which two
+            columns have the same name.
+    """
+    if isinstance(source, pandas.DataFrame):
+        frame, name = source, "the table"
+    elif isinstance(source, np.ndarray):
+        frame, name = _of_array(source, "the array"), "the array"
+    elif isinstance(source, str | os.PathLike):
+        path = expanded(source)
+        frame, name = _of_file(path, most_cells), str(path)
+    else:
+        raise BadInput(
+            f"a table of type {type(source).__name__} cannot be read",
+            expected="a file name, a pandas table or a NumPy array",
+            remedy="make a pandas table of it",
+        )
+    require_size(*frame.shape, name, most_cells)
+    if not len(frame) or not len(frame.columns):
+        raise BadInput(f"{name} has no {'columns' if len(frame) else 'rows'}", expected="a table", remedy="fill it")
+    frame = frame.rename(columns=str)
+    if twice := frame.columns[frame.columns.duplicated()].unique().tolist():
+        raise BadInput(
+            f"{name} has two columns of the name {twice[0]!r}",
+            expected="different names",
+            remedy="rename or drop one of them",
+        )
+    return frame
+
+
+def require_size(num_rows: int, num_columns: int, name: str, most_cells: int = MOST_CELLS) -> None:
+    """Raise ``BadInput`` for a table of more than ``most_cells`` cells."""
+    if num_rows * num_columns > most_cells:
+        raise BadInput(
+            f"{name} has {num_rows:,} rows of {num_columns:,} columns or more",
+            expected=f"at most {most_cells:,} cells",
+            remedy="take a part of its rows or columns",
+        )
+
+
+def _of_file(path: Path, most_cells: int) -> pandas.DataFrame:
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None or not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is of an unknown kind"
+        raise BadInput(f"{path} {what}", expected=f"a table, {', '.join(SUFFIXES)}", remedy="name one")
+    readers: dict[str, Callable[[Path, int], pandas.DataFrame]] = {
+        ".parquet": _of_parquet,
+        ".npy": _of_npy,
+        ".npz": _of_npz,
+    }
+    try:
+        return readers.get(suffix, _of_text)(path, most_cells)
+    except BadInput:
+        raise
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        csv.Error,
+        zipfile.BadZipFile,
+        zlib.error,
+        pandas.errors.ParserWarning,
+    ) as error:
+        raise BadInput(
+            f"{path} cannot be read ({cause_of(error)})",
+            expected=f"a whole {suffix.lstrip('.')} file",
+            remedy="write it again, or check that the suffix fits the content",
+        ) from error
+
+
+def _of_text(path: Path, most_cells: int) -> pandas.DataFrame:
+    """A table of text, its first line the names of the columns; read in parts, so that a huge one is noticed."""
+    separator = "\t" if ".tsv" in path.name.lower() else ","
+    names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    if any("\0" in name for name in names):
+        raise ValueError("it holds zero bytes")
+    if _are_numbers(names) and list(names) != [str(place) for place in range(len(names))]:
+        raise BadInput(
+            f"the first line of {path} holds only numbers",
+            expected="the names of the columns there",
+            remedy="add a line of names at the top",
+        )
+    parts, num_rows = [], 0
+    reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=1, chunksize=_CHUNK,
+                             index_col=False, low_memory=False)  # fmt: skip
+    with warnings.catch_warnings(), reader:
+        warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer lines, which would be cut
+        for part in reader:
+            num_rows += len(part)
+            require_size(num_rows, len(names), str(path), most_cells)
+            parts.append(part)
+    frame = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=range(len(names)))
+    return frame.set_axis(names.tolist(), axis=1)
+
+
+def _are_numbers(names: Sequence[str] | pandas.Series) -> bool:
+    try:
+        return bool([float(name) for name in names])
+    except ValueError:
+        return False
+
+
+def _of_parquet(path: Path, most_cells: int) -> pandas.DataFrame:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        require_size(file.metadata.num_rows, len(file.schema_arrow.names), str(path), most_cells)
+        return file.read().to_pandas()
+
+
+def _of_npy(path: Path, most_cells: int) -> pandas.DataFrame:
+    with path.open("rb") as file:
+        _check_header(file, str(path), most_cells)
+    return _of_array(np.load(path, allow_pickle=False), str(path))
+
+
+def _of_npz(path: Path, most_cells: int) -> pandas.DataFrame:
+    """One array of two axes, or several of one axis and equal length, each of which is a column."""
+    with zipfile.ZipFile(path) as members:
+        for member in members.namelist():
+            with members.open(member) as file:
+                _check_header(file, f"{member} in {path}", most_cells)
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if len(arrays) == 1:
+        return _of_array(next(iter(arrays.values())), str(path))
+    lengths = {array.shape for array in arrays.values()}
+    if len(lengths) != 1 or len(next(iter(lengths))) != 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:5])
+        raise BadInput(
+            f"{path} holds {shapes or 'no array'}",
+            expected="one array of rows, or one array of one axis for each column, all equally long",
+            remedy="save the array of the table alone",
+        )
+    return pandas.DataFrame(arrays)
+
+
+def _check_header(file: IO[bytes], name: str, most_cells: int) -> None:
+    """Refuse arrays that are too large, or of Python objects, by what their header says."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    per_row = int(np.prod(shape[1:], dtype=object)) * len(dtype.fields or "1")
+    require_size(shape[0] if shape else 1, per_row, name, most_cells)
+    if dtype.hasobject:
+        raise BadInput(
+            f"{name} is an array of Python objects, which would have to be unpickled",
+            expected="an array of numbers, or with named fields",
+            remedy="write the table as CSV or Parquet",
+        )
+
+
+def _of_array(array: Any, name: str) -> pandas.DataFrame:
+    if array.ndim not in (1, 2) or (array.dtype.fields and array.ndim != 1):
+        raise BadInput(
+            f"{name} has {array.ndim} axes", expected="two: rows and columns", remedy="reshape it, one row each"
+        )
+    return pandas.DataFrame(np.ascontiguousarray(array))

@@ -1,0 +1,1 @@
+"""Pictures for training: drawn characters with their parts, folders of images, files of Fashion-MNIST's kind."""

@@ -1,0 +1,26 @@
+"""What layers represent: the tree of places, and probes of a decoder whose units are known."""
+
+import pytest
+import torch
+
+from joma.claims.rhm.represented import findings, represented, tree_of_places
+from joma.measure.trees.joining import robinson_foulds, tree_of_parents
+from joma.problem.random_hierarchy import RandomHierarchy
+from joma.train.decoder import Decoder, DecoderConfig
+
+LAW = RandomHierarchy(4, 4, 2, depth=3)
+
+
+def test_tree_of_places_is_that_of_the_law():
+    by_hand = tree_of_parents((-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6))
+    assert robinson_foulds(tree_of_places(LAW), by_hand) == 0
+
+
+def test_untrained_decoder_represents_the_last_latent_better_than_chance_and_has_a_finding_for_everything():
+    pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
+    decoder = Decoder(DecoderConfig(5, 32, num_layers=2, hidden=64, dropout=0.0, num_outputs=4)).eval()
+    found = represented(decoder, LAW, LAW.sample(400, torch.Generator().manual_seed(0)))
+    assert found.probes.shape == (2, 2)
+    assert (found.probes > found.shuffled).all()
+    names = [finding.name for finding in findings([found] * 3, [found] * 3)]
+    assert len(names) == len(set(names)) == 2 * 2 + 2

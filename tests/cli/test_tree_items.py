@@ -1,0 +1,59 @@
+"""`joma tree learn` for ratings, from outside."""
+
+import json
+
+import pandas
+import pytest
+from matplotlib.image import imread
+from planted_tastes import GROUPS, planted_likes
+
+from joma.cli import main
+
+
+@pytest.fixture
+def path(tmp_path):
+    likes = planted_likes(300)
+    rows = [
+        (user, item, 5, f"Item {item}", f"group {GROUPS[item]}") for user, item in zip(*likes.nonzero(), strict=True)
+    ]
+    pandas.DataFrame(rows, columns=["user", "item", "value", "title", "genres"]).to_csv(tmp_path / "r.csv", index=False)
+    return tmp_path / "r.csv"
+
+
+def test_ratings_are_recognised_by_their_columns_and_drawn_with_titles(path, tmp_path, capsys):
+    assert main(["tree", "learn", str(path), "--clusters", "8", "--least", "5", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "Item 3" in printed
+    assert "group 3 100% (12%)" in printed
+    assert "300 users, 80 items" in printed
+    record = json.loads((tmp_path / "out" / "tree.json").read_text())
+    assert (len(record["clusters"]), record["num_items"]) == (8, 80)
+    assert (imread(tmp_path / "out" / "tree.png")[..., :3].min(-1) < 0.9).mean() > 0.01
+    assert "Item 3" in (tmp_path / "out" / "tree.svg").read_text()
+
+
+def test_json_is_printed_alone(path, capsys):
+    assert main(["tree", "learn", str(path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["clusters"]) == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bins", "4"], "--bins has no effect on ratings"),
+        (["--clusters", "99"], "--clusters is 99"),
+        (["--least", "1000"], "0 items have at least 1000 ratings"),
+        (["--like", "6"], "no user likes two of the items"),
+    ],
+)
+def test_what_cannot_be_done_with_ratings_is_refused(path, capsys, words, message):
+    assert main(["tree", "learn", str(path), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_for_ratings_are_refused_for_other_tables(tmp_path, capsys):
+    pandas.DataFrame({"a": [1, 2, 3], "b": [1, 3, 2]}).to_csv(tmp_path / "t.csv", index=False)
+    assert main(["tree", "learn", str(tmp_path / "t.csv"), "--like", "4"]) == 2
+    assert "--like is for ratings" in capsys.readouterr().err
+    assert main(["tree", "learn", str(tmp_path / "t.csv"), "--ratings"]) == 2
+    assert "no column for user and item and value" in capsys.readouterr().err

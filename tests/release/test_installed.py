@@ -1,0 +1,88 @@
+"""The wheel in fresh environments from an index: alone, with each extra alone, and with the oldest dependencies.
+
+Each test installs up to several gigabytes: ``pytest -m slow tests/release``.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROOFS = {
+    "gguf": ("tests/saved/test_gguf.py",),
+    "hub": ("tests/train/test_hierarchies.py"),
+    "ray": ("tests/studies/test_sweep.py", "-k", "cluster"),
+    "lightning": ("tests/saved/test_lightning.py",),
+    "search": ("tests/studies/test_sweep.py", "-k", "search_samples"),
+    "docs": ("tests/test_site.py", "-k", "every_page"),
+}
+"""For each extra the tests, run where no other extra is installed, that need it."""
+
+TESTED = tuple(
+    f"tests/{name}" for name in ("theory", "measure/attention", "simulate", "report/drawing", "cli/test_solve.py")
+)
+"""Tests of every dependency of joma itself, run with its oldest versions."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command outside this environment, and return what it printed."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT, cwd=folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path) -> Path:
+    """Return the folder of programs of a new environment."""
+    venv.create(tmp_path / "environment", with_pip=True)
+    return tmp_path / "environment" / "bin"
+
+
+def tests_pass(environment: Path, *chosen: str) -> None:
+    """Run tests there; one that is skipped proves nothing."""
+    options = ("-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib")
+    printed = run(environment / "python", "-m", "pytest", *options, "-m", "not browser", *chosen, cwd=ROOT)
+    assert re.search(r"\d+ passed", printed), printed
+    assert "skipped" not in printed, printed
+
+
+def holds(environment: Path, folder: Path) -> None:
+    printed = run(environment / "joma", "reproduce", "theorem4", "--out", folder / "out", "--strict", cwd=folder)
+    assert "1 claim: 1 holds." in printed
+    assert (folder / "out" / "report.html").exists()
+
+
+def test_the_wheel_alone_reproduces_a_claim(wheel, environment, tmp_path):
+    run(environment / "pip", "install", "-q", wheel, cwd=tmp_path)
+    holds(environment, tmp_path)
+
+
+@pytest.mark.parametrize("extra", [name for name in PROJECT["optional-dependencies"] if name != "dev"])
+def test_an_extra_alone_is_enough_for_what_needs_it(extra, wheel, environment, tmp_path):
+    run(environment / "pip", "install", "-q", f"{wheel}[{extra}]", "pytest", "psutil", cwd=tmp_path)
+    tests_pass(environment, *PROOFS[extra])
+
+
+def test_the_oldest_dependencies_are_enough(wheel, environment, tmp_path):
+    oldest = [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
+    run(environment / "pip", "install", "-q", wheel, *oldest, "pytest", "hypothesis", "mpmath", "psutil", cwd=tmp_path)
+    holds(environment, tmp_path)
+    tests_pass(environment, *TESTED)

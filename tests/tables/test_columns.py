@@ -1,0 +1,88 @@
+import decimal
+import warnings
+
+import numpy as np
+import pandas
+import pytest
+
+from joma.errors import BadInput
+from joma.tables.columns import read_table
+
+X, Y = [1.0, 2.5, 3.0, 0.5], [2.0, 1.0, 4.0, 3.5]
+
+LEFT_OUT = {
+    "constant number": ([7, 7, 7, 7], "is constant"),
+    "constant text": (["a", "a", None, "a"], "is constant"),
+    "empty": ([None, None, None, None], "is empty"),
+    "empty number": ([np.nan] * 4, "is empty"),
+    "row number": ([0, 1, 2, 3], "numbers the rows"),
+    "time": (pandas.date_range("2024-01-01", periods=4), "dates"),
+    "duration": (pandas.to_timedelta([1, 2, 3, 5], unit="D"), "dates"),
+    "date as text": (["2024-01-02", "2024-01-03", None, "2023-05-06"], "dates"),
+    "free text": (["a long story", "another", "something else", "no more"], "free text"),
+    "lists": ([[1], [2, 3], None, []], "neither numbers nor text"),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_a_column_that_holds_no_relation_is_left_out_with_a_warning(kind):
+    values, reason = LEFT_OUT[kind]
+    frame = pandas.DataFrame({"x": X, "odd": values, "y": Y})
+    with pytest.warns(UserWarning, match=f"'odd' .*{reason}"):
+        table = read_table(frame)
+    assert table.names == ["x", "y"]
+    assert reason in table.left_out["odd"]
+
+
+def test_many_different_texts_are_free_text():
+    names = [f"name {row // 2}" for row in range(300)]
+    with pytest.warns(UserWarning, match="150 different values"):
+        table = read_table(pandas.DataFrame({"x": np.sin(range(300)), "y": np.cos(range(300)), "name": names}))
+    assert table.names == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1.5", "2", None, "-3e2"], [decimal.Decimal("1.5"), 2, None, -300.0], pandas.array([1, 2, None, -300], "Int64")],
+)
+def test_numbers_are_numbers_however_they_are_stored(values):
+    column = read_table(pandas.DataFrame({"x": X, "odd": values})).columns[1]
+    assert column.is_number
+    assert np.isnan(column.values[2])
+    assert column.values[3] == -300
+
+
+@pytest.mark.parametrize("values", [[True, False, True, True], [True, False, None, True], ["a", "b", "a", "b"]])
+def test_truth_values_and_texts_that_repeat_are_categories(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        column = read_table(pandas.DataFrame({"x": X, "odd": pandas.Series(values)})).columns[1]
+    assert len(column.categories) == 2
+    assert column.text(0) == str(values[0])
+
+
+def test_a_table_of_categories_only_is_read():
+    assert read_table(pandas.DataFrame({"a": list("xyxy"), "b": list("uuvv")})).num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ({"x": [1.0], "y": [2.0]}, "1 row"),
+        ({"x": X}, "1 of the 2 columns"),
+        ({"x": X, "c": [1, 1, 1, 1]}, "'c' is constant"),
+        ({"x": X, "y": [1.0, np.inf, 2.0, 3.0]}, "infinite numbers, in 1 rows"),
+        ({"x": X, "y": [1j, 2, 3, 4]}, "complex"),
+    ],
+)
+def test_a_table_without_relations_is_refused(frame, problem):
+    with pytest.raises(BadInput, match=problem):
+        read_table(pandas.DataFrame(frame))
+
+
+def test_a_checked_table_is_returned_as_it_is_without_another_warning():
+    with pytest.warns(UserWarning, match="constant"):
+        table = read_table(pandas.DataFrame({"x": X, "c": 1, "y": Y}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_table(table) is table

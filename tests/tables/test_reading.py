@@ -1,0 +1,107 @@
+import numpy as np
+import pandas
+import pytest
+
+from joma.errors import BadInput
+from joma.tables.columns import read_table
+from joma.tables.reading import read_frame
+
+GOOD = pandas.DataFrame(
+    {"height": [1.5, 2.5, None, 3.0, 1.0, 2.0], "colour": ["red", "blue", "red", None, "red", "blue"]}
+)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz", "parquet"])
+def test_a_table_is_the_same_from_every_file_format(tmp_path, suffix):
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "parquet":
+        GOOD.to_parquet(path)
+    else:
+        GOOD.to_csv(path, sep="\t" if suffix == "tsv" else ",", index=False)
+    table = read_table(path)
+    assert table.names == ["height", "colour"]
+    assert table.columns[1].categories == ("blue", "red")
+    np.testing.assert_array_equal(table.columns[0].values, [1.5, 2.5, np.nan, 3.0, 1.0, 2.0])
+    np.testing.assert_array_equal(table.columns[1].values, [1, 0, 1, np.nan, 1, 0])
+    assert table.columns[0].text(2) == table.columns[1].text(3) == "missing"
+
+
+def test_arrays_of_numpy_are_read_with_numbers_as_names(tmp_path):
+    array = np.random.default_rng(0).normal(size=(5, 3))
+    np.save(tmp_path / "one.npy", array)
+    np.savez(tmp_path / "one.npz", table=array)
+    np.savez(tmp_path / "columns.npz", x=array[:, 0], y=array[:, 1])
+    assert read_table(tmp_path / "one.npy").names == read_table(tmp_path / "one.npz").names == ["0", "1", "2"]
+    assert read_table(tmp_path / "columns.npz").names == ["x", "y"]
+    np.testing.assert_array_equal(read_table(array).columns[2].values, array[:, 2])
+
+
+def test_named_fields_of_an_array_are_columns():
+    array = np.array([(1.0, 2), (3.0, 5)], dtype=[("x", float), ("y", int)])
+    assert read_table(array).names == ["x", "y"]
+
+
+FILES = {
+    "empty.csv": (b"", "cannot be read"),
+    "only_names.csv": (b"a,b\n", "no rows"),
+    "garbage.csv": (bytes(range(256)) * 20, "cannot be read"),
+    "zeros.csv": (b"a,b\0\n1,2\n", "cannot be read"),
+    "garbage.parquet": (b"PAR1 and nothing else", "cannot be read"),
+    "garbage.npy": (b"no header", "cannot be read"),
+    "garbage.npz": (b"no archive", "cannot be read"),
+    "cut.csv.gz": (b"\x1f\x8b\x08\x00", "cannot be read"),
+    "twice.csv": (b"a,a\n1,2\n3,4\n", "two columns of the name 'a'"),
+    "unnamed.csv": (b"1,2\n3,4\n", "holds only numbers"),
+    "ragged.csv": (b"a,b\n1,2\n1,2,3,4\n", "cannot be read"),
+    "longer.csv": (b"a,b\n1,2,3\n4,5,6\n", "cannot be read"),
+    "table.xlsx": (b"", "unknown kind"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_table_is_refused_with_what_is_wrong(tmp_path, name):
+    content, problem = FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=problem):
+        read_frame(tmp_path / name)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="does not exist"):
+        read_frame(tmp_path / "none.csv")
+    with pytest.raises(BadInput, match="is a folder"):
+        read_frame(tmp_path)
+
+
+def test_pickled_objects_are_refused_and_not_unpickled(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "objects.npz", table=np.array([[None, 1]], dtype=object))
+    for name in ("objects.npy", "objects.npz"):
+        with pytest.raises(BadInput, match="unpickled"):
+            read_frame(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz"])
+def test_a_table_that_is_too_large_is_refused(tmp_path, suffix):
+    frame, path = pandas.DataFrame(np.zeros((20, 3)), columns=list("abc")), tmp_path / f"large.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    elif suffix == "parquet":
+        frame.to_parquet(path)
+    else:
+        np.save(path, frame.to_numpy()) if suffix == "npy" else np.savez(path, frame.to_numpy())
+    with pytest.raises(BadInput, match="20 rows of 3 columns"):
+        read_frame(path, most_cells=59)
+    assert read_frame(path, most_cells=60).shape == (20, 3)
+
+
+@pytest.mark.parametrize("source", [None, 3, [[1, 2]], np.zeros((2, 2, 2)), np.float64(3)])
+def test_other_objects_are_refused(source):
+    with pytest.raises(BadInput):
+        read_frame(source)
+
+
+def test_an_array_of_two_arrays_of_rows_is_refused(tmp_path):
+    np.savez(tmp_path / "two.npz", train=np.zeros((3, 2)), test=np.zeros((4, 2)))
+    with pytest.raises(BadInput, match=r"train \(3, 2\)"):
+        read_frame(tmp_path / "two.npz")

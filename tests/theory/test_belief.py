@@ -1,0 +1,358 @@
+"""Posteriors, likelihoods and correlations of every law against sums over all states of small ones."""
+
+import contextlib
+import io
+import itertools
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from joma.errors import InvalidArgument
+from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.filtered import filtered
+from joma.problem.random_hierarchy import RandomHierarchy
+from joma.problem.tree import LatentTree, balanced_tree
+from joma.problem.unrelated import UnrelatedLabels
+from joma.theory.belief import posterior
+from joma.theory.correlations import (
+    correlation_threshold,
+    sample_complexity,
+    token_correlations,
+    tuple_label_correlations,
+)
+from joma.theory.labels import ceiling_of
+
+LATENT_TREES = {
+    "tree": balanced_tree((2, 1, 2), (0.7, -0.5, 0.9), num_labels=3, seed=1, jitter=0.1),
+    "uneven": LatentTree(
+        (-1, 0, 0, 1, 1, 2, 3, 4, 4, 5),
+        (0, 0.3, -0.9, 0.5, -0.2, 1.0, 0.8, 0.1, -1.0, 0.6),
+        ((-1, 1), (1, 1)),
+        (0.3, 0.7),
+    ),
+}
+MODELS = {
+    "model": RandomHierarchy(3, 3, 2, branching=2, depth=2, seed=2),
+    "ternary": RandomHierarchy(2, 3, 2, branching=3, depth=2, seed=1),
+    "deep": RandomHierarchy(2, 2, 1, branching=2, depth=3),
+    "uncorrelated": RandomHierarchy(2, 3, 2, branching=2, depth=2, uncorrelated=True),
+}
+SETS = {
+    "sets": Combinatorial(
+        ((((0, 1), (1, 2)), ((1, 3),), ((0,),)), (((0, 1),), ((1, 2), (0, 2)))), 4, 4, 0.7, (0.4, 0.6)
+    ),
+    "table": random_hierarchy(5, (4, 4), 2, num_tokens=8, length=8),
+}  # fmt: skip
+
+
+def states_of(law):
+    """{(label, symbols of each level from the lowest, tokens): probability}, by the definition of each law."""
+    if isinstance(law, RandomHierarchy):
+        return model_states(law)
+    return tree_states(law) if isinstance(law, LatentTree) else set_states(law)
+
+
+def model_states(law):
+    found = defaultdict(float)
+    for label in range(law.num_classes):
+        if law.filtered_above is None:
+            tops, level = {(label,): 1.0}, law.depth - 1
+        else:
+            whole = RandomHierarchy(
+                law.num_classes, law.num_symbols, law.num_synonyms, law.branching, law.depth, law.seed, law.uncorrelated
+            )
+            level, alone = law.filtered_above, defaultdict(lambda: defaultdict(float))
+            for (y, *symbols, tokens), p in model_states(whole).items():
+                if y == label:
+                    for place, symbol in enumerate([tokens, *symbols][level + 1]):
+                        alone[place][symbol] += p * law.num_classes
+            tops = {
+                combination: math.prod(alone[place][symbol] for place, symbol in enumerate(combination))
+                for combination in itertools.product(range(law.num_symbols), repeat=len(alone))
+            }
+        paths = [((top,), p) for top, p in tops.items() if p > 0]
+        for rules in reversed(law.rules[: level + 1]):
+            below = []
+            for path, p in paths:
+                for choice in itertools.product(range(law.num_synonyms), repeat=len(path[0])):
+                    tuples = [tuple(rules[parent, rule].tolist()) for parent, rule in zip(path[0], choice, strict=True)]
+                    below.append(((sum(tuples, ()), *path), p / law.num_synonyms ** len(choice)))
+            paths = below
+        for (tokens, *latents), p in paths:
+            kept = latents if law.filtered_above is not None else latents[:-1]
+            found[label, *kept, tokens] += p / law.num_classes
+    return found
+
+
+def tree_states(tree):
+    found, num = defaultdict(float), len(tree.parents)
+    prior = tree.label_probabilities or (1 / tree.num_labels,) * tree.num_labels
+    for label, signs in itertools.product(range(tree.num_labels), itertools.product((-1, 1), repeat=num - 1)):
+        probability, state = prior[label], (0, *signs)
+        for node in range(1, num):
+            parent = tree.parents[node]
+            above = state[parent] if parent else tree.label_signs[label][tree.levels[1].index(node)]
+            probability *= (1 + tree.polarities[node] * above * state[node]) / 2
+        tokens, *levels = [tuple((state[node] + 1) // 2 for node in level) for level in reversed(tree.levels[1:])]
+        found[label, *levels, tokens] += probability
+    return found
+
+
+def set_states(law):
+    found = defaultdict(float)
+    prior = law.label_probabilities or (1 / law.num_labels,) * law.num_labels
+    for label, p in enumerate(prior):
+        paths = [(({label},), p)]
+        for members in reversed(law.members):
+            paths = [
+                ((below, *path), p * share)
+                for path, p in paths
+                for below, share in shown_sets([members[latent] for latent in sorted(path[0])], law.show_probability)
+            ]
+        for (tokens, *levels, _), p in paths:
+            sizes = [*law.level_sizes]
+            masks = [tuple(int(i in there) for i in range(size)) for there, size in zip(levels, sizes, strict=True)]
+            found[label, *masks, tuple(int(i in tokens) for i in range(law.num_tokens))] += p
+    return found
+
+
+def shown_sets(latents, show):
+    """Every choice of an alternative, and of which members are shown, for every latent."""
+    for chosen in itertools.product(*latents):
+        slots = [member for members in chosen for member in members]
+        weight = math.prod(1 / len(latent) for latent in latents)
+        for flags in itertools.product((0, 1), repeat=len(slots)):
+            share = math.prod(show if flag else 1 - show for flag in flags)
+            if share:
+                yield {slot for slot, flag in zip(slots, flags, strict=True) if flag}, weight * share
+
+
+def sequences(law, tokens):
+    """The states' tokens as the law writes them."""
+    if isinstance(law, RandomHierarchy):
+        return torch.tensor(tokens)
+    present = [[token for token, there in enumerate(row) if there] for row in tokens]
+    return torch.tensor([[law.padding] * (law.length - len(row)) + row for row in present])
+
+
+EVERY = LATENT_TREES | MODELS | SETS
+EVERY |= {f"{name} filtered at {level}": filtered(law, level)
+          for name, law in (LATENT_TREES | MODELS).items() for level in range(-1, len(law.level_sizes))}  # fmt: skip
+
+
+@pytest.mark.parametrize("law", EVERY.values(), ids=EVERY)
+def test_posterior_and_likelihood_are_sums_over_all_states(law, tolerance):
+    states = states_of(law)
+    assert sum(states.values()) == pytest.approx(1, abs=1e-12)
+    inputs = sorted({state[-1] for state in states})
+    rows = {tokens: row for row, tokens in enumerate(inputs)}
+    num = law.num_symbols if isinstance(law, RandomHierarchy) else 2
+    labels = np.zeros((len(inputs), law.num_labels))
+    places = [len(level) for level in next(iter(states))[1:-1]]
+    latents = [np.zeros((len(inputs), size, num)) for size in places]
+    for (label, *levels, tokens), p in states.items():
+        labels[rows[tokens], label] += p
+        for level, symbols in enumerate(levels):
+            latents[level][rows[tokens], np.arange(len(symbols)), symbols] += p
+    total = labels.sum(1)
+    found = posterior(law, sequences(law, inputs))
+    within = tolerance("belief.sums")
+    assert np.abs(found.labels.numpy() - labels / total[:, None]).max() < within
+    assert np.abs(found.log_likelihood.numpy() - np.log(total)).max() < within
+    assert len(found.latents) == len(latents)
+    for mine, summed in zip(found.latents, latents, strict=True):
+        assert np.abs(mine.numpy() - summed / total[:, None, None]).max() < within
+
+
+@pytest.mark.parametrize("law", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("label", [0, None])
+def test_token_correlations_are_sums_over_all_states(law, label, tolerance):
+    states = {state: p for state, p in states_of(law).items() if label in (None, state[0])}
+    num, symbols = len(next(iter(states))[-1]), law.num_symbols if isinstance(law, RandomHierarchy) else 2
+    shares, tokens = np.array([*states.values()]), np.array([state[-1] for state in states])
+    one_hot = np.eye(symbols)[tokens].reshape(len(tokens), -1)
+    shares = shares / shares.sum()
+    both, alone = one_hot.T @ (shares[:, None] * one_hot), shares @ one_hot
+    expected = (both - np.outer(alone, alone)).reshape(num, symbols, num, symbols).transpose(0, 2, 1, 3)
+    assert np.abs(token_correlations(law, label).numpy() - expected).max() < tolerance("belief.sums")
+
+
+@pytest.mark.parametrize("law", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("level", [0, 1])
+def test_tuple_label_correlations_are_sums_over_all_states(law, level, tolerance):
+    found = tuple_label_correlations(law, level)
+    tuples = [tuple(rule) for rule in law.rules[level].flatten(0, 1).tolist()]
+    places = [range(start, start + law.branching) for start in range(0, len(found) * law.branching, law.branching)]
+    expected = tuple_label_sums(law, level, places, tuples)
+    assert np.abs(found.numpy() - expected).max() < tolerance("belief.sums")
+
+
+@pytest.mark.parametrize(
+    ("law", "level", "children"),
+    [
+        (LATENT_TREES["tree"], 0, [(0, 1), (2, 3)]),
+        (LATENT_TREES["tree"], 1, [(0,), (1,)]),
+        (LATENT_TREES["uneven"], 0, [(0,), (1, 2), (3,)]),
+        (LATENT_TREES["uneven"], 1, [(0, 1), (2,)]),
+        (SETS["sets"], 0, [(0, 1, 2), (1, 3), (0,)]),
+    ],
+)
+def test_tuple_label_correlations_of_binary_children_are_sums_over_all_states(law, level, children, tolerance):
+    found = tuple_label_correlations(law, level).numpy()
+    for place, row in zip(children, found, strict=True):
+        patterns = [bits[::-1] for bits in itertools.product((0, 1), repeat=len(place))]
+        expected = tuple_label_sums(law, level, [place], patterns)[0]
+        assert np.abs(row[: len(patterns)] - expected).max() < tolerance("belief.sums")
+        assert not row[len(patterns) :].any()
+    apart = UnrelatedLabels(law)
+    assert not tuple_label_correlations(apart, level).any()
+    assert correlation_threshold(law, level) < correlation_threshold(apart, level) == math.inf
+
+
+def tuple_label_sums(law, level, places, tuples):
+    """P(tuple, label) − P(tuple) P(label) of the symbols of some places of the level below."""
+    joint = np.zeros((len(places), len(tuples), law.num_labels))
+    for (label, *levels, tokens), p in states_of(law).items():
+        row = [tokens, *levels][level]
+        for number, place in enumerate(places):
+            joint[number, tuples.index(tuple(row[node] for node in place)), label] += p
+    return joint - joint.sum(2, keepdims=True) * joint.sum((0, 1)) / len(places)
+
+
+@pytest.mark.parametrize("level", [-1, 1])
+def test_levels_without_tuples_are_refused(level):
+    with pytest.raises(InvalidArgument, match="`level`"):
+        tuple_label_correlations(SETS["sets"], level)
+
+
+@pytest.mark.parametrize(
+    "function", [token_correlations, tuple_label_correlations, correlation_threshold, sample_complexity]
+)
+def test_what_is_no_law_is_refused(function):
+    with pytest.raises(InvalidArgument, match="`law` is str"):
+        function("tree")
+    with pytest.raises(InvalidArgument, match="`law` is LatentTree"):
+        sample_complexity(LATENT_TREES["tree"])
+
+
+def test_an_unobserved_place_is_summed_out(tolerance):
+    law = filtered(MODELS["model"], 0)
+    tokens = law.sample(20, torch.Generator().manual_seed(0)).tokens
+    tokens[:, 1] = law.padding
+    found = posterior(law, tokens)
+    states = states_of(law)
+    for row, seen in enumerate(tokens.tolist()):
+        labels = np.zeros(law.num_labels)
+        for (label, *_, state), p in states.items():
+            if all(a in (b, law.padding) for a, b in zip(seen, state, strict=True)):
+                labels[label] += p
+        assert np.abs(found.labels[row].numpy() - labels / labels.sum()).max() < tolerance("belief.sums")
+        assert float(found.log_likelihood[row]) == pytest.approx(math.log(labels.sum()), abs=tolerance("belief.sums"))
+
+
+def test_unrelated_labels_keep_their_prior_and_the_posterior_of_latents():
+    law = LATENT_TREES["uneven"]
+    tokens = law.sample(30, torch.Generator().manual_seed(0)).tokens
+    plain, apart = posterior(law, tokens), posterior(UnrelatedLabels(law), tokens)
+    assert torch.equal(apart.labels, torch.tensor([0.3, 0.7], dtype=torch.float64).expand(30, 2))
+    assert torch.equal(apart.log_likelihood, plain.log_likelihood)
+    assert all(torch.equal(*pair) for pair in zip(apart.latents, plain.latents, strict=True))
+
+
+def test_tokens_of_a_large_model_determine_its_latents_without_underflow():
+    law = RandomHierarchy(8, 8, 8, branching=2, depth=10)
+    samples = law.sample(3, torch.Generator().manual_seed(0))
+    found = posterior(law, samples.tokens)
+    assert torch.equal(found.labels.argmax(-1), samples.labels)
+    assert all(torch.equal(*pair) for pair in zip([p.argmax(-1) for p in found.latents], samples.symbols, strict=True))
+    assert found.log_likelihood.tolist() == pytest.approx([-math.log(8) * 1024] * 3)  # the label, and 1,023 rules
+
+
+@pytest.mark.parametrize(
+    ("law", "tokens"),
+    [
+        (MODELS["model"], [0, 1, 0, 1]),
+        (balanced_tree((2, 2), 1.0), [4, 0, 2, 3]),
+        (SETS["table"], [8, 8, 8, 8, 8, 8, 8, 0]),
+    ],
+    ids=["model", "tree", "table"],
+)
+def test_impossible_tokens_are_refused(law, tokens):
+    with pytest.raises(InvalidArgument, match="1 of 2 that are impossible under every label"):
+        posterior(law, torch.stack([torch.tensor(tokens), law.sample(1, torch.Generator().manual_seed(0)).tokens[0]]))
+
+
+@pytest.mark.parametrize(
+    "tokens", [torch.zeros(2, 3), torch.zeros(4, dtype=torch.int64), torch.full((1, 4), 4), torch.zeros(0, 4).long()]
+)
+def test_anything_but_tokens_of_the_law_is_refused(tokens):
+    with pytest.raises(InvalidArgument, match="`tokens`"):
+        posterior(MODELS["model"], tokens)
+
+
+def test_a_hierarchy_of_sets_with_too_many_states_is_refused_with_the_reason():
+    law = random_hierarchy(20, show_probability=0.8, num_alternatives=2)
+    with pytest.raises(InvalidArgument, match="share members"):
+        posterior(law, law.sample(2, torch.Generator().manual_seed(0)).tokens)
+    assert ceiling_of(law) is None
+
+
+def test_ceilings_fall_as_more_levels_are_filtered_and_equal_the_sum_over_states(tolerance):
+    law = RandomHierarchy(3, 3, 3, branching=2, depth=3, seed=3)
+    whole, *cut = [ceiling_of(law), *(ceiling_of(filtered(law, level)) for level in (1, 0, -1))]
+    assert (whole.accuracy, whole.loss_nats) == (1, 0)
+    accuracies = [1.0, *(one.accuracy for one in cut)]
+    assert accuracies == sorted(accuracies, reverse=True)
+    small = filtered(MODELS["model"], -1)
+    best = defaultdict(lambda: np.zeros(3))
+    for (label, *_, tokens), p in states_of(small).items():
+        best[tokens][label] += p
+    found = ceiling_of(small)
+    assert found.accuracy == pytest.approx(sum(max(row) for row in best.values()), abs=4 * found.standard_error)
+    sets = EVERY["sets"]
+    best = defaultdict(lambda: np.zeros(2))
+    for (label, *_, tokens), p in states_of(sets).items():
+        best[tokens][label] += p
+    assert ceiling_of(sets).accuracy == pytest.approx(
+        sum(max(row) for row in best.values()), abs=tolerance("belief.sums")
+    )
+
+
+def test_uncorrelated_rules_have_tuple_label_correlations_of_exactly_zero():
+    for law in (MODELS["uncorrelated"], RandomHierarchy(3, 6, 3, branching=3, depth=3, uncorrelated=True)):
+        for level in range(law.depth - 1):
+            assert bool((tuple_label_correlations(law, level) == 0).all())
+            assert correlation_threshold(law, level) == math.inf
+        assert (
+            float(tuple_label_correlations(law, law.depth - 1).abs().max()) > 0.01
+        )  # the label's own tuples determine it
+        with pytest.raises(InvalidArgument, match="correlation_threshold"):
+            sample_complexity(law)
+
+
+@pytest.mark.parametrize(("num", "depth"), [(4, 2), (8, 2), (4, 3), (8, 3)])
+def test_the_threshold_of_random_rules_is_near_the_formula(num, depth):
+    found = [correlation_threshold(RandomHierarchy(8, 8, num, depth=depth, seed=seed)) for seed in range(20)]
+    law = RandomHierarchy(8, 8, num, depth=depth)
+    assert sample_complexity(law) == 8 * num**depth
+    assert 0.7 < np.median(found) / sample_complexity(law) < 1.5  # over a 16-fold range
+
+
+def test_few_synonyms_show_correlations_before_the_formula_says():
+    found = [correlation_threshold(RandomHierarchy(8, 16, 2, depth=2, seed=seed)) for seed in range(20)]
+    assert np.median(found) < 0.3 * sample_complexity(RandomHierarchy(8, 16, 2, depth=2))
+
+
+def test_the_page_shows_what_its_example_prints():
+    page = (Path(__file__).parents[2] / "docs" / "laws.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(found[1], {})
+    assert printed.getvalue() == found[2]
