@@ -288,8 +288,8 @@ class Agreement:
         """The verdict that follows from measured value and controls.
 
         A claim holds only if every control clearly fails the criterion. If a control meets it, the test cannot
-        distinguish the two and the claim is undecided, as it is if its number is only a bound. More seeds of the same distributions turn neither ``holds`` nor
-        ``does not hold`` into another verdict, because no interval widens.
+        distinguish the two and the claim is undecided, as it is if its number is only a bound. More seeds of the same
+        distributions turn neither ``holds`` nor ``does not hold`` into another verdict, because no interval widens.
         """
         claim = self.criterion.met_by(self.measured)
         if self.censored:

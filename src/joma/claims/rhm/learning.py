@@ -98,7 +98,7 @@ class Sizes:
 
 
 Kind = Literal["tree", "convolutional", "permuted", "decoder"]
-"""The network: patches with weights of their own or shared ones, the latter also on places in another order, or a decoder."""
+"""The network: patches with weights of their own, or shared ones, the latter also on permuted places, or a decoder."""
 
 
 @dataclass(frozen=True)

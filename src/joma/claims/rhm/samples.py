@@ -32,7 +32,7 @@ ByCase = Float[np.ndarray, "seeds cases"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The laws to learn and the control, which has a law with the same synonyms, levels and classes among them."""
+    """The laws to learn, and the control."""
 
     cases: tuple[Case, ...]
     control: Case
@@ -47,19 +47,20 @@ class Plan:
             "largest deviation of a number of samples from c · n_c mᴸ, with one factor c for all laws, octaves",
             "<=",
             1.0,
-            f"a factor of 2, by which the numbers of samples tried differ; n_c mᴸ of the laws differs "
-            f"{2 ** np.ptp(scales):.0f}-fold, so that the same number for all of them would be off by {apart:.1f} octaves",
+            "a factor of 2, by which the numbers of samples tried differ; n_c mᴸ of the laws differs "
+            f"{2 ** np.ptp(scales):.0f}-fold, so that the same number for all of them would be off by {apart:.1f} "
+            "octaves",
         )
 
 
-def _case(num_synonyms: int, depth: int, num_symbols: int = 8, *, uncorrelated: bool = False) -> Case:
+def _case(num_synonyms: int, depth: int, num_symbols: int = 8) -> Case:
     """A case for which n_c mᴸ is derived: as many classes as symbols, and m^(L − 1) ≥ v."""
-    return Case(num_synonyms, depth, num_symbols, num_symbols, uncorrelated)
+    return Case(num_synonyms, depth, num_symbols, num_symbols)
 
 
-_QUICK = (_case(2, 4), _case(8, 2), _case(4, 3), _case(3, 4), _case(4, 3, 16), _case(6, 3))
-_CONTROL = _case(8, 2, uncorrelated=True)
-_MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+_QUICK = (_case(2, 4), _case(3, 3), _case(4, 3), _case(3, 4), _case(4, 3, 16), _case(6, 3))
+_CONTROL = Case(4, 3, num_classes=4, num_symbols=8, uncorrelated=True)  # needs n_c ≤ m
+_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 PLANS = {
     Profile.QUICK: Plan(_QUICK, _CONTROL, Sizes(_MULTIPLES, 512, 64, Schedule(1000)), 3),
     Profile.FULL: Plan(
@@ -92,7 +93,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         Estimate.of(np.abs(factors - level[:, None]).max(1), "octaves"),
         (
             Control(
-                "rules without correlation of label and tuples" + " (lower bound)" * any(one.bound for one in of_control),
+                "rules without correlation of label and tuples"
+                + " (lower bound)" * any(one.bound for one in of_control),
                 Estimate.of(from_level, "octaves"),
             ),
             Control("n_c m^((d−1)/(s−1)), for shallow networks", _deviation(needed, _shallow(plan.cases))),
@@ -159,7 +161,7 @@ def _learned(one: Learned) -> str:
 
 
 def _name(case: Case) -> str:
-    return f"{case}, n_c = v = {case.num_classes}" + (", uncorrelated" if case.uncorrelated else "")
+    return f"{case}, n_c = {case.num_classes}, v = {case.num_symbols}" + ", uncorrelated" * case.uncorrelated
 
 
 def _conclusion(agreement: Agreement, level: Float[np.ndarray, " seeds"], control: Learned) -> str:
