@@ -43,6 +43,10 @@ def test_likes_are_values_of_at_least_four_fifths_of_the_highest():
     np.testing.assert_array_equal(read_ratings(GOOD).likes(least=3), [[1, 1, 1], [1, 1, 0], [0, 0, 1]])
 
 
+def test_a_value_of_0_is_never_a_like():
+    assert not read_ratings(changed(value=0)).are_likes().any()
+
+
 def test_a_users_likes_come_in_the_order_of_time():
     assert [items.tolist() for items in read_ratings(GOOD).like_sequences(least=3)] == [[1, 2, 0], [1, 0], [2]]
 
@@ -84,6 +88,9 @@ def test_rarely_rated_items_and_users_without_other_items_are_left_out():
         (changed(value=["5", "4", "good", "good", "5", "5"]), "2 rows, the first of them row 3"),
         (changed(value=[5, 4, -1, 4, 5, 5]), "a negative value"),
         (changed(user=["b", None, "a", "b", "c", "a"]), "row 2 of the ratings has no user"),
+        (changed(value=pandas.to_datetime(GOOD["time"], unit="D")), "6 rows, the first of them row 1"),
+        (changed(item=[[place] for place in range(6)]), "cannot be compared"),
+        (changed(time=[1, np.inf, 3, 4, 5, 6]), "row 2 of the ratings has an infinite time"),
         (changed(time=["x", "2", "3", "4", "5", "6"]), "row 1 of the ratings has a time that is neither"),
         (
             changed(title=["Ten", "Eleven", None, None, None, None]),
@@ -103,6 +110,12 @@ def test_ratings_without_two_likes_of_a_user_or_without_times_are_refused_where_
         read_ratings(GOOD.drop(columns="time")).like_sequences()
     with pytest.raises(BadInput, match="the most rated has 2"):
         read_ratings(GOOD).of_popular(3)
+
+
+def test_a_matrix_that_is_too_large_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr("joma.tables.ratings.MOST_CELLS", 8)
+    with pytest.raises(BadInput, match="of 3 users and 3 items"):
+        read_ratings(GOOD).likes()
 
 
 def test_movielens_has_the_published_counts():

@@ -14,9 +14,9 @@ import pandas
 from jaxtyping import Bool, Float, Int
 
 from joma.domains import check_whole
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, RunFailed, cause_of
 from joma.extras import extra
-from joma.tables.reading import Source, read_frame
+from joma.tables.reading import MOST_CELLS, Source, read_frame
 
 COLUMNS = {
     "user": ("user", "user_id", "userId"),
@@ -70,19 +70,25 @@ class Ratings:
         return len(self.titles)
 
     def are_likes(self, least: float | None = None) -> Bool[np.ndarray, " N"]:
-        """Return which ratings are likes: values of at least ``least``.
+        """Return which ratings are likes: values above 0 and of at least ``least``.
 
         Args:
             least: by default four fifths of the highest value.
         """
-        return self.values >= (LIKED_SHARE * self.values.max() if least is None else least)
+        return (self.values > 0) & (self.values >= (LIKED_SHARE * self.values.max() if least is None else least))
 
     def likes(self, least: float | None = None) -> Float[np.ndarray, "U I"]:
         """Return 1 where a user likes an item, 0 elsewhere; ``least`` as in ``are_likes``.
 
         Raises:
-            BadInput: no user likes two items, so that nothing is liked together.
+            BadInput: no user likes two items, so that nothing is liked together; or the matrix is too large.
         """
+        if self.num_users * self.num_items > MOST_CELLS:
+            raise BadInput(
+                f"the ratings are of {self.num_users:,} users and {self.num_items:,} items",
+                expected=f"at most {MOST_CELLS:,} pairs of a user and an item",
+                remedy="take the items with the most ratings, or a part of the users",
+            )
         found, liked = np.zeros((self.num_users, self.num_items)), self.are_likes(least)
         found[self.users[liked], self.items[liked]] = 1
         if not (found.sum(1) > 1).any():
@@ -152,13 +158,17 @@ def read_ratings(source: Source) -> Ratings:
     frame = _renamed(read_frame(source))
     for name in frame.columns.intersection([*NEEDED, "time"]):
         _require_rows(frame[name].notna(), f"no {name}", "fill the gaps, or leave these rows out")
-    values = pandas.to_numeric(frame["value"], errors="coerce").to_numpy(np.float64)
+    values = _numbers(frame["value"])
     _require_rows(np.isfinite(values), "a value that is no finite number", "write numbers, or leave these rows out")
     _require_rows(values >= 0, "a negative value", "add a constant to all values, so that the lowest is 0")
     frame = frame.assign(value=values)
     if "time" in frame:
         frame = frame.assign(time=_times(frame["time"])).sort_values("time", kind="stable")
-    newest = frame.drop_duplicates(["user", "item"], keep="last")
+    try:
+        newest = frame.drop_duplicates(["user", "item"], keep="last")
+    except TypeError as error:  # ids that are lists
+        problem = f"ids of users or items cannot be compared ({cause_of(error)})"
+        raise BadInput(problem, expected="text or whole numbers", remedy="write each id as text") from error
     users, user_ids = pandas.factorize(newest["user"], sort=True)
     items, item_ids = pandas.factorize(newest["item"], sort=True)
     for what, ids in (("user", user_ids), ("item", item_ids)):
@@ -223,11 +233,20 @@ def _require_rows(good: Any, what: str, remedy: str) -> None:
         raise BadInput(f"{place} of the ratings has {what}", expected="user, item and value in each", remedy=remedy)
 
 
+def _numbers(column: pandas.Series) -> Float[np.ndarray, " N"]:
+    """Real numbers, also where they are written as text; NaN for anything else."""
+    types = pandas.api.types
+    if types.is_complex_dtype(column) or types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
+        return np.full(len(column), np.nan)
+    return pandas.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
 def _times(column: pandas.Series) -> Float[np.ndarray, " N"]:
     """Numbers as they are, dates as seconds."""
-    numbers = pandas.to_numeric(column, errors="coerce") if not hasattr(column, "dt") else pandas.Series([np.nan])
-    if numbers.notna().all():
-        return numbers.to_numpy(np.float64)
+    numbers = _numbers(column)
+    if not np.isnan(numbers).any():
+        _require_rows(np.isfinite(numbers), "an infinite time", "write seconds or dates")
+        return numbers
     dates = pandas.to_datetime(column, errors="coerce", format="mixed", utc=True)
     _require_rows(dates.notna(), "a time that is neither a number nor a date", "write seconds or dates")
     return (dates - pandas.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()

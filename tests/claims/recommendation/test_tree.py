@@ -44,9 +44,12 @@ def test_the_conclusion_can_be_read(planted):
     assert not faults(planted.conclusion)
 
 
-def test_random_likes_have_no_tree(tmp_path):
+def test_random_likes_have_no_tree_and_need_no_genres(tmp_path):
     likes = (np.random.default_rng(0).random((150, 80)) < 0.2).astype(float)
-    agreement = evaluate(Workspace(tmp_path, num_seeds=3, data=table(likes, tmp_path / "ratings.csv")))
+    data = table(likes, tmp_path / "ratings.csv")
+    pandas.read_csv(data["ratings"]).drop(columns="genres").to_csv(data["ratings"], index=False)
+    agreement = evaluate(Workspace(tmp_path, num_seeds=3, data=data))
+    assert [chart.id for chart in agreement.charts] == ["clusters"]
     assert agreement.verdict is not Verdict.HOLDS
     assert not faults(agreement.conclusion)
 

@@ -48,6 +48,6 @@ CLAIMS = (
         "order, which no longer says which items are liked together.",
         evaluate="joma.claims.recommendation.units:evaluate",
         by_default=False,
-        short="hidden units for genres",
+        short="the lead of hidden units in representing genres",
     ),
 )

@@ -29,8 +29,8 @@ Method = Literal["average", "ward"]
 Tree = Float[np.ndarray, "I-1 4"]
 """SciPy's linkage matrix."""
 
-MOST_ITEMS = 20_000
-"""Items above which their distances (8 bytes for each pair) need more than 1.6 GB."""
+MOST_ITEMS = 10_000
+"""Items above which a matrix with 8 bytes for each two of them takes more than 0.8 GB, of which there are several."""
 
 STRENGTHS = (0.5, 1.0, 2.0, 5.0)
 NUMS_OF_CLUSTERS = (5, 10, 20, 40, 80, 160, 320)

@@ -13,8 +13,8 @@ from joma.measure.items.clusters import item_tree
 from joma.measure.items.rivals import item_similarity
 from joma.tables.ratings import Ratings
 
-LEAST_SHARING, LEAST_RATIO = 3, 1.5
-"""Items of a cluster that share a genre, and how often it is there relative to all items, for it to be named."""
+LEAST_SHARING, LEAST_SHARE, LEAST_RATIO = 3, 0.1, 1.5
+"""What it takes to name a genre of a cluster: items that have it, their share, and its ratio to that of all items."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _cluster(
     by_likes = np.asarray(items)[np.argsort(-counts, kind="stable")]
     num_sharing = ratings.genres[items].sum(0)
     here, of_all = num_sharing / len(items), ratings.genres.mean(0)
-    named = (num_sharing >= LEAST_SHARING) & (here >= LEAST_RATIO * of_all)
+    named = (num_sharing >= LEAST_SHARING) & (here >= np.maximum(LEAST_SHARE, LEAST_RATIO * of_all))
     shared = [
         Shared(ratings.genre_names[genre], float(here[genre]), float(of_all[genre]))
         for genre in np.argsort(of_all - here, kind="stable")
