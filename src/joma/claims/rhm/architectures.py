@@ -98,8 +98,8 @@ def _notes(plan: Plan, profile: Profile) -> tuple[str, ...]:
     setting = (
         f"{plan.case}, {plan.case.num_classes} classes, tuples of two of {plan.case.num_symbols} symbols; "
         f"convolutional networks of width {plan.sizes.width}, {plan.sizes.schedule.num_steps:,} steps; decoders of "
-        f"width {plan.decoder_sizes.width} with {plan.case.depth} layers, {plan.decoder_sizes.schedule.num_steps:,} steps. "
-        "The label is predicted, where the source predicts the next token."
+        f"width {plan.decoder_sizes.width} with {plan.case.depth} layers, {plan.decoder_sizes.schedule.num_steps:,} "
+        "steps. The label is predicted, where the source predicts the next token."
     )
     reduced = "A reduced run: one small law, so that nothing is said about scaling; --profile full takes a larger one."
     return (setting, reduced) if profile is Profile.QUICK else (setting,)

@@ -106,7 +106,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         notes=(
             f"Networks of patches, width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples "
             f"of two of {plan.cases[0].num_symbols} symbols, {plan.cases[0].num_classes} classes; sensitivity of layer "
-            f"{LAYER} (of 0, 1, …), on {plan.num_samples:,} new samples; every tuple of tokens is exchanged.",
+            f"{LAYER} (of 0, 1, …), on {plan.num_samples:,} new samples; every tuple of tokens is exchanged. A "
+            "sensitivity that is not halved counts with the largest number tried, a lower bound.",
         ),
         censored=censored,
     )
