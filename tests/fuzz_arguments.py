@@ -157,6 +157,15 @@ _TABLES = mostly(st.builds(_drawn, st.just((12, 3)), SIZES, st.integers(0, 99), 
 COUNTS = mostly([1, 2, 3, 4], WHOLE)
 LISTS = st.lists(WHOLE, max_size=4)
 _SHARES = st.lists(st.floats(-1, 1) | NUMBERS, max_size=5)
+_LAWS = mostly(
+    [
+        joma.RandomHierarchy(2, 2, 2, depth=2),
+        joma.RandomHierarchy(2, 3, 2, depth=3, filtered_above=0),
+        joma.balanced_tree((2, 1, 2), (1.0, 0.5, -1.0)),
+        joma.random_hierarchy(3, (3,), num_tokens=5, show_probability=0.5),
+    ],
+    st.none() | NUMBERS | st.just("tree"),
+)
 
 ARGUMENTS: dict[str, dict[str, st.SearchStrategy]] = {
     "attention_entropy": _of_heads(normalized=st.booleans()),
@@ -239,6 +248,29 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy]] = {
         "distinct_inputs": st.booleans(),
         "seed": COUNTS,
     },
+    "RandomHierarchy": {
+        "num_classes": COUNTS,
+        "num_symbols": mostly([2, 4, 8], WHOLE),
+        "num_synonyms": mostly([1, 2], WHOLE),
+        "branching": mostly([2, 3], WHOLE),
+        "depth": mostly([1, 2, 3], WHOLE),
+        "seed": COUNTS,
+        "uncorrelated": st.booleans(),
+        "filtered_above": mostly([None, -1, 0], WHOLE),
+    },
+    "filtered": {"law": _LAWS, "level": mostly([-1, 0, 1], WHOLE | NUMBERS)},
+    "posterior": {"law": _LAWS, "tokens": SOME | st.lists(LISTS, max_size=3) | st.just(torch.zeros(1, 4).long())},
+    "exchange_synonyms": {
+        "law": _LAWS,
+        "samples": mostly([joma.RandomHierarchy(2, 2, 2, depth=2).sample(3, torch.Generator())], LISTS),
+        "level": mostly([0, 1], WHOLE),
+        "generator": mostly([torch.Generator()], NUMBERS),
+    },
+    "token_correlations": {"law": _LAWS, "label": st.none() | WHOLE},
+    "tuple_label_correlations": {"law": _LAWS, "level": mostly([0, 1], WHOLE)},
+    "correlation_threshold": {"law": _LAWS, "level": mostly([0, 1], WHOLE)},
+    "sample_complexity": {"law": _LAWS},
+    "ceiling_of": {"law": _LAWS},
     "open_series": {
         "source": st.text(max_size=9),
         "steps": st.none() | LISTS,

@@ -8,6 +8,7 @@ import torch
 
 import joma
 from joma.errors import InvalidArgument
+from joma.problem.draws import random_choices
 from joma.problem.laws import edges_of, law_from_json
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import digest
@@ -183,3 +184,18 @@ def test_labels_can_be_given():
     samples = LAWS[0].sample(10, generator(), labels)
     assert torch.equal(samples.labels, labels)
     assert torch.equal(labels, torch.arange(10) % 4)  # the law has not written into what was given
+
+
+def test_more_presence_than_fits_in_memory_is_refused():
+    law = RandomHierarchy(2, 10_000, 1, branching=2, depth=10)
+    with pytest.raises(InvalidArgument, match="draw fewer at a time"):
+        law.sample(10_000, generator())
+
+
+def test_choices_are_uniform_for_powers_of_two_and_other_numbers(tolerance):
+    for count in (1, 3, 8, 2**15):
+        drawn = random_choices(count, (NUM, 2), generator()).long()
+        assert 0 <= int(drawn.min()) <= int(drawn.max()) < count
+        groups = drawn * min(count, 4) // count
+        shares = torch.bincount(groups.flatten(), minlength=min(count, 4)) / drawn.numel()
+        assert torch.allclose(shares, torch.full_like(shares, 1 / len(shares)), atol=tolerance("hierarchy.sampled"))

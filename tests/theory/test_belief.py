@@ -185,17 +185,59 @@ def test_token_correlations_are_sums_over_all_states(law, label, tolerance):
 @pytest.mark.parametrize("law", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("level", [0, 1])
 def test_tuple_label_correlations_are_sums_over_all_states(law, level, tolerance):
-    states = states_of(law)
     found = tuple_label_correlations(law, level)
     tuples = [tuple(rule) for rule in law.rules[level].flatten(0, 1).tolist()]
-    for place, number in itertools.product(range(len(found)), range(len(tuples))):
-        joint = np.zeros(law.num_labels)
-        for (label, *levels, tokens), p in states.items():
-            row = [tokens, *levels][level]
-            if row[place * law.branching : (place + 1) * law.branching] == tuples[number]:
-                joint[label] += p
-        expected = joint - joint.sum() / law.num_labels
-        assert np.abs(found[place, number].numpy() - expected).max() < tolerance("belief.sums")
+    places = [range(start, start + law.branching) for start in range(0, len(found) * law.branching, law.branching)]
+    expected = tuple_label_sums(law, level, places, tuples)
+    assert np.abs(found.numpy() - expected).max() < tolerance("belief.sums")
+
+
+@pytest.mark.parametrize(
+    ("law", "level", "children"),
+    [
+        (LATENT_TREES["tree"], 0, [(0, 1), (2, 3)]),
+        (LATENT_TREES["tree"], 1, [(0,), (1,)]),
+        (LATENT_TREES["uneven"], 0, [(0,), (1, 2), (3,)]),
+        (LATENT_TREES["uneven"], 1, [(0, 1), (2,)]),
+        (SETS["sets"], 0, [(0, 1, 2), (1, 3), (0,)]),
+    ],
+)
+def test_tuple_label_correlations_of_binary_children_are_sums_over_all_states(law, level, children, tolerance):
+    found = tuple_label_correlations(law, level).numpy()
+    for place, row in zip(children, found, strict=True):
+        patterns = [bits[::-1] for bits in itertools.product((0, 1), repeat=len(place))]
+        expected = tuple_label_sums(law, level, [place], patterns)[0]
+        assert np.abs(row[: len(patterns)] - expected).max() < tolerance("belief.sums")
+        assert not row[len(patterns) :].any()
+    apart = UnrelatedLabels(law)
+    assert not tuple_label_correlations(apart, level).any()
+    assert correlation_threshold(law, level) < correlation_threshold(apart, level) == math.inf
+
+
+def tuple_label_sums(law, level, places, tuples):
+    """P(tuple, label) − P(tuple) P(label) of the symbols of some places of the level below."""
+    joint = np.zeros((len(places), len(tuples), law.num_labels))
+    for (label, *levels, tokens), p in states_of(law).items():
+        row = [tokens, *levels][level]
+        for number, place in enumerate(places):
+            joint[number, tuples.index(tuple(row[node] for node in place)), label] += p
+    return joint - joint.sum(2, keepdims=True) * joint.sum((0, 1)) / len(places)
+
+
+@pytest.mark.parametrize("level", [-1, 1])
+def test_levels_without_tuples_are_refused(level):
+    with pytest.raises(InvalidArgument, match="`level`"):
+        tuple_label_correlations(SETS["sets"], level)
+
+
+@pytest.mark.parametrize(
+    "function", [token_correlations, tuple_label_correlations, correlation_threshold, sample_complexity]
+)
+def test_what_is_no_law_is_refused(function):
+    with pytest.raises(InvalidArgument, match="`law` is str"):
+        function("tree")
+    with pytest.raises(InvalidArgument, match="`law` is LatentTree"):
+        sample_complexity(LATENT_TREES["tree"])
 
 
 def test_an_unobserved_place_is_summed_out(tolerance):
@@ -286,7 +328,9 @@ def test_uncorrelated_rules_have_tuple_label_correlations_of_exactly_zero():
         for level in range(law.depth - 1):
             assert bool((tuple_label_correlations(law, level) == 0).all())
             assert correlation_threshold(law, level) == math.inf
-        assert float(tuple_label_correlations(law, law.depth - 1).abs().max()) > 0.01  # the label's own tuples tell it
+        assert (
+            float(tuple_label_correlations(law, law.depth - 1).abs().max()) > 0.01
+        )  # the label's own tuples determine it
         with pytest.raises(InvalidArgument, match="correlation_threshold"):
             sample_complexity(law)
 

@@ -48,6 +48,15 @@ def random_places(counts: Int[Tensor, "..."], generator: torch.Generator) -> Int
     return words.add_(2**31).mul_(counts).bitwise_right_shift_(32)
 
 
+def random_choices(count: int, shape: Sequence[int], generator: torch.Generator) -> Int[Tensor, "..."]:
+    """Draw uniform integers below ``count``, int32; from 16 bits each, exactly uniform, for powers of 2 up to 2¹⁵."""
+    if count > RESOLUTION // 2 or count & (count - 1):
+        return random_places(torch.tensor(count, device=generator.device).expand(shape), generator).int()
+    draws = torch.empty((math.prod(shape) + 3) // 4, dtype=torch.int64, device=generator.device)
+    draws.random_(-(2**63), None, generator=generator)
+    return draws.view(torch.int16)[: math.prod(shape)].view(shape).bitwise_and_(count - 1).int()
+
+
 def labels_of(
     law_name: str,
     num: int,

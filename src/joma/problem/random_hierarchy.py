@@ -21,8 +21,13 @@ from torch import Tensor
 from joma.arrays import REAL
 from joma.domains import check_flag, check_seed, check_whole
 from joma.errors import InvalidArgument
-from joma.problem.draws import in_parts, random_places
+from joma.problem.draws import in_parts, random_choices
 from joma.problem.tree import MOST_LEVELS, MOST_NODES, Law, Samples
+
+_MOST_JOINT = 2**16  # entries of a table for two levels, which then fits a core's cache
+
+_MOST_PACKED = 256  # symbols whose one-hot rows are copied from a table
+_MOST_PRESENCE = 2**31  # entries of presence drawn at once: 2 GB
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 
@@ -136,8 +141,9 @@ class RandomHierarchy(Law):
 
     def transitions(self, level: int) -> Float[Tensor, "n s v"]:
         """Return P(symbol of the j-th child | symbol of a latent of ``level``) as [symbol, j, child's symbol]."""
-        shares = torch.nn.functional.one_hot(self.rules[level], self.num_symbols).to(REAL)
-        return shares.mean(1)
+        children = self.rules[level].transpose(1, 2)
+        counts = torch.zeros(*children.shape[:2], self.num_symbols, dtype=REAL)
+        return counts.scatter_add_(2, children, torch.ones(children.shape, dtype=REAL)) / self.num_synonyms
 
     def top_marginals(self) -> Float[Tensor, "D n x"]:
         """Return P(symbol of each place of ``top_level`` | label), given which these places are independent.
@@ -165,13 +171,15 @@ class RandomHierarchy(Law):
                 received="True",
                 remedy="leave it out; trees and combinatorial hierarchies have tokens without places",
             )
+        most = _MOST_PRESENCE // max(1, sum(self.level_sizes))
+        check_whole(num, "RandomHierarchy.sample", "num", high=most, remedy="draw fewer at a time")
         samples = super().sample(num, generator, labels)
         presence = tuple(one_hot(symbols, self.num_symbols) for symbols in samples.presence)
         return samples._replace(presence=presence, symbols=samples.presence)
 
     def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
         """Tokens, and the symbols of each level of latents, the lowest first."""
-        parts = in_parts(labels, 4 * self.length, lambda part: self._draw_small(part, generator))
+        parts = in_parts(labels, max(1, self.length // 4), lambda part: self._draw_small(part, generator))
         return [part.long() for part in parts]
 
     def _draw_small(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -190,12 +198,11 @@ class RandomHierarchy(Law):
 
         Integers of the smallest dtype that holds every symbol.
         """
-        count = torch.tensor(self.num_synonyms, device=symbols.device)
         found: list[Tensor] = []
-        for table in reversed(_tables(self, symbols.device)[: level + 1]):
-            rows = random_places(count.expand(symbols.shape), generator).add_(symbols, alpha=self.num_synonyms)
-            symbols = _rows(table, rows).view(len(symbols), -1)
-            found.append(symbols)
+        for num_choices, tables in _steps(self, level, symbols.device):
+            rows = random_choices(num_choices, symbols.shape, generator).add_(symbols.int(), alpha=num_choices)
+            found += [_rows(table, rows).view(len(symbols), -1) for table in tables]
+            symbols = found[-1]
         return found[::-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -239,8 +246,11 @@ class RandomHierarchy(Law):
 
 def one_hot(symbols: Int[Tensor, "B n"], num_symbols: int) -> Shaped[Tensor, "B c"]:
     """Return whether each place has each symbol: column place × v + symbol, bool."""
-    table = torch.eye(num_symbols, dtype=torch.uint8, device=symbols.device)
-    return _rows(table, symbols).view(len(symbols), -1).view(torch.bool)
+    if num_symbols <= _MOST_PACKED:
+        table = torch.eye(num_symbols, dtype=torch.uint8, device=symbols.device)
+        return _rows(table, symbols).view(len(symbols), -1).view(torch.bool)
+    found = torch.zeros(*symbols.shape, num_symbols, dtype=torch.bool, device=symbols.device)
+    return found.scatter_(-1, symbols[..., None], True).flatten(1)
 
 
 def _rows(table: Tensor, index: Int[Tensor, "B n"]) -> Tensor:
@@ -251,11 +261,28 @@ def _rows(table: Tensor, index: Int[Tensor, "B n"]) -> Tensor:
     return table.view(packed).flatten().index_select(0, index.flatten()).view(table.dtype)
 
 
-@lru_cache(maxsize=32)
-def _tables(law: RandomHierarchy, device: torch.device) -> list[Tensor]:
-    """The tuples of all rules of each level, the lowest first, (parents × m, s) each."""
+@lru_cache(maxsize=64)
+def _steps(law: RandomHierarchy, level: int, device: torch.device) -> list[tuple[int, list[Tensor]]]:
+    """The steps from a level down to the tokens, of one level of rules, or of two where their table is small.
+
+    Each step has a number of choices for every symbol, and tables with a row for each symbol and choice: the symbols
+    one level below, and those two levels below. One draw then decides the rules of a symbol and of its children.
+    """
     small = next(kind for kind in _INTEGERS.values() if law.num_symbols - 1 <= torch.iinfo(kind).max)
-    return [rules.flatten(0, 1).to(device, small).contiguous() for rules in law.rules]
+    steps, num, branching = [], law.num_synonyms, law.branching
+    while level >= 0:
+        rules = law.rules[level]
+        num_joint = num ** (branching + 1)
+        if level and len(rules) * num_joint * branching**2 <= _MOST_JOINT:
+            choice = torch.arange(num_joint)
+            below = rules[:, choice % num]
+            digits = torch.stack([choice // num**place % num for place in range(1, branching + 1)], -1)
+            tables = [below, law.rules[level - 1][below, digits].flatten(2)]
+        else:
+            num_joint, tables = num, [rules]
+        steps.append((num_joint, [table.flatten(0, 1).to(device, small).contiguous() for table in tables]))
+        level -= len(tables)
+    return steps
 
 
 @lru_cache(maxsize=32)

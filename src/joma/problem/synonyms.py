@@ -38,6 +38,10 @@ def exchange_synonyms(law: RandomHierarchy, samples: Samples, level: int, genera
     if law.num_synonyms == 1:
         required, remedy = "a law with at least 2 synonyms", "take more synonyms"
         raise InvalidArgument(function, "law", required=required, received="one with a single rule", remedy=remedy)
+    for name, value, kind in (("samples", samples, Samples), ("generator", generator, torch.Generator)):
+        if not isinstance(value, kind):
+            required, remedy = f"a {kind.__name__}", "pass law.sample(…) and torch.Generator()"
+            raise InvalidArgument(function, name, required=required, received=type(value).__name__, remedy=remedy)
     check_whole(
         level, function, "level", low=0, high=law.top_level, remedy="levels count from 0, just above the tokens"
     )

@@ -21,7 +21,7 @@ from joma.problem.combinatorial import Combinatorial
 from joma.problem.draws import IN_CACHE
 from joma.problem.laws import AnyLaw, label_probabilities, token_presence
 from joma.problem.random_hierarchy import RandomHierarchy
-from joma.problem.tree import LatentTree
+from joma.problem.tree import LatentTree, Law
 from joma.problem.unrelated import UnrelatedLabels
 from joma.theory.enumeration import enumerated
 from joma.theory.tree_belief import sums_without_own, tree_beliefs
@@ -70,6 +70,9 @@ def posterior(law: AnyLaw, tokens: Int[Tensor, "B L"]) -> Posterior:
     Raises:
         InvalidArgument: tokens that the law never produces, or a combinatorial hierarchy with too many states.
     """
+    if not isinstance(law, Law):
+        required, remedy = "a law", "pass a LatentTree or a RandomHierarchy, for one"
+        raise InvalidArgument("posterior", "law", required=required, received=type(law).__name__, remedy=remedy)
     tokens = _checked(law, tokens)
     if isinstance(law, UnrelatedLabels):
         within = posterior(law.law, tokens)

@@ -11,11 +11,12 @@ from torch import Tensor
 from joma.arrays import REAL
 from joma.domains import check_whole
 from joma.errors import InvalidArgument
+from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import AnyLaw, hierarchy_of, label_probabilities
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law
 from joma.theory.enumeration import enumerated
-from joma.theory.hierarchy import tree_pair_marginals
+from joma.theory.hierarchy import sign_means, tree_pair_marginals
 
 _MOST_ENTRIES = 2**27  # of a table of pairs: 1 GB
 
@@ -35,10 +36,10 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
             single parent.
         label: the label to condition on; ``None`` for the mixture of all labels.
     """
-    if label is not None:
-        check_whole(label, "token_correlations", "label", low=0, high=law.num_labels - 1, remedy="count from 0")
     if not isinstance(law, Law):
         raise _not_for(law, "token_correlations", "any law")
+    if label is not None:
+        check_whole(label, "token_correlations", "label", low=0, high=law.num_labels - 1, remedy="count from 0")
     hierarchy = hierarchy_of(law)
     weights = torch.tensor(label_probabilities(law), dtype=REAL)
     if label is not None and hierarchy is law:  # unrelated labels change nothing
@@ -58,26 +59,30 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
     return pairs - alone[:, None, :, None] * alone[None, :, None, :]
 
 
-def tuple_label_correlations(law: RandomHierarchy, level: int = 0) -> Float[Tensor, "n r D"]:
+def tuple_label_correlations(law: AnyLaw, level: int = 0) -> Float[Tensor, "n r D"]:
     """Return P(tuple, label) − P(tuple) P(label) for the tuples below each latent of a level, exactly.
+
+    >>> import joma
+    >>> law = joma.RandomHierarchy(4, 4, 4, depth=2)
+    >>> joma.tuple_label_correlations(law).shape  # 2 latents above the tokens, 16 tuples, 4 labels
+    torch.Size([2, 16, 4])
 
     A deep network can learn the synonyms of a level only because these differ from 0: tuples that are synonyms have the
     same correlations (arXiv 2307.02129).
 
     Args:
-        law: a random hierarchy model, filtered or not.
-        level: of the latents above the tuples, from 0, whose tuples are tokens.
+        law: any law. Of a combinatorial hierarchy with few states (see ``posterior``), level 0 only.
+        level: of the latents above the tuples, from 0, whose tuples are tokens. In a ``RandomHierarchy`` the highest
+            level is the label's own, or that of its filter.
 
     Returns:
-        for each place of the level and each of its tuples, in the order of ``law.rules[level].flatten(0, 1)``.
+        for each latent of the level and each of its tuples. In a ``RandomHierarchy`` tuples are in the order of
+        ``law.rules[level].flatten(0, 1)``. Of binary children, tuple number Σₖ 2ᵏ says that the k-th child is present
+        for each k in the sum; latents with fewer children than others have zeros at the end.
     """
-    _require_model(law, "tuple_label_correlations")
-    highest = law.top_level
-    check_whole(level, "tuple_label_correlations", "level", low=0, high=highest, remedy="count from 0")
-    given = law.label_marginals(level) / law.num_synonyms  # P(tuple | label) is the same for all synonyms
-    apart = given - given[:1]  # from the first label, so that equal numbers have correlations of exactly 0
-    excess = (apart - apart.mean(0)) / law.num_classes
-    return excess.repeat_interleave(law.num_synonyms, -1).permute(1, 2, 0)
+    given, prior = _given_labels(law, level)
+    apart = given - given[..., :1]  # from the first label, so that equal numbers have correlations of exactly 0
+    return (apart - (apart @ prior)[..., None]) * prior
 
 
 def sample_complexity(law: RandomHierarchy) -> int:
@@ -98,7 +103,8 @@ def sample_complexity(law: RandomHierarchy) -> int:
     Raises:
         InvalidArgument: a filtered law, or one without correlations, to which the argument does not apply.
     """
-    _require_model(law, "sample_complexity")
+    if not isinstance(law, RandomHierarchy):
+        raise _not_for(law, "sample_complexity", "a RandomHierarchy, whose n_c, m and L the formula has")
     if law.uncorrelated or law.filtered_above is not None:
         kind = "uncorrelated rules" if law.uncorrelated else "a filter"
         raise InvalidArgument(
@@ -111,24 +117,79 @@ def sample_complexity(law: RandomHierarchy) -> int:
     return law.num_classes * law.num_synonyms**law.depth
 
 
-def correlation_threshold(law: RandomHierarchy, level: int = 0) -> float:
+def correlation_threshold(law: AnyLaw, level: int = 0) -> float:
     """Return the number of samples at which tuple–label correlations equal their sampling noise, for a law's own rules.
 
+    >>> import joma
+    >>> joma.correlation_threshold(joma.RandomHierarchy(4, 4, 4, depth=2, uncorrelated=True))
+    inf
+
     With P samples, P(label | tuple) is estimated from P · P(tuple) of them, with variance p (1 − p)/(P · P(tuple));
-    signal and noise are the sums over places, tuples and labels of (P(label | tuple) − P(label))² and of the variances.
+    signal and noise are the sums, over latents, tuples and labels, of (P(label | tuple) − P(label))² and the variances.
     Their ratio is 1 at the returned P: some n_c m^L at level 0 of random rules, infinity without correlations.
 
     Args:
-        law: a random hierarchy model.
-        level: of the latents above the tuples.
+        law, level: as for ``tuple_label_correlations``.
     """
-    correlations = tuple_label_correlations(law, level)
-    alone = law.label_marginals(level).mean(0).repeat_interleave(law.num_synonyms, -1) / law.num_synonyms
-    there = alone > 0
-    excess, share = correlations[there] / alone[there][:, None], alone[there][:, None]
-    given = excess + 1 / law.num_classes
-    signal, noise = float(excess.square().sum()), float((given * (1 - given) / share).sum())
-    return noise / signal if signal > 0 else math.inf
+    given, prior = _given_labels(law, level)
+    alone = (given @ prior)[..., None]
+    there = alone[..., 0] > 0
+    posterior = given[there] * prior / alone[there]
+    signal = (tuple_label_correlations(law, level)[there] / alone[there]).square().sum()
+    noise = (posterior * (1 - posterior) / alone[there]).sum()
+    return float(noise / signal) if signal > 0 else math.inf
+
+
+def _given_labels(law: AnyLaw, level: int) -> tuple[Float[Tensor, "n r D"], Float[Tensor, " D"]]:
+    """P(tuple | label) for the tuples below each latent of a level, and P(label)."""
+    function = "tuple_label_correlations"
+    if not isinstance(law, Law):
+        raise _not_for(law, function, "any law")
+    hierarchy = hierarchy_of(law)
+    prior = torch.tensor(label_probabilities(law), dtype=REAL)
+    highest = len(law.level_sizes) - 1
+    if isinstance(hierarchy, RandomHierarchy):
+        highest = hierarchy.top_level
+    elif isinstance(hierarchy, Combinatorial):
+        highest = min(highest, 0)
+    check_whole(level, function, "level", low=0, high=highest, remedy="levels count from 0, just above the tokens")
+    if isinstance(hierarchy, RandomHierarchy):
+        symbols = hierarchy.label_marginals(level) / hierarchy.num_synonyms  # the same for all synonyms
+        given = symbols.repeat_interleave(hierarchy.num_synonyms, -1).permute(1, 2, 0)
+    else:
+        given = _tree_tuples(hierarchy, level) if isinstance(hierarchy, LatentTree) else _member_tuples(hierarchy)
+    if hierarchy is not law:  # labels that are independent of the tokens
+        given = (given @ prior)[..., None].expand(given.shape)
+    return given, prior
+
+
+def _tree_tuples(tree: LatentTree, level: int) -> Float[Tensor, "n r D"]:
+    depth = len(tree.levels) - 2 - level
+    up = (1 + sign_means(tree)[depth]) / 2
+    found = []
+    for place, node in enumerate(tree.levels[depth]):
+        given = torch.stack([1 - up[:, place], up[:, place]])[:, None]  # sign, tuples so far, labels
+        for child in (child for child in tree.levels[depth + 1] if tree.parents[child] == node):
+            kept = (1 + tree.polarities[child]) / 2
+            steps = torch.tensor([[kept, 1 - kept], [1 - kept, kept]], dtype=REAL)  # sign, child's sign
+            given = torch.einsum("srd,sc->scrd", given, steps).flatten(1, 2)
+        found.append(given.sum(0))
+    return _padded(found)
+
+
+def _member_tuples(law: Combinatorial) -> Float[Tensor, "n r D"]:
+    states = enumerated(law)
+    given = states.labels[:-1] / states.labels.sum(0)
+    found = []
+    for latent in law.members[0]:
+        members = sorted({member for chosen in latent for member in chosen})
+        numbers = (states.tokens[:, members].long() * 2 ** torch.arange(len(members))).sum(-1)
+        found.append(torch.zeros(2 ** len(members), law.num_labels, dtype=REAL).index_add_(0, numbers, given))
+    return _padded(found)
+
+
+def _padded(tables: list[Tensor]) -> Float[Tensor, "n r D"]:
+    return torch.nn.utils.rnn.pad_sequence(tables, batch_first=True)
 
 
 def _place_pairs(law: RandomHierarchy, weights: Float[Tensor, " D"]) -> Float[Tensor, "p p x x"]:
@@ -160,11 +221,6 @@ def _place_pairs(law: RandomHierarchy, weights: Float[Tensor, " D"]) -> Float[Te
 def _set_diagonal(pairs: Float[Tensor, "p x p x"], blocks: Float[Tensor, "p x x"]) -> None:
     numbers = torch.arange(len(blocks))
     pairs[numbers, :, numbers] = blocks
-
-
-def _require_model(law: object, function: str) -> None:
-    if not isinstance(law, RandomHierarchy):
-        raise _not_for(law, function, "a RandomHierarchy, in which every tuple has one parent")
 
 
 def _not_for(law: object, function: str, required: str) -> InvalidArgument:

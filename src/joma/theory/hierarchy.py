@@ -129,13 +129,18 @@ def tree_pair_marginals(tree: LatentTree, label: int | None = None) -> torch.Ten
 
 def token_marginals(tree: LatentTree) -> torch.Tensor:
     """Return P(token present | label), exactly, (D, V)."""
+    return (1 + sign_means(tree)[-1]) / 2
+
+
+def sign_means(tree: LatentTree) -> list[torch.Tensor]:
+    """Return E[sign of each node | label] by depth, (D, n) each; at depth 0 the signs that labels favour."""
     by_depth = [torch.tensor(tree.label_signs, dtype=REAL)]
     for depth, level in enumerate(tree.levels[1:]):
         above = by_depth[-1]
         if depth:
             above = above[:, list(tree.parent_places[depth])]
         by_depth.append(above * torch.tensor([tree.polarities[node] for node in level], dtype=REAL))
-    return (1 + by_depth[-1]) / 2
+    return by_depth
 
 
 def label_marginals(tree: LatentTree) -> torch.Tensor:

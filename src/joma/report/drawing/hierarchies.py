@@ -133,7 +133,7 @@ def write_symbols(
             panel.name(row, name, f"{num} symbols" if len(nodes) > 1 else f"{num} classes")
         return figure
 
-    return write_pictures(draw, stem, title, "Each level has an alphabet of its own; shades only tell symbols apart.")
+    return write_pictures(draw, stem, title, "Each level has an alphabet of its own; shades only distinguish symbols.")
 
 
 def _sample_panel(rows: Rows, title: str) -> tuple[Figure, _Panel]:
