@@ -74,7 +74,10 @@ def test_a_mistyped_command_is_refused_with_the_nearest_one(wrong, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["tree", "smaple"], "there is no command 'smaple'; expected one of sample, cooccurrence, train, align; "),
+        (
+            ["tree", "smaple"],
+            "there is no command 'smaple'; expected one of sample, cooccurrence, train, align, learn, anomalies; ",
+        ),
         (["solve", "--tempreature", "3"], "`joma solve` has no option --tempreature; did you mean --temperature?"),
         (["reproduce", "--seeds", "0"], "--seeds is '0'; expected a whole number of at least 1; "),
         (["reproduce", "--seeds"], "--seeds has no value; expected a whole number of at least 1; "),
@@ -117,7 +120,7 @@ def test_options_of_one_name_have_one_meaning():
     """The same help, type and choices in every command, except options that are specific to a law or a command."""
     own = {"--out", "--samples", "--length", "--attention", "--loss", "--tokenizer", "--temperature", "--tokens"}
     own |= {"--classes", "--hidden", "--help", "--seeds", "--t", "--batch-size", "--learning-rate", "--num-steps"}
-    own |= {"--profile"}
+    own |= {"--profile", "--method"}
     seen: dict[str, set[tuple]] = {}
     for _command, option in frozen.options_of(parser()):
         for name in set(option.option_strings) - own:

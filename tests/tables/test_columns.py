@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from joma.errors import BadInput
-from joma.tables.columns import read_table
+from joma.tables.columns import read_like, read_table
 
 X, Y = [1.0, 2.5, 3.0, 0.5], [2.0, 1.0, 4.0, 3.5]
 
@@ -86,3 +86,27 @@ def test_a_checked_table_is_returned_as_it_is_without_another_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_table(table) is table
+
+
+def test_a_table_is_read_like_another_one_whatever_values_it_has():
+    model = read_table(pandas.DataFrame({"x": X, "c": ["a", "b", "a", "b"]}))
+    one = read_like(pandas.DataFrame({"c": ["new"], "x": ["2.5"], "more": [1]}), model)
+    assert one.names == ["x", "c"]
+    assert one.columns[0].values.tolist() == [2.5]
+    assert one.columns[1].categories == ("new",)
+    empty = read_like(pandas.DataFrame({"c": [None], "x": [None]}), model)
+    assert [column.text(0) for column in empty.columns] == ["missing", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ({"x": X}, "no column 'c'"),
+        ({"x": ["high"], "c": ["a"]}, "column 'x' holds 'high'"),
+        ({"x": [np.inf], "c": ["a"]}, "infinite"),
+    ],
+)
+def test_a_table_of_other_columns_is_not_read_like_it(frame, problem):
+    model = read_table(pandas.DataFrame({"x": X, "c": ["a", "b", "a", "b"]}))
+    with pytest.raises(BadInput, match=problem):
+        read_like(pandas.DataFrame(frame), model)

@@ -19,7 +19,7 @@ from joma.progress import Progress, silent
 from joma.report.drawing.anomalies import OddRow, Part, write_rows
 from joma.report.drawing.words import format_number
 from joma.studies.result import Result
-from joma.tables.columns import Table, read_table
+from joma.tables.columns import Table, read_like, read_table
 from joma.tables.reading import Source
 
 NUM_PARTS = 3
@@ -178,6 +178,7 @@ def tree_anomalies(
         read = read_table(table, least_rows=FEWEST_ROWS)
         return Anomalies(scores_within(read, seed=seed, **settings, progress=progress), num_explained)
     of_normal = read_table(normal, least_rows=FEWEST_ROWS)
-    scored = scores_with(detector_of(of_normal, **settings), read_table(table, least_columns=1, least_rows=1))
+    given = table if isinstance(table, Table) else read_like(table, of_normal)
+    scored = scores_with(detector_of(of_normal, **settings), given)
     alone = scores_within(of_normal, seed=seed, **settings, progress=progress).surprise
     return Anomalies(scored, num_explained, alone)

@@ -111,6 +111,38 @@ def read_table(
     return table
 
 
+def read_like(source: Source, table: Table) -> Table:
+    """Read a table with the columns of another one, of the same kinds, whatever values they have; others are ignored.
+
+    Args:
+        source: as ``joma.tables.reading.read_frame`` reads it.
+        table: whose columns are wanted; one row, constant columns and new categories are as good as any.
+
+    Raises:
+        BadInput: a column is missing or is of another kind.
+    """
+    frame = read_frame(source)
+    if missing := [name for name in table.names if name not in frame]:
+        raise BadInput(
+            f"the table has no column {missing[0]!r}",
+            expected=f"the {len(table.names)} columns of the table that was learned from",
+            remedy="give both tables the same columns",
+        )
+    return Table(tuple(_like(frame[column.name], column) for column in table.columns), {})
+
+
+def _like(column: pandas.Series, model: Column) -> Column:
+    if model.categories:
+        codes, found = pandas.factorize(_texts(column), sort=True)
+        return Column(model.name, np.where(codes < 0, np.nan, codes).astype(float), tuple(found) or model.categories)
+    numbers = pandas.to_numeric(column, errors="coerce")
+    if odd := column[numbers.isna() & column.notna()].tolist():
+        raise BadInput(
+            f"column {model.name!r} holds {str(odd[0])[:40]!r}", expected="numbers", remedy="leave other cells empty"
+        )
+    return Column(model.name, _finite(model.name, numbers))
+
+
 def _require_rows(num: int, least: int) -> None:
     if num < least:
         raise BadInput(
@@ -165,13 +197,7 @@ def _is_date(values: pandas.Series) -> bool:
 def _number(name: str, column: pandas.Series) -> Column | str:
     if pandas.api.types.is_complex_dtype(column.dtype):
         raise BadInput(f"column {name!r} holds complex numbers", expected="real ones", remedy="take its real part")
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(values).any():
-        raise BadInput(
-            f"column {name!r} holds infinite numbers, in {int(np.isinf(values).sum())} rows",
-            expected="finite or missing ones",
-            remedy="leave these cells empty, or drop these rows",
-        )
+    values = _finite(name, column)
     present = values[~np.isnan(values)]
     if not len(present):
         return _EMPTY
@@ -182,9 +208,23 @@ def _number(name: str, column: pandas.Series) -> Column | str:
     return Column(name, values)
 
 
+def _finite(name: str, column: pandas.Series) -> np.ndarray:
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        raise BadInput(
+            f"column {name!r} holds infinite numbers, in {int(np.isinf(values).sum())} rows",
+            expected="finite or missing ones",
+            remedy="leave these cells empty, or drop these rows",
+        )
+    return values
+
+
+def _texts(column: pandas.Series) -> pandas.Series:
+    return column.astype("object").map(str, na_action="ignore")
+
+
 def _category(name: str, column: pandas.Series) -> Column | str:
-    text = column.astype("object").map(str, na_action="ignore")
-    codes, found = pandas.factorize(text, sort=True)
+    codes, found = pandas.factorize(_texts(column), sort=True)
     if len(found) < 2:
         return f"is constant ({found[0]!r} in every row)" if len(found) else _EMPTY
     if len(found) > MOST_CATEGORIES:

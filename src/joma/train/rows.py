@@ -168,17 +168,17 @@ def train_rows(
     Raises:
         RunFailed: the loss is NaN or infinite.
     """
-    decoder = RowDecoder(sizes, settings)
-    tokens = decoder.tokens(codes)
-
-    def loss(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed_of(settings.seed, "rows", step))
-        rows = torch.randint(len(tokens), (settings.batch_size,), generator=generator)
-        return decoder.losses(tokens[rows]).mean()
-
-    optimizer = torch.optim.Adam(decoder.decoder.parameters(), lr=settings.learning_rate, fused=True)
-    loop = Loop(_Rows(decoder.decoder.train(), optimizer, loss, settings))
     with torch.random.fork_rng([]):
+        decoder = RowDecoder(sizes, settings)
+        tokens = decoder.tokens(codes)
+
+        def loss(step: int) -> Tensor:
+            generator = torch.Generator().manual_seed(seed_of(settings.seed, "rows", step))
+            rows = torch.randint(len(tokens), (settings.batch_size,), generator=generator)
+            return decoder.losses(tokens[rows]).mean()
+
+        optimizer = torch.optim.Adam(decoder.decoder.parameters(), lr=settings.learning_rate, fused=True)
+        loop = Loop(_Rows(decoder.decoder.train(), optimizer, loss, settings))
         look(0, decoder)
         while not loop.is_done:
             loop.advance()

@@ -10,7 +10,7 @@ from joma.problem.random_hierarchy import RandomHierarchy
 from joma.train.tree_networks import Schedule
 
 SMALL = RandomHierarchy(4, 4, 2, depth=2)  # 4 · 2³ = 32 inputs
-SIZES = Sizes((0.5, 4.0), 64, 32, Schedule(400, learning_rate=1e-2))
+SIZES = Sizes((0.5, 4.0), 64, 32, Schedule(250, learning_rate=1e-2))
 
 
 def test_inputs_differ_and_have_the_labels_of_the_law():

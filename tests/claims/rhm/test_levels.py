@@ -29,7 +29,7 @@ TINY = replace(
 def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(training.SIZES, Profile.QUICK, TINY)
-        yield Workspace(tmp_path_factory.mktemp("rhm"), num_seeds=3, num_workers=1)
+        yield Workspace(tmp_path_factory.mktemp("rhm"), num_seeds=2, num_workers=1)
 
 
 def test_tiny_decoders_give_a_complete_result_for_levels(tiny, monkeypatch):

@@ -161,23 +161,17 @@ def _tables_chart(found: Mapping[str, Sequence[Found]], strength: Mapping[str, f
     x = [strength[name] for name in names]
 
     def curve(of: str, role: Role) -> Curve:
-        return Curve(
-            of, x, [float(np.mean([one[of] for one in found[name]])) for name in names], role=role, joined=False
-        )
+        return Curve(of, x, [float(np.mean([one[of] for one in found[name]])) for name in names], role=role)
 
-    rivals = [name for name in ("kNN", TRANSFORMER) if name in _names(found)]
+    roles: dict[str, Role] = {TREE: "measured", TRANSFORMER: "measured", "kNN": "context", ALONE: "control"}
+    roles[MIXED] = "control"
     return Chart(
         "tables",
-        "AUROC of planted rows by how related the columns are",
-        "One point per table, mean over seeds. Planted rows have usual values that do not go together.",
+        "AUROC of planted rows by relatedness of columns",
+        "From table to table, mean over seeds. Planted rows have usual values that do not go together.",
         "mutual information of the tree's edges, per column (nats)",
         "AUROC",
-        (
-            curve(TREE, "measured"),
-            *(curve(of, "context") for of in rivals),
-            curve(ALONE, "control"),
-            curve(MIXED, "control"),
-        ),
+        tuple(curve(of, role) for of, role in roles.items() if of in _names(found)),
     )
 
 

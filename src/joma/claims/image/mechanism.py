@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from joma.charts import Chart
-from joma.claims.image.networks import ENTROPY, entropy_of, every_pictures, labels_learned, notes, trained
+from joma.claims.image.networks import (
+    ENTROPY,
+    entropy_of,
+    every_pictures,
+    labels_learned,
+    notes,
+    notes_on_length,
+    trained,
+)
 from joma.claims.text.ablations import Ablation
 from joma.claims.text.mechanism import LEFT
 from joma.claims.text.networks import movement
@@ -76,7 +84,11 @@ def evaluate(workspace: Workspace) -> Agreement:
             finding for twins, one in zip(every, compared, strict=True) for finding in _findings(twins, one)
         ),
         charts=tuple(_chart(twins) for twins in every),
-        notes=(*notes(workspace, pictures), "Both networks of a seed start from the same weights."),
+        notes=(
+            *notes(workspace, pictures),
+            *notes_on_length(workspace),
+            "Both networks of a seed start from the same weights.",
+        ),
     )
 
 

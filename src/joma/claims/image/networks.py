@@ -58,7 +58,7 @@ def pictures_with_parts(workspace: Workspace) -> Pictures:
         NotInstalled: no images are named, and the package with the characters is not installed.
     """
     if "images" in workspace.data:
-        return images_of(Path(workspace.data["images"]))
+        return replace(images_of(Path(workspace.data["images"])), name="images")
     path = workspace.folder / "pictures" / f"kanji{SUFFIX}"
     if not path.exists():
         workspace.progress("drawing characters", 0, 1)
@@ -70,7 +70,8 @@ def every_pictures(workspace: Workspace) -> list[Pictures]:
     """Return those with parts, and Fashion-MNIST where the user names its folder."""
     found = [pictures_with_parts(workspace)]
     if "fashion" in workspace.data:
-        found.append(fashion(Path(workspace.data["fashion"]), study(workspace).num_fashion))
+        some = fashion(Path(workspace.data["fashion"]), study(workspace).num_fashion)
+        found.append(replace(some, name="fashion"))  # whatever the folder is called: runs have the name of the pictures
     return found
 
 
@@ -138,3 +139,8 @@ def notes(workspace: Workspace, pictures: Sequence[Pictures]) -> tuple[str, ...]
         f"Three layers, width 64, four heads; {sizes.num_steps:,} steps of Adam at a constant {sizes.learning_rate:g}, "
         f"{sizes.batch_size} pictures each; {sizes.num_seeds} seeds.",
     )
+
+
+def notes_on_length(workspace: Workspace) -> tuple[str, ...]:
+    """Return what the quick profile leaves out of the curves."""
+    return ("A rise that comes after so few steps would not be seen.",) if workspace.profile is Profile.QUICK else ()

@@ -264,7 +264,11 @@ def _conclusion(agreement: Agreement, seeds: Sequence[Seed], kinds: np.ndarray) 
 
 def _notes(kinds: np.ndarray) -> tuple[str, ...]:
     counts = ", ".join(f"{(kinds == kind).sum()} {name}" for kind, name in KINDS.items() if kind in kinds)
+    missing = (
+        () if "other" in kinds else ("No part that makes no label is there often enough: nothing is said on those.",)
+    )
     return (
+        *missing,
         f"Parts in at least 40 subjects, and missing in as many: {counts}. The same name may be there in two kinds; "
         "subjects that have a part in another kind only do not count for it.",
         "Units of all layers, largest over patches; the one of the largest absolute correlation is chosen on the "

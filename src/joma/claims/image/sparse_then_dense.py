@@ -14,6 +14,7 @@ from joma.claims.image.networks import (
     every_pictures,
     labels_learned,
     notes,
+    notes_on_length,
     share_of_uniform,
     trained,
 )
@@ -82,7 +83,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         conclusion=_conclusion(subjects),
         findings=tuple(finding for one in subjects for finding in _findings(one)),
         charts=tuple(chart for one in subjects for chart in _charts(one)),
-        notes=notes(workspace, pictures),
+        notes=(*notes(workspace, pictures), *notes_on_length(workspace)),
     )
 
 
