@@ -29,6 +29,12 @@ ELSEWHERE = {
 
 ZENSICAL = Path(sysconfig.get_path("scripts")) / "zensical"
 
+_EXPLORER = """[Open the explorer on a page of its own](explorer.html)
+
+<iframe src="explorer.html" title="The explorer" loading="lazy" style="width: 100%; height: 80vh; border: 0"></iframe>
+
+"""
+
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#]+)")
 
 
@@ -49,14 +55,16 @@ def page(name: str, pages: dict[str, Path]) -> str:
 
 
 def settings() -> str:
-    """Return docs/zensical.toml with the public names in its navigation, in their groups."""
+    """Return docs/zensical.toml with all pages in its navigation: public names in their groups, others at the end."""
     stub = Path(joma.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = ['"api/index.md",']
     for group in re.split(r"^# ", stub, flags=re.MULTILINE)[1:]:
         names = (f'"api/{name}.md"' for name in re.findall(r" as (\w+)$", group, re.MULTILINE))
         lines.append(f'{{ "{group.splitlines()[0]}" = [{", ".join(names)}] }},')
     written = (DOCS / "zensical.toml").read_text(encoding="utf-8")
-    return written.replace('"Python API" = []', f'"Python API" = [{"".join(lines)}]')
+    more = [f'"{name}"' for name in sources() if not name.startswith("api/") and f'"{name}"' not in written]
+    written = written.replace('"Python API" = []', f'"Python API" = [{"".join(lines)}]')
+    return written.replace("\n]\n", f'\n  {{ "More" = [{", ".join(more)}] }},\n]\n', 1) if more else written
 
 
 def build(folder: Path, *, execute: bool) -> None:
@@ -76,6 +84,10 @@ def build(folder: Path, *, execute: bool) -> None:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(page(name, pages), encoding="utf-8")
+    if "explore" in dir(joma):
+        joma.explore().write(folder / "docs" / "explorer.html")
+        start = folder / "docs" / "index.md"
+        start.write_text(start.read_text(encoding="utf-8").replace("**Start here**", f"{_EXPLORER}**Start here**"))
     if execute:
         tutorials.write(list(tutorials.TUTORIALS), folder / "tutorials")
         shutil.copytree(folder / "tutorials", folder / "docs" / "tutorials", dirs_exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -50,6 +51,9 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
                     data.pop("text/html", None)
                 if data.get("text/plain", "").startswith("<"):  # the axes of a picture
                     del data["text/plain"]
+            for output in cell.outputs:
+                if output.get("name") == "stdout":
+                    output.text = "\n".join(textwrap.fill(line, 88) for line in output.text.splitlines())
             cell.outputs = [output for output in cell.outputs if output.get("data", output.get("name") != "stderr")]
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": name})
     text = text.replace("![png](", "![What the code above draws](")

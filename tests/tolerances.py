@@ -55,6 +55,8 @@ TOLERANCES: dict[str, Tolerance] = {
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),
     "learning.accuracy": Tolerance(0.05, "three standard errors, 0.016 each near 0.85, of a share of 512 samples"),
+    "explorer.solution": Tolerance(1e-6, "interpolation between cuts leaves some 1e-8; a screen shows 1e-3"),
+    "explorer.training": Tolerance(1e-7, "Runge–Kutta steps of 0.1 leave 1e-8 after 200; descents differ by rounding"),
     "report.colour_difference": Tolerance(
         0.13,
         "OKLab distance; 0.02 is just noticeable side by side, distant thin lines need several times that",

@@ -46,6 +46,9 @@ from .theory.normalized import sparsest_time as sparsest_time
 from .theory.normalized_linear import normalized_linear_solution as normalized_linear_solution
 from .theory.invariants import invariant as invariant
 
+# The theory moved by hand
+from .studies.explore import explore as explore
+
 # Data with known latents
 from .problem.tree import LatentTree as LatentTree
 from .problem.tree import balanced_tree as balanced_tree

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +12,6 @@ import pytest
 import joma
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 SHARED = f"joma-{joma.__version__}.data/data/share/doc/joma/"
 
@@ -85,8 +83,3 @@ def test_the_version_is_the_same_everywhere():
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == joma.__version__
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == joma.__version__
-
-
-def test_the_extra_dev_has_every_other_extra():
-    extras = PROJECT["optional-dependencies"]
-    assert {f"joma[{name}]" for name in extras if name != "dev"} <= set(extras["dev"])

@@ -18,6 +18,7 @@ from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed
 COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
     "solve": "Solve the dynamics exactly: a table, JSON or a picture.",
+    "explore": "Make a page in which the theory can be moved by hand, next to a run and the claims.",
     "simulate": "Train the one-layer model and say what became of Theorem 1's invariant.",
     "sweep": "Train networks over a grid of settings: the runs behind the paper's figures, or others.",
     "scan": "Measure attention and weights over a series of saved steps, after looking for suspects.",

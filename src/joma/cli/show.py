@@ -28,7 +28,7 @@ def add_options(parser: Parser) -> None:
         "--sentence",
         type=str,
         metavar="TEXT",
-        help="who attends to whom in this sentence, over the saved steps of PATH",
+        help="who attends to whom in this sentence, over the saved steps",
     )
     add("--tokenizer", type=str, metavar="NAME", help="of --sentence: a file, a folder or a name on the hub")
     parser.share("--json")

@@ -12,9 +12,10 @@ from conclusions import faults
 from joma.claims.image import mechanism, networks, parts, sparse_then_dense
 from joma.claims.image.networks import every_pictures, pictures_with_parts
 from joma.claims.workspace import Profile, Workspace
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, NotInstalled, RunFailed
 from joma.records import Verdict, agreement_from_json
 from joma.train.courses import course_of
+from joma.train.images.kanji import character_folder
 from joma.train.run import load_run
 
 CLAIMS = {"parts": parts, "sparse_then_dense": sparse_then_dense, "mechanism": mechanism}
@@ -80,6 +81,19 @@ def test_entropy_is_a_share_of_that_of_uniform_attention(untrained):
     assert (entropy.values <= 1).all()
     layers = [course_of(runs, networks.ENTROPY, layer).values for layer in range(3)]
     np.testing.assert_allclose(entropy.values * np.log(4), np.mean(layers, axis=0))
+
+
+@pytest.mark.slow
+def test_units_find_the_parts_of_real_characters_that_make_the_label_and_no_others(tmp_path):
+    try:
+        character_folder()
+    except NotInstalled as missing:
+        pytest.skip(str(missing))
+    agreement = parts.evaluate(Workspace(tmp_path))
+    assert agreement.verdict is Verdict.HOLDS
+    areas = {finding.name: finding.estimate.mean for finding in agreement.findings}
+    of_pixels = areas[f"AUC, {parts.KINDS['label']}: best pixel"]
+    assert areas[f"AUC, {parts.KINDS['label']}: {parts.TRAINED}"] > of_pixels
 
 
 def test_characters_are_drawn_once_and_read_again(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ NASTY = st.text(st.sampled_from("<>&\"'=/ab ;#x{}%]\u2028\u202e"), min_size=1, m
 TEMPLATES = [
     "claim.html",
     "claims.html",
+    "explore.html",
     "layout.html",
     "macros.html",
     "result.html",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -23,23 +23,27 @@ from joma.terminal import printable
 _ARXIV = re.compile(r"\barXiv (\d{4}\.\d{5})\b")
 
 
-def document(template: str, title: str, plots: Mapping[str, Any], **content: Any) -> str:
+def document(template: str, title: str, plots: Mapping[str, Any], *, assets: Sequence[str] = (), **content: Any) -> str:
     """Render a template of this package.
 
     Args:
         template: its file name.
         title: of the window, and the first heading.
         plots: plotly specifications, by the keys used in the template; a page without any contains no script.
+        assets: style sheets and scripts of a page that draws ``plots`` itself, in place of plotly.
         content: the variables of the template.
 
     Raises:
         jinja2.UndefinedError: the template uses an undefined variable.
         ValueError: NaN or infinity in a plot, which JSON does not have.
     """
-    from plotly.offline import get_plotlyjs
+    style = "".join(_asset(name) for name in ("page.css", *assets) if name.endswith(".css"))
+    fixed = {"light": LIGHT, "dark": DARK, "style": Markup(style)}
+    scripts = [Markup(_asset(name)) for name in assets if name.endswith(".js")]
+    if plots and not assets:
+        from plotly.offline import get_plotlyjs
 
-    fixed = {"light": LIGHT, "dark": DARK, "style": Markup(_asset("page.css"))}
-    scripts = [Markup(script) for script in (get_plotlyjs(), _asset("page.js"))] if plots else []
+        scripts = [Markup(script) for script in (get_plotlyjs(), _asset("page.js"))]
     return environment().get_template(template).render(title=title, plots=plots, scripts=scripts, **fixed, **content)
 
 
@@ -85,7 +89,7 @@ def environment() -> Environment:
 
 
 def _asset(name: str) -> str:
-    return files("joma.report.pages").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("joma.report.pages").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:

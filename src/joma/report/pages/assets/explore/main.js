@@ -1,0 +1,88 @@
+"use strict";
+// One time for all parts: a slider, play and step, and the keyboard.
+(() => {
+  const data = JSON.parse(document.getElementById("plots").textContent);
+  const PLAY_SECONDS = 14, STEP = 0.01, CALM_STEP = 0.05, CALM_MS = 700;
+  const byId = (id) => document.getElementById(id);
+  const slider = byId("time"), play = byId("play"), clocks = byId("clocks");
+  const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const views = [
+    [TheoryView, data.theory.figure4],
+    [LayerView, data.theory.layer],
+    [RunView, data.run],
+    [TreeView, data.tree],
+  ].filter(([, given]) => given);
+
+  let playing = null;
+  const move = (by) => State.set({ at: Math.min(1, Math.max(0, State.get().at + by)) });
+  const stop = () => {
+    if (playing !== null) {
+      cancelAnimationFrame(playing.frame);
+      clearInterval(playing.timer);
+    }
+    playing = null;
+    play.textContent = "▶ Play";
+    play.setAttribute("aria-pressed", "false");
+  };
+  const start = () => {
+    if (State.get().at >= 1) State.set({ at: 0 });
+    playing = {};
+    play.textContent = "⏸ Pause";
+    play.setAttribute("aria-pressed", "true");
+    if (isCalm()) { // steps instead of motion
+      playing.timer = setInterval(() => (State.get().at >= 1 ? stop() : move(CALM_STEP)), CALM_MS);
+      return;
+    }
+    let before = null;
+    const tick = (stamp) => {
+      if (before !== null) move((stamp - before) / 1000 / PLAY_SECONDS);
+      before = stamp;
+      if (State.get().at >= 1) stop();
+      else playing.frame = requestAnimationFrame(tick);
+    };
+    playing.frame = requestAnimationFrame(tick);
+  };
+
+  // Several changes within one frame are drawn once.
+  let waiting = null;
+  const texts = [];
+  const pending = new Set();
+  const draw = () => {
+    waiting = null;
+    const state = State.get(), changed = new Set(pending);
+    pending.clear();
+    slider.value = Math.round(1000 * state.at);
+    views.forEach(([view], k) => {
+      if (view.reads.some((name) => changed.has(name))) texts[k] = view.update(state, changed);
+    });
+    const read = texts.filter(Boolean);
+    slider.setAttribute("aria-valuetext", read.join(", "));
+    clocks.textContent = read.join(" · ");
+  };
+  State.listen((_, changed) => {
+    for (const name of changed) pending.add(name);
+    waiting ??= requestAnimationFrame(draw);
+  });
+
+  slider.addEventListener("input", () => State.set({ at: Number(slider.value) / 1000 }));
+  play.addEventListener("click", () => (playing ? stop() : start()));
+  for (const button of document.querySelectorAll("[data-step]")) {
+    button.addEventListener("click", () => {
+      stop();
+      move(STEP * Number(button.dataset.step));
+    });
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.target.closest("input, select, button, a, summary, [role=slider], textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === " ") play.click();
+    else if (event.key === "ArrowRight" || event.key === "ArrowLeft") move(event.key === "ArrowRight" ? STEP : -STEP);
+    else return;
+    event.preventDefault();
+  });
+
+  const fields = { at: State.between(data.theory.at, 0, 1) };
+  for (const [view, given] of views) Object.assign(fields, view.fields(given));
+  for (const [view, given] of views) view.begin(given);
+  State.begin(fields);
+  draw(); // at once, so that nothing is empty before the first frame
+})();

@@ -1,0 +1,271 @@
+"""The explorer in a real browser: what it computes equals joma's Python functions, and everything can be set."""
+
+import shutil
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import joma
+from browsing import wait_until
+from joma.claims.dynamics.nonlinear import targets
+from joma.claims.theorem1.flow import N_HIDDEN, model_of
+from joma.problem.classes import random_parameters
+from joma.simulate.descent import descent
+from joma.simulate.flow import flow
+
+pytestmark = pytest.mark.browser
+NUM_DRAWS, TIMES = 60, (0.3, 1.7, 6.0, 20.0, 90.0)
+SETTING = {"mlp": "nonlinear", "attention": "softmax", "v0": 0.05, "gain": 1 / 3, "constant": 1.0}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return joma.explore().write(tmp_path_factory.mktemp("explorer"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser on this machine")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+class Opened:
+    """A page in a tab, with everything that it requests or complains about."""
+
+    def __init__(self, browser, address, **options):
+        self.tab, self.complaints = browser.new_page(**options), []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        own = address.partition("#")[0]
+        self.tab.on("request", lambda sent: self.complaints.append(sent.url) if not sent.url.startswith(own) else None)
+        self.tab.goto(address)
+        wait_until(self.tab, "document.querySelectorAll('#entropy path.line').length > 0")
+
+
+@pytest.fixture(scope="module")
+def tab(browser, page):
+    opened = Opened(browser, page.as_uri(), viewport={"width": 1280, "height": 900})
+    yield opened.tab
+    assert opened.complaints == []
+
+
+def solved(tab, settings, times):
+    """The page's v (T, M) and entropy (T,) for each setting."""
+    found = tab.evaluate(
+        """([settings, times]) => settings.map((one) => {
+            const states = Theory.dynamics(one).over(times);
+            return [states.map((at) => at.v), states.map((at) => at.entropy)];
+        })""",
+        [settings, list(times)],
+    )
+    return [(np.array(v, dtype=float), np.array(entropy, dtype=float)) for v, entropy in found]
+
+
+def draws(low, high, seed):
+    generator = np.random.default_rng(seed)
+    return [generator.uniform(low, high, generator.integers(2, 12)).tolist() for _ in range(NUM_DRAWS)]
+
+
+def test_figure_4_is_what_the_page_opens_with(tab):
+    assert "sparsest at t = 13.4 with 0.9407 nats" in tab.locator("#story").inner_text()
+    assert "1.549 nats at t = 100: sparse, then dense" in tab.locator("#story").inner_text()
+
+
+def test_the_lowest_entropy_of_figure_4_is_that_of_the_exact_solution(tab, tolerance):
+    rates = targets(0).tolist()
+    found = tab.evaluate(
+        """(one) => {
+            const solved = Theory.dynamics(one), states = solved.over(Theory.evenly(100, 241));
+            const { state } = solved.bottom(states);
+            return [state.t, state.entropy, states.at(-1).entropy];
+        }""",
+        SETTING | {"rates": rates},
+    )
+    exact = joma.sparsest_time(rates, 0.05, 1 / 3)
+    last = joma.solve([0, 100], mu=rates, v0=0.05, gain=1 / 3).entropy[-1]
+    assert found == pytest.approx(
+        [float(exact.time), float(exact.entropy_nats), float(last)], abs=tolerance("explorer.solution")
+    )
+    assert found == pytest.approx([13.396, 0.94072, 1.54913], abs=5e-4)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "exp"])
+@pytest.mark.parametrize("mlp", ["nonlinear", "linear"])
+def test_random_components_equal_those_of_python(tab, tolerance, mlp, attention):
+    generator = np.random.default_rng(1)
+    name = "mu" if mlp == "nonlinear" else "delta"
+    settings = [
+        SETTING | {"mlp": mlp, "attention": attention, "rates": rates, "v0": v0, "gain": gain}
+        for rates, v0, gain in zip(
+            draws(-3, 5, 0), generator.uniform(-1, 2, NUM_DRAWS), generator.uniform(0.1, 1, NUM_DRAWS), strict=True
+        )
+    ]
+    for setting, (v, entropy) in zip(settings, solved(tab, settings, TIMES), strict=True):
+        wanted = joma.solve(
+            TIMES, v0=setting["v0"], gain=setting["gain"], attention=attention, **{name: setting["rates"]}
+        )
+        exists = np.isfinite(wanted.v.numpy()).all(-1)
+        assert (np.isfinite(v).all(-1) == exists).all()
+        assert v[exists] == pytest.approx(wanted.v.numpy()[exists], abs=tolerance("explorer.solution"))
+        assert entropy[exists] == pytest.approx(wanted.entropy.numpy()[exists], abs=tolerance("explorer.solution"))
+
+
+def test_random_sparsest_times_and_blow_ups_equal_those_of_python(tab, tolerance):
+    end, num_inner = 400.0, 0
+    rates = draws(0.5, 4, 2)
+    found = tab.evaluate(
+        """([setting, draws, end]) => draws.map((rates) => {
+            const solved = Theory.dynamics({ ...setting, rates });
+            const { state, isInner } = solved.bottom(solved.over(Theory.evenly(end, 241)));
+            const linear = Theory.dynamics({ ...setting, rates, mlp: "linear", attention: "exp" });
+            return { t: state.t, entropy: state.entropy, isInner, blowUps: linear.blowUps };
+        })""",
+        [SETTING, rates, end],
+    )
+    for own, here in zip(rates, found, strict=True):
+        assert here["blowUps"] == pytest.approx(
+            joma.blow_up_time(own, 0.05, 1 / 3).tolist(), abs=tolerance("explorer.solution")
+        )
+        exact = joma.sparsest_time(own, 0.05, 1 / 3)
+        if 0 < float(exact.time) < end:
+            num_inner += 1
+            assert here["isInner"]
+            assert here["entropy"] == pytest.approx(float(exact.entropy_nats), abs=tolerance("explorer.solution"))
+            assert here["t"] == pytest.approx(float(exact.time), rel=tolerance("explorer.solution"))
+    assert num_inner >= 50
+
+
+@pytest.mark.parametrize("mlp", ["nonlinear", "linear"])
+def test_linear_attention_solves_its_differential_equation(tab, tolerance, mlp):
+    times = (0.2, 0.7, 1.3)
+    settings = [
+        SETTING | {"mlp": mlp, "attention": "linear", "rates": rates, "constant": 0.4} for rates in draws(-2, 3, 3)
+    ]
+    for setting, (v, entropy) in zip(settings, solved(tab, settings, times), strict=True):
+        rates = np.array(setting["rates"])
+
+        def slope(_, v, rates=rates):
+            return (rates - v if mlp == "nonlinear" else rates) * np.sqrt(v**2 + 0.4)
+
+        wanted = solve_ivp(
+            slope, (0, times[-1]), np.full(len(rates), 0.05), "DOP853", times, rtol=1e-11, atol=1e-11
+        ).y.T
+        shares = np.sqrt(wanted**2 + 0.4)
+        shares /= shares.sum(-1, keepdims=True)
+        assert v == pytest.approx(wanted, abs=tolerance("explorer.solution"))
+        assert entropy == pytest.approx(-(shares * np.log(shares)).sum(-1), abs=tolerance("explorer.solution"))
+
+
+@pytest.mark.parametrize("kind", ["exp", "linear", "softmax"])
+def test_the_network_trained_in_the_page_goes_where_that_of_python_goes(tab, tolerance, kind):
+    model = model_of(kind, "tanh", [0])
+    start = random_parameters(model, N_HIDDEN, [0], scale=0.3, logit=1.0)
+    trainings = {
+        ("flow", 0.1, 200): flow(model, start, [0, 20]),
+        ("sgd", 0.5, 40): descent(model, start, [0, 40], 0.5, "sgd"),
+        ("adam", 0.01, 60): descent(model, start, [0, 60], 0.01, "adam"),
+    }
+    for (method, step, steps), trajectory in trainings.items():
+        at_end = trajectory.complete()
+        logits, weights = tab.evaluate(
+            """(settings) => {
+                const { layer } = JSON.parse(document.getElementById("plots").textContent).theory;
+                const last = Layer.train(layer, { ...settings, every: settings.steps }).at(-1);
+                return [last.logits, last.weights];
+            }""",
+            {"kind": kind, "method": method, "step": step, "steps": steps},
+        )
+        z = at_end.attention_logits[-1, 0, 0]
+        wanted = z.square() if kind == "linear" else z
+        assert logits == pytest.approx(wanted.tolist(), abs=tolerance("explorer.training")), method
+        moved = np.array(logits) - np.array(weights) - (1.0 - np.array(first_weights(tab, kind)))
+        assert moved == pytest.approx(at_end.residual[-1, 0].tolist(), abs=tolerance("explorer.training")), method
+
+
+def first_weights(tab, kind):
+    """The weights' side of the invariant before training."""
+    return tab.evaluate(
+        """(kind) => {
+            const { layer } = JSON.parse(document.getElementById("plots").textContent).theory;
+            return Layer.train(layer, { kind, method: "sgd", step: 0.1, steps: 0, every: 1 })[0].weights;
+        }""",
+        kind,
+    )
+
+
+def test_a_target_that_is_moved_by_keys_or_dragged_changes_curves_and_address(browser, page):
+    opened = Opened(browser, page.as_uri(), viewport={"width": 1280, "height": 900})
+    tab, story = opened.tab, opened.tab.locator("#story")
+    before, curve = story.inner_text(), tab.locator("#entropy path.line").get_attribute("d")
+    handle = tab.locator("#targets [role=slider]").last
+    assert handle.get_attribute("aria-valuetext").startswith("3.69")
+    handle.focus()
+    for _ in range(4):
+        tab.keyboard.press("ArrowUp")
+    wait_until(tab, "document.querySelector('#targets [role=slider][aria-valuenow=\"3.89\"]') !== null")
+    box = tab.locator("#targets [role=slider]").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 - 60)
+    tab.mouse.up()
+    wait_until(tab, "location.hash.includes('rates=')")
+    wait_until(tab, "document.querySelector('#targets [role=slider]').getAttribute('aria-valuenow') > 2")
+    assert story.inner_text() != before
+    assert tab.locator("#entropy path.line").get_attribute("d") != curve
+    again = Opened(browser, tab.url, viewport={"width": 1280, "height": 900})
+    assert again.tab.locator("#story").inner_text() == story.inner_text()
+    assert opened.complaints == again.complaints == []
+    tab.close()
+    again.tab.close()
+
+
+def test_every_part_follows_the_one_slider_and_play_and_the_address(browser, page):
+    address = (
+        f"{page.as_uri()}#at=0.5&mlp=linear&attention=exp&rates=1,2&v0=0&gain=0.5&end=1&law=linear&method=adam&head=1"
+    )
+    opened = Opened(browser, address, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    tab = opened.tab
+    assert "At t = 0.6267 the component with Δ = 2 becomes infinite" in tab.locator("#story").inner_text()
+    assert tab.locator("#invariant [value=adam]").is_checked()
+    assert "head 1" in tab.locator("#sentence-story").inner_text()
+    clocks = tab.locator("#clocks").inner_text()
+    assert "t = 0.5" in clocks
+    assert "step" in clocks
+    tab.locator("#time").focus()
+    tab.keyboard.press("End")
+    wait_until(tab, "document.getElementById('clocks').textContent.includes('step 800')")
+    assert "Step 800" in tab.locator("#sentence-story").inner_text()
+    assert "Step 400" in tab.locator("#tree-now").inner_text()
+    tab.locator("#play").click()
+    wait_until(tab, "document.getElementById('time').value > 0 && document.getElementById('time').value < 1000")
+    assert tab.locator("#play").get_attribute("aria-pressed") == "true"
+    tab.locator("#play").click()
+    wait_until(tab, "location.hash.includes('law=linear') && !location.hash.includes('at=1&')")
+    assert opened.complaints == []
+    tab.close()
+
+
+@pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])
+def test_an_address_that_makes_no_sense_shows_what_can_be_read_of_it(browser, page, address):
+    opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})
+    assert "sparsest at t = 13.4" in opened.tab.locator("#story").inner_text()
+    assert opened.complaints == []
+    opened.tab.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_fits_its_window_and_prints(browser, page, width, scheme):
+    opened = Opened(browser, page.as_uri(), viewport={"width": width, "height": 850}, color_scheme=scheme)
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.tab.locator("#heads rect.cell").count() > 100
+    assert opened.tab.locator("#latents circle").count() == 16
+    opened.tab.emulate_media(media="print")
+    assert not opened.tab.locator(".player").is_visible()
+    assert opened.complaints == []
+    opened.tab.close()
