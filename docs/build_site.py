@@ -84,10 +84,9 @@ def build(folder: Path, *, execute: bool) -> None:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(page(name, pages), encoding="utf-8")
-    if "explore" in dir(joma):
-        joma.explore().write(folder / "docs" / "explorer.html")
-        start = folder / "docs" / "index.md"
-        start.write_text(start.read_text(encoding="utf-8").replace("**Start here**", f"{_EXPLORER}**Start here**"))
+    joma.explore().write(folder / "docs" / "explorer.html")
+    start = folder / "docs" / "index.md"
+    start.write_text(start.read_text(encoding="utf-8").replace("**Start here**", f"{_EXPLORER}**Start here**"))
     if execute:
         tutorials.write(list(tutorials.TUTORIALS), folder / "tutorials")
         shutil.copytree(folder / "tutorials", folder / "docs" / "tutorials", dirs_exist_ok=True)

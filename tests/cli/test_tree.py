@@ -247,6 +247,24 @@ def test_a_tables_latents_are_shuffled_by_class(tmp_path, capsys):
     assert record["trained"][0][0]["num_groups"] == 5
 
 
+def test_the_latents_of_the_random_hierarchy_model_are_its_symbols_at_places(tmp_path, capsys):
+    words = ["--law", "rhm", "--classes", "3", "--symbols", "4", "--synonyms", "2", "--depth", "2"]
+    words += ["--num-steps", "2", "--width", "16", "--hidden", "32"]
+    assert main(["tree", "train", *words, "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    record = said(capsys, "align", str(tmp_path), "--samples", "300", "--permutations", "9", "--out", str(tmp_path))
+    samples = seeded_samples(load_run(tmp_path).law(), 300, seed_of(0, "alignment"))
+    (units,) = hidden_units(load_run(tmp_path).decoder(), samples.tokens)
+    there = [samples.symbols[0][:, place] == symbol for place in (0, 1) for symbol in range(4)]
+    scores = [match["score"] for match in record["trained"][0][0]["in_sample"]["latents"]]
+    for score, expected in zip(scores, correlation(units, torch.stack(there, 1).double().numpy()), strict=True):
+        if score is None:
+            assert np.isnan(expected)  # a symbol that no rule of a class has
+        else:
+            assert score == pytest.approx(expected, abs=TOLERANCES["alignment.correlation"].bound)
+    assert (imread(tmp_path / "alignment.png")[..., :3].min(-1) < 0.9).mean() > 0.01
+
+
 def test_the_picture_and_the_record_are_written_the_same_each_time(trained, tmp_path, capsys):
     words = ["align", str(trained), "--samples", "100", "--permutations", "9"]
     record = said(capsys, *words, "--out", str(tmp_path / "a"))

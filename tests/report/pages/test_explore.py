@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import solve_ivp
 
 import joma
@@ -13,6 +14,7 @@ from joma.claims.theorem1.flow import N_HIDDEN, model_of
 from joma.problem.classes import random_parameters
 from joma.simulate.descent import descent
 from joma.simulate.flow import flow
+from joma.theory.dynamics import Dynamics
 
 pytestmark = pytest.mark.browser
 NUM_DRAWS, TIMES = 60, (0.3, 1.7, 6.0, 20.0, 90.0)
@@ -99,26 +101,29 @@ def test_the_lowest_entropy_of_figure_4_is_that_of_the_exact_solution(tab, toler
 @pytest.mark.parametrize("mlp", ["nonlinear", "linear"])
 def test_random_components_equal_those_of_python(tab, tolerance, mlp, attention):
     generator = np.random.default_rng(1)
-    name = "mu" if mlp == "nonlinear" else "delta"
+    starts, gains = generator.uniform(-1, 2, NUM_DRAWS), generator.uniform(0.1, 1, NUM_DRAWS)
     settings = [
         SETTING | {"mlp": mlp, "attention": attention, "rates": rates, "v0": v0, "gain": gain}
-        for rates, v0, gain in zip(
-            draws(-3, 5, 0), generator.uniform(-1, 2, NUM_DRAWS), generator.uniform(0.1, 1, NUM_DRAWS), strict=True
-        )
+        for rates, v0, gain in zip(draws(-3, 5, 0), starts, gains, strict=True)
     ]
+    times = torch.tensor(TIMES, dtype=torch.float64)
     for setting, (v, entropy) in zip(settings, solved(tab, settings, TIMES), strict=True):
-        wanted = joma.solve(
-            TIMES, v0=setting["v0"], gain=setting["gain"], attention=attention, **{name: setting["rates"]}
-        )
-        exists = np.isfinite(wanted.v.numpy()).all(-1)
+        rates = torch.tensor(setting["rates"], dtype=torch.float64)
+        start = torch.full_like(rates, setting["v0"])
+        exact = Dynamics("μ" if mlp == "nonlinear" else "Δ", rates, start, setting["gain"], attention)
+        wanted = exact.v(times)
+        exists = wanted.isfinite().all(-1).numpy()
         assert (np.isfinite(v).all(-1) == exists).all()
-        assert v[exists] == pytest.approx(wanted.v.numpy()[exists], abs=tolerance("explorer.solution"))
-        assert entropy[exists] == pytest.approx(wanted.entropy.numpy()[exists], abs=tolerance("explorer.solution"))
+        assert v[exists] == pytest.approx(wanted.numpy()[exists], abs=tolerance("explorer.solution"))
+        wanted_entropy = exact.entropy(times, wanted).numpy()[exists]
+        assert entropy[exists] == pytest.approx(wanted_entropy, abs=tolerance("explorer.solution"))
 
 
 def test_random_sparsest_times_and_blow_ups_equal_those_of_python(tab, tolerance):
     end, num_inner = 400.0, 0
-    rates = draws(0.5, 4, 2)
+    rates = np.random.default_rng(2).uniform(0.5, 4, (NUM_DRAWS, 6))
+    times, entropies = joma.sparsest_time(rates, 0.05, 1 / 3)
+    blow_ups = joma.blow_up_time(rates, 0.05, 1 / 3)
     found = tab.evaluate(
         """([setting, draws, end]) => draws.map((rates) => {
             const solved = Theory.dynamics({ ...setting, rates });
@@ -126,18 +131,15 @@ def test_random_sparsest_times_and_blow_ups_equal_those_of_python(tab, tolerance
             const linear = Theory.dynamics({ ...setting, rates, mlp: "linear", attention: "exp" });
             return { t: state.t, entropy: state.entropy, isInner, blowUps: linear.blowUps };
         })""",
-        [SETTING, rates, end],
+        [SETTING, rates.tolist(), end],
     )
-    for own, here in zip(rates, found, strict=True):
-        assert here["blowUps"] == pytest.approx(
-            joma.blow_up_time(own, 0.05, 1 / 3).tolist(), abs=tolerance("explorer.solution")
-        )
-        exact = joma.sparsest_time(own, 0.05, 1 / 3)
-        if 0 < float(exact.time) < end:
+    for here, time, entropy, ends in zip(found, times, entropies, blow_ups, strict=True):
+        assert here["blowUps"] == pytest.approx(ends.tolist(), abs=tolerance("explorer.solution"))
+        if 0 < time < end:
             num_inner += 1
             assert here["isInner"]
-            assert here["entropy"] == pytest.approx(float(exact.entropy_nats), abs=tolerance("explorer.solution"))
-            assert here["t"] == pytest.approx(float(exact.time), rel=tolerance("explorer.solution"))
+            assert here["entropy"] == pytest.approx(float(entropy), abs=tolerance("explorer.solution"))
+            assert here["t"] == pytest.approx(float(time), rel=tolerance("explorer.solution"))
     assert num_inner >= 50
 
 
