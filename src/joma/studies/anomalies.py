@@ -22,6 +22,9 @@ from joma.studies.result import Result
 from joma.tables.columns import Table, read_like, read_table
 from joma.tables.reading import Source
 
+MOST_DRAWN = 40
+"""Rows in a picture."""
+
 NUM_PARTS = 3
 """Columns that are named for each row."""
 
@@ -112,9 +115,10 @@ class Anomalies(Result):
         return {"left_out": dict(self.scores.table.left_out), "rows": frame.to_dict("records"), "explained": explained}
 
     def draw(self, stem: str | Path) -> tuple[Path, Path]:
-        """Draw the first rows with their columns as ``<stem>.svg`` and ``<stem>.png``, and return these paths."""
+        """Draw at most ``MOST_DRAWN`` rows as ``<stem>.svg`` and ``<stem>.png``, and return these paths."""
         rows = [
-            OddRow(f"row {row} · {self.scores.surprise[row]:.1f} nats", parts) for row, parts in self.explained.items()
+            OddRow(f"row {row} · {self.scores.surprise[row]:.1f} nats", parts)
+            for row, parts in list(self.explained.items())[:MOST_DRAWN]
         ]
         subtitle = (
             "Bars: surprise of a value given all others in its row, −ln of its probability under a tree of the "

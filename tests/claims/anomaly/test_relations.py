@@ -43,6 +43,17 @@ def test_it_fails_for_a_table_without_relations(tmp_path, tiny):
     assert not faults(found.conclusion)
 
 
+@pytest.mark.parametrize("num", [2, 3])
+def test_a_table_of_few_columns_is_tested_too(tmp_path, tiny, num):
+    found = evaluate(workspace(tmp_path, frame(4.0).iloc[:, :num]))
+    assert found.measured.mean > 0.7
+
+
+def test_a_table_of_few_rows_is_refused(tmp_path, tiny):
+    with pytest.raises(BadInput, match="at least 40"):
+        evaluate(workspace(tmp_path, frame(4.0).iloc[:39]))
+
+
 def test_without_pyod_its_detectors_are_left_out_with_a_note(tmp_path, tiny, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyod", None)
     found = evaluate(workspace(tmp_path, frame(4.0)))

@@ -71,7 +71,7 @@ def learned(case: Case, settings: RowSettings, *, look_every: int, is_control: b
     return Learned(
         auroc(decoder.surprise(test).sum(1), case.is_anomaly),
         tuple(steps),
-        tuple(auroc(weights[pairs], is_edge[pairs]) if is_edge[pairs].any() else 0.5 for weights in relative),
+        tuple(_of_edges(weights[pairs], is_edge[pairs]) for weights in relative),
         _order(relative, losses, information, pairs),
         tuple(losses),
     )
@@ -82,8 +82,13 @@ def settings_of(num_steps: int, seed: int) -> RowSettings:
     return replace(RowSettings(num_steps), seed=seed)
 
 
+def _of_edges(weights: np.ndarray, is_edge: np.ndarray) -> float:
+    """AUROC of edges; that of chance if all pairs are edges or none is, as in tables of few columns."""
+    return auroc(weights, is_edge) if is_edge.any() and not is_edge.all() else 0.5
+
+
 def _order(relative: list[np.ndarray], losses: list[float], information: np.ndarray, pairs: np.ndarray) -> float:
     wanted = losses[0] - HALF * (losses[0] - min(losses))
     at = next(place for place, loss in enumerate(losses) if loss <= wanted)
     growth = (relative[at] - relative[0])[pairs]
-    return float(spearmanr(growth, information[pairs])[0])
+    return float(spearmanr(growth, information[pairs])[0]) if at and len(growth) > 2 else 0.0

@@ -19,6 +19,9 @@ from joma.tables.reading import SUFFIXES
 SHARE = 0.1
 """Anomalies as a share of the normal rows that are scored with them."""
 
+FEWEST_ROWS = 40
+"""Rows of a table of the user's own: half of them are learned from."""
+
 TABLES = (
     ("modeldata", "concrete"),
     ("survival", "rotterdam"),
@@ -68,7 +71,7 @@ def tables(named: str | None) -> dict[str, Table]:
     if not files:
         expected, remedy = f"{', '.join(SUFFIXES)} files", "name another folder or a file"
         raise BadInput(f"{path} has no tables", expected=expected, remedy=remedy)
-    return {Path(file).name: read_table(file) for file in files}
+    return {Path(file).name: read_table(file, least_rows=FEWEST_ROWS) for file in files}
 
 
 def planted(table: Table, most_rows: int, seed: int) -> Case:

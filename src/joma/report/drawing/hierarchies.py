@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from joma.report.drawing.figures import SCALE, write_pictures
 from joma.report.drawing.looks import LIGHT, shortened
 from joma.report.drawing.rows import Rows
+from joma.terminal import printable
 
 WIDTH, MARGIN, NAMES = 7.4, 0.16, 1.5
 """Widths in inches: of the picture, of its border, and of the column of row names."""
@@ -377,6 +378,5 @@ def text_at(
     ha: Any = "left",
 ) -> None:
     """Write a line of text, centred vertically; ``size`` in points."""
-    axes.text(
-        x, y, text, fontsize=size, color=colour, fontweight=weight, ha=ha, va="center", parse_math=False, zorder=5
-    )
+    look: dict[str, Any] = {"fontsize": size, "color": colour, "fontweight": weight, "ha": ha, "va": "center"}
+    axes.text(x, y, printable(text), **look, parse_math=False, zorder=5)
