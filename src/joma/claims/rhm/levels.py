@@ -236,12 +236,12 @@ def _findings(seen: Sequence[Passed], steps: Sequence[int]) -> tuple[Finding, ..
 
 
 def _conclusion(agreement: Agreement, seen: Sequence[Passed]) -> str:
-    nearer = np.mean([one.nearer[:-1] for one in seen], axis=0)
+    times = 1 - np.mean([one.nearer[:-1] for one in seen], axis=0)
     order, mixed = (finding.estimate.mean for finding in agreement.findings[:2])
     figures = (
         f"The order in which the network comes nearest to inference with ever more levels correlates with that of the "
-        f"levels at {order:.2f}, but that of guessing less and less does so at {mixed:.2f}. The network is nearer to "
-        f"these stages than such mixtures by {nearer.min():.0%} to {nearer.max():.0%} of their divergence. "
+        f"levels at {order:.2f}, but that of guessing less and less does so at {mixed:.2f}. The network's divergence "
+        f"from these stages is {times.min():.2f} to {times.max():.2f} times that of the nearest such mixture. "
     )
     said = {
         Verdict.HOLDS: "So levels are learned from the tokens up.",
