@@ -11,6 +11,7 @@ from joma.claims.rhm.learning import Case, Learned
 from joma.claims.rhm.samples import PLANS, evaluate
 from joma.claims.workspace import Profile, Workspace
 from joma.records import Verdict
+from joma.theory.correlations import correlation_threshold
 from joma.train.tree_networks import Schedule, TreeNetworkConfig, TreeNetworks
 
 
@@ -58,6 +59,13 @@ def test_laws_are_those_for_which_the_formula_is_derived(profile):
     plan = PLANS[profile]
     for case in plan.cases:
         assert case.num_classes == case.num_symbols <= case.num_synonyms ** (case.depth - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_of_the_laws_meet_the_criterion_themselves(seed):
+    plan = PLANS[Profile.QUICK]
+    octaves = np.log2([correlation_threshold(case.law(seed)) / case.scale for case in plan.cases])
+    assert np.abs(octaves - octaves.mean()).max() < plan.criterion().threshold
 
 
 def test_small_laws_give_a_complete_result(tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ CLAIMS = (
             (
                 "as many layers as levels, and patches as large as tuples",
                 "rules drawn at random, so that single tuples correlate with the label",
-                "as many classes as symbols, n_c = v, and enough synonyms for every class to have every tuple, "
-                "m^(L − 1) ≥ v; n_c mᴸ is derived for these",
+                "as many classes as symbols, n_c = v, and m^(L − 1) ≥ v, without which correlations differ from those "
+                "behind n_c mᴸ",
                 "far fewer synonyms than tuples for each symbol, m ≪ v^(s − 1)",
             ),
             "P* ≈ c n_c mᴸ",
