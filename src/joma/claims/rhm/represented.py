@@ -79,7 +79,7 @@ def findings(trained: Sequence[Represented], untrained: Sequence[Represented]) -
                     f"untrained {before:.2f}, most frequent value {chance:.2f}, shuffled {shuffled:.2f}",
                 )
             )
-    few = "a tree of eight leaves has few distances"
+    few = "a tree of few leaves has few distances"
     for layer in range(len(trained[0].trees)):
         before, raw, permuted = (
             np.mean(values)
