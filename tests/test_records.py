@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,13 @@ def test_an_undecided_claim_says_why_and_what_would_settle_it(measured, controls
     reason = agreement(measured, *controls).why_undecided
     assert all(part in reason for part in parts), reason
     assert reason.endswith(".")
+
+
+@pytest.mark.parametrize("measured", [PASSING, FAILING])
+def test_a_number_that_is_only_a_bound_leaves_a_claim_undecided_with_that_reason(measured):
+    bound = replace(agreement(measured, FAILING), censored="no network learned the law")
+    assert bound.verdict is Verdict.UNDECIDED
+    assert bound.why_undecided == "No network learned the law."
 
 
 @pytest.mark.parametrize("measured", [PASSING, FAILING])

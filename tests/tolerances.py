@@ -16,6 +16,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "probes.chance": Tolerance(0.11, "four standard errors, 0.025 each, of a share of 300 samples"),
     "probes.optimum": Tolerance(1e-3, "nats: L-BFGS stops where the gradient is below 1e-7, in float64"),
     "read_off.bias": Tolerance(0.02, "the unbiased estimate differs by 1/N of a squared correlation above 0.2"),
+    "rhm.mixtures": Tolerance(1e-3, "weights are tried in steps of 1/100, and divergences are flat at their minimum"),
     "rhm.inputs": Tolerance(0.09, "four standard errors, 0.021 each, of a share of 300 draws"),
     "rebound.noisy": Tolerance(
         0.08, "levels are means over three probes of a curve that moves 0.067 a probe, with noise 0.05"

@@ -270,6 +270,8 @@ class Agreement:
         findings: further numbers.
         charts: at least one.
         notes: limitations (a smaller vocabulary than in the paper, a skipped part and the reason).
+        censored: why the deciding number is a bound that decides nothing (networks that never learned within the sizes
+            tried), if it is; the claim is then undecided.
     """
 
     criterion: Criterion
@@ -279,16 +281,19 @@ class Agreement:
     findings: tuple[Finding, ...] = ()
     charts: tuple[Chart, ...] = ()
     notes: tuple[str, ...] = ()
+    censored: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The verdict that follows from measured value and controls.
 
         A claim holds only if every control clearly fails the criterion. If a control meets it, the test cannot
-        distinguish the two and the claim is undecided. More seeds of the same distributions turn neither ``holds`` nor
-        ``does not hold`` into another verdict, because no interval widens.
+        distinguish the two and the claim is undecided, as it is if its number is only a bound. More seeds of the same
+        distributions turn neither ``holds`` nor ``does not hold`` into another verdict, because no interval widens.
         """
         claim = self.criterion.met_by(self.measured)
+        if self.censored:
+            return Verdict.UNDECIDED
         if claim is False:
             return Verdict.FAILS
         failed = [self.criterion.met_by(control.estimate) is False for control in self.controls]
@@ -300,7 +305,8 @@ class Agreement:
         if self.verdict is not Verdict.UNDECIDED:
             return ""
         met = [(control, self.criterion.met_by(control.estimate)) for control in self.controls]
-        reasons = [] if met else ["there is no control: it takes one to show that the test can fail"]
+        reasons = [self.censored] if self.censored else []
+        reasons += [] if met else ["there is no control: it takes one to show that the test can fail"]
         reasons += [
             f"the control ({control.name}) meets the criterion too: it takes another test, not more seeds"
             for control, passes in met

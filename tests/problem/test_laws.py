@@ -7,7 +7,15 @@ import torch
 
 from joma.errors import BadInput, InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
-from joma.problem.laws import NO_ANCESTOR, common_heights, edges_of, hierarchy_of, law_from_json, token_presence
+from joma.problem.laws import (
+    NO_ANCESTOR,
+    common_heights,
+    edges_of,
+    hierarchy_of,
+    law_from_json,
+    parents_of_places,
+    token_presence,
+)
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
@@ -90,6 +98,10 @@ def test_edges_of_a_tree_lead_from_tokens_to_the_label():
     tree = LatentTree((-1, 0, 0, 2, 1, 2, 1), (0.0, *(0.5,) * 6), ((-1, -1), (1, 1)))
     assert tree.parent_places == ((0, 0), (1, 0, 1, 0))
     assert [edges.tolist() for edges in edges_of(tree)] == [[[0, 1], [1, 0], [2, 1], [3, 0]], [[0, 0], [1, 0]]]
+
+
+def test_parents_of_places_are_those_of_a_tree_of_tuples():
+    assert parents_of_places(RandomHierarchy(4, 4, 2, depth=3)) == (-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6)
 
 
 def test_edges_of_a_combinatorial_hierarchy_are_those_of_all_alternatives():

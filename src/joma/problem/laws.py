@@ -74,6 +74,16 @@ def edges_of(law: Hierarchy) -> list[Int[torch.Tensor, "E 2"]]:
     return [torch.tensor(sorted(of_level)) for of_level in pairs]
 
 
+def parents_of_places(law: RandomHierarchy) -> tuple[int, ...]:
+    """Return the parent of every place of a law, −1 for that of the label; places from the label down to the tokens."""
+    parents, first = [-1], 0
+    for edges in reversed(edges_of(law)):
+        above = len(parents)
+        parents += (edges[:, 1] + first).tolist()
+        first = above
+    return tuple(parents)
+
+
 def common_heights(law: Hierarchy) -> Int[torch.Tensor, "V V"]:
     """Return the height of the nearest common ancestor of every two tokens, in levels; −1 for a token with itself.
 

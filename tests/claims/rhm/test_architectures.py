@@ -34,3 +34,12 @@ def test_verdict_follows_from_the_curves(tmp_path, monkeypatch, convolutional, p
     assert agreement.verdict is verdict
     assert not faults(agreement.conclusion)
     assert any("reduced run" in note for note in agreement.notes)
+
+
+@pytest.mark.parametrize("kind", ["convolutional", "decoder"])
+def test_network_that_never_learns_leaves_the_claim_undecided(tmp_path, monkeypatch, kind):
+    halved_at = {"convolutional": 0.5, "permuted": 4.0, "decoder": 3.0} | {kind: 1e6}
+    monkeypatch.setattr(architectures, "learned", curves(halved_at))
+    agreement = evaluate(Workspace(tmp_path, num_seeds=3))
+    assert agreement.verdict is Verdict.UNDECIDED
+    assert "not halved with the largest number for 3 of 3 seeds" in agreement.why_undecided

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from joma.claims.rhm.learning import Case, Sizes, crossing, different_inputs, learned
+from joma.claims.rhm.learning import Case, Crossing, Sizes, crossing, different_inputs, learned
 from joma.errors import RunFailed
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.train.tree_networks import Schedule
@@ -40,14 +40,16 @@ def test_more_inputs_than_the_law_has_are_refused():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1.0, 0.6, 0.4, 0.1], 2 * 2**0.5),
-        ([1.0, 0.5, 0.4, 0.1], 2.0),
-        ([1.0, 0.9, 0.8, 0.7], 8.0),
-        ([0.4, 0.3, 0.2, 0.1], 1.0),
+        ([1.0, 0.6, 0.4, 0.1], Crossing(2 * 2**0.5)),
+        ([1.0, 0.5, 0.4, 0.1], Crossing(2.0)),
+        ([1.0, 0.9, 0.8, 0.7], Crossing(8.0, "lower")),
+        ([0.4, 0.3, 0.2, 0.1], Crossing(1.0, "upper")),
     ],
 )
 def test_crossing_is_interpolated_in_the_logarithm_and_bounded_by_the_numbers_tried(values, expected):
-    assert crossing((1, 2, 4, 8), np.array(values), 0.5) == pytest.approx(expected)
+    found = crossing((1, 2, 4, 8), np.array(values), 0.5)
+    assert found.number == pytest.approx(expected.number)
+    assert found.bound == expected.bound
 
 
 def test_many_samples_are_learned_and_few_are_not():

@@ -1,19 +1,13 @@
-"""What layers represent: the tree of places, and probes of a decoder whose units are known."""
+"""What layers represent: probes of a decoder whose units are known."""
 
 import pytest
 import torch
 
-from joma.claims.rhm.represented import findings, represented, tree_of_places
-from joma.measure.trees.joining import robinson_foulds, tree_of_parents
+from joma.claims.rhm.represented import findings, represented
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.train.decoder import Decoder, DecoderConfig
 
 LAW = RandomHierarchy(4, 4, 2, depth=3)
-
-
-def test_tree_of_places_is_that_of_the_law():
-    by_hand = tree_of_parents((-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6))
-    assert robinson_foulds(tree_of_places(LAW), by_hand) == 0
 
 
 def test_untrained_decoder_represents_the_last_latent_better_than_chance_and_has_a_finding_for_everything():

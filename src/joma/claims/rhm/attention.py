@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from joma.charts import Chart, Mark
-from joma.claims.rhm.training import SIZES, trained
+from joma.claims.rhm.training import SETTINGS, trained
 from joma.claims.workspace import Workspace
 from joma.measure.curves.course import Course
 from joma.problem.random_hierarchy import RandomHierarchy
@@ -28,12 +29,7 @@ from joma.train.run import Run
 ENTROPY, RANK, LOSS = "attention_entropy_nats", "stable_rank", "val_loss_nats"
 NUM_ORDERS = 50
 
-CRITERION = Criterion(
-    "smaller of fall and rise of attention entropy, mean over layers, nats",
-    ">=",
-    0.04,
-    "2 % of the entropy of uniform attention over eight keys, the share that text.sparse_then_dense asks for",
-)
+THRESHOLD = 0.04  # nats
 
 Table = Float[np.ndarray, "V PV"]
 """A number for each query token (row) and each key token at each place before it."""
@@ -86,14 +82,17 @@ def evaluate(workspace: Workspace) -> Agreement:
         Finding("stable rank, labels unrelated to tokens: smaller of fall and rise", _size(rank_of_unrelated, "")),
         *_association_findings(associations),
     )
+    decisive = criterion(laws[0].length)
     return Agreement(
-        CRITERION,
+        decisive,
         measured,
         (
             Control(f"probes in random order (mean of {NUM_ORDERS})", Estimate.of(np.mean(by_chance, axis=0), "nats")),
             Control("labels unrelated to tokens", _size(of_unrelated)),
         ),
-        conclusion=_conclusion(measured, entropy, {finding.name: finding.estimate for finding in findings}),
+        conclusion=_conclusion(
+            decisive.met_by(measured), entropy, {finding.name: finding.estimate for finding in findings}
+        ),
         findings=findings,
         charts=(
             _chart("entropy", "Attention entropy", "mean attention entropy (nats)", entropy, of_unrelated),
@@ -101,7 +100,18 @@ def evaluate(workspace: Workspace) -> Agreement:
             _layers_chart(runs, layers),
             _association_chart(associations, runs[0].snapshots()),
         ),
-        notes=(str(SIZES[workspace.profile]), "Entropy is that of the last position, which predicts the label."),
+        notes=(str(SETTINGS[workspace.profile]), "Entropy is that of the last position, which predicts the label."),
+    )
+
+
+def criterion(num_keys: int) -> Criterion:
+    """Return what fall and rise of the entropy of attention over so many keys must reach, with the reason for it."""
+    return Criterion(
+        "smaller of fall and rise of attention entropy, mean over layers, nats",
+        ">=",
+        THRESHOLD,
+        f"{THRESHOLD / np.log(num_keys):.1%} of the entropy of uniform attention over {num_keys} keys, about the share "
+        "that text.sparse_then_dense asks for",
     )
 
 
@@ -148,13 +158,8 @@ def _cooccurrence(law: RandomHierarchy) -> Table:
 
 
 def _spearman(measured: Table, predicted: Table) -> float:
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(table, axis=1) for table in (measured, predicted))
-    first, second = (part - part.mean(1, keepdims=True) for part in (first, second))
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    varied = norms > 0
-    return float(((first * second).sum(1)[varied] / norms[varied]).mean()) if varied.any() else 0.0
+    rows = [pair for pair in zip(measured, predicted, strict=True) if all(map(np.ptp, pair))]
+    return float(np.mean([spearmanr(*pair).statistic for pair in rows])) if rows else 0.0
 
 
 def _association_findings(associations: Sequence[Association]) -> tuple[Finding, ...]:
@@ -175,7 +180,7 @@ def _in_random_places(table: Table, seed: int) -> Table:
     return np.random.default_rng(seed).permutation(table, axis=1)
 
 
-def _conclusion(measured: Estimate, entropy: Course, found: dict[str, Estimate]) -> str:
+def _conclusion(met: bool | None, entropy: Course, found: dict[str, Estimate]) -> str:
     fall, rise = found["attention entropy: fall"].mean, found["attention entropy: rise after it"].mean
     order = found["association with co-occurrence, half way"].mean
     start = entropy.values[:, 0].mean()
@@ -183,7 +188,6 @@ def _conclusion(measured: Estimate, entropy: Course, found: dict[str, Estimate])
         f"Attention entropy of {start:.2f} nats {'falls' if fall > 0 else 'rises'} by {abs(fall):.2f} and then "
         f"{'rises' if rise > 0 else 'falls further'} by {abs(rise):.2f} while a decoder learns the law. "
     )
-    met = CRITERION.met_by(measured)
     said = {
         True: "So attention becomes sparse and then dense on hierarchies, too. ",
         False: "So it does not become sparse and then dense. ",

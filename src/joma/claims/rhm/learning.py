@@ -5,9 +5,10 @@ Axes: R seeds, P numbers of samples, N samples, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from joma.train.decoder import DecoderConfig, seed_of
 from joma.train.tree_networks import Decoders, Schedule, TreeNetworkConfig, TreeNetworks, error_rates, learn
 
 NUM_SYMBOLS, NUM_CLASSES = 32, 8
-"""v and n_c; n_c mᴸ assumes that m is well below v^(s − 1), the number of tuples of each symbol if all were used."""
+"""v and n_c, where a case does not say otherwise."""
 
 HALF, TENTH = 0.5, 0.1
 """Shares of the error of guessing: where a law counts as half learned, and as learned."""
@@ -32,25 +33,27 @@ _DRAWS_PER_INPUT = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A Random Hierarchy Model of 32 symbols and tuples of two, without its seed.
+    """A Random Hierarchy Model with tuples of two, without its seed.
 
     Args:
         num_synonyms: m.
         depth: L.
         num_classes: n_c.
+        num_symbols: v.
         uncorrelated: as in ``RandomHierarchy``.
     """
 
     num_synonyms: int
     depth: int
     num_classes: int = NUM_CLASSES
+    num_symbols: int = NUM_SYMBOLS
     uncorrelated: bool = False
 
     def law(self, seed: int) -> RandomHierarchy:
         """Return the law with the rules of a seed."""
         return RandomHierarchy(
             self.num_classes,
-            NUM_SYMBOLS,
+            self.num_symbols,
             self.num_synonyms,
             depth=self.depth,
             seed=seed,
@@ -95,8 +98,7 @@ class Sizes:
 
 
 Kind = Literal["tree", "convolutional", "permuted", "decoder"]
-"""The network: patches with weights of their own or shared ones, the latter on places in another order, or a "
-"decoder."""
+"""The network: patches with weights of their own, or shared ones, the latter also on permuted places, or a decoder."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def networks_of(kind: Kind, case: Case, sizes: Sizes, seeds: Sequence[int]) -> T
     """Return untrained networks, one for each seed."""
     if kind == "decoder":
         config = DecoderConfig(
-            NUM_SYMBOLS,
+            case.num_symbols,
             sizes.width,
             num_layers=case.depth,
             hidden=2 * sizes.width,
@@ -157,7 +159,8 @@ def networks_of(kind: Kind, case: Case, sizes: Sizes, seeds: Sequence[int]) -> T
         )
         return Decoders(config, seeds)
     shared = kind != "tree"
-    return TreeNetworks(TreeNetworkConfig(NUM_SYMBOLS, 2, case.depth, case.num_classes, sizes.width, shared), seeds)
+    config = TreeNetworkConfig(case.num_symbols, 2, case.depth, case.num_classes, sizes.width, shared)
+    return TreeNetworks(config, seeds)
 
 
 def different_inputs(law: RandomHierarchy, num: int, seed: int) -> tuple[Int[Tensor, "N L"], Int[Tensor, " N"]]:
@@ -190,17 +193,49 @@ def _first_occurrences(tokens: Int[Tensor, "N L"]) -> Int[Tensor, " n"]:
     return first.sort().values
 
 
-def crossing(numbers: Sequence[int], values: Float[np.ndarray, " P"], level: float) -> float:
-    """Return the number of samples at which values first fall to a level, interpolated in the logarithm of the number.
+class Crossing(NamedTuple):
+    """Where values fall to a level.
 
-    It is the largest number, a lower bound, if no value falls that far; the smallest one, an upper bound, if the first
-    does.
+    Args:
+        number: of samples.
+        bound: ``lower`` if no value falls that far, so that the number is the largest one; ``upper`` if the first value
+            does, so that it is the smallest one; empty where the number is known.
     """
+
+    number: float
+    bound: Literal["", "lower", "upper"] = ""
+
+
+def crossing(numbers: Sequence[int], values: Float[np.ndarray, " P"], level: float) -> Crossing:
+    """Return where values first fall to a level, interpolated in the logarithm of the number of samples."""
     below = np.flatnonzero(values <= level)
     if not len(below):
-        return float(numbers[-1])
+        return Crossing(float(numbers[-1]), "lower")
     if not below[0]:
-        return float(numbers[0])
+        return Crossing(float(numbers[0]), "upper")
     low, high = below[0] - 1, below[0]
     share = (values[low] - level) / (values[low] - values[high])
-    return float(numbers[low] * (numbers[high] / numbers[low]) ** share)
+    return Crossing(float(numbers[low] * (numbers[high] / numbers[low]) ** share))
+
+
+def numbers_of(crossings: Sequence[Sequence[Crossing]]) -> Float[np.ndarray, "R _"]:
+    """Return the numbers of samples, seeds first, of crossings of all seeds in several cases."""
+    return np.array([[one.number for one in row] for row in crossings]).T
+
+
+def why_censored(crossings: Mapping[str, Sequence[Crossing]]) -> str:
+    """Return which numbers of samples are only bounds, which decide nothing; empty if none is.
+
+    Args:
+        crossings: of all seeds, by what was halved.
+    """
+    said = {"lower": "not halved with the largest number", "upper": "halved with the smallest number already"}
+    parts = [
+        f"{name}: {said[bound]} for {num} of {len(row)} seeds"
+        for name, row in crossings.items()
+        for bound, num in Counter(one.bound for one in row).items()
+        if bound
+    ]
+    if not parts:
+        return ""
+    return f"numbers of samples are bounds only ({'; '.join(parts)}): it takes networks with further numbers of samples"

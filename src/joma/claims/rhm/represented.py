@@ -1,5 +1,4 @@
-"""What the layers of a decoder represent of a Random Hierarchy Model: probes for the latents, and the tree of "
-"places."""
+"""What the layers of a decoder represent of a law: probes for the latents, and the tree of places."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from torch.nn.functional import one_hot
 from joma.errors import NotInstalled
 from joma.measure.latents.probes import probe_matrix
 from joma.measure.latents.read_off import tree_read_off
-from joma.measure.trees.joining import LeafTree, tree_of_parents
+from joma.measure.trees.joining import tree_of_parents
+from joma.problem.laws import parents_of_places
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import Samples
 from joma.records import Estimate, Finding
@@ -54,7 +54,7 @@ def represented(decoder: Decoder, law: RandomHierarchy, samples: Samples) -> Rep
         [[[float(part.mean()) for part in (one.accuracy, one.chance, one.shuffled)] for one in row] for row in probes]
     )
     accuracies, chance, shuffled = scores[..., 0], scores[0, :, 1], scores[..., 2].mean(0)
-    truth = tree_of_places(law)
+    truth = tree_of_parents(parents_of_places(law))
     try:
         trees = [tree_read_off(layer, truth) for layer in layers]
         raw = tree_read_off(one_hot(samples.tokens, law.num_symbols).float(), truth)
@@ -62,16 +62,6 @@ def represented(decoder: Decoder, law: RandomHierarchy, samples: Samples) -> Rep
         return Represented(accuracies, chance, shuffled)
     distances = tuple(tree.distance for tree in trees)
     return Represented(accuracies, chance, shuffled, distances, raw.distance, raw.permuted)
-
-
-def tree_of_places(law: RandomHierarchy) -> LeafTree:
-    """Return the tree of the places of the tokens."""
-    parents, above = [-1], [0]
-    for _ in range(law.depth):
-        below = range(len(parents), len(parents) + law.branching * len(above))
-        parents += [parent for parent in above for _ in range(law.branching)]
-        above = list(below)
-    return tree_of_parents(parents)
 
 
 def findings(trained: Sequence[Represented], untrained: Sequence[Represented]) -> tuple[Finding, ...]:
@@ -89,7 +79,7 @@ def findings(trained: Sequence[Represented], untrained: Sequence[Represented]) -
                     f"untrained {before:.2f}, most frequent value {chance:.2f}, shuffled {shuffled:.2f}",
                 )
             )
-    few = "a tree of eight leaves has few distances"
+    few = "a tree of few leaves has few distances"
     for layer in range(len(trained[0].trees)):
         before, raw, permuted = (
             np.mean(values)

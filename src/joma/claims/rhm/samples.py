@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from joma.charts import Chart, Curve, Mark
 from joma.claims.hierarchy.levels import curve_of
-from joma.claims.rhm.learning import HALF, NUM_SYMBOLS, TENTH, Case, Learned, Sizes, crossing, learned
+from joma.claims.rhm.learning import (
+    HALF,
+    TENTH,
+    Case,
+    Learned,
+    Sizes,
+    crossing,
+    learned,
+    numbers_of,
+    why_censored,
+)
 from joma.claims.workspace import Profile, Workspace
 from joma.progress import part_of
-from joma.records import Agreement, Control, Criterion, Estimate, Finding
+from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
 from joma.theory.correlations import correlation_threshold
 from joma.train.tree_networks import Schedule
 
@@ -22,84 +32,85 @@ ByCase = Float[np.ndarray, "seeds cases"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The laws to learn and the control, which has a law with the same synonyms, levels and classes among them."""
+    """The laws to learn, and the control."""
 
     cases: tuple[Case, ...]
     control: Case
     sizes: Sizes
-    control_sizes: Sizes
     num_seeds: int
 
+    def criterion(self) -> Criterion:
+        """Return what the laws must meet, with the reason for it."""
+        scales = np.log2(_scales(self.cases))
+        apart = np.abs(scales - scales.mean()).max()
+        return Criterion(
+            "largest deviation of a number of samples from c · n_c mᴸ, with one factor c for all laws, octaves",
+            "<=",
+            1.0,
+            "a factor of 2, by which the numbers of samples tried differ; n_c mᴸ of the laws differs "
+            f"{2 ** np.ptp(scales):.0f}-fold, so that the same number for all of them would be off by {apart:.1f} "
+            "octaves",
+        )
 
-_QUICK = (Case(2, 3), Case(2, 4), Case(4, 3, num_classes=4), Case(4, 3), Case(8, 2), Case(5, 3))
-_CONTROL = Case(4, 3, num_classes=4, uncorrelated=True)
-_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+def _case(num_synonyms: int, depth: int, num_symbols: int = 8) -> Case:
+    """A case for which n_c mᴸ is derived: as many classes as symbols, and m^(L − 1) ≥ v."""
+    return Case(num_synonyms, depth, num_symbols, num_symbols)
 
 
-def _sizes(more: tuple[float, ...], num_steps: int, width: int) -> Sizes:
-    return Sizes((*_MULTIPLES, *more), 512, width, Schedule(num_steps))
-
-
+_QUICK = (_case(2, 4), _case(3, 3), _case(4, 3), _case(3, 4), _case(4, 3, 16), _case(6, 3))
+_CONTROL = Case(4, 3, num_classes=4, num_symbols=8, uncorrelated=True)  # needs n_c ≤ m
+_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 PLANS = {
-    Profile.QUICK: Plan(_QUICK, _CONTROL, _sizes((), 1000, 64), _sizes((8.0,), 1000, 64), 3),
+    Profile.QUICK: Plan(_QUICK, _CONTROL, Sizes(_MULTIPLES, 512, 64, Schedule(1000)), 3),
     Profile.FULL: Plan(
-        (*_QUICK, Case(3, 4), Case(4, 4), Case(8, 3)),
+        (*_QUICK, _case(4, 4), _case(16, 2, 16), _case(8, 3, 16)),
         _CONTROL,
-        _sizes((), 10_000, 256),
-        _sizes((8.0, 16.0), 10_000, 256),
+        Sizes(_MULTIPLES, 512, 256, Schedule(10_000)),
         10,
     ),
 }
-
-CRITERION = Criterion(
-    "largest deviation of a number of samples from c · n_c mᴸ, with one factor c for all laws, octaves",
-    "<=",
-    1.0,
-    "a factor of 2; the laws differ 16-fold in n_c mᴸ, so that one number for all of them is off by up to a factor of "
-    "4, two octaves",
-)
 
 
 def evaluate(workspace: Workspace) -> Agreement:
     """Find the number of samples at which each law is half learned, and compare it with n_c m^L."""
     plan = PLANS[workspace.profile]
-    seeds = workspace.seeds(plan.num_seeds)
-    jobs = [*((case, plan.sizes) for case in plan.cases), (plan.control, plan.control_sizes)]
+    seeds, cases = workspace.seeds(plan.num_seeds), (*plan.cases, plan.control)
     *found, control = [
-        learned(case, seeds, sizes, part_of(workspace.progress, "learning curves", place, 1, len(jobs)))
-        for place, (case, sizes) in enumerate(jobs)
+        learned(case, seeds, plan.sizes, part_of(workspace.progress, "learning curves", place, 1, len(cases)))
+        for place, case in enumerate(cases)
     ]
-    needed = _needed(found, HALF)
-    factors = np.log2(needed / [case.scale for case in plan.cases])
-    level = factors.mean(1, keepdims=True)
-    of_control = np.abs(np.log2(_needed([control], HALF) / plan.control.scale) - level)[:, 0]
-    measured = Estimate.of(np.abs(factors - level).max(1), "octaves")
-    return Agreement(
-        CRITERION,
-        measured,
+    *crossings, of_control = [
+        [crossing(one.numbers, errors, HALF) for errors in one.errors] for one in (*found, control)
+    ]
+    needed = numbers_of(crossings)
+    factors = np.log2(needed / _scales(plan.cases))
+    level = factors.mean(1)
+    from_level = np.abs(np.log2(numbers_of([of_control])[:, 0] / plan.control.scale) - level)
+    censored = why_censored({_name(case): row for case, row in zip(plan.cases, crossings, strict=True)})
+    agreement = Agreement(
+        plan.criterion(),
+        Estimate.of(np.abs(factors - level[:, None]).max(1), "octaves"),
         (
             Control(
-                "rules without correlation of label and tuples",
-                Estimate.of(of_control, "octaves", why_equal="" if np.ptp(of_control) else "never half learned"),
+                "rules without correlation of label and tuples"
+                + " (lower bound)" * any(one.bound for one in of_control),
+                Estimate.of(from_level, "octaves"),
             ),
             Control("n_c m^((d−1)/(s−1)), for shallow networks", _deviation(needed, _shallow(plan.cases))),
-            Control("n_c mᴸ of the laws in reverse order", _deviation(needed, _scales(plan.cases)[::-1])),
+            Control("the same number for all laws", _deviation(needed, np.ones(len(plan.cases)))),
         ),
-        conclusion=_conclusion(measured, level[:, 0], control),
+        conclusion="",
         findings=_findings(found, control, factors),
         charts=(_collapse_chart(found, control), _raw_chart(found), _scale_chart(found, needed)),
         notes=(
             "Networks of patches with one path to each token, "
-            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two of "
-            f"{NUM_SYMBOLS} symbols; half learned: half of the error of guessing, on inputs that no network trained "
-            "on. A law that is not half learned counts with the largest number tried, a lower bound.",
+            f"width {plan.sizes.width}, Adam for {plan.sizes.schedule.num_steps:,} steps; tuples of two; half learned: "
+            "half of the error of guessing, on inputs that no network trained on.",
         ),
+        censored=censored,
     )
-
-
-def _needed(found: Sequence[Learned], share: float) -> ByCase:
-    """The number of samples of each seed and case at which the error falls to a share of that of guessing."""
-    return np.array([[crossing(one.numbers, errors, share) for errors in one.errors] for one in found]).T
+    return replace(agreement, conclusion=_conclusion(agreement, level, control))
 
 
 def _deviation(needed: ByCase, predicted: Sequence[float] | ByCase) -> Estimate:
@@ -146,28 +157,27 @@ def _learned(one: Learned) -> str:
     """From which number of samples on a tenth of the error of guessing is left, in the mean over seeds."""
     mean = one.errors.mean(0)
     at = crossing(one.numbers, mean, TENTH)
-    return f"; a tenth from {at / one.case.scale:.2g} n_c mᴸ on" if mean[-1] <= TENTH else ""
+    return "" if at.bound else f"; a tenth from {at.number / one.case.scale:.2g} n_c mᴸ on"
 
 
 def _name(case: Case) -> str:
-    return f"{case}, n_c = {case.num_classes}" + (", uncorrelated" if case.uncorrelated else "")
+    return f"{case}, n_c = {case.num_classes}, v = {case.num_symbols}" + ", uncorrelated" * case.uncorrelated
 
 
-def _conclusion(measured: Estimate, level: Float[np.ndarray, " seeds"], control: Learned) -> str:
-    factor = 2**measured.mean
+def _conclusion(agreement: Agreement, level: Float[np.ndarray, " seeds"], control: Learned) -> str:
     figures = (
         f"The number of samples with which a network makes half as many errors as by guessing is "
-        f"{2 ** level.mean():.2g} n_c mᴸ, up to a factor of {factor:.2g} in the worst of the laws. "
+        f"{2 ** level.mean():.2g} n_c mᴸ, up to a factor of {2**agreement.measured.mean:.2g} in the worst of the laws. "
     )
-    met = CRITERION.met_by(measured)
     kept = control.errors[:, -1].mean()
     rest = f"Without correlations between label and tuples {kept:.0%} of the error of guessing is left with "
     rest += f"{control.numbers[-1] / control.case.scale:.0f} n_c mᴸ samples."
-    if met:
-        return figures + "So the synonyms and levels of a law say how many samples it takes. " + rest
-    if met is None:
-        return figures + "Whether it follows n_c mᴸ is not decided. " + rest
-    return figures + "So it does not follow n_c mᴸ. " + rest
+    said = {
+        Verdict.HOLDS: "So synonyms, levels and classes of a law say how many samples it takes. ",
+        Verdict.UNDECIDED: "Whether it follows n_c mᴸ is not decided. ",
+        Verdict.FAILS: "So it does not follow n_c mᴸ. ",
+    }
+    return figures + said[agreement.verdict] + rest
 
 
 def _collapse_chart(found: Sequence[Learned], control: Learned) -> Chart:

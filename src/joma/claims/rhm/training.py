@@ -16,7 +16,7 @@ from joma.train.run import Run
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Setting:
     """The laws and the training of the decoders.
 
     Args:
@@ -50,46 +50,46 @@ class Sizes:
         )
 
 
-SIZES = {
-    Profile.QUICK: Sizes(8, 8, 3, 3, 64, 128, 1200, 20, 3),
-    Profile.FULL: Sizes(8, 16, 4, 4, 128, 512, 20_000, 100, 5),
+SETTINGS = {
+    Profile.QUICK: Setting(8, 8, 3, 3, 64, 128, 1200, 20, 3),
+    Profile.FULL: Setting(8, 16, 4, 4, 128, 512, 20_000, 100, 5),
 }
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
 
 
-Learned = Literal["law", "flat", "unrelated"]
+Task = Literal["law", "flat", "unrelated"]
 """What a decoder learns: the law, the law with tokens that depend on the label alone, or labels without relation."""
 
 
-def trained(workspace: Workspace, what: Learned = "law") -> tuple[Sequence[RandomHierarchy], Sequence[Run]]:
+def trained(workspace: Workspace, what: Task = "law") -> tuple[Sequence[RandomHierarchy], Sequence[Run]]:
     """Return the laws of all seeds, and the decoders that learned them or what replaces them."""
-    sizes = SIZES[workspace.profile]
-    seeds = workspace.seeds(sizes.num_seeds)
-    laws = [sizes.law(seed) for seed in seeds]
-    replaced: dict[Learned, Callable[[RandomHierarchy], Law]] = {
+    setting = SETTINGS[workspace.profile]
+    seeds = workspace.seeds(setting.num_seeds)
+    laws = [setting.law(seed) for seed in seeds]
+    replaced: dict[Task, Callable[[RandomHierarchy], Law]] = {
         "law": lambda law: law,
         "flat": lambda law: filtered(law, -1),
         "unrelated": UnrelatedLabels,
     }
     learned = [replaced[what](law) for law in laws]
     return laws, workspace.train_on(
-        [(_recipe(law, sizes, seed), law) for law, seed in zip(learned, seeds, strict=True)]
+        [(_recipe(law, setting, seed), law) for law, seed in zip(learned, seeds, strict=True)]
     )
 
 
-def _recipe(law: Law, sizes: Sizes, seed: int) -> Recipe:
+def _recipe(law: Law, setting: Setting, seed: int) -> Recipe:
     return hierarchy_recipe(
         law,
-        num_steps=sizes.num_steps,
+        num_steps=setting.num_steps,
         seed=seed,
-        name=f"rhm_{digest(law)[:8]}_{sizes.num_steps}-steps_seed-{seed}",
-        width=sizes.width,
-        hidden=sizes.hidden,
-        num_layers=sizes.depth,
+        name=f"rhm_{digest(law)[:8]}_{setting.num_steps}-steps_seed-{seed}",
+        width=setting.width,
+        hidden=setting.hidden,
+        num_layers=setting.depth,
         learning_rate=LEARNING_RATE,
         batch_size=BATCH_SIZE,
         early_until=0,
-        probe_every=sizes.snapshot_every,
-        snapshot_every=sizes.snapshot_every,
-        checkpoint_every=sizes.num_steps,
+        probe_every=setting.snapshot_every,
+        snapshot_every=setting.snapshot_every,
+        checkpoint_every=setting.num_steps,
     )
