@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from joma.tensorfiles import _digest
+from joma.tensorfiles import digest_of
 from joma.train.checkpoints import (
     checkpoint_of,
     checkpoint_paths,
@@ -106,7 +106,7 @@ def rewritten(path, change):
     facts.pop("digest")
     tensors, facts = load_file(path), change(facts)
     if isinstance(facts, dict):
-        facts |= {"digest": _digest(facts, tensors)}
+        facts |= {"digest": digest_of(facts, tensors)}
     save_file(tensors, path, {"joma": json.dumps(facts)})
 
 

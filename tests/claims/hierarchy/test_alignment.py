@@ -33,6 +33,7 @@ def test_labels_are_learned_and_accuracy_on_the_tree_stays_below_its_ceiling(agr
     assert 0.9 * ceiling < found[f"{TREE}: accuracy"].mean < ceiling + tolerance("learning.accuracy")
 
 
+@pytest.mark.slow
 def test_gain_is_zero_without_training(tmp_path, monkeypatch):
     sizes = SIZES[Profile.QUICK]
     subjects = tuple(replace(subject, num_steps=4, learning_rate=1e-12) for subject in sizes.subjects)

@@ -31,6 +31,7 @@ def test_held_out_score_equals_the_score_if_both_halves_have_the_same_inputs(agr
     assert held_out.estimate.values == pytest.approx(agreement.measured.values, abs=tolerance("hierarchy.same_inputs"))
 
 
+@pytest.mark.slow
 def test_score_grows_with_the_number_of_units_and_every_cell_has_a_curve(tmp_path, monkeypatch):
     cells = (CORNER, Cell(30, 2, (10, 20)))
     small = replace(SIZES[Profile.QUICK], cells=cells, width=16, hidden=128, num_steps=5, num_permutations=3)

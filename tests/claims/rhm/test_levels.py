@@ -35,6 +35,7 @@ def tiny(tmp_path_factory):
         yield Workspace(tmp_path_factory.mktemp("rhm"), num_seeds=2, num_workers=1)
 
 
+@pytest.mark.slow
 def test_tiny_decoders_give_a_complete_result_for_levels(tiny, monkeypatch):
     monkeypatch.setattr(levels, "NUM_SAMPLES", 50)
     agreement = levels.evaluate(tiny)

@@ -129,6 +129,7 @@ def test_without_a_network_full_is_skipped_and_with_one_evaluated(published, tex
         assert all(finding["name"].startswith("Pythia 70m") for finding in claim["findings"])
 
 
+@pytest.mark.slow
 def test_one_training_run_has_no_interval_for_the_rank_and_a_note_says_so(published, text, tmp_path):
     with local_hub(published) as hub:
         done = reproduce(hub.endpoint, words(tmp_path / "out", text, IDS[1], "--seeds", "1"), tmp_path / "home")
@@ -138,6 +139,7 @@ def test_one_training_run_has_no_interval_for_the_rank_and_a_note_says_so(publis
     assert "the rank has no repetitions" in " ".join(rank["notes"])
 
 
+@pytest.mark.slow
 def test_a_text_too_short_for_the_probes_is_an_error(published, text, tmp_path):
     with local_hub(published) as hub:
         done = reproduce(hub.endpoint, words(tmp_path / "out", text, IDS[0]), tmp_path / "home", probes=10**4)

@@ -55,6 +55,7 @@ def test_the_number_of_seeds_of_the_workspace_is_used(tmp_path):
     assert study(Workspace(tmp_path)).num_seeds == STUDIES[Profile.QUICK].num_seeds
 
 
+@pytest.mark.slow
 def test_networks_that_learn_nothing_beyond_frequencies_are_an_error(small_workspace):
     runs = trained(small_workspace, [Variant(num_steps=3)])[0]
     assert course_of(runs, "val_loss_nats", None).values.shape == (2, 2)

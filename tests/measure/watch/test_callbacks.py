@@ -258,6 +258,7 @@ def small_batches_only():
     return model
 
 
+@pytest.mark.slow
 def test_an_attempt_with_too_large_batches_is_dropped(tmp_path):
     from transformers import Trainer, TrainingArguments
 

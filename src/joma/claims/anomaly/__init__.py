@@ -22,6 +22,6 @@ CLAIMS = (
         control="The same model without edges; the same tree learned after every column was permuted over the rows.",
         evaluate="joma.claims.anomaly.relations:evaluate",
         by_default=False,
-        short="finding broken relations by a tree of the columns",
+        short="the finding of broken relations by a tree of the columns",
     ),
 )
