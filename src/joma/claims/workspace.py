@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Profile(StrEnum):
     """How much work a claim may do."""
 
-    QUICK = "quick"  # all claims together take five minutes on two cores
+    QUICK = "quick"  # the claims by default together take five minutes on two cores
     FULL = "full"  # the paper's sizes; takes hours
 
 

@@ -106,7 +106,8 @@ def reproduce(
         *claims: ids, the start of several up to a dot (``theorem1``), or ``all``; where none is named, those that
             take minutes together.
         out: a folder that keeps each finished claim, and goes on from there; in the end it holds ``report.html``.
-        profile: ``quick`` takes minutes for all claims, ``full`` has the paper's sizes and takes hours.
+        profile: ``quick`` takes five minutes for the claims that are evaluated by default, and some for each other one;
+            ``full`` has the paper's sizes and takes hours.
         seeds: repetitions of whatever is random; each claim has its own default.
         text: that networks learn: a file, a folder, ``wikitext2``, ``wikitext103``, or with more settings a
             ``TextChoice``; what ships with Python where ``None``.

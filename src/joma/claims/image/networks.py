@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from joma.claims.workspace import Profile, Workspace
+from joma.errors import RunFailed
 from joma.measure.curves.course import Course
 from joma.train.courses import course_of
 from joma.train.images.fashion import fashion
@@ -123,11 +124,23 @@ def share_of_uniform(entropy: Course, runs: Sequence[Run]) -> Course:
 
 
 def labels_learned(runs: Sequence[Run], pictures: Pictures) -> int:
-    """Return the first probed step at which the mean loss is below that of the frequencies of classes; 0 if none is."""
+    """Return the first probed step at which the mean loss is below that of the frequencies of classes.
+
+    Raises:
+        RunFailed: there is none: such networks have learned nothing whose course could be read.
+    """
     shares = pictures.labels.bincount().double() / len(pictures.labels)
     by_frequency = float(-(shares * shares.log()).nansum())
     course = course_of(runs, "val_loss_nats", None)
-    return next((step for step, mean in zip(course.steps, course.mean, strict=True) if mean < by_frequency), 0)
+    below = [step for step, mean in zip(course.steps, course.mean, strict=True) if mean < by_frequency]
+    if not below:
+        raise RunFailed(
+            f"after {course.steps[-1]:,} steps the network predicts no better than the frequencies of classes "
+            f"({course.mean[-1]:.2f} nats, {by_frequency:.2f} by frequencies)",
+            kept="what was trained and measured is kept",
+            remedy="take more pictures of each class, or --profile full, which trains longer",
+        )
+    return below[0]
 
 
 def notes(workspace: Workspace, pictures: Sequence[Pictures]) -> tuple[str, ...]:

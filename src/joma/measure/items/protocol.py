@@ -118,6 +118,6 @@ def _first(scores: Scores, num: int) -> Int[np.ndarray, "U num"]:
 
 def _require_likes(likes: Likes, function: str) -> None:
     if likes.ndim != 2 or not likes.size or not np.isin(likes, (0, 1)).all():
-        required, remedy = "0 and 1 of shape (users, items)", "make them with `joma.tables.ratings.likes_of`"
+        required, remedy = "0 and 1 of shape (users, items)", "make them with `Ratings.likes`"
         received = f"of shape {likes.shape}" if likes.ndim != 2 or not likes.size else "of other numbers"
         raise InvalidArgument(function, "likes", required=required, received=received, remedy=remedy)

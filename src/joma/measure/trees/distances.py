@@ -49,7 +49,7 @@ def maximal_correlation_distances(counts: Pairs, sizes: np.ndarray) -> Distances
     1935), and a sum of lengths along the tree if every latent has two values, however many the columns have.
 
     Args:
-        counts: ``pair_counts``.
+        counts: of pairs of values, as ``information`` counts them.
         sizes: the number of codes of each column.
     """
     num, widest = len(sizes), int(sizes.max())
