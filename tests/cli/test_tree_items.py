@@ -57,3 +57,13 @@ def test_options_for_ratings_are_refused_for_other_tables(tmp_path, capsys):
     assert "--like is for ratings" in capsys.readouterr().err
     assert main(["tree", "learn", str(tmp_path / "t.csv"), "--ratings"]) == 2
     assert "no column for user and item and value" in capsys.readouterr().err
+
+
+def test_the_usual_names_of_ratings_are_noticed_and_clusters_of_one_item_have_no_similarity(path, capsys):
+    frame = pandas.read_csv(path).rename(columns={"user": "userId", "item": "movieId", "value": "rating"})
+    frame["rating"] += frame.index % 2
+    frame.to_csv(path, index=False)
+    assert main(["tree", "learn", str(path), "--bootstraps", "0"]) == 0
+    assert "--ratings learns a tree of items" in capsys.readouterr().err
+    assert main(["tree", "learn", str(path), "--ratings", "--like", "5", "--clusters", "80"]) == 0
+    assert "no cluster has two, any two items have a similarity of" in capsys.readouterr().out.replace("\n", " ")

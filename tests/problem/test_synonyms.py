@@ -76,3 +76,13 @@ def test_samples_of_a_filtered_law_are_exchanged_up_to_its_level():
 def test_what_cannot_be_exchanged_is_refused(law, level, message):
     with pytest.raises(InvalidArgument, match=message):
         exchange_synonyms(law, LAW.sample(50, generator()), level, generator())
+
+
+@pytest.mark.parametrize(("depth", "num_symbols"), [(2, 4), (4, 4), (3, 2)])
+def test_samples_of_another_law_are_refused(depth, num_symbols):
+    samples = RandomHierarchy(4, 4, 2, depth=3).sample(5, generator())
+    other = RandomHierarchy(2, num_symbols, 2, depth=depth)
+    with pytest.raises(InvalidArgument, match="samples of this law"):
+        exchange_synonyms(other, samples, 0, generator())
+    with pytest.raises(InvalidArgument, match="samples of this law"):
+        exchange_synonyms(filtered(RandomHierarchy(4, 4, 2, depth=3), 0), samples, 0, generator())

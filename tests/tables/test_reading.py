@@ -105,3 +105,21 @@ def test_an_array_of_two_arrays_of_rows_is_refused(tmp_path):
     np.savez(tmp_path / "two.npz", train=np.zeros((3, 2)), test=np.zeros((4, 2)))
     with pytest.raises(BadInput, match=r"train \(3, 2\)"):
         read_frame(tmp_path / "two.npz")
+
+
+def test_words_for_missing_numbers_are_texts_among_texts_and_gaps_among_numbers(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("garage,level,length\nNone,NA,1\nyes,p,NA\n,q,3\n")
+    frame = read_frame(path)
+    assert frame["garage"].tolist()[:2] == ["None", "yes"]
+    assert frame["garage"].isna().tolist() == [False, False, True]
+    assert frame["level"].tolist() == ["NA", "p", "q"]
+    np.testing.assert_array_equal(frame["length"].to_numpy(), [1, np.nan, 3])
+
+
+def test_columns_that_are_wanted_as_text_keep_their_zeros(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("user,value\n01,1\n1,02\n")
+    frame = read_frame(path, texts=("user", "item"))
+    assert frame["user"].tolist() == ["01", "1"]
+    assert frame["value"].tolist() == [1, 2]

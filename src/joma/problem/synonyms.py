@@ -45,6 +45,10 @@ def exchange_synonyms(law: RandomHierarchy, samples: Samples, level: int, genera
     check_whole(
         level, function, "level", low=0, high=law.top_level, remedy="levels count from 0, just above the tokens"
     )
+    if not _are_of(law, samples):
+        required, remedy = "samples of this law", "pass samples as law.sample returns them"
+        received = "of other lengths, levels or symbols"
+        raise InvalidArgument(function, "samples", required=required, received=received, remedy=remedy)
     rows = [samples.tokens, *samples.symbols, samples.labels[:, None]]
     below, parents = rows[level], rows[level + 1]
     rules = law.rules[level].to(parents.device)
@@ -60,3 +64,13 @@ def exchange_synonyms(law: RandomHierarchy, samples: Samples, level: int, genera
     tokens, *symbols = [*drawn, changed, *samples.symbols[level:]]
     presence = tuple(one_hot(part, law.num_symbols) for part in symbols)
     return Samples(tokens, samples.labels, presence, tuple(symbols))
+
+
+def _are_of(law: RandomHierarchy, samples: Samples) -> bool:
+    """Whether tokens, symbols and labels have the shapes and the range of the law's."""
+    rows = [samples.tokens, *samples.symbols]
+    widths = [row.shape[-1] for row in rows]
+    in_range = all(0 <= int(row.min()) <= int(row.max()) < law.num_symbols for row in rows if row.numel())
+    labels = samples.labels
+    good = not labels.numel() or 0 <= int(labels.min()) <= int(labels.max()) < law.num_classes
+    return widths == [law.length, *law.num_places] and in_range and good

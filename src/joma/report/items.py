@@ -48,10 +48,11 @@ def conclusion(found: Outline) -> str:
     within = sum(
         (cluster.similarity or 0) * len(cluster.titles) * (len(cluster.titles) - 1) for cluster in found.clusters
     )
+    similarity = f"two items of a cluster have a similarity of {within / pairs:.3f}" if pairs else "no cluster has two"
     replaced = f"; {found.num_replaced:,} ratings were replaced by later ones" if found.num_replaced else ""
     return (
-        f"{found.num_users:,} users, {found.num_items:,} items, {found.num_likes:,} likes{replaced}; two items of a "
-        f"cluster have a similarity of {within / max(pairs, 1):.3f}, any two items {found.similarity:.3f}"
+        f"{found.num_users:,} users, {found.num_items:,} items, {found.num_likes:,} likes{replaced}; "
+        f"{similarity}, any two items {'' if pairs else 'have a similarity of '}{found.similarity:.3f}"
     )
 
 

@@ -155,7 +155,7 @@ def read_ratings(source: Source) -> Ratings:
         BadInput: as ``read_frame``; a column is missing, an id, a value or a time is missing, a value is negative or
             infinite, a time is no time, an item has two titles, or there is only one user or only one item.
     """
-    frame = _renamed(read_frame(source))
+    frame = _renamed(read_frame(source, texts=(*COLUMNS["user"], *COLUMNS["item"])))
     for name in frame.columns.intersection([*NEEDED, "time"]):
         _require_rows(frame[name].notna(), f"no {name}", "fill the gaps, or leave these rows out")
     values = _numbers(frame["value"])

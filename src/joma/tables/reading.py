@@ -10,7 +10,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,18 +25,40 @@ MOST_CELLS = 200_000_000
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npy", ".npz")
 
+MISSING = frozenset(
+    (
+        "NA",
+        "N/A",
+        "n/a",
+        "nan",
+        "NaN",
+        "-nan",
+        "-NaN",
+        "NULL",
+        "null",
+        "None",
+        "<NA>",
+        "#N/A",
+        "#NA",
+        "1.#QNAN",
+        "1.#IND",
+    )
+)
+"""Words that stand for a missing number in a column of numbers; among texts they are texts."""
+
 _CHUNK = 100_000  # rows of a text file that are read at once
 
 Source = str | os.PathLike[str] | pandas.DataFrame | np.ndarray
 """A file, a pandas table, or an array with one row per row of the table."""
 
 
-def read_frame(source: Source, *, most_cells: int = MOST_CELLS) -> pandas.DataFrame:
+def read_frame(source: Source, *, most_cells: int = MOST_CELLS, texts: Sequence[str] = ()) -> pandas.DataFrame:
     """Return a user's table as it is, with text for column names, all of them different.
 
     Args:
         source: a file with one of ``SUFFIXES``, a pandas table, or an array of one or two axes or with named fields.
         most_cells: rows times columns above which it is refused, before it is in memory where that is possible.
+        texts: names of columns whose values are read from files of text as they stand there: 01 is not 1.
 
     Raises:
         BadInput: no such file, another kind of file, one that cannot be read, is empty or too large, or in which two
@@ -48,7 +70,7 @@ def read_frame(source: Source, *, most_cells: int = MOST_CELLS) -> pandas.DataFr
         frame, name = _of_array(source, "the array"), "the array"
     elif isinstance(source, str | os.PathLike):
         path = expanded(source)
-        frame, name = _of_file(path, most_cells), str(path)
+        frame, name = _of_file(path, most_cells, texts), str(path)
     else:
         raise BadInput(
             f"a table of type {type(source).__name__} cannot be read",
@@ -78,7 +100,7 @@ def require_size(num_rows: int, num_columns: int, name: str, most_cells: int = M
         )
 
 
-def _of_file(path: Path, most_cells: int) -> pandas.DataFrame:
+def _of_file(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFrame:
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None or not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is of an unknown kind"
@@ -89,7 +111,7 @@ def _of_file(path: Path, most_cells: int) -> pandas.DataFrame:
         ".npz": _of_npz,
     }
     try:
-        return readers.get(suffix, _of_text)(path, most_cells)
+        return readers[suffix](path, most_cells) if suffix in readers else _of_text(path, most_cells, texts)
     except BadInput:
         raise
     except (
@@ -108,7 +130,7 @@ def _of_file(path: Path, most_cells: int) -> pandas.DataFrame:
         ) from error
 
 
-def _of_text(path: Path, most_cells: int) -> pandas.DataFrame:
+def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFrame:
     """A table of text, its first line the names of the columns; read in parts, so that a huge one is noticed."""
     separator = "\t" if ".tsv" in path.name.lower() else ","
     names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
@@ -121,8 +143,10 @@ def _of_text(path: Path, most_cells: int) -> pandas.DataFrame:
             remedy="add a line of names at the top",
         )
     parts, num_rows = [], 0
+    as_text: dict[Hashable, Any] = {place: str for place, name in enumerate(names) if name in texts}
     reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=1, chunksize=_CHUNK,
-                             index_col=False, low_memory=False)  # fmt: skip
+                             index_col=False, low_memory=False, dtype=as_text, keep_default_na=False,
+                             na_values=[""])  # fmt: skip
     with warnings.catch_warnings(), reader:
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer lines, which would be cut
         for part in reader:
@@ -130,7 +154,18 @@ def _of_text(path: Path, most_cells: int) -> pandas.DataFrame:
             require_size(num_rows, len(names), str(path), most_cells)
             parts.append(part)
     frame = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=range(len(names)))
+    for place in frame.columns.difference(list(as_text)):
+        frame[place] = _with_gaps(frame[place])
     return frame.set_axis(names.tolist(), axis=1)
+
+
+def _with_gaps(column: pandas.Series) -> pandas.Series:
+    """A column of numbers and words for missing ones as numbers; any other as it is."""
+    if not (pandas.api.types.is_object_dtype(column) or pandas.api.types.is_string_dtype(column)):
+        return column
+    known = column.mask(column.isin(MISSING))
+    numbers = pandas.to_numeric(known, errors="coerce")
+    return numbers if bool((numbers.notna() == known.notna()).all()) else column
 
 
 def _are_numbers(names: Sequence[str] | pandas.Series) -> bool:

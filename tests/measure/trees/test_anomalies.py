@@ -47,3 +47,13 @@ def test_parts_and_columns_of_a_row_agree_with_its_surprise():
     own, edges = scores.parts(NUM)
     assert abs(sum(own.values()) + sum(edges.values()) - scores.surprise[NUM]) < 1e-9
     assert set(scores.columns(NUM)) == set("abcd")
+
+
+def test_nothing_is_likely_in_place_of_a_value_that_is_the_likeliest():
+    pairs = pandas.DataFrame({"x": [0.0, 1.0] * 100, "y": [0.0, 1.0] * 100})
+    normal = read_table(pairs)
+    detector = detector_of(normal)
+    usual = scores_with(detector, read_like(pairs[:1], normal)).columns(0)
+    assert {expected for _, expected in usual.values()} == {""}
+    odd = scores_with(detector, read_like(pandas.DataFrame({"x": [1.0], "y": [0.0]}), normal)).columns(0)
+    assert {name: expected for name, (_, expected) in odd.items()} == {"x": "0", "y": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
@@ -37,11 +38,14 @@ def holds_ratings(options: Any) -> bool:
     if options.ratings or options.table == MOVIELENS:
         return True
 
-    from joma.tables.ratings import NEEDED
+    from joma.tables.ratings import COLUMNS, NEEDED
     from joma.tables.reading import read_frame
 
-    if set(NEEDED) <= set(read_frame(options.table)):
+    names = set(read_frame(options.table))
+    if set(NEEDED) <= names:
         return True
+    if all(names & set(COLUMNS[meant]) for meant in NEEDED):
+        warnings.warn("the columns are named as those of ratings; --ratings learns a tree of items", stacklevel=2)
     for name in ("clusters", "least", "like"):
         if getattr(options, name) is not None:
             problem = f"--{name} is for ratings, and {options.table} has no columns {', '.join(NEEDED)}"
@@ -67,7 +71,7 @@ def run(options: Any, folder: Path | None) -> int:
 
     ratings = ratings_of(None if options.table == MOVIELENS else options.table)
     popular = ratings.of_popular(options.least or DEFAULT_LEAST)
-    num_clusters = options.clusters or min(DEFAULT_CLUSTERS, popular.num_items)
+    num_clusters = options.clusters or min(DEFAULT_CLUSTERS, max(popular.num_items // 2, 2))
     found = outline(popular, num_clusters, options.like)
     if folder is not None:
         from joma.files import write_json

@@ -77,12 +77,15 @@ class Scores:
         return dict(zip(names, own[0].tolist(), strict=True)), dict(zip(edges, relations[0].tolist(), strict=True))
 
     def columns(self, row: int) -> dict[str, tuple[float, str]]:
-        """Return for each column the surprise of its value given all others in the row, and what was likely there."""
+        """Return for each column the surprise of its value given all others in the row, and what was likely there.
+
+        The second is empty where nothing else was likelier than the value itself.
+        """
         detector = self._detector(row)
         codes = detector.coding.codes(self.table.take(np.array([row])))
         surprise, expected = detector.model.surprise_given_others(codes)
         return {
-            column.name: (float(surprise[0, at]), column.text(int(code)) if code >= 0 else "")
+            column.name: (float(surprise[0, at]), column.text(int(code)) if code not in (-1, codes[0, at]) else "")
             for at, (column, code) in enumerate(zip(detector.coding.columns, expected[0], strict=True))
         }
 

@@ -30,6 +30,7 @@ class ColumnCoding:
         cuts: where the bins of numbers meet, increasing; a number at a cut belongs above it.
         low, high: the smallest and largest number that was there; numbers ``BEYOND`` of their distance further out have
             the last code.
+        spans: the smallest and the largest number that was there in each bin; empty for categories.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ColumnCoding:
     cuts: np.ndarray
     low: float
     high: float
+    spans: tuple[tuple[float, float], ...] = ()
 
     @property
     def size(self) -> int:
@@ -62,8 +64,8 @@ class ColumnCoding:
             return "a value that was not there"
         if self.categories:
             return self.categories[code]
-        ends = [self.low, *self.cuts.tolist(), self.high]
-        return f"{ends[code]:.4g} to {ends[code + 1]:.4g}"
+        first, last = (f"{end:.4g}" for end in self.spans[code])
+        return first if first == last else f"{first} to {last}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,11 @@ def _coding(column: Column, num_bins: int) -> ColumnCoding:
     else:
         cuts = np.unique(np.quantile(present, np.linspace(0, 1, num_bins + 1)[1:-1], method="higher"))
         cuts = cuts[cuts > low] if bool((cuts > low).any()) else different[1:2]
-    return ColumnCoding(column.name, (), cuts, low, high)
+    bins = np.searchsorted(cuts, present, side="right")
+    spans = tuple(
+        (float(part.min()), float(part.max())) for part in (present[bins == at] for at in range(len(cuts) + 1))
+    )
+    return ColumnCoding(column.name, (), cuts, low, high, spans)
 
 
 def _reason(table: Table, name: str) -> str:
