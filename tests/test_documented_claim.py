@@ -63,6 +63,7 @@ def test_the_page_shows_the_example_s_files():
     assert {name: (EXAMPLE / name).read_text(encoding="utf-8") for name in FILES} == FILES
 
 
+@pytest.mark.slow
 def test_the_steps_of_the_page_end_with_a_verdict(tmp_path, environment):
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,6 @@ def test_the_steps_of_the_page_end_with_a_verdict(tmp_path, environment):
     assert re.search(r"Brought by.{1,40}entropy-bound 0\.1\.0", page)
 
 
-@pytest.mark.slow
 def test_the_example_runs_as_its_readme_says(tmp_path, environment):
     folder = shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     commands = re.search(r"```sh\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]

@@ -89,6 +89,7 @@ def test_what_is_removed_is_said_and_keep_cannot_restore_it(tmp_path, capsys):
         assert joma.reproduce(FAST, out=out, keep=True).kept() == ""
 
 
+@pytest.mark.slow
 def test_damaged_evidence_is_made_again(tmp_path, capsys):
     arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
     main(arguments)
@@ -233,6 +234,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
     assert "kept from an earlier run" in again.stderr
 
 
+@pytest.mark.slow
 def test_progress_off_a_terminal_is_plain_lines(tmp_path):
     done = command("reproduce", FAST, "--out", str(tmp_path / "out"))
     assert re.search(rf"^{re.escape(FAST)}: ", done.stderr, re.MULTILINE)

@@ -241,6 +241,7 @@ def test_verify_alone(series, own, capsys):
     assert record["rows"][0]["step"] == 0
 
 
+@pytest.mark.slow
 def test_a_step_with_the_weights_of_another_is_in_the_table_but_in_no_verdict(own, tmp_path, capsys):
     copy_weights(own / "step60", own / "step0")
     words = (own, "--measures", "spectral_norm,stable_rank", "--out", tmp_path / "out")

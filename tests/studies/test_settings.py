@@ -29,6 +29,7 @@ print(repr(found), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_measures_every_step_and_runs_once(series, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT.format(str(series)))
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)

@@ -50,6 +50,7 @@ def test_parallel_and_sequential_training_give_the_same_numbers(tmp_path, tokens
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
 
+@pytest.mark.slow
 def test_laws_and_texts_are_learned_in_parallel(tmp_path, tokens_path):
     law_path = tmp_path / "law.json"
     save_law(tiny_law(), law_path)
@@ -97,6 +98,7 @@ class Stop(Exception):
     """Raised by the progress callback of a test."""
 
 
+@pytest.mark.slow
 def test_runs_stopped_by_progress_leave_checkpoints_and_are_resumed(tmp_path, tokens_path):
     recipe = tiny_recipe(num_steps=500, checkpoint_every=500)
     jobs = jobs_in(tmp_path, tokens_path, recipe, replace(recipe, seed=1))

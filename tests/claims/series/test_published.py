@@ -95,6 +95,7 @@ def claims(printed: str) -> list[dict]:
     return json.loads(printed)["claims"]
 
 
+@pytest.mark.slow
 def test_without_a_network_full_is_skipped_and_with_one_evaluated(published, text, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     point_to(NOWHERE, tmp_path, monkeypatch)

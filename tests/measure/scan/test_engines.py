@@ -65,7 +65,7 @@ def test_quick_steps_are_measured_in_this_process_by_default(series, here):
     assert reported[-1] == 1.0
 
 
-@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", [pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "ray")])
 def test_engines_give_bit_identical_results(series, here, engine):
     if engine == "ray":
         pytest.importorskip("ray", reason="the extra ray is not installed")
