@@ -513,6 +513,7 @@ def in_two_processes(rank, folder, port):
     meeting = torch.distributed.TCPStore("127.0.0.1", port)
     torch.distributed.init_process_group("gloo", store=meeting, rank=rank, world_size=2)
     train_in_parallel(rank, folder)  # models must be deleted before the group, or torch may never exit
+    torch.distributed.barrier()  # gloo aborts a process whose peer is gone already
     torch.distributed.destroy_process_group()
 
 
@@ -542,6 +543,7 @@ def mesh(tmp_path):
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     yield init_device_mesh("cpu", (1,))
+    torch.distributed.barrier()  # gloo aborts a process whose peer is gone already
     torch.distributed.destroy_process_group()
 
 
