@@ -419,6 +419,7 @@ def test_what_is_fetched_is_kept_where_asked(hub, tmp_path, capsys):
     assert kept > 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_was_measured_stays(own, tmp_path, capsys):
     words = ["scan", str(own), "--measures", "stable_rank", "--out", str(tmp_path / "out")]
     code = (

@@ -154,6 +154,7 @@ def test_trained_weights_under_step_0_are_reported(family, served, hub, trained,
     assert [row["kind"] for row in rows[72]] == ["gap"]
 
 
+@pytest.mark.slow
 def test_bin_files_and_shards_give_the_same_numbers_as_one_file(family, served, hub, trained, tmp_path):
     as_bin(served[40])
     as_shards(served[32])
