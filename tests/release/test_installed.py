@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROOFS = {
     "gguf": ("tests/saved/test_gguf.py",),
-    "hub": ("tests/train/test_hierarchies.py"),
+    "hub": ("tests/train/test_hierarchies.py",),
     "ray": ("tests/studies/test_sweep.py", "-k", "cluster"),
     "lightning": ("tests/saved/test_lightning.py",),
     "search": ("tests/studies/test_sweep.py", "-k", "search_samples"),

@@ -157,7 +157,11 @@ def test_series_of_a_recipe_from_before_these_were_settings_is_recognised(tmp_pa
     for name in ("weight_decay", "initial_scale"):
         del content["recipe"][name]
     path.write_text(json.dumps(content))
+    before = files_of(folder)
     train_series(RECIPE, tokens, tokenizer, folder)
+    assert files_of(folder) == before
+    with pytest.raises(BadInput, match="another recipe"):
+        train_series(replace(RECIPE, weight_decay=0.1), tokens, tokenizer, folder)
 
 
 def test_folder_with_another_series_or_other_files_is_refused(tmp_path, tokens, tokenizer):

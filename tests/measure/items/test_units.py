@@ -4,23 +4,10 @@ import numpy as np
 import pytest
 
 from joma.errors import InvalidArgument
-from joma.measure.items.units import auc, best_units
+from joma.measure.items.units import best_units
 
 GENERATOR = np.random.default_rng(0)
 ATTRIBUTES = GENERATOR.random((400, 6)) < 0.3
-
-
-def test_auc_is_the_share_of_pairs_in_the_right_order_and_ties_count_half():
-    units, has_it = GENERATOR.integers(4, size=(50, 3)).astype(float), ATTRIBUTES[:50, :2]
-    found = auc(units, has_it)
-    for unit, attribute in np.ndindex(3, 2):
-        with_it, without = units[has_it[:, attribute], unit], units[~has_it[:, attribute], unit]
-        pairs = np.sign(with_it[:, None] - without)
-        assert found[unit, attribute] == pytest.approx(((pairs + 1) / 2).mean())
-
-
-def test_auc_of_an_attribute_that_all_items_have_is_undefined():
-    assert np.isnan(auc(np.zeros((4, 1)), np.ones((4, 1), bool))).all()
 
 
 def test_planted_units_are_found_and_units_without_a_relation_are_at_chance():

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from joma.claims.anomaly.tables import Case, auroc, exchanged
+from joma.claims.anomaly.tables import Case, exchanged
 from joma.measure.trees.coding import coding_of
 from joma.measure.trees.information import PairCounts, chow_liu, mutual_information
+from joma.roc import of_one
 from joma.train.rows import RowDecoder, RowSettings, train_rows
 
 HALF = 0.5
@@ -69,7 +70,7 @@ def learned(case: Case, settings: RowSettings, *, look_every: int, is_control: b
     is_edge[other, one] = True
     relative = [weights * np.arange(num)[:, None] for weights in attention]
     return Learned(
-        auroc(decoder.surprise(test).sum(1), case.is_anomaly),
+        of_one(decoder.surprise(test).sum(1), case.is_anomaly),
         tuple(steps),
         tuple(_of_edges(weights[pairs], is_edge[pairs]) for weights in relative),
         _order(relative, losses, information, pairs),
@@ -84,7 +85,7 @@ def settings_of(num_steps: int, seed: int) -> RowSettings:
 
 def _of_edges(weights: np.ndarray, is_edge: np.ndarray) -> float:
     """AUROC of edges; that of chance if all pairs are edges or none is, as in tables of few columns."""
-    return auroc(weights, is_edge) if is_edge.any() and not is_edge.all() else 0.5
+    return of_one(weights, is_edge) if is_edge.any() and not is_edge.all() else 0.5
 
 
 def _order(relative: list[np.ndarray], losses: list[float], information: np.ndarray, pairs: np.ndarray) -> float:

@@ -10,12 +10,13 @@ import numpy as np
 from joma.charts import Chart, Curve, Role
 from joma.claims.anomaly.attention import Learned, learned, settings_of
 from joma.claims.anomaly.rivals import DETECTORS, pyod_scores
-from joma.claims.anomaly.tables import Case, auroc, exchanged, labelled, planted, tables
+from joma.claims.anomaly.tables import Case, exchanged, labelled, planted, tables
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import NotInstalled
 from joma.measure.trees.anomalies import detector_of
 from joma.measure.trees.information import PairCounts, chow_liu, mutual_information
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
+from joma.roc import of_one
 from joma.tables.columns import Table
 
 
@@ -96,7 +97,7 @@ def _aurocs(case: Case, seed: int, notes: list[str]) -> dict[str, float]:
         scores |= pyod_scores(case, seed)
     except NotInstalled as error:
         notes.append(f"PyOD's detectors are left out: {error.remedy}.")
-    return {name: auroc(values, case.is_anomaly) for name, values in scores.items()}
+    return {name: of_one(values, case.is_anomaly) for name, values in scores.items()}
 
 
 def _strength(table: Table) -> float:

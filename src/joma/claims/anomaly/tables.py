@@ -113,14 +113,6 @@ def exchanged(table: Table, seed: int) -> Table:
     return Table(columns, table.left_out)
 
 
-def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> float:
-    """Return the probability that an anomaly has a higher score than a normal row, ties counted half."""
-    from scipy.stats import rankdata
-
-    num, rest = int(is_anomaly.sum()), int((~is_anomaly).sum())
-    return float((rankdata(scores)[is_anomaly].sum() - num * (num + 1) / 2) / (num * rest))
-
-
 def _appended(table: Table, values: Sequence[np.ndarray]) -> Table:
     pairs = zip(table.columns, values, strict=True)
     columns = tuple(Column(one.name, np.concatenate([one.values, more]), one.categories) for one, more in pairs)

@@ -10,28 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 from joma.domains import check_seed
 from joma.errors import InvalidArgument
+from joma.roc import auc
 
 Attributes = Bool[np.ndarray, "I G"]
-
-
-def auc(units: Float[np.ndarray, "I K"], attributes: Attributes) -> Float[np.ndarray, "K G"]:
-    """Return the AUC of every unit for every attribute; ties count half.
-
-    Args:
-        units: (I, K).
-        attributes: (I, G).
-
-    Returns:
-        (K, G) in [0, 1]; NaN for an attribute that all items have, or none.
-    """
-    with_it = attributes.sum(0)
-    pairs = with_it * (len(attributes) - with_it)
-    above = rankdata(units, axis=0).T @ attributes - with_it * (with_it + 1) / 2
-    return np.divide(above, pairs, out=np.full(above.shape, np.nan), where=pairs > 0)
 
 
 def best_units(units: Float[np.ndarray, "I K"], attributes: Attributes, seed: int) -> Float[np.ndarray, " G"]:

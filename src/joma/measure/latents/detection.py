@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from torch import Tensor
 
 from joma.arrays import REAL
 from joma.errors import InvalidArgument
+from joma.roc import of_one
 
 _TINY = 1e-12
 
@@ -79,12 +79,7 @@ def masked_correlations(units: Float[Tensor, "N K"], presence: Int[Tensor, "N P"
 def area(values: Float[np.ndarray, " N"], presence: Int[np.ndarray, " N"]) -> float:
     """Return the AUC of one unit for one part; ties count half, NaN if the part is present or absent in no sample."""
     counts = presence >= 0
-    here = presence[counts] == 1
-    num, num_without = int(here.sum()), int((~here).sum())
-    if not num or not num_without:
-        return float("nan")
-    ranks = rankdata(values[counts])
-    return float((ranks[here].sum() - num * (num + 1) / 2) / (num * num_without))
+    return of_one(values[counts], presence[counts] == 1)
 
 
 def within_classes(presence: Int[Tensor, "N P"], labels: Int[Tensor, " N"]) -> Int[Tensor, "N P"]:
