@@ -128,3 +128,12 @@ def test_the_command_writes_the_page_and_says_where(tmp_path, folder, capsys):
     assert (tmp_path / "page.html").stat().st_size > 50_000
     assert (tmp_path / "page.html").as_uri() in capsys.readouterr().out
     assert main(["explore", str(tmp_path / "nowhere")]) == 2
+
+
+def test_entropies_that_are_not_finite_are_gaps_and_a_run_without_others_has_nothing_to_show(tmp_path):
+    rows = [("mine", step, 0, 0, "attention_entropy_nats", value) for step, value in ((0, 2.0), (5, np.nan), (9, 1.0))]
+    table = pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
+    assert run_part(table, "mine")["steps"] == [0, 9]
+    table.assign(value=np.inf).to_csv(tmp_path / "lost.csv", index=False)
+    with pytest.raises(joma.BadInput, match="no attention entropy"):
+        joma.explore(tmp_path / "lost.csv")

@@ -70,7 +70,7 @@ def theory_part() -> dict[str, Any]:
 
 
 def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = None) -> dict[str, Any] | None:
-    """Return the attention entropy of each layer and head over training; ``None`` if a table has none.
+    """Return the attention entropy of each layer and head over training; ``None`` if a table has no finite one.
 
     Args:
         table: measurements (docs/metrics.md).
@@ -79,6 +79,7 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = Non
     """
     rows = table[(table["run"] == name) & (table["metric"] == ENTROPY) & table["layer"].notna()]
     rows = rows[rows["group"].isna()] if "group" in rows else rows
+    rows = rows[np.isfinite(rows["value"])]
     if rows.empty:
         return None
     wide = rows.assign(head=rows["head"].fillna(-1)).pivot_table(
