@@ -74,6 +74,10 @@ def test_a_source_that_is_no_path_is_refused(source):
         ([3], {}, "a claim id is 3"),
         ([["theorem3"]], {}, "pass ids one by one"),
         (["theorem3"], {"text": "nofile.txt"}, "nofile.txt"),
+        (["theorem4"], {"data": "ratings.csv"}, "`data` is of type str"),
+        (["theorem4"], {"data": {"ratings": None}}, "`data` is None for ratings"),
+        (["theorem4"], {"data": {"rating": "x"}}, "did you mean 'ratings'"),
+        (["theorem4"], {"data": {"ratings": "nowhere.csv"}}, "there is no nowhere.csv"),
     ],
 )
 def test_wrong_settings_of_reproduce_leave_no_folder_behind(tmp_path, ids, settings, message):

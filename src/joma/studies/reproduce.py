@@ -18,7 +18,7 @@ from joma.claims.registry import all_claims, select
 from joma.claims.workspace import DATA, Profile, TextChoice, Workspace
 from joma.devices import device_of
 from joma.domains import check_whole, choose
-from joma.errors import BadInput
+from joma.errors import BadInput, InvalidArgument
 from joma.progress import Progress
 from joma.report.drawing.words import format_bytes, verdict_text
 from joma.report.pages.results import write_results
@@ -132,7 +132,9 @@ def reproduce(
         if count is not None:
             check_whole(count, "reproduce", name, low=1)
     require_text(choice.source)  # before a folder remembers it
-    workspace = Workspace(Path(out), chosen_profile, seeds, choice, device, workers, _existing(data or {}))
+    workspace = Workspace(
+        Path(out), chosen_profile, seeds, choice, device, workers, _existing({} if data is None else data)
+    )
     if keep and is_shrunk(workspace.folder):
         problem = f"an earlier run in {workspace.folder} removed weights of the networks that it finished"
         warnings.warn(f"{problem}: `keep` does not restore them; name a new folder with `out`", stacklevel=2)
@@ -158,8 +160,15 @@ def reproduce(
 
 def _existing(data: Mapping[str, str | Path]) -> dict[str, str]:
     """Return the user's data with absolute paths, or raise where a name is unknown or nothing is there."""
+    if not isinstance(data, Mapping):
+        required, remedy = "a mapping of names to paths", "pass {'ratings': 'my-ratings.csv'}, for example"
+        received = f"of type {type(data).__name__}"
+        raise InvalidArgument("reproduce", "data", required=required, received=received, remedy=remedy)
     for name, path in data.items():
         choose(name, DATA, "reproduce", "data")
+        if not isinstance(path, str | Path):
+            received, remedy = f"{path!r} for {name}", "pass its path"
+            raise InvalidArgument("reproduce", "data", required=DATA[name], received=received, remedy=remedy)
         if not Path(path).exists():
             raise BadInput(f"there is no {path}", expected=DATA[name], remedy=f"correct the path of {name}")
     return {name: str(Path(path).absolute()) for name, path in data.items()}
