@@ -31,7 +31,11 @@ ROW_PIXELS = 15
 BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "quiet", "size": 13}}
 """Layout settings of all plots."""
 
-_POINTER = {
+_NUM_TICKS = 7
+
+_ALONG_X = {
+    "showline": True,
+    "linecolor": "edge",
     "showspikes": True,
     "spikemode": "across",
     "spikesnap": "hovered data",
@@ -83,7 +87,7 @@ class Plot:
             "showlegend": False,
             "hovermode": "x",
             "hoverdistance": -1,
-            "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge"} | _POINTER,
+            "xaxis": _axis(drawn.x_range, chart.x_scale, whole=drawn.has_whole_x) | _ALONG_X,
             "yaxis": _axis(drawn.y_range, chart.y_scale) | {"automargin": True},
             "shapes": _lines(drawn),
             "annotations": [*_upright_texts(drawn), *_level_texts(drawn)],
@@ -172,9 +176,10 @@ def _level_texts(drawn: Drawing) -> list[dict[str, Any]]:
     ]
 
 
-def _axis(span: tuple[float, float], scale: Scale) -> dict[str, Any]:
+def _axis(span: tuple[float, float], scale: Scale, *, whole: bool = False) -> dict[str, Any]:
     common = {"type": scale, "gridcolor": "grid", "zeroline": False, "exponentformat": "power"}
     if scale == "linear":
-        return common | {"range": list(span), "nticks": 7}
+        ticks = {"dtick": 1} if whole and span[1] - span[0] < _NUM_TICKS else {"nticks": _NUM_TICKS}
+        return common | {"range": list(span)} | ticks
     low, high = (math.log10(end) for end in span)
     return common | {"range": [low, high], "dtick": max(1, round((high - low) / 6)), "tickfont": {"size": 10.5}}
