@@ -22,6 +22,7 @@ CLAIMS = (
         control="The same model without edges; the same tree learned after every column was permuted over the rows.",
         evaluate="joma.claims.anomaly.relations:evaluate",
         by_default=False,
+        extra="ratings",
         short="the finding of broken relations by a tree of the columns",
     ),
 )
