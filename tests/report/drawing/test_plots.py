@@ -70,7 +70,9 @@ def test_a_role_named_in_the_label_is_not_repeated(text_chart):
 def test_points_that_are_not_joined_are_dots_and_single_ones_are_larger(text_chart):
     dots = Curve("dots", (0.0, 1.0, 2.0), (1.0, 0.0, 1.0), joined=False)
     chart = replace(text_chart, curves=(dots, replace(dots, joined=True), Curve("one", (1.0,), (1.0,))), marks=())
-    scattered, line, single = plots_of([chart], "key")[0].spec()["data"]
+    plot = plots_of([chart], "key")[0]
+    assert [entry.dashes != "" for entry in plot.legend] == [True, False, False]
+    scattered, line, single = plot.spec()["data"]
     assert [scattered["mode"], line["mode"], single["mode"]] == ["markers", "lines", "markers"]
     assert scattered["marker"]["size"] < single["marker"]["size"]
 

@@ -32,6 +32,8 @@ BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "qu
 """Layout settings of all plots."""
 
 _NUM_TICKS = 7
+_DOTS = ("3", "3 6")
+"""Width and dashes of the line in the legend that stands for points which no line joins."""
 
 _ALONG_X = {
     "showline": True,
@@ -105,7 +107,8 @@ class Plot:
             role, stroke = _ROLES.get(curve.role, ""), STROKES[curve.role]
             dashes = " ".join(f"{part * stroke.width:g}" for part in stroke.dashes)
             shown = "" if role in curve.label else role
-            entries.append(Entry(curve.label, shown, traces, colour, f"{stroke.width + 0.4:g}", dashes))
+            look = (f"{stroke.width + 0.4:g}", dashes) if curve.joined else _DOTS
+            entries.append(Entry(curve.label, shown, traces, colour, *look))
         return entries
 
 
