@@ -279,8 +279,8 @@ def _notes(kinds: np.ndarray) -> tuple[str, ...]:
     )
     return (
         *missing,
-        f"Parts in at least {FEWEST_WITH} subjects, and missing in as many: {counts}. The same name may be there in two kinds; "
-        "subjects that have a part in another kind only do not count for it.",
+        f"Parts in at least {FEWEST_WITH} subjects, and missing in as many: {counts}. The same name may be there in "
+        "two kinds; subjects that have a part in another kind only do not count for it.",
         "Units of all layers, largest over patches; the one of the largest absolute correlation is chosen on the "
         "subjects seen in training. Criterion, threshold and kinds of parts were set before any network was measured.",
     )
