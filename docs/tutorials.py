@@ -9,7 +9,8 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,14 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
     return f"{title}\n\n{note}\n{body}\n", resources["outputs"]
 
 
+@contextmanager
+def made_once(mark: Path, text: str) -> Iterator[bool]:
+    """Yield whether something must be made, and then mark it as made from this text and from joma's code as it is."""
+    digest = blake2b((text + code_digest()).encode(), digest_size=12).hexdigest()
+    yield not mark.exists() or mark.read_text() != digest
+    mark.write_text(digest)
+
+
 def write(names: Sequence[str], folder: Path) -> None:
     """Execute tutorials, and write each as a page, a notebook and pictures into a folder.
 
@@ -71,18 +80,16 @@ def write(names: Sequence[str], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        digest = blake2b((TUTORIALS[name].read_text(encoding="utf-8") + code_digest()).encode(), digest_size=12)
-        made = folder / f"{name}.digest"
-        if made.exists() and made.read_text() == digest.hexdigest():
-            continue
-        notebook = executed(name)
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-        text, pictures = page(name, notebook)
-        for picture, content in pictures.items():
-            (folder / picture).parent.mkdir(exist_ok=True)
-            (folder / picture).write_bytes(content)
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-        made.write_text(digest.hexdigest())
+        with made_once(folder / f"{name}.digest", TUTORIALS[name].read_text(encoding="utf-8")) as needed:
+            if not needed:
+                continue
+            notebook = executed(name)
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+            text, pictures = page(name, notebook)
+            for picture, content in pictures.items():
+                (folder / picture).parent.mkdir(exist_ok=True)
+                (folder / picture).write_bytes(content)
+            (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
