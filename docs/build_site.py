@@ -82,6 +82,7 @@ def build(folder: Path, *, execute: bool) -> None:
     pages = sources()
     shutil.rmtree(folder / "docs", ignore_errors=True)
     shutil.copytree(DOCS / "pictures", folder / "docs" / "pictures")
+    shutil.copy(DOCS / "site.css", folder / "docs")
     for name in pages:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
