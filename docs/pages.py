@@ -125,14 +125,26 @@ def _settings(thing: Any) -> Iterator[str]:
                     yield f"\n## {part.__name__}\n\n{_markdown(inspect.getdoc(part) or '')}\n"
 
 
+class _Bare(str):
+    """A postponed annotation, which a signature would show in quotes."""
+
+    __repr__ = str.__str__
+
+
 def _signature(thing: Any) -> str:
     """Return the signature, with one parameter per line if it is long."""
     found = inspect.signature(thing)
+    simple = (bool, int, float, str, type(None), type)
     plain = [
-        given if type(given.default) in (bool, int, float, str, type(None), type) else given.replace(default=...)
+        given.replace(
+            annotation=_Bare(given.annotation) if isinstance(given.annotation, str) else given.annotation,
+            default=given.default if type(given.default) in simple else ...,
+        )
         for given in found.parameters.values()
     ]
-    signature = str(found.replace(parameters=plain)).replace("'", "").replace("joma.", "").replace("Ellipsis", "…")
+    returned = _Bare(found.return_annotation) if isinstance(found.return_annotation, str) else found.return_annotation
+    shown = str(found.replace(parameters=plain, return_annotation=returned))
+    signature = shown.replace("joma.", "").replace("Ellipsis", "…").replace("'", '"')
     return signature if len(signature) < 80 else re.sub(r"(?<=[,(]) ?(?=[\w*]+[:,=)]|/|\*)", "\n    ", signature)
 
 

@@ -54,7 +54,9 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
                     del data["text/plain"]
             for output in cell.outputs:
                 if output.get("name") == "stdout":
-                    output.text = "\n".join(textwrap.fill(line, 88, break_on_hyphens=False) for line in output.text.splitlines())
+                    output.text = "\n".join(
+                        textwrap.fill(line, 88, break_on_hyphens=False) for line in output.text.splitlines()
+                    )
             cell.outputs = [output for output in cell.outputs if output.get("data", output.get("name") != "stderr")]
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": name})
     text = text.replace("![png](", "![What the code above draws](")
