@@ -80,6 +80,7 @@ def phases(frame: pandas.DataFrame, *, detail: Detail = "head") -> Phases:
     >>> found = joma.phases(table.assign(metric="attention_entropy_nats"))
     >>> found.frame().query("head == 0")[["phase", "since"]].values.tolist()
     [['scanning', 0], ['sparsifying', 700], ['densifying', 1500]]
+    >>> axes = found.plot()
 
     Args:
         frame: measurements in joma's table (docs/metrics.md), of one network or several: a watch folder's, a scan's, a

@@ -154,13 +154,20 @@ def show(*paths: str | Path) -> Shown:
     """Show what was measured in a training run: what happened, in words and pictures.
 
     >>> import torch, joma
-    >>> model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
-    >>> with joma.watch(model, torch.randn(2, 8, 16), every=1, out="runs/mine") as probe:
+    >>> generator = torch.manual_seed(0)
+    >>> model, inputs = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True), torch.randn(2, 8, 16)
+    >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    >>> with joma.watch(model, inputs, every=1, out="runs/mine") as probe:
     ...     for _ in range(8):
-    ...         probe.step()
+    ...         loss = (model(inputs) - inputs.roll(1, 1)).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         probe.step(loss=loss)
     >>> found = joma.show("runs/mine")
     >>> found.verdicts()["rule"].tolist()
-    ['course', 'gaps', 'gaps']
+    ['course', 'loss', 'gaps']
+    >>> axes = found.plot()
 
     Args:
         *paths: folders of ``joma.watch`` (also while it runs, or after a crash), of ``joma scan``, ``joma reproduce``

@@ -77,11 +77,12 @@ def solve(
     """Solve the dynamics of the MLP, with attention integrated out, exactly.
 
     >>> import joma
-    >>> found = joma.solve([0, 4, 8, 16], mu=[3, 2, 1, 0.5])
-    >>> found.entropy
-    tensor([1.3863, 0.5072, 0.2325, 0.2429], dtype=torch.float64)
+    >>> found = joma.solve(range(0, 41, 2), mu=[3, 2, 1, 0.5])
+    >>> found.entropy[[0, 4, 20]]
+    tensor([1.3863, 0.2325, 0.3062], dtype=torch.float64)
     >>> found.verdicts()["verdict"][0]
     'sparse, then dense'
+    >>> axes = found.plot()
 
     Args:
         t: times, increasing from 0 or later.
