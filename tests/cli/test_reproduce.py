@@ -16,6 +16,7 @@ from tiny import tiny_recipe, tiny_tokens
 
 import joma
 from conclusions import faults
+from full_disk import full_disk
 from joma.claims.evaluation import prepare
 from joma.claims.workspace import Workspace
 from joma.cli import main
@@ -73,10 +74,9 @@ def test_metrics_are_tidy(finished):
     assert list(frame.columns) == ["run", "step", "layer", "head", "projection", "metric", "value"]
 
 
-def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path):
-    done = command("reproduce", FAST, "--json", "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "claims.json").read_text())
+def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path, capfd):
+    assert main(["reproduce", FAST, "--json", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads((tmp_path / "out" / "claims.json").read_text())
 
 
 def test_a_finished_claim_is_not_evaluated_again(out, capsys):
@@ -271,15 +271,11 @@ def test_a_damaged_text_file_is_made_again(tmp_path):
     assert workspace.tokens().digest == before.digest
 
 
-def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path):
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path, capsys):
     words = ["reproduce", FAST, "--out", str(tmp_path / "out")]
-    code = (
-        "import resource, sys; from joma.cli import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("joma: the disk is full")
+    with full_disk():
+        assert main(words) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("joma: the disk is full")
     assert not list((tmp_path / "out").rglob("*.part"))
     assert main(words) == 0
     assert json.loads((tmp_path / "out" / "claims.json").read_text())["claims"][0]["verdict"]
