@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas
 
-from joma.charts import Chart, Heatmap, Mark
+from joma.charts import Chart, Heatmap, Mark, id_of
 from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
@@ -141,7 +141,7 @@ class Shown(Result):
 
 def _prefixes(runs: Sequence[str]) -> list[str]:
     """Return a name for each run that can stand in an id; numbered if two would be equal."""
-    names = ["".join(letter if letter.isalnum() else "_" for letter in run) for run in runs]
+    names = [id_of(run) for run in runs]
     return names if len(set(names)) == len(names) else [f"{name}_{idx}" for idx, name in enumerate(names)]
 
 
