@@ -37,7 +37,8 @@ class PairCounts:
             raise BadInput(
                 f"the columns have {self._total:,} different values or bins",
                 expected=f"at most {MOST_CODES:,} in all",
-                remedy="take fewer columns, fewer bins or coarser categories",
+                remedy=f"take fewer columns (about {MOST_CODES * len(sizes) // self._total:,} of these), fewer bins or "
+                "coarser categories",
             )
         num_rows = max(1, _MOST_HOT // self._total)
         self._spans = [slice(first, first + num_rows) for first in range(0, len(codes), num_rows)]
