@@ -98,6 +98,7 @@ def _pictures(found: Result, folder: Path, options: Any) -> list[str]:
 
 def _follow(options: Any) -> int:
     """Serve the page until Ctrl-C."""
+    from joma.report.pages.document import EXPLORER
     from joma.report.pages.serving import newest, server
     from joma.studies.show import show as read
 
@@ -105,9 +106,11 @@ def _follow(options: Any) -> int:
         if getattr(options, name):
             raise BadInput(f"`{name}` has no effect with --follow", expected="one of them", remedy="leave one out")
     try:
-        served = server(
-            lambda: read(*options.paths).page(following=True), lambda: newest(options.paths), options.port or 0
-        )
+        pages = {
+            "/": lambda: read(*options.paths).page(following=True),
+            f"/{EXPLORER}": lambda: read(*options.paths).explorer().page(),
+        }
+        served = server(pages, lambda: newest(options.paths), options.port or 0)
     except (OSError, OverflowError) as error:
         problem = f"--port {options.port} cannot be used ({cause_of(error)})"
         raise BadInput(problem, expected="a free port up to 65535", remedy="leave it out for any free one") from error

@@ -24,6 +24,7 @@ from joma.report.drawing.words import format_bytes, verdict_text
 from joma.report.pages.results import write_results
 from joma.report.progress import Display, shown
 from joma.report.verdicts import verdicts_summary, why_not_decided
+from joma.studies.explorer import measured_in, write_explorer
 from joma.studies.result import Interrupted, Result
 from joma.tidy import frame_of
 from joma.train.text.reading import require_text
@@ -179,7 +180,9 @@ def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
     everything = [(known | here)[id] for id in all_claims() if id in known | here]
-    return write_results(everything, workspace, _as_typed(workspace))
+    record = write_results(everything, workspace, _as_typed(workspace))
+    write_explorer(workspace.folder, measured_in(workspace.folder), str(workspace.folder))
+    return record
 
 
 def _as_typed(workspace: Workspace) -> str:
