@@ -80,12 +80,11 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Mapping[str, Any] | N
     """
     rows = table[(table["run"] == name) & (table["metric"] == ENTROPY) & table["layer"].notna()]
     rows = rows[rows["group"].isna()] if "group" in rows else rows
-    rows = rows[np.isfinite(rows["value"])]
-    if rows.empty:
+    is_finite = np.isfinite(rows["value"])
+    if not is_finite.any():
         return None
-    wide = rows.assign(head=rows["head"].fillna(-1)).pivot_table(
-        index="step", columns=["layer", "head"], values="value"
-    )
+    heads = rows.assign(head=rows["head"].fillna(-1), value=rows["value"].where(is_finite))
+    wide = heads.groupby(["step", "layer", "head"])["value"].mean().unstack(["layer", "head"]).sort_index(axis=1)
     layers = wide.columns.get_level_values(0).unique()
     kept = layers[early_and_even(len(layers), max(2, MOST_NUMBERS * len(layers) // (_FEWEST_STEPS * wide.shape[1])))]
     wide = wide[kept]
@@ -102,6 +101,7 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Mapping[str, Any] | N
             for layer, head in wide.columns
         ],
         "left_out": len(layers) - len(kept),
+        "not_finite": int((~is_finite).sum()),
         "sentence": sentence,
     }
 
@@ -111,19 +111,32 @@ def sentence_part(
 ) -> dict[str, Any]:
     """Return every weight in thousandths: by step, order, layer, head and query.
 
+    Of a large network these are means over heads, of some layers, at two steps or more.
+
     Args:
         text: the sentence.
         tokens: as written, and shuffled.
         weights: by step, as written and shuffled.
     """
     steps = sorted(weights)
-    most = max(2, MOST_NUMBERS // weights[steps[0]].numel())
-    steps = [steps[at] for at in early_and_even(len(steps), most)]
+    _, num_layers, num_heads, length, _ = weights[steps[0]].shape
+    has_heads = 2 * weights[steps[0]].numel() <= MOST_NUMBERS
+    of_layer = 2 * length**2 * (num_heads if has_heads else 1)
+    layers = early_and_even(num_layers, max(2, MOST_NUMBERS // (2 * of_layer)))
+    steps = [steps[at] for at in early_and_even(len(steps), max(2, MOST_NUMBERS // (len(layers) * of_layer)))]
+    shown = [weights[step] if has_heads else weights[step].mean(2, keepdim=True) for step in steps]
+    left_out = {
+        "single heads": not has_heads,
+        f"{num_layers - len(layers)} of {num_layers} layers": len(layers) < num_layers,
+    }
     return {
         "text": text,
         "tokens": [list(order) for order in tokens],
         "steps": steps,
-        "weights": [(1000 * weights[step]).round().int().tolist() for step in steps],
+        "layers": layers.tolist(),
+        "has_heads": has_heads,
+        "left_out": ", ".join(name for name, is_left in left_out.items() if is_left),
+        "weights": [(1000 * found[:, layers]).round().int().tolist() for found in shown],
     }
 
 

@@ -253,6 +253,25 @@ def test_every_part_follows_the_one_slider_and_play_and_the_address(browser, pag
     tab.close()
 
 
+def test_a_link_within_the_page_keeps_what_is_set_when_the_page_is_loaded_again(browser, page):
+    opened = Opened(browser, page.as_uri() + "#gain=0.5&at=0.7", viewport={"width": 1280, "height": 900})
+    tab, story = opened.tab, opened.tab.locator("#story").inner_text()
+    tab.locator("nav a[href='#tree']").click()
+    wait_until(tab, "scrollY > 1000 && location.hash.includes('gain=0.5')")
+    tab.reload()
+    assert tab.locator("#story").inner_text() == story
+    assert "t = 70" in tab.locator("#clocks").inner_text()
+    assert opened.complaints == []
+    tab.close()
+
+
+def test_the_sentence_says_at_which_saved_step_its_weights_are(tab):
+    steps = tab.evaluate("JSON.parse(document.getElementById('plots').textContent).run.steps")
+    for step, said in ((110, "Step 100 (the last one with weights up to step 110), layer"), (400, "Step 400, layer")):
+        tab.evaluate("(at) => State.set({ at })", steps.index(step) / (len(steps) - 1))
+        wait_until(tab, "(said) => document.getElementById('sentence-story').textContent.startsWith(said)", said)
+
+
 @pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])
 def test_an_address_that_makes_no_sense_shows_what_can_be_read_of_it(browser, page, address):
     opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})

@@ -54,7 +54,7 @@ const Draw = (() => {
         isOpen = false;
         continue;
       }
-      text += `${isOpen ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+      text += `${isOpen ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}${isOpen ? "" : "h0"}`; // h0: a dot, if alone
       isOpen = true;
     }
     return text;
