@@ -3,7 +3,7 @@
 A decoder of two layers and four heads on 1,000 words of WikiText-2 (a few minutes of one core), a decoder on a latent
 tree (a minute), and the claims that the page touches. What is finished in FOLDER is kept and not computed again.
 
-    JOMA_DATA=... python results/explorer.py FOLDER          # or only some: FOLDER run tree claims
+    JOMA_DATA=... python results/explorer.py FOLDER [run] [tree] [claims]
 """
 
 from __future__ import annotations

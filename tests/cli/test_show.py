@@ -43,7 +43,7 @@ def test_show_writes_the_page_and_ends_with_what_happened(sound, tmp_path, capsy
     assert main(["show", str(sound), "--out", str(tmp_path / "page")]) == 0
     out = capsys.readouterr().out
     assert "mine: Attention became sparser, from 4 to 1.5 nats at step 1,500, and denser again" in out
-    assert f"Written to {tmp_path / 'page'}: show.html." in out
+    assert f"Written to {tmp_path / 'page'}: show.html, explorer.html." in out
     assert (tmp_path / "page" / "show.html").read_text().startswith("<!doctype html>")
     assert f"Shown: mine in {sound}." in explorer_of(tmp_path / "page" / "show.html").read_text()
 

@@ -123,7 +123,7 @@ const TheoryView = (() => {
   };
 
   // The components now: a track each, with its target to drag and a bar from the start to where it is.
-  const TRACK = { top: 22, bottom: 206, height: 300, shareTop: 232, shareBottom: 278 };
+  const TRACK = { top: 22, bottom: 206, height: 308, shareTop: 244, shareBottom: 286 };
   const placeOf = (value) => TRACK.bottom - ((value - LOWEST) / (HIGHEST - LOWEST)) * (TRACK.bottom - TRACK.top);
   const handles = [];
 
