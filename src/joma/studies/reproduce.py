@@ -24,7 +24,6 @@ from joma.report.drawing.words import format_bytes, verdict_text
 from joma.report.pages.results import write_results
 from joma.report.progress import Display, shown
 from joma.report.verdicts import verdicts_summary, why_not_decided
-from joma.studies.explorer import measured_in, write_explorer
 from joma.studies.result import Interrupted, Result
 from joma.tidy import frame_of
 from joma.train.text.reading import require_text
@@ -177,6 +176,8 @@ def _existing(data: Mapping[str, str | Path]) -> dict[str, str]:
 
 def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
     """Write everything a person or a machine may want to read, of claims that were finished earlier too."""
+    from joma.studies.explorer import measured_in, write_explorer
+
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
     everything = [(known | here)[id] for id in all_claims() if id in known | here]
