@@ -155,8 +155,10 @@ def tree_anomalies(
     >>> first = np.random.default_rng(0).normal(size=500)
     >>> table = pandas.DataFrame({"a": first, "b": -first, "c": 2 * first})
     >>> table.loc[7, "b"] = table.loc[7, "a"] = table["a"].max() - 0.5  # as usual as any value, but not together
-    >>> int(joma.tree_anomalies(table).frame()["row"][0])
+    >>> found = joma.tree_anomalies(table)
+    >>> int(found.frame()["row"][0])
     7
+    >>> axes = found.plot()
 
     Args:
         table: a CSV, TSV, Parquet, .npy or .npz file, a pandas table or an array; numbers and categories, with missing

@@ -101,6 +101,7 @@ def reproduce(
     >>> found = joma.reproduce("theorem4", out="evidence")
     >>> found.verdicts()[["claim", "verdict"]].values.tolist()
     [['theorem4', 'holds']]
+    >>> axes = found.plot()
 
     Args:
         *claims: ids, the start of several up to a dot (``theorem1``), or ``all``; where none is named, those that

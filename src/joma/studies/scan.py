@@ -157,8 +157,10 @@ def verify(
     >>> model = GPT2Model(GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4))
     >>> for step in (0, 100):
     ...     model.save_pretrained(f"checkpoints/step{step}")
-    >>> joma.verify("checkpoints").frame()[["step", "kind"]].values.tolist()  # the same weights twice
+    >>> found = joma.verify("checkpoints")
+    >>> found.frame()[["step", "kind"]].values.tolist()  # the same weights twice
     [[0, 'identical']]
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, or an open series.
@@ -193,6 +195,7 @@ def scan(
     >>> found = joma.scan("checkpoints", measures="stable_rank")
     >>> sorted(found.frame()["projection"].unique())
     ['key', 'mlp_lower', 'mlp_upper', 'output', 'query', 'value']
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, or an open series.

@@ -148,6 +148,7 @@ def sentence(
     >>> found = joma.sentence("checkpoints", "the cat sat")
     >>> found.weights[100].shape  # as written and shuffled, layers, heads, queries, keys
     torch.Size([2, 2, 4, 3, 3])
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, a run of joma, or an open series.

@@ -133,6 +133,7 @@ def sweep(
     >>> found = joma.sweep("figure8", over=grid, seeds=1, out="sweep", workers=1)
     >>> found.verdicts()[["learning_rate", "status"]].values.tolist()
     [[0.001, 'finished'], [0.01, 'finished']]
+    >>> axes = found.plot()
 
     Args:
         recipe: ``figure6`` (depth), ``figure7`` (rank) or ``figure8`` (learning rate at five layers).

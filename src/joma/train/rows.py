@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from joma.measure.trees.coding import starts_of
 from joma.train.decoder import Decoder, DecoderConfig, evaluating, seed_of
 from joma.train.loop import Loop
 
@@ -50,7 +51,7 @@ class RowDecoder:
     """
 
     def __init__(self, sizes: Int[np.ndarray, " n"], settings: RowSettings) -> None:
-        self._starts = 1 + np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])
+        self._starts = 1 + starts_of(sizes + 1)
         self._sizes = sizes
         config = DecoderConfig(
             int(1 + (sizes + 1).sum()),

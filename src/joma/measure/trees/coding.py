@@ -98,6 +98,11 @@ class Coding:
         return np.stack([coding.codes(given[coding.name]) for coding in self.columns], axis=1)
 
 
+def starts_of(sizes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return the number of each column's first code if the codes of all columns are numbered one after the other."""
+    return np.cumsum(sizes) - sizes
+
+
 def coding_of(table: Table, num_bins: int | None = None) -> Coding:
     """Return the coding of a table: categories as they are, numbers in bins that hold about equally many rows.
 

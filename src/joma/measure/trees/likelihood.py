@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from joma.measure.trees.coding import Codes
+from joma.measure.trees.coding import Codes, starts_of
 from joma.measure.trees.information import Pairs
 
 PRIOR = 1.0
@@ -114,8 +114,8 @@ def tree_model(counts: Pairs, sizes: np.ndarray, edges: np.ndarray) -> TreeModel
         sizes: the number of codes of each column, the last of which counts no row.
         edges: (E, 2) pairs of columns without a cycle; none for independent columns.
     """
-    num, ends = len(sizes), np.cumsum(sizes)
-    spans = [slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True)]
+    num = len(sizes)
+    spans = [slice(int(start), int(start + size)) for start, size in zip(starts_of(sizes), sizes, strict=True)]
     order, parents = _rooted(num, edges)
     own, given = [], []
     for column in range(num):
