@@ -21,6 +21,7 @@ from joma.claims.evaluation import prepare
 from joma.claims.workspace import Workspace
 from joma.cli import main
 from joma.train.training import train
+from linking import explorer_of
 
 FAST, SECOND = "theorem4", "theorem2"
 """The two claims that take the least time."""
@@ -63,6 +64,7 @@ def test_reproduce_writes_everything_and_exits_with_0(tmp_path, capsys):
         assert (out / f"{figure}.svg").stat().st_size > 1000
         assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert FAST in (out / "report.html").read_text()
+    assert f'"id">{FAST}<' in explorer_of(out / "report.html").read_text()
     assert (out / "metrics.parquet").exists()
     assert "report.html" in capsys.readouterr().out
 

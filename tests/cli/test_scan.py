@@ -21,6 +21,7 @@ from joma.cli import main
 from joma.errors import BadInput
 from joma.studies.scan import chosen_steps
 from joma.train.training import train
+from linking import explorer_of
 
 STEPS = (0, 4, 10, 20, 40, 60)
 SMALL = ["--length", "24", "--sequences", "4"]
@@ -90,6 +91,7 @@ def test_the_record_is_json_and_agrees_with_the_table(scanned):
 
 
 def test_pictures_and_page_are_there(scanned):
+    assert f"Shown: series in {scanned.with_name('series')}." in explorer_of(scanned / "report.html").read_text()
     assert (scanned / "report.html").read_text().count('class="plot"') > 10
     names = {path.stem for path in (scanned / "figures").iterdir()}
     assert {"attention_entropy_nats_steps_layers", "attention_entropy_nats_layers_heads"} <= names

@@ -132,14 +132,17 @@ class Scan(scanned.Scan, Result):
         return scan_summary(self)
 
     def write(self, folder: str | Path) -> dict[str, Any]:
-        """Write ``report.html``, ``metrics.parquet``, ``scan.json`` and every picture into a folder.
+        """Write ``report.html``, the explorer, ``metrics.parquet``, ``scan.json`` and every picture into a folder.
 
         Returns:
             what ``scan.json`` holds.
         """
-        folder, record = Path(folder), scan_record(self)
+        from joma.studies.explorer import write_explorer
+
+        folder, record, table = Path(folder), scan_record(self), self.frame()
         write_json(folder / "scan.json", record)
-        write_frame(self.frame(), folder / "metrics.parquet")
+        write_frame(table, folder / "metrics.parquet")
+        write_explorer(folder, table, self.source)
         write_scan(self, folder, created=datetime.now(UTC), versions=versions())
         return record
 

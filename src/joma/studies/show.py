@@ -25,6 +25,8 @@ from joma.studies.result import Result
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from joma.studies.explorer import Explorer
+
 
 @dataclass(frozen=True)
 class Shown(Result):
@@ -118,7 +120,7 @@ class Shown(Result):
         return "; ".join([*said[:3], *rest, *(one.text for one in foreseen)])
 
     def page(self, *, following: bool = False) -> str:
-        """Return the page as HTML.
+        """Return the page as HTML; it has a link to the explorer, which ``write()`` puts next to it.
 
         Args:
             following: whether the page loads itself again every few seconds.
@@ -132,10 +134,18 @@ class Shown(Result):
             runs.sort(key=lambda of_run: of_run[0] != best)
         return show_page(runs, self.sources, notes=self.notes, **about)
 
-    def write(self, folder: str | Path) -> Path:
-        """Write ``show.html`` into a folder, and return its path."""
-        from joma.report.pages.document import write_document
+    def explorer(self) -> Explorer:
+        """Return the explorer with the longest run that has an attention entropy."""
+        from joma.studies.explorer import explorer, run_of
 
+        return explorer(run_of(self.table, ", ".join(self.sources)))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``show.html`` and the explorer into a folder, and return the path of the first."""
+        from joma.report.pages.document import write_document
+        from joma.studies.explorer import write_explorer
+
+        write_explorer(folder, self.table, ", ".join(self.sources))
         return write_document(self.page(), Path(folder) / "show.html")
 
 
