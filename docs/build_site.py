@@ -1,6 +1,7 @@
 """Build the site from docs/ into build/site: ``.venv/bin/python docs/build_site.py``, with the extra ``docs``.
 
-Tutorials whose text or whose code changed are executed, which takes minutes; ``--draft`` shows their text only.
+Tutorials and the examples of public names are executed if they or joma's code changed, which takes minutes;
+``--draft`` shows their text only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import examples
 import tutorials
 
 import joma
@@ -71,8 +73,8 @@ def build(folder: Path, *, execute: bool) -> None:
     """Write the site's sources to ``folder/docs``, its configuration next to them, and the site to ``folder/site``.
 
     Args:
-        folder: where to; what is in its ``tutorials`` is used again.
-        execute: whether to execute the tutorials.
+        folder: where to; what is in its ``tutorials`` and ``api`` is used again.
+        execute: whether to execute the tutorials and the examples.
 
     Raises:
         subprocess.CalledProcessError: a page that is linked to does not exist.
@@ -80,6 +82,7 @@ def build(folder: Path, *, execute: bool) -> None:
     pages = sources()
     shutil.rmtree(folder / "docs", ignore_errors=True)
     shutil.copytree(DOCS / "pictures", folder / "docs" / "pictures")
+    shutil.copy(DOCS / "site.css", folder / "docs")
     for name in pages:
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)
@@ -89,7 +92,10 @@ def build(folder: Path, *, execute: bool) -> None:
     start.write_text(start.read_text(encoding="utf-8").replace("**Start here**", f"{_EXPLORER}**Start here**"))
     if execute:
         tutorials.write(list(tutorials.TUTORIALS), folder / "tutorials")
-        shutil.copytree(folder / "tutorials", folder / "docs" / "tutorials", dirs_exist_ok=True)
+        examples.write(dir(joma), folder / "api")
+        for made in ("tutorials", "api"):
+            marks = shutil.ignore_patterns("*.digest")
+            shutil.copytree(folder / made, folder / "docs" / made, ignore=marks, dirs_exist_ok=True)
     (folder / "zensical.toml").write_text(settings(), encoding="utf-8")
     subprocess.run([ZENSICAL, "build", "--clean", "--strict", "-f", folder / "zensical.toml"], check=True)
 

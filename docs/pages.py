@@ -84,7 +84,8 @@ def metrics_page() -> str:
 _API = """# Public names
 
 The names that `import joma` provides; `dir(joma)` shows the same list, and `help(joma.scan)` the same text. All other
-names may change. These pages are generated from the docstrings by `python docs/pages.py`; a test runs every example.
+names may change. These pages are generated from the docstrings by `python docs/pages.py`. Every example is executed. A
+test fails if it prints something else; on the site its output and pictures are those of the run that built the page.
 
 """
 
@@ -104,11 +105,14 @@ def api_index() -> str:
     return _API + "".join(lines).lstrip("\n")
 
 
-def api_page(name: str) -> str:
-    """Return the page of one public name, as Markdown: signature, docstring, example."""
+def api_page(name: str, docstring: str = "") -> str:
+    """Return the page of one public name, as Markdown: signature, docstring, example.
+
+    ``docstring`` is shown in place of the one in the code: the same with outputs of this time (docs/examples.py).
+    """
     thing = getattr(joma, name)
-    docstring = inspect.getdoc(thing) or ""
-    page = f"# joma.{name}\n\n```python\njoma.{name}{_signature(thing)}\n```\n\n{_markdown(docstring)}\n"
+    text = _markdown(docstring or inspect.getdoc(thing) or "")
+    page = f"# joma.{name}\n\n```python\njoma.{name}{_signature(thing)}\n```\n\n{text}\n"
     return page + "".join(_settings(thing))
 
 
@@ -122,14 +126,26 @@ def _settings(thing: Any) -> Iterator[str]:
                     yield f"\n## {part.__name__}\n\n{_markdown(inspect.getdoc(part) or '')}\n"
 
 
+class _Bare(str):
+    """A postponed annotation, which a signature would show in quotes."""
+
+    __repr__ = str.__str__
+
+
 def _signature(thing: Any) -> str:
     """Return the signature, with one parameter per line if it is long."""
     found = inspect.signature(thing)
+    simple = (bool, int, float, str, type(None), type)
     plain = [
-        given if type(given.default) in (bool, int, float, str, type(None), type) else given.replace(default=...)
+        given.replace(
+            annotation=_Bare(given.annotation) if isinstance(given.annotation, str) else given.annotation,
+            default=given.default if type(given.default) in simple else ...,
+        )
         for given in found.parameters.values()
     ]
-    signature = str(found.replace(parameters=plain)).replace("'", "").replace("joma.", "").replace("Ellipsis", "…")
+    returned = _Bare(found.return_annotation) if isinstance(found.return_annotation, str) else found.return_annotation
+    shown = str(found.replace(parameters=plain, return_annotation=returned))
+    signature = shown.replace("joma.", "").replace("Ellipsis", "…").replace("'", '"')
     return signature if len(signature) < 80 else re.sub(r"(?<=[,(]) ?(?=[\w*]+[:,=)]|/|\*)", "\n    ", signature)
 
 

@@ -9,7 +9,8 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,23 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
                     del data["text/plain"]
             for output in cell.outputs:
                 if output.get("name") == "stdout":
-                    output.text = "\n".join(textwrap.fill(line, 88) for line in output.text.splitlines())
+                    output.text = "\n".join(
+                        textwrap.fill(line, 88, break_on_hyphens=False) for line in output.text.splitlines()
+                    )
             cell.outputs = [output for output in cell.outputs if output.get("data", output.get("name") != "stderr")]
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": name})
     text = text.replace("![png](", "![What the code above draws](")
     title, body = text.strip().split("\n", 1)
     note = f"*Executed when this page was built. [As a notebook]({name}.ipynb).*"
     return f"{title}\n\n{note}\n{body}\n", resources["outputs"]
+
+
+@contextmanager
+def made_once(mark: Path, text: str) -> Iterator[bool]:
+    """Yield whether something must be made, and then mark it as made from this text and from joma's code as it is."""
+    digest = blake2b((text + code_digest()).encode(), digest_size=12).hexdigest()
+    yield not mark.exists() or mark.read_text() != digest
+    mark.write_text(digest)
 
 
 def write(names: Sequence[str], folder: Path) -> None:
@@ -71,18 +82,16 @@ def write(names: Sequence[str], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        digest = blake2b((TUTORIALS[name].read_text(encoding="utf-8") + code_digest()).encode(), digest_size=12)
-        made = folder / f"{name}.digest"
-        if made.exists() and made.read_text() == digest.hexdigest():
-            continue
-        notebook = executed(name)
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-        text, pictures = page(name, notebook)
-        for picture, content in pictures.items():
-            (folder / picture).parent.mkdir(exist_ok=True)
-            (folder / picture).write_bytes(content)
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-        made.write_text(digest.hexdigest())
+        with made_once(folder / f"{name}.digest", TUTORIALS[name].read_text(encoding="utf-8")) as needed:
+            if not needed:
+                continue
+            notebook = executed(name)
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+            text, pictures = page(name, notebook)
+            for picture, content in pictures.items():
+                (folder / picture).parent.mkdir(exist_ok=True)
+                (folder / picture).write_bytes(content)
+            (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A decoder of two layers and four heads on 1,000 words of WikiText-2 (a few minutes of one core), a decoder on a latent
 tree (a minute), and the claims that the page touches. What is finished in FOLDER is kept and not computed again.
 
-    JOMA_DATA=... python results/explorer.py FOLDER
+    JOMA_DATA=... python results/explorer.py FOLDER [run] [tree] [claims]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from joma.files import replacing
 from joma.problem.tree import balanced_tree
 from joma.provenance import versions
-from joma.studies.explore_parts import CLAIMS, run_part, tree_part
+from joma.studies.explore_parts import CLAIMS, run_part, sentence_part, tree_part
 from joma.studies.measurements import read_measurements
 from joma.studies.reproduce import reproduce
 from joma.studies.sentence import sentence
@@ -47,7 +47,8 @@ def real_run(folder: Path) -> dict[str, Any]:
     )
     run = train(recipe, tokens, folder / "runs" / recipe.name)
     table, _ = read_measurements([run.folder])
-    part = run_part(table, recipe.name, sentence(run.folder, SENTENCE, steps=run.snapshots()[::2]))
+    read = sentence(run.folder, SENTENCE, steps=run.snapshots()[::2])
+    part = run_part(table, recipe.name, sentence_part(read.text, read.tokens, read.weights))
     assert part is not None
     made = (
         f"a decoder of 2 layers with 4 heads, width 200, post-norm, ReLU, trained for {recipe.num_steps} steps of Adam "
@@ -76,10 +77,13 @@ def claims(folder: Path) -> dict[str, Any]:
     return {name: record[name] for name in ("profile", "text", "created", "versions")} | {"claims": kept}
 
 
-def main(folder: Path) -> None:
-    """Make the three files."""
-    for name, make in (("run", real_run), ("tree", hierarchy), ("claims", claims)):
-        made = make(folder)
+PARTS = {"run": real_run, "tree": hierarchy, "claims": claims}
+
+
+def main(folder: Path, *names: str) -> None:
+    """Make the three files, or those that are named."""
+    for name in names or PARTS:
+        made = PARTS[name](folder)
         about = {"command": f"python results/{Path(__file__).name}", "versions": versions()}
         text = json.dumps(about | made, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         with replacing(SHIPPED / f"{name}.json") as path:
@@ -88,4 +92,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

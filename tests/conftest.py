@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of one worker must not use the cores of another
+# Threads of several workers would wait for each other on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test asks for more, idle ones must not use a core
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only tests that state it may reach a hub
 # Processes started in the background by a shell ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import build_site
 import pytest
+
+ALONE = {"404", "explorer"}
+"""Pages of the site that no Markdown file is the source of."""
 
 
 def names(navigation: list[Any]) -> Iterator[str]:
@@ -40,13 +44,31 @@ def site(tmp_path_factory) -> Path:
 
 def test_every_page_is_built_and_fetches_nothing_from_another_host(site):
     pages = {path.relative_to(site).as_posix(): path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
-    alone = {"404.html", "explorer.html"}
-    assert pages.keys() - alone == {name.removesuffix(".md") + ".html" for name in build_site.sources()}
+    assert pages.keys() - {f"{name}.html" for name in ALONE} == {
+        name.removesuffix(".md") + ".html" for name in build_site.sources()
+    }
     fetched = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?https?:|<link\b[^>]*\bhref=\"?https?:|@import")
     assert fetched.search('<script src="https://example.org/x.js">')
     assert not [name for name, text in pages.items() if fetched.search(text)]
     styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert not re.search(r"url\([\"']?https?:|@import", styles)
+
+
+def test_every_link_leads_to_a_place_of_the_site(site):
+    texts = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html") if path.stem not in ALONE}
+    places = {path: set(re.findall(r'\sid="?([^"\s>]+)', text)) for path, text in texts.items()}
+    links = re.compile(r'<(?:a|img|iframe)\b[^>]*?\s(?:href|src)="?([^"\s>]+)')
+    broken, num_fragments = [], 0
+    for path, text in texts.items():
+        for link in links.findall(text):
+            address, _, fragment = unquote(link).partition("#")
+            if not re.match(r"\w+:", address):
+                target = (path.parent / address).resolve() if address else path
+                num_fragments += bool(fragment)
+                if not target.exists() or (fragment and fragment not in places.get(target, {fragment})):
+                    broken.append(f"{path.relative_to(site)}: {link}")
+    assert not broken
+    assert num_fragments > 100
 
 
 @pytest.mark.browser
@@ -64,9 +86,10 @@ def test_search_works_and_both_schemes_fit_a_phone_without_another_host(site):
         for scheme in ("light", "dark"):
             tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
             tab.on("request", lambda request: requested.append(request.url))
-            tab.goto(host)
+            for page in ("paper.html", "tutorials/write-a-claim.html", "api/solve.html", ""):
+                tab.goto(host + page)
+                assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
             backgrounds[scheme] = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         tab.keyboard.press("/")
         tab.keyboard.type("blow-up time")
         tab.get_by_role("listbox").get_by_text("joma.blow_up_time").first.click()

@@ -52,6 +52,10 @@ TOLERANCES: dict[str, Tolerance] = {
     "decoder.positions": Tolerance(1e-5, "float32 angles up to 40 are exact to 2e-6"),
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
     "belief.sums": Tolerance(1e-12, "sums of at most some thousand products in float64, in another order"),
+    "belief.evidence": Tolerance(1e-10, "evidence counts as the same up to 3e-12, relative, in each of some ten steps"),
+    "belief.threshold": Tolerance(
+        0.2, "relative: three standard errors of a mean over 400 repetitions of a square, of one number at worst"
+    ),
     "hierarchy.sampled": Tolerance(
         0.006, "standard errors: 0.0011 of a share in 200,000 samples, 0.002 in the third of them with a given token"
     ),

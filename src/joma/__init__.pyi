@@ -31,6 +31,8 @@ from .measure.latents.posteriors import against_posterior as against_posterior
 from .measure.latents.probes import linear_probe as linear_probe
 from .measure.latents.synonyms import synonym_sensitivity as synonym_sensitivity
 from .measure.latents.read_off import tree_read_off as tree_read_off
+from .measure.latents.levels import level_errors as level_errors
+from .measure.latents.controls import with_controls as with_controls
 
 # Learn from a table
 from .studies.trees import learn_tree as learn_tree

@@ -143,3 +143,8 @@ class Heatmap:
             raise ValueError(f"heatmap {self.title!r}: needs {len(self.y)} rows of {len(self.x)} values")
         if not all(value is None or math.isfinite(value) for row in self.values for value in row):
             raise ValueError(f"heatmap {self.title!r}: values must be finite, or None if missing")
+
+
+def id_of(name: str) -> str:
+    """Return a name with ``_`` for all but letters and digits, so that it can stand in the id of a chart."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

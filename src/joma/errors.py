@@ -17,9 +17,9 @@ class BadInput(ValueError):
     """Something a person gave cannot be used. Printed as one line; the command line exits with 2.
 
     >>> import joma
-    >>> raise joma.BadInput("the folder is empty", expected="saved steps", remedy="name another folder")
+    >>> joma.open_series("missing")
     Traceback (most recent call last):
-    joma.errors.BadInput: the folder is empty; expected saved steps; name another folder
+    joma.errors.BadInput: missing is not a folder; expected a folder with saved steps, or owner/name of a repository ...
 
     Args:
         problem: what was wrong, with the value received.

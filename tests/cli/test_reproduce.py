@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from tiny import tiny_recipe, tiny_tokens
 
 import joma
 from conclusions import faults
+from full_disk import full_disk
 from joma.claims.evaluation import prepare
 from joma.claims.workspace import Workspace
 from joma.cli import main
 from joma.train.training import train
+from linking import explorer_of
 
-FAST = "nonlinear.sparse_then_dense"
-SLOWER = "theorem1"
+FAST, SECOND = "theorem4", "theorem2"
+"""The two claims that take the least time."""
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,9 +37,22 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a folder in which a claim is finished; tests change copies of it (``out``)."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    assert main(["reproduce", FAST, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def out(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "out")
+
+
 def test_reproduce_writes_everything_and_exits_with_0(tmp_path, capsys):
-    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
     out = tmp_path / "out"
+    assert main(["reproduce", FAST, "--out", str(out)]) == 0
     record = json.loads((out / "claims.json").read_text())
     (claim,) = record["claims"]
     assert claim["id"] == FAST
@@ -48,30 +64,27 @@ def test_reproduce_writes_everything_and_exits_with_0(tmp_path, capsys):
         assert (out / f"{figure}.svg").stat().st_size > 1000
         assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert FAST in (out / "report.html").read_text()
+    assert f'"id">{FAST}<' in explorer_of(out / "report.html").read_text()
     assert (out / "metrics.parquet").exists()
     assert "report.html" in capsys.readouterr().out
 
 
-def test_metrics_are_tidy(tmp_path):
+def test_metrics_are_tidy(finished):
     import pandas as pd
 
-    assert main(["reproduce", "theorem1.exp", "--out", str(tmp_path / "out"), "--seeds", "1"]) == 0
-    frame = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
+    frame = pd.read_parquet(finished / "metrics.parquet")
     assert list(frame.columns) == ["run", "step", "layer", "head", "projection", "metric", "value"]
 
 
-def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path):
-    done = command("reproduce", FAST, "--json", "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "claims.json").read_text())
+def test_json_goes_to_standard_output_and_nothing_else_does(tmp_path, capfd):
+    assert main(["reproduce", FAST, "--json", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads((tmp_path / "out" / "claims.json").read_text())
 
 
-def test_a_finished_claim_is_not_evaluated_again(tmp_path, capsys):
-    arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
-    main(arguments)
-    evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
+def test_a_finished_claim_is_not_evaluated_again(out, capsys):
+    evidence = out / "evidence" / f"{FAST}.json"
     before = evidence.stat().st_mtime_ns
-    main(arguments)
+    main(["reproduce", FAST, "--out", str(out)])
     assert evidence.stat().st_mtime_ns == before
     assert "kept from an earlier run" in capsys.readouterr().err
 
@@ -89,39 +102,31 @@ def test_what_is_removed_is_said_and_keep_cannot_restore_it(tmp_path, capsys):
         assert joma.reproduce(FAST, out=out, keep=True).kept() == ""
 
 
-@pytest.mark.slow
-def test_damaged_evidence_is_made_again(tmp_path, capsys):
-    arguments = ["reproduce", FAST, "--out", str(tmp_path / "out")]
-    main(arguments)
-    evidence = tmp_path / "out" / "evidence" / f"{FAST}.json"
+def test_damaged_evidence_is_made_again(out, capsys):
+    evidence = out / "evidence" / f"{FAST}.json"
     evidence.write_text(evidence.read_text()[:100])
-    capsys.readouterr()
-    assert main(arguments) == 0
+    assert main(["reproduce", FAST, "--out", str(out)]) == 0
     assert json.loads(evidence.read_text())["agreement"]
     assert f"{evidence.name} is damaged" in capsys.readouterr().err
 
 
-def test_a_damaged_run_does_not_cost_the_report(tmp_path, capsys):
-    run = tmp_path / "out" / "runs" / "some-run"
-    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
+def test_a_damaged_run_does_not_cost_the_report(out, capsys):
+    run = out / "runs" / "some-run"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{")
-    (tmp_path / "out" / "report.html").unlink()
-    assert main(["reproduce", FAST, "--out", str(tmp_path / "out")]) == 0
+    (out / "report.html").unlink()
+    assert main(["reproduce", FAST, "--out", str(out)]) == 0
     assert "left out of the metrics table" in capsys.readouterr().err
-    assert (tmp_path / "out" / "report.html").exists()
+    assert (out / "report.html").exists()
 
 
-def test_the_report_keeps_what_an_earlier_command_found(tmp_path):
-    out = str(tmp_path / "out")
-    main(["reproduce", FAST, "--out", out])
-    main(["reproduce", "theorem1.exp", "--out", out])
-    record = json.loads((tmp_path / "out" / "claims.json").read_text())
-    assert {claim["id"] for claim in record["claims"]} == {FAST, "theorem1.exp"}
+def test_the_report_keeps_what_an_earlier_command_found(out):
+    main(["reproduce", SECOND, "--out", str(out)])
+    record = json.loads((out / "claims.json").read_text())
+    assert {claim["id"] for claim in record["claims"]} == {FAST, SECOND}
 
 
-def test_strict_exits_with_1_unless_all_hold(tmp_path):
-    out = tmp_path / "out"
+def test_strict_exits_with_1_unless_all_hold(out):
     status = main(["reproduce", FAST, "--strict", "--out", str(out)])
     verdicts = [claim["verdict"] for claim in json.loads((out / "claims.json").read_text())["claims"]]
     assert status == (0 if verdicts == ["holds"] else 1)
@@ -135,15 +140,15 @@ def test_a_claim_that_cannot_be_evaluated_exits_with_1_and_the_others_are_kept(t
     (tmp_path / "broken_test.py").write_text("def evaluate(workspace):\n    raise ZeroDivisionError('a bug')\n")
     monkeypatch.syspath_prepend(tmp_path)
     real = registry.all_claims()
-    broken = replace(real["theorem1.exp"], evaluate="broken_test:evaluate")
-    monkeypatch.setattr(registry, "all_claims", lambda: real | {"theorem1.exp": broken})
+    broken = replace(real[SECOND], evaluate="broken_test:evaluate")
+    monkeypatch.setattr(registry, "all_claims", lambda: real | {SECOND: broken})
     out = tmp_path / "out"
-    assert main(["reproduce", "theorem1.exp", FAST, "--out", str(out)]) == 1
+    assert main(["reproduce", SECOND, FAST, "--out", str(out)]) == 1
     record = {claim["id"]: claim for claim in json.loads((out / "claims.json").read_text())["claims"]}
-    assert record["theorem1.exp"]["verdict"] is None
-    assert "ZeroDivisionError: a bug" in record["theorem1.exp"]["error"]
+    assert record[SECOND]["verdict"] is None
+    assert "ZeroDivisionError: a bug" in record[SECOND]["error"]
     assert record[FAST]["verdict"]
-    assert "ZeroDivisionError" in (out / "evidence" / "theorem1.exp.error.txt").read_text()
+    assert "ZeroDivisionError" in (out / "evidence" / f"{SECOND}.error.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ def test_a_claim_that_cannot_be_evaluated_exits_with_1_and_the_others_are_kept(t
         (["reproduce", "nonsense", "--list"], "there is no claim 'nonsense'"),
         (["reproduce", "theorem1", "--all"], "leave out --all"),
         (["reproduce", "--text", "no/such/file.txt"], "no/such/file.txt"),
-        (["reproduce", "text", "--vocabulary-size", "1"], "vocabulary"),
+        (["reproduce", "text", "--text", __file__, "--vocabulary-size", "1"], "vocabulary"),
         (["reproduce", "theorem4", "--data", "ratings"], "--data ratings="),
         (["reproduce", "theorem4", "--data", "rating=README.md"], "did you mean 'ratings'"),
         (["reproduce", "theorem4", "--data", "ratings=no/such/file.csv"], "no/such/file.csv"),
@@ -188,9 +193,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, capsys):
     assert "contains other files" in capsys.readouterr().err
 
 
-def test_a_folder_made_with_other_settings_is_refused(tmp_path, capsys):
-    main(["reproduce", FAST, "--out", str(tmp_path / "out")])
-    assert main(["reproduce", FAST, "--out", str(tmp_path / "out"), "--seeds", "2"]) == 2
+def test_a_folder_made_with_other_settings_is_refused(out, capsys):
+    assert main(["reproduce", FAST, "--out", str(out), "--seeds", "2"]) == 2
     assert "seeds" in capsys.readouterr().err
 
 
@@ -279,15 +283,11 @@ def test_a_damaged_text_file_is_made_again(tmp_path):
     assert workspace.tokens().digest == before.digest
 
 
-def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path):
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path, capsys):
     words = ["reproduce", FAST, "--out", str(tmp_path / "out")]
-    code = (
-        "import resource, sys; from joma.cli import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("joma: the disk is full")
+    with full_disk():
+        assert main(words) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("joma: the disk is full")
     assert not list((tmp_path / "out").rglob("*.part"))
     assert main(words) == 0
     assert json.loads((tmp_path / "out" / "claims.json").read_text())["claims"][0]["verdict"]

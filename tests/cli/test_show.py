@@ -13,6 +13,7 @@ import pandas
 import pytest
 
 from joma.cli import main
+from linking import explorer_of
 
 STEPS = np.arange(0, 3001, 50)
 
@@ -42,8 +43,9 @@ def test_show_writes_the_page_and_ends_with_what_happened(sound, tmp_path, capsy
     assert main(["show", str(sound), "--out", str(tmp_path / "page")]) == 0
     out = capsys.readouterr().out
     assert "mine: Attention became sparser, from 4 to 1.5 nats at step 1,500, and denser again" in out
-    assert f"Written to {tmp_path / 'page'}: show.html." in out
+    assert f"Written to {tmp_path / 'page'}: show.html, explorer.html." in out
     assert (tmp_path / "page" / "show.html").read_text().startswith("<!doctype html>")
+    assert f"Shown: mine in {sound}." in explorer_of(tmp_path / "page" / "show.html").read_text()
 
 
 def test_show_without_out_writes_next_to_the_measurements(sound, capsys):
@@ -108,7 +110,7 @@ def test_wrong_use_exits_with_2_and_one_line(words, message, sound, monkeypatch,
     assert message in line
 
 
-def test_follow_serves_on_loopback_and_shows_new_measurements(sound, broken):
+def test_follow_serves_on_loopback_and_shows_new_measurements(sound, broken, capsys):
     command = [sys.executable, "-m", "joma", "show", str(sound), "--follow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
@@ -118,6 +120,7 @@ def test_follow_serves_on_loopback_and_shows_new_measurements(sound, broken):
             page = urllib.request.urlopen(address[0], timeout=60).read().decode()
             assert "denser again" in page
             assert 'http-equiv="refresh"' in page
+            assert f"Shown: mine in {sound}." in urllib.request.urlopen(f"{address[0]}explorer.html").read().decode()
             sound.write_bytes(broken.read_bytes())
             assert "collapsed" in urllib.request.urlopen(address[0], timeout=60).read().decode()
             with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -125,9 +128,9 @@ def test_follow_serves_on_loopback_and_shows_new_measurements(sound, broken):
             elsewhere = urllib.request.Request(address[0], headers={"Host": "example.org"})
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(elsewhere, timeout=60)
-            again = [*command, "--port", address[0].rpartition(":")[2].rstrip("/")]
-            refused = subprocess.run(again, capture_output=True, text=True, timeout=60)
-            assert (refused.returncode, "cannot be used" in refused.stderr) == (2, True)
+            port = address[0].rpartition(":")[2].rstrip("/")
+            assert main(["show", str(sound), "--follow", "--port", port]) == 2
+            assert "cannot be used" in capsys.readouterr().err
         finally:
             served.send_signal(signal.SIGINT)
         assert served.wait(timeout=30) == 0

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -269,10 +267,3 @@ def test_choices_are_those_of_the_library():
     assert list(LOSSES) == cli.LOSSES
     assert list(METHODS) == cli.METHODS
     assert list(OPTIMIZERS) == cli.OPTIMIZERS
-
-
-def test_the_command_itself_runs_from_a_shell():
-    words = ["simulate", *SMALL, "--json"]
-    done = subprocess.run([sys.executable, "-m", "joma", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-    assert json.loads(done.stdout, parse_constant=refuse_constant)["t"] == [0, 1, 2]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +284,7 @@ def test_a_level_without_a_layer_says_so(tmp_path, capsys):
 
 # --- options --------------------------------------------------------------------------------------------------------
 
+SHORT = [*SMALL, "--num-steps", "3", "--width", "16", "--hidden", "16"]
 TREE, TABLE = ["--branching", "2,2"], ["--law", "table", "--classes", "4", "--levels", "4,5", "--tokens", "12"]
 
 
@@ -324,6 +327,15 @@ def test_every_option_of_the_law_and_of_samples_has_an_effect(base, words, capsy
     assert records[0] != records[1]
 
 
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory):
+    """Return the losses of a short training with no option changed."""
+    words = ["tree", "train", *SHORT, "--json", "--out", str(tmp_path_factory.mktemp("runs") / "short")]
+    with redirect_stdout(StringIO()) as out:
+        assert main(words) == 0
+    return json.loads(out.getvalue())["val_loss_nats"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -340,10 +352,8 @@ def test_every_option_of_the_law_and_of_samples_has_an_effect(base, words, capsy
     ],
     ids=lambda words: words[0],
 )
-def test_every_option_of_training_has_an_effect(words, tmp_path, capsys):
-    base = ["train", *SMALL, "--num-steps", "3", "--width", "16", "--hidden", "16", "--out"]
-    records = [said(capsys, *base, str(tmp_path / "a")), said(capsys, *base, str(tmp_path / "b"), *words)]
-    assert records[0]["val_loss_nats"] != records[1]["val_loss_nats"]
+def test_every_option_of_training_has_an_effect(words, losses, tmp_path, capsys):
+    assert said(capsys, "train", *SHORT, "--out", str(tmp_path), *words)["val_loss_nats"] != losses
 
 
 def test_snapshots_are_kept_as_often_as_asked_for(tmp_path, capsys):

@@ -37,6 +37,16 @@ def test_json_is_printed_alone(path, capsys):
     assert len(json.loads(capsys.readouterr().out)["clusters"]) == 24
 
 
+def test_the_users_own_names_of_columns_are_taken_and_ids_keep_their_zeros(path, tmp_path, capsys):
+    frame = pandas.read_csv(path, dtype=str).rename(columns={"user": "customer", "item": "product", "value": "stars"})
+    frame["product"] = "0" + frame["product"]
+    frame.drop(columns="title").to_csv(tmp_path / "own.csv", index=False, sep=";")
+    names = [f"--column={name}" for name in ("user=customer", "item=product", "value=stars")]
+    assert main(["tree", "learn", str(tmp_path / "own.csv"), *names, "--json"]) == 0
+    clusters = json.loads(capsys.readouterr().out)["clusters"]
+    assert all(title.startswith("0") for cluster in clusters for title in cluster["titles"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -44,6 +54,8 @@ def test_json_is_printed_alone(path, capsys):
         (["--clusters", "99"], "--clusters is 99"),
         (["--least", "1000"], "0 items have at least 1000 ratings"),
         (["--like", "6"], "no user likes two of the items"),
+        (["--column", "stars"], "--column stars names no column"),
+        (["--column", "value=stars"], "no column 'stars'; it has user, item, value"),
     ],
 )
 def test_what_cannot_be_done_with_ratings_is_refused(path, capsys, words, message):

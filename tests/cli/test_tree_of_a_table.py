@@ -63,7 +63,7 @@ def test_anomalies_writes_rows_by_score_with_the_columns_responsible(capsys, tmp
     assert rows["surprise_nats"].is_monotonic_decreasing
     assert sorted(rows["row"]) == list(range(NUM))
     assert rows["columns"].notna().sum() == 3
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".parquet", ".svg", ".png"}
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".json", ".parquet", ".svg", ".png"}
 
 
 def test_one_row_is_scored_with_a_table_of_normal_rows(capsys, tmp_path, table):

@@ -1,15 +1,15 @@
 """The public names: exactly the frozen ones, each imported when it is used, each with an example that runs."""
 
-import doctest
-import importlib
 import inspect
 import subprocess
 import sys
 
+import examples
 import pytest
 
 import frozen
 import joma
+from joma.studies.result import Result
 
 OPTIONAL = {"TrainerWatch": "accelerate", "LightningWatch": "lightning"}
 
@@ -47,16 +47,26 @@ def test_an_unknown_name_raises_attribute_error():
 
 
 @pytest.mark.parametrize("name", joma.__all__)
-def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
+def test_the_example_in_the_docstring_runs_and_prints_what_it_shows(name):
     if name in OPTIONAL:
         pytest.importorskip(OPTIONAL[name], reason="not installed: it comes with joma[dev]")
+    assert any(line.startswith((">>> import", ">>> from")) for line in examples.executed(name)[0].splitlines())
+
+
+def test_an_example_that_prints_something_else_is_stale(monkeypatch):
+    stale = inspect.getdoc(joma.blow_up_time).replace("1.2533", "1.2534")
+    monkeypatch.setattr(joma.blow_up_time, "__doc__", stale)
+    with pytest.raises(examples.Stale, match=r"1\.2533"):
+        examples.executed("blow_up_time")
+
+
+@pytest.mark.parametrize("name", joma.__all__)
+def test_the_example_of_a_result_draws_it(name):
     thing = getattr(joma, name)
-    monkeypatch.chdir(tmp_path)
-    text = inspect.getdoc(thing) or ""
-    assert ">>> import" in text or ">>> from" in text, f"joma.{name} has no example"
-    module = importlib.import_module(thing.__module__)
-    test = doctest.DocTestParser().get_doctest(text, {}, name, inspect.getsourcefile(module), 0)
-    out: list[str] = []
-    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    doctest.DocTestRunner(optionflags=flags, verbose=False).run(test, out=out.append)
-    assert not out, "".join(out)
+    returned = thing if inspect.isclass(thing) else getattr(sys.modules[thing.__module__], _returned(thing), object)
+    is_drawn = inspect.isclass(returned) and issubclass(returned, Result) and name != "explore"  # which is a page
+    assert is_drawn == (".plot(" in (inspect.getdoc(thing) or ""))
+
+
+def _returned(thing: object) -> str:
+    return str(inspect.signature(thing).return_annotation)

@@ -49,8 +49,11 @@ def test_levels_above_are_not_part_of_the_law():
 
 def test_a_filtered_law_can_be_filtered_further_down_only():
     assert filtered(filtered(MODEL, 1), 0) == filtered(MODEL, 0)
-    with pytest.raises(InvalidArgument, match="`level` is 1"):
-        filtered(filtered(MODEL, 0), 1)
+    for law in (MODEL, TREE):
+        for level in (-1, 0):
+            assert filtered(filtered(law, level), level) == filtered(law, level)
+            with pytest.raises(InvalidArgument, match=rf"`level` is {level + 1}.*at least -1 and at most {level};"):
+                filtered(filtered(law, level), level + 1)
 
 
 def test_the_tokens_of_an_uneven_tree_stay_in_their_order(tolerance):

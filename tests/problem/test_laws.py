@@ -17,7 +17,7 @@ from joma.problem.laws import (
     token_presence,
 )
 from joma.problem.random_hierarchy import RandomHierarchy
-from joma.problem.tree import LatentTree, balanced_tree, digest
+from joma.problem.tree import LatentTree, Law, balanced_tree, digest
 from joma.problem.unrelated import UnrelatedLabels
 
 LAWS = [
@@ -35,6 +35,18 @@ def test_a_law_read_from_its_json_is_equal(law):
     back = law_from_json(json.loads(json.dumps(law.to_json())))
     assert back == law
     assert digest(back) == digest(law)
+
+
+def test_a_law_that_does_not_say_how_it_is_drawn_names_what_to_define():
+    class Flat(Law):
+        num_tokens = num_labels = length = 2
+        level_sizes, label_probabilities = (), None
+
+        def to_json(self):
+            return {}
+
+    with pytest.raises(NotImplementedError, match=r"define Flat\._draw"):
+        Flat().sample(3, torch.Generator())
 
 
 def test_different_laws_have_different_digests():

@@ -61,6 +61,9 @@ def test_samples_of_a_filtered_law_are_exchanged_up_to_its_level():
     )
     with pytest.raises(InvalidArgument, match="`level` is 1"):
         exchange_synonyms(law, samples, 1, generator())
+    flat = filtered(LAW, -1)
+    with pytest.raises(InvalidArgument, match="whose tokens depend on the label alone"):
+        exchange_synonyms(flat, flat.sample(5, generator()), 0, generator())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ PROOFS = {
     "anomalies": ("tests/claims/anomaly/test_rivals.py",),
     "ratings": ("tests/tables/test_ratings.py",),
     "images": ("tests/train/images/test_kanji.py",),
-    "docs": ("tests/test_site.py", "-k", "every_page"),
+    "docs": ("tests/test_site.py", "tests/contract/test_public_names.py", "-k", "every_page or docstring_runs"),
 }
 """For each extra the tests, run where no other extra is installed, that need it."""
 

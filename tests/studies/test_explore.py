@@ -6,11 +6,12 @@ from importlib.resources import files
 import numpy as np
 import pandas
 import pytest
+import torch
 
 import joma
 from joma.cli import main
 from joma.problem.tree import balanced_tree
-from joma.studies.explore_parts import CLAIMS, evidence_in, run_part, tree_part
+from joma.studies.explore_parts import CLAIMS, evidence_in, run_part, sentence_part, tree_part
 from joma.train.recipes import hierarchy_recipe
 from joma.train.training import train
 
@@ -93,6 +94,19 @@ def test_a_large_run_is_thinned_and_says_which_layers_are_left_out():
     assert found["steps"][-1] == 199
 
 
+def test_a_sentence_in_a_large_network_is_thinned_and_says_what_is_left_out():
+    small = {step: torch.rand(2, 2, 4, 9, 9) for step in range(0, 900, 100)}
+    part = sentence_part("a sentence", [["word"] * 9] * 2, small)
+    assert (part["steps"], part["has_heads"], part["left_out"]) == (sorted(small), True, "")
+    large = {step: torch.full((2, 24, 16, 64, 64), 1 / 64) for step in (0, 50, 100)}
+    part = sentence_part("a sentence", [["word"] * 64] * 2, large)
+    assert (part["steps"], part["layers"]) == ([0, 100], [0, 23])
+    assert part["left_out"] == "single heads, 22 of 24 layers"
+    weights = np.array(part["weights"])
+    assert weights.shape == (2, 2, 2, 1, 64, 64)
+    assert (weights == 16).all()
+
+
 def test_a_trained_tree_is_followed_from_its_untrained_network(tmp_path):
     law = balanced_tree((2, 2), 0.9, seed=0)
     recipe = hierarchy_recipe(law, num_steps=4, name="run", width=16, hidden=16, snapshot_every=2)
@@ -130,10 +144,17 @@ def test_the_command_writes_the_page_and_says_where(tmp_path, folder, capsys):
     assert main(["explore", str(tmp_path / "nowhere")]) == 2
 
 
-def test_entropies_that_are_not_finite_are_gaps_and_a_run_without_others_has_nothing_to_show(tmp_path):
+def test_entropies_that_are_not_finite_are_gaps_that_are_counted():
     rows = [("mine", step, 0, 0, "attention_entropy_nats", value) for step, value in ((0, 2.0), (5, np.nan), (9, 1.0))]
     table = pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
-    assert run_part(table, "mine")["steps"] == [0, 9]
-    table.assign(value=np.inf).to_csv(tmp_path / "lost.csv", index=False)
+    found = run_part(table, "mine")
+    assert found["rows"][0]["entropy"] == [2.0, None, 1.0]
+    assert (found["steps"], found["not_finite"]) == ([0, 5, 9], 1)
+
+
+def test_a_run_whose_entropies_are_all_not_finite_has_nothing_to_show(tmp_path):
+    rows = [("mine", step, 0, 0, "attention_entropy_nats", np.inf) for step in (0, 9)]
+    table = pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"])
+    table.to_csv(tmp_path / "lost.csv", index=False)
     with pytest.raises(joma.BadInput, match="no attention entropy"):
         joma.explore(tmp_path / "lost.csv")

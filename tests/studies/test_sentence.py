@@ -1,7 +1,9 @@
 """`joma.sentence` against transformers' own weights, its page in a real browser, and what it refuses."""
 
 import shutil
+from dataclasses import replace
 
+import pandas
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -10,6 +12,7 @@ from transformers import GPT2Config, GPT2Model, MambaConfig, MambaModel, PreTrai
 import joma
 from joma.errors import BadInput
 from joma.studies.sentence import MOST_STEPS
+from linking import explorer_of
 
 TEXT = "the cat sat on the mat"
 WORDS = ["<bos>", "<unk>", *sorted(set(TEXT.split()))]
@@ -85,7 +88,6 @@ def test_a_model_without_attention_is_refused(series, tmp_path):
         joma.sentence(tmp_path, TEXT, tokenizer=str(series))
 
 
-@pytest.mark.browser
 def test_a_step_that_cannot_be_read_is_named_with_its_reason(series, tmp_path):
     folder = shutil.copytree(series, tmp_path / "copy")
     first = sorted(folder.glob("step*"))[0]
@@ -95,6 +97,17 @@ def test_a_step_that_cannot_be_read_is_named_with_its_reason(series, tmp_path):
     assert f"cannot be read: steps {next(iter(found.failed)):,} (" in found.summary()
 
 
+def test_the_page_links_to_an_explorer_with_the_sentence_where_there_are_measurements(found, tmp_path):
+    assert "shipped with joma" in explorer_of(found.write(tmp_path / "weights")).read_text()
+    rows = [("mine", step, 0, 0, "attention_entropy_nats", 1.0) for step in (0, 9)]
+    source = tmp_path / "mine.csv"
+    pandas.DataFrame(rows, columns=["run", "step", "layer", "head", "metric", "value"]).to_csv(source, index=False)
+    own = explorer_of(replace(found, source=str(source)).write(tmp_path / "measured")).read_text()
+    assert f"Shown: mine in {source}." in own
+    assert f"“{TEXT}”" in own
+
+
+@pytest.mark.browser
 def test_the_controls_of_the_page_choose_step_layer_and_head(found, tmp_path):
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:

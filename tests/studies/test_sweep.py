@@ -21,6 +21,7 @@ from joma.studies.result import Interrupted
 from joma.train.run import load_run, locked
 from joma.train.text.vocabulary import load_tokens
 from joma.train.training import train
+from linking import explorer_of
 
 TINY = {
     "words": 20,
@@ -134,7 +135,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_ends_with_the_same_numb
     runs = caught.value.result.verdicts()
     assert (runs["status"] == "finished").sum() == 2
     assert (runs["status"] == "unfinished").sum() == 6
-    assert (tmp_path / "out" / "sweep.html").exists()
+    assert f" in {tmp_path / 'out'}; " in explorer_of(tmp_path / "out" / "sweep.html").read_text()
     found = swept(tmp_path / "out", text)
     assert numbers(tmp_path / "out") == {name: numbers(whole.folder)[name] for name in found.verdicts()["run"]}
     assert [run["from_step"] for run in found.record["runs"]].count(0) == 7  # one went on from its checkpoint

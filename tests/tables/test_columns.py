@@ -11,6 +11,8 @@ from joma.tables.columns import read_like, read_table
 X, Y = [1.0, 2.5, 3.0, 0.5], [2.0, 1.0, 4.0, 3.5]
 
 LEFT_OUT = {
+    "whole numbers beyond 2^53": ([2**53, 2**53 + 1, 2**53, 2**53 + 1], "in double precision"),
+    "one whole number beyond 2^53": ([1e25] * 4, "in double precision"),
     "constant number": ([7, 7, 7, 7], "is constant"),
     "constant text": (["a", "a", None, "a"], "is constant"),
     "empty": ([None, None, None, None], "is empty"),
@@ -110,3 +112,18 @@ def test_a_table_of_other_columns_is_not_read_like_it(frame, problem):
     model = read_table(pandas.DataFrame({"x": X, "c": ["a", "b", "a", "b"]}))
     with pytest.raises(BadInput, match=problem):
         read_like(pandas.DataFrame(frame), model)
+
+
+@pytest.mark.parametrize("odd", [-999.0, 9999.0])
+def test_a_number_that_is_often_written_for_a_missing_value_is_named_in_a_warning(odd):
+    values = [odd, 2.5, odd, 0.5]
+    with pytest.warns(UserWarning, match=f"'y' is {odd:g} in 2 rows"):
+        table = read_table(pandas.DataFrame({"x": X, "y": values}))
+    assert table.columns[1].values.tolist() == values  # and stays what it is
+
+
+@pytest.mark.parametrize("values", [[999.0, 998.0, 1000.0, 999.0], [99.0, 50.0, 1.0, 99.0], [-999.0, 2.5, 3.0, 0.5]])
+def test_such_a_number_among_others_like_it_or_in_one_row_is_none(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_table(pandas.DataFrame({"x": X, "y": values}))

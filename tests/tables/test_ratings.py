@@ -71,6 +71,18 @@ def test_columns_may_have_their_usual_other_names():
     np.testing.assert_array_equal(read_ratings(usual).likes(), read_ratings(GOOD).likes())
 
 
+def test_columns_may_have_names_of_the_users_own():
+    own = GOOD.rename(columns={"user": "customer", "item": "product", "value": "stars", "time": "when"})
+    names = {"user": "customer", "item": "product", "value": "stars", "time": "when"}
+    found = read_ratings(own, names)
+    np.testing.assert_array_equal(found.likes(), read_ratings(GOOD).likes())
+    assert found.times is not None
+    with pytest.raises(BadInput, match="no column 'starz'; it has customer"):
+        read_ratings(own, names | {"value": "starz"})
+    with pytest.raises(BadInput, match="ratings have no column 'price'"):
+        read_ratings(own, names | {"price": "stars"})
+
+
 def test_rarely_rated_items_and_users_without_other_items_are_left_out():
     popular = read_ratings(pandas.concat([GOOD, GOOD[:1].assign(user="d", item=40, title="Forty")])).of_popular(2)
     assert (popular.num_users, popular.titles) == (3, ("Ten", "Twenty", "30"))

@@ -1,10 +1,13 @@
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pandas
 import pytest
 
 from joma.errors import BadInput
 from joma.tables.columns import read_table
-from joma.tables.reading import read_frame
+from joma.tables.reading import MISSING, read_frame
 
 GOOD = pandas.DataFrame(
     {"height": [1.5, 2.5, None, 3.0, 1.0, 2.0], "colour": ["red", "blue", "red", None, "red", "blue"]}
@@ -41,7 +44,34 @@ def test_named_fields_of_an_array_are_columns():
     assert read_table(array).names == ["x", "y"]
 
 
+TEXTS = {
+    "semicolons": "height;colour\n1.5;red\n2.5;blue\n",
+    "semicolons and decimal commas": "height;colour\n1,5;red\n2,5;blue\n",
+    "tabs": "height\tcolour\n1.5\tred\n2.5\tblue\n",
+    "Excel's line with the separator": "\ufeffsep=;\r\nheight;colour\r\n1,5;red\r\n2,5;blue\r\n",
+    "a separator within quotes": '"height";colour\n1.5;red\n2.5;blue\n',
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("opened", [open, gzip.open])
+def test_the_separator_of_a_csv_file_is_found(tmp_path, kind, opened):
+    path = tmp_path / ("table.csv" if opened is open else "table.csv.gz")
+    with opened(path, "wb") as file:
+        file.write(TEXTS[kind].encode())
+    frame = read_frame(path)
+    assert frame["height"].tolist() == [1.5, 2.5]
+    assert frame["colour"].tolist() == ["red", "blue"]
+
+
+def test_names_with_the_other_separators_in_quotes_do_not_mislead(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('"a;b;c",d\n1,2\n3,4\n')
+    assert list(read_frame(path)) == ["a;b;c", "d"]
+
+
 FILES = {
+    "latin.csv": ("größe,b\n1,2\n".encode("latin-1"), "of UTF-8 text"),
     "empty.csv": (b"", "cannot be read"),
     "only_names.csv": (b"a,b\n", "no rows"),
     "garbage.csv": (bytes(range(256)) * 20, "cannot be read"),
@@ -123,3 +153,8 @@ def test_columns_that_are_wanted_as_text_keep_their_zeros(tmp_path):
     frame = read_frame(path, texts=("user", "item"))
     assert frame["user"].tolist() == ["01", "1"]
     assert frame["value"].tolist() == [1, 2]
+
+
+def test_the_docs_list_every_word_for_a_missing_number():
+    page = (Path(__file__).parents[2] / "docs" / "trees-from-data.md").read_text()
+    assert not [word for word in MISSING if f"`{word}`" not in page]

@@ -15,6 +15,7 @@ import torch
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.filtered import filtered
+from joma.problem.laws import token_presence
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
@@ -47,6 +48,14 @@ SETS = {
         ((((0, 1), (1, 2)), ((1, 3),), ((0,),)), (((0, 1),), ((1, 2), (0, 2)))), 4, 4, 0.7, (0.4, 0.6)
     ),
     "table": random_hierarchy(5, (4, 4), 2, num_tokens=8, length=8),
+}  # fmt: skip
+
+MANY = {
+    "sets": SETS["sets"],
+    "three levels": Combinatorial(
+        ((((0, 1),), ((1, 2),), ((0, 2),)), (((0, 1), (1, 2)), ((2,),)), (((0,),), ((1,),), ((0, 1),))),
+        3, 3, 0.8, (0.5, 0.2, 0.3),
+    ),
 }  # fmt: skip
 
 
@@ -200,6 +209,8 @@ def test_tuple_label_correlations_are_sums_over_all_states(law, level, tolerance
         (LATENT_TREES["uneven"], 0, [(0,), (1, 2), (3,)]),
         (LATENT_TREES["uneven"], 1, [(0, 1), (2,)]),
         (SETS["sets"], 0, [(0, 1, 2), (1, 3), (0,)]),
+        (MANY["three levels"], 0, [(0, 1), (1, 2), (0, 2)]),
+        (MANY["three levels"], 1, [(0, 1, 2), (2,)]),
     ],
 )
 def test_tuple_label_correlations_of_binary_children_are_sums_over_all_states(law, level, children, tolerance):
@@ -224,10 +235,59 @@ def tuple_label_sums(law, level, places, tuples):
     return joint - joint.sum(2, keepdims=True) * joint.sum((0, 1)) / len(places)
 
 
-@pytest.mark.parametrize("level", [-1, 1])
-def test_levels_without_tuples_are_refused(level):
-    with pytest.raises(InvalidArgument, match="`level`"):
-        tuple_label_correlations(SETS["sets"], level)
+@pytest.mark.parametrize("function", [tuple_label_correlations, correlation_threshold])
+def test_levels_without_tuples_are_refused(function):
+    for level in (-1, 1):
+        with pytest.raises(InvalidArgument, match=rf"{function.__name__}: `level` is {level}"):
+            function(SETS["sets"], level)
+    for law in (LATENT_TREES["tree"], MODELS["model"]):
+        with pytest.raises(InvalidArgument, match="whose tokens depend on the label alone"):
+            function(filtered(law, -1), 0)
+
+
+NOISY = [
+    *((law, level) for law in (*LATENT_TREES.values(), MODELS["model"]) for level in (0, 1)),
+    (MODELS["ternary"], 0), (filtered(MODELS["model"], 0), 0), *((MANY["three levels"], level) for level in (0, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("law", "level"), NOISY)
+def test_at_the_threshold_squared_correlations_equal_the_noise_of_their_estimates(law, level, tolerance):
+    """Estimates of P(label | tuple) from few samples against those from all, both times the tuple's probability."""
+    num, repetitions = 1000, 400
+    samples = law.sample(num * repetitions, torch.Generator().manual_seed(0))
+    correlations, noise = tuple_label_correlations(law, level), 0.0
+    for numbers in tuple_numbers(law, level, samples).T:
+        count = torch.zeros(repetitions, correlations.shape[1], law.num_labels, dtype=torch.float64)
+        where = torch.arange(repetitions).repeat_interleave(num), numbers, samples.labels
+        count.index_put_(where, torch.ones(1, dtype=torch.float64), accumulate=True)
+        seen = count.sum(-1, keepdim=True)
+        truth = count.sum(0) / seen.sum(0).clamp_min(1)
+        off = (count / seen.clamp_min(1) - truth) * (seen > 0) * seen.mean(0) / num
+        noise += float(off.square().sum((1, 2)).mean())
+    expected = num * noise / float(correlations.square().sum())
+    assert correlation_threshold(law, level) == pytest.approx(expected, rel=tolerance("belief.threshold"))
+
+
+def tuple_numbers(law, level, samples):
+    """The number of the tuple below each latent, as tuple_label_correlations counts them."""
+    if isinstance(law, RandomHierarchy):
+        below = [samples.tokens, *samples.symbols][level].unflatten(-1, (-1, law.branching))
+        return (law.rules[level].flatten(0, 1) == below[:, :, None]).all(-1).int().argmax(-1)
+    present = token_presence(law, samples.tokens) if level == 0 else samples.presence[level - 1]
+    if isinstance(law, LatentTree):
+        depth = len(law.levels) - 2 - level
+        places = law.parent_places[depth]
+        families = [[i for i, parent in enumerate(places) if parent == node] for node in range(max(places) + 1)]
+    else:
+        families = [sorted(set().union(*latent)) for latent in law.members[level]]
+    return torch.stack([(present[:, row].long() * 2 ** torch.arange(len(row))).sum(-1) for row in families], 1)
+
+
+def test_tuples_that_hardly_occur_change_the_threshold_little():
+    """Children that nearly always agree, and children that always do, show the same correlations."""
+    rare, never = (correlation_threshold(balanced_tree((2, 2), (0.8, polarity))) for polarity in (0.999, 1.0))
+    assert rare == pytest.approx(never, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -302,25 +362,25 @@ def test_a_hierarchy_of_sets_with_too_many_states_is_refused_with_the_reason():
     assert ceiling_of(law) is None
 
 
-def test_ceilings_fall_as_more_levels_are_filtered_and_equal_the_sum_over_states(tolerance):
+def test_ceilings_fall_as_more_levels_are_filtered():
     law = RandomHierarchy(3, 3, 3, branching=2, depth=3, seed=3)
     whole, *cut = [ceiling_of(law), *(ceiling_of(filtered(law, level)) for level in (1, 0, -1))]
     assert (whole.accuracy, whole.loss_nats) == (1, 0)
     accuracies = [1.0, *(one.accuracy for one in cut)]
     assert accuracies == sorted(accuracies, reverse=True)
-    small = filtered(MODELS["model"], -1)
-    best = defaultdict(lambda: np.zeros(3))
-    for (label, *_, tokens), p in states_of(small).items():
-        best[tokens][label] += p
-    found = ceiling_of(small)
-    assert found.accuracy == pytest.approx(sum(max(row) for row in best.values()), abs=4 * found.standard_error)
-    sets = EVERY["sets"]
-    best = defaultdict(lambda: np.zeros(2))
-    for (label, *_, tokens), p in states_of(sets).items():
-        best[tokens][label] += p
-    assert ceiling_of(sets).accuracy == pytest.approx(
-        sum(max(row) for row in best.values()), abs=tolerance("belief.sums")
-    )
+
+
+@pytest.mark.parametrize("law", EVERY.values(), ids=EVERY)
+def test_ceilings_of_small_laws_are_sums_over_all_states(law, tolerance):
+    joint = defaultdict(lambda: np.zeros(law.num_labels))
+    for (label, *_, tokens), p in states_of(law).items():
+        joint[tokens][label] += p
+    found = ceiling_of(law)
+    assert found.exact
+    assert (found.standard_error, found.loss_standard_error) == (0, 0)
+    loss = -sum(p * math.log(p / sum(row)) for row in joint.values() for p in row if p > 0)
+    assert found.accuracy == pytest.approx(sum(map(max, joint.values())), abs=tolerance("belief.evidence"))
+    assert found.loss_nats == pytest.approx(loss, abs=tolerance("belief.evidence"))
 
 
 def test_uncorrelated_rules_have_tuple_label_correlations_of_exactly_zero():
@@ -345,7 +405,7 @@ def test_the_threshold_of_random_rules_is_near_the_formula(num, depth):
 
 def test_few_synonyms_show_correlations_before_the_formula_says():
     found = [correlation_threshold(RandomHierarchy(8, 16, 2, depth=2, seed=seed)) for seed in range(20)]
-    assert np.median(found) < 0.3 * sample_complexity(RandomHierarchy(8, 16, 2, depth=2))
+    assert np.median(found) < 0.5 * sample_complexity(RandomHierarchy(8, 16, 2, depth=2))
 
 
 def test_the_page_shows_what_its_example_prints():

@@ -74,6 +74,34 @@ def test_ceilings_equal_the_accuracy_and_loss_of_the_best_prediction():
     assert (chance.accuracy, chance.loss_nats) == pytest.approx((0.5, math.log(2)))
 
 
+def test_the_ceiling_of_many_equal_tokens_is_a_sum_over_their_number(tolerance):
+    num, right = 101, 0.65
+    shares = [math.comb(num, k) * right**k * (1 - right) ** (num - k) for k in range(num + 1)]
+    found = ceiling_of(balanced_tree((num,), 2 * right - 1))
+    assert found is not None
+    assert found.exact
+    assert found.accuracy == pytest.approx(sum(shares[num // 2 + 1 :]), abs=tolerance("belief.evidence"))
+
+
+def test_the_ceiling_of_a_tree_with_much_evidence_is_a_mean_that_says_so():
+    tree = balanced_tree((2, 10), 0.5, jitter=0.1)
+    found = ceiling_of(tree)
+    assert found is not None
+    assert not found.exact
+    assert found.num_samples == 20_000
+    assert 0 < found.standard_error < 0.01
+    assert 0 < found.loss_standard_error < 0.01
+
+
+def test_the_exact_ceiling_is_within_the_errors_of_sample_means():
+    tree = balanced_tree((2, 2, 3), 0.7, num_labels=3, jitter=0.1)
+    exact = ceiling_of(tree)
+    means = [ceiling_of(tree, tree.sample(5000, torch.Generator().manual_seed(seed))) for seed in range(5)]
+    for value, error in (("accuracy", "standard_error"), ("loss_nats", "loss_standard_error")):
+        for mean in means:
+            assert abs(getattr(mean, value) - getattr(exact, value)) < 4 * getattr(mean, error)
+
+
 def test_a_ceiling_counts_classes_with_the_same_input_once():
     shared = Combinatorial(((((0, 1),), ((1, 2),), ((0, 2),)), (((0, 1),), ((1, 2),), ((0,),))), 3, 3)
     found = ceiling_of(shared)  # the first two classes both show all three tokens
@@ -96,3 +124,4 @@ def test_the_ceiling_of_given_samples_is_the_mean_of_their_posteriors():
     posterior = table / table.sum(1, keepdims=True)
     rows = [int("".join(str(int(n in row)) for n in range(UNEVEN.num_tokens)), 2) for row in samples.tokens.tolist()]
     assert found.accuracy == pytest.approx(posterior[rows].max(1).mean())
+    assert found.num_samples == 50

@@ -13,7 +13,9 @@ from tiny import tiny_law
 from torch.utils.data import DataLoader, IterableDataset
 
 from joma.errors import BadInput
+from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import Law, Samples, balanced_tree
+from joma.theory.belief import posterior
 from joma.train.hierarchies import HierarchyStream, as_dataset, load_law, save_law
 
 LAWS = [tiny_law(), balanced_tree((2, 3), 0.7)]
@@ -171,9 +173,28 @@ def test_dataset_contains_the_samples_of_the_law(monkeypatch):
     assert as_dataset(law, 40).num_rows == 40
 
 
-def test_empty_dataset_is_refused():
-    with pytest.raises(BadInput, match="`num` is 0"):
-        as_dataset(tiny_law(), 0)
+@pytest.mark.parametrize("kind", ["saved", "parquet"])
+def test_latents_in_a_dataset_are_those_that_the_tokens_have(kind, tmp_path):
+    law = RandomHierarchy(4, 4, 2, depth=3)
+    dataset = as_dataset(law, 60, seed=1)
+    if kind == "saved":
+        dataset.save_to_disk(str(tmp_path / "samples"))
+        read = datasets.load_from_disk(str(tmp_path / "samples"))
+    else:
+        dataset.to_parquet(str(tmp_path / "samples.parquet"))
+        read = datasets.Dataset.from_parquet(str(tmp_path / "samples.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert read.features == dataset.features
+    rows = read.with_format("torch")[:]
+    found = posterior(law, rows["tokens"])
+    assert torch.equal(found.labels.argmax(-1), rows["label"])
+    for level, belief in enumerate(found.latents):
+        assert torch.equal(belief.argmax(-1), rows[f"level_{level}"])
+
+
+@pytest.mark.parametrize("num", [0, "3", 2.5, True])
+def test_number_of_rows_that_cannot_be_is_refused(num):
+    with pytest.raises(BadInput, match=f"`num` is {num!r}"):
+        as_dataset(tiny_law(), num)
 
 
 # --- files

@@ -83,7 +83,7 @@ def test_progress_of_jobs_in_one_process_adds_up(tmp_path, tokens_path):
     assert ("training 2 networks", 1, 2) in calls
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_failed_job_does_not_stop_the_others(tmp_path, tokens_path, num_workers):
     broken = replace(RECIPE, learning_rate=1e30, decoder=replace(RECIPE.decoder, layer_norm=False))
     misfit = replace(RECIPE, decoder=replace(RECIPE.decoder, vocabulary_size=7))

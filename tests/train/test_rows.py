@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,3 +52,13 @@ def test_training_is_the_same_each_time_and_leaves_the_random_state_alone():
     one, other = (train_rows(rows(100), SIZES, SMALL).surprise(rows(20)) for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_without_other_columns_the_loss_of_a_value_is_that_of_its_frequency():
+    codes = rows()
+    codes[:, 0] = np.where(codes[:, 0] == 1, 0, codes[:, 0])  # 0 twice as often as 2
+    decoder = train_rows(codes, SIZES, replace(SMALL, sees_columns=False, num_steps=200))
+    shares = np.array([[np.mean(codes[:, at] == code) for code in (0, 1)] for at in range(4)])
+    found = np.exp(-decoder.surprise(np.array([[0, 0, 0, 0], [2, 1, 1, 1], [0, 1, 2, 0]])))
+    np.testing.assert_allclose(found[0], shares[:, 0], atol=0.06)
+    np.testing.assert_array_equal(found[2, [0, 3]], found[0, [0, 3]])  # whatever the columns before them hold

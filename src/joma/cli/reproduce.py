@@ -15,7 +15,7 @@ from joma.errors import BadInput
 if TYPE_CHECKING:
     from joma.claims.claim import Claim
 
-FILES = ("report.html", "claims.json", "metrics.parquet", "figures/", "evidence/")
+FILES = ("report.html", "explorer.html", "claims.json", "metrics.parquet", "figures/", "evidence/")
 
 
 def add_options(parser: Parser) -> None:

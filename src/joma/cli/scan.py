@@ -15,7 +15,7 @@ from joma.errors import BadInput
 if TYPE_CHECKING:
     from joma.studies.scan import Scan
 
-FILES = ("report.html", "metrics.parquet", "scan.json", "figures/", "scan.jsonl")
+FILES = ("report.html", "explorer.html", "metrics.parquet", "scan.json", "figures/", "scan.jsonl")
 _USUAL = {"measures": "attention,stable_rank", "engine": "processes", "device": "cpu"}
 _SETTINGS = ("steps", "revisions", "weights")
 _MEASURING = ("measures", "text", "tokenizer", "length", "sequences", "engine", "workers", "device", "with_suspects")

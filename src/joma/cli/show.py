@@ -36,6 +36,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Any) -> int:
     """Read, write the page, print what happened, return the exit status."""
+    from joma.report.pages.document import EXPLORER
     from joma.report.show import remark_table, show_record
     from joma.studies.show import show as read
 
@@ -50,7 +51,7 @@ def run(options: Any) -> int:
         return _follow(options)
     found = read(*options.paths)
     page = found.write(folder)
-    files = [page.name, *_pictures(found, folder, options)]
+    files = [page.name, EXPLORER, *_pictures(found, folder, options)]
     for name, heads in found.multiples().items() if options.png else ():
         heads.write(folder / "figures" / name)
     record = show_record(found.remarks, found.phases.frame()) if options.json else {}
@@ -61,6 +62,7 @@ def run(options: Any) -> int:
 
 def _sentence(options: Any, folder: Path) -> int:
     """Read one sentence's attention, write its page, print its entropies."""
+    from joma.report.pages.document import EXPLORER
     from joma.report.sentence import entropy_table
     from joma.studies.sentence import sentence
 
@@ -68,7 +70,7 @@ def _sentence(options: Any, folder: Path) -> int:
         problem = "`follow` has no effect with --sentence" if options.follow else "--sentence takes one PATH"
         raise BadInput(problem, expected="a folder with saved steps", remedy="leave out the other")
     found = sentence(options.paths[0], options.sentence, tokenizer=options.tokenizer)
-    files = [found.write(folder).name, *_pictures(found, folder, options)]
+    files = [found.write(folder).name, EXPLORER, *_pictures(found, folder, options)]
     record = {
         "sentence": found.text,
         "tokens": found.tokens,
@@ -98,6 +100,7 @@ def _pictures(found: Result, folder: Path, options: Any) -> list[str]:
 
 def _follow(options: Any) -> int:
     """Serve the page until Ctrl-C."""
+    from joma.report.pages.document import EXPLORER
     from joma.report.pages.serving import newest, server
     from joma.studies.show import show as read
 
@@ -105,9 +108,11 @@ def _follow(options: Any) -> int:
         if getattr(options, name):
             raise BadInput(f"`{name}` has no effect with --follow", expected="one of them", remedy="leave one out")
     try:
-        served = server(
-            lambda: read(*options.paths).page(following=True), lambda: newest(options.paths), options.port or 0
-        )
+        pages = {
+            "/": lambda: read(*options.paths).page(following=True),
+            f"/{EXPLORER}": lambda: read(*options.paths).explorer().page(),
+        }
+        served = server(pages, lambda: newest(options.paths), options.port or 0)
     except (OSError, OverflowError) as error:
         problem = f"--port {options.port} cannot be used ({cause_of(error)})"
         raise BadInput(problem, expected="a free port up to 65535", remedy="leave it out for any free one") from error

@@ -32,7 +32,6 @@ def run(options: Any) -> int:
     if len(settings["v0"]) == 1:
         settings["v0"] = settings["v0"][0]
 
-    from joma.report.drawing.figures import write_stack
     from joma.report.solution import solution_record, solution_table
     from joma.studies.solve import solve
 
@@ -40,6 +39,7 @@ def run(options: Any) -> int:
     record = solution_record(found)
     if folder is not None:
         from joma.files import write_json
+        from joma.report.drawing.figures import write_stack
 
         write_json(folder / "solution.json", record)
         for picture in ("solution.svg", "solution.png"):

@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 from joma.cli.output import conclude, folder_of, say, show
 from joma.cli.parsing import Parser
 
-FILES = ("sweep.html", "sweep.parquet", "sweep.json", "runs/")
+FILES = ("sweep.html", "explorer.html", "sweep.parquet", "sweep.json", "runs/")
 _SETTINGS = ("profile", "text", "search", "engine", "workers", "device", "keep", "yes")
 
 

@@ -26,7 +26,9 @@ from joma.problem.tree import MOST_NODES, Law
 
 @dataclass(frozen=True)
 class Combinatorial(Law):
-    """A combinatorial hierarchy.
+    """A combinatorial hierarchy: latents are sets of members; JoMA's Table 1, and its extension with random inputs.
+
+    The field's Random Hierarchy Model is another law: ``RandomHierarchy``.
 
     >>> import joma
     >>> members = ((((0, 1),), ((1, 2),)), (((0,),), ((0, 1),)))  # two latents of three tokens, two classes of them
@@ -112,7 +114,9 @@ def random_hierarchy(
     distinct_inputs: bool = False,
     seed: int = 0,
 ) -> Combinatorial:
-    """Draw a hierarchy in which every latent and class has random sets of members of the level below.
+    """Draw a ``Combinatorial`` hierarchy: every latent and class has random sets of members of the level below.
+
+    Not the Random Hierarchy Model of Cagnetta et al.; that is the class ``RandomHierarchy``.
 
     >>> import torch, joma
     >>> law = joma.random_hierarchy(20, (10, 20), 2, num_tokens=100)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from joma.domains import check_whole
 from joma.errors import InvalidArgument
-from joma.problem.laws import Hierarchy
+from joma.problem.laws import Hierarchy, check_level
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree
 
@@ -35,7 +34,7 @@ def filtered(law: Hierarchy, level: int) -> LatentTree | RandomHierarchy:
         correlations only up to the level.
     """
     if isinstance(law, RandomHierarchy):
-        _check_level(level, law.top_level - 1)
+        check_level(level, "filtered", law.depth - 2 if law.filtered_above is None else law.filtered_above, low=-1)
         return replace(law, filtered_above=level)
     if not isinstance(law, LatentTree):
         raise InvalidArgument(
@@ -45,7 +44,7 @@ def filtered(law: Hierarchy, level: int) -> LatentTree | RandomHierarchy:
             received=type(law).__name__,
             remedy="pass one of these; in a combinatorial hierarchy a token has no sub-tree of its own",
         )
-    _check_level(level, len(law.levels) - 3)
+    check_level(level, "filtered", len(law.levels) - 3, low=-1)
     return _filtered_tree(law, len(law.levels) - 2 - level)
 
 
@@ -66,8 +65,3 @@ def _filtered_tree(tree: LatentTree, depth: int) -> LatentTree:
         tuple(tuple(row[ancestor[node]] for node in tree.levels[depth]) for row in tree.label_signs),
         tree.label_probabilities,
     )
-
-
-def _check_level(level: int, highest: int) -> None:
-    remedy = "levels count from 0, just above the tokens; −1 makes tokens independent given the label"
-    check_whole(level, "filtered", "level", low=-1, high=highest, remedy=remedy)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from joma.arrays import REAL
+from joma.domains import check_whole
 from joma.errors import BadInput, InvalidArgument, cause_of
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.random_hierarchy import RandomHierarchy
@@ -49,6 +50,20 @@ def hierarchy_of(law: Law) -> Hierarchy:
 def label_probabilities(law: Law) -> tuple[float, ...]:
     """Return the probability of each label, also where the law has ``None``."""
     return hierarchy_of(law).label_probabilities or (1 / law.num_labels,) * law.num_labels
+
+
+def check_level(level: object, function: str, highest: int, *, low: int = 0) -> None:
+    """Raise ``InvalidArgument`` unless a law has the level; ``highest`` is its highest one, −1 if it has none."""
+    if highest < low:
+        raise InvalidArgument(
+            function,
+            "law",
+            required="a law with latents between the label and the tokens",
+            received="one whose tokens depend on the label alone",
+            remedy="take more levels, or cut correlations at level 0 or higher",
+        )
+    remedy = "levels count from 0, just above the tokens" + "; −1 makes tokens independent given the label" * (low < 0)
+    check_whole(level, function, "level", low=low, high=highest, remedy=remedy)
 
 
 def token_presence(law: Law, tokens: Int[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B V"]:

@@ -34,7 +34,9 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # 
 
 @dataclass(frozen=True)
 class RandomHierarchy(Law):
-    """A Random Hierarchy Model, with rules drawn from a seed.
+    """A Random Hierarchy Model (Cagnetta et al., arXiv 2307.02129), with rules drawn from a seed.
+
+    The function ``random_hierarchy`` is another law, JoMA's own: a random ``Combinatorial`` hierarchy of sets.
 
     Level 0 is the latents just above the tokens; the label's rules are those of level ``depth`` − 1. Every level has
     an alphabet of ``num_symbols`` symbols and rules of its own; the places of a level share them.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from joma.domains import check_whole
 from joma.errors import InvalidArgument
 from joma.problem.draws import random_places
+from joma.problem.laws import check_level
 from joma.problem.random_hierarchy import RandomHierarchy, one_hot
 from joma.problem.tree import Samples
 
@@ -42,9 +42,7 @@ def exchange_synonyms(law: RandomHierarchy, samples: Samples, level: int, genera
         if not isinstance(value, kind):
             required, remedy = f"a {kind.__name__}", "pass law.sample(…) and torch.Generator()"
             raise InvalidArgument(function, name, required=required, received=type(value).__name__, remedy=remedy)
-    check_whole(
-        level, function, "level", low=0, high=law.top_level, remedy="levels count from 0, just above the tokens"
-    )
+    check_level(level, function, law.top_level)
     if not _are_of(law, samples):
         required, remedy = "samples of this law", "pass samples as law.sample returns them"
         received = "of other lengths, levels or symbols"

@@ -117,7 +117,8 @@ class Law(ABC):
 
     def _draw(self, labels: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
         """Tokens, and the presence of each level of latents, the lowest first."""
-        raise NotImplementedError
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} cannot be sampled: define {name}._draw(labels, generator), or its sample")
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -84,6 +84,6 @@ def _ceiling_text(ceiling: Ceiling | None, num: int) -> str:
     seen = f"on {num:,} fresh samples"
     if ceiling is None:
         return f"{seen}; the best possible is not known for this law"
-    error = f" ± {ceiling.standard_error:.4f}" if ceiling.standard_error else ""
+    error = "" if ceiling.exact else f" ± {ceiling.standard_error:.4f} (mean of {ceiling.num_samples:,} samples)"
     loss = format_number(ceiling.loss_nats)
     return f"{seen}; the best possible: accuracy {ceiling.accuracy:.4f}{error}, loss {loss} nats"

@@ -91,6 +91,7 @@ def alignment(units: Any, latents: Any, *, num_permutations: int = 200, seed: in
     >>> found = joma.alignment(units, latents)
     >>> found.frame().query("way == 'best'")["units"].tolist()[:2]  # the same unit in both halves of the samples
     [(0, 0), (1, 1)]
+    >>> axes = found.plot()
 
     Args:
         units: (N, K) activations of K units on N samples, as an array or a tensor.

@@ -18,6 +18,7 @@ from joma.measure.trees.learning import FEWEST_ROWS
 from joma.progress import Progress, silent
 from joma.report.drawing.anomalies import OddRow, Part, write_rows
 from joma.report.drawing.words import format_number
+from joma.report.trees import tree_picture
 from joma.studies.result import Result
 from joma.tables.columns import Table, read_like, read_table
 from joma.tables.reading import Source
@@ -28,6 +29,10 @@ MOST_DRAWN = 40
 NUM_PARTS = 3
 """Columns that are named for each row."""
 
+_BARS = (
+    "Bars: surprise of a value given all others in its row, −ln of its probability under a tree of the columns, in "
+    "nats. Likely: the values that fit the others best."
+)
 _NAMES = ("row", "surprise_nats", "share_of_normal")
 
 
@@ -106,34 +111,56 @@ class Anomalies(Result):
         frame = self.frame().drop(columns="columns")
         if self.normal_surprise is None:
             frame = frame.drop(columns="share_of_normal")
-        relations = {row: self.scores.parts(row)[1] for row in self.explained}
         explained = [
             {"row": row, "columns": [vars(part) for part in parts]}
-            | {"edges": [{"one": one, "other": other, "nats": nats} for (one, other), nats in _worst(relations[row])]}
+            | {"edges": [{"one": one, "other": other, "nats": nats} for one, other, nats in self._relations(row)]}
             for row, parts in self.explained.items()
         ]
         return {"left_out": dict(self.scores.table.left_out), "rows": frame.to_dict("records"), "explained": explained}
 
     def draw(self, stem: str | Path) -> tuple[Path, Path]:
         """Draw at most ``MOST_DRAWN`` rows as ``<stem>.svg`` and ``<stem>.png``, and return these paths."""
-        rows = [
-            OddRow(f"row {row} · {self.scores.surprise[row]:.1f} nats", parts)
-            for row, parts in list(self.explained.items())[:MOST_DRAWN]
-        ]
-        subtitle = (
-            "Bars: surprise of a value given all others in its row, −ln of its probability under a tree of the "
-            "columns, in nats. Likely: the values that fit the others best."
+        return write_rows(self._odd_rows()[:MOST_DRAWN], "The most anomalous rows", _BARS, Path(stem))
+
+    def write(self, folder: str | Path, source: str = "a table") -> Path:
+        """Write ``report.html`` into a folder, and return its path.
+
+        Args:
+            folder: made if it is not there.
+            source: where the table comes from, in words.
+        """
+        from joma.report.pages.anomalies import anomalies_page
+        from joma.report.pages.document import write_document
+
+        page = anomalies_page(
+            self._odd_rows(),
+            _BARS,
+            tree_picture(self.scores.tree),
+            self.pictures(),
+            summary=self.summary(),
+            about={
+                "Table": source,
+                "Columns": str(len(self.scores.table.columns)),
+                "Left out": "; ".join(f"{name} {reason}" for name, reason in self.scores.table.left_out.items()),
+            },
         )
-        return write_rows(rows, "The most anomalous rows", subtitle, Path(stem))
+        return write_document(page, Path(folder) / "report.html")
+
+    def _odd_rows(self) -> list[OddRow]:
+        return [
+            OddRow(f"row {row} · {self.scores.surprise[row]:.1f} nats", parts, self._relations(row))
+            for row, parts in self.explained.items()
+        ]
+
+    def _relations(self, row: int) -> list[tuple[str, str, float]]:
+        """The edges that add most to the surprise of a row."""
+        found = sorted(self.scores.parts(row)[1].items(), key=lambda item: -item[1])
+        return [(one, other, nats) for (one, other), nats in found[:NUM_PARTS]]
 
     def _parts(self, row: int) -> Sequence[Part]:
         values = {column.name: column.text(row) for column in self.scores.table.columns}
         found = sorted(self.scores.columns(row).items(), key=lambda item: -item[1][0])
         return [Part(name, values[name], nats, expected) for name, (nats, expected) in found[:NUM_PARTS] if expected]
-
-
-def _worst(relations: dict[tuple[str, str], float]) -> list[tuple[tuple[str, str], float]]:
-    return sorted(relations.items(), key=lambda item: -item[1])[:NUM_PARTS]
 
 
 def tree_anomalies(
@@ -155,8 +182,10 @@ def tree_anomalies(
     >>> first = np.random.default_rng(0).normal(size=500)
     >>> table = pandas.DataFrame({"a": first, "b": -first, "c": 2 * first})
     >>> table.loc[7, "b"] = table.loc[7, "a"] = table["a"].max() - 0.5  # as usual as any value, but not together
-    >>> int(joma.tree_anomalies(table).frame()["row"][0])
+    >>> found = joma.tree_anomalies(table)
+    >>> int(found.frame()["row"][0])
     7
+    >>> axes = found.plot()
 
     Args:
         table: a CSV, TSV, Parquet, .npy or .npz file, a pandas table or an array; numbers and categories, with missing

@@ -27,8 +27,9 @@ from joma.train.latents import level_by_level
 
 if TYPE_CHECKING:
     import pandas
+    from jaxtyping import Float
+    from torch import Tensor
 
-    from joma.studies.sentence import Sentence
     from joma.train.run import Run
 
 CLAIMS: Mapping[str, Sequence[str]] = {
@@ -69,22 +70,21 @@ def theory_part() -> dict[str, Any]:
     }
 
 
-def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = None) -> dict[str, Any] | None:
+def run_part(table: pandas.DataFrame, name: str, sentence: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the attention entropy of each layer and head over training; ``None`` if a table has no finite one.
 
     Args:
         table: measurements (docs/metrics.md).
         name: of the run in it.
-        sentence: the attention to one sentence over the saved steps.
+        sentence: attention to one sentence over the saved steps (``sentence_part``).
     """
     rows = table[(table["run"] == name) & (table["metric"] == ENTROPY) & table["layer"].notna()]
     rows = rows[rows["group"].isna()] if "group" in rows else rows
-    rows = rows[np.isfinite(rows["value"])]
-    if rows.empty:
+    is_finite = np.isfinite(rows["value"])
+    if not is_finite.any():
         return None
-    wide = rows.assign(head=rows["head"].fillna(-1)).pivot_table(
-        index="step", columns=["layer", "head"], values="value"
-    )
+    heads = rows.assign(head=rows["head"].fillna(-1), value=rows["value"].where(is_finite))
+    wide = heads.groupby(["step", "layer", "head"])["value"].mean().unstack(["layer", "head"]).sort_index(axis=1)
     layers = wide.columns.get_level_values(0).unique()
     kept = layers[early_and_even(len(layers), max(2, MOST_NUMBERS * len(layers) // (_FEWEST_STEPS * wide.shape[1])))]
     wide = wide[kept]
@@ -101,31 +101,42 @@ def run_part(table: pandas.DataFrame, name: str, sentence: Sentence | None = Non
             for layer, head in wide.columns
         ],
         "left_out": len(layers) - len(kept),
-        "loss": _loss(table[table["run"] == name]),
-        "sentence": None if sentence is None else _sentence(sentence),
+        "not_finite": int((~is_finite).sum()),
+        "sentence": sentence,
     }
 
 
-def _loss(rows: pandas.DataFrame) -> dict[str, Any] | None:
-    """The validation loss, or the training loss where there is no other."""
-    for metric in ("val_loss_nats", "train_loss_nats"):
-        found = rows[(rows["metric"] == metric) & np.isfinite(rows["value"])]
-        if len(found):
-            found = found.iloc[early_and_even(len(found), 200)]
-            return {"metric": metric, "steps": found["step"].tolist(), "values": _numbers(found["value"].to_numpy())}
-    return None
+def sentence_part(
+    text: str, tokens: Sequence[Sequence[str]], weights: Mapping[int, Float[Tensor, "2 layers heads L L"]]
+) -> dict[str, Any]:
+    """Return every weight in thousandths: by step, order, layer, head and query.
 
+    Of a large network these are means over heads, of some layers, at two steps or more.
 
-def _sentence(sentence: Sentence) -> dict[str, Any]:
-    """Every weight in thousandths: by step, order, layer, head and query."""
-    steps = sorted(sentence.weights)
-    most = max(2, MOST_NUMBERS // sentence.weights[steps[0]].numel())
-    steps = [steps[at] for at in early_and_even(len(steps), most)]
+    Args:
+        text: the sentence.
+        tokens: as written, and shuffled.
+        weights: by step, as written and shuffled.
+    """
+    steps = sorted(weights)
+    _, num_layers, num_heads, length, _ = weights[steps[0]].shape
+    has_heads = 2 * weights[steps[0]].numel() <= MOST_NUMBERS
+    of_layer = 2 * length**2 * (num_heads if has_heads else 1)
+    layers = early_and_even(num_layers, max(2, MOST_NUMBERS // (2 * of_layer)))
+    steps = [steps[at] for at in early_and_even(len(steps), max(2, MOST_NUMBERS // (len(layers) * of_layer)))]
+    shown = [weights[step] if has_heads else weights[step].mean(2, keepdim=True) for step in steps]
+    left_out = {
+        "single heads": not has_heads,
+        f"{num_layers - len(layers)} of {num_layers} layers": len(layers) < num_layers,
+    }
     return {
-        "text": sentence.text,
-        "tokens": [list(order) for order in sentence.tokens],
+        "text": text,
+        "tokens": [list(order) for order in tokens],
         "steps": steps,
-        "weights": [(1000 * sentence.weights[step]).round().int().tolist() for step in steps],
+        "layers": layers.tolist(),
+        "has_heads": has_heads,
+        "left_out": ", ".join(name for name, is_left in left_out.items() if is_left),
+        "weights": [(1000 * found[:, layers]).round().int().tolist() for found in shown],
     }
 
 

@@ -24,6 +24,7 @@ class LightningWatch(lightning_callback.LightningWatch, WatchingCallback):
     >>> lightning.Trainer(max_epochs=1, accelerator="cpu", callbacks=[probe], **quiet).fit(Module(), data)
     >>> sorted(probe.frame()["step"].unique().tolist())
     [0, 1, 2]
+    >>> axes = probe.plot("attention_entropy_nats")
 
     Args:
         probe_batch: the arguments of the model, on any device.

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import pandas
 
-from joma.charts import Chart, Heatmap, Mark
+from joma.charts import Chart, Heatmap, Mark, id_of
 from joma.domains import choose
 from joma.errors import InvalidArgument
 from joma.measure.curves.course import Course
@@ -80,6 +80,7 @@ def phases(frame: pandas.DataFrame, *, detail: Detail = "head") -> Phases:
     >>> found = joma.phases(table.assign(metric="attention_entropy_nats"))
     >>> found.frame().query("head == 0")[["phase", "since"]].values.tolist()
     [['scanning', 0], ['sparsifying', 700], ['densifying', 1500]]
+    >>> axes = found.plot()
 
     Args:
         frame: measurements in joma's table (docs/metrics.md), of one network or several: a watch folder's, a scan's, a
@@ -138,7 +139,7 @@ def _in_words(found: Sequence[Stage]) -> str:
 
 def _chart(run: str, course: Course, found: Sequence[Stage]) -> Chart:
     return Chart(
-        "".join(letter if letter.isalnum() else "_" for letter in run),
+        id_of(run),
         f"Attention entropy of {run}, and its phases",
         "The mean over layers and heads. Vertical lines: where a phase begins, by change points.",
         "step",

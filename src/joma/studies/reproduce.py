@@ -101,6 +101,7 @@ def reproduce(
     >>> found = joma.reproduce("theorem4", out="evidence")
     >>> found.verdicts()[["claim", "verdict"]].values.tolist()
     [['theorem4', 'holds']]
+    >>> axes = found.plot()
 
     Args:
         *claims: ids, the start of several up to a dot (``theorem1``), or ``all``; where none is named, those that
@@ -176,10 +177,14 @@ def _existing(data: Mapping[str, str | Path]) -> dict[str, str]:
 
 def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
     """Write everything a person or a machine may want to read, of claims that were finished earlier too."""
+    from joma.studies.explorer import measured_in, write_explorer
+
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
     everything = [(known | here)[id] for id in all_claims() if id in known | here]
-    return write_results(everything, workspace, _as_typed(workspace))
+    record = write_results(everything, workspace, _as_typed(workspace))
+    write_explorer(workspace.folder, measured_in(workspace.folder), str(workspace.folder))
+    return record
 
 
 def _as_typed(workspace: Workspace) -> str:

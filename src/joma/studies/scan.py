@@ -132,14 +132,17 @@ class Scan(scanned.Scan, Result):
         return scan_summary(self)
 
     def write(self, folder: str | Path) -> dict[str, Any]:
-        """Write ``report.html``, ``metrics.parquet``, ``scan.json`` and every picture into a folder.
+        """Write ``report.html``, the explorer, ``metrics.parquet``, ``scan.json`` and every picture into a folder.
 
         Returns:
             what ``scan.json`` holds.
         """
-        folder, record = Path(folder), scan_record(self)
+        from joma.studies.explorer import write_explorer
+
+        folder, record, table = Path(folder), scan_record(self), self.frame()
         write_json(folder / "scan.json", record)
-        write_frame(self.frame(), folder / "metrics.parquet")
+        write_frame(table, folder / "metrics.parquet")
+        write_explorer(folder, table, self.source)
         write_scan(self, folder, created=datetime.now(UTC), versions=versions())
         return record
 
@@ -154,8 +157,10 @@ def verify(
     >>> model = GPT2Model(GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4))
     >>> for step in (0, 100):
     ...     model.save_pretrained(f"checkpoints/step{step}")
-    >>> joma.verify("checkpoints").frame()[["step", "kind"]].values.tolist()  # the same weights twice
+    >>> found = joma.verify("checkpoints")
+    >>> found.frame()[["step", "kind"]].values.tolist()  # the same weights twice
     [[0, 'identical']]
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, or an open series.
@@ -190,6 +195,7 @@ def scan(
     >>> found = joma.scan("checkpoints", measures="stable_rank")
     >>> sorted(found.frame()["projection"].unique())
     ['key', 'mlp_lower', 'mlp_upper', 'output', 'query', 'value']
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, or an open series.

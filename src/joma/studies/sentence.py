@@ -100,13 +100,17 @@ class Sentence(Result):
         )
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``sentence.html`` into a folder, and return its path."""
+        """Write ``sentence.html`` and the explorer into a folder, and return the path of the first."""
         from joma.report.pages.document import write_document
         from joma.report.pages.sentence import sentence_page
+        from joma.studies.explore_parts import sentence_part
+        from joma.studies.explorer import measured_in, write_explorer
 
         about = {"Sentence": self.text, "Source": self.source}
         made = {"created": datetime.now(UTC), "versions": versions()}
         page = sentence_page(self.weights, self.tokens, self.summary(), about, **made)
+        said = sentence_part(self.text, self.tokens, self.weights)
+        write_explorer(folder, measured_in(self.source), self.source, sentence=said)
         return write_document(page, Path(folder) / "sentence.html")
 
 
@@ -144,6 +148,7 @@ def sentence(
     >>> found = joma.sentence("checkpoints", "the cat sat")
     >>> found.weights[100].shape  # as written and shuffled, layers, heads, queries, keys
     torch.Size([2, 2, 4, 3, 3])
+    >>> axes = found.plot()
 
     Args:
         source: a folder with saved steps, a weight file, ``owner/name`` on the hub, a run of joma, or an open series.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas
 
-from joma.charts import Chart, Heatmap, Mark
+from joma.charts import Chart, Heatmap, Mark, id_of
 from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
@@ -24,6 +24,8 @@ from joma.studies.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from joma.studies.explorer import Explorer
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Shown(Result):
         return "; ".join([*said[:3], *rest, *(one.text for one in foreseen)])
 
     def page(self, *, following: bool = False) -> str:
-        """Return the page as HTML.
+        """Return the page as HTML; it has a link to the explorer, which ``write()`` puts next to it.
 
         Args:
             following: whether the page loads itself again every few seconds.
@@ -132,16 +134,24 @@ class Shown(Result):
             runs.sort(key=lambda of_run: of_run[0] != best)
         return show_page(runs, self.sources, notes=self.notes, **about)
 
-    def write(self, folder: str | Path) -> Path:
-        """Write ``show.html`` into a folder, and return its path."""
-        from joma.report.pages.document import write_document
+    def explorer(self) -> Explorer:
+        """Return the explorer with the longest run that has an attention entropy."""
+        from joma.studies.explorer import explorer, run_of
 
+        return explorer(run_of(self.table, ", ".join(self.sources)))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``show.html`` and the explorer into a folder, and return the path of the first."""
+        from joma.report.pages.document import write_document
+        from joma.studies.explorer import write_explorer
+
+        write_explorer(folder, self.table, ", ".join(self.sources))
         return write_document(self.page(), Path(folder) / "show.html")
 
 
 def _prefixes(runs: Sequence[str]) -> list[str]:
     """Return a name for each run that can stand in an id; numbered if two would be equal."""
-    names = ["".join(letter if letter.isalnum() else "_" for letter in run) for run in runs]
+    names = [id_of(run) for run in runs]
     return names if len(set(names)) == len(names) else [f"{name}_{idx}" for idx, name in enumerate(names)]
 
 
@@ -154,13 +164,20 @@ def show(*paths: str | Path) -> Shown:
     """Show what was measured in a training run: what happened, in words and pictures.
 
     >>> import torch, joma
-    >>> model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
-    >>> with joma.watch(model, torch.randn(2, 8, 16), every=1, out="runs/mine") as probe:
+    >>> generator = torch.manual_seed(0)
+    >>> model, inputs = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True), torch.randn(2, 8, 16)
+    >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    >>> with joma.watch(model, inputs, every=1, out="runs/mine") as probe:
     ...     for _ in range(8):
-    ...         probe.step()
+    ...         loss = (model(inputs) - inputs.roll(1, 1)).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         probe.step(loss=loss)
     >>> found = joma.show("runs/mine")
     >>> found.verdicts()["rule"].tolist()
-    ['course', 'gaps', 'gaps']
+    ['course', 'loss', 'gaps']
+    >>> axes = found.plot()
 
     Args:
         *paths: folders of ``joma.watch`` (also while it runs, or after a crash), of ``joma scan``, ``joma reproduce``

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas
 import torch
 
 from joma.arrays import Real, as_real, as_real_in, wrong_shape
@@ -17,6 +16,8 @@ from joma.studies.result import Result
 from joma.theory import dynamics
 
 if TYPE_CHECKING:
+    import pandas
+
     from joma.charts import Chart
 
 ATTENTION: dict[str, Literal["softmax", "exp"]] = {"softmax": "softmax", "exp": "exp"}
@@ -32,6 +33,8 @@ class Solution(dynamics.Solution, Result):
 
     def frame(self) -> pandas.DataFrame:
         """One row for each time and component: t, component, target (μ or Δ), v, attention, entropy_nats."""
+        import pandas
+
         num_times, num = self.v.shape
         attention = (self.dynamics.gain * self.v.square()).softmax(-1)
         return pandas.DataFrame(
@@ -51,6 +54,8 @@ class Solution(dynamics.Solution, Result):
         The verdict is ``constant``, ``only gets sparser``, ``only gets denser``, or the turns of the entropy in words,
         such as ``sparse, then dense``.
         """
+        import pandas
+
         row = {"verdict": self.dynamics.course}
         if self.sparsest is None:
             return pandas.DataFrame([row])
@@ -77,11 +82,12 @@ def solve(
     """Solve the dynamics of the MLP, with attention integrated out, exactly.
 
     >>> import joma
-    >>> found = joma.solve([0, 4, 8, 16], mu=[3, 2, 1, 0.5])
-    >>> found.entropy
-    tensor([1.3863, 0.5072, 0.2325, 0.2429], dtype=torch.float64)
+    >>> found = joma.solve(range(0, 41, 2), mu=[3, 2, 1, 0.5])
+    >>> found.entropy[[0, 4, 20]]
+    tensor([1.3863, 0.2325, 0.3062], dtype=torch.float64)
     >>> found.verdicts()["verdict"][0]
     'sparse, then dense'
+    >>> axes = found.plot()
 
     Args:
         t: times, increasing from 0 or later.

@@ -103,11 +103,13 @@ class Sweep(Result):
         return sweep_summary(self.points, self.record)
 
     def write(self) -> None:
-        """Write ``sweep.parquet``, ``sweep.json`` and ``sweep.html`` into the folder."""
+        """Write ``sweep.parquet``, ``sweep.json``, the explorer and ``sweep.html`` into the folder."""
         from joma.report.pages.sweep import write_sweep
+        from joma.studies.explorer import write_explorer
 
         write_frame(self.table, self.folder / "sweep.parquet")
         write_json(self.folder / "sweep.json", dict(self.record))
+        write_explorer(self.folder, self.table, str(self.folder))
         figure = FIGURES[self.record["recipe"]]
         write_sweep(self.points, self.record, figure.question, figure.leading, self.folder / "sweep.html")
 
@@ -131,6 +133,7 @@ def sweep(
     >>> found = joma.sweep("figure8", over=grid, seeds=1, out="sweep", workers=1)
     >>> found.verdicts()[["learning_rate", "status"]].values.tolist()
     [[0.001, 'finished'], [0.01, 'finished']]
+    >>> axes = found.plot()
 
     Args:
         recipe: ``figure6`` (depth), ``figure7`` (rank) or ``figure8`` (learning rate at five layers).

@@ -17,11 +17,12 @@ class TrainerWatch(trainer_callback.TrainerWatch, WatchingCallback):
     >>> trainer = Trainer(model, settings, train_dataset=texts)
     >>> probe = joma.TrainerWatch({"input_ids": texts[0]["input_ids"][None]}, trainer=trainer, every=1)
     >>> trainer.add_callback(probe)
-    >>> trainer.train()  # doctest: +ELLIPSIS
+    >>> trainer.train()
     {...}
     TrainOutput(...)
     >>> sorted(probe.frame()["step"].unique().tolist())
     [0, 1, 2]
+    >>> axes = probe.plot("attention_entropy_nats")
 
     If training fails, all measurements are in ``metrics.jsonl`` of ``out``. ``metrics.parquet`` is written at the end
     of training, also if it was resumed from a checkpoint.

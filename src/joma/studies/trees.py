@@ -77,8 +77,10 @@ def learn_tree(
     >>> first = np.random.default_rng(0).normal(size=1000)
     >>> noise = np.random.default_rng(1).normal(size=(1000, 2))
     >>> table = pandas.DataFrame({"a": first, "b": first + noise[:, 0], "c": first + noise.sum(1)})
-    >>> joma.learn_tree(table, num_bootstraps=20).frame()[["one", "other", "support"]].values.tolist()
+    >>> found = joma.learn_tree(table, num_bootstraps=20)
+    >>> found.frame()[["one", "other", "support"]].values.tolist()
     [['b', 'c', 1.0], ['a', 'b', 1.0]]
+    >>> axes = found.plot()
 
     Args:
         table: a CSV, TSV, Parquet, .npy or .npz file, a pandas table or an array; numbers and categories, with missing

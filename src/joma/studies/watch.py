@@ -86,13 +86,19 @@ def watch(model: nn.Module, probe_batch: Any, **settings: Unpack[WatchSettings])
     """Measure the attention of a model and the ranks of its weights during training, every few optimiser steps.
 
     >>> import torch, joma
-    >>> model = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
-    >>> with joma.watch(model, torch.randn(2, 8, 16), every=10) as probe:
-    ...     for _ in range(20):  # a training loop
-    ...         probe.step()     # after optimizer.step()
+    >>> model, inputs = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True), torch.randn(2, 8, 16)
+    >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    >>> with joma.watch(model, inputs, every=5) as probe:
+    ...     for _ in range(20):
+    ...         loss = (model(inputs) - inputs.roll(1, 1)).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         probe.step(loss=loss)
     >>> entropy = probe.frame().query("metric == 'attention_entropy_nats'")
     >>> sorted(entropy["step"].unique().tolist())
-    [0, 10, 20]
+    [0, 5, 10, 15, 20]
+    >>> axes = probe.plot("attention_entropy_nats")
 
     Args:
         model: a model of transformers, of torch's attention modules, or any other that uses torch's attention kernel.

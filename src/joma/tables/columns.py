@@ -16,6 +16,13 @@ MOST_CATEGORIES = 100
 """Different values of a column of text above which it is free text and not a category."""
 
 
+PLACEHOLDERS = frozenset({99.0, 999.0, 9999.0, 99999.0, 999999.0})
+"""Numbers, also negative ones, that are often written for missing values."""
+
+
+_EXACT = 2**53  # beyond it float64 does not hold every whole number
+
+
 @dataclass(frozen=True)
 class Column:
     """A column that can be used.
@@ -96,6 +103,9 @@ def read_table(
         columns = tuple(found for found in checked.values() if isinstance(found, Column))
         table = Table(columns, {name: found for name, found in checked.items() if isinstance(found, str)})
         _require_rows(len(frame), least_rows)
+    for column in table.columns if table is not source else ():
+        if (odd := _placeholder(column)) is not None:
+            warnings.warn(odd, stacklevel=3)
     reasons = "; ".join(f"{name!r} {reason}" for name, reason in list(table.left_out.items())[:8])
     more = f"; and {len(table.left_out) - 8} more" if len(table.left_out) > 8 else ""
     if len(table.columns) < least_columns:
@@ -160,13 +170,13 @@ def _checked(column: pandas.Series) -> Column | str:
     if pandas.api.types.is_datetime64_any_dtype(kind) or pandas.api.types.is_timedelta64_dtype(kind):
         return _DATES
     if pandas.api.types.is_numeric_dtype(kind):
-        return _number(name, column)
+        return _number(name, column, column)
     present = column.dropna()
     if not len(present):
         return _EMPTY
     as_numbers = pandas.to_numeric(present, errors="coerce") if not _is_bool(present) else None
     if as_numbers is not None and as_numbers.notna().all():
-        return _number(name, pandas.to_numeric(column, errors="coerce"))
+        return _number(name, pandas.to_numeric(column, errors="coerce"), column)
     if not all(isinstance(value, str | bool) for value in present):
         return "holds neither numbers nor text"
     if _is_date(present):
@@ -194,7 +204,8 @@ def _is_date(values: pandas.Series) -> bool:
         return bool(pandas.to_datetime(first, errors="coerce", format="mixed").notna().all())
 
 
-def _number(name: str, column: pandas.Series) -> Column | str:
+def _number(name: str, column: pandas.Series, given: pandas.Series) -> Column | str:
+    """The column of numbers, or why it is left out; ``given`` has them as they were written."""
     if pandas.api.types.is_complex_dtype(column.dtype):
         raise BadInput(f"column {name!r} holds complex numbers", expected="real ones", remedy="take its real part")
     values = _finite(name, column)
@@ -202,10 +213,26 @@ def _number(name: str, column: pandas.Series) -> Column | str:
     if not len(present):
         return _EMPTY
     if present.min() == present.max():
+        if given.nunique() > 1 or abs(present[0]) > _EXACT:
+            return f"holds numbers that are all {present[0]:g} in double precision (16 digits)"
         return f"is constant ({present[0]:g} in every row)"
     if len(present) == len(values) > 2 and bool((np.diff(values) == 1).all()):
         return "numbers the rows"
     return Column(name, values)
+
+
+def _placeholder(column: Column) -> str | None:
+    """A warning on a number that is written where one is missing: all nines, and far from all others."""
+    values = column.values[~np.isnan(column.values)]
+    for odd in (values.min(), values.max()) if column.is_number else ():
+        others = values[values != odd]
+        gap = np.abs(others - odd).min()
+        if float(abs(odd)) in PLACEHOLDERS and len(others) < len(values) - 1 and gap > others.max() - others.min():
+            return (
+                f"column {column.name!r} is {odd:g} in {len(values) - len(others):,} rows, far from all other values: "
+                "leave these cells empty if it stands for a missing value"
+            )
+    return None
 
 
 def _finite(name: str, column: pandas.Series) -> np.ndarray:

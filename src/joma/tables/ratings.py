@@ -5,7 +5,7 @@ Axes: N ratings, U users, I items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +142,7 @@ class Ratings:
         return np.split(self.items[liked][order], ends[:-1])
 
 
-def read_ratings(source: Source) -> Ratings:
+def read_ratings(source: Source, names: Mapping[str, str] | None = None) -> Ratings:
     """Read a table with one rating a row.
 
     Columns: ``user``, ``item``, ``value``, and optionally ``time``, ``title`` and ``genres`` (separated by ``|``);
@@ -150,12 +150,14 @@ def read_ratings(source: Source) -> Ratings:
 
     Args:
         source: as ``joma.tables.reading.read_frame`` reads it.
+        names: of columns that are called otherwise, such as ``{"item": "product"}``.
 
     Raises:
         BadInput: as ``read_frame``; a column is missing, an id, a value or a time is missing, a value is negative or
             infinite, a time is no time, an item has two titles, or there is only one user or only one item.
     """
-    frame = _renamed(read_frame(source, texts=(*COLUMNS["user"], *COLUMNS["item"])))
+    columns = _columns(names or {})
+    frame = _renamed(read_frame(source, texts=(*columns["user"], *columns["item"])), columns)
     for name in frame.columns.intersection([*NEEDED, "time"]):
         _require_rows(frame[name].notna(), f"no {name}", "fill the gaps, or leave these rows out")
     values = _numbers(frame["value"])
@@ -206,20 +208,31 @@ def movielens() -> Ratings:
     return read_ratings(frame)
 
 
-def ratings_of(path: str | None) -> Ratings:
-    """Return the ratings in a user's file, or those of ``movielens`` for ``None``."""
-    return movielens() if path is None else read_ratings(path)
+def ratings_of(path: str | None, names: Mapping[str, str] | None = None) -> Ratings:
+    """Return the ratings in a user's file (``read_ratings``), or those of ``movielens`` for ``None``."""
+    return movielens() if path is None else read_ratings(path, names)
 
 
-def _renamed(frame: pandas.DataFrame) -> pandas.DataFrame:
+def _columns(names: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+    """The names that each column may have: the one that is given, or else the usual ones."""
+    if unknown := [meant for meant in names if meant not in COLUMNS]:
+        problem, remedy = f"ratings have no column {unknown[0]!r}", "name one of these"
+        raise BadInput(problem, expected=", ".join(COLUMNS), remedy=remedy)
+    return {**COLUMNS, **{meant: (name,) for meant, name in names.items()}}
+
+
+def _renamed(frame: pandas.DataFrame, columns: Mapping[str, Sequence[str]]) -> pandas.DataFrame:
     """The columns that are used, under their first names."""
-    found = {meant: next((name for name in names if name in frame), None) for meant, names in COLUMNS.items()}
+    found = {meant: next((name for name in names if name in frame), None) for meant, names in columns.items()}
+    if absent := [columns[meant][0] for meant in found if found[meant] is None and len(columns[meant]) == 1]:
+        problem = f"the table has no column {absent[0]!r}; it has {', '.join(frame.columns[:12])}"
+        raise BadInput(problem, expected="the columns that were named", remedy="name one that is there")
     missing = [meant for meant in NEEDED if found[meant] is None]
     if missing:
         raise BadInput(
             f"the table has no column for {' and '.join(missing)}; it has {', '.join(frame.columns[:12])}",
             expected="columns user, item and value, and optionally time, title and genres",
-            remedy="rename its columns",
+            remedy="rename them, or say which they are (--column item=product)",
         )
     return pandas.DataFrame({meant: frame[name] for meant, name in found.items() if name is not None})
 

@@ -6,7 +6,9 @@ Nothing is unpickled, and what a file would need in memory is known before it is
 from __future__ import annotations
 
 import csv
+import gzip
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -46,6 +48,10 @@ MISSING = frozenset(
 )
 """Words that stand for a missing number in a column of numbers; among texts they are texts."""
 
+SEPARATORS = (",", ";", "\t")
+"""Of the columns in .csv files; where it is the semicolon, numbers may have a comma before their decimals."""
+
+_LONGEST = 10_000_000  # characters of a first line
 _CHUNK = 100_000  # rows of a text file that are read at once
 
 Source = str | os.PathLike[str] | pandas.DataFrame | np.ndarray
@@ -125,15 +131,17 @@ def _of_file(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
     ) as error:
         raise BadInput(
             f"{path} cannot be read ({cause_of(error)})",
-            expected=f"a whole {suffix.lstrip('.')} file",
+            expected=f"a whole {suffix.lstrip('.')} file" + ("" if suffix in readers else " of UTF-8 text"),
             remedy="write it again, or check that the suffix fits the content",
         ) from error
 
 
 def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFrame:
     """A table of text, its first line the names of the columns; read in parts, so that a huge one is noticed."""
-    separator = "\t" if ".tsv" in path.name.lower() else ","
-    names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    separator, skipped = _separator(path)
+    names = pandas.read_csv(
+        path, sep=separator, header=None, skiprows=skipped, nrows=1, dtype=str, keep_default_na=False
+    ).iloc[0]
     if any("\0" in name for name in names):
         raise ValueError("it holds zero bytes")
     if _are_numbers(names) and list(names) != [str(place) for place in range(len(names))]:
@@ -144,8 +152,8 @@ def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
         )
     parts, num_rows = [], 0
     as_text: dict[Hashable, Any] = {place: str for place, name in enumerate(names) if name in texts}
-    reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=1, chunksize=_CHUNK,
-                             index_col=False, low_memory=False, dtype=as_text, keep_default_na=False,
+    reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=skipped + 1,
+                             chunksize=_CHUNK, index_col=False, low_memory=False, dtype=as_text, keep_default_na=False,
                              na_values=[""])  # fmt: skip
     with warnings.catch_warnings(), reader:
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer lines, which would be cut
@@ -155,16 +163,31 @@ def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
             parts.append(part)
     frame = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=range(len(names)))
     for place in frame.columns.difference(list(as_text)):
-        frame[place] = _with_gaps(frame[place])
+        frame[place] = _with_gaps(frame[place], "," if separator == ";" else ".")
     return frame.set_axis(names.tolist(), axis=1)
 
 
-def _with_gaps(column: pandas.Series) -> pandas.Series:
+def _separator(path: Path) -> tuple[str, int]:
+    """What separates the columns, and how many lines come before their names: one if it is Excel's ``sep=;``.
+
+    In a .csv file it is whichever of comma, semicolon and tab is most frequent in the first line.
+    """
+    if ".tsv" in path.name.lower():
+        return "\t", 0
+    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
+        first = file.readline(_LONGEST).strip("\r\n")
+    if first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
+        return first[-1], 1
+    outside = re.sub(r'"[^"]*"', "", first)
+    return max(SEPARATORS, key=outside.count), 0
+
+
+def _with_gaps(column: pandas.Series, decimal: str) -> pandas.Series:
     """A column of numbers and words for missing ones as numbers; any other as it is."""
     if not (pandas.api.types.is_object_dtype(column) or pandas.api.types.is_string_dtype(column)):
         return column
     known = column.mask(column.isin(MISSING))
-    numbers = pandas.to_numeric(known, errors="coerce")
+    numbers = pandas.to_numeric(known if decimal == "." else known.str.replace(decimal, "."), errors="coerce")
     return numbers if bool((numbers.notna() == known.notna()).all()) else column
 
 

@@ -12,7 +12,7 @@ from joma.arrays import REAL
 from joma.domains import check_whole
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
-from joma.problem.laws import AnyLaw, hierarchy_of, label_probabilities
+from joma.problem.laws import AnyLaw, check_level, hierarchy_of, label_probabilities
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law
 from joma.theory.enumeration import enumerated
@@ -71,16 +71,17 @@ def tuple_label_correlations(law: AnyLaw, level: int = 0) -> Float[Tensor, "n r 
     same correlations (arXiv 2307.02129).
 
     Args:
-        law: any law. Of a combinatorial hierarchy with few states (see ``posterior``), level 0 only.
+        law: any law. A combinatorial hierarchy must have few states (see ``posterior``).
         level: of the latents above the tuples, from 0, whose tuples are tokens. In a ``RandomHierarchy`` the highest
-            level is the label's own, or that of its filter.
+            level is the label's own, or that of its filter; in the other laws that of the top latents.
 
     Returns:
         for each latent of the level and each of its tuples. In a ``RandomHierarchy`` tuples are in the order of
-        ``law.rules[level].flatten(0, 1)``. Of binary children, tuple number Σₖ 2ᵏ says that the k-th child is present
-        for each k in the sum; latents with fewer children than others have zeros at the end.
+        ``law.rules[level].flatten(0, 1)``. Of binary children (of all members that a latent's sets have, in increasing
+        order), tuple number Σₖ 2ᵏ says that the k-th child is present for each k in the sum; latents with fewer
+        children than others have zeros at the end.
     """
-    given, prior = _given_labels(law, level)
+    given, prior = _given_labels(law, level, "tuple_label_correlations")
     apart = given - given[..., :1]  # from the first label, so that equal numbers have correlations of exactly 0
     return (apart - (apart @ prior)[..., None]) * prior
 
@@ -124,40 +125,37 @@ def correlation_threshold(law: AnyLaw, level: int = 0) -> float:
     >>> joma.correlation_threshold(joma.RandomHierarchy(4, 4, 4, depth=2, uncorrelated=True))
     inf
 
-    With P samples, P(label | tuple) is estimated from P · P(tuple) of them, with variance p (1 − p)/(P · P(tuple));
-    signal and noise are the sums, over latents, tuples and labels, of (P(label | tuple) − P(label))² and the variances.
-    Their ratio is 1 at the returned P: some n_c m^L at level 0 of random rules, infinity without correlations.
+    A correlation is P(tuple) (p − P(label)), with p = P(label | tuple). With P samples p is estimated from P · P(tuple)
+    of them, with variance p (1 − p)/(P · P(tuple)). Signal and noise are the sums, over latents, tuples and labels, of
+    the squared correlations and of P(tuple)² times the variances; their ratio is 1 at the returned P. So tuples count
+    as much as in the correlations, and one that hardly occurs changes nothing. The result is infinity without
+    correlations and 0 if each tuple has one label; at level 0 of random rules it is some n_c m^L.
 
     Args:
         law, level: as for ``tuple_label_correlations``.
     """
-    given, prior = _given_labels(law, level)
-    alone = (given @ prior)[..., None]
-    there = alone[..., 0] > 0
-    posterior = given[there] * prior / alone[there]
-    signal = (tuple_label_correlations(law, level)[there] / alone[there]).square().sum()
-    noise = (posterior * (1 - posterior) / alone[there]).sum()
+    given, prior = _given_labels(law, level, "correlation_threshold")
+    joint = given * prior
+    alone = joint.sum(-1, keepdim=True)
+    noise = (joint * (1 - joint / alone.where(alone > 0, 1))).sum()
+    signal = tuple_label_correlations(law, level).square().sum()
     return float(noise / signal) if signal > 0 else math.inf
 
 
-def _given_labels(law: AnyLaw, level: int) -> tuple[Float[Tensor, "n r D"], Float[Tensor, " D"]]:
+def _given_labels(law: AnyLaw, level: int, function: str) -> tuple[Float[Tensor, "n r D"], Float[Tensor, " D"]]:
     """P(tuple | label) for the tuples below each latent of a level, and P(label)."""
-    function = "tuple_label_correlations"
     if not isinstance(law, Law):
         raise _not_for(law, function, "any law")
     hierarchy = hierarchy_of(law)
     prior = torch.tensor(label_probabilities(law), dtype=REAL)
-    highest = len(law.level_sizes) - 1
-    if isinstance(hierarchy, RandomHierarchy):
-        highest = hierarchy.top_level
-    elif isinstance(hierarchy, Combinatorial):
-        highest = min(highest, 0)
-    check_whole(level, function, "level", low=0, high=highest, remedy="levels count from 0, just above the tokens")
+    is_model = isinstance(hierarchy, RandomHierarchy)
+    check_level(level, function, hierarchy.top_level if is_model else len(law.level_sizes) - 1)
     if isinstance(hierarchy, RandomHierarchy):
         symbols = hierarchy.label_marginals(level) / hierarchy.num_synonyms  # the same for all synonyms
         given = symbols.repeat_interleave(hierarchy.num_synonyms, -1).permute(1, 2, 0)
     else:
-        given = _tree_tuples(hierarchy, level) if isinstance(hierarchy, LatentTree) else _member_tuples(hierarchy)
+        is_tree = isinstance(hierarchy, LatentTree)
+        given = _tree_tuples(hierarchy, level) if is_tree else _member_tuples(hierarchy, level)
     if hierarchy is not law:  # labels that are independent of the tokens
         given = (given @ prior)[..., None].expand(given.shape)
     return given, prior
@@ -177,13 +175,14 @@ def _tree_tuples(tree: LatentTree, level: int) -> Float[Tensor, "n r D"]:
     return _padded(found)
 
 
-def _member_tuples(law: Combinatorial) -> Float[Tensor, "n r D"]:
+def _member_tuples(law: Combinatorial, level: int) -> Float[Tensor, "n r D"]:
     states = enumerated(law)
-    given = states.labels[:-1] / states.labels.sum(0)
+    present, joint = (states.tokens, states.labels[:-1]) if level == 0 else states.levels[level - 1]
+    given = joint / joint.sum(0)
     found = []
-    for latent in law.members[0]:
+    for latent in law.members[level]:
         members = sorted({member for chosen in latent for member in chosen})
-        numbers = (states.tokens[:, members].long() * 2 ** torch.arange(len(members))).sum(-1)
+        numbers = (present[:, members].long() * 2 ** torch.arange(len(members))).sum(-1)
         found.append(torch.zeros(2 ** len(members), law.num_labels, dtype=REAL).index_add_(0, numbers, given))
     return _padded(found)
 

@@ -37,11 +37,13 @@ class Enumerated:
         tokens: which tokens each of the T possible inputs contains.
         labels: P(input, label).
         presence: P(input, latent present), one for each level, the lowest first.
+        levels: of each level, which latents are present in each of its S possible states, and P(state, label).
     """
 
     tokens: Bool[Tensor, "T V"]
     labels: Float[Tensor, "T D"]
     presence: tuple[Float[Tensor, "T n"], ...]
+    levels: tuple[tuple[Bool[Tensor, "S n"], Float[Tensor, "S D"]], ...]
 
     def rows_of(self, inputs: Bool[Tensor, "B V"]) -> Int[Tensor, " B"]:
         """Return the row of each input; the last row, of probability 0, for an impossible one."""
@@ -100,16 +102,29 @@ def _union(outcomes: Sequence[Mapping[int, float]]) -> dict[int, float]:
 
 
 def _tabulated(law: Combinatorial, states: Mapping[State, float]) -> Enumerated:
-    inputs = {mask: row for row, mask in enumerate(dict.fromkeys(state[-1] for state in states))}
-    rows = torch.tensor([inputs[state[-1]] for state in states])
     shares = torch.tensor(list(states.values()), dtype=REAL)
-    labels = torch.zeros(len(inputs) + 1, law.num_labels, dtype=REAL)
-    labels.index_put_((rows, torch.tensor([state[0] for state in states])), shares, accumulate=True)
-    presence = []
+    labels = torch.tensor([state[0] for state in states])
+
+    def with_labels(numbers: Tensor, num: int) -> Float[Tensor, "num D"]:
+        joint = torch.zeros(num, law.num_labels, dtype=REAL)
+        return joint.index_put_((numbers, labels), shares, accumulate=True)
+
+    inputs, rows = _numbered([state[-1] for state in states])
+    presence, levels = [], []
     for level, size in enumerate(law.level_sizes):
-        there = _bits([state[-2 - level] for state in states], size)
-        presence.append(torch.zeros(len(inputs) + 1, size, dtype=REAL).index_add_(0, rows, there * shares[:, None]))
-    return Enumerated(_bits(list(inputs), law.num_tokens), labels, tuple(presence))
+        masks, numbers = _numbered([state[-2 - level] for state in states])
+        there = _bits(masks, size)
+        levels.append((there, with_labels(numbers, len(masks))))
+        of_inputs = torch.zeros(len(inputs) + 1, size, dtype=REAL)
+        presence.append(of_inputs.index_add_(0, rows, there[numbers] * shares[:, None]))
+    joint = with_labels(rows, len(inputs) + 1)
+    return Enumerated(_bits(inputs, law.num_tokens), joint, tuple(presence), tuple(levels))
+
+
+def _numbered(masks: Sequence[int]) -> tuple[list[int], Int[Tensor, " N"]]:
+    """The different masks, and the number of each mask among them."""
+    numbers = {mask: number for number, mask in enumerate(dict.fromkeys(masks))}
+    return list(numbers), torch.tensor([numbers[mask] for mask in masks])
 
 
 def _bits(masks: Sequence[int], size: int) -> Bool[Tensor, "N n"]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from joma.domains import check_whole
 from joma.errors import BadInput, InvalidArgument
 from joma.extras import extra
 from joma.files import read_json, write_json
@@ -141,8 +142,7 @@ def as_dataset(law: Law, num: int, seed: int = 0, *, shuffled: bool = False) -> 
         BadInput: `datasets` is not installed.
     """
     datasets = extra("datasets", "the dataset is made with it", name="hub")
-    if num < 1:
-        raise InvalidArgument("as_dataset", "num", required="at least 1", received=f"{num}", remedy="take 1 or more")
+    check_whole(num, "as_dataset", "num", remedy="take 1 or more")
     parts = list(dataset_samples(law, num, seed, shuffled=shuffled))
     columns = {"tokens": [part.tokens for part in parts], "label": [part.labels for part in parts]}
     for level in range(len(law.level_sizes)):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from joma.measure.trees.coding import starts_of
 from joma.train.decoder import Decoder, DecoderConfig, evaluating, seed_of
 from joma.train.loop import Loop
 
@@ -29,6 +30,8 @@ class RowSettings:
         learning_rate: of Adam, constant.
         width, num_heads, hidden, num_layers: of the network.
         seed: of weights and batches.
+        sees_columns: whether a column is predicted from the values before it; otherwise from its place alone, so that
+            what is learned is how frequent each of its values is.
     """
 
     num_steps: int
@@ -39,6 +42,7 @@ class RowSettings:
     hidden: int = 128
     num_layers: int = 1
     seed: int = 0
+    sees_columns: bool = True
 
 
 class RowDecoder:
@@ -50,8 +54,10 @@ class RowDecoder:
     """
 
     def __init__(self, sizes: Int[np.ndarray, " n"], settings: RowSettings) -> None:
-        self._starts = 1 + np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])
+        self._starts = 1 + starts_of(sizes + 1)
         self._sizes = sizes
+        self._starts = 1 + np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])
+        self._sizes, self._sees_columns = sizes, settings.sees_columns
         config = DecoderConfig(
             int(1 + (sizes + 1).sum()),
             settings.width,
@@ -73,9 +79,10 @@ class RowDecoder:
 
     def losses(self, tokens: Int[Tensor, "rows n+1"]) -> Float[Tensor, "rows n"]:
         """Return −ln p(column | columns before it) for every value; their sum is −ln of the row's probability."""
-        features, output = self.decoder.features(tokens[:, :-1]), self.decoder.output
+        seen = tokens[:, :-1] if self._sees_columns else torch.zeros_like(tokens[:1, :-1])  # start tokens, for all rows
+        features, output = self.decoder.features(seen), self.decoder.output
         logits = torch.einsum("bnd,nkd->bnk", features, output.weight[self._outputs])  # only the column's own codes
-        logits = logits + output.bias[self._outputs] + self._padding
+        logits = (logits + output.bias[self._outputs] + self._padding).expand(len(tokens), -1, -1)
         return cross_entropy(logits.mT, tokens[:, 1:] - self._outputs[:, 0], reduction="none")
 
     @torch.no_grad()

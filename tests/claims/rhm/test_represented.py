@@ -14,7 +14,9 @@ def test_untrained_decoder_represents_the_last_latent_better_than_chance_and_has
     pytest.importorskip("skbio", reason="neighbour joining needs the extra trees")
     decoder = Decoder(DecoderConfig(5, 32, num_layers=2, hidden=64, dropout=0.0, num_outputs=4)).eval()
     found = represented(decoder, LAW, LAW.sample(400, torch.Generator().manual_seed(0)))
-    assert found.probes.shape == (2, 2)
-    assert (found.probes > found.shuffled).all()
+    assert found.errors.shape == (2, 2)
+    assert (found.errors < found.shuffled).all()
+    assert not found.lowest.any()  # tokens determine every latent
+    assert (found.errors > 0.1).all()
     names = [finding.name for finding in findings([found] * 3, [found] * 3)]
     assert len(names) == len(set(names)) == 2 * 2 + 2

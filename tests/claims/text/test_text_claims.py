@@ -18,7 +18,7 @@ IDS = ("text.sparse_then_dense", "text.first_dip", "text.mechanism", "text.rank_
 def agreements(tmp_path_factory, wikitext_folder):
     patch = pytest.MonkeyPatch()
     patch.setenv("JOMA_DATA", str(wikitext_folder))
-    patch.setitem(networks.STUDIES, Profile.QUICK, Study(150, 1e-3, 5, 2))
+    patch.setitem(networks.STUDIES, Profile.QUICK, Study(100, 1e-3, 5, 2))
     patch.setattr(first_dip, "EARLY", 0.02)
     patch.setitem(first_dip.MORE_SEEDS, Profile.QUICK, 0)
     # one worker: starting processes for each claim would take longer than training
@@ -88,7 +88,7 @@ def test_the_lead_chart_shows_the_levels_and_the_movements_that_its_caption_name
 def test_theorem_1_is_read_from_snapshots_and_its_chart_shows_every_word_with_the_commonest_named(agreements):
     correlation, words = agreements["text.theorem1"].charts
     measured = correlation.curves[0]
-    assert measured.x == tuple(range(15, 151, 15))
+    assert measured.x == tuple(range(10, 101, 10))
     everything, *named = words.curves
     assert not everything.joined
     assert 100 < len(everything.x) < 300

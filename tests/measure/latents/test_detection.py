@@ -61,3 +61,14 @@ def test_samples_units_and_parts_must_agree():
     for wrong in ((units, parts[:5]), (units[:, :3], parts), (units, parts[:, :2]), (units[:0], parts[:0])):
         with pytest.raises(InvalidArgument, match="scored_on"):
             detection(other, wrong)
+
+
+def test_by_area_a_unit_must_be_higher_where_the_part_is_and_samples_that_do_not_count_are_left_out():
+    units, parts = data(400, 0)
+    parts[::3, 2] = -1
+    assert detection((units, parts), data(2000, 1), by="area").units[0] == 2
+    counts = parts[:, 2] >= 0
+    alone = detection((units[counts], parts[counts]), data(2000, 1), by="area")
+    assert detection((units, parts), data(2000, 1), by="area").units[2] == alone.units[2]
+    others, there = data(2000, 1)
+    assert detection((units[:, 4:5], parts), (others[:, 4:5], there), by="area").areas[1] < 0.05

@@ -49,6 +49,18 @@ def test_parts_and_columns_of_a_row_agree_with_its_surprise():
     assert set(scores.columns(NUM)) == set("abcd")
 
 
+def test_the_tree_of_the_scores_is_that_of_its_detectors_with_the_share_that_have_each_edge():
+    table = planted()
+    scores = scores_within(table)
+    assert len(scores.tree.edges) == 3
+    assert all(0 <= edge.support <= 1 for edge in scores.tree.edges)
+    assert max(edge.support for edge in scores.tree.edges) > 0
+    normal = detector_of(table)
+    alone = scores_with(normal, table).tree
+    assert {frozenset((edge.one, edge.other)) for edge in alone.edges} == set(map(frozenset, normal.model.edges))
+    assert {edge.support for edge in alone.edges} == {None}
+
+
 def test_nothing_is_likely_in_place_of_a_value_that_is_the_likeliest():
     pairs = pandas.DataFrame({"x": [0.0, 1.0] * 100, "y": [0.0, 1.0] * 100})
     normal = read_table(pairs)

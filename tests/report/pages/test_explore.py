@@ -1,5 +1,6 @@
 """The explorer in a real browser: what it computes equals joma's Python functions, and everything can be set."""
 
+import re
 import shutil
 
 import numpy as np
@@ -251,6 +252,39 @@ def test_every_part_follows_the_one_slider_and_play_and_the_address(browser, pag
     wait_until(tab, "location.hash.includes('law=linear') && !location.hash.includes('at=1&')")
     assert opened.complaints == []
     tab.close()
+
+
+def test_the_numbers_in_a_formula_give_what_stands_before_them(tab):
+    tab.hover("[data-formula=flow]")
+    said = tab.locator("[data-formula=flow] .numbers").inner_text()
+    speed, target, v, gain, _, z = (float(text) for text in re.findall(r"[\d.]+", said.replace("²", "")))
+    assert (target - v) * np.exp(gain * v**2) / z == pytest.approx(speed, rel=2e-3), said
+
+
+def test_entropy_that_only_falls_to_0_has_no_sparsest_time(browser, page):
+    opened = Opened(browser, page.as_uri() + "#mlp=linear", viewport={"width": 1280, "height": 900})
+    assert opened.tab.locator("#story").inner_text().endswith("at t = 100: in this window it only gets sparser.")
+    assert "sparsest" not in opened.tab.locator("main").inner_text()
+    opened.tab.close()
+
+
+def test_a_link_within_the_page_keeps_what_is_set_when_the_page_is_loaded_again(browser, page):
+    opened = Opened(browser, page.as_uri() + "#gain=0.5&at=0.7", viewport={"width": 1280, "height": 900})
+    tab, story = opened.tab, opened.tab.locator("#story").inner_text()
+    tab.locator("nav a[href='#tree']").click()
+    wait_until(tab, "scrollY > 1000 && location.hash.includes('gain=0.5')")
+    tab.reload()
+    assert tab.locator("#story").inner_text() == story
+    assert "t = 70" in tab.locator("#clocks").inner_text()
+    assert opened.complaints == []
+    tab.close()
+
+
+def test_the_sentence_says_at_which_saved_step_its_weights_are(tab):
+    steps = tab.evaluate("JSON.parse(document.getElementById('plots').textContent).run.steps")
+    for step, said in ((110, "Step 100 (the last one with weights up to step 110), layer"), (400, "Step 400, layer")):
+        tab.evaluate("(at) => State.set({ at })", steps.index(step) / (len(steps) - 1))
+        wait_until(tab, "(said) => document.getElementById('sentence-story').textContent.startsWith(said)", said)
 
 
 @pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 
 from joma.claims.anomaly.tables import Case, exchanged
@@ -20,62 +20,86 @@ HALF = 0.5
 _SHOWN = 500  # rows on which attention and loss are measured
 
 
-@dataclass(frozen=True)
-class Learned:
-    """A Transformer's results on one table.
+@dataclass
+class Course:
+    """Attention and loss of a Transformer on normal rows, during training.
 
     Args:
-        auroc: of its surprise.
-        steps: at which attention was measured.
-        edges: AUROC of the tree's edges among all pairs of columns by attention, at each step.
-        order: Spearman correlation, over pairs of columns, of mutual information with the growth of attention when the
-            loss has made half of its fall.
-        loss: mean surprise of held-out normal rows, at each step.
+        every: steps between measurements; the first is before training.
+        steps: at which they were made.
+        attention: relative to uniform attention over the columns before, by pair of columns, at each step.
+        losses: mean surprise of the rows at each step.
     """
 
-    auroc: float
+    every: int
+    steps: list[int] = field(default_factory=list)
+    attention: list[Float[np.ndarray, "n n"]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def look(self, step: int, decoder: RowDecoder, rows: Int[np.ndarray, "rows n"]) -> None:
+        """Measure at a step that is due."""
+        if step % self.every == 0:
+            self.steps.append(step)
+            self.attention.append(decoder.attention(rows) * np.arange(rows.shape[1])[:, None])
+            self.losses.append(float(decoder.surprise(rows).sum(1).mean()))
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Whether attention finds the edges of the Chow–Liu tree, among pairs of columns.
+
+    Pairs are those in which the earlier column is not just before the later one (``RowDecoder.attention``).
+
+    Args:
+        steps: at which attention was measured.
+        areas: AUROC of the edges by attention, at each step.
+        order: Spearman correlation, over pairs, of mutual information with the growth of attention when the loss has
+            made half of its fall.
+    """
+
     steps: tuple[int, ...]
-    edges: tuple[float, ...]
+    areas: tuple[float, ...]
     order: float
-    loss: tuple[float, ...]
 
 
-def learned(case: Case, settings: RowSettings, *, look_every: int, is_control: bool = False) -> Learned:
-    """Train a Transformer on the rows to learn from, or, as a control, on the same with columns exchanged.
+def row_surprise(
+    case: Case, settings: RowSettings, *, is_mixed: bool = False, course: Course | None = None
+) -> Float[np.ndarray, " rows"]:
+    """Train a Transformer on the rows to learn from, and return the surprise of the rows to score.
 
-    Pairs of columns are those in which the earlier one is not just before the later one (``RowDecoder.attention``);
-    attention counts relative to uniform attention over the columns before.
+    That is the sum over columns of its loss, −ln p(column | columns before it).
+
+    Args:
+        case: the rows.
+        settings: of network and training.
+        is_mixed: whether columns are exchanged between rows in training, as a control.
+        course: filled during training.
     """
     coding = coding_of(case.train)
-    codes = coding.codes(case.train)
-    information = mutual_information(PairCounts(codes, coding.sizes).counts(), coding.sizes)
-    if is_control:
-        codes = coding.codes(exchanged(case.train, settings.seed))
-    test = coding.codes(case.test)
+    train, test = (
+        coding.codes(exchanged(case.train, settings.seed) if is_mixed else case.train),
+        coding.codes(case.test),
+    )
     normal = test[~case.is_anomaly][:_SHOWN]
-    attention: list[Float[np.ndarray, "n n"]] = []
-    losses: list[float] = []
-    steps = [*range(0, settings.num_steps, look_every), settings.num_steps]
 
     def look(step: int, decoder: RowDecoder) -> None:
-        if step in steps:
-            attention.append(decoder.attention(normal))
-            losses.append(float(decoder.surprise(normal).sum(1).mean()))
+        if course is not None:
+            course.look(step, decoder, normal)
 
-    decoder = train_rows(codes, coding.sizes, settings, look)
+    return train_rows(train, coding.sizes, settings, look).surprise(test).sum(1)
+
+
+def edges_in(course: Course, case: Case) -> Edges:
+    """Compare attention with the tree of the rows to learn from."""
+    coding = coding_of(case.train)
+    information = mutual_information(PairCounts(coding.codes(case.train), coding.sizes).counts(), coding.sizes)
     num = len(information)
     pairs = np.tril(np.ones((num, num), dtype=bool), -2)
     is_edge = np.zeros((num, num), dtype=bool)
     one, other = np.sort(chow_liu(information), axis=1).T
     is_edge[other, one] = True
-    relative = [weights * np.arange(num)[:, None] for weights in attention]
-    return Learned(
-        of_one(decoder.surprise(test).sum(1), case.is_anomaly),
-        tuple(steps),
-        tuple(_of_edges(weights[pairs], is_edge[pairs]) for weights in relative),
-        _order(relative, losses, information, pairs),
-        tuple(losses),
-    )
+    areas = tuple(_of_edges(weights[pairs], is_edge[pairs]) for weights in course.attention)
+    return Edges(tuple(course.steps), areas, _order(course, information, pairs))
 
 
 def settings_of(num_steps: int, seed: int) -> RowSettings:
@@ -88,8 +112,9 @@ def _of_edges(weights: np.ndarray, is_edge: np.ndarray) -> float:
     return of_one(weights, is_edge) if is_edge.any() and not is_edge.all() else 0.5
 
 
-def _order(relative: list[np.ndarray], losses: list[float], information: np.ndarray, pairs: np.ndarray) -> float:
+def _order(course: Course, information: np.ndarray, pairs: np.ndarray) -> float:
+    losses = course.losses
     wanted = losses[0] - HALF * (losses[0] - min(losses))
     at = next(place for place, loss in enumerate(losses) if loss <= wanted)
-    growth = (relative[at] - relative[0])[pairs]
+    growth = (course.attention[at] - course.attention[0])[pairs]
     return float(spearmanr(growth, information[pairs])[0]) if at and len(growth) > 2 else 0.0

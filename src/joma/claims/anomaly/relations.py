@@ -1,23 +1,27 @@
-"""Claim anomaly.relations: whether a tree of the columns finds rows with broken relations, and what else does."""
+"""Claim anomaly.relations: whether models of a table's rows find those with broken relations, and what else does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from joma.charts import Chart, Curve, Role
-from joma.claims.anomaly.attention import Learned, learned, settings_of
-from joma.claims.anomaly.rivals import DETECTORS, pyod_scores
-from joma.claims.anomaly.tables import Case, exchanged, labelled, planted, tables
+from joma.claims.anomaly.attention import Edges
+from joma.claims.anomaly.charts import edges_chart, tables_chart
+from joma.claims.anomaly.detectors import CONTROLS, MODELS, TRANSFORMER, TREE, WITHOUT_EDGES, Detected, detected
+from joma.claims.anomaly.rivals import DETECTORS
+from joma.claims.anomaly.tables import Case, labelled, planted, tables
 from joma.claims.workspace import Profile, Workspace
-from joma.errors import NotInstalled
+from joma.errors import RunFailed
 from joma.measure.trees.anomalies import detector_of
 from joma.measure.trees.information import PairCounts, chow_liu, mutual_information
+from joma.progress import Progress
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
-from joma.roc import of_one
 from joma.tables.columns import Table
+from joma.threads import threads
+from joma.workers import Lost, completed
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,6 @@ SIZES = {
     Profile.QUICK: Sizes(2000, 200, 20, num_seeds=3),
     Profile.FULL: Sizes(20_000, 3000, 100, num_seeds=10),
 }
-TREE, ALONE, MIXED = "tree", "the same model without edges", "learned on rows with columns exchanged"
-TRANSFORMER, TRANSFORMER_MIXED = "Transformer on the rows", "Transformer, columns exchanged in training"
 
 CRITERION = Criterion(
     "AUROC of planted rows, mean over tables",
@@ -44,60 +46,62 @@ CRITERION = Criterion(
     "half of the way from chance, 0.5, where detectors are that look at columns one by one, to no error, 1",
 )
 
-Found = Mapping[str, float]
-"""AUROC by detector."""
+ByTable = Mapping[str, Sequence[Detected]]
+"""What the detectors find in each table, seed by seed."""
 
 
 def evaluate(workspace: Workspace) -> Agreement:
-    """Score planted rows of all tables with all detectors, then the usual labels."""
-    sizes, seeds = SIZES[workspace.profile], workspace.seeds(SIZES[workspace.profile].num_seeds)
-    named = workspace.data.get("table")
+    """Score planted rows of all tables with all detectors, then rows with the usual labels."""
+    sizes = SIZES[workspace.profile]
+    seeds, named = workspace.seeds(sizes.num_seeds), workspace.data.get("table")
     given = tables(named)
-    found: dict[str, list[Found]] = {}
-    networks: list[list[tuple[Learned, Learned]]] = []
-    strength: dict[str, float] = {}
-    notes: list[str] = []
-    for done, (name, table) in enumerate(given.items()):
-        strength[name] = _strength(table)
-        cases = [planted(table, sizes.most_rows, seed) for seed in seeds]
-        found[name], trained = [], []
-        for seed, case in zip(seeds, cases, strict=True):
-            workspace.progress("tables", done + (seed / len(seeds)), len(given))
-            pair = tuple(
-                learned(case, settings_of(sizes.num_steps, seed), look_every=sizes.look_every, is_control=control)
-                for control in (False, True)
-            )
-            trained.append((pair[0], pair[1]))
-            of_networks = {TRANSFORMER: pair[0].auroc, TRANSFORMER_MIXED: pair[1].auroc}
-            found[name].append(_aurocs(case, seed, notes) | of_networks)
-        networks.append(trained)
-    usual = [] if named else [{n: _aurocs(c, s, notes) for n, c in labelled(sizes.most_rows, s).items()} for s in seeds]
-    means = {of: np.mean([[one[of] for one in by_seed] for by_seed in found.values()], axis=0) for of in _names(found)}
+    found, usual = _found(
+        workspace,
+        {name: [planted(table, sizes.most_rows, seed) for seed in seeds] for name, table in given.items()},
+        {} if named else labelled(sizes.most_rows, seeds),
+    )
+    strength = {name: _strength(table) for name, table in given.items()}
+    means, usual_means = _means(found), _means(usual)
     agreement = Agreement(
         CRITERION,
-        Estimate.of(means[TREE]),
-        (Control(ALONE, Estimate.of(means[ALONE])), Control(MIXED, Estimate.of(means[MIXED]))),
+        Estimate.of(np.minimum(*(means[model] for model in MODELS))),
+        tuple(Control(name, Estimate.of(means[name])) for name in CONTROLS),
         conclusion="",
-        findings=(*_findings(found, means, strength), *_network_findings(networks), *_usual(usual)),
-        charts=(_tables_chart(found, strength), _edges_chart(networks)),
-        notes=(*_notes(found, strength, named), *dict.fromkeys(notes)),
+        findings=(
+            *_mean_findings("planted rows", means),
+            *_mean_findings("usual labels", usual_means),
+            *_table_findings("planted rows", found),
+            *_table_findings("usual labels", usual),
+            *_attention_findings(found),
+        ),
+        charts=(tables_chart(found, strength), edges_chart(found)),
+        notes=_notes(found, strength, named),
     )
-    return replace(agreement, conclusion=_conclusion(agreement, means, usual))
+    return replace(agreement, conclusion=_conclusion(agreement, means, usual_means))
 
 
-def _aurocs(case: Case, seed: int, notes: list[str]) -> dict[str, float]:
-    """AUROC of the tree, its controls and, if PyOD is installed, its detectors."""
-    detectors = {
-        TREE: detector_of(case.train),
-        ALONE: detector_of(case.train, with_edges=False),
-        MIXED: detector_of(exchanged(case.train, seed)),
-    }
-    scores = {name: detector.surprise(case.test) for name, detector in detectors.items()}
-    try:
-        scores |= pyod_scores(case, seed)
-    except NotInstalled as error:
-        notes.append(f"PyOD's detectors are left out: {error.remedy}.")
-    return {name: of_one(values, case.is_anomaly) for name, values in scores.items()}
+def _found(workspace: Workspace, *groups: Mapping[str, Sequence[Case]]) -> list[ByTable]:
+    """Score all cases of all groups, each in one of the worker processes."""
+    sizes = SIZES[workspace.profile]
+    cases = [(seed, case) for group in groups for by_seed in group.values() for seed, case in enumerate(by_seed)]
+    do = partial(_detected, sizes.num_steps, sizes.look_every)
+    outcomes = dict(
+        completed(do, cases, "scoring rows", num_workers=workspace.num_workers, progress=workspace.progress)
+    )
+    results = iter([_kept(outcomes[place]) for place in range(len(cases))])
+    return [{name: [next(results) for _ in by_seed] for name, by_seed in group.items()} for group in groups]
+
+
+def _detected(num_steps: int, look_every: int, of: tuple[int, Case], progress: Progress) -> Detected:
+    progress("scoring rows", 0, 1)
+    with threads(1):
+        return detected(of[1], of[0], num_steps, look_every)
+
+
+def _kept(outcome: Detected | Lost) -> Detected:
+    if isinstance(outcome, Lost):
+        raise RunFailed(outcome.reason, kept="nothing of this claim", remedy="run it again, with --workers 1")
+    return outcome
 
 
 def _strength(table: Table) -> float:
@@ -107,96 +111,48 @@ def _strength(table: Table) -> float:
     return float(information[tuple(chow_liu(information).T)].sum() / len(information))
 
 
-def _names(found: Mapping[str, Sequence[Found]]) -> list[str]:
-    return list(next(iter(found.values()))[0])
+def _means(found: ByTable) -> Mapping[str, np.ndarray]:
+    """AUROC of each detector by seed, mean over tables."""
+    names = list(next(iter(found.values()))[0].areas) if found else []
+    return {name: np.mean([[one.areas[name] for one in of] for of in found.values()], axis=0) for name in names}
 
 
-def _findings(
-    found: Mapping[str, Sequence[Found]], means: Mapping[str, np.ndarray], strength: Mapping[str, float]
-) -> list[Finding]:
-    others = [name for name in means if name not in (TREE, ALONE, MIXED)]
-    rows = [Finding(f"AUROC, {name}", Estimate.of(means[name]), "mean over tables") for name in others]
+def _mean_findings(rows: str, means: Mapping[str, np.ndarray]) -> list[Finding]:
+    return [Finding(f"AUROC of {rows}, {name}", Estimate.of(of), "mean over tables") for name, of in means.items()]
+
+
+def _table_findings(rows: str, found: ByTable) -> list[Finding]:
+    findings = []
     for name, by_seed in found.items():
-        comment = f"information of its edges per column: {strength[name]:.2f} nats"
-        rows.append(Finding(f"AUROC of the tree, {name}", Estimate.of([one[TREE] for one in by_seed]), comment))
-    return rows
+        others = {of: np.mean([one.areas[of] for one in by_seed]) for of in by_seed[0].areas if of != TREE}
+        rest = "; ".join(f"{of} {value:.2f}" for of, value in others.items())
+        estimate = Estimate.of((one.areas[TREE] for one in by_seed), why_equal="the same rows")
+        findings.append(Finding(f"AUROC of {rows} by the tree, {name}", estimate, f"others: {rest}"))
+    return findings
 
 
-def _network_findings(networks: Sequence[Sequence[tuple[Learned, Learned]]]) -> list[Finding]:
-    def mean(read: Callable[[Learned], float], control: int) -> Estimate:
-        return Estimate.of(np.mean([[read(pair[control]) for pair in by_seed] for by_seed in networks], axis=0))
+def _attention_findings(found: ByTable) -> list[Finding]:
+    def mean(read: Callable[[Edges], float], network: int) -> Estimate:
+        return Estimate.of(np.mean([[read(one.edges[network]) for one in of] for of in found.values()], axis=0))
 
-    rows = []
-    for control, name in enumerate(("", ", columns exchanged in training")):
+    rows = [Finding("AUROC of the tree's edges by attention before training", mean(lambda one: one.areas[0], 0))]
+    for network, name in enumerate(("", ", columns exchanged in training")):
         rows += [
             Finding(
                 f"AUROC of the tree's edges by the Transformer's attention{name}",
-                mean(lambda one: one.edges[-1], control),
+                mean(lambda one: one.areas[-1], network),
                 "among pairs of columns, mean over tables; chance is 0.5",
             ),
             Finding(
                 f"rank correlation of attention's growth with mutual information{name}",
-                mean(lambda one: one.order, control),
+                mean(lambda one: one.order, network),
                 "over pairs of columns, when the loss has made half of its fall",
             ),
         ]
-    before = mean(lambda one: one.edges[0], 0)
-    rows.insert(1, Finding("AUROC of the tree's edges by attention before training", before))
     return rows
 
 
-def _usual(usual: Sequence[Mapping[str, Found]]) -> list[Finding]:
-    rows = []
-    for name in usual[0] if usual else ():
-        of_tree = Estimate.of([found[name][TREE] for found in usual], why_equal="the same rows")
-        means = {
-            of: np.mean([found[name][of] for found in usual]) for of in (ALONE, *DETECTORS) if of in usual[0][name]
-        }
-        rest = ", ".join(f"{of} {value:.2f}" for of, value in means.items())
-        rows.append(Finding(f"AUROC of the tree, usual labels: {name}", of_tree, f"others: {rest}"))
-    return rows
-
-
-def _tables_chart(found: Mapping[str, Sequence[Found]], strength: Mapping[str, float]) -> Chart:
-    names = sorted(found, key=lambda name: strength[name])
-    x = [strength[name] for name in names]
-
-    def curve(of: str, role: Role) -> Curve:
-        return Curve(of, x, [float(np.mean([one[of] for one in found[name]])) for name in names], role=role)
-
-    roles: dict[str, Role] = {TREE: "measured", TRANSFORMER: "measured", "kNN": "context", ALONE: "control"}
-    roles[MIXED] = "control"
-    return Chart(
-        "tables",
-        "AUROC of planted rows by relatedness of columns",
-        "From table to table, mean over seeds. Planted rows have usual values that do not go together.",
-        "mutual information of the tree's edges, per column (nats)",
-        "AUROC",
-        tuple(curve(of, role) for of, role in roles.items() if of in _names(found)),
-    )
-
-
-def _edges_chart(networks: Sequence[Sequence[tuple[Learned, Learned]]]) -> Chart:
-    steps = [float(step) for step in networks[0][0][0].steps]
-    curves = []
-    roles: tuple[tuple[str, Role], ...] = (("trained on the rows", "measured"), ("columns exchanged", "control"))
-    for control, (name, role) in enumerate(roles):
-        by_seed = np.mean([[pair[control].edges for pair in of_table] for of_table in networks], axis=0)
-        curves.append(
-            Curve(name, steps, by_seed.mean(0).tolist(), by_seed.min(0).tolist(), by_seed.max(0).tolist(), role=role)
-        )
-    return Chart(
-        "edges",
-        "The tree's edges in a Transformer's attention",
-        "AUROC of the Chow–Liu tree's edges among pairs of columns, by attention relative to uniform attention; mean "
-        "over tables, band over seeds.",
-        "step",
-        "AUROC of edges",
-        tuple(curves),
-    )
-
-
-def _notes(found: Mapping[str, Sequence[Found]], strength: Mapping[str, float], named: str | None) -> list[str]:
+def _notes(found: ByTable, strength: Mapping[str, float], named: str | None) -> tuple[str, ...]:
     order = ", ".join(f"{name} ({value:.2f})" for name, value in sorted(strength.items(), key=lambda item: item[1]))
     rows = [f"Tables, with the information of their edges per column in nats: {order}."]
     if named is None:
@@ -204,18 +160,26 @@ def _notes(found: Mapping[str, Sequence[Found]], strength: Mapping[str, float], 
             "The tables were chosen by their subject before the experiment, except concrete, on which it was tried "
             "out first."
         )
-    return [*rows, "PyOD's detectors and the Transformer have one setting for all tables; none was tuned."]
+    rows.append("PyOD's detectors and the Transformer have one setting for all tables; none was tuned.")
+    missing = {one.note: None for by_seed in found.values() for one in by_seed if one.note}
+    return (*rows, *missing)
 
 
-def _conclusion(agreement: Agreement, means: Mapping[str, np.ndarray], usual: Sequence[Mapping[str, Found]]) -> str:
-    verdict = {Verdict.HOLDS: "finds", Verdict.FAILS: "does not find"}.get(agreement.verdict, "may find")
-    text = f"A tree of the columns {verdict} rows whose values do not go together: AUROC {means[TREE].mean():.2f}, "
-    text += f"without edges {means[ALONE].mean():.2f}"
-    rivals = {name: float(values.mean()) for name, values in means.items() if name in (*DETECTORS, TRANSFORMER)}
-    best = max(rivals, key=lambda name: rivals[name])
-    text += f"; the best other detector, {best}, has {rivals[best]:.2f}."
-    if usual and all(name in usual[0][next(iter(usual[0]))] for name in DETECTORS):
-        of = {name: np.mean([[one[name] for one in found.values()] for found in usual]) for name in (TREE, *DETECTORS)}
-        top = max(DETECTORS, key=lambda name: of[name])
-        text += f" On the usual labels the tree has {of[TREE]:.2f} on average, {top} {of[top]:.2f}."
+def _conclusion(agreement: Agreement, means: Mapping[str, np.ndarray], usual: Mapping[str, np.ndarray]) -> str:
+    verdict = {Verdict.HOLDS: "find", Verdict.FAILS: "do not both find"}.get(agreement.verdict, "may find")
+    text = f"A tree of the columns and a Transformer {verdict} rows whose values do not go together: AUROC "
+    text += f"{means[TREE].mean():.2f} and {means[TRANSFORMER].mean():.2f}, "
+    alone = " and ".join(f"{means[name].mean():.2f}" for name in WITHOUT_EDGES)
+    text += f"without edges {alone}"
+    if rival := _best(means):
+        text += f"; the best of PyOD's detectors, {rival}, has {means[rival].mean():.2f}"
+    text += "."
+    if top := _best(usual):
+        text += f" On the usual labels tree and Transformer have {usual[TREE].mean():.2f} and "
+        text += f"{usual[TRANSFORMER].mean():.2f} on average, {top} {usual[top].mean():.2f}."
     return text
+
+
+def _best(means: Mapping[str, np.ndarray]) -> str | None:
+    """The best of PyOD's detectors, if there are any."""
+    return max((name for name in DETECTORS if name in means), key=lambda name: means[name].mean(), default=None)

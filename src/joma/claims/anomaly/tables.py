@@ -90,20 +90,23 @@ def planted(table: Table, most_rows: int, seed: int) -> Case:
     return Case(train, _appended(normal, mixed), _flags(normal.num_rows, num))
 
 
-def labelled(most_rows: int, seed: int) -> dict[str, Case]:
-    """Return the tables with labels: half of the normal rows to learn from, the others with a sample of anomalies."""
+def labelled(most_rows: int, seeds: Sequence[int]) -> dict[str, list[Case]]:
+    """Return the tables with labels, seed by seed: half of the normal rows to learn from, the others with anomalies."""
     found = {}
     for name, of, label, anomalous in LABELLED:
         frame = _shipped(of)
-        is_anomaly = (frame[label] == anomalous).to_numpy()
         table = read_table(frame.drop(columns=label))
-        rng = np.random.default_rng(seed)
-        normal, odd = (rng.permutation(np.flatnonzero(rows))[:most_rows] for rows in (~is_anomaly, is_anomaly))
-        half = len(normal) // 2
-        odd = odd[: max(1, round(SHARE * (len(normal) - half)))]
-        test = table.take(np.concatenate([normal[half:], odd]))
-        found[name] = Case(table.take(normal[:half]), test, _flags(len(normal) - half, len(odd)))
+        found[name] = [_halved(table, (frame[label] == anomalous).to_numpy(), most_rows, seed) for seed in seeds]
     return found
+
+
+def _halved(table: Table, is_anomaly: np.ndarray, most_rows: int, seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    normal, odd = (rng.permutation(np.flatnonzero(rows))[:most_rows] for rows in (~is_anomaly, is_anomaly))
+    half = len(normal) // 2
+    odd = odd[: max(1, round(SHARE * (len(normal) - half)))]
+    test = table.take(np.concatenate([normal[half:], odd]))
+    return Case(table.take(normal[:half]), test, _flags(len(normal) - half, len(odd)))
 
 
 def exchanged(table: Table, seed: int) -> Table:

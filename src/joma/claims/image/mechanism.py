@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from joma.charts import Chart
+from joma.charts import Chart, id_of
 from joma.claims.image.networks import (
     ENTROPY,
     entropy_of,
@@ -110,7 +110,7 @@ def _findings(twins: Twins, compared: Ablation) -> list[Finding]:
 def _chart(twins: Twins) -> Chart:
     name = twins.pictures.name
     return Chart(
-        "".join(letter if letter.isalnum() else "_" for letter in f"mechanism_{name}"),
+        f"mechanism_{id_of(name)}",
         f"Attention entropy with and without the MLP's nonlinearity ({name})",
         "According to the theory, entropy rises again because of the nonlinearity of the MLP. Bands: one standard "
         "deviation over seeds.",

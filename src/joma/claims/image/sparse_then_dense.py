@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joma.charts import Chart, Mark
+from joma.charts import Chart, Mark, id_of
 from joma.claims.image.networks import (
     ENTROPY,
     entropy_of,
@@ -117,7 +117,7 @@ def _findings(subject: Subject) -> list[Finding]:
 
 def _charts(subject: Subject) -> tuple[Chart, ...]:
     name = subject.pictures.name
-    id = "".join(letter if letter.isalnum() else "_" for letter in name)
+    id = id_of(name)
     layers = range(subject.runs[0].recipe.decoder.num_layers)
     onset = Mark("x", float(subject.onset), "frequencies of labels learned")
     return (

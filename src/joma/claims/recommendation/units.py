@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from joma.charts import Chart, Curve, Mark, Role
@@ -15,7 +15,7 @@ from joma.claims.hierarchy.levels import curve_of
 from joma.claims.workspace import Profile, Workspace
 from joma.errors import BadInput
 from joma.measure.items.rivals import item_similarity
-from joma.measure.items.units import Attributes, best_units
+from joma.measure.latents.detection import best_units
 from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdict
 from joma.tables.ratings import Ratings, ratings_of
 from joma.train.decoder import Decoder, DecoderConfig
@@ -26,6 +26,8 @@ from joma.train.run import Run
 from joma.train.text.vocabulary import Tokens, shuffled
 
 LEAST_RATINGS, LEAST_ITEMS = 20, 20
+
+Attributes = Bool[np.ndarray, "I G"]
 
 
 @dataclass(frozen=True)

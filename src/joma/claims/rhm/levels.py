@@ -149,6 +149,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         findings=(
             *_order_findings(seen, of_mixtures, of_flat),
             *_findings(seen, steps),
+            _label_finding(seen),
             *represented.findings(trained_units, untrained_units),
         ),
         charts=(
@@ -233,6 +234,17 @@ def _findings(seen: Sequence[Passed], steps: Sequence[int]) -> tuple[Finding, ..
             nearer = Estimate.of([one.nearer[place] for one in seen])
             found.append(Finding(f"{name}: nearer than the nearest mixture, by a share of", nearer))
     return tuple(found)
+
+
+def _label_finding(seen: Sequence[Passed]) -> Finding:
+    """The error of the network's own prediction; those of lower latents are read off its layers."""
+    lowest = np.mean([one.errors[-1][-1].lowest_error for one in seen])
+    before = np.mean([one.errors[0][-1].error for one in seen])
+    return Finding(
+        "label: error",
+        Estimate.of([one.errors[-1][-1].error for one in seen]),
+        f"belief propagation {lowest:.2f}, untrained {before:.2f}",
+    )
 
 
 def _conclusion(agreement: Agreement, seen: Sequence[Passed]) -> str:

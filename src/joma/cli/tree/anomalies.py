@@ -18,7 +18,7 @@ def add_options(parser: Parser) -> None:
     add("--normal", type=str, metavar="TABLE", help="normal rows to learn from (default: most rows of TABLE itself)")
     add("--rows", type=PositiveInt, default=10, metavar="N", help="to print, draw and explain")
     add("--bins", type=PositiveInt, metavar="N", help="of numbers (default: up to 8, by the number of rows)")
-    add("--out", type=str, metavar="DIR", help="write all rows' scores and the picture there")
+    add("--out", type=str, metavar="DIR", help="write the page, all rows' scores and the picture there")
     parser.share("--seed", "--json")
 
 
@@ -40,7 +40,8 @@ def run(options: Any) -> int:
         write_json(folder / "anomalies.json", found.to_json())
         write_frame(found.frame(), folder / "rows.parquet")
         found.draw(folder / "anomalies")
+        found.write(folder, options.table)
     show(found.to_json() if options.json else {}, [anomaly_table(found.frame(), found.explained)], as_json=options.json)
-    files = ("anomalies.json", "rows.parquet", "anomalies.svg", "anomalies.png")
+    files = ("report.html", "anomalies.json", "rows.parquet", "anomalies.svg", "anomalies.png")
     conclude(found.summary(), folder, files, as_json=options.json)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
@@ -24,6 +25,13 @@ def add_rating_options(parser: Parser) -> None:
     """Add the options that are for ratings only."""
     add = parser.add_argument
     add("--ratings", action="store_true", help="rows are ratings (default: if there are columns user, item, value)")
+    add(
+        "--column",
+        type=str,
+        action="append",
+        metavar="NAME=COLUMN",
+        help="ratings: your name of user, item, value, time, title or genres; once for each",
+    )
     add("--clusters", type=PositiveInt, metavar="N", help=f"ratings: clusters that are shown ({DEFAULT_CLUSTERS})")
     add("--least", type=PositiveInt, metavar="N", help=f"ratings: that an item must have ({DEFAULT_LEAST})")
     add("--like", type=float, metavar="VALUE", help="ratings: a like from this value on (four fifths of the highest)")
@@ -35,7 +43,7 @@ def holds_ratings(options: Any) -> bool:
     Raises:
         BadInput: it holds none, and an option for ratings is given.
     """
-    if options.ratings or options.table == MOVIELENS:
+    if options.ratings or options.table == MOVIELENS or options.column:
         return True
 
     from joma.tables.ratings import COLUMNS, NEEDED
@@ -49,8 +57,17 @@ def holds_ratings(options: Any) -> bool:
     for name in ("clusters", "least", "like"):
         if getattr(options, name) is not None:
             problem = f"--{name} is for ratings, and {options.table} has no columns {', '.join(NEEDED)}"
-            raise BadInput(problem, expected="ratings", remedy=f"leave out --{name}, or name the columns so")
+            remedy = f"leave out --{name}, or say which the columns are: --column user=customer --column …"
+            raise BadInput(problem, expected="ratings", remedy=remedy)
     return False
+
+
+def _names(given: Sequence[str]) -> dict[str, str]:
+    """The names of columns in ``--column``, by what they hold."""
+    if wrong := [text for text in given if not all(text.partition("="))]:
+        remedy = "write --column item=product, for example"
+        raise BadInput(f"--column {wrong[0]} names no column", expected="NAME=COLUMN", remedy=remedy)
+    return dict(text.split("=", 1) for text in given)
 
 
 def run(options: Any, folder: Path | None) -> int:
@@ -69,7 +86,11 @@ def run(options: Any, folder: Path | None) -> int:
     from joma.report.items import conclusion, outline_picture, outline_table
     from joma.tables.ratings import ratings_of
 
-    ratings = ratings_of(None if options.table == MOVIELENS else options.table)
+    names = _names(options.column or [])
+    if names and options.table == MOVIELENS:
+        problem = f"--column has no effect on {MOVIELENS}"
+        raise BadInput(problem, expected="a table of your own with it", remedy="leave out --column")
+    ratings = ratings_of(None if options.table == MOVIELENS else options.table, names)
     popular = ratings.of_popular(options.least or DEFAULT_LEAST)
     num_clusters = options.clusters or min(DEFAULT_CLUSTERS, max(popular.num_items // 2, 2))
     found = outline(popular, num_clusters, options.like)

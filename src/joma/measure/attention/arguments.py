@@ -10,17 +10,19 @@ import math
 from collections.abc import Callable
 from inspect import signature
 from numbers import Integral
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.bias import CausalBias, CausalVariant
 from torch.utils._pytree import tree_map_only
 
 from joma.arrays import as_float_tensor, as_tensor, numpy_in_numpy_out, wrong_shape
 from joma.domains import FINITE, check_flag
 from joma.errors import InvalidArgument
-from joma.measure.attention.visibility import Visibility, settled
+from joma.measure.attention.visibility import Visibility, is_causal_bias, settled
+
+if TYPE_CHECKING:
+    from torch.nn.attention.bias import CausalBias
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +43,7 @@ def of_heads(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         given = signature(function).bind(*args, **kwargs).arguments
         for name in ("attn_mask", "sinks", "keys"):
-            if given.get(name) is not None and not isinstance(given[name], CausalBias):
+            if given.get(name) is not None and not is_causal_bias(given[name]):
                 given[name] = as_tensor(given[name], name_of_function, name)
         for name in ("q", "k"):
             part = given[name] = as_float_tensor(given[name], name_of_function, name)
@@ -116,7 +118,7 @@ def checked(
     if scale <= 0:  # torch's causal kernels multiply what they hide, −∞, by the scale
         q, scale = (0 * q if scale == 0 else -q), abs(scale) or 1.0
     visibility = Visibility(num_queries=q.shape[-2], num_keys=k.shape[-2], is_causal=is_causal)
-    if isinstance(attn_mask, CausalBias):
+    if is_causal_bias(attn_mask):
         visibility = _causal(function, visibility, attn_mask)
     else:
         mask = _four_axes(function, q, k, attn_mask)
@@ -142,7 +144,7 @@ def _causal(function: str, visibility: Visibility, bias: CausalBias) -> Visibili
         required = f"a causal bias of {size[0]} queries and {size[1]} keys"
         received, remedy = f"one of {stated[0]} and {stated[1]}", "make it with q.shape[-2] and k.shape[-2]"
         raise InvalidArgument(function, "attn_mask", required=required, received=received, remedy=remedy)
-    lead = size[1] - size[0] if bias.variant == CausalVariant.LOWER_RIGHT else 0
+    lead = size[1] - size[0] if bias.variant.name == "LOWER_RIGHT" else 0
     return visibility._replace(is_causal=True, lead=lead)
 
 

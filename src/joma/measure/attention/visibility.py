@@ -7,12 +7,16 @@ Axes: B sequences, H heads, L queries, S keys.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.nn.attention.bias import CausalBias
 
 FAR = 64.0
 """A gap between the numbers of a mask that graded biases do not have."""
@@ -23,6 +27,12 @@ _FARTHEST = 2**30
 _HIDES = -9e3  # above −1e4 plus a position's bias, and above −1e4 rounded to bfloat16
 _HIDES_ANYWAY = -1e6
 _NEGLIGIBLE = 40.0  # nats below all other scores: together 2e6 such keys change entropy by less than 1e-9
+
+
+def is_causal_bias(mask: Any) -> TypeGuard[CausalBias]:
+    """Whether a mask is torch's ``CausalBias``; its module is not imported here, since it loads torch's compiler."""
+    module = sys.modules.get("torch.nn.attention.bias")
+    return module is not None and isinstance(mask, module.CausalBias)
 
 
 class Census(NamedTuple):

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.bias import CausalBias
 from torch.nn.functional import linear, multi_head_attention_forward, pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from joma.errors import BadInput, InvalidArgument
-from joma.measure.attention.visibility import FAR
+from joma.measure.attention.visibility import FAR, is_causal_bias
 from joma.measure.capture.calls import AttentionCall, CallCollector, Output
 from joma.measure.capture.padding import Marks, marked_models
 from joma.measure.capture.sharded import require_runnable
@@ -149,7 +148,7 @@ class _Kernels(TorchFunctionMode):
             )
         if query.dim() == 3:
             query, key, value, result = (part[:, None] for part in (query, key, value, result))
-            is_plain = attn_mask is not None and not isinstance(attn_mask, CausalBias)
+            is_plain = attn_mask is not None and not is_causal_bias(attn_mask)
             attn_mask = attn_mask[:, None] if is_plain and attn_mask.dim() == 3 else attn_mask
         settings: dict[str, Any] = {"scale": scale, "is_causal": is_causal, "attn_mask": attn_mask, "is_guess": True}
         if self._collector.with_outputs:

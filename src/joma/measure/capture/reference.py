@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import CausalBias, CausalVariant
 
-from joma.measure.attention.visibility import hides
+from joma.measure.attention.visibility import hides, is_causal_bias
 from joma.measure.capture.calls import AttentionCall
 
 
@@ -40,8 +39,8 @@ def scores(call: AttentionCall, rows: Tensor) -> Tensor:
         score = q @ k.mT * (q.shape[-1] ** -0.5 if call.scale is None else call.scale)
     if (cap := call.softcap) is not None:
         score = cap * (score / cap).tanh()
-    if isinstance(mask := call.attn_mask, CausalBias):
-        is_upper = mask.variant == CausalVariant.UPPER_LEFT
+    if is_causal_bias(mask := call.attn_mask):
+        is_upper = mask.variant.name == "UPPER_LEFT"
         sees = torch.ones(mask.seq_len_q, mask.seq_len_kv, dtype=torch.bool, device=q.device)
         mask = sees.tril(0 if is_upper else mask.seq_len_kv - mask.seq_len_q)
     if mask is not None:

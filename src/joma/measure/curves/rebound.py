@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression
 
 from joma.errors import InvalidArgument
 
@@ -75,6 +74,8 @@ def fall_then_rise(values: Curve, weights: Curve | None = None) -> Curve:
 
     Source: SciPy's pool-adjacent-violators algorithm on both sides of each turning point.
     """
+    from scipy.optimize import isotonic_regression
+
     weights = np.ones_like(values) if weights is None else weights
     fits = [
         np.concatenate(

@@ -1,1 +1,1 @@
-"""How well held-out likes are ranked, and which hidden units stand for what items have in common."""
+"""How well held-out likes are ranked, by trees of items and by their rivals."""

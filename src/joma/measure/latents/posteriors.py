@@ -40,6 +40,16 @@ class AgainstPosterior:
         return self.cross_entropy_nats - self.lowest_nats
 
     @property
+    def error(self) -> float:
+        """The expected share of wrong values."""
+        return 1 - self.accuracy
+
+    @property
+    def lowest_error(self) -> float:
+        """That of exact inference (belief propagation), below which no prediction from the same tokens can be."""
+        return 1 - self.best_accuracy
+
+    @property
     def accuracy_gap(self) -> float:
         """What is missing to the best reachable accuracy."""
         return self.best_accuracy - self.accuracy

@@ -15,7 +15,7 @@ from torch import Tensor
 from joma.arrays import REAL, as_float_tensor, wrong_shape
 from joma.domains import check_seed, check_whole
 from joma.errors import InvalidArgument
-from joma.measure.trees.joining import FEWEST_LEAVES, LeafTree, neighbour_joining, robinson_foulds
+from joma.measure.trees.joining import FEWEST_LEAVES, LeafTree, neighbour_joining, permuted_leaves, robinson_foulds
 
 _FEWEST_SAMPLES = 4
 _MOST_PERMUTATIONS = 10_000
@@ -71,7 +71,7 @@ def tree_read_off(
         received = f"a tree of {truth.num_leaves}"
         raise InvalidArgument("tree_read_off", "truth", required=required, received=received, remedy=remedy)
     chance = np.random.default_rng(seed)
-    permuted = [robinson_foulds(_relabelled(tree, chance), truth) for _ in range(num_permutations)]
+    permuted = [robinson_foulds(permuted_leaves(tree, chance), truth) for _ in range(num_permutations)]
     return ReadOff(tree, robinson_foulds(tree, truth), float(np.mean(permuted)))
 
 
@@ -116,10 +116,3 @@ def _dependence(units: Float[Tensor, "N P K"]) -> Float[Tensor, "P P"]:
     overlap, total = own @ own.T, own.sum(1)
     corrected = products - overlap + torch.outer(total, total) / ((num - 1) * (num - 2)) - 2 / (num - 2) * overlap
     return corrected / (num * (num - 3))
-
-
-def _relabelled(tree: LeafTree, chance: np.random.Generator) -> LeafTree:
-    """The same tree with its leaves permuted."""
-    order = np.arange(int(tree.edges.max()) + 1)
-    order[: tree.num_leaves] = chance.permutation(tree.num_leaves)
-    return LeafTree(tree.num_leaves, order[tree.edges], tree.lengths)

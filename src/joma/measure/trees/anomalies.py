@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from joma.measure.trees.coding import Coding, coding_of
 from joma.measure.trees.information import PairCounts, chow_liu, mutual_information
+from joma.measure.trees.learning import Edge, Tree
 from joma.measure.trees.likelihood import TreeModel, tree_model
 from joma.progress import Progress, silent
 from joma.tables.columns import Table
@@ -24,10 +25,17 @@ SUSPECT_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Detector:
-    """A tree with its distribution of rows, and the coding of the columns that it is about."""
+    """A tree with its distribution of rows.
+
+    Args:
+        coding: of the columns.
+        model: the distribution.
+        information: mutual information of all pairs of columns, in nats; 0 without edges.
+    """
 
     coding: Coding
     model: TreeModel
+    information: Float[np.ndarray, "n n"]
 
     def surprise(self, table: Table) -> Float[np.ndarray, " rows"]:
         """Return −ln of the probability of each row, in nats; missing values are summed over."""
@@ -44,8 +52,11 @@ def detector_of(table: Table, *, with_edges: bool = True, num_bins: int | None =
     """
     coding = coding_of(table, num_bins)
     counts = PairCounts(coding.codes(table), coding.sizes).counts()
-    edges = chow_liu(mutual_information(counts, coding.sizes)) if with_edges else np.empty((0, 2), dtype=int)
-    return Detector(coding, tree_model(counts, coding.sizes, edges))
+    if not with_edges:
+        none = np.zeros((len(coding.sizes), len(coding.sizes)))
+        return Detector(coding, tree_model(counts, coding.sizes, np.empty((0, 2), dtype=int)), none)
+    information = mutual_information(counts, coding.sizes)
+    return Detector(coding, tree_model(counts, coding.sizes, chow_liu(information)), information)
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,18 @@ class Scores:
         for rows, detector in self.detectors:
             found[rows] = detector.surprise(self.table.take(rows))
         return found
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The tree with the most information, mean over the detectors; support is the share of them with the edge."""
+        information = np.mean([detector.information for _, detector in self.detectors], axis=0)
+        found = [{frozenset(edge) for edge in detector.model.edges} for _, detector in self.detectors]
+        edges = [
+            Edge(one, other, max(0.0, float(information[one, other])), _share(frozenset((one, other)), found))
+            for one, other in chow_liu(information).tolist()
+        ]
+        names = [column.name for column in self.detectors[0][1].coding.columns]
+        return Tree("chow-liu", names, edges, self.table.num_rows, 0)
 
     def parts(self, row: int) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
         """Return what each column alone and each edge add to the surprise of a row, in nats (``TreeModel.parts``)."""
@@ -91,6 +114,11 @@ class Scores:
 
     def _detector(self, row: int) -> Detector:
         return next(detector for rows, detector in self.detectors if row in rows)
+
+
+def _share(edge: frozenset[int], trees: Sequence[set[frozenset[int]]]) -> float | None:
+    """The share of several trees that have an edge; of a single one nothing is known."""
+    return sum(edge in tree for tree in trees) / len(trees) if len(trees) > 1 else None
 
 
 def scores_with(detector: Detector, table: Table) -> Scores:

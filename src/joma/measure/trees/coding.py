@@ -52,11 +52,13 @@ class ColumnCoding:
             place = {text: code for code, text in enumerate(self.categories)}
             of_category = np.array([place.get(text, unseen) for text in column.categories] or [unseen])
             found = of_category[np.nan_to_num(values).astype(int)]
-        else:
-            found = np.searchsorted(self.cuts, values, side="right")
-            margin = BEYOND * (self.high - self.low)
-            found = np.where((values < self.low - margin) | (values > self.high + margin), unseen, found)
-        return np.where(np.isnan(values), -1, found)
+            return np.where(np.isnan(values), -1, found)
+        margin = BEYOND * (self.high - self.low)
+        above = np.nextafter(self.high + margin, np.inf)
+        num_above = np.zeros(len(values), dtype=np.int16)  # ends of bins above each value; counted faster than searched
+        for end in (self.low - margin, *self.cuts, above, np.inf):
+            num_above += values < end
+        return np.array([-1, unseen, *reversed(range(unseen)), unseen]).take(num_above)  # no end is above NaN
 
     def text(self, code: int) -> str:
         """Return the values of a code in words."""
@@ -95,7 +97,12 @@ class Coding:
                     expected="the columns that the tree was learned on",
                     remedy="give both tables the same columns, or learn on this one",
                 )
-        return np.stack([coding.codes(given[coding.name]) for coding in self.columns], axis=1)
+        return np.stack([coding.codes(given[coding.name]) for coding in self.columns]).T  # each column in one piece
+
+
+def starts_of(sizes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return the number of each column's first code if the codes of all columns are numbered one after the other."""
+    return np.cumsum(sizes) - sizes
 
 
 def coding_of(table: Table, num_bins: int | None = None) -> Coding:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from joma.measure.trees.coding import starts_of
 from joma.measure.trees.information import Pairs
 
 Distances = Float[np.ndarray, "n n"]
@@ -53,7 +54,7 @@ def maximal_correlation_distances(counts: Pairs, sizes: np.ndarray) -> Distances
         sizes: the number of codes of each column.
     """
     num, widest = len(sizes), int(sizes.max())
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    starts = starts_of(sizes)
     places = starts[:, None] + np.arange(widest)
     kept = np.arange(widest) < sizes[:, None]
     padded = np.where(kept, places, 0)

@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.special import xlogy
 
 from joma.errors import BadInput
-from joma.measure.trees.coding import Codes
+from joma.measure.trees.coding import Codes, starts_of
 
 MOST_CODES = 12_000
 """Codes of all columns together: their pairs take 1.2 GB."""
@@ -32,12 +32,13 @@ class PairCounts:
     """
 
     def __init__(self, codes: Codes, sizes: np.ndarray) -> None:
-        self.sizes, self._codes, self._starts, self._total = sizes, codes, _starts(sizes), int(sizes.sum())
+        self.sizes, self._codes, self._starts, self._total = sizes, codes, starts_of(sizes), int(sizes.sum())
         if self._total > MOST_CODES:
             raise BadInput(
                 f"the columns have {self._total:,} different values or bins",
                 expected=f"at most {MOST_CODES:,} in all",
-                remedy="take fewer columns, fewer bins or coarser categories",
+                remedy=f"take fewer columns (about {MOST_CODES * len(sizes) // self._total:,} of these), fewer bins or "
+                "coarser categories",
             )
         num_rows = max(1, _MOST_HOT // self._total)
         self._spans = [slice(first, first + num_rows) for first in range(0, len(codes), num_rows)]
@@ -73,7 +74,7 @@ def mutual_information(counts: Pairs, sizes: np.ndarray) -> Float[np.ndarray, "n
     Returns:
         0 on the diagonal and where no row has both; may be slightly below 0.
     """
-    starts = _starts(sizes)
+    starts = starts_of(sizes)
 
     def summed(values: np.ndarray, axis: int) -> np.ndarray:
         return np.add.reduceat(values, starts, axis=axis)
@@ -97,7 +98,3 @@ def chow_liu(information: Float[np.ndarray, "n n"]) -> Int[np.ndarray, "E 2"]:
     tree = minimum_spanning_tree(np.triu(distances, 1)).tocoo()
     edges = np.stack([tree.row, tree.col], axis=1).astype(int)
     return edges[np.argsort(-information[edges[:, 0], edges[:, 1]], kind="stable")]
-
-
-def _starts(sizes: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -58,6 +58,13 @@ class LeafTree:
         return frozenset(split for split, inner in zip(self.splits, self.is_inner, strict=True) if inner)
 
 
+def permuted_leaves(tree: LeafTree, chance: np.random.Generator) -> LeafTree:
+    """Return the same tree with its leaves in a random order."""
+    order = np.arange(int(tree.edges.max()) + 1)
+    order[: tree.num_leaves] = chance.permutation(tree.num_leaves)
+    return LeafTree(tree.num_leaves, order[tree.edges], tree.lengths)
+
+
 def tree_of_parents(parents: Sequence[int]) -> LeafTree:
     """Return the unrooted tree of a rooted one, all edges of length 1; nodes without children become the leaves.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from joma.measure.trees.coding import Codes
+from joma.measure.trees.coding import Codes, starts_of
 from joma.measure.trees.information import Pairs
 
 PRIOR = 1.0
@@ -40,12 +40,15 @@ class TreeModel:
 
     def surprise(self, codes: Codes) -> Float[np.ndarray, " rows"]:
         """Return −ln of the probability of each row, in nats; missing values are summed over, exactly."""
-        found = np.empty(len(codes))
-        complete = (codes >= 0).all(1)
-        own, relations = self.parts(codes[complete])
-        found[complete] = own.sum(1) + relations.sum(1)
-        if not complete.all():
-            found[~complete] = self._summed_over_missing(codes[~complete])
+        missing = (codes < 0).any(1)
+        found = np.zeros(len(codes))
+        for column, (own, given) in enumerate(zip(self.log_own, self.log_given, strict=True)):
+            if given is None:
+                found -= own.take(codes[:, column], mode="wrap")  # a missing value, −1, is counted below
+            else:
+                found -= given.take(codes[:, self.parents[column]] * self.sizes[column] + codes[:, column], mode="wrap")
+        if missing.any():
+            found[missing] = self._summed_over_missing(codes[missing])
         return found
 
     def parts(self, codes: Codes) -> tuple[Float[np.ndarray, "rows n"], Float[np.ndarray, "rows E"]]:
@@ -114,8 +117,8 @@ def tree_model(counts: Pairs, sizes: np.ndarray, edges: np.ndarray) -> TreeModel
         sizes: the number of codes of each column, the last of which counts no row.
         edges: (E, 2) pairs of columns without a cycle; none for independent columns.
     """
-    num, ends = len(sizes), np.cumsum(sizes)
-    spans = [slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True)]
+    num = len(sizes)
+    spans = [slice(int(start), int(start + size)) for start, size in zip(starts_of(sizes), sizes, strict=True)]
     order, parents = _rooted(num, edges)
     own, given = [], []
     for column in range(num):

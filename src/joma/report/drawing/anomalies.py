@@ -45,10 +45,12 @@ class OddRow:
     Args:
         title: the row and its surprise.
         parts: the least fitting first.
+        relations: pairs of columns, and what they add to the surprise, in nats; for pages, not drawn here.
     """
 
     title: str
     parts: Sequence[Part]
+    relations: Sequence[tuple[str, str, float]] = ()
 
 
 def write_rows(rows: Sequence[OddRow], title: str, subtitle: str, stem: Path) -> tuple[Path, Path]:

@@ -78,7 +78,7 @@ def write_tree(picture: TreePicture, stem: Path) -> tuple[Path, Path]:
 
 def tree_figure(picture: TreePicture) -> Figure:
     """Return the figure of a tree."""
-    order, depth = _walk(picture)
+    order, depth = walk(picture)
     rows = [node for node in order if node in picture.names]
     subtitle = textwrap.wrap(picture.subtitle, 92)
     head, step = 0.66 + 0.16 * len(subtitle), min(ROW, ROW * MOST_NAMED / len(rows))
@@ -97,8 +97,8 @@ def tree_figure(picture: TreePicture) -> Figure:
     return figure
 
 
-def _walk(picture: TreePicture) -> tuple[list[int], dict[int, int]]:
-    """The nodes in depth-first order, and how far below the root each is."""
+def walk(picture: TreePicture) -> tuple[list[int], dict[int, int]]:
+    """Return the nodes in depth-first order, and how far below the root each is."""
     depth, order, stack = {picture.root: 0}, [], [picture.root]
     while stack:
         node = stack.pop()

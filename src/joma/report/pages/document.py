@@ -20,6 +20,9 @@ from joma.report.drawing import words
 from joma.report.drawing.looks import DARK, LIGHT
 from joma.terminal import printable
 
+EXPLORER = "explorer.html"
+"""The explorer next to a report, to which every page of ``layout.html`` has a link."""
+
 _ARXIV = re.compile(r"\barXiv (\d{4}\.\d{5})\b")
 
 
@@ -38,7 +41,7 @@ def document(template: str, title: str, plots: Mapping[str, Any], *, assets: Seq
         ValueError: NaN or infinity in a plot, which JSON does not have.
     """
     style = "".join(_asset(name) for name in ("page.css", *assets) if name.endswith(".css"))
-    fixed = {"light": LIGHT, "dark": DARK, "style": Markup(style)}
+    fixed = {"light": LIGHT, "dark": DARK, "explorer": EXPLORER, "style": Markup(style)}
     scripts = [Markup(_asset(name)) for name in assets if name.endswith(".js")]
     if plots and not assets:
         from plotly.offline import get_plotlyjs

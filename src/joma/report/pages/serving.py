@@ -1,8 +1,8 @@
-"""A page that is served on this machine and made again whenever its measurements change."""
+"""Pages that are served on this machine and made again whenever their measurements change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,36 +23,35 @@ def newest(paths: Iterable[str | Path]) -> float:
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
-def server(render: Callable[[], str], changed: Callable[[], float], port: int = 0) -> ThreadingHTTPServer:
-    """Return a server of one page on the loopback interface; call its ``serve_forever``.
+def server(pages: Mapping[str, Callable[[], str]], changed: Callable[[], float], port: int = 0) -> ThreadingHTTPServer:
+    """Return a server of some pages on the loopback interface; call its ``serve_forever``.
 
     Args:
-        render: makes the page; a ``ValueError`` is answered with status 503 and its message.
-        changed: the time of the last change of what the page shows.
+        pages: what makes each page, by its path (``/``); a ``ValueError`` is answered with status 503 and its message.
+        changed: the time of the last change of what the pages show.
         port: to listen on; 0 for any free one (``server.server_port``).
 
     Raises:
         OSError: the port is taken, or may not be used.
     """
-    lock, pages = Lock(), dict[float, bytes]()  # the newest page, by its time of change
+    lock, made = Lock(), dict[str, tuple[float, bytes]]()  # the newest of each page, with its time of change
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost", ""):
                 self.send_error(403)  # another site's name that resolves to this machine
                 return
-            if self.path.partition("?")[0] != "/":
+            path = self.path.partition("?")[0]
+            if path not in pages:
                 self.send_error(404)
                 return
             status, body = 200, b""
             with lock:
                 at = changed()
                 try:
-                    if at not in pages:
-                        page = render().encode(errors="backslashreplace")
-                        pages.clear()
-                        pages[at] = page
-                    body = pages[at]
+                    if path not in made or made[path][0] != at:
+                        made[path] = at, pages[path]().encode(errors="backslashreplace")
+                    body = made[path][1]
                 except ValueError as error:  # nothing is measured yet, or a file is being written
                     status, body = 503, f"{error}\n".encode()
             self.send_response(status)

@@ -3,7 +3,7 @@
 const Draw = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const MARGIN = { left: 44, right: 62, top: 18, bottom: 24 };
-  const LABEL_HEIGHT = 12, MOST_SPREAD = 8;
+  const LEAST_WIDTH = 240, LABEL_HEIGHT = 12, MOST_SPREAD = 8;
   const RAISED = Object.fromEntries([..."-0123456789"].map((sign, k) => [sign, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"[k]]));
 
   const el = (name, attributes = {}, ...children) => {
@@ -54,7 +54,7 @@ const Draw = (() => {
         isOpen = false;
         continue;
       }
-      text += `${isOpen ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+      text += `${isOpen ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}${isOpen ? "" : "h0"}`; // h0: a dot, if alone
       isOpen = true;
     }
     return text;
@@ -85,8 +85,9 @@ const Draw = (() => {
 
   // Call back with an element's width, now and whenever it changes; reading it at every frame costs a layout.
   const onWidth = (host, call) => {
-    call(host.clientWidth || 600);
-    new ResizeObserver(() => call(host.clientWidth || 600)).observe(host);
+    const width = () => Math.max(LEAST_WIDTH, host.clientWidth || 600);
+    call(width());
+    new ResizeObserver(() => call(width())).observe(host);
   };
 
   let numClips = 0;

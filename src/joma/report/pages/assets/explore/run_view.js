@@ -10,7 +10,7 @@ const RunView = (() => {
     return {
       row: State.whole(0, 0, run.rows.length - 1),
       layer: State.whole(0, 0, run.sentence ? run.sentence.weights[0][0].length - 1 : 0),
-      head: State.whole(-1, -1, run.sentence ? run.sentence.weights[0][0][0].length - 1 : 0),
+      head: State.whole(-1, -1, run.sentence?.has_heads ? run.sentence.weights[0][0][0].length - 1 : -1),
     };
   };
 
@@ -24,7 +24,8 @@ const RunView = (() => {
   const buildMap = () => {
     const host = byId("heads"), values = run.rows.flatMap((row) => row.entropy).filter((value) => value !== null);
     range = [Math.min(...values), Math.max(...values)];
-    const rowHeight = run.rows.length > 40 ? 6 : 16, left = 92, top = 4, height = top + rowHeight * run.rows.length + 22;
+    const rowHeight = run.rows.length > 100 ? 4 : run.rows.length > 40 ? 6 : 16;
+    const left = 12 + 5.5 * Math.max(...run.rows.map((row) => nameOf(row).length)), top = 4, height = top + rowHeight * run.rows.length + 22;
     const svg = el("svg", { class: "drawn picks", height, role: "img", "aria-label": mapWords() });
     const cursor = el("rect", { class: "frame" });
     host.append(svg);
@@ -34,7 +35,7 @@ const RunView = (() => {
       const nodes = [];
       run.rows.forEach((row, r) => {
         const y = top + rowHeight * r;
-        const isNamed = rowHeight > 10 || r % Math.ceil(11 / rowHeight) === 0;
+        const isNamed = rowHeight > 10 || r % Math.ceil(14 / rowHeight) === 0;
         if (isNamed) nodes.push(el("text", { x: left - 6, y: y + rowHeight - 4, class: "tick end", "data-row": r }, nameOf(row)));
         row.entropy.forEach((value, k) => {
           if (value === null) return;
@@ -46,7 +47,7 @@ const RunView = (() => {
       const last = run.steps.length - 1;
       for (const k of [...new Set([0, Math.round(last / 2), last])]) {
         const anchor = k === 0 ? "" : k === last ? "end" : "middle";
-        nodes.push(el("text", { x: left + wide * (k === last ? k + 1 : k), y: height - 6, class: `tick ${anchor}` }, `step ${run.steps[k].toLocaleString("en")}`));
+        nodes.push(el("text", { x: left + wide * (anchor === "end" ? k + 1 : k), y: height - 6, class: `tick ${anchor}` }, `step ${run.steps[k].toLocaleString("en")}`));
       }
       svg.replaceChildren(...nodes, cursor);
       cells = { wide, left, top, tall: rowHeight * run.rows.length, cursor, svg };
@@ -92,10 +93,13 @@ const RunView = (() => {
   const sentence = () => {
     const mean = means(), first = mean.find(Number.isFinite), last = mean.findLast(Number.isFinite);
     const lowest = Math.min(...mean.filter(Number.isFinite)), at = run.steps[mean.indexOf(lowest)];
+    const end = run.steps[mean.findLastIndex(Number.isFinite)];
     const unit = run.rows.some((row) => row.head !== null) ? "heads" : "layers";
+    if (run.steps.length === 1) return `The mean attention entropy of the ${run.rows.length} ${unit} is ${number(first, 3)} nats at step ${end.toLocaleString("en")}, the only one.`;
     return (
       `The mean attention entropy of the ${run.rows.length} ${unit} starts at ${number(first, 3)} nats, is lowest at step ` +
-      `${at.toLocaleString("en")} with ${number(lowest, 3)}, and ends at ${number(last, 3)} at step ${run.steps.at(-1).toLocaleString("en")}.`
+      `${at.toLocaleString("en")} with ${number(lowest, 3)}, and ends at ${number(last, 3)} at step ${end.toLocaleString("en")}.` +
+      (run.not_finite ? ` It is not finite in ${run.not_finite.toLocaleString("en")} measurements, which are left empty.` : "")
     );
   };
 
@@ -118,10 +122,10 @@ const RunView = (() => {
     const top = Math.max(...run.rows.flatMap((row) => row.entropy).filter((value) => value !== null));
     curves.show({
       x: [run.steps[0], run.steps.at(-1)], y: [0, top * 1.05], lines, right: 52, isLog: true,
-      xTicks: stepTicks(run.steps.at(-1)), xLabel: "step", yLabel: "attention entropy (nats)", summary: sentence(),
+      xTicks: stepTicks(run.steps[0], run.steps.at(-1)), xLabel: "step", yLabel: "attention entropy (nats)", summary: sentence(),
     });
   };
-  const stepTicks = (last) => [0, 10, 100, 1000, 1e4, 1e5, 1e6].filter((tick) => tick < last / 2).concat(last);
+  const stepTicks = (first, last) => [0, 10, 100, 1000, 1e4, 1e5, 1e6].filter((tick) => first <= tick && tick < last / 2).concat(last);
 
   // Weights of queries (rows) on keys (columns), as written and shuffled: the area of a square is the weight.
   const buildSentence = () => {
@@ -155,8 +159,12 @@ const RunView = (() => {
     return rows.reduce((sum, value) => sum + value, 0) / rows.length;
   };
 
+  // Weights are saved less often than entropy is measured; nothing is made up in between.
+  const savedWords = (saved, step) =>
+    saved === step ? "" : ` (the ${saved < step ? "last" : "first"} one with weights ${saved < step ? "up to" : "after"} step ${step.toLocaleString("en")})`;
+
   const drawSentence = (state) => {
-    const { steps, tokens } = run.sentence, k = upTo(steps, stepAt(state.at));
+    const { steps, tokens, layers } = run.sentence, k = upTo(steps, stepAt(state.at));
     const read = grids.map(({ svg, squares }, order) => {
       const weights = weightsAt(k, order, state.layer, state.head);
       weights.forEach((row, query) => row.forEach((weight, key) => {
@@ -169,7 +177,7 @@ const RunView = (() => {
       return number(entropy, 3);
     });
     byId("sentence-story").textContent =
-      `Step ${steps[k].toLocaleString("en")}, layer ${state.layer}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
+      `Step ${steps[k].toLocaleString("en")}${savedWords(steps[k], stepAt(state.at))}, layer ${layers[state.layer]}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
       `entropy ${read[0]} nats as written, ${read[1]} with the same words shuffled.`;
     for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
   };

@@ -60,7 +60,10 @@ const State = (() => {
       fields = declared;
       values = read();
       addEventListener("hashchange", () => {
-        if (document.getElementById(location.hash.slice(1))) return; // a link within the page
+        if (document.getElementById(location.hash.slice(1))) { // a link within the page, which keeps what is set
+          if (address()) write();
+          return;
+        }
         values = read();
         announce(Object.keys(fields));
       });

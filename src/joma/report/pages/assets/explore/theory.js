@@ -13,6 +13,7 @@ const Theory = (() => {
   const LONGEST = 0.5; // of a piece, in p
   const SETTLED = 1e-13; // a distance from the target that changes no digit
   const NEGLIGIBLE = 45; // ln w beyond which the rest of the way to infinity takes no time
+  const LEAST_RISE = 1e-9; // of entropy after its minimum; less is rounding, where it has reached 0
   const CLOCK_ERROR = 1e-5; // of Σ p; one Runge–Kutta step removes the rest
 
   // w(v) and its logarithm, the slope of the latter, and the length of v on which w changes. Theorem 1 gives the logit
@@ -207,7 +208,9 @@ const Theory = (() => {
         if (state.entropy < lowest.state.entropy - 1e-12) lowest = { state, isInner };
       };
       for (let k = 1; k < seen.length - 1; k += 1) {
-        if (seen[k].entropy > seen[k - 1].entropy || seen[k].entropy > seen[k + 1].entropy) continue;
+        const { entropy } = seen[k];
+        if (entropy > seen[k - 1].entropy || entropy > seen[k + 1].entropy) continue;
+        if (!seen.slice(k).some((later) => later.entropy > entropy + LEAST_RISE)) continue;
         consider(turning(seen[k - 1], seen[k + 1]), true);
       }
       consider(seen.at(-1), false);

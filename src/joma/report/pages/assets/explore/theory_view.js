@@ -123,7 +123,7 @@ const TheoryView = (() => {
   };
 
   // The components now: a track each, with its target to drag and a bar from the start to where it is.
-  const TRACK = { top: 22, bottom: 206, height: 300, shareTop: 232, shareBottom: 278 };
+  const TRACK = { top: 22, bottom: 206, height: 308, shareTop: 244, shareBottom: 286 };
   const placeOf = (value) => TRACK.bottom - ((value - LOWEST) / (HIGHEST - LOWEST)) * (TRACK.bottom - TRACK.top);
   const handles = [];
 
@@ -203,16 +203,18 @@ const TheoryView = (() => {
     });
   };
 
-  // Formulas with the numbers of the chosen component at the slider's time.
+  // Formulas with the numbers of the chosen component at the slider's time. They hold as they stand: a difference of
+  // two numbers that are nearly equal needs more of their digits.
+  const DIGITS = 6;
   const formulas = {
     flow: (state, k) => {
-      const rate = number(state.rates[k]), v = number(now.v[k]);
+      const rate = number(state.rates[k], DIGITS), v = number(now.v[k], DIGITS);
       const away = state.mlp === "nonlinear" ? `(${rate} − ${v})` : rate;
       const over = state.attention === "softmax" ? ` / ${number(Math.exp(now.logZ))}` : "";
       return `${number(now.speeds[k])} = ${away} · ${weightText(state, v)}${over}`;
     },
     attention: (state, k) =>
-      `${number(now.shares[k])} = ${weightText(state, number(now.v[k]))} / ${number(Math.exp(now.logZ))}`,
+      `${number(now.shares[k])} = ${weightText(state, number(now.v[k], DIGITS))} / ${number(Math.exp(now.logZ))}`,
     entropy: () => {
       const terms = now.shares.map((share) => number(-share * Math.log(share) || 0, 2));
       const some = terms.length > 6 ? [...terms.slice(0, 5), "…", terms.at(-1)] : terms;
@@ -220,9 +222,10 @@ const TheoryView = (() => {
     },
     solution: (state, k) => {
       const rate = state.rates[k], v = now.v[k];
-      if (state.mlp === "linear") return `(${number(v)} − ${number(state.v0)}) / ${number(rate)} = ${number((v - state.v0) / rate)}`;
+      const [ofRate, ofV, ofStart] = [rate, v, state.v0].map((value) => number(value, DIGITS));
+      if (state.mlp === "linear") return `(${ofV} − ${ofStart}) / ${ofRate} = ${number((v - state.v0) / rate)}`;
       const u = Math.log((rate - state.v0) / (rate - v));
-      return `ln[(${number(rate)} − ${number(state.v0)}) / (${number(rate)} − ${number(v)})] = ${number(u)}`;
+      return `ln[(${ofRate} − ${ofStart}) / (${ofRate} − ${ofV})] = ${number(u)}`;
     },
     end: (state, k) => {
       if (state.mlp === "linear" && state.attention === "exp") return `t* = ${number(solved.blowUps[k])}`;

@@ -34,9 +34,9 @@ const TreeView = (() => {
       nodes = tree.scores[0].map((level, at) => level.map((_, k) => {
         const place = tree.places[at + 1][k], room = (width - SIDE) / level.length;
         const circle = el("circle", { class: "latent", cx: x(place), cy: y(at + 1) }), title = el("title");
-        const label = el("text", { x: x(place), y: y(at + 1) + 4, class: "middle score" });
+        const label = el("text", { x: x(place), class: "middle score" });
         circle.append(title);
-        return { circle, label, title, most: Math.min(19, room / 2 - 1), isNamed: room >= 26 };
+        return { circle, label, title, y: y(at + 1), most: Math.min(19, room / 2 - 1), isNamed: room >= 26 };
       }));
       svg.replaceChildren(...lines, ...names, ...ends, ...nodes.flat().flatMap(({ circle, label }) => [circle, label]));
       paint(State.get());
@@ -47,11 +47,11 @@ const TreeView = (() => {
   let picture = null;
   const paint = (state) => {
     const k = indexAt(state.at ?? 0);
-    nodes.forEach((level, at) => level.forEach(({ circle, label, title, most, isNamed }, latent) => {
-      const score = tree.gains[k][at][latent], share = Math.max(0, score ?? 0);
-      set(circle, { r: 4 + (most - 4) * Math.sqrt(share), style: `--found: ${Math.round(100 * share)}%`, class: `latent ${score === null ? "unknown" : ""}` });
+    nodes.forEach((level, at) => level.forEach(({ circle, label, title, y, most, isNamed }, latent) => {
+      const score = tree.gains[k][at][latent], share = Math.max(0, score ?? 0), r = 4 + (most - 4) * Math.sqrt(share);
+      set(circle, { r, style: `--found: ${Math.round(100 * share)}%`, class: `latent ${score === null ? "unknown" : ""}` });
       label.textContent = isNamed ? (score === null ? "?" : Draw.fixed(score, 2).replace("0.", ".")) : "";
-      set(label, { class: `middle score ${share > 0.55 ? "inverse" : ""}` });
+      set(label, { y: r < 12 ? y - r - 4 : y + 4 }); // above a circle that has no room for it
       const raw = tree.scores[k][at][latent], first = tree.scores[0][at][latent];
       title.textContent = `level ${at}, latent ${latent}: ${score === null ? "no score" : `gain ${number(score, 2)}, score ${number(raw, 3)}, untrained ${number(first, 3)}`}`;
     }));

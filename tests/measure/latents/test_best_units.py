@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from joma.errors import InvalidArgument
-from joma.measure.items.units import best_units
+from joma.measure.latents.detection import best_units
 
 GENERATOR = np.random.default_rng(0)
 ATTRIBUTES = GENERATOR.random((400, 6)) < 0.3

@@ -1,0 +1,35 @@
+"""The page of anomalous rows: what it says, that it escapes, and that a browser draws it."""
+
+import numpy as np
+import pandas
+import pytest
+
+from joma.studies.anomalies import tree_anomalies
+
+ODD = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def found():
+    first = np.arange(200) % 4.0
+    frame = pandas.DataFrame({ODD: first, "twice": 2 * first, "kind": np.where(first > 1, "high & wide", "low")})
+    frame.loc[4, "kind"] = "high & wide"
+    return tree_anomalies(frame, num_explained=2)
+
+
+def test_the_page_ranks_rows_and_names_columns_and_likely_values(found, tmp_path):
+    page = found.write(tmp_path, "a <table>").read_text()
+    body = page[page.index("<body>") :]
+    assert body.index("Row 4 ·") < body.index("The tree of the columns")
+    assert "high &amp; wide" in body
+    assert "a &lt;table&gt;" in body
+    assert ODD not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in body
+    assert body.count("<article") == 2
+
+
+def test_without_rows_to_explain_the_page_has_the_scores_and_the_tree(tmp_path):
+    found = tree_anomalies(pandas.DataFrame({"x": np.arange(40.0) % 5, "y": np.arange(40.0) % 5}), num_explained=0)
+    page = found.write(tmp_path).read_text()
+    assert "The most anomalous rows" not in page[page.index("<body>") :]
+    assert "The tree of the columns" in page
