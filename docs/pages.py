@@ -29,6 +29,7 @@ def claims_page(claims: Iterable[Claim]) -> str:
 
 def _section(claim: Claim) -> str:
     reference = claim.reference
+    conditions = "".join(f"; {condition}" for condition in claim.conditions)
     return f"""## {claim.id}
 
 {reference.statement}
@@ -39,7 +40,7 @@ def _section(claim: Claim) -> str:
 - **Assumes**: {"; ".join(reference.assumptions)}
 - **Test**: {claim.test}
 - **Control**: {claim.control}
-- **Run it**: `joma reproduce {claim.id}`
+- **Run it**: `joma reproduce {claim.id}`{conditions}
 """
 
 

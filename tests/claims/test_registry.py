@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,9 @@ def test_without_a_name_the_claims_by_default_are_selected_and_all_selects_every
     assert registry.select([]) == list(OWN[1:3])
     assert registry.select(["all"]) == list(claims.values())
     assert registry.select([OWN[0].id]) == [claims[OWN[0].id]]
+
+
+def test_every_extra_that_a_claim_names_exists():
+    named = {claim.extra for claim in OWN if claim.extra}
+    assert named == {"images", "ratings"}
+    assert named <= set(metadata("joma").get_all("Provides-Extra") or ())

@@ -201,9 +201,19 @@ def test_a_folder_made_with_other_settings_is_refused(out, capsys):
 def test_list_needs_no_output_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "--list", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert "text.mechanism" in [claim["id"] for claim in listed]
+    listed = {claim["id"]: claim for claim in json.loads(capsys.readouterr().out)}
+    assert listed["text.mechanism"]["by_default"]
+    assert not listed["image.parts"]["by_default"]
+    assert listed["image.parts"]["extra"] == "images"
     assert not list(tmp_path.iterdir())
+
+
+def test_list_says_which_claims_are_not_evaluated_by_default_and_which_extra_they_need(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["reproduce", "--list", "image.parts", "theorem4"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("evaluated if it is named, or with --all") == 1
+    assert listed.count("data from the extra joma[images], or your own with --data") == 1
 
 
 def test_list_imports_nothing_that_computes():

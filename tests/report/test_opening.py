@@ -62,5 +62,6 @@ def test_every_claim_of_joma_has_a_short_name_that_starts_a_phrase():
 
 def test_a_term_is_explained_the_first_time_only():
     glossary = Glossary()
+    assert glossary.new_in("A unit ranks pictures; the rank correlation is high") == []
     assert glossary.new_in("The MLP's rank") == [(term, GLOSSARY[term]) for term in ("MLP", "rank")]
     assert glossary.new_in("the MLP again", "Coherence") == [("coherence", GLOSSARY["coherence"])]

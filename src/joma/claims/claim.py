@@ -69,6 +69,7 @@ class Claim:
         by_default: whether it is evaluated where no claim is named; not if its test alone takes a minute or more.
         short: the statement as a singular noun phrase, for summaries (``the invariant of linear attention``); the id
             if it is empty.
+        extra: the extra of joma that installs the data for the test where the user names none; empty if it needs none.
         origin: the distribution that the claim comes from, with its version. The registry sets it.
     """
 
@@ -80,11 +81,18 @@ class Claim:
     by_default: bool = True
     origin: str = "joma"
     short: str = ""
+    extra: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+(\.\w+)*:\w+", self.evaluate):
             required, remedy = "'package.module:function'", "name the function that tests the claim, as a string"
             raise InvalidArgument("Claim", "evaluate", required=required, received=repr(self.evaluate), remedy=remedy)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """When it is evaluated, and what has to be installed for it; empty if it always can be and is."""
+        named = () if self.by_default else ("evaluated if it is named, or with --all",)
+        return named + ((f"data from the extra joma[{self.extra}], or your own with --data",) if self.extra else ())
 
     @property
     def id(self) -> str:

@@ -97,7 +97,7 @@ def _list(options: Any) -> int:
     from joma.claims.registry import select
 
     claims = select(_ids(options) or ["all"])
-    parts = ("test", "control", "origin", "by_default")
+    parts = ("test", "control", "origin", "by_default", "extra")
     rows = [asdict(claim.reference) | {part: getattr(claim, part) for part in parts} for claim in claims]
     table = Table("claim", "what it says", "where it stands", show_lines=True)
     for claim in claims:
@@ -117,6 +117,6 @@ def _ids(options: Any) -> list[str]:
 def _cells(claim: Claim) -> Sequence[Any]:
     from rich.text import Text
 
-    more = "" if claim.origin == "joma" else f"\nbrought by {claim.origin}"
-    more += "" if claim.by_default else "\nevaluated if it is named, or with --all"
-    return [Text(part) for part in (claim.id, claim.reference.statement, claim.reference.source + more)]
+    origin = () if claim.origin == "joma" else (f"brought by {claim.origin}",)
+    where = "\n".join((claim.reference.source, *origin, *claim.conditions))
+    return [Text(part) for part in (claim.id, claim.reference.statement, where)]

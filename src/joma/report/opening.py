@@ -42,6 +42,9 @@ GLOSSARY: Mapping[str, str] = {
 }
 """Terms with their meaning, which the page explains where each stands first."""
 
+_PATTERNS = {"rank": r"\brank\b(?! correlation)"}
+"""How terms are found that are words of another meaning too, such as a unit that ranks pictures."""
+
 
 class Part(NamedTuple):
     """A piece of a sentence, with the id of the claim that it names, if any."""
@@ -74,7 +77,7 @@ class Glossary:
     def new_in(self, *texts: str) -> list[tuple[str, str]]:
         """Return the terms that stand in these texts and in no earlier ones, with their meaning."""
         text = " ".join(texts)
-        found = [term for term in self._left if re.search(rf"\b{term}", text, re.IGNORECASE)]
+        found = [term for term in self._left if re.search(_PATTERNS.get(term, rf"\b{term}"), text, re.IGNORECASE)]
         return [(term, self._left.pop(term)) for term in found]
 
 

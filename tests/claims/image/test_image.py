@@ -16,6 +16,7 @@ from joma.errors import BadInput, NotInstalled, RunFailed
 from joma.records import Verdict, agreement_from_json
 from joma.train.courses import course_of
 from joma.train.images.kanji import character_folder
+from joma.train.images.pictures import Part
 from joma.train.run import load_run
 
 CLAIMS = {"parts": parts, "sparse_then_dense": sparse_then_dense, "mechanism": mechanism}
@@ -123,6 +124,18 @@ def test_parts_that_the_untrained_network_always_sees_are_refused():
     with pytest.raises(RunFailed, match="without an error"):
         parts._gain(np.array([1.0]), np.array([1.0]), np.array([True]))
     assert parts._gain(np.array([0.9, 0.1]), np.array([0.8, 0.7]), np.array([True, False])) == pytest.approx(0.5)
+
+
+def test_depth_and_layer_are_correlated_in_the_trained_network_and_in_the_controls():
+    depths = np.arange(40)
+    known = tuple(Part(f"part {depth}", "label", float(depth)) for depth in depths)
+    pictures, kinds = replace(tiny_pictures(), parts=known), np.array(["label"] * 40)
+    layers = {parts.TRAINED: 2 - depths // 14, parts.UNTRAINED: depths // 14}
+    trained, untrained, shuffled = parts._depths(pictures, [parts.Seed({}, {}, layers, {})] * 3, kinds)
+    assert trained.estimate.mean < -0.9
+    assert untrained.estimate.mean > 0.9
+    assert abs(shuffled.estimate.mean) < 0.3
+    assert len({round(value, 6) for value in shuffled.estimate.values}) == 3  # another order for each seed
 
 
 def test_data_of_the_user_take_the_place_of_characters(tmp_path):

@@ -70,6 +70,14 @@ def test_a_role_named_in_the_label_is_not_repeated(text_chart):
 def test_points_that_are_not_joined_are_dots_and_single_ones_are_larger(text_chart):
     dots = Curve("dots", (0.0, 1.0, 2.0), (1.0, 0.0, 1.0), joined=False)
     chart = replace(text_chart, curves=(dots, replace(dots, joined=True), Curve("one", (1.0,), (1.0,))), marks=())
-    scattered, line, single = plots_of([chart], "key")[0].spec()["data"]
+    plot = plots_of([chart], "key")[0]
+    assert [entry.dashes != "" for entry in plot.legend] == [True, False, False]
+    scattered, line, single = plot.spec()["data"]
     assert [scattered["mode"], line["mode"], single["mode"]] == ["markers", "lines", "markers"]
     assert scattered["marker"]["size"] < single["marker"]["size"]
+
+
+@pytest.mark.parametrize(("x", "whole"), [((0.0, 1.0, 2.0), True), ((0.0, 0.5, 2.0), False), ((0.0, 900.0), False)])
+def test_an_axis_of_few_layers_has_no_fractions_between_them(text_chart, x, whole):
+    chart = replace(text_chart, curves=(Curve("by layer", x, (0.5,) * len(x)),), marks=(), x_scale="linear")
+    assert (plots_of([chart], "key")[0].spec()["layout"]["xaxis"].get("dtick") == 1) == whole

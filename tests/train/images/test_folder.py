@@ -62,7 +62,13 @@ def test_images_have_labels_parts_and_ink_on_paper(folder):
         (lambda rows: rows.clear(), "columns none"),
         (lambda rows: rows.__delitem__(slice(5, None)), "4 labelled pictures"),
         (lambda rows: rows[3].__setitem__(0, "../secret.png"), "not in the folder"),
-        (lambda rows: rows[3].__setitem__(0, "none.png"), r"none\.png cannot be read"),
+        (lambda rows: rows[3].__setitem__(0, "none.png"), r"names none\.png, which is not in the folder; .*rows"),
+        (
+            lambda rows: [row.__setitem__(0, row[0].removesuffix(".png")) for row in rows[1:]],
+            r"names 0, which is not in the folder \(100 of 100 such files\); .*such as 0001\.png",
+        ),
+        (lambda rows: [row.__delitem__(slice(2, None)) for row in rows], "columns file, label; expected .*`part`"),
+        (lambda rows: [row.__setitem__(1, "a") for row in rows[1:]], "of 1 class; .*add pictures of another class"),
     ],
 )
 def test_faults_of_the_table_are_named(folder, change, message):
@@ -78,7 +84,9 @@ def test_faults_of_the_table_are_named(folder, change, message):
     [
         (lambda path: path.write_bytes(b""), r"5\.png cannot be read \(it is empty\)"),
         (lambda path: path.write_bytes(b"no image"), r"5\.png cannot be read .*repair it, or leave it out"),
-        (lambda path: path.unlink(), r"5\.png cannot be read"),
+        (lambda path: path.unlink(), r"names 5\.png, which is not in the folder"),
+        (lambda path: Image.new("L", (16, 16)).save(path), r"5\.png shows nothing"),
+        (lambda path: Image.fromarray(np.zeros((16, 16), np.uint16)).save(path), "more than 8 bits"),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), r"5\.png cannot be read"),
         (
             lambda path: Image.new("L", (20, 16)).save(path),
@@ -111,3 +119,13 @@ def test_folder_needs_one_table(folder):
     (folder / "parts.csv").write_bytes(b"file,label,part\n\xff\xfe")
     with pytest.raises(BadInput, match="UTF-8"):
         images_of(folder)
+
+
+def test_transparent_pixels_are_paper(folder):
+    for path in folder.glob("*.png"):
+        pixels = np.zeros((16, 16, 4), dtype=np.uint8)
+        pixels[2:4, :, 3] = 255
+        Image.fromarray(pixels).save(path)
+    found = images_of(folder).pixels[0, 0]
+    assert found[2, 0] == 255
+    assert found[8, 0] == 0

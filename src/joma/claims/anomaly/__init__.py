@@ -27,6 +27,7 @@ CLAIMS = (
         "models learned after every column was permuted over the rows.",
         evaluate="joma.claims.anomaly.relations:evaluate",
         by_default=False,
+        extra="ratings",
         short="the finding of broken relations by a tree and a Transformer",
     ),
 )

@@ -24,6 +24,7 @@ CLAIMS = (
         evaluate="joma.claims.image.parts:evaluate",
         short="the finding of the label's parts by single units",
         by_default=False,
+        extra="images",
     ),
     Claim(
         Reference(
@@ -41,6 +42,7 @@ CLAIMS = (
         evaluate="joma.claims.image.sparse_then_dense:evaluate",
         short="the dip of attention entropy in a vision Transformer and the rise after it",
         by_default=False,
+        extra="images",
     ),
     Claim(
         Reference(
@@ -64,5 +66,6 @@ CLAIMS = (
         evaluate="joma.claims.image.mechanism:evaluate",
         short="the nonlinearity of the MLP as the cause of that rise in a vision Transformer",
         by_default=False,
+        extra="images",
     ),
 )

@@ -21,6 +21,7 @@ from joma.records import Agreement, Control, Criterion, Estimate, Finding, Verdi
 from joma.train.courses import course_of
 from joma.train.decoder import Decoder
 from joma.train.hidden import pooled_hidden
+from joma.train.images.parts import FEWEST_WITH
 from joma.train.images.pictures import Kind, Pictures, as_input
 from joma.train.latents import untrained
 from joma.train.run import Run
@@ -53,13 +54,13 @@ class Seed:
         areas: the AUC of the best unit of each part, by network; of the best pixel under ``pixels``, and with parts
             shuffled under ``shuffled`` and ``shuffled, untrained``; NaN where no unseen subject has a part.
         by_layer: the same with units of one layer only, by network, (layers, P).
-        layers: the layer of the unit that was chosen for each part, in the trained network.
+        layers: the layer of the unit that was chosen for each part, by network.
         within: the AUC among the subjects of classes that show a part in some subjects only, by network.
     """
 
     areas: dict[str, Float[np.ndarray, " P"]]
     by_layer: dict[str, Float[np.ndarray, "layers P"]]
-    layers: Int[np.ndarray, " P"]
+    layers: dict[str, Int[np.ndarray, " P"]]
     within: dict[str, Float[np.ndarray, " P"]]
 
 
@@ -68,8 +69,9 @@ def evaluate(workspace: Workspace) -> Agreement:
     pictures = pictures_with_parts(workspace)
     kinds = np.array([part.kind for part in pictures.parts])
     if "label" not in kinds:
-        problem, expected = f"{pictures.name} has no part that makes a label often enough", "such parts in 40 images"
-        raise BadInput(problem, expected=expected, remedy="name more images in the table")
+        problem = f"{pictures.name} has no part that makes a label often enough"
+        expected = f"a part that {FEWEST_WITH} subjects or more have, and as many lack"
+        raise BadInput(problem, expected=expected, remedy="add images with the same parts")
     [[runs, permuted]] = trained(workspace, [pictures], ["full network", "permuted labels"])
     seeds = []
     for done, pair in enumerate(zip(runs, permuted, strict=True)):
@@ -122,7 +124,7 @@ def _measured(pictures: Pictures, run: Run, permuted: Run) -> Seed:
             "shuffled, untrained": _detected(units[UNTRAINED], shuffled).areas,
         },
         by_layer,
-        found[TRAINED].units // run.recipe.decoder.hidden,
+        {name: detected.units // run.recipe.decoder.hidden for name, detected in found.items()},
         {name: _detected(units[name], mixed).areas for name in (TRAINED, UNTRAINED)},
     )
 
@@ -195,13 +197,21 @@ def _within(seeds: Sequence[Seed], kinds: np.ndarray) -> list[Finding]:
 
 
 def _depths(pictures: Pictures, seeds: Sequence[Seed], kinds: np.ndarray) -> list[Finding]:
-    """The rank correlation of a part's depth in its tree with the layer that finds it, where both vary."""
+    """The rank correlation of a part's depth in its tree with the layer that finds it, and the same of two controls."""
     depths = [part.depth for part in pictures.parts if part.kind == "label"]
-    layers = [seed.layers[kinds == "label"] for seed in seeds]
-    if None in depths or len(set(depths)) < 2 or any(len(set(one)) < 2 for one in layers):
+    layers = {name: [seed.layers[name][kinds == "label"] for seed in seeds] for name in (TRAINED, UNTRAINED)}
+    if None in depths or min(len(set(one)) for one in (depths, *layers[TRAINED], *layers[UNTRAINED])) < 2:
         return []
-    found = Estimate.of(spearmanr(depths, one).statistic for one in layers)
-    return [Finding("rank correlation of a part's depth and its layer", found, "below 0: deep parts in early layers")]
+    orders = [np.random.default_rng(seed).permutation(len(depths)) for seed in range(len(seeds))]
+    layers["depths shuffled over parts"] = [one[order] for one, order in zip(layers[TRAINED], orders, strict=True)]
+    return [
+        Finding(
+            f"rank correlation of a part's depth and the layer that finds it: {name}",
+            Estimate.of(spearmanr(depths, one).statistic for one in of_seeds),
+            f"{len(depths)} parts that make the label; below 0: deep parts in early layers",
+        )
+        for name, of_seeds in layers.items()
+    ]
 
 
 def _layers_chart(seeds: Sequence[Seed], kinds: np.ndarray) -> Chart:
@@ -269,8 +279,8 @@ def _notes(kinds: np.ndarray) -> tuple[str, ...]:
     )
     return (
         *missing,
-        f"Parts in at least 40 subjects, and missing in as many: {counts}. The same name may be there in two kinds; "
-        "subjects that have a part in another kind only do not count for it.",
+        f"Parts in at least {FEWEST_WITH} subjects, and missing in as many: {counts}. The same name may be there in "
+        "two kinds; subjects that have a part in another kind only do not count for it.",
         "Units of all layers, largest over patches; the one of the largest absolute correlation is chosen on the "
         "subjects seen in training. Criterion, threshold and kinds of parts were set before any network was measured.",
     )

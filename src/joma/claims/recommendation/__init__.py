@@ -24,6 +24,7 @@ CLAIMS = (
         control="The tree with its items permuted, everything else learned and chosen as before.",
         evaluate="joma.claims.recommendation.tree:evaluate",
         by_default=False,
+        extra="ratings",
         short="the hierarchy in what users like",
     ),
     Claim(
@@ -48,6 +49,7 @@ CLAIMS = (
         "order, which no longer says which items are liked together.",
         evaluate="joma.claims.recommendation.units:evaluate",
         by_default=False,
+        extra="ratings",
         short="the lead of hidden units in representing genres",
     ),
 )

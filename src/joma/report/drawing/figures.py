@@ -219,8 +219,7 @@ def _draw_axes(axes: Axes, drawn: Drawing) -> None:
             axis.set_major_formatter(FuncFormatter(_log_label))
             axis.set_minor_formatter(NullFormatter())
         else:
-            whole = axis is axes.xaxis and all(float(x).is_integer() for curve in drawn.chart.curves for x in curve.x)
-            axis.set_major_locator(MaxNLocator(6, integer=whole))  # no fractions of steps and levels
+            axis.set_major_locator(MaxNLocator(6, integer=axis is axes.xaxis and drawn.has_whole_x))
             axis.set_major_formatter(_EvenDecimals())
 
 

@@ -125,6 +125,11 @@ class Drawing:
     y_range: tuple[float, float]
 
     @property
+    def has_whole_x(self) -> bool:
+        """Whether only whole numbers mean something along x: steps, layers, levels."""
+        return all(float(x).is_integer() for curve in self.chart.curves for x in curve.x)
+
+    @property
     def omission(self) -> str:
         """A sentence on what is left out; empty if everything is shown."""
         if not self.num_omitted:

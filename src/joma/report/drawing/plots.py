@@ -31,7 +31,13 @@ ROW_PIXELS = 15
 BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "quiet", "size": 13}}
 """Layout settings of all plots."""
 
-_POINTER = {
+_NUM_TICKS = 7
+_DOTS = ("3", "3 6")
+"""Width and dashes of the line in the legend that stands for points which no line joins."""
+
+_ALONG_X = {
+    "showline": True,
+    "linecolor": "edge",
     "showspikes": True,
     "spikemode": "across",
     "spikesnap": "hovered data",
@@ -83,7 +89,7 @@ class Plot:
             "showlegend": False,
             "hovermode": "x",
             "hoverdistance": -1,
-            "xaxis": _axis(drawn.x_range, chart.x_scale) | {"showline": True, "linecolor": "edge"} | _POINTER,
+            "xaxis": _axis(drawn.x_range, chart.x_scale, whole=drawn.has_whole_x) | _ALONG_X,
             "yaxis": _axis(drawn.y_range, chart.y_scale) | {"automargin": True},
             "shapes": _lines(drawn),
             "annotations": [*_upright_texts(drawn), *_level_texts(drawn)],
@@ -101,7 +107,8 @@ class Plot:
             role, stroke = _ROLES.get(curve.role, ""), STROKES[curve.role]
             dashes = " ".join(f"{part * stroke.width:g}" for part in stroke.dashes)
             shown = "" if role in curve.label else role
-            entries.append(Entry(curve.label, shown, traces, colour, f"{stroke.width + 0.4:g}", dashes))
+            look = (f"{stroke.width + 0.4:g}", dashes) if curve.joined else _DOTS
+            entries.append(Entry(curve.label, shown, traces, colour, *look))
         return entries
 
 
@@ -172,9 +179,10 @@ def _level_texts(drawn: Drawing) -> list[dict[str, Any]]:
     ]
 
 
-def _axis(span: tuple[float, float], scale: Scale) -> dict[str, Any]:
+def _axis(span: tuple[float, float], scale: Scale, *, whole: bool = False) -> dict[str, Any]:
     common = {"type": scale, "gridcolor": "grid", "zeroline": False, "exponentformat": "power"}
     if scale == "linear":
-        return common | {"range": list(span), "nticks": 7}
+        ticks = {"dtick": 1} if whole and span[1] - span[0] < _NUM_TICKS else {"nticks": _NUM_TICKS}
+        return common | {"range": list(span)} | ticks
     low, high = (math.log10(end) for end in span)
     return common | {"range": [low, high], "dtick": max(1, round((high - low) / 6)), "tickfont": {"size": 10.5}}

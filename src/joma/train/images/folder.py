@@ -35,7 +35,7 @@ def images_of(folder: Path) -> Pictures:
 
     Args:
         folder: with images of one size, square, of 8 to 64 pixels a side. Images that are light on average are taken as
-            dark ink on paper.
+            dark ink on paper; transparent pixels are white.
 
     Raises:
         BadInput: no table or several, a table without the columns, an image that is missing, empty, unreadable or of
@@ -72,13 +72,28 @@ def _entries(table: Path) -> list[Entry]:
     unknown = [name for name in names if name not in ("file", "label", "part", "other")]
     if unknown or names.count("file") != 1 or names.count("label") != 1 or "part" not in names:
         problem = f"{table} has the columns {', '.join(names) or 'none'}"
-        raise BadInput(problem, expected=COLUMNS, remedy="rename the columns, and leave out others")
+        raise BadInput(problem, expected=COLUMNS, remedy="name the columns so, with commas between them")
     entries = [_entry(table, number, names, row) for number, row in enumerate(rows, start=2) if any(row)]
     twice = [file for file, num in Counter(entry.file for entry in entries).items() if num > 1]
     if twice:
         problem, remedy = f"{table} names {twice[0]} more than once", "put all parts of an image into one row"
         raise BadInput(problem, expected="each file once", remedy=remedy)
+    _require_files(table, [entry.file for entry in entries])
     return entries
+
+
+def _require_files(table: Path, names: list[str]) -> None:
+    """Require that the table's folder has all files that it names."""
+    folder = table.parent.resolve()
+    paths = [(folder / name).resolve() for name in names]
+    missing = [
+        name for name, path in zip(names, paths, strict=True) if not (path.is_relative_to(folder) and path.is_file())
+    ]
+    if missing:
+        more = f" ({len(missing)} of {len(names)} such files)" if len(missing) > 1 else ""
+        remedy = "write names as the files have them, such as 0001.png, or leave out these rows"
+        problem = f"{table} names {missing[0]}, which is not in the folder{more}"
+        raise BadInput(problem, expected="names of images in the folder", remedy=remedy)
 
 
 def _entry(table: Path, number: int, names: list[str], row: list[str]) -> Entry:
@@ -113,20 +128,25 @@ def _pixels(folder: Path, names: list[str]) -> Tensor:
         problem = f"the images in {folder} have {_size(images[0].shape)} pixels"
         raise BadInput(problem, expected=expected, remedy="resize them, to 32x32 for example")
     pixels = torch.from_numpy(np.stack(images))[:, None]
+    blank = [name for name, image in zip(names, images, strict=True) if image.min() == image.max()]
+    if blank:
+        problem = f"{folder / blank[0]} shows nothing: all its pixels are equal ({len(blank)} such images)"
+        raise BadInput(problem, expected="images that show something", remedy="leave them out of the table")
     return 255 - pixels if pixels.float().mean() > 127 else pixels
 
 
 def _image(library: Any, folder: Path, name: str) -> np.ndarray:
     path = folder / name
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("it is not in the folder")
         if path.stat().st_size == 0:
             raise ValueError("it is empty")
         with library.open(path) as image:
             if max(image.size) > 16 * LARGEST:  # before it is decoded
                 raise ValueError(f"it has {_size(image.size[::-1])} pixels, which is too many")
-            return np.asarray(image.convert("L"))
+            if image.mode[0] in "IF":
+                raise ValueError("its pixels have more than 8 bits")
+            paper = library.new("RGBA", image.size, "white")
+            return np.asarray(library.alpha_composite(paper, image.convert("RGBA")).convert("L"))
     except (OSError, ValueError, SyntaxError, library.DecompressionBombError) as error:
         expected, remedy = "an image such as PNG", "repair it, or leave it out of the table"
         raise BadInput(f"{path} cannot be read ({error})", expected=expected, remedy=remedy) from error

@@ -118,7 +118,7 @@ def character_folder() -> Path:
         raise NotInstalled(
             "the package `kanjivg` is not installed; the characters that networks learn come from it",
             expected="the extra joma[images]",
-            remedy="`pip install 'joma[images]'`, or name a folder of images",
+            remedy="`pip install 'joma[images]'`, or --data images=FOLDER",
         ) from error
     return Path(str(found.locate())).parent
 

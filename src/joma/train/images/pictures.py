@@ -111,7 +111,7 @@ def require_pictures(pictures: Pictures) -> Pictures:
     raise BadInput(
         f"{pictures.name} has {num} labelled pictures of {num_classes} class{'' if num_classes == 1 else 'es'}",
         expected=f"at least {FEWEST}, of two classes or more",
-        remedy="name more images in the table",
+        remedy="add pictures of another class" if num >= FEWEST else "add pictures",
     )
 
 
