@@ -305,3 +305,33 @@ def test_the_page_fits_its_window_and_prints(browser, page, width, scheme):
     assert not opened.tab.locator(".player").is_visible()
     assert opened.complaints == []
     opened.tab.close()
+
+
+def test_a_lowest_entropy_that_lies_between_two_even_times_is_found(tab, tolerance):
+    generator = np.random.default_rng(4)
+    settings = [
+        SETTING | {"attention": attention, "rates": generator.uniform(1, 3, 5).tolist(), "gain": gain}
+        for attention in ("exp", "softmax")
+        for gain in (0.3, 0.6)
+    ]
+    found = tab.evaluate(
+        """(settings) => settings.map((one) => {
+            const solved = Theory.dynamics(one), { state, isInner } = solved.bottom(solved.over(solved.times(1000, 121)));
+            return [isInner, state.t, state.entropy];
+        })""",
+        settings,
+    )
+    for setting, (is_inner, time, entropy) in zip(settings, found, strict=True):
+        rates = torch.tensor(setting["rates"], dtype=torch.float64)
+        start = torch.full_like(rates, setting["v0"])
+        exact = Dynamics("μ", rates, start, setting["gain"], setting["attention"]).sparsest()
+        assert is_inner
+        assert entropy == pytest.approx(exact.entropy, abs=tolerance("explorer.solution"))
+        assert time == pytest.approx(exact.time, rel=tolerance("explorer.solution"))
+
+
+def test_entropy_is_known_where_components_are_too_large_for_a_number(browser, page):
+    address = page.as_uri() + "#mlp=linear&attention=linear&rates=5,-3,1&end=1000"
+    opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
+    assert "and is at 0 nats at t = 1000" in opened.tab.locator("#story").inner_text()
+    opened.tab.close()
