@@ -86,7 +86,8 @@ const TheoryView = (() => {
     if (blowUp <= state.end) {
       const winners = solved.blowUps.flatMap((t, k) => (t === blowUp ? [nameOf(state, k)] : []));
       return (
-        `${opening}. At t = ${number(blowUp)} the component with ${winners.join(" and ")} becomes infinite and takes ` +
+        `${opening}. At t = ${number(blowUp)} the component${winners.length > 1 ? "s" : ""} with ` +
+        `${winners.join(" and ")} ${winners.length > 1 ? "become infinite and take" : "becomes infinite and takes"} ` +
         "all attention; after that these dynamics do not exist."
       );
     }
@@ -254,7 +255,8 @@ const TheoryView = (() => {
     for (const line of $.formulas) {
       const name = line.dataset.formula;
       line.querySelector(".symbols").textContent = words[name];
-      line.querySelector(".numbers").textContent = formulas[name](state, k);
+      const isDefined = t < solved.firstBlowUp || name === "end";
+      line.querySelector(".numbers").textContent = isDefined ? formulas[name](state, k) : "not defined after the blow-up";
     }
     $.which.textContent = `component ${k + 1}, ${nameOf(state, k)}, at t = ${number(t)}`;
     return `t = ${number(t, 3)}`;
