@@ -84,6 +84,11 @@ def works(environment: Path, folder: Path) -> None:
     assert FACTS.sub("", page.read_text(encoding="utf-8")) == FACTS.sub("", joma.explore().page())
 
 
+def oldest(requirements: list[str]) -> list[str]:
+    """Return requirements that admit only the lowest version that the given ones admit."""
+    return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in requirements]
+
+
 def test_every_extra_has_a_proof():
     assert PROOFS.keys() == PROJECT["optional-dependencies"].keys() - {"dev"}
 
@@ -94,13 +99,15 @@ def test_the_wheel_alone_reproduces_a_claim_and_makes_the_explorer(wheel, enviro
 
 
 @pytest.mark.parametrize("extra", PROOFS)
-def test_an_extra_alone_is_enough_for_what_needs_it(extra, wheel, environment, tmp_path):
+def test_an_extra_alone_newest_or_oldest_is_enough_for_what_needs_it(extra, wheel, environment, tmp_path):
     run(environment / "pip", "install", "-q", f"{wheel}[{extra}]", "pytest", "psutil", cwd=tmp_path)
+    prove(environment, *PROOFS[extra])
+    run(environment / "pip", "install", "-q", *oldest(PROJECT["optional-dependencies"][extra]), cwd=tmp_path)
     prove(environment, *PROOFS[extra])
 
 
 def test_the_oldest_dependencies_are_enough(wheel, environment, tmp_path):
-    oldest = [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
-    run(environment / "pip", "install", "-q", wheel, *oldest, "pytest", "hypothesis", "mpmath", "psutil", cwd=tmp_path)
+    pinned = oldest(PROJECT["dependencies"])
+    run(environment / "pip", "install", "-q", wheel, *pinned, "pytest", "hypothesis", "mpmath", "psutil", cwd=tmp_path)
     works(environment, tmp_path)
     prove(environment, *TESTED)
