@@ -32,7 +32,8 @@ PROOFS = {
 """For each extra the tests, run where no other extra is installed, that need it."""
 
 TESTED = tuple(
-    f"tests/{name}" for name in ("theory", "measure/attention", "simulate", "report/drawing", "cli/test_solve.py")
+    f"tests/{name}"
+    for name in ("theory", "measure/attention", "simulate", "tables", "report/drawing", "cli/test_solve.py")
 )
 """Tests of every dependency of joma itself, run with its oldest versions."""
 
