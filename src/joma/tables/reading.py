@@ -142,8 +142,6 @@ def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
     names = pandas.read_csv(
         path, sep=separator, header=None, skiprows=skipped, nrows=1, dtype=str, keep_default_na=False
     ).iloc[0]
-    if any("\0" in name for name in names):
-        raise ValueError("it holds zero bytes")
     if _are_numbers(names) and list(names) != [str(place) for place in range(len(names))]:
         raise BadInput(
             f"the first line of {path} holds only numbers",
@@ -172,10 +170,12 @@ def _separator(path: Path) -> tuple[str, int]:
 
     In a .csv file it is whichever of comma, semicolon and tab is most frequent in the first line.
     """
-    if ".tsv" in path.name.lower():
-        return "\t", 0
     with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
         first = file.readline(_LONGEST).strip("\r\n")
+    if "\0" in first:  # where pandas cuts a name
+        raise ValueError("it holds zero bytes")
+    if ".tsv" in path.name.lower():
+        return "\t", 0
     if first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
         return first[-1], 1
     outside = re.sub(r'"[^"]*"', "", first)
