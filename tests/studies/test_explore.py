@@ -132,6 +132,25 @@ def test_a_sentence_without_a_run_is_refused():
         joma.explore(sentence="the cat sat")
 
 
+@pytest.mark.parametrize("has_claims", [False, True])
+def test_a_sentence_in_a_folder_without_entropy_is_refused(tmp_path, has_claims):
+    if has_claims:
+        shipped = files("joma.studies") / "shipped" / "claims.json"
+        (tmp_path / "claims.json").write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    else:
+        rows = [("mine", step, "val_accuracy", 1.0) for step in (0, 9)]
+        pandas.DataFrame(rows, columns=["run", "step", "metric", "value"]).to_parquet(tmp_path / "metrics.parquet")
+    with pytest.raises(joma.BadInput, match="no attention entropy"):
+        joma.explore(tmp_path, sentence="the cat sat")
+
+
+def test_a_page_is_written_to_a_file_or_as_explore_html_into_a_folder(tmp_path):
+    found = joma.explore()
+    assert found.write(tmp_path) == tmp_path / "explore.html"
+    assert found.write(tmp_path / "mine.html") == tmp_path / "mine.html"
+    assert data_of((tmp_path / "mine.html").read_text(encoding="utf-8")) == data_of(found.page())
+
+
 def test_a_folder_without_measurements_is_refused(tmp_path):
     with pytest.raises(joma.BadInput, match="no measurements"):
         joma.explore(tmp_path)

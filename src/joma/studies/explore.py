@@ -46,20 +46,19 @@ def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Clai
     claims = evidence_in(folder / CLAIMS_FILE) if (folder / CLAIMS_FILE).exists() else None
     if (trained := _learned_law(folder)) is not None:
         parts["tree"] = tree_part(trained) | {"made": str(folder)}
-    said = None
-    if sentence is not None:
-        read = read_sentence(folder, sentence)
-        said = sentence_part(read.text, read.tokens, read.weights)
     try:
         table, notes = read_measurements([folder])
     except BadInput:
         if claims is None and not parts:
             raise
-        return parts, claims
-    parts |= run_of(table, str(folder), notes, said)
-    if sentence is not None and "run" not in parts:
-        problem = f"`sentence` has no effect on {folder}, which has no attention entropy"
-        raise BadInput(problem, expected="a training run that was measured", remedy="leave it out")
+    else:
+        parts |= run_of(table, str(folder), notes)
+    if sentence is not None:
+        if "run" not in parts:
+            problem = f"`sentence` has no effect on {folder}, which has no attention entropy"
+            raise BadInput(problem, expected="a training run that was measured", remedy="leave it out")
+        read = read_sentence(folder, sentence)
+        parts["run"]["sentence"] = sentence_part(read.text, read.tokens, read.weights)
     if not parts and claims is None:
         raise BadInput(
             f"{folder} has no attention entropy, no latents and no claims",

@@ -295,7 +295,7 @@ def test_an_address_that_makes_no_sense_shows_what_can_be_read_of_it(browser, pa
     opened.tab.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (320, "light")])
 def test_the_page_fits_its_window_and_prints(browser, page, width, scheme):
     opened = Opened(browser, page.as_uri(), viewport={"width": width, "height": 850}, color_scheme=scheme)
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -303,5 +303,48 @@ def test_the_page_fits_its_window_and_prints(browser, page, width, scheme):
     assert opened.tab.locator("#latents circle").count() == 16
     opened.tab.emulate_media(media="print")
     assert not opened.tab.locator(".player").is_visible()
+    assert opened.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert opened.complaints == []
+    opened.tab.close()
+
+
+def test_a_lowest_entropy_that_lies_between_two_even_times_is_found(tab, tolerance):
+    generator = np.random.default_rng(4)
+    settings = [
+        SETTING | {"attention": attention, "rates": generator.uniform(1, 3, 5).tolist(), "gain": gain}
+        for attention in ("exp", "softmax")
+        for gain in (0.3, 0.6)
+    ]
+    found = tab.evaluate(
+        """(settings) => settings.map((one) => {
+            const solved = Theory.dynamics(one);
+            const { state, isInner } = solved.bottom(solved.over(solved.times(1000, 121)));
+            return [isInner, state.t, state.entropy];
+        })""",
+        settings,
+    )
+    for setting, (is_inner, time, entropy) in zip(settings, found, strict=True):
+        rates = torch.tensor(setting["rates"], dtype=torch.float64)
+        start = torch.full_like(rates, setting["v0"])
+        exact = Dynamics("μ", rates, start, setting["gain"], setting["attention"]).sparsest()
+        assert is_inner
+        assert entropy == pytest.approx(exact.entropy, abs=tolerance("explorer.solution"))
+        assert time == pytest.approx(exact.time, rel=tolerance("explorer.solution"))
+
+
+def test_entropy_is_known_where_components_are_too_large_for_a_number(browser, page):
+    address = page.as_uri() + "#mlp=linear&attention=linear&rates=5,-3,1&end=1000"
+    opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
+    assert "and is at 0 nats at t = 1000" in opened.tab.locator("#story").inner_text()
+    opened.tab.close()
+
+
+def test_after_a_blow_up_the_formulas_say_that_nothing_is_defined(browser, page):
+    address = page.as_uri() + "#mlp=linear&attention=exp&rates=-3,3&v0=0&end=3&at=1"
+    opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
+    assert (
+        "the components with Δ = −3 and Δ = 3 become infinite and take all" in opened.tab.locator("#story").inner_text()
+    )
+    numbers = opened.tab.evaluate("[...document.querySelectorAll('#theory .numbers')].map((one) => one.textContent)")
+    assert numbers == ["not defined after the blow-up"] * 4 + ["t* = 0.5117"]
     opened.tab.close()

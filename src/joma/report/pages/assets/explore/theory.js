@@ -14,6 +14,7 @@ const Theory = (() => {
   const SETTLED = 1e-13; // a distance from the target that changes no digit
   const NEGLIGIBLE = 45; // ln w beyond which the rest of the way to infinity takes no time
   const LEAST_RISE = 1e-9; // of entropy after its minimum; less is rounding, where it has reached 0
+  const MOMENTS = 10; // of a component, at which it is looked at besides an even grid
   const CLOCK_ERROR = 1e-5; // of Σ p; one Runge–Kutta step removes the rest
 
   // w(v) and its logarithm, the slope of the latter, and the length of v on which w changes. Theorem 1 gives the logit
@@ -73,9 +74,11 @@ const Theory = (() => {
       }
       return low;
     };
+    const stride = Math.ceil(cuts.length / MOMENTS);
     return {
       v: place.v,
       end,
+      moments: times.filter((_, k) => k % stride === 0),
       time: (p) => {
         if (p >= cuts[last]) return times[last] + (p - cuts[last]) / pace;
         const k = pieceOf(cuts, p);
@@ -104,6 +107,11 @@ const Theory = (() => {
     return {
       v: (p) => v0 + delta * p,
       end: Infinity,
+      moments: delta === 0 ? [] : Array.from({ length: MOMENTS }, (_, k) => k / 2 / Math.abs(delta)),
+      log: (t) => { // where v is too large for a number, too
+        const y = Math.abs(start + delta * t);
+        return Math.log(root / 2) + y + Math.log1p(Math.exp(-2 * y));
+      },
       time: (p) => (delta === 0 ? p / weight : (Math.asinh((v0 + delta * p) / root) - start) / delta),
       progress: (t) => (delta === 0 ? t * weight : (root * Math.sinh(start + delta * t) - v0) / delta),
     };
@@ -142,6 +150,7 @@ const Theory = (() => {
     }
     const counts = paths.map((_, at) => which.filter((own) => own === at).length);
     const blowUps = which.map((at) => (isSoftmax ? Infinity : paths[at].end));
+    const firstBlowUp = Math.min(...blowUps);
     const early = isNonlinear ? paths.map((path) => -kind.log(path.v(50))) : paths.map((path) => path.end);
     const fastest = early.indexOf(Math.min(...early));
 
@@ -184,7 +193,7 @@ const Theory = (() => {
         : paths.map((path, k) => path.progress(t));
       const places = paths.map((path, k) => path.v(p[k]));
       const v = which.map((own, k) => signs[k] * places[own]);
-      const logs = which.map((own) => kind.log(places[own]));
+      const logs = which.map((own) => paths[own].log?.(t) ?? kind.log(places[own]));
       const { entropy, shares, logZ } = entropyOf(logs);
       const speeds = which.map((own, k) => {
         const weight = Math.exp(logs[k] - (isSoftmax ? logZ : 0));
@@ -199,6 +208,19 @@ const Theory = (() => {
     const over = (times) => {
       let near = start;
       return times.map((t) => (near = at(t, near)));
+    };
+    // Times up to `end` or a blow-up: evenly spaced ones, close ones before a blow-up, and those at which a component
+    // moves, which may all lie between two of the others. With softmax attention it is then t = Σ p.
+    const times = (end, num) => {
+      const last = Math.min(end, firstBlowUp);
+      const clocks = paths.flatMap((path) => path.moments);
+      const moments = isSoftmax
+        ? clocks.map((clock) => paths.reduce((sum, path, k) => sum + counts[k] * path.progress(clock), 0))
+        : clocks;
+      const close = Array.from({ length: 40 }, (_, k) => firstBlowUp * (1 - 10 ** (-1 - k / 4)));
+      const found = [...evenly(last, num), ...(firstBlowUp > end ? [] : close), ...moments];
+      const sorted = Float64Array.from(found.filter((t) => t <= end && t < firstBlowUp)).sort();
+      return [...new Set(sorted)];
     };
     // The lowest entropy between two of the states, or at the first or last one: {state, isInner}.
     const bottom = (states) => {
@@ -230,7 +252,7 @@ const Theory = (() => {
       }
       return found;
     };
-    return { at, over, bottom, blowUps, firstBlowUp: Math.min(...blowUps) };
+    return { at, times, over, bottom, blowUps, firstBlowUp };
   };
 
   const evenly = (end, num) => Array.from({ length: num }, (_, k) => (end * k) / (num - 1));

@@ -1,12 +1,12 @@
 "use strict";
 // Part 1: the solved dynamics, with targets to drag, and what they say in words.
 const TheoryView = (() => {
-  const NUM_TIMES = 201, LOWEST = -3, HIGHEST = 5, MOST_COMPONENTS = 16, FINEST = 0.01;
+  const NUM_TIMES = 121, LOWEST = -3, HIGHEST = 5, MOST_COMPONENTS = 16, FINEST = 0.01;
   const ENDS = { softmax: 100, exp: 12, linear: 6 }; // the window where components have arrived, by attention
   const { el, set, number, fixed } = Draw;
   const byId = (id) => document.getElementById(id);
   const $ = {};
-  let solved = null, states = [], charts = {}, now = null, preset = null;
+  let solved = null, states = [], bottom = null, charts = {}, now = null, preset = null;
 
   const fields = (figure4) => {
     preset = figure4;
@@ -26,16 +26,10 @@ const TheoryView = (() => {
   const shown = (state) => Math.min(state.component, state.rates.length - 1);
   const nameOf = (state, k) => `${symbol(state.mlp)} = ${number(state.rates[k], 3)}`;
 
-  // The times of the curves; up to a blow-up they become dense.
-  const timesOf = (end, blowUp) => {
-    if (blowUp > end) return Theory.evenly(end, NUM_TIMES);
-    const close = Array.from({ length: 40 }, (_, k) => blowUp * (1 - 10 ** (-1 - k / 4)));
-    return [...Theory.evenly(blowUp, NUM_TIMES).slice(0, -1), ...close].sort((a, b) => a - b);
-  };
-
   const solve = (state) => {
     solved = Theory.dynamics(state);
-    states = solved.over(timesOf(state.end, solved.firstBlowUp));
+    states = solved.over(solved.times(state.end, NUM_TIMES));
+    bottom = solved.bottom(states);
   };
 
   // Ranks of the components by the size of their rate, from 0 to 1: the shades of their lines.
@@ -57,7 +51,7 @@ const TheoryView = (() => {
   };
 
   const drawCurves = (state) => {
-    const x = [0, state.end], bottom = solved.bottom(states), mark = [];
+    const x = [0, state.end], mark = [], story = sentence(state);
     if (bottom.isInner) {
       const { t, entropy } = bottom.state;
       mark.push({ x: t, y: entropy, text: `sparsest: ${number(entropy)} nats at t = ${number(t, 3)}` });
@@ -79,20 +73,21 @@ const TheoryView = (() => {
     charts.entropy.show({
       x, y: [0, most * 1.05], marks: [...mark, ...ends], xLabel: "t", yLabel: "attention entropy (nats)", right: 74,
       lines: [{ points: states.map((at) => [at.t, at.entropy]), strong: true, label: "entropy" }],
-      summary: sentence(state),
+      summary: story,
     });
-    $.story.textContent = sentence(state);
+    $.story.textContent = story;
   };
 
   // What happens in the window, from the numbers.
   const sentence = (state) => {
-    const [first] = states, bottom = solved.bottom(states), blowUp = solved.firstBlowUp;
+    const [first] = states, blowUp = solved.firstBlowUp;
     const nats = (value) => `${number(value)} nats`;
     const opening = `Attention starts at an entropy of ${nats(first.entropy)}`;
     if (blowUp <= state.end) {
       const winners = solved.blowUps.flatMap((t, k) => (t === blowUp ? [nameOf(state, k)] : []));
       return (
-        `${opening}. At t = ${number(blowUp)} the component with ${winners.join(" and ")} becomes infinite and takes ` +
+        `${opening}. At t = ${number(blowUp)} the component${winners.length > 1 ? "s" : ""} with ` +
+        `${winners.join(" and ")} ${winners.length > 1 ? "become infinite and take" : "becomes infinite and takes"} ` +
         "all attention; after that these dynamics do not exist."
       );
     }
@@ -260,7 +255,8 @@ const TheoryView = (() => {
     for (const line of $.formulas) {
       const name = line.dataset.formula;
       line.querySelector(".symbols").textContent = words[name];
-      line.querySelector(".numbers").textContent = formulas[name](state, k);
+      const isDefined = t < solved.firstBlowUp || name === "end";
+      line.querySelector(".numbers").textContent = isDefined ? formulas[name](state, k) : "not defined after the blow-up";
     }
     $.which.textContent = `component ${k + 1}, ${nameOf(state, k)}, at t = ${number(t)}`;
     return `t = ${number(t, 3)}`;
