@@ -25,11 +25,11 @@ def test_the_same_claims_with_other_verdicts_give_another_sentence(agreements):
     ids = ("text.sparse_then_dense", "text.mechanism")
     assert sentences(outcomes(agreements, {}, ids)) == [
         "On small networks that read text: the dip of attention entropy and the rise after it and the nonlinearity of "
-        "the MLP as the cause of that rise hold."
+        "the MLP as the cause of a rise of attention entropy hold."
     ]
     assert sentences(outcomes(agreements, {"text.mechanism": NEAR}, ids)) == [
         "On small networks that read text: the dip of attention entropy and the rise after it holds; the nonlinearity "
-        "of the MLP as the cause of that rise does not hold."
+        "of the MLP as the cause of a rise of attention entropy does not hold."
     ]
 
 

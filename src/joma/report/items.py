@@ -49,7 +49,9 @@ def conclusion(found: Outline) -> str:
         (cluster.similarity or 0) * len(cluster.titles) * (len(cluster.titles) - 1) for cluster in found.clusters
     )
     similarity = f"two items of a cluster have a similarity of {within / pairs:.3f}" if pairs else "no cluster has two"
-    replaced = f"; {found.num_replaced:,} ratings were replaced by later ones" if found.num_replaced else ""
+    replaced = (
+        f"; earlier ratings of an item by the same user left out: {found.num_replaced:,}" if found.num_replaced else ""
+    )
     return (
         f"{found.num_users:,} users, {found.num_items:,} items, {found.num_likes:,} likes{replaced}; "
         f"{similarity}, any two items {'' if pairs else 'have a similarity of '}{found.similarity:.3f}"

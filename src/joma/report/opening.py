@@ -26,8 +26,8 @@ _VERBS = {
 }
 
 GLOSSARY: Mapping[str, str] = {
-    "attention entropy": "how evenly a token's attention is spread over the tokens before it, in nats: 0 if all of it "
-    "is on one, ln n if it is even over n",
+    "attention entropy": "how evenly attention is spread over the tokens or patches that it may go to, in nats: 0 if "
+    "all of it is on one, ln n if it is even over n",
     "MLP": "the two layers of weights after attention, with a nonlinear activation between them",
     "rank": "here the stable rank, ‖W‖²_F / σ₁²: the effective number of directions of a matrix",
     "invariant": "a quantity that training does not change",

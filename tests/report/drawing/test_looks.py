@@ -20,6 +20,7 @@ from joma.report.drawing.looks import (
     flags,
     fraction,
     group_colours,
+    log_ticks,
     shortened,
 )
 
@@ -161,3 +162,16 @@ def test_long_texts_are_cut_with_an_ellipsis():
 def test_a_band_widens_the_axis(text_chart):
     without = replace(text_chart, curves=tuple(replace(c, low=None, high=None) for c in text_chart.curves), marks=())
     assert drawing(text_chart).y_range[0] < drawing(without).y_range[0]
+
+
+@pytest.mark.parametrize(
+    ("span", "ticks"),
+    [
+        ((0.22, 9.0), [0.5, 1, 2, 5]),
+        ((1.1, 5.5), [2, 3, 4, 5]),
+        ((1e-3, 2e3), [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000]),
+        ((1e-12, 1.0), [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1]),
+    ],
+)
+def test_a_logarithmic_axis_of_few_powers_of_ten_has_ticks_between_them(span, ticks):
+    assert log_ticks(span) == ticks

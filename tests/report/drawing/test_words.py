@@ -17,6 +17,7 @@ from joma.report.drawing.words import (
     format_interval,
     format_number,
     format_seconds,
+    log_label,
     prose,
     verdict_text,
 )
@@ -143,3 +144,11 @@ def test_numbers_in_sentences_are_written_as_in_tables(text, written):
 
 def test_thousands_are_separated():
     assert format_number(-12345.0) == "−12,345"
+
+
+@pytest.mark.parametrize(
+    ("tick", "label"),
+    [(1.0, "1"), (0.5, "0.5"), (1e-3, "0.001"), (5e4, "50000"), (1e5, "10⁵"), (2e5, "2·10⁵"), (1e-12, "10⁻¹²")],
+)
+def test_ticks_of_a_logarithmic_axis_are_short(tick, label):
+    assert log_label(tick) == label

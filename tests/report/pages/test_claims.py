@@ -124,7 +124,7 @@ def test_the_opening_is_written_from_the_verdicts_and_leads_to_the_claims(visit,
         text = tab.locator(".opening").inner_text()
         assert "the dip of attention entropy and the rise after it holds" in text
         assert "the loss and return of the MLP's rank is undecided" in text
-        assert "the nonlinearity of the MLP as the cause of that rise does not hold" in text
+        assert "the nonlinearity of the MLP as the cause of a rise of attention entropy does not hold" in text
         tab.locator(".opening a", has_text="nonlinearity").click()
         claim = tab.locator('[id="claim-text.mechanism"]').element_handle()
         wait_until(tab, "(node) => node.open && node.getBoundingClientRect().top < innerHeight", claim)

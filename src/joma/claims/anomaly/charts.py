@@ -50,7 +50,7 @@ def edges_chart(found: Mapping[str, Sequence[Detected]]) -> Chart:
         "The tree's edges in a Transformer's attention",
         "AUROC of the Chow–Liu tree's edges among pairs of columns, by attention relative to uniform attention; mean "
         "over tables, band over seeds.",
-        "step",
+        "optimiser steps",
         "AUROC of edges",
         tuple(curves),
     )

@@ -171,12 +171,14 @@ def _conclusion(agreement: Agreement, means: Mapping[str, np.ndarray], usual: Ma
     text += f"{means[TREE].mean():.2f} and {means[TRANSFORMER].mean():.2f}, "
     alone = " and ".join(f"{means[name].mean():.2f}" for name in WITHOUT_EDGES)
     text += f"without edges {alone}"
-    if rival := _best(means):
-        text += f"; the best of PyOD's detectors, {rival}, has {means[rival].mean():.2f}"
+    if best := _best(means):
+        text += f"; the best of PyOD's detectors, {best}, has {means[best].mean():.2f}"
     text += "."
     if top := _best(usual):
-        text += f" On the usual labels tree and Transformer have {usual[TREE].mean():.2f} and "
-        text += f"{usual[TRANSFORMER].mean():.2f} on average, {top} {usual[top].mean():.2f}."
+        tree, transformer, rival = (usual[name].mean() for name in (TREE, TRANSFORMER, top))
+        comparison = "no better than" if max(tree, transformer) <= rival else "next to"
+        text += f" On the usual labels tree and Transformer have {tree:.2f} and {transformer:.2f} on average, "
+        text += f"{comparison} {top} with {rival:.2f}."
     return text
 
 

@@ -177,7 +177,7 @@ def _recipe(subject: Subject, law: Law, sizes: Sizes, seed: int) -> Recipe:
 def _scores(
     subject: Subject, laws: Sequence[Law], runs: Sequence[Run], unrelated: Sequence[Run], sizes: Sizes
 ) -> Scores:
-    ceilings = [ceiling_of(law, seeded_samples(law, 5000, seed_of(0, "ceiling"))) for law in laws]
+    ceilings = [ceiling_of(law) for law in laws]
     by_seed = [_scores_of_seed(*case, sizes) for case in zip(laws, runs, unrelated, strict=True)]
     return Scores(
         subject,

@@ -64,7 +64,7 @@ CLAIMS = (
         control="The same comparison with nothing removed: the full network's recovery on one half of the unseen "
         "pictures against that on the other half.",
         evaluate="joma.claims.image.mechanism:evaluate",
-        short="the nonlinearity of the MLP as the cause of that rise in a vision Transformer",
+        short="the nonlinearity of the MLP as the cause of a rise of attention entropy in a vision Transformer",
         by_default=False,
         extra="images",
     ),

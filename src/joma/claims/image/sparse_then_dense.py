@@ -160,5 +160,5 @@ def _conclusion(subjects: Sequence[Subject]) -> str:
     moves = " and ".join(f"{movement(one.entropy)} on {one.pictures.name}" for one in subjects)
     return (
         "Once the network predicts better than the frequencies of labels, attention entropy, as a share of that of "
-        f"uniform attention, {moves}. Why it does is another claim (image.mechanism)."
+        f"uniform attention, {moves}. Whether the MLP's nonlinearity makes it rise is another claim (image.mechanism)."
     )

@@ -61,7 +61,7 @@ CLAIMS = (
         control="The same comparison with nothing removed: the full network's recovery on one half of the held-out "
         "sequences against that on the other half.",
         evaluate="joma.claims.text.mechanism:evaluate",
-        short="the nonlinearity of the MLP as the cause of that rise",
+        short="the nonlinearity of the MLP as the cause of a rise of attention entropy",
         needs_text=True,
     ),
     Claim(

@@ -168,5 +168,5 @@ def _conclusion(findings: tuple[Finding, ...]) -> str:
         "Once the network predicts better than word frequencies, attention entropy "
         f"{moved(means['fall'], means['rise after it'], ' nats')}, with its minimum near step "
         f"{means['step of the bottom']:.0f}. What attention does before is another claim (text.first_dip), and so is "
-        "why it rises again (text.mechanism)."
+        "whether the MLP's nonlinearity makes it rise (text.mechanism)."
     )

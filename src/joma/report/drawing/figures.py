@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, Formatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from joma.charts import SHADES, Chart, Curve
 from joma.files import replacing
@@ -29,10 +28,11 @@ from joma.report.drawing.looks import (
     flags,
     group_colours,
     levels,
+    log_ticks,
     num_rows,
     shortened,
 )
-from joma.report.drawing.words import format_number, superscript
+from joma.report.drawing.words import format_number, log_label
 
 WIDTH_INCHES = 5.6
 """Narrow, so that on a phone of 390 pixels the smallest text is about 9 pixels high."""
@@ -212,11 +212,14 @@ def _draw_axes(axes: Axes, drawn: Drawing) -> None:
     axes.grid(visible=True, color=LIGHT["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    for axis, scale in ((axes.xaxis, drawn.chart.x_scale), (axes.yaxis, drawn.chart.y_scale)):
+    for axis, scale, span in (
+        (axes.xaxis, drawn.chart.x_scale, drawn.x_range),
+        (axes.yaxis, drawn.chart.y_scale, drawn.y_range),
+    ):
         if scale == "log":
-            axis.set_major_locator(LogLocator(numticks=7))
+            axis.set_major_locator(FixedLocator(log_ticks(span)))
             axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter(FuncFormatter(_log_label))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: log_label(value)))
             axis.set_minor_formatter(NullFormatter())
         else:
             axis.set_major_locator(MaxNLocator(6, integer=axis is axes.xaxis and drawn.has_whole_x))
@@ -285,11 +288,6 @@ def _draw_levels(axes: Axes, drawn: Drawing) -> None:
             zorder=4,
             bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )
-
-
-def _log_label(value: float, _: int | None) -> str:
-    power = round(math.log10(value)) if value > 0 else 0  # ticks of a logarithmic axis are powers of ten
-    return f"{value:g}" if -3 <= power <= 4 else f"10{superscript(power)}"
 
 
 class _EvenDecimals(Formatter):

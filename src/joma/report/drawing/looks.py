@@ -49,6 +49,9 @@ DARK: Mapping[str, str] = MappingProxyType(
 )
 """The same names on a dark page."""
 
+_FEWEST_TICKS = 3
+"""Of a logarithmic axis: two do not show that it is one."""
+
 NUM_SERIES = sum(name.startswith("series-") for name in LIGHT)
 
 
@@ -164,6 +167,19 @@ def axis_range(values: Sequence[float], scale: Scale, margin: float) -> tuple[fl
         pad = 0.5 if scale == "log" else (0.1 * abs(high) or 1.0)
     low, high = low - pad, high + pad
     return (10.0**low, 10.0**high) if scale == "log" else (low, high)
+
+
+def log_ticks(span: tuple[float, float]) -> list[float]:
+    """Return the ticks of a logarithmic axis: some seven powers of ten, with other digits between if they are few."""
+    first, last = math.floor(math.log10(span[0])), math.ceil(math.log10(span[1]))
+    powers = range(first, last + 1, max(1, round((last - first) / 6)))
+    found: list[float] = []
+    for digits in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = (float(f"{digit}e{power}") for power in powers for digit in digits)
+        found = [tick for tick in ticks if span[0] <= tick <= span[1]]
+        if len(found) >= _FEWEST_TICKS:
+            break
+    return found
 
 
 def fraction(at: float, span: tuple[float, float], scale: Scale) -> float:

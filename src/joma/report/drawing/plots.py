@@ -23,9 +23,11 @@ from joma.report.drawing.looks import (
     flags,
     group_colours,
     levels,
+    log_ticks,
     num_rows,
     shortened,
 )
+from joma.report.drawing.words import log_label
 
 ROW_PIXELS = 15
 BARE = {"paper_bgcolor": "#0000", "plot_bgcolor": "#0000", "font": {"color": "quiet", "size": 13}}
@@ -184,5 +186,6 @@ def _axis(span: tuple[float, float], scale: Scale, *, whole: bool = False) -> di
     if scale == "linear":
         ticks = {"dtick": 1} if whole and span[1] - span[0] < _NUM_TICKS else {"nticks": _NUM_TICKS}
         return common | {"range": list(span)} | ticks
-    low, high = (math.log10(end) for end in span)
-    return common | {"range": [low, high], "dtick": max(1, round((high - low) / 6)), "tickfont": {"size": 10.5}}
+    ends = [math.log10(end) for end in span]
+    ticks = log_ticks(span)
+    return common | {"range": ends, "tickvals": ticks, "ticktext": list(map(log_label, ticks))}

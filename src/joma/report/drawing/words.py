@@ -47,6 +47,14 @@ def format_number(value: float, digits: int = 4) -> str:
     return f"{_rounded(value, max(0, _decimals(value, 0.0, digits)))}{power}"
 
 
+def log_label(tick: float) -> str:
+    """Return a tick of a logarithmic axis: a digit and a power of ten, in full if it is between 0.001 and 90,000."""
+    digit, power = f"{tick:.0e}".split("e")
+    if -3 <= int(power) <= 4:
+        return f"{tick:g}"
+    return f"{digit}·10{superscript(int(power))}".removeprefix("1·")
+
+
 def prose(text: str) -> str:
     """Return a sentence with its numbers written as ``format_number`` writes them: 2·10⁻⁹ for 2e-9, −1 for -1, 5%."""
     text = _SCIENTIFIC.sub(lambda found: format_number(float(found[0]), len(found[1].replace(".", ""))), text)
