@@ -68,7 +68,7 @@ def test_options_for_ratings_are_refused_for_other_tables(tmp_path, capsys):
     assert main(["tree", "learn", str(tmp_path / "t.csv"), "--like", "4"]) == 2
     assert "--like is for ratings" in capsys.readouterr().err
     assert main(["tree", "learn", str(tmp_path / "t.csv"), "--ratings"]) == 2
-    assert "no column for user and item and value" in capsys.readouterr().err
+    assert "no column user or item or value" in capsys.readouterr().err
 
 
 def test_the_usual_names_of_ratings_are_noticed_and_clusters_of_one_item_have_no_similarity(path, capsys):
