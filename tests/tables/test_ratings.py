@@ -92,7 +92,7 @@ def test_rarely_rated_items_and_users_without_other_items_are_left_out():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        (GOOD.drop(columns="value"), "no column for value; it has user, item, time"),
+        (GOOD.drop(columns="value"), "no column value; it has user, item, time"),
         (changed(user="a"), "all ratings have the same user, a"),
         (changed(item=10, title="Ten", genres="War"), "all ratings have the same item, 10"),
         (changed(value=[5, 4, np.nan, 4, 5, 5]), "row 3 of the ratings has no value"),

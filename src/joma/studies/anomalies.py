@@ -153,9 +153,9 @@ class Anomalies(Result):
         ]
 
     def _relations(self, row: int) -> list[tuple[str, str, float]]:
-        """The edges that add most to the surprise of a row."""
+        """The edges that add most to the surprise of a row, those that add 0.0 nats or less left out."""
         found = sorted(self.scores.parts(row)[1].items(), key=lambda item: -item[1])
-        return [(one, other, nats) for (one, other), nats in found[:NUM_PARTS]]
+        return [(one, other, nats) for (one, other), nats in found[:NUM_PARTS] if nats >= 0.05]
 
     def _parts(self, row: int) -> Sequence[Part]:
         values = {column.name: column.text(row) for column in self.scores.table.columns}

@@ -235,7 +235,7 @@ def _renamed(frame: pandas.DataFrame, columns: Mapping[str, Sequence[str]]) -> p
     missing = [meant for meant in NEEDED if found[meant] is None]
     if missing:
         raise BadInput(
-            f"the table has no column for {' and '.join(missing)}; it has {', '.join(frame.columns[:12])}",
+            f"the table has no column {' or '.join(missing)}; it has {', '.join(frame.columns[:12])}",
             expected="columns user, item and value, and optionally time, title and genres",
             remedy="rename them, or say which they are (--column item=product)",
         )

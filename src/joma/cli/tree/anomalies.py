@@ -17,7 +17,7 @@ def add_options(parser: Parser) -> None:
     add("table", type=str, metavar="TABLE", help=FILES)
     add("--normal", type=str, metavar="TABLE", help="normal rows to learn from (default: most rows of TABLE itself)")
     add("--rows", type=PositiveInt, default=10, metavar="N", help="to print, draw and explain")
-    add("--bins", type=PositiveInt, metavar="N", help="of numbers (default: up to 8, by the number of rows)")
+    add("--bins", type=PositiveInt, metavar="N", help="bins of a column of numbers (default: up to 8, by rows)")
     add("--out", type=str, metavar="DIR", help="write the page, all rows' scores and the picture there")
     parser.share("--seed", "--json")
 

@@ -33,7 +33,7 @@ def add_rating_options(parser: Parser) -> None:
         help="ratings: your name of user, item, value, time, title or genres; once for each",
     )
     add("--clusters", type=PositiveInt, metavar="N", help=f"ratings: clusters that are shown ({DEFAULT_CLUSTERS})")
-    add("--least", type=PositiveInt, metavar="N", help=f"ratings: that an item must have ({DEFAULT_LEAST})")
+    add("--least", type=PositiveInt, metavar="N", help=f"ratings: leave out items with fewer ({DEFAULT_LEAST})")
     add("--like", type=float, metavar="VALUE", help="ratings: a like from this value on (four fifths of the highest)")
 
 
@@ -92,7 +92,7 @@ def run(options: Any, folder: Path | None) -> int:
         raise BadInput(problem, expected="a table of your own with it", remedy="leave out --column")
     ratings = ratings_of(None if options.table == MOVIELENS else options.table, names)
     popular = ratings.of_popular(options.least or DEFAULT_LEAST)
-    num_clusters = options.clusters or min(DEFAULT_CLUSTERS, max(popular.num_items // 2, 2))
+    num_clusters = options.clusters or min(DEFAULT_CLUSTERS, max(popular.num_items // 5, 2))
     found = outline(popular, num_clusters, options.like)
     if folder is not None:
         from joma.files import write_json

@@ -24,7 +24,7 @@ def add_options(parser: Parser) -> None:
     )
     add("--method", choices=["chow-liu", "neighbour-joining"], default="chow-liu", help="how the tree is found")
     add("--bootstraps", type=NonNegativeInt, default=100, metavar="N", help="samples for the support of each edge")
-    add("--bins", type=PositiveInt, metavar="N", help="of numbers (default: up to 8, by the number of rows)")
+    add("--bins", type=PositiveInt, metavar="N", help="bins of a column of numbers (default: up to 8, by rows)")
     items.add_rating_options(parser)
     add("--out", type=str, metavar="DIR", help="write tree.json and the picture there")
     parser.share("--seed", "--json")
