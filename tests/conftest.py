@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def tolerance():
     from tolerances import TOLERANCES
 
     return lambda name: TOLERANCES[name].bound
+
+
+@pytest.fixture(scope="session")
+def tracked() -> list[str]:
+    """Return the files that git tracks, relative to the repository; an unpacked sdist has no git."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout: git does not know these files")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if name and (root / name).is_file()]
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,7 @@ def test_help_imports_no_heavy_module(module):
     assert done.returncode == 0, done.stderr
 
 
-def test_no_committed_file_names_a_local_folder():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+def test_no_committed_file_names_a_local_folder(tracked):
     home = str(ROOT) + "/"
-    found = [name for name in names if home.encode() in (ROOT / name).read_bytes()]
+    found = [name for name in tracked if home.encode() in (ROOT / name).read_bytes()]
     assert not found

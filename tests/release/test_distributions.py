@@ -1,13 +1,15 @@
-"""The wheel and the sdist hold what they cite, and every place that states the version states the same."""
+"""The wheel and the sdist hold what they cite, and every place that states a version or an author states the same."""
 
 import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 
 import joma
 
@@ -59,10 +61,8 @@ def test_a_link_to_a_file_that_is_not_there_is_found():
     ]
 
 
-def test_the_sdist_holds_all_tracked_files_and_what_they_link_to(sdist):
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    tracked = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
-    assert not tracked - sdist.keys()
+def test_the_sdist_holds_all_tracked_files_and_what_they_link_to(sdist, tracked):
+    assert not set(tracked) - sdist.keys()
     assert not missing(sdist)
 
 
@@ -78,8 +78,17 @@ def test_the_wheel_holds_all_modules_and_the_pages_that_they_name(wheel):
     assert named <= pages.keys()
 
 
-def test_the_version_is_the_same_everywhere():
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == joma.__version__
+def test_the_wheel_and_the_citation_state_the_same(wheel):
+    metadata = wheel[f"joma-{joma.__version__}.dist-info/METADATA"]
+    stated = message_from_bytes(metadata)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (stated["Version"], stated["License-Expression"]) == (str(citation["version"]), citation["license"])
+    assert stated["Author"] == ", ".join(author["name"] for author in citation["authors"])
+    assert set(citation["keywords"]) <= set(stated["Keywords"].split(","))
+    assert metadata.endswith((ROOT / "README.md").read_bytes())
+
+
+def test_the_changelog_begins_with_this_version_and_lists_all_public_names():
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == joma.__version__
+    assert not [name for name in dir(joma) if not re.search(rf"`{name}\b", changes)]

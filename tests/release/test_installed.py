@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import joma
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROOFS = {
@@ -30,9 +32,13 @@ PROOFS = {
 """For each extra the tests, run where no other extra is installed, that need it."""
 
 TESTED = tuple(
-    f"tests/{name}" for name in ("theory", "measure/attention", "simulate", "report/drawing", "cli/test_solve.py")
+    f"tests/{name}"
+    for name in ("theory", "measure/attention", "simulate", "tables", "report/drawing", "cli/test_solve.py")
 )
 """Tests of every dependency of joma itself, run with its oldest versions."""
+
+FACTS = re.compile(r"<dt>.*</dt>.*")
+"""Lines of a page that say when and with which versions it was made."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -69,29 +75,40 @@ def prove(environment: Path, *chosen: str) -> None:
     assert not [line for line in skipped if not re.search("accelerator|CUDA", line)], printed
 
 
-def holds(environment: Path, folder: Path) -> None:
+def works(environment: Path, folder: Path) -> None:
+    """Reproduce a claim, and make the explorer's page, which is to be that of the source tree."""
     printed = run(environment / "joma", "reproduce", "theorem4", "--out", folder / "out", "--strict", cwd=folder)
     assert "1 claim: 1 holds." in printed
     assert (folder / "out" / "report.html").exists()
+    page = folder / "explore.html"
+    run(environment / "joma", "explore", "--out", page, cwd=folder)
+    assert FACTS.sub("", page.read_text(encoding="utf-8")) == FACTS.sub("", joma.explore().page())
+
+
+def oldest(requirements: list[str]) -> list[str]:
+    """Return requirements that admit only the lowest version that the given ones admit."""
+    return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in requirements]
 
 
 def test_every_extra_has_a_proof():
     assert PROOFS.keys() == PROJECT["optional-dependencies"].keys() - {"dev"}
 
 
-def test_the_wheel_alone_reproduces_a_claim(wheel, environment, tmp_path):
+def test_the_wheel_alone_reproduces_a_claim_and_makes_the_explorer(wheel, environment, tmp_path):
     run(environment / "pip", "install", "-q", wheel, cwd=tmp_path)
-    holds(environment, tmp_path)
+    works(environment, tmp_path)
 
 
 @pytest.mark.parametrize("extra", PROOFS)
-def test_an_extra_alone_is_enough_for_what_needs_it(extra, wheel, environment, tmp_path):
+def test_an_extra_alone_newest_or_oldest_is_enough_for_what_needs_it(extra, wheel, environment, tmp_path):
     run(environment / "pip", "install", "-q", f"{wheel}[{extra}]", "pytest", "psutil", cwd=tmp_path)
+    prove(environment, *PROOFS[extra])
+    run(environment / "pip", "install", "-q", *oldest(PROJECT["optional-dependencies"][extra]), cwd=tmp_path)
     prove(environment, *PROOFS[extra])
 
 
 def test_the_oldest_dependencies_are_enough(wheel, environment, tmp_path):
-    oldest = [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
-    run(environment / "pip", "install", "-q", wheel, *oldest, "pytest", "hypothesis", "mpmath", "psutil", cwd=tmp_path)
-    holds(environment, tmp_path)
+    pinned = oldest(PROJECT["dependencies"])
+    run(environment / "pip", "install", "-q", wheel, *pinned, "pytest", "hypothesis", "mpmath", "psutil", cwd=tmp_path)
+    works(environment, tmp_path)
     prove(environment, *TESTED)

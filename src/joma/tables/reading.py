@@ -124,8 +124,6 @@ def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
     names = pandas.read_csv(
         path, sep=separator, header=None, skiprows=skipped, nrows=1, dtype=str, keep_default_na=False
     ).iloc[0]
-    if any("\0" in name for name in names):
-        raise ValueError("it holds zero bytes")
     if _are_numbers(names) and list(names) != [str(place) for place in range(len(names))]:
         raise BadInput(
             f"the first line of {path} holds only numbers",
@@ -172,6 +170,8 @@ def _layout(path: Path) -> tuple[str, int]:
         head = re.sub(r'"[^"]*"', '""', file.read(_LONGEST))
     filled = ((number, line.strip(" \r\n")) for number, line in enumerate(io.StringIO(head)) if line.strip())
     (skipped, first), *after = [*itertools.islice(filled, 2)] or [(0, "")]
+    if "\0" in first:  # where pandas cuts a name
+        raise ValueError("it holds zero bytes")
     if re.fullmatch("sep=.", first, re.IGNORECASE):
         return first[-1], after[0][0] if after else skipped + 1
     if ".tsv" in path.name.lower():
