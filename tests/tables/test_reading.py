@@ -99,7 +99,7 @@ def test_two_possible_separators_are_refused_and_a_first_line_decides(tmp_path):
         (["1,234,567", "2", "3"], ["1", "2", "3"], None),
     ],
 )
-def test_thousands_and_decimals_are_told_apart_by_the_whole_table_or_stay_text(tmp_path, column, other, numbers):
+def test_the_whole_table_says_what_separates_thousands_or_numbers_stay_text(tmp_path, column, other, numbers):
     path = tmp_path / "table.csv"
     path.write_text("a;b\n" + "".join(f"{one};{two}\n" for one, two in zip(column, other, strict=True)))
     found = read_frame(path)["a"]
