@@ -100,6 +100,18 @@ def test_a_table_is_read_like_another_one_whatever_values_it_has():
     assert [column.text(0) for column in empty.columns] == ["missing", "missing"]
 
 
+def test_codes_of_a_category_are_the_same_where_only_some_of_them_are_read_like_it(tmp_path):
+    text = "code,mark\n01,TRUE\n02,FALSE\nA,TRUE\n01,FALSE\n02,TRUE\n"
+    (tmp_path / "model.csv").write_text(text + "01,TRUE\n")
+    (tmp_path / "some.csv").write_text(text.split("\nA")[0] + "\n")
+    model = read_table(tmp_path / "model.csv")
+    code, mark = read_like(tmp_path / "some.csv", model).columns
+    assert (code.categories, mark.categories) == (("01", "02"), ("False", "True"))
+    numbered = read_table(pandas.DataFrame({"c": ["1", "2", "A"] * 2, "x": [3, 1, 2] * 2}))
+    gaps = read_like(pandas.DataFrame({"c": [1.0, None, 2.0], "x": [1, 2, 3]}), numbered)  # floats because of the gap
+    assert [gaps.columns[0].text(row) for row in range(3)] == ["1", "missing", "2"]
+
+
 @pytest.mark.parametrize(
     ("frame", "problem"),
     [

@@ -7,7 +7,8 @@ import pytest
 
 from joma.errors import BadInput
 from joma.tables.columns import read_table
-from joma.tables.reading import MISSING, read_frame
+from joma.tables.decimals import MISSING
+from joma.tables.reading import read_frame
 
 GOOD = pandas.DataFrame(
     {"height": [1.5, 2.5, None, 3.0, 1.0, 2.0], "colour": ["red", "blue", "red", None, "red", "blue"]}
@@ -50,6 +51,8 @@ TEXTS = {
     "tabs": "height\tcolour\n1.5\tred\n2.5\tblue\n",
     "Excel's line with the separator": "\ufeffsep=;\r\nheight;colour\r\n1,5;red\r\n2,5;blue\r\n",
     "a separator within quotes": '"height";colour\n1.5;red\n2.5;blue\n',
+    "empty lines above the names": "\n  \nheight;colour\n1,5;red\n2,5;blue\n",
+    "empty lines and Excel's line": "\nsep=;\n\nheight;colour\n1,5;red\n2,5;blue\n",
 }
 
 
@@ -66,8 +69,56 @@ def test_the_separator_of_a_csv_file_is_found(tmp_path, kind, opened):
 
 def test_names_with_the_other_separators_in_quotes_do_not_mislead(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text('"a;b;c",d\n1,2\n3,4\n')
-    assert list(read_frame(path)) == ["a;b;c", "d"]
+    for name in ("a;b;c", "a\n;;b", "a\t\t"):
+        path.write_text(f'"{name}",d\n1,2\n3,4\n')
+        assert read_frame(path).to_dict("list") == {name: [1, 3], "d": [2, 4]}
+    path.write_text("a;b,c;d,e\n1,2,3\n4,5,6\n")
+    assert list(read_frame(path)) == ["a;b", "c;d", "e"]
+
+
+def test_two_possible_separators_are_refused_and_a_first_line_decides(tmp_path):
+    path = tmp_path / "table.csv"
+    text = "Height, m;Weight, kg\n1,5;60,5\n1,8;70,5\n"  # 3 columns by commas, 2 by semicolons
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"separated by ',' or ';'.*sep=;"):
+        read_frame(path)
+    path.write_text("sep=;\n" + text)
+    assert read_frame(path).to_dict("list") == {"Height, m": [1.5, 1.8], "Weight, kg": [60.5, 70.5]}
+
+
+@pytest.mark.parametrize(
+    ("column", "other", "numbers"),
+    [
+        (["999,5", "1.234", "2.000"], ["1", "2", "3"], [999.5, 1234.0, 2000.0]),
+        (["1.234.567,5", "-1.234", ""], ["1", "2", "3"], [1234567.5, -1234.0, None]),
+        (["1.234", "2.500", "3.000"], ["0,5", "1", "2"], [1234, 2500, 3000]),
+        (["1,234", "2,500", "3,000"], ["0.5", "1", "2"], [1234, 2500, 3000]),
+        (["1,234", "2,500", "NA"], ["1", "2", "3"], [1.234, 2.5, None]),
+        (["1.234", "0.5", "3"], ["1,5", "2", "3"], [1.234, 0.5, 3.0]),
+        (["1.234", "0.5", "1,5"], ["1", "2", "3"], None),
+        (["1,234,567", "2", "3"], ["1", "2", "3"], None),
+    ],
+)
+def test_the_whole_table_says_what_separates_thousands_or_numbers_stay_text(tmp_path, column, other, numbers):
+    path = tmp_path / "table.csv"
+    path.write_text("a;b\n" + "".join(f"{one};{two}\n" for one, two in zip(column, other, strict=True)))
+    found = read_frame(path)["a"]
+    assert found.astype(object).where(found.notna(), None).tolist() == (column if numbers is None else numbers)
+
+
+def test_quoted_numbers_with_commas_of_a_comma_separated_file_stay_text(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('a,b\n"1,234",0.5\n"2,500",1.5\n')
+    assert read_frame(path)["a"].tolist() == ["1,234", "2,500"]
+
+
+def test_texts_are_read_alike_in_every_part_of_a_long_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("joma.tables.reading._CHUNK", 2)
+    path = tmp_path / "table.csv"
+    path.write_text("code,number\n01,1\n02,2\n0x,NA\n01,4\n")
+    frame = read_frame(path)
+    assert frame["code"].tolist() == ["01", "02", "0x", "01"]
+    np.testing.assert_array_equal(frame["number"], [1, 2, np.nan, 4])
 
 
 FILES = {

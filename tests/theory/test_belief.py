@@ -290,6 +290,28 @@ def test_tuples_that_hardly_occur_change_the_threshold_little():
     assert rare == pytest.approx(never, rel=0.01)
 
 
+def test_threshold_is_infinite_if_classes_differ_only_by_the_order_of_sums():
+    members = ((((0,), (1,)),), (((0,),), ((0,),), ((0,),)))  # three classes with the same latent
+    shares = (0.37189334840302507, 0.33979242041345215, 0.28831423118352273)
+    law = Combinatorial(members, num_tokens=4, length=4, show_probability=0.3, label_probabilities=shares)
+    assert correlation_threshold(law) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("function", "law"),
+    [
+        (tuple_label_correlations, balanced_tree((2, 40), 0.5)),
+        (correlation_threshold, balanced_tree((2, 70), 0.5)),
+        (correlation_threshold, Combinatorial(((tuple((n,) for n in range(40)),), (((0,),),)), 40, 40)),
+        (tuple_label_correlations, RandomHierarchy(1000, 1000, 50, depth=3)),
+        (token_correlations, balanced_tree((10, 20, 50), 0.5)),
+    ],
+)
+def test_tables_that_no_memory_holds_are_refused(function, law):
+    with pytest.raises(InvalidArgument, match=f"{function.__name__}: `law` is .*at most"):
+        function(law)
+
+
 @pytest.mark.parametrize(
     "function", [token_correlations, tuple_label_correlations, correlation_threshold, sample_complexity]
 )

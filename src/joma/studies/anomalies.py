@@ -26,6 +26,9 @@ from joma.tables.reading import Source
 MOST_DRAWN = 40
 """Rows in a picture."""
 
+MOST_POINTS = 2000
+"""Points of a curve over rows: all of the first half, which stand out, and of later rows evenly spaced ones."""
+
 NUM_PARTS = 3
 """Columns that are named for each row."""
 
@@ -88,12 +91,15 @@ class Anomalies(Result):
 
     def pictures(self) -> Sequence[Chart]:
         """Return the surprise of all rows, sorted; ``draw`` draws the rows themselves."""
-        surprise = self.scores.surprise[self.order].tolist()
-        curves = [Curve("rows", [float(rank) for rank in range(1, len(surprise) + 1)], surprise)]
+        surprise = self.scores.surprise[self.order]
+        shown = _shown(len(surprise))
+        curves = [Curve("rows", (shown + 1.0).tolist(), surprise[shown].tolist())]
         if self.normal_surprise is not None:
-            normal = np.sort(self.normal_surprise)[::-1].tolist()
-            places = np.linspace(1, len(surprise), len(normal)).tolist()
-            curves.append(Curve("normal rows, spread over the same ranks", places, normal, role="control"))
+            normal, shown = np.sort(self.normal_surprise)[::-1], _shown(len(self.normal_surprise))
+            places = np.linspace(1, len(surprise), len(normal))[shown].tolist()
+            curves.append(
+                Curve("normal rows, spread over the same ranks", places, normal[shown].tolist(), role="control")
+            )
         caption = "Rows by surprise: anomalies stand out at the left, if there are some."
         return [Chart("surprise", "Surprise of the rows", caption, "rank", "surprise (nats)", tuple(curves))]
 
@@ -161,6 +167,12 @@ class Anomalies(Result):
         values = {column.name: column.text(row) for column in self.scores.table.columns}
         found = sorted(self.scores.columns(row).items(), key=lambda item: -item[1][0])
         return [Part(name, values[name], nats, expected) for name, (nats, expected) in found[:NUM_PARTS] if expected]
+
+
+def _shown(num: int) -> np.ndarray:
+    """The places of a sorted curve of ``num`` points that are drawn, the last one among them."""
+    first = min(num, MOST_POINTS // 2)
+    return np.unique(np.append(np.arange(first), np.linspace(first - 1, num - 1, MOST_POINTS // 2 + 1).astype(int)))
 
 
 def tree_anomalies(

@@ -131,7 +131,8 @@ def read_like(source: Source, table: Table) -> Table:
     Raises:
         BadInput: a column is missing or is of another kind.
     """
-    frame = read_frame(source)
+    texts = [column.name for column in table.columns if not set(column.categories) <= _TRUTH]
+    frame = read_frame(source, texts=texts)
     if missing := [name for name in table.names if name not in frame]:
         raise BadInput(
             f"the table has no column {missing[0]!r}",
@@ -143,6 +144,8 @@ def read_like(source: Source, table: Table) -> Table:
 
 def _like(column: pandas.Series, model: Column) -> Column:
     if model.categories:
+        if pandas.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
+            column = column.map("{:.0f}".format, na_action="ignore")  # whole numbers that are floats because of gaps
         codes, found = pandas.factorize(_texts(column), sort=True)
         return Column(model.name, np.where(codes < 0, np.nan, codes).astype(float), tuple(found) or model.categories)
     numbers = pandas.to_numeric(column, errors="coerce")
@@ -187,6 +190,7 @@ def _checked(column: pandas.Series) -> Column | str:
     return _category(name, column)
 
 
+_TRUTH = {"False", "True"}
 _EMPTY = "is empty"
 _DATES = "holds dates (write them as numbers, such as days)"
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
+import itertools
 import os
 import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,37 +23,17 @@ import pandas
 
 from joma.errors import BadInput, cause_of
 from joma.files import expanded
+from joma.tables.decimals import with_numbers
 
 MOST_CELLS = 200_000_000
 """Rows times columns: 1.6 GB of numbers."""
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npy", ".npz")
 
-MISSING = frozenset(
-    (
-        "NA",
-        "N/A",
-        "n/a",
-        "nan",
-        "NaN",
-        "-nan",
-        "-NaN",
-        "NULL",
-        "null",
-        "None",
-        "<NA>",
-        "#N/A",
-        "#NA",
-        "1.#QNAN",
-        "1.#IND",
-    )
-)
-"""Words that stand for a missing number in a column of numbers; among texts they are texts."""
-
 SEPARATORS = (",", ";", "\t")
 """Of the columns in .csv files; where it is the semicolon, numbers may have a comma before their decimals."""
 
-_LONGEST = 10_000_000  # characters of a first line
+_LONGEST = 10_000_000  # characters of the first two lines
 _CHUNK = 100_000  # rows of a text file that are read at once
 
 Source = str | os.PathLike[str] | pandas.DataFrame | np.ndarray
@@ -138,7 +120,7 @@ def _of_file(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
 
 def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFrame:
     """A table of text, its first line the names of the columns; read in parts, so that a huge one is noticed."""
-    separator, skipped = _separator(path)
+    separator, skipped = _layout(path)
     names = pandas.read_csv(
         path, sep=separator, header=None, skiprows=skipped, nrows=1, dtype=str, keep_default_na=False
     ).iloc[0]
@@ -148,47 +130,62 @@ def _of_text(path: Path, most_cells: int, texts: Sequence[str]) -> pandas.DataFr
             expected="the names of the columns there",
             remedy="add a line of names at the top",
         )
-    parts, num_rows = [], 0
-    as_text: dict[Hashable, Any] = {place: str for place, name in enumerate(names) if name in texts}
-    reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=skipped + 1,
-                             chunksize=_CHUNK, index_col=False, low_memory=False, dtype=as_text, keep_default_na=False,
-                             na_values=[""])  # fmt: skip
-    with warnings.catch_warnings(), reader:
-        warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer lines, which would be cut
-        for part in reader:
-            num_rows += len(part)
-            require_size(num_rows, len(names), str(path), most_cells)
-            parts.append(part)
-    frame = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=range(len(names)))
-    for place in frame.columns.difference(list(as_text)):
-        frame[place] = _with_gaps(frame[place], "," if separator == ";" else ".")
-    return frame.set_axis(names.tolist(), axis=1)
+    wanted = {place for place, name in enumerate(names) if name in texts}
+    as_text = set(range(len(names))) if separator == ";" else wanted  # a comma may stand before decimals
+
+    def parts() -> Iterator[pandas.DataFrame]:
+        kinds: dict[Hashable, Any] = dict.fromkeys(as_text, str)
+        reader = pandas.read_csv(path, sep=separator, header=None, names=range(len(names)), skiprows=skipped + 1,
+                                 chunksize=_CHUNK, index_col=False, low_memory=False, dtype=kinds,
+                                 keep_default_na=False, na_values=[""])  # fmt: skip
+        num_rows = 0
+        with warnings.catch_warnings(), reader:
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer lines, which would be cut
+            for part in reader:
+                num_rows += len(part)
+                require_size(num_rows, len(names), str(path), most_cells)
+                yield part
+
+    frames = list(parts())
+    if mixed := {place for place in range(len(names)) if len({_is_text(part[place]) for part in frames}) > 1}:
+        as_text = as_text | mixed  # 01 would be 1 where a part has only such, and 01 in another one
+        frames = list(parts())
+    frame = pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=range(len(names)))
+    columns = {place: frame[place] for place in range(len(names))}
+    read = {place: column for place, column in columns.items() if place not in wanted and _is_text(column)}
+    return pandas.DataFrame(columns | with_numbers(read, commas=separator == ";")).set_axis(names.tolist(), axis=1)
 
 
-def _separator(path: Path) -> tuple[str, int]:
-    """What separates the columns, and how many lines come before their names: one if it is Excel's ``sep=;``.
+def _is_text(column: pandas.Series) -> bool:
+    return pandas.api.types.is_object_dtype(column) or pandas.api.types.is_string_dtype(column)
 
-    In a .csv file it is whichever of comma, semicolon and tab is most frequent in the first line.
+
+def _layout(path: Path) -> tuple[str, int]:
+    """What separates the columns, and how many lines come before their names: empty ones, and Excel's ``sep=;``.
+
+    In a .csv file it is the one of comma, semicolon and tab that the line of names has; of several the one that the
+    next line has as often.
     """
     with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
-        first = file.readline(_LONGEST).strip("\r\n")
+        head = re.sub(r'"[^"]*"', '""', file.read(_LONGEST))
+    filled = ((number, line.strip(" \r\n")) for number, line in enumerate(io.StringIO(head)) if line.strip())
+    (skipped, first), *after = [*itertools.islice(filled, 2)] or [(0, "")]
     if "\0" in first:  # where pandas cuts a name
         raise ValueError("it holds zero bytes")
+    if re.fullmatch("sep=.", first, re.IGNORECASE):
+        return first[-1], after[0][0] if after else skipped + 1
     if ".tsv" in path.name.lower():
-        return "\t", 0
-    if first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
-        return first[-1], 1
-    outside = re.sub(r'"[^"]*"', "", first)
-    return max(SEPARATORS, key=outside.count), 0
-
-
-def _with_gaps(column: pandas.Series, decimal: str) -> pandas.Series:
-    """A column of numbers and words for missing ones as numbers; any other as it is."""
-    if not (pandas.api.types.is_object_dtype(column) or pandas.api.types.is_string_dtype(column)):
-        return column
-    known = column.mask(column.isin(MISSING))
-    numbers = pandas.to_numeric(known if decimal == "." else known.str.replace(decimal, "."), errors="coerce")
-    return numbers if bool((numbers.notna() == known.notna()).all()) else column
+        return "\t", skipped
+    there = [separator for separator in SEPARATORS if separator in first]
+    if len(there) > 1 and after:
+        there = [separator for separator in there if first.count(separator) == after[0][1].count(separator)]
+        if len(there) != 1:
+            raise BadInput(
+                f"the columns of {path} may be separated by {' or '.join(map(repr, there or SEPARATORS))}",
+                expected="one of them in the line of names, or as often in the next line as there",
+                remedy="write sep=; as the first line, with the separator in place of the semicolon",
+            )
+    return there[0] if there else ",", skipped
 
 
 def _are_numbers(names: Sequence[str] | pandas.Series) -> bool:

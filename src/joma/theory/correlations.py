@@ -12,13 +12,14 @@ from joma.arrays import REAL
 from joma.domains import check_whole
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
-from joma.problem.laws import AnyLaw, check_level, hierarchy_of, label_probabilities
+from joma.problem.laws import AnyLaw, Hierarchy, check_level, hierarchy_of, label_probabilities
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law
 from joma.theory.enumeration import enumerated
 from joma.theory.hierarchy import sign_means, tree_pair_marginals
 
-_MOST_ENTRIES = 2**27  # of a table of pairs: 1 GB
+_MOST_ENTRIES = 2**27  # of a table of pairs or tuples: 1 GB
+_ROUNDING = 1e-13  # of a probability; correlations below are those of equal numbers that were summed in another order
 
 
 def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "p p x x"]:
@@ -44,6 +45,7 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
     weights = torch.tensor(label_probabilities(law), dtype=REAL)
     if label is not None and hierarchy is law:  # unrelated labels change nothing
         weights = torch.nn.functional.one_hot(torch.tensor(label), law.num_labels).to(REAL)
+    _check_pairs(hierarchy)
     if isinstance(hierarchy, RandomHierarchy):
         pairs = _place_pairs(hierarchy, weights)
     elif isinstance(hierarchy, LatentTree):
@@ -138,7 +140,8 @@ def correlation_threshold(law: AnyLaw, level: int = 0) -> float:
     joint = given * prior
     alone = joint.sum(-1, keepdim=True)
     noise = (joint * (1 - joint / alone.where(alone > 0, 1))).sum()
-    signal = tuple_label_correlations(law, level).square().sum()
+    correlations = tuple_label_correlations(law, level)
+    signal = correlations.where(correlations.abs() > _ROUNDING * joint, 0).square().sum()
     return float(noise / signal) if signal > 0 else math.inf
 
 
@@ -151,23 +154,30 @@ def _given_labels(law: AnyLaw, level: int, function: str) -> tuple[Float[Tensor,
     is_model = isinstance(hierarchy, RandomHierarchy)
     check_level(level, function, hierarchy.top_level if is_model else len(law.level_sizes) - 1)
     if isinstance(hierarchy, RandomHierarchy):
+        num_parents = hierarchy.num_classes if level == hierarchy.depth - 1 else hierarchy.num_symbols
+        num_latents = hierarchy.branching ** (hierarchy.depth - 1 - level)
+        _check_tuples(function, num_latents, num_parents * hierarchy.num_synonyms, law.num_labels)
         symbols = hierarchy.label_marginals(level) / hierarchy.num_synonyms  # the same for all synonyms
         given = symbols.repeat_interleave(hierarchy.num_synonyms, -1).permute(1, 2, 0)
     else:
         is_tree = isinstance(hierarchy, LatentTree)
-        given = _tree_tuples(hierarchy, level) if is_tree else _member_tuples(hierarchy, level)
+        given = _tree_tuples(hierarchy, level, function) if is_tree else _member_tuples(hierarchy, level, function)
     if hierarchy is not law:  # labels that are independent of the tokens
         given = (given @ prior)[..., None].expand(given.shape)
     return given, prior
 
 
-def _tree_tuples(tree: LatentTree, level: int) -> Float[Tensor, "n r D"]:
+def _tree_tuples(tree: LatentTree, level: int, function: str) -> Float[Tensor, "n r D"]:
     depth = len(tree.levels) - 2 - level
+    children: list[list[int]] = [[] for _ in tree.levels[depth]]
+    for place, child in zip(tree.parent_places[depth], tree.levels[depth + 1], strict=True):
+        children[place].append(child)
+    _check_tuples(function, len(children), 2 ** max(map(len, children)), tree.num_labels)
     up = (1 + sign_means(tree)[depth]) / 2
     found = []
-    for place, node in enumerate(tree.levels[depth]):
+    for place, own in enumerate(children):
         given = torch.stack([1 - up[:, place], up[:, place]])[:, None]  # sign, tuples so far, labels
-        for child in (child for child in tree.levels[depth + 1] if tree.parents[child] == node):
+        for child in own:
             kept = (1 + tree.polarities[child]) / 2
             steps = torch.tensor([[kept, 1 - kept], [1 - kept, kept]], dtype=REAL)  # sign, child's sign
             given = torch.einsum("srd,sc->scrd", given, steps).flatten(1, 2)
@@ -175,13 +185,14 @@ def _tree_tuples(tree: LatentTree, level: int) -> Float[Tensor, "n r D"]:
     return _padded(found)
 
 
-def _member_tuples(law: Combinatorial, level: int) -> Float[Tensor, "n r D"]:
+def _member_tuples(law: Combinatorial, level: int, function: str) -> Float[Tensor, "n r D"]:
+    children = [sorted({member for chosen in latent for member in chosen}) for latent in law.members[level]]
+    _check_tuples(function, len(children), 2 ** max(map(len, children)), law.num_labels)
     states = enumerated(law)
     present, joint = (states.tokens, states.labels[:-1]) if level == 0 else states.levels[level - 1]
     given = joint / joint.sum(0)
     found = []
-    for latent in law.members[level]:
-        members = sorted({member for chosen in latent for member in chosen})
+    for members in children:
         numbers = (present[:, members].long() * 2 ** torch.arange(len(members))).sum(-1)
         found.append(torch.zeros(2 ** len(members), law.num_labels, dtype=REAL).index_add_(0, numbers, given))
     return _padded(found)
@@ -193,14 +204,6 @@ def _padded(tables: list[Tensor]) -> Float[Tensor, "n r D"]:
 
 def _place_pairs(law: RandomHierarchy, weights: Float[Tensor, " D"]) -> Float[Tensor, "p p x x"]:
     """P(symbols of every two places), from the top level down to the tokens."""
-    if (law.length * law.num_symbols) ** 2 > _MOST_ENTRIES:
-        raise InvalidArgument(
-            "token_correlations",
-            "law",
-            required=f"at most {math.isqrt(_MOST_ENTRIES):,} places × symbols",
-            received=f"{law.length} × {law.num_symbols}",
-            remedy="take fewer levels or symbols",
-        )
     marginals = law.top_marginals()
     pairs = torch.einsum("d,dia,djb->iajb", weights, marginals, marginals)
     _set_diagonal(pairs, torch.einsum("d,dia->ia", weights, marginals)[..., None].mul(torch.eye(marginals.shape[-1])))
@@ -215,6 +218,30 @@ def _place_pairs(law: RandomHierarchy, weights: Float[Tensor, " D"]) -> Float[Te
         pairs[torch.arange(num), :, :, torch.arange(num)] = siblings
         pairs = pairs.flatten(3, 4).flatten(0, 1)
     return pairs.permute(0, 2, 1, 3)
+
+
+def _check_pairs(law: Hierarchy) -> None:
+    nodes = len(law.parents) if isinstance(law, LatentTree) else law.num_tokens
+    num, symbols = (law.length, law.num_symbols) if isinstance(law, RandomHierarchy) else (nodes, 2)
+    if (num * symbols) ** 2 > _MOST_ENTRIES:
+        raise InvalidArgument(
+            "token_correlations",
+            "law",
+            required=f"at most {math.isqrt(_MOST_ENTRIES):,} places (of a tree all nodes) × symbols",
+            received=f"{num:,} × {symbols}",
+            remedy="take fewer levels, tokens or symbols",
+        )
+
+
+def _check_tuples(function: str, num_latents: int, num_tuples: int, num_labels: int) -> None:
+    if num_latents * num_tuples * num_labels > _MOST_ENTRIES:
+        raise InvalidArgument(
+            function,
+            "law",
+            required=f"at most {_MOST_ENTRIES:,} tuples × labels, of all latents of the level",
+            received=f"{num_latents:,} latents with up to {num_tuples:,} tuples, and {num_labels:,} labels",
+            remedy="take another level, or latents with fewer children",
+        )
 
 
 def _set_diagonal(pairs: Float[Tensor, "p x p x"], blocks: Float[Tensor, "p x x"]) -> None:

@@ -35,9 +35,10 @@ def test_probe_is_between_belief_propagation_and_its_controls_at_every_level_and
 
 def test_errors_are_those_of_the_probe_on_its_held_out_samples(drawn):
     units, noise, levels, posteriors = drawn
-    probe = linear_probe(units, levels[1], 2)
-    expected = against_posterior(probe.log_probabilities, posteriors[1][probe.held_out])
-    assert level_errors(units, noise, levels[1:2], posteriors[1:2])[0].trained == expected
+    for seed in (0, 1):
+        probe = linear_probe(units, levels[1], 2, seed=seed)
+        expected = against_posterior(probe.log_probabilities, posteriors[1][probe.held_out])
+        assert level_errors(units, noise, levels[1:2], posteriors[1:2], seed=seed)[0].trained == expected
 
 
 def test_other_numbers_of_levels_are_refused(drawn):

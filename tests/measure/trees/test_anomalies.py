@@ -69,3 +69,11 @@ def test_nothing_is_likely_in_place_of_a_value_that_is_the_likeliest():
     assert {expected for _, expected in usual.values()} == {""}
     odd = scores_with(detector, read_like(pandas.DataFrame({"x": [1.0], "y": [0.0]}), normal)).columns(0)
     assert {name: expected for name, (_, expected) in odd.items()} == {"x": "0", "y": "1"}
+
+
+def test_a_column_of_which_a_part_of_the_table_has_no_value_is_scored():
+    x = np.arange(20.0)
+    table = read_table(pandas.DataFrame({"x": x % 7, "y": x % 5, "rare": np.where(x < 2, x, np.nan)}))
+    scores = scores_within(table, seed=12)  # both values are in the same fifth
+    assert any(len(np.intersect1d(rows, [0, 1])) == 2 for rows, _ in scores.detectors)
+    assert np.isfinite(scores.surprise).all()

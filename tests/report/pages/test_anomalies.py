@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from joma.studies.anomalies import tree_anomalies
+from joma.studies.anomalies import MOST_POINTS, tree_anomalies
 
 ODD = "<script>alert(1)</script>"
 
@@ -33,3 +33,15 @@ def test_without_rows_to_explain_the_page_has_the_scores_and_the_tree(tmp_path):
     page = found.write(tmp_path).read_text()
     assert "The most anomalous rows" not in page[page.index("<body>") :]
     assert "The tree of the columns" in page
+
+
+@pytest.mark.parametrize("num", [10, 1001, 5000])
+def test_the_curve_of_all_rows_keeps_its_head_and_its_ends_and_does_not_grow_with_the_table(num):
+    first = np.random.default_rng(0).normal(size=num)
+    found = tree_anomalies(pandas.DataFrame({"a": first, "b": -first}), num_explained=0)
+    (curve,) = found.pictures()[0].curves
+    surprise = np.sort(found.scores.surprise)[::-1]
+    assert list(curve.x[:10]) == list(range(1, 11))
+    assert curve.x[-1] == num
+    assert len(curve.x) == min(num, MOST_POINTS)
+    assert list(curve.y) == [surprise[int(rank) - 1] for rank in curve.x]

@@ -6,6 +6,7 @@ Axes: N samples, K units, n latents of a level, C values of a latent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -56,15 +57,15 @@ def level_errors(
         remedy = "pass the posteriors of the same levels, in their order"
         raise InvalidArgument("level_errors", "posteriors", required=required, received=received, remedy=remedy)
     return [
-        with_controls(probe_errors, trained, untrained, latents, exact, seed=seed)
+        with_controls(partial(probe_errors, seed=seed), trained, untrained, latents, exact, seed=seed)
         for latents, exact in zip(levels, posteriors, strict=True)
     ]
 
 
 def probe_errors(
-    units: Float[Tensor, "N K"], latents: Int[Tensor, "N n"], posterior: Float[Tensor, "N n C"]
+    units: Float[Tensor, "N K"], latents: Int[Tensor, "N n"], posterior: Float[Tensor, "N n C"], *, seed: int = 0
 ) -> AgainstPosterior:
     """Return the errors of a linear probe for the latents of one level on the held-out samples."""
     posterior = as_tensor(posterior, "level_errors", "posteriors")
-    found = linear_probe(units, latents, posterior.shape[-1])
+    found = linear_probe(units, latents, posterior.shape[-1], seed=seed)
     return against_posterior(found.log_probabilities, posterior[found.held_out.to(posterior.device)])

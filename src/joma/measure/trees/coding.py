@@ -122,6 +122,8 @@ def _coding(column: Column, num_bins: int) -> ColumnCoding:
     if column.categories:
         return ColumnCoding(column.name, column.categories, np.empty(0), 0.0, 0.0)
     present = column.values[~np.isnan(column.values)]
+    if not len(present):  # of a part of a table: one bin for any number
+        return ColumnCoding(column.name, (), np.empty(0), -np.inf, np.inf, ((-np.inf, np.inf),))
     low, high = float(present.min()), float(present.max())
     different = np.unique(present)
     if len(different) <= num_bins:
