@@ -65,14 +65,18 @@ def interval(found: Mapping[str, Any]) -> str:
     return f"{found['mean']:.2f}{ends}".replace("-", "−")
 
 
+_EARLY = 5_760
+"""A step at which the loss is lowest where attention has returned farthest."""
+
+
 def rates_table() -> str:
-    """Fall and return by learning rate, at the last common step and at half of it."""
+    """Fall and return by learning rate: early, at half of the last common step, and there."""
     unigram = record_of("words-4000")["unigram_nats"]
     rows = []
     for point in points("words-4000", ["learning_rate"]):
         steps = point.courses[LOSS, None].steps[-1]
-        for last in (steps / 2, steps):
-            part = until(point, last, unigram)
+        half = steps // 960 * 480  # probes are 480 steps apart
+        for part in (until(point, last, unigram) for last in sorted({_EARLY, half, steps})):
             moved = part.movements()
             cells = [spread([run.get(name, float("nan")) for run in moved.values()]) for name in MOVED]
             loss = spread([run[LOSS] for run in moved.values()], 3)
