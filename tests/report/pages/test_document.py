@@ -16,6 +16,7 @@ from joma.terminal import printable
 
 NASTY = st.text(st.sampled_from("<>&\"'=/ab ;#x{}%]\u2028\u202e"), min_size=1, max_size=40)
 TEMPLATES = [
+    "anomalies.html",
     "claim.html",
     "claims.html",
     "explore.html",
