@@ -57,7 +57,7 @@ def undisturbed(tmp_path_factory) -> tuple[bytes, bytes]:
     return numbers_of(folder)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 def test_run_killed_at_random_points_ends_with_the_same_numbers(undisturbed, tmp_path, seed):
     folder = tmp_path / "run"
     kill_at_random(go, folder, len(undisturbed[0]), seed)
