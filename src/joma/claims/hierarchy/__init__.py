@@ -79,6 +79,7 @@ CLAIMS = (
         "scored on these inputs; mean over latents and levels.",
         control="The same networks before training.",
         evaluate="joma.claims.hierarchy.table1:evaluate",
+        by_default=False,
         short="the paper's correlation score as evidence",
     ),
     Claim(
