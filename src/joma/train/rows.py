@@ -55,8 +55,6 @@ class RowDecoder:
 
     def __init__(self, sizes: Int[np.ndarray, " n"], settings: RowSettings) -> None:
         self._starts = 1 + starts_of(sizes + 1)
-        self._sizes = sizes
-        self._starts = 1 + np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])
         self._sizes, self._sees_columns = sizes, settings.sees_columns
         config = DecoderConfig(
             int(1 + (sizes + 1).sum()),
