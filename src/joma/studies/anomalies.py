@@ -129,7 +129,7 @@ class Anomalies(Result):
         return write_rows(self._odd_rows()[:MOST_DRAWN], "The most anomalous rows", _BARS, Path(stem))
 
     def write(self, folder: str | Path, source: str = "a table") -> Path:
-        """Write ``report.html`` into a folder, and return its path.
+        """Write ``report.html`` and the explorer into a folder, and return the path of the first.
 
         Args:
             folder: made if it is not there.
@@ -137,6 +137,7 @@ class Anomalies(Result):
         """
         from joma.report.pages.anomalies import anomalies_page
         from joma.report.pages.document import write_document
+        from joma.studies.explorer import write_explorer
 
         page = anomalies_page(
             self._odd_rows(),
@@ -150,6 +151,7 @@ class Anomalies(Result):
                 "Left out": "; ".join(f"{name} {reason}" for name, reason in self.scores.table.left_out.items()),
             },
         )
+        write_explorer(folder, None, source)
         return write_document(page, Path(folder) / "report.html")
 
     def _odd_rows(self) -> list[OddRow]:

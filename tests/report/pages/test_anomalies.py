@@ -5,6 +5,7 @@ import pandas
 import pytest
 
 from joma.studies.anomalies import MOST_POINTS, tree_anomalies
+from linking import explorer_of
 
 ODD = "<script>alert(1)</script>"
 
@@ -18,7 +19,9 @@ def found():
 
 
 def test_the_page_ranks_rows_and_names_columns_and_likely_values(found, tmp_path):
-    page = found.write(tmp_path, "a <table>").read_text()
+    path = found.write(tmp_path, "a <table>")
+    assert explorer_of(path).is_file()
+    page = path.read_text()
     body = page[page.index("<body>") :]
     assert body.index("Row 4 ·") < body.index("The tree of the columns")
     assert "high &amp; wide" in body

@@ -42,6 +42,6 @@ def run(options: Any) -> int:
         found.draw(folder / "anomalies")
         found.write(folder, options.table)
     show(found.to_json() if options.json else {}, [anomaly_table(found.frame(), found.explained)], as_json=options.json)
-    files = ("report.html", "anomalies.json", "rows.parquet", "anomalies.svg", "anomalies.png")
+    files = ("report.html", "explorer.html", "anomalies.json", "rows.parquet", "anomalies.svg", "anomalies.png")
     conclude(found.summary(), folder, files, as_json=options.json)
     return 0
