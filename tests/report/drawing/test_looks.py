@@ -171,7 +171,9 @@ def test_a_band_widens_the_axis(text_chart):
         ((1.1, 5.5), [2, 3, 4, 5]),
         ((1e-3, 2e3), [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000]),
         ((1e-12, 1.0), [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1]),
+        ((0.012995, 0.013105), [0.013, 0.01302, 0.01304, 0.01306, 0.01308, 0.0131]),
+        ((1.03, 1.47), [1.1, 1.2, 1.3, 1.4]),
     ],
 )
-def test_a_logarithmic_axis_of_few_powers_of_ten_has_ticks_between_them(span, ticks):
+def test_a_logarithmic_axis_has_three_ticks_or_more_however_narrow_it_is(span, ticks):
     assert log_ticks(span) == ticks

@@ -148,7 +148,16 @@ def test_thousands_are_separated():
 
 @pytest.mark.parametrize(
     ("tick", "label"),
-    [(1.0, "1"), (0.5, "0.5"), (1e-3, "0.001"), (5e4, "50000"), (1e5, "10⁵"), (2e5, "2·10⁵"), (1e-12, "10⁻¹²")],
+    [
+        (1.0, "1"),
+        (0.5, "0.5"),
+        (1e-3, "0.001"),
+        (5e4, "50000"),
+        (1e5, "10⁵"),
+        (2e5, "2·10⁵"),
+        (1e-12, "10⁻¹²"),
+        (2.304e-7, "2.304·10⁻⁷"),
+    ],
 )
 def test_ticks_of_a_logarithmic_axis_are_short(tick, label):
     assert log_label(tick) == label

@@ -170,7 +170,7 @@ def axis_range(values: Sequence[float], scale: Scale, margin: float) -> tuple[fl
 
 
 def log_ticks(span: tuple[float, float]) -> list[float]:
-    """Return the ticks of a logarithmic axis: some seven powers of ten, with other digits between if they are few."""
+    """Return the ticks of a logarithmic axis: some seven powers of ten; where they are few, ticks between them too."""
     first, last = math.floor(math.log10(span[0])), math.ceil(math.log10(span[1]))
     powers = range(first, last + 1, max(1, round((last - first) / 6)))
     found: list[float] = []
@@ -178,8 +178,12 @@ def log_ticks(span: tuple[float, float]) -> list[float]:
         ticks = (float(f"{digit}e{power}") for power in powers for digit in digits)
         found = [tick for tick in ticks if span[0] <= tick <= span[1]]
         if len(found) >= _FEWEST_TICKS:
-            break
-    return found
+            return found
+    width = span[1] - span[0]  # narrow, so that even ticks are almost even on the axis too
+    power = math.floor(math.log10(width / _FEWEST_TICKS))
+    step = max(step for digit in (1, 2, 5) if (step := float(f"{digit}e{power}")) <= width / _FEWEST_TICKS)
+    numbers = range(math.ceil(span[0] / step), math.floor(span[1] / step) + 1)
+    return [float(f"{number * step:.12g}") for number in numbers]
 
 
 def fraction(at: float, span: tuple[float, float], scale: Scale) -> float:

@@ -48,11 +48,11 @@ def format_number(value: float, digits: int = 4) -> str:
 
 
 def log_label(tick: float) -> str:
-    """Return a tick of a logarithmic axis: a digit and a power of ten, in full if it is between 0.001 and 90,000."""
-    digit, power = f"{tick:.0e}".split("e")
+    """Return a tick of a logarithmic axis: its digits and a power of ten, in full from 0.001 to below 100,000."""
+    digits, power = f"{tick:.9e}".split("e")
     if -3 <= int(power) <= 4:
-        return f"{tick:g}"
-    return f"{digit}·10{superscript(int(power))}".removeprefix("1·")
+        return f"{tick:.10g}"
+    return f"{float(digits):.10g}·10{superscript(int(power))}".removeprefix("1·")
 
 
 def prose(text: str) -> str:
