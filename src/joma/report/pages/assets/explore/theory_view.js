@@ -242,7 +242,7 @@ const TheoryView = (() => {
         (state.mlp === "nonlinear" ? "u = ln[(μ − v₀)/(μ − v)]" : "s = (v − v₀)/Δ") +
         (isSoftmax ? `,  t = Σ ${progress} over all components` : `,  t = ∫ d${progress} / ${weight}`),
       end: state.mlp === "linear" && state.attention === "exp" ? "blow-up: t* = ∫₀^∞ ds / exp(αv²)" :
-        state.mlp === "nonlinear" ? "v → μ for t → ∞" : "v → ∞ for t → ∞",
+        state.mlp === "nonlinear" ? "v → μ for t → ∞" : "|v| < ∞ at every t",
     };
   };
 
