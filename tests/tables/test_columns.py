@@ -138,4 +138,5 @@ def test_a_number_that_is_often_written_for_a_missing_value_is_named_in_a_warnin
 def test_such_a_number_among_others_like_it_or_in_one_row_is_none(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_table(pandas.DataFrame({"x": X, "y": values}))
+        table = read_table(pandas.DataFrame({"x": X, "y": values}))
+    assert table.columns[1].values.tolist() == values

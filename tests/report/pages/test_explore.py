@@ -285,6 +285,7 @@ def test_the_sentence_says_at_which_saved_step_its_weights_are(tab):
     for step, said in ((110, "Step 100 (the last one with weights up to step 110), layer"), (400, "Step 400, layer")):
         tab.evaluate("(at) => State.set({ at })", steps.index(step) / (len(steps) - 1))
         wait_until(tab, "(said) => document.getElementById('sentence-story').textContent.startsWith(said)", said)
+        assert tab.locator("#sentence-story").inner_text().startswith(said)
 
 
 @pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])
