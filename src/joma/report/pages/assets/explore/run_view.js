@@ -1,9 +1,10 @@
 "use strict";
 // Part 2: the attention entropy of every layer and head of a run, and its attention to one sentence.
 const RunView = (() => {
-  const { el, set, number } = Draw;
+  const { el, set, say, number } = Draw;
   const byId = (id) => document.getElementById(id);
   let run = null, range = null, curves = null, cells = [], grids = [];
+  let drawn = { key: "", entropies: [] }; // of the sentence
 
   const fields = (given) => {
     run = given;
@@ -164,23 +165,31 @@ const RunView = (() => {
     saved === step ? "" : ` (the ${saved < step ? "last" : "first"} one with weights ${saved < step ? "up to" : "after"} step ${step.toLocaleString("en")})`;
 
   const drawSentence = (state) => {
-    const { steps, tokens, layers } = run.sentence, k = upTo(steps, stepAt(state.at));
-    const read = grids.map(({ svg, squares }, order) => {
+    const { steps, layers } = run.sentence, k = upTo(steps, stepAt(state.at));
+    const key = [k, state.layer, state.head].join();
+    if (drawn.key !== key) drawn = { key, entropies: drawWeights(k, state) };
+    const [written, shuffled] = drawn.entropies.map((entropy) => number(entropy, 3));
+    say(
+      byId("sentence-story"),
+      `Step ${steps[k].toLocaleString("en")}${savedWords(steps[k], stepAt(state.at))}, layer ${layers[state.layer]}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
+        `entropy ${written} nats as written, ${shuffled} with the same words shuffled.`,
+    );
+    for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
+  };
+  // Both pictures at one saved step; returns their mean entropies.
+  const drawWeights = (k, state) =>
+    grids.map(({ svg, squares }, order) => {
+      const { tokens } = run.sentence;
       const weights = weightsAt(k, order, state.layer, state.head);
       weights.forEach((row, query) => row.forEach((weight, key) => {
         const { square, title, x, y } = squares[query][key], side = 27 * Math.sqrt(weight);
         set(square, { x: x - side / 2, y: y - side / 2, width: side, height: side });
-        title.textContent = `${tokens[order][query]} attends to ${tokens[order][key]}: ${number(weight, 3)}`;
+        say(title, `${tokens[order][query]} attends to ${tokens[order][key]}: ${number(weight, 3)}`);
       }));
       const entropy = entropyOf(weights);
       set(svg, { "aria-label": `${order ? "The same words shuffled" : "As written"}: mean entropy ${number(entropy, 3)} nats` });
-      return number(entropy, 3);
+      return entropy;
     });
-    byId("sentence-story").textContent =
-      `Step ${steps[k].toLocaleString("en")}${savedWords(steps[k], stepAt(state.at))}, layer ${layers[state.layer]}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
-      `entropy ${read[0]} nats as written, ${read[1]} with the same words shuffled.`;
-    for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
-  };
 
   const begin = () => {
     buildMap();
@@ -203,7 +212,7 @@ const RunView = (() => {
     const step = stepAt(state.at), row = run.rows[state.row];
     curves.cursor(step);
     const value = row.entropy[indexAt(run.steps, state.at)];
-    byId("row-value").textContent = `${nameOf(row)} at step ${step.toLocaleString("en")}: ${value === null ? "not measured" : `${number(value, 3)} nats`}`;
+    say(byId("row-value"), `${nameOf(row)} at step ${step.toLocaleString("en")}: ${value === null ? "not measured" : `${number(value, 3)} nats`}`);
     if (run.sentence) drawSentence(state);
     return `step ${step.toLocaleString("en")}`;
   };
