@@ -417,7 +417,7 @@ def test_a_formula_has_the_numbers_that_no_float_holds(browser, page, attention)
 def test_what_is_left_of_a_way_that_is_almost_done_is_a_number(browser, page):
     address = "#attention=exp&rates=4,3&end=100&at=1&component=0&gain=0.5"
     opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})
-    progress = 100 * np.exp(0.5 * 16)  # it runs at the rate of a component that is at its target, but for a moment
+    progress = 100 * np.exp(0.5 * 16)  # at the rate of a component that is at its target, which it soon is
     power = int(progress / np.log(10)) // 100
     said = opened.tab.locator("[data-formula=end] .numbers").text_content()
     raised = re.search(r"v → 4, and is [\d.]+·10⁻([⁰¹²³⁴⁵⁶⁷⁸⁹]+) away from it now", said)[1]
