@@ -333,6 +333,25 @@ def test_the_sentence_says_at_which_saved_step_its_weights_are(tab):
         assert tab.locator("#sentence-story").inner_text().startswith(said)
 
 
+def test_a_sentence_and_its_words_shuffled_share_the_axes_of_one_chart(tab):
+    tab.evaluate("State.set({ at: 1, layer: 1, head: 2 })")
+    wait_until(tab, "document.getElementById('sentence-story').textContent.includes('layer 1, head 2')")
+    said = tab.locator("#sentence-story").inner_text()
+    entropies = [float(text) for text in re.search(r"entropy ([\d.]+) nats as written, ([\d.]+)", said).groups()]
+    drawn = tab.evaluate(
+        "[...document.querySelectorAll('#orders path.line')].map((line) => line.getAttribute('d').match(/[\\d.]+$/)[0])"
+    )
+    ticks = tab.evaluate(
+        """[...document.querySelectorAll('#orders text.end')].map((text) => [
+            Number(text.textContent), Number(text.getAttribute('y')) - 3.5,
+        ])"""
+    )
+    (low, low_y), (high, high_y) = ticks[0], ticks[-1]
+    shown = [low + (float(y) - low_y) / (high_y - low_y) * (high - low) for y in drawn]
+    assert shown == pytest.approx(entropies, abs=0.01)
+    assert len(set(entropies)) == 2
+
+
 @pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])
 def test_an_address_that_makes_no_sense_shows_what_can_be_read_of_it(browser, page, address):
     opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})

@@ -3,7 +3,7 @@
 const RunView = (() => {
   const { el, set, say, number } = Draw;
   const byId = (id) => document.getElementById(id);
-  let run = null, range = null, curves = null, cells = [], grids = [];
+  let run = null, range = null, curves = null, orders = null, cells = [], grids = [];
   let drawn = { key: "", entropies: [] }; // of the sentence
 
   const fields = (given) => {
@@ -176,6 +176,19 @@ const RunView = (() => {
     );
     for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
   };
+  // The entropy of the sentence at every saved step, as written and shuffled, on the same axes.
+  const drawOrders = (state) => {
+    const { steps } = run.sentence;
+    const lines = [{ label: "as written", strong: true }, { label: "shuffled", kind: "dashed" }].map((line, order) => ({
+      ...line, points: steps.map((step, k) => [step, entropyOf(weightsAt(k, order, state.layer, state.head))]),
+    }));
+    const top = Math.max(...lines.flatMap((line) => line.points.map(([, value]) => value)));
+    orders.show({
+      x: [run.steps[0], run.steps.at(-1)], y: [0, top * 1.05], lines, right: 66, isLog: true,
+      xTicks: stepTicks(run.steps[0], run.steps.at(-1)), xLabel: "step", yLabel: "attention entropy (nats)",
+      summary: "Attention entropy of the sentence over training, as written and shuffled",
+    });
+  };
   // Both pictures at one saved step; returns their mean entropies.
   const drawWeights = (k, state) =>
     grids.map(({ svg, squares }, order) => {
@@ -191,11 +204,15 @@ const RunView = (() => {
       return entropy;
     });
 
+  const goTo = (step) => State.set({ at: upTo(run.steps, step) / Math.max(1, run.steps.length - 1) });
   const begin = () => {
     buildMap();
-    curves = Draw.chart(byId("head-curves"), { pick: (step) => State.set({ at: upTo(run.steps, step) / Math.max(1, run.steps.length - 1) }) });
+    curves = Draw.chart(byId("head-curves"), { pick: goTo });
     byId("run-story").textContent = sentence();
-    if (run.sentence) buildSentence();
+    if (run.sentence) {
+      buildSentence();
+      orders = Draw.chart(byId("orders"), { pick: goTo });
+    }
     byId("run").addEventListener("change", ({ target }) => {
       if (target.dataset.field) State.set({ [target.dataset.field]: Number(target.value) });
     });
@@ -213,7 +230,11 @@ const RunView = (() => {
     curves.cursor(step);
     const value = row.entropy[indexAt(run.steps, state.at)];
     say(byId("row-value"), `${nameOf(row)} at step ${step.toLocaleString("en")}: ${value === null ? "not measured" : `${number(value, 3)} nats`}`);
-    if (run.sentence) drawSentence(state);
+    if (run.sentence) {
+      if (changed.has("layer") || changed.has("head")) drawOrders(state);
+      orders.cursor(step);
+      drawSentence(state);
+    }
     return `step ${step.toLocaleString("en")}`;
   };
 
