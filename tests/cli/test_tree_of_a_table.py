@@ -35,7 +35,8 @@ def test_learn_writes_the_tree_with_its_picture(capsys, tmp_path, table, method)
         pytest.importorskip("skbio", reason="the extra trees")
     found = said(capsys, "learn", table, "--method", method, "--bootstraps", "20", "--out", str(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "tree.json").read_text()) == found
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"tree.json", "tree.svg", "tree.png"}
+    files = {"report.html", "explorer.html", "tree.json", "tree.svg", "tree.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
     assert found["columns"] == ["a", "b", "c", "colour"]
     assert found["num_bootstraps"] == 20
     if method == "chow-liu":

@@ -61,6 +61,22 @@ class LearnedTree(learning.Tree, Result):
         """Draw the tree as ``<stem>.svg`` and ``<stem>.png``, and return these paths."""
         return write_tree(tree_picture(self), Path(stem))
 
+    def write(self, folder: str | Path, source: str = "a table") -> Path:
+        """Write ``report.html`` with the pictures and the explorer into a folder, and return the path of the first.
+
+        Args:
+            folder: made if it is not there.
+            source: where the table comes from, in words.
+        """
+        from joma.report.pages.document import write_document
+        from joma.report.pages.trees import columns_page
+        from joma.studies.explorer import write_explorer
+
+        svg, _ = self.draw(Path(folder) / "tree")
+        page = columns_page(self, svg.read_bytes(), source)
+        write_explorer(folder, None, source)
+        return write_document(page, Path(folder) / "report.html")
+
 
 def learn_tree(
     table: Source | Table,
