@@ -1,12 +1,8 @@
 """Posteriors, likelihoods and correlations of every law against sums over all states of small ones."""
 
-import contextlib
-import io
 import itertools
 import math
-import re
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -428,13 +424,3 @@ def test_the_threshold_of_random_rules_is_near_the_formula(num, depth):
 def test_few_synonyms_show_correlations_before_the_formula_says():
     found = [correlation_threshold(RandomHierarchy(8, 16, 2, depth=2, seed=seed)) for seed in range(20)]
     assert np.median(found) < 0.5 * sample_complexity(RandomHierarchy(8, 16, 2, depth=2))
-
-
-def test_the_page_shows_what_its_example_prints():
-    page = (Path(__file__).parents[2] / "docs" / "laws.md").read_text(encoding="utf-8")
-    found = re.search(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(found[1], {})
-    assert printed.getvalue() == found[2]
