@@ -78,7 +78,7 @@ def test_one_row_is_scored_with_a_table_of_normal_rows(capsys, tmp_path, table):
     ("content", "problem"),
     [
         ("", "cannot be read"),
-        ("a,b\n1,2\n", "1 row"),
+        ("a,b\n1,2\n", "1 row; expected at least 10"),
         ("a,b\n" + "1,2\n" * 20, "is constant"),
         ("a,a\n1,2\n2,3\n", "two columns"),
         ("day,note\n" + "".join(f"2024-01-{day:02},note {day}\n" for day in range(1, 21)), "holds dates"),

@@ -10,7 +10,7 @@ import pandas
 
 from joma.charts import Chart, Curve
 from joma.measure.trees import learning
-from joma.measure.trees.learning import Method
+from joma.measure.trees.learning import FEWEST_ROWS, Method
 from joma.progress import Progress, silent
 from joma.report.drawing.trees import FIRM, write_tree
 from joma.report.trees import conclusion, is_outer, name_of, strength_of, tree_picture, tree_record
@@ -117,6 +117,6 @@ def learn_tree(
 
     Sources: Chow and Liu 1968; Saitou and Nei 1987; docs/trees-from-data.md.
     """
-    read = read_table(table)
+    read = read_table(table, least_rows=FEWEST_ROWS)
     test: dict[str, Any] = {"num_bootstraps": num_bootstraps, "num_bins": num_bins, "seed": seed}
     return LearnedTree(**vars(learning.learn(read, method, **test, progress=progress)))
