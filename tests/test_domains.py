@@ -18,6 +18,7 @@ from joma.domains import (
     TEMPERATURE,
     Domain,
     check_flag,
+    check_whole,
     choose,
 )
 from joma.errors import InvalidArgument
@@ -109,3 +110,11 @@ def test_an_option_unlike_all_others_is_refused_with_all_options(wrong):
 def test_an_option_that_is_not_a_string_is_refused(wrong):
     with pytest.raises(InvalidArgument, match="expected one of relu, tanh, linear"):
         choose(wrong, OPTIONS, "f", "activation")
+
+
+def test_a_whole_number_of_an_array_is_refused_with_the_conversion():
+    check_whole(3, "joma.f", "count")
+    with pytest.raises(InvalidArgument, match=r"pass int\(count\)"):
+        check_whole(np.int64(3), "joma.f", "count")
+    with pytest.raises(InvalidArgument, match="pass a count"):
+        check_whole(0, "joma.f", "count")

@@ -93,6 +93,8 @@ def check_whole(
 ) -> None:
     """Raise ``InvalidArgument`` unless ``value`` is an integer from ``low`` to ``high``."""
     if not is_whole(value, low, high):
+        if hasattr(value, "__index__") and not isinstance(value, int):  # an array's entry, which JSON refuses
+            remedy = f"pass int({parameter})"
         required = f"a whole number of at least {low}" + (f" and at most {high}" if high < math.inf else "")
         raise InvalidArgument(function, parameter, required=required, received=repr(value), remedy=remedy)
 

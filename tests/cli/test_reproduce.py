@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on from there" in errors
+    assert "the same command uses what it can of it" in errors
     record = json.loads((tmp_path / "out" / "claims.json").read_text())
     assert [claim["id"] for claim in record["claims"]] == [FAST]
     again = command("reproduce", FAST, "--out", str(tmp_path / "out"))

@@ -191,7 +191,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_as_in_one_go(tmp_pa
     started.send_signal(signal.SIGINT)
     _, err = started.communicate()
     assert started.returncode == 130, err
-    assert "the same command goes on from there" in err
+    assert "the same command uses what it can of it" in err
     assert main([*words, str(tmp_path / "run")]) == 0
     assert main([*words, str(tmp_path / "whole")]) == 0
     for name in ("metrics.jsonl", "checkpoints/step_000150.safetensors", "learning.svg", "learning.png"):

@@ -68,7 +68,8 @@ def environment(tmp_path) -> Path:
 
 def unproven(environment: Path, *chosen: str) -> list[str]:
     """Run tests there, and return those that were skipped, which prove nothing, unless they need an accelerator."""
-    options = ("-q", "-rs", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib")
+    folder = f"--basetemp={environment.parent / 'tests'}"  # the usual one is where pytest removes what this run needs
+    options = ("-q", "-rs", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", folder)
     printed = run(environment / "python", "-m", "pytest", *options, "-m", "not browser", *chosen, cwd=ROOT)
     assert re.search(r"\d+ passed", printed), printed
     skipped = [line for line in printed.splitlines() if line.startswith("SKIPPED")]

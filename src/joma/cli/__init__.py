@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:  # also while packages are imported
-        return _say("interrupted; what was written to a folder is kept, and the same command goes on from there", 130)
+        return _say(
+            "interrupted; what was written to a folder is kept, and the same command uses what it can of it", 130
+        )
 
 
 def _run(words: list[str]) -> int:
