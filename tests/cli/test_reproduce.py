@@ -63,7 +63,9 @@ def test_reproduce_writes_everything_and_exits_with_0(tmp_path, capsys):
     for figure in claim["figures"]:
         assert (out / f"{figure}.svg").stat().st_size > 1000
         assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-    assert FAST in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert FAST in page
+    assert "fewer words" not in page  # which is for claims on text
     assert f'"id">{FAST}<' in explorer_of(out / "report.html").read_text()
     assert (out / "metrics.parquet").exists()
     assert "report.html" in capsys.readouterr().out

@@ -30,6 +30,10 @@ def test_ratings_are_recognised_by_their_columns_and_drawn_with_titles(path, tmp
     assert (len(record["clusters"]), record["num_items"]) == (8, 80)
     assert (imread(tmp_path / "out" / "tree.png")[..., :3].min(-1) < 0.9).mean() > 0.01
     assert "Item 3" in (tmp_path / "out" / "tree.svg").read_text()
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(
+        text in page for text in ("group 3 100% (12%)", "four fifths", "at least 5 ratings", "data:image/svg+xml")
+    )
 
 
 def test_json_is_printed_alone(path, capsys):

@@ -35,7 +35,8 @@ def test_learn_writes_the_tree_with_its_picture(capsys, tmp_path, table, method)
         pytest.importorskip("skbio", reason="the extra trees")
     found = said(capsys, "learn", table, "--method", method, "--bootstraps", "20", "--out", str(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "tree.json").read_text()) == found
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"tree.json", "tree.svg", "tree.png"}
+    files = {"report.html", "explorer.html", "tree.json", "tree.svg", "tree.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
     assert found["columns"] == ["a", "b", "c", "colour"]
     assert found["num_bootstraps"] == 20
     if method == "chow-liu":
@@ -77,7 +78,7 @@ def test_one_row_is_scored_with_a_table_of_normal_rows(capsys, tmp_path, table):
     ("content", "problem"),
     [
         ("", "cannot be read"),
-        ("a,b\n1,2\n", "1 row"),
+        ("a,b\n1,2\n", "1 row; expected at least 10"),
         ("a,b\n" + "1,2\n" * 20, "is constant"),
         ("a,a\n1,2\n2,3\n", "two columns"),
         ("day,note\n" + "".join(f"2024-01-{day:02},note {day}\n" for day in range(1, 21)), "holds dates"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from joma.claims.evaluation import Outcome
 from joma.claims.registry import OWN
+from joma.claims.rhm.levels import CRITERION
 from joma.records import Control, Criterion, Estimate, Verdict
 from joma.report.opening import GLOSSARY, Glossary, grouped, opening
 
@@ -65,3 +66,10 @@ def test_a_term_is_explained_the_first_time_only():
     assert glossary.new_in("A unit ranks pictures; the rank correlation is high") == []
     assert glossary.new_in("The MLP's rank") == [(term, GLOSSARY[term]) for term in ("MLP", "rank")]
     assert glossary.new_in("the MLP again", "Coherence") == [("coherence", GLOSSARY["coherence"])]
+
+
+def test_the_words_of_the_claim_on_levels_are_explained_on_its_page():
+    claim = next(claim for claim in OWN if claim.id == "rhm.levels")
+    glossary = Glossary()
+    found = [term for term, _ in glossary.new_in(claim.reference.statement, claim.test, CRITERION.quantity)]
+    assert {"belief propagation", "filter", "mixture of guessing", "snapshot"} <= set(found)

@@ -1,12 +1,8 @@
 """Posteriors, likelihoods and correlations of every law against sums over all states of small ones."""
 
-import contextlib
-import io
 import itertools
 import math
-import re
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +11,7 @@ import torch
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial, random_hierarchy
 from joma.problem.filtered import filtered
-from joma.problem.laws import token_presence
+from joma.problem.laws import hierarchy_of, token_presence
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
@@ -57,10 +53,18 @@ MANY = {
         3, 3, 0.8, (0.5, 0.2, 0.3),
     ),
 }  # fmt: skip
+DRAWN = Combinatorial(((((0, 1), (1, 2)), ((1, 3), (0,))), (((0, 1),), ((1,), (0,)))), 4, 4)
 
 
 def states_of(law):
     """{(label, symbols of each level from the lowest, tokens): probability}, by the definition of each law."""
+    if isinstance(law, UnrelatedLabels):
+        prior = law.law.label_probabilities if hasattr(law.law, "label_probabilities") else None
+        found = defaultdict(float)
+        for (_, *rest), p in states_of(law.law).items():
+            for label, share in enumerate(prior or [1 / law.num_labels] * law.num_labels):
+                found[label, *rest] += p * share
+        return found
     if isinstance(law, RandomHierarchy):
         return model_states(law)
     return tree_states(law) if isinstance(law, LatentTree) else set_states(law)
@@ -141,9 +145,13 @@ def shown_sets(latents, show):
                 yield {slot for slot, flag in zip(slots, flags, strict=True) if flag}, weight * share
 
 
+def num_symbols(law):
+    return law.num_symbols if isinstance(law := hierarchy_of(law), RandomHierarchy) else 2
+
+
 def sequences(law, tokens):
     """The states' tokens as the law writes them."""
-    if isinstance(law, RandomHierarchy):
+    if isinstance(hierarchy_of(law), RandomHierarchy):
         return torch.tensor(tokens)
     present = [[token for token, there in enumerate(row) if there] for row in tokens]
     return torch.tensor([[law.padding] * (law.length - len(row)) + row for row in present])
@@ -152,6 +160,8 @@ def sequences(law, tokens):
 EVERY = LATENT_TREES | MODELS | SETS
 EVERY |= {f"{name} filtered at {level}": filtered(law, level)
           for name, law in (LATENT_TREES | MODELS).items() for level in range(-1, len(law.level_sizes))}  # fmt: skip
+EVERY |= {"three levels": MANY["three levels"], "drawn table": DRAWN}
+EVERY |= {f"unrelated to {name}": UnrelatedLabels(EVERY[name]) for name in ("uneven", "ternary", "sets", "drawn table")}
 
 
 @pytest.mark.parametrize("law", EVERY.values(), ids=EVERY)
@@ -160,7 +170,7 @@ def test_posterior_and_likelihood_are_sums_over_all_states(law, tolerance):
     assert sum(states.values()) == pytest.approx(1, abs=1e-12)
     inputs = sorted({state[-1] for state in states})
     rows = {tokens: row for row, tokens in enumerate(inputs)}
-    num = law.num_symbols if isinstance(law, RandomHierarchy) else 2
+    num = num_symbols(law)
     labels = np.zeros((len(inputs), law.num_labels))
     places = [len(level) for level in next(iter(states))[1:-1]]
     latents = [np.zeros((len(inputs), size, num)) for size in places]
@@ -182,7 +192,7 @@ def test_posterior_and_likelihood_are_sums_over_all_states(law, tolerance):
 @pytest.mark.parametrize("label", [0, None])
 def test_token_correlations_are_sums_over_all_states(law, label, tolerance):
     states = {state: p for state, p in states_of(law).items() if label in (None, state[0])}
-    num, symbols = len(next(iter(states))[-1]), law.num_symbols if isinstance(law, RandomHierarchy) else 2
+    num, symbols = len(next(iter(states))[-1]), num_symbols(law)
     shares, tokens = np.array([*states.values()]), np.array([state[-1] for state in states])
     one_hot = np.eye(symbols)[tokens].reshape(len(tokens), -1)
     shares = shares / shares.sum()
@@ -225,14 +235,52 @@ def test_tuple_label_correlations_of_binary_children_are_sums_over_all_states(la
     assert correlation_threshold(law, level) < correlation_threshold(apart, level) == math.inf
 
 
+@pytest.mark.parametrize("law", EVERY.values(), ids=EVERY)
+def test_correlations_and_threshold_of_every_level_are_sums_over_all_states(law, tolerance):
+    hierarchy = hierarchy_of(law)
+    for level in range(num_levels(hierarchy)):
+        signal, noise, found = 0.0, 0.0, tuple_label_correlations(law, level).numpy()
+        for place, row in zip(families(hierarchy, level), found, strict=True):
+            patterns = [bits[::-1] for bits in itertools.product((0, 1), repeat=len(place))]
+            if isinstance(hierarchy, RandomHierarchy):
+                patterns = [tuple(rule) for rule in hierarchy.rules[level].flatten(0, 1).tolist()]
+            joint = tuple_label_joint(law, level, [place], patterns)[0]
+            alone, prior = joint.sum(1, keepdims=True), joint.sum(0)
+            assert np.abs(row[: len(patterns)] - (joint - alone * prior)).max() < tolerance("belief.sums")
+            signal += np.square(joint - alone * prior).sum()
+            noise += (joint * (1 - joint / np.where(alone > 0, alone, 1))).sum()
+        expected = noise / signal if signal > tolerance("belief.sums") ** 2 else math.inf
+        assert correlation_threshold(law, level) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def num_levels(hierarchy):
+    return hierarchy.top_level + 1 if isinstance(hierarchy, RandomHierarchy) else len(hierarchy.level_sizes)
+
+
+def families(hierarchy, level):
+    """The nodes below each latent of a level."""
+    if isinstance(hierarchy, RandomHierarchy):
+        size, num = hierarchy.branching, hierarchy.branching ** (hierarchy.depth - 1 - level)
+        return [range(start, start + size) for start in range(0, num * size, size)]
+    if isinstance(hierarchy, LatentTree):
+        places = hierarchy.parent_places[len(hierarchy.levels) - 2 - level]
+        return [[i for i, parent in enumerate(places) if parent == node] for node in range(max(places) + 1)]
+    return [sorted(set().union(*latent)) for latent in hierarchy.members[level]]
+
+
 def tuple_label_sums(law, level, places, tuples):
     """P(tuple, label) − P(tuple) P(label) of the symbols of some places of the level below."""
+    joint = tuple_label_joint(law, level, places, tuples)
+    return joint - joint.sum(2, keepdims=True) * joint.sum((0, 1)) / len(places)
+
+
+def tuple_label_joint(law, level, places, tuples):
     joint = np.zeros((len(places), len(tuples), law.num_labels))
     for (label, *levels, tokens), p in states_of(law).items():
         row = [tokens, *levels][level]
         for number, place in enumerate(places):
             joint[number, tuples.index(tuple(row[node] for node in place)), label] += p
-    return joint - joint.sum(2, keepdims=True) * joint.sum((0, 1)) / len(places)
+    return joint
 
 
 @pytest.mark.parametrize("function", [tuple_label_correlations, correlation_threshold])
@@ -275,13 +323,8 @@ def tuple_numbers(law, level, samples):
         below = [samples.tokens, *samples.symbols][level].unflatten(-1, (-1, law.branching))
         return (law.rules[level].flatten(0, 1) == below[:, :, None]).all(-1).int().argmax(-1)
     present = token_presence(law, samples.tokens) if level == 0 else samples.presence[level - 1]
-    if isinstance(law, LatentTree):
-        depth = len(law.levels) - 2 - level
-        places = law.parent_places[depth]
-        families = [[i for i, parent in enumerate(places) if parent == node] for node in range(max(places) + 1)]
-    else:
-        families = [sorted(set().union(*latent)) for latent in law.members[level]]
-    return torch.stack([(present[:, row].long() * 2 ** torch.arange(len(row))).sum(-1) for row in families], 1)
+    rows = families(law, level)
+    return torch.stack([(present[:, row].long() * 2 ** torch.arange(len(row))).sum(-1) for row in rows], 1)
 
 
 def test_tuples_that_hardly_occur_change_the_threshold_little():
@@ -377,11 +420,26 @@ def test_anything_but_tokens_of_the_law_is_refused(tokens):
         posterior(MODELS["model"], tokens)
 
 
-def test_a_hierarchy_of_sets_with_too_many_states_is_refused_with_the_reason():
-    law = random_hierarchy(20, show_probability=0.8, num_alternatives=2)
-    with pytest.raises(InvalidArgument, match="share members"):
+def test_a_hierarchy_of_sets_with_too_many_states_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr("joma.theory.enumeration.MOST_STATES", 1000)
+    law = random_hierarchy(20, show_probability=0.8, num_alternatives=2, seed=1)
+    with pytest.raises(InvalidArgument, match=r"share members.*take fewer latents and members, or a LatentTree"):
         posterior(law, law.sample(2, torch.Generator().manual_seed(0)).tokens)
     assert ceiling_of(law) is None
+
+
+def test_sets_with_many_inputs_have_an_exact_posterior_whose_mean_is_the_ceiling():
+    law = random_hierarchy(20, show_probability=0.8, num_alternatives=2)
+    samples = law.sample(2000, torch.Generator().manual_seed(0))
+    found = posterior(law, samples.tokens)
+    chance = found.labels.gather(1, samples.labels[:, None])  # of the right label: its mean is Σ p² if p is calibrated
+    assert float((chance[:, 0] - found.labels.square().sum(1)).mean()) == pytest.approx(0, abs=0.03)
+    for level, present in zip(found.latents, samples.presence, strict=True):
+        assert bool((level[..., 1][present] > 0).all())
+        assert float((level[..., 1] - present.double()).mean()) == pytest.approx(0, abs=0.01)
+    ceiling = ceiling_of(law, samples)
+    assert ceiling.num_samples == 2000
+    assert ceiling.accuracy == pytest.approx(float(found.labels.amax(1).mean()))
 
 
 def test_ceilings_fall_as_more_levels_are_filtered():
@@ -428,13 +486,3 @@ def test_the_threshold_of_random_rules_is_near_the_formula(num, depth):
 def test_few_synonyms_show_correlations_before_the_formula_says():
     found = [correlation_threshold(RandomHierarchy(8, 16, 2, depth=2, seed=seed)) for seed in range(20)]
     assert np.median(found) < 0.5 * sample_complexity(RandomHierarchy(8, 16, 2, depth=2))
-
-
-def test_the_page_shows_what_its_example_prints():
-    page = (Path(__file__).parents[2] / "docs" / "laws.md").read_text(encoding="utf-8")
-    found = re.search(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(found[1], {})
-    assert printed.getvalue() == found[2]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from joma.errors import InvalidArgument
-from joma.problem.combinatorial import Combinatorial, random_hierarchy
+from joma.problem.combinatorial import Combinatorial
 from joma.problem.tree import LatentTree, balanced_tree
 from joma.problem.unrelated import UnrelatedLabels
 from joma.theory.labels import ceiling_of, label_posterior
@@ -111,10 +111,6 @@ def test_a_ceiling_counts_classes_with_the_same_input_once():
     nothing = ceiling_of(UnrelatedLabels(shared))
     assert nothing is not None
     assert (nothing.accuracy, nothing.loss_nats) == pytest.approx((1 / 3, math.log(3)))
-
-
-def test_the_ceiling_of_random_sets_of_members_is_none_if_they_have_too_many_states():
-    assert ceiling_of(random_hierarchy(20, show_probability=0.8, num_alternatives=2)) is None
 
 
 def test_the_ceiling_of_given_samples_is_the_mean_of_their_posteriors():

@@ -14,18 +14,32 @@ if TYPE_CHECKING:
 
     from joma.measure.items.outline import Cluster, Outline
 
+NAMES = ("items", "likes", "similarity", "most liked", "genres (of all items)")
+"""What is known of a cluster."""
+
 _MOST_TITLES, _MOST_GENRES, _TITLE_LENGTH = 3, 2, 21
 
 
 def outline_table(found: Outline) -> Table:
     """Return one row per cluster, in the order of the tree."""
-    left = ("most liked", "genres (of all items)")
-    table = table_of(("items", "likes", "similarity", *left), left=left)
-    for cluster in found.clusters:
-        similarity = "–" if cluster.similarity is None else format_number(cluster.similarity, 2)
-        cells = (f"{len(cluster.titles)}", f"{cluster.num_likes:,}", similarity)
-        table.add_row(*cells, _titles(cluster, 2), _genres(cluster))
+    table = table_of(NAMES, left=NAMES[3:])
+    for row in cluster_rows(found):
+        table.add_row(*row)
     return table
+
+
+def cluster_rows(found: Outline) -> list[tuple[str, ...]]:
+    """Return the texts of each cluster, by ``NAMES``."""
+    return [
+        (
+            f"{len(cluster.titles)}",
+            f"{cluster.num_likes:,}",
+            "–" if cluster.similarity is None else format_number(cluster.similarity, 2),
+            _titles(cluster, 2),
+            _genres(cluster),
+        )
+        for cluster in found.clusters
+    ]
 
 
 def outline_picture(found: Outline) -> ItemPicture:

@@ -35,6 +35,16 @@ GLOSSARY: Mapping[str, str] = {
     "component": "one direction of the data that attention can concentrate on",
     "uniform attention": "the same attention to every token",
     "coherence": "the largest overlap of two embeddings, 0 if they are orthogonal",
+    "Random Hierarchy Model": "a law of labels and tokens: a label stands for tuples of symbols, each of these for "
+    "tuples of symbols of the level below, and so on down to the tokens",
+    "synonym": "one of the tuples that stand for the same symbol",
+    "posterior": "the probabilities of all labels, or of a latent's values, given the tokens",
+    "belief propagation": "the exact posterior, from messages along the tree",
+    "filter": "the law with its correlations cut above a level: the symbols there are independent of each other given "
+    "the label",
+    "mixture of guessing": "a mean of two predictions, equal chances for all labels and another one, with the same "
+    "weight for all samples",
+    "snapshot": "a network's weights, kept at one step of its training",
     "hierarchy": "a tree of hidden causes, the latents, from a label down to the tokens",
     "saved steps": "the weights of one training run, kept at several steps",
     "held-out": "not used for training",

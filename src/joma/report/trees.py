@@ -33,8 +33,27 @@ def tree_record(tree: Tree) -> dict[str, Any]:
         for edge in tree.edges
     ]
     about = {"method": tree.method, "strength": strength_of(tree), "distances": tree.distances or None}
-    counts = {"num_rows": tree.num_rows, "num_bootstraps": tree.num_bootstraps}
-    return about | counts | {"columns": list(tree.names), "edges": edges}
+    counts = {"num_rows": tree.num_rows, "num_bins": tree.num_bins, "num_bootstraps": tree.num_bootstraps}
+    used = {"seed": tree.seed, "left_out": dict(tree.left_out)}
+    return about | counts | used | {"columns": list(tree.names), "edges": edges}
+
+
+def tree_facts(tree: Tree) -> dict[str, str]:
+    """Return how a tree was made, by name; what does not apply is empty."""
+    means = {
+        "chow-liu": "Chow–Liu: the edges with the most mutual information in total",
+        "neighbour-joining": f"neighbour joining: lengths whose sums fit −ln of the {tree.distances}",
+    }
+    return {
+        "Rows": f"{tree.num_rows:,}",
+        "Columns": f"{len(tree.names):,}",
+        "Left out": "; ".join(f"{name} {reason}" for name, reason in tree.left_out.items()),
+        "Method": means[tree.method],
+        "Numbers": f"in at most {tree.num_bins} bins of about equally many rows" if tree.num_bins else "",
+        "Support": f"{tree.num_bootstraps} bootstrap samples, seed {tree.seed}"
+        if tree.num_bootstraps
+        else "not measured",
+    }
 
 
 def strength_of(tree: Tree) -> str:
@@ -44,14 +63,26 @@ def strength_of(tree: Tree) -> str:
 
 def tree_table(tree: Tree) -> Table:
     """Return the edges for a terminal: of a neighbour-joining tree those that not every tree has."""
-    edges = [edge for edge in tree.edges if tree.method == "chow-liu" or not is_outer(tree, edge)]
-    more = f"and {len(edges) - MOST_ROWS:,} more edges" if len(edges) > MOST_ROWS else ""
+    rows = edge_rows(tree)
+    more = f"and {len(rows) - MOST_ROWS:,} more edges" if len(rows) > MOST_ROWS else ""
     table = table_of(("between", "and", strength_of(tree), "support"), left=("between", "and"), caption=more or None)
-    for edge in edges[:MOST_ROWS]:
-        ends = (_side(tree, edge.one, edge.other), _side(tree, edge.other, edge.one))
-        support = "–" if edge.support is None else f"{edge.support:.0%}"
-        table.add_row(*ends, format_number(edge.strength, 3), support)
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*row)
     return table
+
+
+def edge_rows(tree: Tree) -> list[tuple[str, str, str, str]]:
+    """Return both sides, strength and support of each edge as texts: of a neighbour-joining tree of inner edges."""
+    return [
+        (
+            _side(tree, edge.one, edge.other),
+            _side(tree, edge.other, edge.one),
+            format_number(edge.strength, 3),
+            "–" if edge.support is None else f"{edge.support:.0%}",
+        )
+        for edge in tree.edges
+        if not is_outer(tree, edge)
+    ]
 
 
 def is_outer(tree: Tree, edge: Edge) -> bool:

@@ -10,7 +10,7 @@ import pandas
 
 from joma.charts import Chart, Curve
 from joma.measure.trees import learning
-from joma.measure.trees.learning import Method
+from joma.measure.trees.learning import FEWEST_ROWS, Method
 from joma.progress import Progress, silent
 from joma.report.drawing.trees import FIRM, write_tree
 from joma.report.trees import conclusion, is_outer, name_of, strength_of, tree_picture, tree_record
@@ -61,6 +61,22 @@ class LearnedTree(learning.Tree, Result):
         """Draw the tree as ``<stem>.svg`` and ``<stem>.png``, and return these paths."""
         return write_tree(tree_picture(self), Path(stem))
 
+    def write(self, folder: str | Path, source: str = "a table") -> Path:
+        """Write ``report.html`` with the pictures and the explorer into a folder, and return the path of the first.
+
+        Args:
+            folder: made if it is not there.
+            source: where the table comes from, in words.
+        """
+        from joma.report.pages.document import write_document
+        from joma.report.pages.trees import columns_page
+        from joma.studies.explorer import write_explorer
+
+        svg, _ = self.draw(Path(folder) / "tree")
+        page = columns_page(self, svg.read_bytes(), source)
+        write_explorer(folder, None, source)
+        return write_document(page, Path(folder) / "report.html")
+
 
 def learn_tree(
     table: Source | Table,
@@ -101,6 +117,6 @@ def learn_tree(
 
     Sources: Chow and Liu 1968; Saitou and Nei 1987; docs/trees-from-data.md.
     """
-    read = read_table(table)
+    read = read_table(table, least_rows=FEWEST_ROWS)
     test: dict[str, Any] = {"num_bootstraps": num_bootstraps, "num_bins": num_bins, "seed": seed}
     return LearnedTree(**vars(learning.learn(read, method, **test, progress=progress)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from joma.arrays import REAL, as_tensor
@@ -25,6 +25,8 @@ from joma.problem.tree import LatentTree, Law
 from joma.problem.unrelated import UnrelatedLabels
 from joma.theory.enumeration import enumerated
 from joma.theory.tree_belief import sums_without_own, tree_beliefs
+
+_MOST_LIKELIHOODS = 2**22  # of samples given sets that are in memory: 32 MB
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def posterior(law: AnyLaw, tokens: Int[Tensor, "B L"]) -> Posterior:
 
     Trees and random hierarchy models: belief propagation, at a cost that is linear in the number of nodes. A
     combinatorial hierarchy has latents that share members, so that its graph has loops and belief propagation is not
-    exact: there all states of the law are summed, as long as they are few. For ``UnrelatedLabels`` the label has its
-    prior, whatever the tokens are.
+    exact: there all states of the latents are summed, as long as they are few. For ``UnrelatedLabels`` the label has
+    its prior, whatever the tokens are.
 
     Args:
         law: any law.
@@ -68,7 +70,8 @@ def posterior(law: AnyLaw, tokens: Int[Tensor, "B L"]) -> Posterior:
         float64, on the device of the tokens.
 
     Raises:
-        InvalidArgument: tokens that the law never produces, or a combinatorial hierarchy with too many states.
+        InvalidArgument: tokens that the law never produces, or a combinatorial hierarchy whose latents have too many
+            states.
     """
     if not isinstance(law, Law):
         required, remedy = "a law", "pass a LatentTree or a RandomHierarchy, for one"
@@ -85,7 +88,7 @@ def posterior(law: AnyLaw, tokens: Int[Tensor, "B L"]) -> Posterior:
     elif isinstance(law, LatentTree):
         labels, likelihood, latents = tree_beliefs(law, token_presence(law, tokens))
     else:
-        labels, likelihood, latents = _looked_up(law, tokens)
+        labels, likelihood, latents = _summed(law, tokens)
     num_bad = int((~likelihood.isfinite()).sum())
     if num_bad:
         raise InvalidArgument(
@@ -179,13 +182,33 @@ def _normalised(values: Tensor, dim: int) -> Tensor:
     return values / values.sum(dim, keepdim=True)
 
 
-def _looked_up(law: Combinatorial, tokens: Int[Tensor, "B L"]) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Posteriors from the sums over all states with these tokens."""
+def _summed(law: Combinatorial, tokens: Int[Tensor, "B L"]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Posteriors from the sums over all states of the latents and all sets of tokens that they may have drawn."""
     states = enumerated(law)
     inputs, member = token_presence(law, tokens).unique(dim=0, return_inverse=True)
-    rows = states.rows_of(inputs)[member]
-    joint = states.labels.to(tokens.device)[rows]
-    total = joint.sum(-1)
-    present = [level.to(tokens.device)[rows] / total[:, None] for level in states.presence]
-    latents = [torch.stack([1 - share, share], -1) for share in present]
-    return joint / total[:, None], total.log(), latents
+    sizes = [law.num_labels, *law.level_sizes]
+    joint = torch.cat([states.labels, *states.presence], 1).to(tokens.device)
+    absent = states.absent.to(tokens.device)
+    likelihood, sums = [], []
+    for part in inputs.split(max(1, _MOST_LIKELIHOODS // len(absent))):
+        given = _given_sets(absent, part)
+        scale = given.amax(1, keepdim=True).clamp_min(torch.finfo(REAL).min)  # of impossible tokens it is −∞
+        found = (given - scale).exp() @ joint
+        total = found[:, : law.num_labels].sum(1)
+        likelihood.append(total.log() + scale[:, 0])
+        sums.append(found / total[:, None])
+    labels, *present = torch.cat(sums)[member].split(sizes, 1)
+    return labels, torch.cat(likelihood)[member], [torch.stack([1 - share, share], -1) for share in present]
+
+
+def _given_sets(absent: Float[Tensor, "C V"], present: Bool[Tensor, "B V"]) -> Float[Tensor, "B C"]:
+    """ln P(tokens | sets), −∞ where they are impossible."""
+    without, with_it = absent.log(), torch.log1p(-absent)
+    seen = present.to(REAL)
+
+    def summed(without: Tensor, with_it: Tensor) -> Tensor:
+        return seen @ (with_it - without).t() + without.sum(1)
+
+    never = [logarithms == -torch.inf for logarithms in (without, with_it)]
+    found = summed(*(part.masked_fill(no, 0.0) for part, no in zip((without, with_it), never, strict=True)))
+    return found.masked_fill(summed(*(no.to(REAL) for no in never)) > 0.5, -torch.inf)

@@ -54,9 +54,11 @@ def token_correlations(law: AnyLaw, label: int | None = None) -> Float[Tensor, "
         pairs = torch.stack(given).sum(0)[leaves][:, leaves]
     else:
         states = enumerated(hierarchy)
-        shares = (states.labels[:-1] / states.labels.sum(0)) @ weights
-        both = torch.stack([~states.tokens, states.tokens], -1).to(REAL).flatten(1)
-        pairs = (both.t() @ (shares[:, None] * both)).unflatten(0, (-1, 2)).unflatten(-1, (-1, 2)).permute(0, 2, 1, 3)
+        shares = (states.labels / states.labels.sum(0)) @ weights
+        either = torch.stack([states.absent, 1 - states.absent], -1)  # sets, tokens, symbols
+        pairs = torch.einsum("c,cia,cjb->iajb", shares, either, either)
+        _set_diagonal(pairs, torch.einsum("c,cia->ia", shares, either)[..., None].mul(torch.eye(2)))
+        pairs = pairs.permute(0, 2, 1, 3)
     alone = pairs.diagonal(dim1=0, dim2=1).diagonal(dim1=0, dim2=1)
     return pairs - alone[:, None, :, None] * alone[None, :, None, :]
 
@@ -189,12 +191,16 @@ def _member_tuples(law: Combinatorial, level: int, function: str) -> Float[Tenso
     children = [sorted({member for chosen in latent for member in chosen}) for latent in law.members[level]]
     _check_tuples(function, len(children), 2 ** max(map(len, children)), law.num_labels)
     states = enumerated(law)
-    present, joint = (states.tokens, states.labels[:-1]) if level == 0 else states.levels[level - 1]
+    present, joint = (1 - states.absent, states.labels) if level == 0 else states.levels[level - 1]
     given = joint / joint.sum(0)
     found = []
     for members in children:
-        numbers = (present[:, members].long() * 2 ** torch.arange(len(members))).sum(-1)
-        found.append(torch.zeros(2 ** len(members), law.num_labels, dtype=REAL).index_add_(0, numbers, given))
+        kinds, numbers = present[:, members].to(REAL).unique(dim=0, return_inverse=True)
+        of_kinds = torch.zeros(len(kinds), law.num_labels, dtype=REAL).index_add_(0, numbers, given)
+        tuples = kinds.new_ones(len(kinds), 1)
+        for there in kinds.unbind(1):
+            tuples = torch.cat([tuples * (1 - there[:, None]), tuples * there[:, None]], 1)
+        found.append(tuples.t() @ of_kinds)
     return _padded(found)
 
 

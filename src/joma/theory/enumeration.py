@@ -1,14 +1,16 @@
-"""All states of a small combinatorial hierarchy, with their probabilities: sums that no message passing can replace.
+"""All states of the latents of a combinatorial hierarchy, with their probabilities: no message passing replaces them.
 
 Latents share members, and a member is present if any latent shows it. The graph of such a law has loops, on which
-belief propagation is not exact; its states are therefore enumerated, level by level, from the classes down.
+belief propagation is not exact; its states are therefore enumerated, level by level, from the classes down. Tokens are
+not: they are independent given the sets that the lowest latents draw.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,105 +22,139 @@ from joma.arrays import REAL
 from joma.errors import InvalidArgument
 from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import label_probabilities
-from joma.problem.paths import Members
+from joma.problem.paths import Level, Members
 
 MOST_STATES = 200_000
-"""The most states, and partial states of one level, that are summed; a second or two."""
+"""The most states, partial states of one level, and collections of sets that are summed; a second or two."""
+
+_MOST_CELLS = 2**26  # collections of sets times tokens: 512 MB
 
 State = tuple[int, ...]
-"""The label, then a bit mask of the present latents of each level, the highest first, then one of the tokens."""
+"""The label, then a bit mask of the present members of each level, the highest level first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Enumerated:
-    """The joint distribution of tokens, label and latents of a law.
+    """The joint distribution of label, latents, and the sets of tokens that the lowest latents have drawn.
+
+    Given these sets, tokens are independent of each other and of all else.
 
     Args:
-        tokens: which tokens each of the T possible inputs contains.
-        labels: P(input, label).
-        presence: P(input, latent present), one for each level, the lowest first.
+        absent: P(token absent | sets) for each of the C possible collections of sets.
+        labels: P(sets, label).
+        presence: P(sets, latent present), one for each level, the lowest first.
         levels: of each level, which latents are present in each of its S possible states, and P(state, label).
     """
 
-    tokens: Bool[Tensor, "T V"]
-    labels: Float[Tensor, "T D"]
-    presence: tuple[Float[Tensor, "T n"], ...]
+    absent: Float[Tensor, "C V"]
+    labels: Float[Tensor, "C D"]
+    presence: tuple[Float[Tensor, "C n"], ...]
     levels: tuple[tuple[Bool[Tensor, "S n"], Float[Tensor, "S D"]], ...]
 
-    def rows_of(self, inputs: Bool[Tensor, "B V"]) -> Int[Tensor, " B"]:
-        """Return the row of each input; the last row, of probability 0, for an impossible one."""
-        known = {row.numpy().tobytes(): number for number, row in enumerate(self.tokens)}
-        rows = [known.get(row.numpy().tobytes(), -1) for row in inputs.cpu().contiguous()]
-        return torch.tensor(rows, device=inputs.device) % (len(self.tokens) + 1)
 
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def enumerated(law: Combinatorial) -> Enumerated:
     """Return the joint distribution of a law, exactly.
 
     Raises:
-        InvalidArgument: the law has more than ``MOST_STATES`` states.
+        InvalidArgument: its latents have more than ``MOST_STATES`` states.
     """
+    states = _states(law, law.members[1:])
+    shares = torch.tensor(list(states.values()), dtype=REAL)
+    labels = torch.tensor([state[0] for state in states])
+    masks, rows = _numbered([_shown(state) for state in states])
+    absent, weights, mask_of = _drawn_sets(law, masks)
+
+    def summed(numbers: Tensor, num: int, columns: Float[Tensor, "N n"]) -> Float[Tensor, "num n"]:
+        return torch.zeros(num, columns.shape[1], dtype=REAL).index_add_(0, numbers, columns)
+
+    def of_sets(columns: Float[Tensor, "N n"]) -> Float[Tensor, "C n"]:
+        return weights[:, None] * summed(rows, len(masks), columns)[mask_of]
+
+    with_labels = shares[:, None] * torch.nn.functional.one_hot(labels, law.num_labels)
+    presence, levels = [], []
+    for level, size in enumerate(law.level_sizes):
+        of_level, numbers = _numbered([state[-1 - level] for state in states])
+        there = _bits(of_level, size)
+        levels.append((there, summed(numbers, len(of_level), with_labels)))
+        presence.append(of_sets(there[numbers] * shares[:, None]))
+    return Enumerated(absent, of_sets(with_labels), tuple(presence), tuple(levels))
+
+
+def inputs_of(law: Combinatorial) -> Float[Tensor, "T D"]:
+    """Return P(tokens, label) for all different tokens that a sample can have, exactly.
+
+    Raises:
+        InvalidArgument: latents and tokens together have more than ``MOST_STATES`` states.
+    """
+    states = _states(law, law.members)
+    inputs, rows = _numbered([state[-1] for state in states])
+    joint = torch.zeros(len(inputs), law.num_labels, dtype=REAL)
+    labels, shares = torch.tensor([state[0] for state in states]), torch.tensor(list(states.values()), dtype=REAL)
+    return joint.index_put_((rows, labels), shares, accumulate=True)
+
+
+def _states(law: Combinatorial, levels: Sequence[Level]) -> dict[State, float]:
+    """The probability of each state of label and members of these levels, the lowest level first."""
     states: dict[State, float] = {(label,): p for label, p in enumerate(label_probabilities(law))}
-    for number, level in enumerate(reversed(law.members)):
-        outcomes = [_outcomes(latent, law.show_probability) for latent in level]
+    for level in reversed(levels):
         unions: dict[int, dict[int, float]] = {}
         below: dict[State, float] = {}
         for state, probability in states.items():
-            shown = 1 << state[0] if number == 0 else state[-1]  # the label is the one present latent of its level
-            if shown not in unions:
-                unions[shown] = _union([outcome for latent, outcome in enumerate(outcomes) if shown >> latent & 1])
+            if (shown := _shown(state)) not in unions:
+                unions[shown] = _union(_present(level, shown), law.show_probability)
             for mask, share in unions[shown].items():
                 below[(*state, mask)] = probability * share
             _check_few(len(below))
         states = below
-    return _tabulated(law, states)
+    return states
 
 
-def _outcomes(latent: Sequence[Members], show_probability: float) -> Mapping[int, float]:
-    """The probability of each set of members, as a bit mask, that a present latent shows."""
-    found: dict[int, float] = defaultdict(float)
-    for members in latent:
-        flags = (False, True) if show_probability < 1 else (True,)
-        _check_few(len(flags) ** len(members))
-        for shown in itertools.product(flags, repeat=len(members)):
-            mask = sum(1 << member for member, there in zip(members, shown, strict=True) if there)
-            num = sum(shown)
-            share = show_probability**num * (1 - show_probability) ** (len(members) - num)
-            found[mask] += share / len(latent)
-    return found
+def _shown(state: State) -> int:
+    """What is present at the lowest level of a state; the label is the one present latent of its level."""
+    return state[-1] if len(state) > 1 else 1 << state[0]
 
 
-def _union(outcomes: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The probability of each union of independent random sets."""
+def _present(level: Level, mask: int) -> list[Sequence[Members]]:
+    return [latent for place, latent in enumerate(level) if mask >> place & 1]
+
+
+def _drawn_sets(law: Combinatorial, masks: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """P(token absent | sets) for all choices of the sets of present latents, their probability, and their mask."""
+    lowest, rows, weights, of_mask = law.members[0], [], [], []
+    for number, mask in enumerate(masks):
+        present = _present(lowest, mask)
+        _check_few(len(weights) + math.prod(map(len, present)), min(MOST_STATES, _MOST_CELLS // law.num_tokens))
+        for chosen in itertools.product(*present):
+            rows.append([token for tokens in chosen for token in tokens])
+            weights.append(1 / math.prod(map(len, present)))
+            of_mask.append(number)
+    counts = torch.zeros(len(rows), law.num_tokens, dtype=REAL)
+    places = torch.tensor([(row, token) for row, tokens in enumerate(rows) for token in tokens], dtype=torch.int64)
+    counts.index_put_(tuple(places.view(-1, 2).t()), torch.ones(1, dtype=REAL), accumulate=True)
+    return (1 - law.show_probability) ** counts, torch.tensor(weights, dtype=REAL), torch.tensor(of_mask)
+
+
+def _union(latents: Sequence[Sequence[Members]], show_probability: float) -> dict[int, float]:
+    """The probability of each set of members, as a bit mask, that present latents show together."""
     found = {0: 1.0}
-    for outcome in outcomes:
-        wider: dict[int, float] = defaultdict(float)
-        for (mask, share), (more, probability) in itertools.product(found.items(), outcome.items()):
-            wider[mask | more] += share * probability
-        _check_few(len(wider))
-        found = dict(wider)
+    for latent in latents:
+        mixed: dict[int, float] = defaultdict(float)
+        for members in latent:
+            part = found
+            for member in members:
+                wider: dict[int, float] = defaultdict(float)
+                for mask, share in part.items():
+                    wider[mask | 1 << member] += share * show_probability
+                    if show_probability < 1:
+                        wider[mask] += share * (1 - show_probability)
+                _check_few(len(wider))
+                part = wider
+            for mask, share in part.items():
+                mixed[mask] += share / len(latent)
+        _check_few(len(mixed))
+        found = mixed
     return found
-
-
-def _tabulated(law: Combinatorial, states: Mapping[State, float]) -> Enumerated:
-    shares = torch.tensor(list(states.values()), dtype=REAL)
-    labels = torch.tensor([state[0] for state in states])
-
-    def with_labels(numbers: Tensor, num: int) -> Float[Tensor, "num D"]:
-        joint = torch.zeros(num, law.num_labels, dtype=REAL)
-        return joint.index_put_((numbers, labels), shares, accumulate=True)
-
-    inputs, rows = _numbered([state[-1] for state in states])
-    presence, levels = [], []
-    for level, size in enumerate(law.level_sizes):
-        masks, numbers = _numbered([state[-2 - level] for state in states])
-        there = _bits(masks, size)
-        levels.append((there, with_labels(numbers, len(masks))))
-        of_inputs = torch.zeros(len(inputs) + 1, size, dtype=REAL)
-        presence.append(of_inputs.index_add_(0, rows, there[numbers] * shares[:, None]))
-    joint = with_labels(rows, len(inputs) + 1)
-    return Enumerated(_bits(inputs, law.num_tokens), joint, tuple(presence), tuple(levels))
 
 
 def _numbered(masks: Sequence[int]) -> tuple[list[int], Int[Tensor, " N"]]:
@@ -132,13 +168,14 @@ def _bits(masks: Sequence[int], size: int) -> Bool[Tensor, "N n"]:
     return torch.frombuffer(bytearray(texts), dtype=torch.uint8).view(len(masks), size) == ord("1")
 
 
-def _check_few(num: int) -> None:
-    if num > MOST_STATES:
+def _check_few(num: int, most: int | None = None) -> None:
+    most = MOST_STATES if most is None else most
+    if num > most:
         raise InvalidArgument(
             "posterior",
             "law",
-            required=f"a combinatorial hierarchy with at most {MOST_STATES:,} states, for its latents share members "
-            "and no shortcut is exact",
+            required=f"a combinatorial hierarchy whose latents have at most {most:,} states, for they share "
+            "members and no shortcut is exact",
             received="one with more",
             remedy="take fewer latents and members, or a LatentTree or RandomHierarchy, whose posteriors are exact at "
             "any size",

@@ -20,7 +20,7 @@ from joma.problem.combinatorial import Combinatorial
 from joma.problem.laws import Hierarchy, label_probabilities
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree
-from joma.theory.enumeration import enumerated
+from joma.theory.enumeration import inputs_of
 
 MOST_EVIDENCE = 2**16
 """The most different evidence that is listed, in each step; half a second."""
@@ -36,10 +36,10 @@ def label_evidence(law: Hierarchy) -> Float[Tensor, "k D"]:
 
     Raises:
         InvalidArgument: the law has more evidence than can be listed: more than ``MOST_EVIDENCE`` in a tree or a random
-            hierarchy, and as many states of a combinatorial hierarchy as ``enumerated`` refuses.
+            hierarchy, and as many states of a combinatorial hierarchy as ``inputs_of`` refuses.
     """
     if isinstance(law, Combinatorial):
-        return enumerated(law).labels[:-1]
+        return inputs_of(law)
     given = _of_tree(law) if isinstance(law, LatentTree) else _of_symbols(law)
     return given * torch.tensor(label_probabilities(law), dtype=REAL)
 

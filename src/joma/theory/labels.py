@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,12 @@ from joma.problem.laws import hierarchy_of, label_probabilities
 from joma.problem.random_hierarchy import RandomHierarchy
 from joma.problem.tree import LatentTree, Law, Samples
 from joma.theory.belief import posterior
+from joma.theory.enumeration import enumerated
 from joma.theory.evidence import label_evidence
 from joma.theory.tree_belief import given_labels, upward
 
 _NUM_SAMPLES = 20_000
+_MOST_TERMS = 2**26  # of samples given sets of a combinatorial hierarchy: some seconds
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Ceiling:
 
 
 def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
-    """Return the ceiling of a law; ``None`` if it is not feasible to compute (random sets of members with many states).
+    """Return the ceiling of a law; ``None`` if it is not feasible to compute (sets of members with very many states).
 
     >>> import joma
     >>> found = joma.ceiling_of(joma.balanced_tree((2, 3, 4), 0.8))
@@ -54,32 +57,36 @@ def ceiling_of(law: Law, samples: Samples | None = None) -> Ceiling | None:
     (0.8922, 0.2246, True)
 
     It is exact wherever all evidence on the label can be listed: for tables and combinatorial hierarchies with few
-    states, for a ``RandomHierarchy``, whose tokens determine the label, and for trees and filtered laws whose tokens
+    inputs, for a ``RandomHierarchy``, whose tokens determine the label, and for trees and filtered laws whose tokens
     can be few different things (``joma.theory.evidence``: up to 16 leaves of any tree, more in a symmetric one). For
-    other trees and filtered laws it is the mean, over samples, of the exact posterior of the label. If labels are
+    other trees, filtered laws and combinatorial hierarchies it is the mean, over samples, of the exact posterior of the
+    label. Only a combinatorial hierarchy whose latents have too many states for ``posterior`` has none. If labels are
     independent of the tokens, the most frequent label is the best prediction.
 
     Args:
         law: any law.
-        samples: of a latent tree or a filtered law: take their mean in place of the exact number. By default, where
-            there is none, 20,000 samples with seed 0.
+        samples: of a latent tree, a filtered law or a combinatorial hierarchy: take their mean in place of the exact
+            number. By default, where there is none, 20,000 samples with seed 0, fewer where the
+            latents of a combinatorial hierarchy have many states.
     """
     probabilities, hierarchy = label_probabilities(law), hierarchy_of(law)
     if hierarchy is not law:  # labels that are independent of the tokens
         return Ceiling(max(probabilities), -math.fsum(p * math.log(p) for p in probabilities))
     if isinstance(hierarchy, RandomHierarchy) and hierarchy.filtered_above is None:
         return Ceiling(1.0, 0.0)  # no tuple has two parents
-    if samples is None or isinstance(hierarchy, Combinatorial):
+    num_samples = _NUM_SAMPLES
+    if isinstance(hierarchy, Combinatorial):
         try:
+            num_samples = min(num_samples, _MOST_TERMS // len(enumerated(hierarchy).absent))
+        except InvalidArgument:  # too many states of the latents
+            return None
+    if samples is None:
+        with suppress(InvalidArgument):  # too much to list
             joint = label_evidence(hierarchy)
-        except InvalidArgument:  # too much to list
-            if isinstance(hierarchy, Combinatorial):
-                return None
-        else:
             total = joint.sum(-1)
             entropies = torch.special.entr(joint / total[:, None]).sum(-1)
             return Ceiling(float(joint.amax(-1).sum()), float(total @ entropies))
-    samples = samples or law.sample(_NUM_SAMPLES, torch.Generator().manual_seed(0))
+        samples = law.sample(num_samples, torch.Generator().manual_seed(0))
     found = posterior(hierarchy, samples.tokens).labels
     best, entropy = found.amax(-1), torch.special.entr(found).sum(-1)
     errors = (float(part.std()) / math.sqrt(len(part)) for part in (best, entropy))

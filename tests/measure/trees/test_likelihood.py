@@ -41,6 +41,16 @@ def test_parts_of_a_complete_row_sum_to_its_surprise():
     np.testing.assert_allclose(own.sum(1) + relations.sum(1), found.surprise(ALL), atol=1e-12)
 
 
+def test_one_relation_adds_at_most_the_logarithm_of_the_rows_of_the_neighbours_value():
+    """Which is what docs/anomalies.md says: a pair that never occurred is no more surprising than that."""
+    codes = np.repeat(np.arange(4), [180, 50, 30, 20])[:, None] * [1, 1]
+    sizes = np.array([5, 5])
+    found = tree_model(PairCounts(codes, sizes).counts(), sizes, np.array([[0, 1]]))
+    never = np.array([[parent, other] for parent in range(4) for other in range(4) if parent != other])
+    limit = np.log1p(np.array([180, 50, 30, 20])[never[:, 0]])
+    assert found.parts(never)[1][:, 0] == pytest.approx(limit, abs=0.005)
+
+
 def test_surprise_given_others_is_the_conditional_probability_by_enumeration():
     found, row = model(), np.array([[0, 2, -1, 1, 0]])
     surprise, expected = found.surprise_given_others(row)

@@ -27,6 +27,7 @@ TEMPLATES = [
     "sentence.html",
     "show.html",
     "sweep.html",
+    "tree.html",
 ]
 
 

@@ -159,6 +159,7 @@ def evaluate(workspace: Workspace) -> Agreement:
         ),
         notes=(
             str(SETTINGS[workspace.profile]),
+            "Level 0 is that of the tuples of tokens. No level: tokens are independent of each other given the label.",
             f"{NUM_SAMPLES:,} new samples of the unfiltered law for each seed. Probes read the last position."
             + " Trees were not read off: scikit-bio is missing (the extra trees)." * (not trained_units[0].trees),
         ),

@@ -15,6 +15,11 @@ from joma.errors import BadInput
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from joma.measure.items.outline import Outline
+
+WRITTEN = ("report.html", "explorer.html", "tree.json", "tree.svg", "tree.png")
+"""The files of a tree."""
+
 MOVIELENS = "movielens"
 """The name of the ratings that the extra installs."""
 
@@ -82,8 +87,7 @@ def run(options: Any, folder: Path | None) -> int:
             raise BadInput(problem, expected="a table of other rows with it", remedy=remedy)
 
     from joma.measure.items.outline import outline
-    from joma.report.drawing.items import write_items
-    from joma.report.items import conclusion, outline_picture, outline_table
+    from joma.report.items import conclusion, outline_table
     from joma.tables.ratings import ratings_of
 
     names = _names(options.column or [])
@@ -98,7 +102,26 @@ def run(options: Any, folder: Path | None) -> int:
         from joma.files import write_json
 
         write_json(folder / "tree.json", found.to_json())
-        write_items(outline_picture(found), folder / "tree")
+        _write_page(found, folder, options)
     show(found.to_json(), [outline_table(found)], as_json=options.json)
-    conclude(conclusion(found), folder, ("tree.json", "tree.svg", "tree.png"), as_json=options.json)
+    conclude(conclusion(found), folder, WRITTEN, as_json=options.json)
     return 0
+
+
+def _write_page(found: Outline, folder: Path, options: Any) -> None:
+    from joma.report.drawing.items import write_items
+    from joma.report.items import outline_picture
+    from joma.report.pages.document import write_document
+    from joma.report.pages.trees import items_page
+    from joma.studies.explorer import write_explorer
+
+    svg, _ = write_items(outline_picture(found), folder / "tree")
+    about = {
+        "Ratings": options.table,
+        "Users": f"{found.num_users:,}",
+        "Items": f"{found.num_items:,}, each with at least {options.least or DEFAULT_LEAST} ratings",
+        "A like": "four fifths of the highest value, or more" if options.like is None else f"{options.like:g} or more",
+        "Method": "Ward's linkage of the items, each described by the users who like it",
+    }
+    write_document(items_page(found, svg.read_bytes(), about), folder / "report.html")
+    write_explorer(folder, None, options.table)

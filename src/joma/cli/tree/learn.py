@@ -26,7 +26,7 @@ def add_options(parser: Parser) -> None:
     add("--bootstraps", type=NonNegativeInt, default=100, metavar="N", help="samples for the support of each edge")
     add("--bins", type=PositiveInt, metavar="N", help="bins of a column of numbers (default: up to 8, by rows)")
     items.add_rating_options(parser)
-    add("--out", type=str, metavar="DIR", help="write tree.json and the picture there")
+    add("--out", type=str, metavar="DIR", help="write the page, tree.json and the picture there")
     parser.share("--seed", "--json")
 
 
@@ -53,7 +53,7 @@ def run(options: Any) -> int:
         from joma.files import write_json
 
         write_json(folder / "tree.json", found.to_json())
-        found.draw(folder / "tree")
+        found.write(folder, options.table)
     show(found.to_json(), [tree_table(found)], as_json=options.json)
-    conclude(found.summary(), folder, ("tree.json", "tree.svg", "tree.png"), as_json=options.json)
+    conclude(found.summary(), folder, items.WRITTEN, as_json=options.json)
     return 0

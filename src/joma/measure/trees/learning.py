@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,9 @@ METHODS: dict[Method, str] = {
 """The methods with the meaning of an edge's strength."""
 
 FEWEST_ROWS = 10
+
+BY_SCORES = "correlation of normal scores"
+"""The distances of columns that are not put into bins."""
 
 Weights = np.ndarray | None
 
@@ -58,6 +61,9 @@ class Tree:
         num_rows: of the table.
         num_bootstraps: behind each support.
         distances: what neighbour joining was applied to, in words; empty for Chow–Liu.
+        num_bins: the most bins of a column of numbers; 0 if none was put into bins.
+        seed: of the bootstrap samples.
+        left_out: name and reason of every column that could not be used.
     """
 
     method: Method
@@ -66,6 +72,9 @@ class Tree:
     num_rows: int
     num_bootstraps: int
     distances: str = ""
+    num_bins: int = 0
+    seed: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def learn(
@@ -109,7 +118,18 @@ def learn(
         Edge(*edge[:2], edge[2], counts.get(key, 0) / num_bootstraps if num_bootstraps and key is not None else None)
         for key, edge in found
     ]
-    return Tree(method, [column.name for column in table.columns], edges, table.num_rows, num_bootstraps, words)
+    bins = max((len(column.cuts) + 1 for column in coding.columns if not column.categories), default=0)
+    return Tree(
+        method=method,
+        names=table.names,
+        edges=edges,
+        num_rows=table.num_rows,
+        num_bootstraps=num_bootstraps,
+        distances=words,
+        num_bins=0 if words == BY_SCORES else bins,
+        seed=seed,
+        left_out=table.left_out,
+    )
 
 
 Keyed = list[tuple[object, tuple[int, int, float]]]
@@ -136,7 +156,7 @@ def _neighbour_joining(table: Table, pairs: PairCounts) -> tuple[Callable[[Weigh
             joined = neighbour_joining(maximal_correlation_distances(pairs.counts(weights), pairs.sizes))
         return _keyed(joined)
 
-    return tree, "correlation of normal scores" if by_correlation else "maximal correlation"
+    return tree, BY_SCORES if by_correlation else "maximal correlation"
 
 
 def normal_scores_of(table: Table) -> np.ndarray:

@@ -9,10 +9,9 @@ from joma.charts import Chart
 from joma.provenance import versions
 from joma.report.drawing.anomalies import OddRow
 from joma.report.drawing.plots import plots_of
-from joma.report.drawing.trees import TreePicture, walk
+from joma.report.drawing.trees import TreePicture
 from joma.report.pages.document import document
-
-_STEP, _WIDEST = 1.1, 9.0  # rem: of one level of the tree, and of all levels together
+from joma.report.pages.trees import nodes_of
 
 
 def anomalies_page(
@@ -42,7 +41,7 @@ def anomalies_page(
         rows=rows,
         largest=max((part.surprise for row in rows for part in row.parts), default=0.0) or 1.0,
         caption=caption,
-        nodes=_nodes(tree),
+        nodes=nodes_of(tree),
         strength=tree.strength,
         charts=plots,
         summary=summary,
@@ -50,20 +49,3 @@ def anomalies_page(
         created=datetime.now(UTC),
         versions=versions(),
     )
-
-
-def _nodes(tree: TreePicture) -> list[dict[str, object]]:
-    """The columns below one another, each indented below the one that it hangs from."""
-    order, depth = walk(tree)
-    step = min(_STEP, _WIDEST / max(1, *depth.values()))
-    branches = {branch.node: branch for below in tree.children.values() for branch in below}
-    largest = max((branch.strength for branch in branches.values()), default=0.0) or 1.0
-    return [
-        {
-            "name": tree.names[node],
-            "indent": step * depth[node],
-            "branch": branches.get(node),
-            "share": branches[node].strength / largest if node in branches else 0.0,
-        }
-        for node in order
-    ]

@@ -14,10 +14,13 @@ from joma.report.drawing.figures import write_figures
 from joma.report.pages.claims import Context, write_page
 from joma.tidy import frame_of, write_frame
 
-_QUICK_NOTE = (
-    "Profile quick: fewer words, fewer steps and a larger learning rate than in the paper, so that every claim with "
-    "its seeds and controls takes minutes. Each claim reports its sizes; --profile full uses those of the paper."
-)
+_QUICK_NOTE = {
+    True: "Profile quick: fewer words, fewer steps and a larger learning rate than in the paper, so that every claim "
+    "with its seeds and controls takes minutes. Each claim reports its sizes; --profile full uses those of the paper.",
+    False: "Profile quick: less data, smaller networks and fewer steps than with --profile full, so that every claim "
+    "with its seeds and controls takes minutes. Each claim reports its sizes.",
+}
+"""By whether a claim needs a text."""
 
 
 def write_results(outcomes: Sequence[Outcome], workspace: Workspace, options: str) -> dict[str, Any]:
@@ -31,16 +34,17 @@ def write_results(outcomes: Sequence[Outcome], workspace: Workspace, options: st
     Returns:
         The content of ``claims.json``.
     """
+    needs_text = any(outcome.claim.needs_text for outcome in outcomes)
     context = Context(
         title="joma: theory and evidence",
         profile=workspace.profile.value,
-        text=workspace.tokens().description if any(outcome.claim.needs_text for outcome in outcomes) else "",
+        text=workspace.tokens().description if needs_text else "",
         seeds=str(workspace.num_seeds) if workspace.num_seeds else "set by each claim",
         created=datetime.now(UTC),
         seconds=sum(outcome.seconds for outcome in outcomes),
         versions=versions(),
         options=options,
-        notes=(_QUICK_NOTE,) if workspace.profile == "quick" else (),
+        notes=(_QUICK_NOTE[needs_text],) if workspace.profile == "quick" else (),
     )
     record = _record(outcomes, context)
     write_json(workspace.folder / "claims.json", record)
