@@ -32,7 +32,6 @@ ELSEWHERE = {
 ZENSICAL = Path(sysconfig.get_path("scripts")) / "zensical"
 
 _EXPLORER = """[Open the explorer on a page of its own](explorer.html).
-Its colours follow your system's scheme, not the switch of this site.
 
 <iframe src="explorer.html" title="The explorer" loading="lazy" style="width: 100%; height: 80vh; border: 0"></iframe>
 

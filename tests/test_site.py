@@ -94,8 +94,24 @@ def test_search_works_and_both_schemes_fit_a_phone_without_another_host(site):
         tab.keyboard.type("blow-up time")
         tab.get_by_role("listbox").get_by_text("joma.blow_up_time").first.click()
         tab.wait_for_url("**/api/blow_up_time.html*")
+        followed = explorer_backgrounds(browser, host)
         browser.close()
     server.shutdown()
+    assert followed["slate"] < 60 < 200 < followed["default"]
     brightness = {scheme: max(map(int, re.findall(r"\d+", found)[:3])) for scheme, found in backgrounds.items()}
     assert brightness["dark"] < 60 < 200 < brightness["light"]
     assert not [url for url in requested if not url.startswith((host, "data:", "blob:"))]
+
+
+def explorer_backgrounds(browser, host):
+    """How bright the explorer on the start page is, by the scheme that the site's switch chooses."""
+    tab, found = browser.new_page(color_scheme="null"), {}  # an emulated scheme would be that of the frame, too
+    tab.goto(host)
+    tab.locator("iframe").scroll_into_view_if_needed()
+    frame = tab.frame_locator("iframe").locator("body")
+    for scheme in ("slate", "default"):
+        tab.evaluate("(scheme) => document.body.setAttribute('data-md-color-scheme', scheme)", scheme)
+        tab.wait_for_timeout(100)
+        colour = frame.evaluate("(body) => getComputedStyle(body).backgroundColor")
+        found[scheme] = max(map(int, re.findall(r"\d+", colour)[:3]))
+    return found

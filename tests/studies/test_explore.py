@@ -117,6 +117,7 @@ def test_a_trained_tree_is_followed_from_its_untrained_network(tmp_path):
     now, then = part["scores"][2][0][1], part["scores"][0][0][1]
     assert part["gains"][2][0][1] == pytest.approx((now - then) / (1 - then), abs=1e-3)
     assert data_of(joma.explore(tmp_path / "run").page())["tree"]["steps"] == [0, 2, 4]
+    assert data_of(joma.show(tmp_path / "run").explorer().page())["tree"]["steps"] == [0, 2, 4]
 
 
 def test_claims_of_an_output_folder_take_the_place_of_those_shipped(tmp_path, folder):

@@ -151,7 +151,7 @@ class Anomalies(Result):
                 "Left out": "; ".join(f"{name} {reason}" for name, reason in self.scores.table.left_out.items()),
             },
         )
-        write_explorer(folder, None, source)
+        write_explorer(folder, {})
         return write_document(page, Path(folder) / "report.html")
 
     def _odd_rows(self) -> list[OddRow]:

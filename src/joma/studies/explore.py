@@ -7,13 +7,10 @@ from typing import Any
 
 from joma.errors import BadInput
 from joma.files import expanded
-from joma.studies.explore_parts import evidence_in, sentence_part, tree_part
-from joma.studies.explorer import CLAIMS_FILE, Claims, Explorer, explorer, run_of
+from joma.studies.explore_parts import evidence_in, sentence_part
+from joma.studies.explorer import CLAIMS_FILE, Claims, Explorer, explorer, run_of, tree_of
 from joma.studies.measurements import read_measurements
 from joma.studies.sentence import sentence as read_sentence
-from joma.train.run import Run, load_run
-
-CONFIG_FILE = "config.json"
 
 
 def explore(run: str | Path | None = None, *, sentence: str | None = None) -> Explorer:
@@ -42,10 +39,8 @@ def explore(run: str | Path | None = None, *, sentence: str | None = None) -> Ex
 
 def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Claims | None]:
     """Return the parts that a folder has, and its claims."""
-    parts: dict[str, Any] = {}
+    parts = tree_of(folder)
     claims = evidence_in(folder / CLAIMS_FILE) if (folder / CLAIMS_FILE).exists() else None
-    if (trained := _learned_law(folder)) is not None:
-        parts["tree"] = tree_part(trained) | {"made": str(folder)}
     try:
         table, notes = read_measurements([folder])
     except BadInput:
@@ -66,15 +61,3 @@ def _of_folder(folder: Path, sentence: str | None) -> tuple[dict[str, Any], Clai
             remedy="watch one with joma.watch(..., out=FOLDER), or leave out the folder to see the examples",
         )
     return parts, claims
-
-
-def _learned_law(folder: Path) -> Run | None:
-    """The run in a folder, if it learned the labels of a law."""
-    if not (folder / CONFIG_FILE).is_file():
-        return None
-    try:
-        found = load_run(folder)
-        found.law()
-    except BadInput:  # it learned a text, or is a model of another library
-        return None
-    return found

@@ -19,12 +19,13 @@ from joma.provenance import versions
 from joma.report.drawing.words import format_estimate
 from joma.report.pages.document import EXPLORER, write_document
 from joma.report.pages.explore import Evidence, explore_page
-from joma.studies.explore_parts import CLAIMS, evidence_in, run_part, theory_part
+from joma.studies.explore_parts import CLAIMS, evidence_in, run_part, theory_part, tree_part
 from joma.studies.measurements import read_measurements
 from joma.studies.result import Result
 from joma.studies.solve import solve
+from joma.train.run import load_run
 
-CLAIMS_FILE = "claims.json"
+CLAIMS_FILE, CONFIG_FILE = "claims.json", "config.json"
 
 Claims = tuple[dict[str, Evidence], str]
 """Claims by id, and how they were evaluated."""
@@ -97,22 +98,17 @@ def explorer(own: Mapping[str, Any], claims: Claims | None = None) -> Explorer:
     return Explorer(data, by_part, source)
 
 
-def write_explorer(
-    folder: str | Path, table: pandas.DataFrame | None, source: str, *, sentence: Mapping[str, Any] | None = None
-) -> None:
+def write_explorer(folder: str | Path, own: Mapping[str, Any]) -> None:
     """Write the explorer that the reports in a folder link to; claims that ``joma reproduce`` wrote there are on it.
 
     Args:
         folder: of a report.
-        table: the measurements (docs/metrics.md); ``None`` for the example.
-        source: where they were read.
-        sentence: attention to a sentence (``sentence_part``).
+        own: its parts (``run_of``, ``tree_of``); what is missing comes from the examples.
     """
     folder, claims = Path(folder), None
     if (folder / CLAIMS_FILE).exists():
         with suppress(BadInput):  # another program's file of that name
             claims = evidence_in(folder / CLAIMS_FILE)
-    own = {} if table is None else run_of(table, source, sentence=sentence)
     write_document(explorer(own, claims).page(), folder / EXPLORER)
 
 
@@ -125,15 +121,40 @@ def measured_in(source: str | Path) -> pandas.DataFrame | None:
 
 
 def run_of(
-    table: pandas.DataFrame, source: str, notes: Sequence[str] = (), sentence: Mapping[str, Any] | None = None
+    table: pandas.DataFrame | None, source: str, notes: Sequence[str] = (), sentence: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the most interesting run of a table as the part ``run``; nothing if none has an attention entropy."""
+    """Return the most interesting run of a table as the part ``run``; nothing if none has an attention entropy.
+
+    Args:
+        table: the measurements (docs/metrics.md); ``None`` if there are none.
+        source: where they were read.
+        notes: what was left out of them.
+        sentence: attention to a sentence (``sentence_part``).
+    """
+    if table is None:
+        return {}
     found = (run_part(table, name, sentence) for name in _by_interest(table))
     if (own := next((part for part in found if part is not None), None)) is None:
         return {}
     more = table["run"].nunique() - 1
     others = f"; {more} more there: name the folder of one" if more else ""
     return {"run": own | {"made": "; ".join([f"{own['name']} in {source}{others}", *notes])}}
+
+
+def tree_of(folder: Path) -> dict[str, Any]:
+    """Return the hierarchy that a run in a folder learned as the part ``tree``; nothing if it learned none.
+
+    Raises:
+        BadInput: its latents cannot be followed over training.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        return {}
+    try:
+        found = load_run(folder)
+        found.law()
+    except BadInput:  # it learned a text, or is a model of another library
+        return {}
+    return {"tree": tree_part(found) | {"made": str(folder)}}
 
 
 def _by_interest(table: pandas.DataFrame) -> list[str]:

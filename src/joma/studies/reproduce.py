@@ -177,13 +177,13 @@ def _existing(data: Mapping[str, str | Path]) -> dict[str, str]:
 
 def _write(outcomes: Sequence[Outcome], workspace: Workspace) -> dict[str, Any]:
     """Write everything a person or a machine may want to read, of claims that were finished earlier too."""
-    from joma.studies.explorer import measured_in, write_explorer
+    from joma.studies.explorer import measured_in, run_of, write_explorer
 
     here = {outcome.claim.id: outcome for outcome in outcomes}
     known = {outcome.claim.id: outcome for outcome in finished(list(all_claims().values()), workspace.folder)}
     everything = [(known | here)[id] for id in all_claims() if id in known | here]
     record = write_results(everything, workspace, _as_typed(workspace))
-    write_explorer(workspace.folder, measured_in(workspace.folder), str(workspace.folder))
+    write_explorer(workspace.folder, run_of(measured_in(workspace.folder), str(workspace.folder)))
     return record
 
 

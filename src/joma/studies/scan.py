@@ -137,12 +137,12 @@ class Scan(scanned.Scan, Result):
         Returns:
             what ``scan.json`` holds.
         """
-        from joma.studies.explorer import write_explorer
+        from joma.studies.explorer import run_of, write_explorer
 
         folder, record, table = Path(folder), scan_record(self), self.frame()
         write_json(folder / "scan.json", record)
         write_frame(table, folder / "metrics.parquet")
-        write_explorer(folder, table, self.source)
+        write_explorer(folder, run_of(table, self.source))
         write_scan(self, folder, created=datetime.now(UTC), versions=versions())
         return record
 

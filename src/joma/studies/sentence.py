@@ -104,13 +104,13 @@ class Sentence(Result):
         from joma.report.pages.document import write_document
         from joma.report.pages.sentence import sentence_page
         from joma.studies.explore_parts import sentence_part
-        from joma.studies.explorer import measured_in, write_explorer
+        from joma.studies.explorer import measured_in, run_of, write_explorer
 
         about = {"Sentence": self.text, "Source": self.source}
         made = {"created": datetime.now(UTC), "versions": versions()}
         page = sentence_page(self.weights, self.tokens, self.summary(), about, **made)
         said = sentence_part(self.text, self.tokens, self.weights)
-        write_explorer(folder, measured_in(self.source), self.source, sentence=said)
+        write_explorer(folder, run_of(measured_in(self.source), self.source, sentence=said))
         return write_document(page, Path(folder) / "sentence.html")
 
 

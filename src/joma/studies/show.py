@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,6 +14,8 @@ import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark, id_of
+from joma.errors import BadInput
+from joma.files import expanded
 from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.remarks import Remark, remarks
@@ -135,17 +138,26 @@ class Shown(Result):
         return show_page(runs, self.sources, notes=self.notes, **about)
 
     def explorer(self) -> Explorer:
-        """Return the explorer with the longest run that has an attention entropy."""
-        from joma.studies.explorer import explorer, run_of
+        """Return the explorer with the longest run that has an attention entropy, and a hierarchy that was learned."""
+        from joma.studies.explorer import explorer
 
-        return explorer(run_of(self.table, ", ".join(self.sources)))
+        return explorer(self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        from joma.studies.explorer import run_of, tree_of
+
+        parts = run_of(self.table, ", ".join(self.sources))
+        for source in self.sources:
+            with suppress(BadInput):  # its latents cannot be followed
+                parts = tree_of(expanded(source)) | parts
+        return parts
 
     def write(self, folder: str | Path) -> Path:
         """Write ``show.html`` and the explorer into a folder, and return the path of the first."""
         from joma.report.pages.document import write_document
         from joma.studies.explorer import write_explorer
 
-        write_explorer(folder, self.table, ", ".join(self.sources))
+        write_explorer(folder, self._parts())
         return write_document(self.page(), Path(folder) / "show.html")
 
 

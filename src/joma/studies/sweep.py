@@ -105,11 +105,11 @@ class Sweep(Result):
     def write(self) -> None:
         """Write ``sweep.parquet``, ``sweep.json``, the explorer and ``sweep.html`` into the folder."""
         from joma.report.pages.sweep import write_sweep
-        from joma.studies.explorer import write_explorer
+        from joma.studies.explorer import run_of, write_explorer
 
         write_frame(self.table, self.folder / "sweep.parquet")
         write_json(self.folder / "sweep.json", dict(self.record))
-        write_explorer(self.folder, self.table, str(self.folder))
+        write_explorer(self.folder, run_of(self.table, str(self.folder)))
         figure = FIGURES[self.record["recipe"]]
         write_sweep(self.points, self.record, figure.question, figure.leading, self.folder / "sweep.html")
 

@@ -74,7 +74,7 @@ class LearnedTree(learning.Tree, Result):
 
         svg, _ = self.draw(Path(folder) / "tree")
         page = columns_page(self, svg.read_bytes(), source)
-        write_explorer(folder, None, source)
+        write_explorer(folder, {})
         return write_document(page, Path(folder) / "report.html")
 
 

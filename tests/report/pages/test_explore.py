@@ -147,22 +147,67 @@ def test_random_sparsest_times_and_blow_ups_equal_those_of_python(tab, tolerance
 @pytest.mark.parametrize("mlp", ["nonlinear", "linear"])
 def test_linear_attention_solves_its_differential_equation(tab, tolerance, mlp):
     times = (0.2, 0.7, 1.3)
+    generator = np.random.default_rng(5)
     settings = [
-        SETTING | {"mlp": mlp, "attention": "linear", "rates": rates, "constant": 0.4} for rates in draws(-2, 3, 3)
+        SETTING
+        | {"mlp": mlp, "attention": "linear", "rates": rates}
+        | {"v0": generator.uniform(-1, 2), "constant": generator.uniform(0.05, 4)}
+        for rates in draws(-2, 3, 3)
     ]
     for setting, (v, entropy) in zip(settings, solved(tab, settings, times), strict=True):
-        rates = np.array(setting["rates"])
-
-        def slope(_, v, rates=rates):
-            return (rates - v if mlp == "nonlinear" else rates) * np.sqrt(v**2 + 0.4)
-
-        wanted = solve_ivp(
-            slope, (0, times[-1]), np.full(len(rates), 0.05), "DOP853", times, rtol=1e-11, atol=1e-11
-        ).y.T
-        shares = np.sqrt(wanted**2 + 0.4)
-        shares /= shares.sum(-1, keepdims=True)
+        wanted, wanted_entropy = with_linear_attention(setting, times)
         assert v == pytest.approx(wanted, abs=tolerance("explorer.solution"))
-        assert entropy == pytest.approx(-(shares * np.log(shares)).sum(-1), abs=tolerance("explorer.solution"))
+        assert entropy == pytest.approx(wanted_entropy, abs=tolerance("explorer.solution"))
+
+
+def with_linear_attention(setting, times):
+    """The components (T, M) and the entropy (T,) by SciPy's DOP853."""
+    rates, constant = np.array(setting["rates"]), setting["constant"]
+
+    def slope(_, v):
+        return (rates - v if setting["mlp"] == "nonlinear" else rates) * np.sqrt(v**2 + constant)
+
+    start = np.full(len(rates), setting["v0"])
+    v = solve_ivp(slope, (0, times[-1]), start, "DOP853", times, rtol=1e-11, atol=1e-11).y.T
+    shares = np.sqrt(v**2 + constant)
+    shares /= shares.sum(-1, keepdims=True)
+    return v, -(shares * np.log(shares)).sum(-1)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "exp", "linear"])
+@pytest.mark.parametrize("mlp", ["nonlinear", "linear"])
+def test_no_time_in_the_window_has_less_entropy_than_the_bottom_that_is_marked(tab, tolerance, mlp, attention):
+    generator = np.random.default_rng(6)
+    settings = [
+        SETTING
+        | {"mlp": mlp, "attention": attention, "rates": generator.uniform(-3, 5, 4).tolist()}
+        | {"v0": generator.uniform(-1, 2), "gain": generator.uniform(0.1, 1), "constant": generator.uniform(0.05, 4)}
+        | {"end": end}
+        for end in np.repeat([0.5, 2, 8], 5).tolist()
+    ]
+    found = tab.evaluate(
+        """(settings) => settings.map((one) => {
+            const solved = Theory.dynamics(one);
+            const { state } = solved.bottom(solved.over(solved.times(one.end, 121)));
+            return [state.t, state.entropy, Math.min(one.end, 0.999 * solved.firstBlowUp)];
+        })""",
+        settings,
+    )
+    for setting, (time, entropy, end) in zip(settings, found, strict=True):
+        times = np.unique([*np.linspace(0, end, 50), *np.geomspace(1e-3 * end, end, 50), time])
+        wanted = entropies(setting, times)
+        assert entropy == pytest.approx(wanted[times == time].item(), abs=tolerance("explorer.solution"))
+        assert entropy <= wanted.min() + tolerance("explorer.solution")
+
+
+def entropies(setting, times):
+    """The entropy at increasing times, by Python."""
+    if setting["attention"] == "linear":
+        return with_linear_attention(setting, times)[1]
+    rates, at = torch.tensor(setting["rates"], dtype=torch.float64), torch.as_tensor(times)
+    symbol = "μ" if setting["mlp"] == "nonlinear" else "Δ"
+    exact = Dynamics(symbol, rates, torch.full_like(rates, setting["v0"]), setting["gain"], setting["attention"])
+    return exact.entropy(at, exact.v(at)).numpy()
 
 
 @pytest.mark.parametrize("kind", ["exp", "linear", "softmax"])
@@ -288,6 +333,25 @@ def test_the_sentence_says_at_which_saved_step_its_weights_are(tab):
         assert tab.locator("#sentence-story").inner_text().startswith(said)
 
 
+def test_a_sentence_and_its_words_shuffled_share_the_axes_of_one_chart(tab):
+    tab.evaluate("State.set({ at: 1, layer: 1, head: 2 })")
+    wait_until(tab, "document.getElementById('sentence-story').textContent.includes('layer 1, head 2')")
+    said = tab.locator("#sentence-story").inner_text()
+    entropies = [float(text) for text in re.search(r"entropy ([\d.]+) nats as written, ([\d.]+)", said).groups()]
+    drawn = tab.evaluate(
+        "[...document.querySelectorAll('#orders path.line')].map((line) => line.getAttribute('d').match(/[\\d.]+$/)[0])"
+    )
+    ticks = tab.evaluate(
+        """[...document.querySelectorAll('#orders text.end')].map((text) => [
+            Number(text.textContent), Number(text.getAttribute('y')) - 3.5,
+        ])"""
+    )
+    (low, low_y), (high, high_y) = ticks[0], ticks[-1]
+    shown = [low + (float(y) - low_y) / (high_y - low_y) * (high - low) for y in drawn]
+    assert shown == pytest.approx(entropies, abs=0.01)
+    assert len(set(entropies)) == 2
+
+
 @pytest.mark.parametrize("address", ["#at=2&gain=x&rates=1,nobody&token=-4&row=99&mlp=%3Cb%3E", "#run", "#=&=&&"])
 def test_an_address_that_makes_no_sense_shows_what_can_be_read_of_it(browser, page, address):
     opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})
@@ -348,4 +412,35 @@ def test_after_a_blow_up_the_formulas_say_that_nothing_is_defined(browser, page)
     )
     numbers = opened.tab.evaluate("[...document.querySelectorAll('#theory .numbers')].map((one) => one.textContent)")
     assert numbers == ["not defined after the blow-up"] * 4 + ["t* = 0.5117"]
+    opened.tab.close()
+
+
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_a_formula_has_the_numbers_that_no_float_holds(browser, page, attention):
+    address = f"#mlp=linear&attention={attention}&rates=2,4&v0=0&gain=0.5&end=1000&at=1"
+    opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})
+    said = opened.tab.locator("[data-formula=attention] .numbers").text_content()
+    mantissa, power = re.search(r"/ ([\d.]+)·10([⁰¹²³⁴⁵⁶⁷⁸⁹]+)$", said).groups()
+    found = np.log10(float(mantissa)) + int(power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")))
+    if attention == "softmax":
+        rates = torch.tensor([2.0, 4.0], dtype=torch.float64)
+        v = Dynamics("Δ", rates, torch.zeros_like(rates), 0.5, "softmax").v(torch.tensor([1000.0]))[0, 1]
+        log_z = 0.5 * float(v) ** 2
+    else:  # √(v² + 1) = cosh Δt
+        log_z = 4 * 1000 - np.log(2)
+    assert found == pytest.approx(log_z / np.log(10), abs=2e-4), said
+    assert "∞" not in opened.tab.locator("[data-formula=flow] .numbers").text_content()
+    opened.tab.close()
+
+
+def test_what_is_left_of_a_way_that_is_almost_done_is_a_number(browser, page):
+    address = "#attention=exp&rates=4,3&end=100&at=1&component=0&gain=0.5"
+    opened = Opened(browser, page.as_uri() + address, viewport={"width": 1280, "height": 900})
+    progress = 100 * np.exp(0.5 * 16)  # at the rate of a component that is at its target, which it soon is
+    power = int(progress / np.log(10)) // 100
+    said = opened.tab.locator("[data-formula=end] .numbers").text_content()
+    raised = re.search(r"v → 4, and is [\d.]+·10⁻([⁰¹²³⁴⁵⁶⁷⁸⁹]+) away from it now", said)[1]
+    assert int(raised.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789"))) // 100 == pytest.approx(power, rel=0.02), (
+        said
+    )
     opened.tab.close()

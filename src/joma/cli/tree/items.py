@@ -124,4 +124,4 @@ def _write_page(found: Outline, folder: Path, options: Any) -> None:
         "Method": "Ward's linkage of the items, each described by the users who like it",
     }
     write_document(items_page(found, svg.read_bytes(), about), folder / "report.html")
-    write_explorer(folder, None, options.table)
+    write_explorer(folder, {})

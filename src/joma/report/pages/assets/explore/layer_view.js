@@ -2,7 +2,7 @@
 // Theorem 1: what a small network that is trained in the page does to the invariant.
 const LayerView = (() => {
   const DURATION = 20, FLOW_STEP = 0.1, POINTS = 200;
-  const { number } = Draw;
+  const { number, say } = Draw;
   const byId = (id) => document.getElementById(id);
   const LAWS = {
     exp: { logits: "z", weights: "½ Σₖ vₖ²", law: "z − ½ Σₖ vₖ²" },
@@ -47,7 +47,7 @@ const LayerView = (() => {
       x: [0, times.at(-1)], y: Draw.range(values), lines, right: 84,
       xLabel: method === "flow" ? "time" : "η × steps", yLabel: `token ${token + 1}`, summary: sentence(state),
     });
-    byId("invariant-story").textContent = sentence(state);
+    say(byId("invariant-story"), sentence(state));
   };
 
   const sentence = ({ law, method, rate }) => {
@@ -69,10 +69,12 @@ const LayerView = (() => {
     const at = found[Math.min(found.length - 1, Math.round(state.at * (found.length - 1)))];
     const { token, law } = state, text = (value) => number(value, 5);
     chart.cursor(at.step * spacing);
-    byId("invariant-symbols").textContent = `${LAWS[law].law} = const, per token`;
-    byId("invariant-numbers").textContent =
+    say(byId("invariant-symbols"), `${LAWS[law].law} = const, per token`);
+    say(
+      byId("invariant-numbers"),
       `${text(at.logits[token])} − ${text(at.weights[token])} = ${text(gapOf(at, token))}; at the start ` +
-      `${text(gapOf(found[0], token))}`;
+        `${text(gapOf(found[0], token))}`,
+    );
   };
 
   const drawControls = (state) => {
@@ -81,7 +83,7 @@ const LayerView = (() => {
       if (input.type === "radio") input.checked = input.value === value;
       else input.value = log ? Math.log10(value) : value;
       const output = input.parentElement.querySelector("output");
-      if (output) output.textContent = number(field === "token" ? value + 1 : value, 2);
+      if (output) say(output, number(field === "token" ? value + 1 : value, 2));
     }
     byId("rate").closest("label").hidden = state.method === "flow";
   };

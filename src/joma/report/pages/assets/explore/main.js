@@ -57,7 +57,7 @@
     });
     const read = texts.filter(Boolean);
     slider.setAttribute("aria-valuetext", read.join(", "));
-    clocks.textContent = read.join(" · ");
+    Draw.say(clocks, read.join(" · "));
   };
   State.listen((_, changed) => {
     for (const name of changed) pending.add(name);

@@ -1,9 +1,10 @@
 "use strict";
 // Part 2: the attention entropy of every layer and head of a run, and its attention to one sentence.
 const RunView = (() => {
-  const { el, set, number } = Draw;
+  const { el, set, say, number } = Draw;
   const byId = (id) => document.getElementById(id);
-  let run = null, range = null, curves = null, cells = [], grids = [];
+  let run = null, range = null, curves = null, orders = null, cells = [], grids = [];
+  let drawn = { key: "", entropies: [] }; // of the sentence
 
   const fields = (given) => {
     run = given;
@@ -164,29 +165,54 @@ const RunView = (() => {
     saved === step ? "" : ` (the ${saved < step ? "last" : "first"} one with weights ${saved < step ? "up to" : "after"} step ${step.toLocaleString("en")})`;
 
   const drawSentence = (state) => {
-    const { steps, tokens, layers } = run.sentence, k = upTo(steps, stepAt(state.at));
-    const read = grids.map(({ svg, squares }, order) => {
+    const { steps, layers } = run.sentence, k = upTo(steps, stepAt(state.at));
+    const key = [k, state.layer, state.head].join();
+    if (drawn.key !== key) drawn = { key, entropies: drawWeights(k, state) };
+    const [written, shuffled] = drawn.entropies.map((entropy) => number(entropy, 3));
+    say(
+      byId("sentence-story"),
+      `Step ${steps[k].toLocaleString("en")}${savedWords(steps[k], stepAt(state.at))}, layer ${layers[state.layer]}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
+        `entropy ${written} nats as written, ${shuffled} with the same words shuffled.`,
+    );
+    for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
+  };
+  // The entropy of the sentence at every saved step, as written and shuffled, on the same axes.
+  const drawOrders = (state) => {
+    const { steps } = run.sentence;
+    const lines = [{ label: "as written", strong: true }, { label: "shuffled", kind: "dashed" }].map((line, order) => ({
+      ...line, points: steps.map((step, k) => [step, entropyOf(weightsAt(k, order, state.layer, state.head))]),
+    }));
+    const top = Math.max(...lines.flatMap((line) => line.points.map(([, value]) => value)));
+    orders.show({
+      x: [run.steps[0], run.steps.at(-1)], y: [0, top * 1.05], lines, right: 66, isLog: true,
+      xTicks: stepTicks(run.steps[0], run.steps.at(-1)), xLabel: "step", yLabel: "attention entropy (nats)",
+      summary: "Attention entropy of the sentence over training, as written and shuffled",
+    });
+  };
+  // Both pictures at one saved step; returns their mean entropies.
+  const drawWeights = (k, state) =>
+    grids.map(({ svg, squares }, order) => {
+      const { tokens } = run.sentence;
       const weights = weightsAt(k, order, state.layer, state.head);
       weights.forEach((row, query) => row.forEach((weight, key) => {
         const { square, title, x, y } = squares[query][key], side = 27 * Math.sqrt(weight);
         set(square, { x: x - side / 2, y: y - side / 2, width: side, height: side });
-        title.textContent = `${tokens[order][query]} attends to ${tokens[order][key]}: ${number(weight, 3)}`;
+        say(title, `${tokens[order][query]} attends to ${tokens[order][key]}: ${number(weight, 3)}`);
       }));
       const entropy = entropyOf(weights);
       set(svg, { "aria-label": `${order ? "The same words shuffled" : "As written"}: mean entropy ${number(entropy, 3)} nats` });
-      return number(entropy, 3);
+      return entropy;
     });
-    byId("sentence-story").textContent =
-      `Step ${steps[k].toLocaleString("en")}${savedWords(steps[k], stepAt(state.at))}, layer ${layers[state.layer]}, ${state.head < 0 ? "mean over heads" : `head ${state.head}`}: ` +
-      `entropy ${read[0]} nats as written, ${read[1]} with the same words shuffled.`;
-    for (const select of document.querySelectorAll("#run select")) select.value = state[select.dataset.field];
-  };
 
+  const goTo = (step) => State.set({ at: upTo(run.steps, step) / Math.max(1, run.steps.length - 1) });
   const begin = () => {
     buildMap();
-    curves = Draw.chart(byId("head-curves"), { pick: (step) => State.set({ at: upTo(run.steps, step) / Math.max(1, run.steps.length - 1) }) });
+    curves = Draw.chart(byId("head-curves"), { pick: goTo });
     byId("run-story").textContent = sentence();
-    if (run.sentence) buildSentence();
+    if (run.sentence) {
+      buildSentence();
+      orders = Draw.chart(byId("orders"), { pick: goTo });
+    }
     byId("run").addEventListener("change", ({ target }) => {
       if (target.dataset.field) State.set({ [target.dataset.field]: Number(target.value) });
     });
@@ -203,8 +229,12 @@ const RunView = (() => {
     const step = stepAt(state.at), row = run.rows[state.row];
     curves.cursor(step);
     const value = row.entropy[indexAt(run.steps, state.at)];
-    byId("row-value").textContent = `${nameOf(row)} at step ${step.toLocaleString("en")}: ${value === null ? "not measured" : `${number(value, 3)} nats`}`;
-    if (run.sentence) drawSentence(state);
+    say(byId("row-value"), `${nameOf(row)} at step ${step.toLocaleString("en")}: ${value === null ? "not measured" : `${number(value, 3)} nats`}`);
+    if (run.sentence) {
+      if (changed.has("layer") || changed.has("head")) drawOrders(state);
+      orders.cursor(step);
+      drawSentence(state);
+    }
     return `step ${step.toLocaleString("en")}`;
   };
 

@@ -155,11 +155,18 @@ const Theory = (() => {
     const fastest = early.indexOf(Math.min(...early));
 
     const attentionOf = (p) => {
-      const logs = p.map((own, at) => kind.log(paths[at].v(own)));
-      const highest = Math.max(...logs);
-      const weights = logs.map((log) => Math.exp(log - highest));
-      const z = weights.reduce((sum, weight, at) => sum + counts[at] * weight, 0);
-      return weights.map((weight) => weight / z); // of one component of each path
+      const weights = new Array(p.length); // of one component of each path
+      let highest = -Infinity, z = 0;
+      for (let k = 0; k < p.length; k += 1) {
+        weights[k] = kind.log(paths[k].v(p[k]));
+        highest = Math.max(highest, weights[k]);
+      }
+      for (let k = 0; k < p.length; k += 1) {
+        weights[k] = Math.exp(weights[k] - highest);
+        z += counts[k] * weights[k];
+      }
+      for (let k = 0; k < p.length; k += 1) weights[k] /= z;
+      return weights;
     };
     const softmaxProgress = (t, near) => {
       if (t === 0) return near.p;
@@ -197,13 +204,14 @@ const Theory = (() => {
       const { entropy, shares, logZ } = entropyOf(logs);
       const speeds = which.map((own, k) => {
         const weight = Math.exp(logs[k] - (isSoftmax ? logZ : 0));
-        return (isNonlinear ? rates[k] - v[k] : rates[k]) * weight;
+        return (isNonlinear ? (rates[k] - v0) * Math.exp(-p[own]) : rates[k]) * weight;
       });
       const slopes = which.map((_, k) => kind.slope(v[k]) * speeds[k]); // of ln w
       const mean = slopes.reduce((sum, slope, k) => sum + shares[k] * slope, 0);
       const meanLog = logs.reduce((sum, log, k) => sum + shares[k] * log, 0);
       const entropyRate = slopes.reduce((sum, slope, k) => sum - shares[k] * (logs[k] - meanLog) * (slope - mean), 0);
-      return { t, p, pace: isSoftmax ? attentionOf(p)[fastest] : 0, v, speeds, shares, entropy, entropyRate, logs, logZ };
+      const pace = isSoftmax ? attentionOf(p)[fastest] : 0, progress = which.map((own) => p[own]);
+      return { t, p, pace, progress, v, speeds, shares, entropy, entropyRate, logs, logZ };
     };
     const over = (times) => {
       let near = start;

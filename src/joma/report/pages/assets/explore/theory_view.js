@@ -3,7 +3,7 @@
 const TheoryView = (() => {
   const NUM_TIMES = 121, LOWEST = -3, HIGHEST = 5, MOST_COMPONENTS = 16, FINEST = 0.01;
   const ENDS = { softmax: 100, exp: 12, linear: 6 }; // the window where components have arrived, by attention
-  const { el, set, number, fixed } = Draw;
+  const { el, set, say, number, exponential, fixed } = Draw;
   const byId = (id) => document.getElementById(id);
   const $ = {};
   let solved = null, states = [], bottom = null, charts = {}, now = null, preset = null;
@@ -75,7 +75,7 @@ const TheoryView = (() => {
       lines: [{ points: states.map((at) => [at.t, at.entropy]), strong: true, label: "entropy" }],
       summary: story,
     });
-    $.story.textContent = story;
+    say($.story, story);
   };
 
   // What happens in the window, from the numbers.
@@ -185,14 +185,14 @@ const TheoryView = (() => {
       const tall = share * (TRACK.shareBottom - TRACK.shareTop);
       set(parts.share, { x: x - wide / 2, width: wide, y: TRACK.shareBottom - tall, height: tall, style });
       set(parts.name, { x, y: TRACK.bottom + 14, class: `tick middle ${k === chosen ? "strong" : ""}` });
-      parts.name.textContent = fixed(rate, step < 30 ? 1 : 2);
+      say(parts.name, fixed(rate, step < 30 ? 1 : 2));
       set(parts.percent, { x, y: TRACK.shareBottom + 14 });
-      parts.percent.textContent = Number.isFinite(now.shares[k]) ? `${Math.round(100 * share)}${step < 30 ? "" : "%"}` : "–";
+      say(parts.percent, Number.isFinite(now.shares[k]) ? `${Math.round(100 * share)}${step < 30 ? "" : "%"}` : "–");
       const spoken = `${symbol(state.mlp)} of component ${k + 1} of ${state.rates.length}`;
       set(parts.handle, {
         transform: `translate(${x} ${placeOf(rate)})`, class: `handle ${k === chosen ? "strong" : ""}`, style,
         "aria-label": spoken, "aria-valuemin": LOWEST, "aria-valuemax": HIGHEST, "aria-valuenow": rate,
-        "aria-valuetext": `${fixed(rate, 2)}, now v = ${number(v)}`,
+        "aria-valuetext": `${fixed(rate, 2)}, now v = ${vText(k, 4)}`,
       });
       set(parts.handle.firstChild, { x: -step / 2, width: step, y: -16, height: 32 });
     });
@@ -203,33 +203,49 @@ const TheoryView = (() => {
   const DIGITS = 6;
   const formulas = {
     flow: (state, k) => {
-      const rate = number(state.rates[k], DIGITS), v = number(now.v[k], DIGITS);
-      const away = state.mlp === "nonlinear" ? `(${rate} − ${v})` : rate;
-      const over = state.attention === "softmax" ? ` / ${number(Math.exp(now.logZ))}` : "";
-      return `${number(now.speeds[k])} = ${away} · ${weightText(state, v)}${over}`;
+      const isSoftmax = state.attention === "softmax", pull = state.mlp === "nonlinear" ? gapText(state, k) : number(state.rates[k], DIGITS);
+      const speed = signed(pullOf(state, k), now.logs[k] - (isSoftmax ? now.logZ : 0));
+      return `${speed} = ${pull} · ${weightText(state, k)}${isSoftmax ? ` / ${exponential(now.logZ)}` : ""}`;
     },
-    attention: (state, k) =>
-      `${number(now.shares[k])} = ${weightText(state, number(now.v[k], DIGITS))} / ${number(Math.exp(now.logZ))}`,
+    attention: (state, k) => `${number(now.shares[k])} = ${weightText(state, k)} / ${exponential(now.logZ)}`,
     entropy: () => {
       const terms = now.shares.map((share) => number(-share * Math.log(share) || 0, 2));
       const some = terms.length > 6 ? [...terms.slice(0, 5), "…", terms.at(-1)] : terms;
       return `${number(now.entropy)} nats = ${some.join(" + ")}`;
     },
     solution: (state, k) => {
-      const rate = state.rates[k], v = now.v[k];
-      const [ofRate, ofV, ofStart] = [rate, v, state.v0].map((value) => number(value, DIGITS));
-      if (state.mlp === "linear") return `(${ofV} − ${ofStart}) / ${ofRate} = ${number((v - state.v0) / rate)}`;
-      const u = Math.log((rate - state.v0) / (rate - v));
-      return `ln[(${ofRate} − ${ofStart}) / (${ofRate} − ${ofV})] = ${number(u)}`;
+      const rate = state.rates[k], progress = now.progress[k];
+      const [ofRate, ofStart] = [rate, state.v0].map((value) => number(value, DIGITS));
+      if (state.mlp === "nonlinear" && rate === state.v0) return "v starts at its target and stays there";
+      if (state.mlp === "nonlinear") return `ln[(${ofRate} − ${ofStart}) / ${gapText(state, k)}] = ${number(progress)}`;
+      if (rate === 0) return "v stays where it starts, because Δ = 0";
+      return `(${vText(k)} − ${ofStart}) / ${ofRate} = ${large(progress, now.logs[k] - Math.log(Math.abs(rate)), 4)}`;
     },
     end: (state, k) => {
+      if (state.mlp === "linear" && state.rates[k] === 0) return "no blow-up, because Δ = 0";
       if (state.mlp === "linear" && state.attention === "exp") return `t* = ${number(solved.blowUps[k])}`;
       if (state.mlp === "linear") return "no blow-up: this attention keeps every component finite at every time";
-      return `v → ${number(state.rates[k])}, and is ${number(Math.abs(state.rates[k] - now.v[k]))} away from it now`;
+      return `v → ${number(state.rates[k])}, and is ${exponential(pullOf(state, k).log)} away from it now`;
     },
   };
-  const weightText = (state, v) =>
-    state.attention === "linear" ? `√(${v}² + ${number(state.constant)})` : `exp(${number(state.gain)} · ${v}²)`;
+  // What no float holds is known by its logarithm. With linear attention that of √(v² + c) is then that of |v|.
+  const large = (value, log, digits = DIGITS) =>
+    Math.abs(value) === Infinity ? signed({ sign: value, log }, 0, digits) : number(value, digits);
+  const signed = ({ sign, log }, more, digits = 4) => `${sign < 0 ? "−" : ""}${exponential(log + more, digits)}`;
+  // μ − v or Δ, by sign and logarithm: μ − v comes as close to 0 as it likes.
+  const pullOf = (state, k) => {
+    const isNonlinear = state.mlp === "nonlinear", pull = state.rates[k] - (isNonlinear ? state.v0 : 0);
+    return { sign: pull, log: Math.log(Math.abs(pull)) - (isNonlinear ? now.progress[k] : 0) };
+  };
+  const vText = (k, digits = DIGITS) => large(now.v[k], now.logs[k], digits);
+  const gapText = (state, k) => {
+    const rate = number(state.rates[k], DIGITS), v = vText(k);
+    return v === rate ? signed(pullOf(state, k), 0) : `(${rate} − ${v})`;
+  };
+  const weightText = (state, k) => {
+    const v = vText(k), square = /[−·]/.test(v) ? `(${v})²` : `${v}²`;
+    return state.attention === "linear" ? `√(${square} + ${number(state.constant)})` : `exp(${number(state.gain)} · ${square})`;
+  };
 
   const WORDS = (state) => {
     const weight = state.attention === "linear" ? "√(v² + c)" : "exp(αv²)", isSoftmax = state.attention === "softmax";
@@ -254,11 +270,11 @@ const TheoryView = (() => {
     const words = WORDS(state), k = shown(state);
     for (const line of $.formulas) {
       const name = line.dataset.formula;
-      line.querySelector(".symbols").textContent = words[name];
+      say(line.querySelector(".symbols"), words[name]);
       const isDefined = t < solved.firstBlowUp || name === "end";
-      line.querySelector(".numbers").textContent = isDefined ? formulas[name](state, k) : "not defined after the blow-up";
+      say(line.querySelector(".numbers"), isDefined ? formulas[name](state, k) : "not defined after the blow-up");
     }
-    $.which.textContent = `component ${k + 1}, ${nameOf(state, k)}, at t = ${number(t)}`;
+    say($.which, `component ${k + 1}, ${nameOf(state, k)}, at t = ${number(t)}`);
     return `t = ${number(t, 3)}`;
   };
 
@@ -268,11 +284,11 @@ const TheoryView = (() => {
       if (input.type === "radio") input.checked = input.value === value;
       else if (input !== document.activeElement || input.type === "range") input.value = input.dataset.log ? Math.log10(value) : value;
       const output = input.parentElement.querySelector("output");
-      if (output) output.textContent = number(value, 3);
+      if (output) say(output, number(value, 3));
     }
     byId("gain").closest("label").hidden = state.attention === "linear";
     byId("constant").closest("label").hidden = state.attention !== "linear";
-    for (const part of document.querySelectorAll("[data-rate]")) part.textContent = symbol(state.mlp);
+    for (const part of document.querySelectorAll("[data-rate]")) say(part, symbol(state.mlp));
     byId("fewer").disabled = state.rates.length < 2;
     byId("more").disabled = state.rates.length >= MOST_COMPONENTS;
   };

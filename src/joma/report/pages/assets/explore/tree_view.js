@@ -1,7 +1,7 @@
 "use strict";
 // Part 3: a hierarchy whose latents are coloured and numbered by how well a network's units have found them.
 const TreeView = (() => {
-  const { el, set, number } = Draw;
+  const { el, set, say, number } = Draw;
   const byId = (id) => document.getElementById(id);
   const ROW = 84, TOP = 24, SIDE = 74;
   let tree = null, nodes = [], curves = null;
@@ -44,16 +44,16 @@ const TreeView = (() => {
     return svg;
   };
 
-  let picture = null;
+  let picture = null, painted = -1;
   const paint = (state) => {
-    const k = indexAt(state.at ?? 0);
+    const k = painted = indexAt(state.at ?? 0);
     nodes.forEach((level, at) => level.forEach(({ circle, label, title, y, most, isNamed }, latent) => {
       const score = tree.gains[k][at][latent], share = Math.max(0, score ?? 0), r = 4 + (most - 4) * Math.sqrt(share);
       set(circle, { r, style: `--found: ${Math.round(100 * share)}%`, class: `latent ${score === null ? "unknown" : ""}` });
-      label.textContent = isNamed ? (score === null ? "?" : Draw.fixed(score, 2).replace("0.", ".")) : "";
+      say(label, isNamed ? (score === null ? "?" : Draw.fixed(score, 2).replace("0.", ".")) : "");
       set(label, { y: r < 12 ? y - r - 4 : y + 4 }); // above a circle that has no room for it
       const raw = tree.scores[k][at][latent], first = tree.scores[0][at][latent];
-      title.textContent = `level ${at}, latent ${latent}: ${score === null ? "no score" : `gain ${number(score, 2)}, score ${number(raw, 3)}, untrained ${number(first, 3)}`}`;
+      say(title, `level ${at}, latent ${latent}: ${score === null ? "no score" : `gain ${number(score, 2)}, score ${number(raw, 3)}, untrained ${number(first, 3)}`}`);
     }));
   };
 
@@ -95,11 +95,11 @@ const TreeView = (() => {
   };
 
   const update = (state) => {
-    paint(state);
     const k = indexAt(state.at), step = tree.steps[k];
+    if (k !== painted) paint(state);
     curves.cursor(step);
     const scores = tree.level_gains[k].map((gain, at) => `level ${at}: ${number(gain ?? NaN, 2)}`).join(", ");
-    byId("tree-now").textContent = `Step ${step.toLocaleString("en")}, gains of the levels: ${scores}`;
+    say(byId("tree-now"), `Step ${step.toLocaleString("en")}, gains of the levels: ${scores}`);
     set(picture, { "aria-label": `Latents at step ${step}, gains of the levels: ${scores}` });
     return `tree step ${step.toLocaleString("en")}`;
   };
