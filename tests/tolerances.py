@@ -53,6 +53,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "dropout.share": Tolerance(0.002, "four standard deviations of a mean of 1e6 coin flips"),
     "belief.sums": Tolerance(1e-12, "sums of at most some thousand products in float64, in another order"),
     "belief.evidence": Tolerance(1e-10, "evidence counts as the same up to 3e-12, relative, in each of some ten steps"),
+    "explore.versions": Tolerance(1e-9, "relative: an integrator's tolerance; other versions differ in last digits"),
     "documented.laws": Tolerance(0.0, "the page shows what is printed, sampled and computed alike on every machine"),
     "documented.rhm": Tolerance(0.1, "three hundred steps in float32, which differ by machine and threads: 0.01 seen"),
     "belief.threshold": Tolerance(
