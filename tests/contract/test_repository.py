@@ -21,7 +21,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     [
         ("ruff", "format", "--check", "."),
         ("ruff", "check", "."),
-        ("ty", "check", "--python", sys.prefix),
+        ("ty", "check", "--python", sys.prefix, "--python-version", f"{sys.version_info[0]}.{sys.version_info[1]}"),
         ("lint-imports", "--no-cache"),
     ],
     ids=lambda command: " ".join(command[:2]),

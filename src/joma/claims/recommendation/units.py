@@ -241,7 +241,7 @@ def _charts(scores: Sequence[Scores], names: Sequence[str]) -> tuple[Chart, ...]
     means = np.stack([one.course.mean(1) for one in scores])
     co_likes = np.array([one.co_likes.mean() for one in scores])
     random_order = np.array([one.random_order.mean() for one in scores])
-    order = np.argsort(np.mean([one.course[-1] for one in scores], axis=0))[::-1]
+    order = np.argsort(np.mean([one.course[-1] for one in scores], axis=0))[::-1].tolist()
     places = [float(place + 1) for place in range(len(order))]
     by_genre: dict[str, tuple[Role, np.ndarray]] = {
         "trained": ("measured", np.stack([one.course[-1] for one in scores])),

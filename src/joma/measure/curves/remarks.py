@@ -339,7 +339,7 @@ def _ends(table: _Table) -> Iterator[Remark]:
 
 def _is_cut(steps: Sequence[int], end: int) -> bool:
     """Return whether two or more steps are missing at the end of evenly or log-spaced ones."""
-    return len(steps) > 1 and end - steps[-1] > 1.5 * max(np.diff(steps))
+    return len(steps) > 1 and end - steps[-1] > 1.5 * float(np.diff(steps).max())
 
 
 RULES: Mapping[str, Callable[[_Table], Iterator[Remark]]] = {
