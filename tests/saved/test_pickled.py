@@ -4,9 +4,11 @@ import argparse
 import io
 import pickle
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,6 +52,15 @@ def test_the_state_dict_is_found_among_what_a_training_loop_saves(tmp_path, save
     found = read(saved(content, tmp_path, _use_new_zipfile_serialization=as_zip))
     assert list(found) == list(STATE)
     assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"], ids=["Python 3.11", "Python 3.13"])
+def test_paths_among_the_settings_are_read_over_as_any_python_names_them(tmp_path, monkeypatch, module):
+    named = type("PosixPath", (), {"__module__": module, "__reduce__": lambda self: (type(self), ())})
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(PosixPath=named))
+    path = saved({"model": STATE, "data": named()}, tmp_path)
+    monkeypatch.undo()
+    assert list(read(path)) == list(STATE)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ _OF_TRAINING = ("optim", "sched", "scaler", "rng", "loss", "metric")
 
 _PLAIN = (
     *(("builtins", "set"), ("__builtin__", "set"), ("_codecs", "encode"), ("argparse", "Namespace")),
-    *(("torch", "device"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath")),
+    ("torch", "device"),
+    *((module, f"{kind}Path") for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
 )
 """Classes and functions of settings that are saved next to weights; what they make is ignored."""
 
