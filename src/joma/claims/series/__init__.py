@@ -19,6 +19,7 @@ CLAIMS = (
         evaluate="joma.claims.series.sparse_then_dense:evaluate",
         short="the dip of attention entropy and the rise after it",
         needs_text=True,
+        by_default=False,
     ),
     Claim(
         Reference(
@@ -36,5 +37,6 @@ CLAIMS = (
         evaluate="joma.claims.series.rank_drop_and_rebound:evaluate",
         short="the loss and return of the MLP's rank",
         needs_text=True,
+        by_default=False,
     ),
 )
