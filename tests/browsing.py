@@ -13,3 +13,9 @@ def wait_until(tab: Any, expression: str, arg: Any = None, seconds: float = 30) 
     while not tab.evaluate(expression, arg):
         assert time.monotonic() < end, f"not true in {seconds} s: {expression}"
         tab.wait_for_timeout(50)
+
+
+def settle(tab: Any) -> None:
+    """Wait until the explorer has written everything that is set into its address and has drawn it."""
+    wait_until(tab, "location.hash.slice(1) === State.address()")
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
