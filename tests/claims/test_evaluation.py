@@ -48,8 +48,8 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(folder.parent)
     yield folder
     code_digest.cache_clear()
-    for name in ("lucky_draws", "lucky_draws.coin"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.split(".")[0] == "lucky_draws"]:
+        del sys.modules[name]
 
 
 def outcomes(tmp_path):
@@ -110,6 +110,56 @@ def test_full_disk_is_raised_and_not_recorded_as_an_error_of_the_claim(package, 
     (package / "coin.py").write_text(EVALUATE.format(first=f"raise OSError({errno.ENOSPC}, 'no space')", value=0.5))
     with pytest.raises(OSError, match="no space"):
         outcomes(tmp_path)
+
+
+TRAINING = """
+from dataclasses import replace
+
+from tiny import tiny_law, tiny_law_recipe
+
+def train(workspace, *networks):
+    recipes = [replace(tiny_law_recipe(num_steps=10, learning_rate=rate), name=name) for name, rate in networks]
+    return workspace.train_on([(recipe, tiny_law()) for recipe in recipes])
+"""
+
+
+def training_claim(package, name, *networks):
+    """A claim that trains networks, one name and learning rate each, in one call for each argument."""
+    calls = "; ".join(f"train(workspace, *{list(together)!r})" for together in networks)
+    source = TRAINING + EVALUATE.format(first=calls, value=0.5)
+    (package / f"{name}.py").write_text(source)
+    reference = Reference(f"lucky.{name}", "A coin shows heads.", "made up", ("a coin",), "P = 1/2")
+    return Claim(reference, "Toss it.", "Do not toss it.", f"lucky_draws.{name}:evaluate", origin="lucky-draws 1.2")
+
+
+def test_networks_of_several_claims_are_trained_in_one_call_and_each_claim_has_its_share(package, tmp_path):
+    trained = []
+
+    def note(what, done, total):
+        trained.append(what)
+
+    one = training_claim(package, "one", [("a", 1e-3), ("b", 1e-3)])
+    two = training_claim(package, "two", [("b", 1e-3), ("c", 1e-3)], [("d", 1e-3)])
+    none = all_claims()["theorem2"]
+    found = list(evaluate([one, two, none], Workspace(tmp_path / "out", num_seeds=2, num_workers=1, progress=note)))
+    assert [outcome.claim.id for outcome in found] == ["theorem2", "lucky.one", "lucky.two"]
+    assert all(outcome.agreement for outcome in found)
+    calls = [what for what in dict.fromkeys(trained) if what.startswith("training")]
+    assert calls[0] == "training 3 networks"
+    assert "training 1 network" in calls
+    assert found[1].seconds > 0
+    assert sorted(run.name for run in (tmp_path / "out" / "runs").iterdir()) == ["a", "b", "c", "d"]
+
+
+def test_a_network_that_fails_is_an_error_of_its_claim_alone(package, tmp_path):
+    good = training_claim(package, "good", [("a", 1e-3)])
+    bad = training_claim(package, "bad", [("b", 1e30)])
+    found = {
+        outcome.claim.id: outcome
+        for outcome in evaluate([bad, good], Workspace(tmp_path / "out", num_seeds=2, num_workers=1))
+    }
+    assert found["lucky.good"].agreement
+    assert "no number" in found["lucky.bad"].error or "NaN" in found["lucky.bad"].error
 
 
 EVIDENCE = "lucky.heads.json"

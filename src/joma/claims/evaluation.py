@@ -1,22 +1,26 @@
-"""Evaluate claims one by one and save each result, so that an interrupted run can be continued."""
+"""Evaluate claims and save each result, so that an interrupted run can be continued."""
 
 from __future__ import annotations
 
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joma.claims.claim import Claim
-from joma.claims.workspace import Workspace
+from joma.claims.workspace import NotTrained, Workspace
 from joma.errors import DISK_FULL, BadInput, NotInstalled, RunFailed, Unreachable
 from joma.files import read_json, write_json
 from joma.provenance import code_digest
 from joma.records import DERIVED, Agreement, Measurement
 from joma.serialization import decoded, sealed, shaped, unsealed
+
+if TYPE_CHECKING:
+    from joma.train.jobs import Job
+    from joma.train.run import Run
 
 SETTINGS = "settings.json"
 
@@ -29,7 +33,8 @@ class Outcome:
         claim: the claim.
         agreement: the evidence; ``None`` if the claim could not be evaluated.
         error: why it could not be evaluated; empty otherwise.
-        seconds: wall-clock time, including the networks that were trained for this claim first.
+        seconds: wall-clock time, including the networks that were trained for this claim first. Networks of several
+            claims are trained together, and each claim has its share of that time, by the tokens that they learn.
         remembered: whether an earlier run in the same folder evaluated it.
         skipped: which service could not be reached or which package is missing, and what to do; empty otherwise. This
             is not an error.
@@ -75,14 +80,46 @@ def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
 
 
 def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]:
-    """Evaluate claims one by one, except those that an earlier run in the same folder evaluated.
+    """Evaluate claims, except those that an earlier run in the same folder evaluated.
+
+    Those that train no network come first. Then the networks that the others want first are trained together, which
+    keeps all processors busy, and the others are evaluated, from their beginning.
 
     An error in one claim does not stop the others. Each agreement is saved before it is yielded; skipped claims are
     not saved, so that the next run tries them again.
     """
+    waiting: dict[Claim, tuple[Job, ...]] = {}
     for claim in claims:
         known = _remembered(claim, workspace.folder)
-        yield known if known is not None else _evaluate(claim, workspace)
+        if known is not None:
+            yield known
+            continue
+        try:
+            yield _evaluate(claim, replace(workspace, trains=False))
+        except NotTrained as wanted:
+            waiting[claim] = wanted.jobs
+    trained, shares = _trained_together(waiting, workspace) if len(waiting) > 1 else ({}, dict.fromkeys(waiting, 0.0))
+    for claim, seconds in shares.items():
+        yield _evaluate(claim, replace(workspace, trained=trained), seconds)
+
+
+def _trained_together(
+    wanted: Mapping[Claim, Sequence[Job]], workspace: Workspace
+) -> tuple[dict[Job, Run], dict[Claim, float]]:
+    """Train the networks of several claims; return them, and each claim's share of the seconds as in ``Outcome``."""
+    start = time.perf_counter()
+    jobs: dict[Path, Job] = {}
+    tokens: dict[Claim, int] = {}
+    for claim, of_claim in wanted.items():
+        new = {job[2]: job for job in of_claim if job[2] not in jobs}
+        tokens[claim] = sum(recipe.num_steps * recipe.batch_size * recipe.length for recipe, _, _ in new.values())
+        jobs |= new
+    try:
+        runs = workspace.train_all(list(jobs.values()))
+    except (BadInput, RunFailed):  # the claim that wants the network asks for it again, and has the error as outcome
+        runs = []
+    seconds, total = time.perf_counter() - start, sum(tokens.values())
+    return dict(zip(jobs.values(), runs, strict=False)), {claim: seconds * num / total for claim, num in tokens.items()}
 
 
 def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:
@@ -105,8 +142,8 @@ def measurements(folder: Path) -> Iterator[Measurement]:
             warnings.warn(f"{run.name} is left out of the metrics table: {damage.problem}; {remedy}", stacklevel=2)
 
 
-def _evaluate(claim: Claim, workspace: Workspace) -> Outcome:
-    start, path = time.perf_counter(), _evidence_path(claim, workspace.folder)
+def _evaluate(claim: Claim, workspace: Workspace, seconds_before: float = 0.0) -> Outcome:
+    start, path = time.perf_counter() - seconds_before, _evidence_path(claim, workspace.folder)
     try:
         agreement = claim.load()(workspace)
         if not isinstance(agreement, Agreement):

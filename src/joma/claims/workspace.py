@@ -13,6 +13,7 @@ from joma.progress import Progress, silent
 if TYPE_CHECKING:
     from joma.problem.tree import Law
     from joma.train.images.pictures import Pictures
+    from joma.train.jobs import Job
     from joma.train.recipes import Recipe
     from joma.train.run import Run
     from joma.train.text.vocabulary import Tokens
@@ -54,6 +55,18 @@ class TextChoice:
     tokenizer: str | None = None
 
 
+class NotTrained(BaseException):
+    """A claim wants networks in a workspace that trains none; no error, so that no claim takes it for one.
+
+    Args:
+        jobs: the networks.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        super().__init__(f"{len(jobs)} networks are not trained")
+        self.jobs = tuple(jobs)
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Settings and services for the test of a claim, passed as its only argument.
@@ -72,6 +85,8 @@ class Workspace:
         device: where networks are trained: ``cpu``, or ``auto`` for an accelerator where there is one.
         num_workers: networks trained at a time; ``None`` for the number of processors.
         data: files and folders of the user by name (``DATA``), in place of what extras of joma install.
+        trains: whether networks are trained; otherwise wanting some raises ``NotTrained``.
+        trained: networks that have just been trained.
         progress: called repeatedly during long computations.
     """
 
@@ -82,6 +97,8 @@ class Workspace:
     device: Literal["cpu", "auto"] = "cpu"
     num_workers: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+    trains: bool = True
+    trained: Mapping[Job, Run] = field(default_factory=dict, repr=False)
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
@@ -175,14 +192,28 @@ class Workspace:
             jobs.append((recipe, path))
         return self._train(jobs)
 
-    def _train(self, wanted: Sequence[tuple[Recipe, Path]]) -> list[Run]:
+    def train_all(self, jobs: Sequence[Job]) -> list[Run]:
+        """Train networks, ``num_workers`` at a time; finished ones are reused.
+
+        Raises:
+            BadInput, RunFailed: a network failed; it is raised after the others have finished.
+            NotTrained: the workspace trains none.
+        """
         from joma.train.jobs import train_all
 
+        if jobs and not self.trains:
+            raise NotTrained(jobs)
+        missing = [job for job in jobs if job not in self.trained]
+        new = train_all(missing, num_workers=self.num_workers, progress=self.progress)
+        known = {**self.trained, **dict(zip(missing, new, strict=True))}
+        return [known[job] for job in jobs]
+
+    def _train(self, wanted: Sequence[tuple[Recipe, Path]]) -> list[Run]:
         jobs = []
         for recipe, path in wanted:
             here = recipe if self.device == "cpu" else replace(recipe, device=self.device)
             jobs.append((here, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
-        return train_all(jobs, num_workers=self.num_workers, progress=self.progress)
+        return self.train_all(jobs)
 
     def _tokens_path(self, name: str) -> Path:
         return self.folder / "text" / f"{name}.safetensors"

@@ -144,12 +144,13 @@ def reproduce(
         with nullcontext(progress) if progress else shown(len(chosen)) as report:
             reporting = replace(workspace, progress=report)
             prepare(chosen, reporting)
-            for claim, outcome in zip(chosen, evaluate(chosen, reporting), strict=True):
+            for outcome in evaluate(chosen, reporting):
                 outcomes.append(outcome)
                 if isinstance(report, Display):
-                    report.finished(claim.id, outcome)
+                    report.finished(outcome.claim.id, outcome)
     except KeyboardInterrupt:
         interrupted = True
+    outcomes.sort(key=lambda outcome: chosen.index(outcome.claim))
     found = Reproduction(tuple(outcomes), workspace.folder, _write(outcomes, workspace))
     if interrupted:
         raise Interrupted(found)
