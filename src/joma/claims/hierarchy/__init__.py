@@ -46,6 +46,7 @@ CLAIMS = (
         control="The prediction of a tree with its leaves in random places, and the logits of the untrained network.",
         evaluate="joma.claims.hierarchy.order:evaluate",
         short="learning from the bottom up",
+        by_default=False,
     ),
     Claim(
         Reference(
@@ -101,5 +102,6 @@ CLAIMS = (
         "would never be active), and the untrained network of hierarchy.table1, which has many more units.",
         evaluate="joma.claims.hierarchy.expressible:evaluate",
         short="the exact representation of a hierarchy",
+        by_default=False,
     ),
 )
