@@ -34,7 +34,7 @@ class Outcome:
         agreement: the evidence; ``None`` if the claim could not be evaluated.
         error: why it could not be evaluated; empty otherwise.
         seconds: wall-clock time, including the networks that were trained for this claim first. Networks of several
-            claims are trained together, and each claim has its share of that time, by the tokens that they learn.
+            claims are trained together, and each claim has its share of that time.
         remembered: whether an earlier run in the same folder evaluated it.
         skipped: which service could not be reached or which package is missing, and what to do; empty otherwise. This
             is not an error.
@@ -107,19 +107,20 @@ def _trained_together(
     wanted: Mapping[Claim, Sequence[Job]], workspace: Workspace
 ) -> tuple[dict[Job, Run], dict[Claim, float]]:
     """Train the networks of several claims; return them, and each claim's share of the seconds as in ``Outcome``."""
+    first: dict[Path, tuple[Claim, Job]] = {}
+    for claim, jobs in wanted.items():
+        for job in jobs:
+            first.setdefault(job[2], (claim, job))
     start = time.perf_counter()
-    jobs: dict[Path, Job] = {}
-    tokens: dict[Claim, int] = {}
-    for claim, of_claim in wanted.items():
-        new = {job[2]: job for job in of_claim if job[2] not in jobs}
-        tokens[claim] = sum(recipe.num_steps * recipe.batch_size * recipe.length for recipe, _, _ in new.values())
-        jobs |= new
     try:
-        runs = workspace.train_all(list(jobs.values()))
+        found = workspace.train_all([job for _, job in first.values()])
     except (BadInput, RunFailed):  # the claim that wants the network asks for it again, and has the error as outcome
-        runs = []
-    seconds, total = time.perf_counter() - start, sum(tokens.values())
-    return dict(zip(jobs.values(), runs, strict=False)), {claim: seconds * num / total for claim, num in tokens.items()}
+        return {}, dict.fromkeys(wanted, 0.0)
+    seconds, in_workers = time.perf_counter() - start, sum(took for _, took in found)
+    shares = dict.fromkeys(wanted, 0.0)
+    for (claim, _), (_, took) in zip(first.values(), found, strict=True):
+        shares[claim] += seconds * took / in_workers
+    return {job: run for (_, job), (run, _) in zip(first.values(), found, strict=True)}, shares
 
 
 def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:

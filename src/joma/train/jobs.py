@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,28 @@ class Training:
         return train(self.recipe, load_data(self.data_path), self.folder, progress=progress)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A training with the seconds that it took; see ``Work``."""
+
+    training: Training
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe."""
+        return self.training.name
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.training.folder
+
+    def do(self, progress: Progress) -> tuple[Run, float]:
+        """Train the network, or go on where it was interrupted."""
+        start = time.perf_counter()
+        return self.training.do(progress), time.perf_counter() - start
+
+
 def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: Progress = silent) -> list[Run]:
     """Train networks in parallel; interrupted runs are continued, and finished ones are not trained again.
 
@@ -94,9 +117,16 @@ def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: 
             error has a note for each of the others.
         KeyboardInterrupt: every run has written a checkpoint.
     """
+    return [run for run, _ in train_all_timed(jobs, num_workers=num_workers, progress=progress)]
+
+
+def train_all_timed(
+    jobs: Sequence[Job], *, num_workers: int | None = None, progress: Progress = silent
+) -> list[tuple[Run, float]]:
+    """Do what ``train_all`` does, and return with each run the seconds that its process took."""
     what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
     num_workers = networks_at_a_time([recipe for recipe, _, _ in jobs], num_workers)
-    return do_all([Training(*job) for job in jobs], what, num_workers=num_workers, progress=progress)
+    return do_all([Timed(Training(*job)) for job in jobs], what, num_workers=num_workers, progress=progress)
 
 
 def networks_at_a_time(recipes: Sequence[Recipe], num_workers: int | None) -> int | None:

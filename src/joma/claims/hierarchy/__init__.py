@@ -65,6 +65,7 @@ CLAIMS = (
         "across samples; for each of these the larger of the two laws.",
         evaluate="joma.claims.hierarchy.alignment:evaluate",
         short="the learning of the latents by hidden units",
+        by_default=False,
     ),
     Claim(
         Reference(

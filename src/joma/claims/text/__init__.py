@@ -63,7 +63,6 @@ CLAIMS = (
         evaluate="joma.claims.text.mechanism:evaluate",
         short="the nonlinearity of the MLP as the cause of a rise of attention entropy",
         needs_text=True,
-        by_default=False,
     ),
     Claim(
         Reference(
