@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,31 @@ def test_networks_of_several_claims_are_trained_in_one_call_and_each_claim_has_i
     assert "training 1 network" in calls
     assert found[1].seconds > 0
     assert sorted(run.name for run in (tmp_path / "out" / "runs").iterdir()) == ["a", "b", "c", "d"]
+
+
+def test_claims_without_networks_are_evaluated_next_to_training_with_the_same_numbers(package, tmp_path):
+    asking = replace(training_claim(package, "asking", [("a", 1e-3), ("b", 1e-3)]), needs_text=True)
+    claims = [all_claims()["theorem2"], asking, all_claims()["theorem5"], FOREIGN]
+    (package / "coin.py").write_text(EVALUATE.format(first="pass", value=0.5))
+    said = []
+    found = {
+        num: list(
+            evaluate(
+                claims,
+                Workspace(
+                    tmp_path / f"out-{num}", num_seeds=2, num_workers=num, progress=lambda what, *_: said.append(what)
+                ),
+            )
+        )
+        for num in (1, 2)
+    }
+    assert "training 2 networks, evaluating 2 claims" in said
+    for outcomes_found in found.values():
+        assert {outcome.claim.id for outcome in outcomes_found} == {claim.id for claim in claims}
+        assert outcomes_found[-1].claim.id == "lucky.asking"
+        assert all(outcome.agreement and outcome.seconds > 0 for outcome in outcomes_found)
+    one, two = ({outcome.claim.id: outcome.agreement for outcome in each} for each in found.values())
+    assert one == two
 
 
 def test_a_network_that_fails_is_an_error_of_its_claim_alone(package, tmp_path):

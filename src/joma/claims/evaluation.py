@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from joma.claims.claim import Claim
 from joma.claims.workspace import NotTrained, Workspace
 from joma.errors import DISK_FULL, BadInput, NotInstalled, RunFailed, Unreachable
 from joma.files import read_json, write_json
+from joma.progress import Progress, silent
 from joma.provenance import code_digest
 from joma.records import DERIVED, Agreement, Measurement
 from joma.serialization import decoded, sealed, shaped, unsealed
@@ -82,45 +83,134 @@ def prepare(claims: Sequence[Claim], workspace: Workspace) -> None:
 def evaluate(claims: Sequence[Claim], workspace: Workspace) -> Iterator[Outcome]:
     """Evaluate claims, except those that an earlier run in the same folder evaluated.
 
-    Those that train no network come first. Then the networks that the others want first are trained together, which
-    keeps all processors busy, and the others are evaluated, from their beginning.
+    The networks that several claims want first are trained together, and claims that want none are evaluated next to
+    them, which keeps all processors busy; then the claims that wanted networks are evaluated, from their beginning.
 
     An error in one claim does not stop the others. Each agreement is saved before it is yielded; skipped claims are
     not saved, so that the next run tries them again.
     """
-    waiting: dict[Claim, tuple[Job, ...]] = {}
+    plan, later = _Plan(workspace), list[Claim]()
     for claim in claims:
         known = _remembered(claim, workspace.folder)
         if known is not None:
             yield known
-            continue
-        try:
-            yield _evaluate(claim, replace(workspace, trains=False))
-        except NotTrained as wanted:
-            waiting[claim] = wanted.jobs
-    trained, shares = _trained_together(waiting, workspace) if len(waiting) > 1 else ({}, dict.fromkeys(waiting, 0.0))
-    for claim, seconds in shares.items():
-        yield _evaluate(claim, replace(workspace, trained=trained), seconds)
+        elif claim.needs_text:  # it asks for networks at once
+            yield from plan.attempt(claim)
+        else:
+            later.append(claim)
+    own = [claim for claim in later if claim.package == "joma"]  # other processes may not find what a user imported
+    yield from plan.train(own)
+    for claim in later:
+        if not plan.knows(claim):
+            yield from plan.attempt(claim)
+    yield from plan.train()
+    yield from plan.finish()
 
 
-def _trained_together(
-    wanted: Mapping[Claim, Sequence[Job]], workspace: Workspace
-) -> tuple[dict[Job, Run], dict[Claim, float]]:
-    """Train the networks of several claims; return them, and each claim's share of the seconds as in ``Outcome``."""
-    first: dict[Path, tuple[Claim, Job]] = {}
-    for claim, jobs in wanted.items():
-        for job in jobs:
-            first.setdefault(job[2], (claim, job))
-    start = time.perf_counter()
+class _Plan:
+    """Claims that ask for networks, and the networks of them that are trained.
+
+    Args:
+        workspace: where claims are evaluated.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._wanted: dict[Claim, Sequence[Job]] = {}
+        self._done: set[Claim] = set()
+        self._trained: dict[Job, Run] = {}
+        self._seconds: dict[Claim, float] = {}
+
+    def knows(self, claim: Claim) -> bool:
+        """Whether a claim has been evaluated, or has asked for networks."""
+        return claim in self._done or claim in self._wanted
+
+    def attempt(self, claim: Claim) -> Iterator[Outcome]:
+        """Evaluate a claim that may turn out to want networks."""
+        yield from self._noted(claim, _attempt(claim, self._workspace))
+
+    def train(self, beside: Sequence[Claim] = ()) -> Iterator[Outcome]:
+        """Train what several claims have asked for, or one where there is something to do beside.
+
+        Args:
+            beside: claims to evaluate meanwhile, in the processes that train.
+        """
+        from joma.train.jobs import Failed, Timed, Training, networks_at_a_time, outcomes
+        from joma.train.run import Run
+
+        waiting = [claim for claim in self._wanted if claim not in self._seconds]
+        if not waiting or len(waiting) + len(beside) < 2:
+            return
+        first: dict[Path, tuple[Claim, Job]] = {}
+        for claim in waiting:
+            for job in self._wanted[claim]:
+                first.setdefault(job[2], (claim, job))
+        askers, jobs = zip(*first.values(), strict=True)
+        quiet = replace(self._workspace, progress=silent)
+        works: list[_Attempt | Timed] = [_Attempt(claim, quiet) for claim in beside]
+        works += [Timed(Training(*job)) for job in jobs]
+        start, took = time.perf_counter(), dict.fromkeys(waiting, 0.0)
+        what = f"training {len(jobs)} networks" + (f", evaluating {len(beside)} claims" if beside else "")
+        at_a_time = networks_at_a_time([recipe for recipe, _, _ in jobs], self._workspace.num_workers)
+        in_claims = 0.0
+        for place, found in outcomes(works, what, num_workers=at_a_time, progress=self._workspace.progress):
+            if isinstance(found, Failed):  # whoever asks for it again has the error as outcome
+                continue
+            result, seconds = found
+            if isinstance(result, Run):
+                job = jobs[place - len(beside)]
+                self._trained[job] = result
+                took[askers[place - len(beside)]] += seconds
+            else:
+                in_claims += seconds
+                yield from self._noted(beside[place], result)
+        left = max(0.0, time.perf_counter() - start - in_claims)  # so that the claims' seconds add up to the time
+        share = left / (sum(took.values()) or 1.0)
+        self._seconds |= {claim: seconds * share for claim, seconds in took.items()}
+
+    def finish(self) -> Iterator[Outcome]:
+        """Evaluate the claims that asked for networks, each with its share of the time in which they were trained."""
+        with_networks = replace(self._workspace, trained=self._trained)
+        for claim in self._wanted:
+            yield _evaluate(claim, with_networks, self._seconds.get(claim, 0.0))
+
+    def _noted(self, claim: Claim, result: Outcome | tuple[Job, ...]) -> Iterator[Outcome]:
+        if isinstance(result, Outcome):
+            self._done.add(claim)
+            yield result
+        else:
+            self._wanted[claim] = result
+
+
+def _attempt(claim: Claim, workspace: Workspace) -> Outcome | tuple[Job, ...]:
+    """Evaluate a claim, or return the networks that it asks for first."""
     try:
-        found = workspace.train_all([job for _, job in first.values()])
-    except (BadInput, RunFailed):  # the claim that wants the network asks for it again, and has the error as outcome
-        return {}, dict.fromkeys(wanted, 0.0)
-    seconds, in_workers = time.perf_counter() - start, sum(took for _, took in found)
-    shares = dict.fromkeys(wanted, 0.0)
-    for (claim, _), (_, took) in zip(first.values(), found, strict=True):
-        shares[claim] += seconds * took / in_workers
-    return {job: run for (_, job), (run, _) in zip(first.values(), found, strict=True)}, shares
+        return _evaluate(claim, replace(workspace, trains=False))
+    except NotTrained as wanted:
+        return wanted.jobs
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The work of ``_attempt``, and the seconds that it took; see ``joma.train.jobs.Work``."""
+
+    claim: Claim
+    workspace: Workspace
+
+    @property
+    def name(self) -> str:
+        return self.claim.id
+
+    @property
+    def folder(self) -> Path:
+        return _evidence_path(self.claim, self.workspace.folder)
+
+    def do(self, progress: Progress) -> tuple[Outcome | tuple[Job, ...], float]:
+        from joma.threads import threads
+
+        start = time.perf_counter()
+        with threads(1):
+            return _attempt(self.claim, replace(self.workspace, progress=progress)), time.perf_counter() - start
 
 
 def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:

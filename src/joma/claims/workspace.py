@@ -192,26 +192,17 @@ class Workspace:
             jobs.append((recipe, path))
         return self._train(jobs)
 
-    def train_all(self, jobs: Sequence[Job]) -> list[tuple[Run, float]]:
-        """Train networks, ``num_workers`` at a time, and return with each the seconds that it took.
-
-        Raises:
-            BadInput, RunFailed: a network failed; it is raised after the others have finished.
-            NotTrained: the workspace trains none.
-        """
-        from joma.train.jobs import train_all_timed
-
-        if jobs and not self.trains:
-            raise NotTrained(jobs)
-        return train_all_timed(jobs, num_workers=self.num_workers, progress=self.progress)
-
     def _train(self, wanted: Sequence[tuple[Recipe, Path]]) -> list[Run]:
-        jobs = []
+        from joma.train.jobs import train_all
+
+        jobs: list[Job] = []
         for recipe, path in wanted:
             here = recipe if self.device == "cpu" else replace(recipe, device=self.device)
             jobs.append((here, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
+        if jobs and not self.trains:
+            raise NotTrained(jobs)
         missing = [job for job in jobs if job not in self.trained]
-        new = (run for run, _ in self.train_all(missing))
+        new = iter(train_all(missing, num_workers=self.num_workers, progress=self.progress))
         return [self.trained[job] if job in self.trained else next(new) for job in jobs]
 
     def _tokens_path(self, name: str) -> Path:

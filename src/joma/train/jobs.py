@@ -117,16 +117,9 @@ def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: 
             error has a note for each of the others.
         KeyboardInterrupt: every run has written a checkpoint.
     """
-    return [run for run, _ in train_all_timed(jobs, num_workers=num_workers, progress=progress)]
-
-
-def train_all_timed(
-    jobs: Sequence[Job], *, num_workers: int | None = None, progress: Progress = silent
-) -> list[tuple[Run, float]]:
-    """Do what ``train_all`` does, and return with each run the seconds that its process took."""
     what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
     num_workers = networks_at_a_time([recipe for recipe, _, _ in jobs], num_workers)
-    return do_all([Timed(Training(*job)) for job in jobs], what, num_workers=num_workers, progress=progress)
+    return do_all([Training(*job) for job in jobs], what, num_workers=num_workers, progress=progress)
 
 
 def networks_at_a_time(recipes: Sequence[Recipe], num_workers: int | None) -> int | None:
