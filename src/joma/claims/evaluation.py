@@ -153,7 +153,11 @@ class _Plan:
         what = f"training {len(jobs)} networks" + (f", evaluating {len(beside)} claims" if beside else "")
         at_a_time = networks_at_a_time([recipe for recipe, _, _ in jobs], self._workspace.num_workers)
         in_claims = 0.0
-        for place, found in outcomes(works, what, num_workers=at_a_time, progress=self._workspace.progress):
+
+        def report(what: str, done: float, _: float) -> None:  # claims come first, and take seconds
+            self._workspace.progress(what, max(0.0, done - len(beside)), len(jobs))
+
+        for place, found in outcomes(works, what, num_workers=at_a_time, progress=report):
             if isinstance(found, Failed):  # whoever asks for it again has the error as outcome
                 continue
             result, seconds = found
