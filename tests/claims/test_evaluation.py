@@ -168,7 +168,7 @@ def test_claims_without_networks_are_evaluated_next_to_training_with_the_same_nu
         )
         for num in (1, 2)
     }
-    assert "training 2 networks, evaluating 2 claims" in said
+    assert "training 2 networks, evaluating 2 more claims" in said
     for outcomes_found in found.values():
         assert {outcome.claim.id for outcome in outcomes_found} == {claim.id for claim in claims}
         assert outcomes_found[-1].claim.id == "lucky.asking"

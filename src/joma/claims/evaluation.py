@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joma.claims.claim import Claim
-from joma.claims.workspace import NotTrained, Workspace
+from joma.claims.workspace import NotTrained, Planned, Workspace
 from joma.errors import DISK_FULL, BadInput, NotInstalled, RunFailed, Unreachable
 from joma.files import read_json, write_json
 from joma.progress import Progress, silent
@@ -129,17 +129,17 @@ class _Plan:
         """Evaluate a claim that may turn out to want networks."""
         yield from self._noted(claim, _attempt(claim, self._workspace))
 
-    def train(self, beside: Sequence[Claim] = ()) -> Iterator[Outcome]:
-        """Train what several claims have asked for, or one where there is something to do beside.
+    def train(self, claims: Sequence[Claim] = ()) -> Iterator[Outcome]:
+        """Train what several claims have asked for, or one where there is more to do meanwhile.
 
         Args:
-            beside: claims to evaluate meanwhile, in the processes that train.
+            claims: claims to evaluate meanwhile, in the processes that train.
         """
         from joma.train.jobs import Failed, Timed, Training, networks_at_a_time, outcomes
         from joma.train.run import Run
 
         waiting = [claim for claim in self._wanted if claim not in self._seconds]
-        if not waiting or len(waiting) + len(beside) < 2:
+        if not waiting or len(waiting) + len(claims) < 2:
             return
         first: dict[Path, tuple[Claim, Job]] = {}
         for claim in waiting:
@@ -147,34 +147,37 @@ class _Plan:
                 first.setdefault(job[2], (claim, job))
         askers, jobs = zip(*first.values(), strict=True)
         quiet = replace(self._workspace, progress=silent)
-        works: list[_Attempt | Timed] = [_Attempt(claim, quiet) for claim in beside]
+        works: list[_Attempt | Timed] = [_Attempt(claim, quiet) for claim in claims]
         works += [Timed(Training(*job)) for job in jobs]
         start, took = time.perf_counter(), dict.fromkeys(waiting, 0.0)
-        what = f"training {len(jobs)} networks" + (f", evaluating {len(beside)} claims" if beside else "")
+        what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
+        what += (
+            f", evaluating {len(claims)} more claims" if claims[1:] else ", evaluating 1 more claim" if claims else ""
+        )
         at_a_time = networks_at_a_time([recipe for recipe, _, _ in jobs], self._workspace.num_workers)
         in_claims = 0.0
 
         def report(what: str, done: float, _: float) -> None:  # claims come first, and take seconds
-            self._workspace.progress(what, max(0.0, done - len(beside)), len(jobs))
+            self._workspace.progress(what, max(0.0, done - len(claims)), len(jobs))
 
         for place, found in outcomes(works, what, num_workers=at_a_time, progress=report):
             if isinstance(found, Failed):  # whoever asks for it again has the error as outcome
                 continue
             result, seconds = found
             if isinstance(result, Run):
-                job = jobs[place - len(beside)]
+                job = jobs[place - len(claims)]
                 self._trained[job] = result
-                took[askers[place - len(beside)]] += seconds
+                took[askers[place - len(claims)]] += seconds
             else:
                 in_claims += seconds
-                yield from self._noted(beside[place], result)
+                yield from self._noted(claims[place], result)
         left = max(0.0, time.perf_counter() - start - in_claims)  # so that the claims' seconds add up to the time
         share = left / (sum(took.values()) or 1.0)
         self._seconds |= {claim: seconds * share for claim, seconds in took.items()}
 
     def finish(self) -> Iterator[Outcome]:
         """Evaluate the claims that asked for networks, each with its share of the time in which they were trained."""
-        with_networks = replace(self._workspace, trained=self._trained)
+        with_networks = Planned.of(self._workspace, self._trained)
         for claim in self._wanted:
             yield _evaluate(claim, with_networks, self._seconds.get(claim, 0.0))
 
@@ -189,7 +192,7 @@ class _Plan:
 def _attempt(claim: Claim, workspace: Workspace) -> Outcome | tuple[Job, ...]:
     """Evaluate a claim, or return the networks that it asks for first."""
     try:
-        return _evaluate(claim, replace(workspace, trains=False))
+        return _evaluate(claim, Planned.of(workspace))
     except NotTrained as wanted:
         return wanted.jobs
 

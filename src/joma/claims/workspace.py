@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -55,18 +55,6 @@ class TextChoice:
     tokenizer: str | None = None
 
 
-class NotTrained(BaseException):
-    """A claim wants networks in a workspace that trains none; no error, so that no claim takes it for one.
-
-    Args:
-        jobs: the networks.
-    """
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        super().__init__(f"{len(jobs)} networks are not trained")
-        self.jobs = tuple(jobs)
-
-
 @dataclass(frozen=True)
 class Workspace:
     """Settings and services for the test of a claim, passed as its only argument.
@@ -85,8 +73,6 @@ class Workspace:
         device: where networks are trained: ``cpu``, or ``auto`` for an accelerator where there is one.
         num_workers: networks trained at a time; ``None`` for the number of processors.
         data: files and folders of the user by name (``DATA``), in place of what extras of joma install.
-        trains: whether networks are trained; otherwise wanting some raises ``NotTrained``.
-        trained: networks that have just been trained.
         progress: called repeatedly during long computations.
     """
 
@@ -97,8 +83,6 @@ class Workspace:
     device: Literal["cpu", "auto"] = "cpu"
     num_workers: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    trains: bool = True
-    trained: Mapping[Job, Run] = field(default_factory=dict, repr=False)
     progress: Progress = field(default=silent, repr=False)
 
     def seeds(self, default: int) -> range:
@@ -193,17 +177,54 @@ class Workspace:
         return self._train(jobs)
 
     def _train(self, wanted: Sequence[tuple[Recipe, Path]]) -> list[Run]:
-        from joma.train.jobs import train_all
-
         jobs: list[Job] = []
         for recipe, path in wanted:
             here = recipe if self.device == "cpu" else replace(recipe, device=self.device)
             jobs.append((here, path, self.folder / "runs" / recipe.name.replace(" ", "_").replace(",", "")))
-        if jobs and not self.trains:
-            raise NotTrained(jobs)
-        missing = [job for job in jobs if job not in self.trained]
-        new = iter(train_all(missing, num_workers=self.num_workers, progress=self.progress))
-        return [self.trained[job] if job in self.trained else next(new) for job in jobs]
+        return self._runs(jobs)
+
+    def _runs(self, jobs: Sequence[Job]) -> list[Run]:
+        from joma.train.jobs import train_all
+
+        return train_all(jobs, num_workers=self.num_workers, progress=self.progress)
 
     def _tokens_path(self, name: str) -> Path:
         return self.folder / "text" / f"{name}.safetensors"
+
+
+class NotTrained(BaseException):
+    """A claim asks for networks that are not trained yet; no error, so that no claim takes it for one.
+
+    Args:
+        jobs: the networks.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        super().__init__(f"{len(jobs)} networks are not trained")
+        self.jobs = tuple(jobs)
+
+
+@dataclass(frozen=True)
+class Planned(Workspace):
+    """A workspace in which networks are trained ahead, together with those of other claims.
+
+    Args:
+        trained: the networks that have been trained; before that ``None``, and a claim that asks for networks raises
+            ``NotTrained``.
+    """
+
+    trained: Mapping[Job, Run] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, workspace: Workspace, trained: Mapping[Job, Run] | None = None) -> Planned:
+        """Return the same workspace with networks trained ahead."""
+        same = {each.name: getattr(workspace, each.name) for each in fields(Workspace)}
+        return cls(**same, trained=trained)
+
+    def _runs(self, jobs: Sequence[Job]) -> list[Run]:
+        if self.trained is None:
+            if jobs:
+                raise NotTrained(jobs)
+            return []
+        missing = iter(super()._runs([job for job in jobs if job not in self.trained]))
+        return [self.trained[job] if job in self.trained else next(missing) for job in jobs]
