@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,13 +143,16 @@ def test_networks_of_several_claims_are_trained_in_one_call_and_each_claim_has_i
     one = training_claim(package, "one", [("a", 1e-3), ("b", 1e-3)])
     two = training_claim(package, "two", [("b", 1e-3), ("c", 1e-3)], [("d", 1e-3)])
     none = all_claims()["theorem2"]
+    start = time.perf_counter()
     found = list(evaluate([one, two, none], Workspace(tmp_path / "out", num_seeds=2, num_workers=1, progress=note)))
+    elapsed = time.perf_counter() - start
     assert [outcome.claim.id for outcome in found] == ["theorem2", "lucky.one", "lucky.two"]
     assert all(outcome.agreement for outcome in found)
     calls = [what for what in dict.fromkeys(trained) if what.startswith("training")]
     assert calls[0] == "training 3 networks"
     assert "training 1 network" in calls
     assert found[1].seconds > 0
+    assert sum(outcome.seconds for outcome in found) <= elapsed
     assert sorted(run.name for run in (tmp_path / "out" / "runs").iterdir()) == ["a", "b", "c", "d"]
 
 

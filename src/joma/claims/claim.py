@@ -64,7 +64,8 @@ class Claim:
         test: how the statement is tested, in one or two sentences.
         control: the case in which the same test must fail, in one sentence.
         evaluate: the function that tests it, ``package.module:function``; imported only when the claim is evaluated.
-            It takes a ``Workspace``, which trains networks if it needs any, and returns an ``Agreement``.
+            It takes a ``Workspace``, which trains networks if it needs any, and returns an ``Agreement``. It may be
+            stopped where it asks for networks, and called again when they are trained.
         needs_text: whether the test trains networks on text.
         by_default: whether it is evaluated where no claim is named. The claims of joma for which it is true take five
             minutes together on two cores.

@@ -147,8 +147,7 @@ class _Plan:
                 first.setdefault(job[2], (claim, job))
         askers, jobs = zip(*first.values(), strict=True)
         quiet = replace(self._workspace, progress=silent)
-        works: list[_Attempt | Timed] = [_Attempt(claim, quiet) for claim in claims]
-        works += [Timed(Training(*job)) for job in jobs]
+        works = [*(Timed(_Attempt(claim, quiet)) for claim in claims), *(Timed(Training(*job)) for job in jobs)]
         start, took = time.perf_counter(), dict.fromkeys(waiting, 0.0)
         what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
         what += (
@@ -199,7 +198,7 @@ def _attempt(claim: Claim, workspace: Workspace) -> Outcome | tuple[Job, ...]:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """The work of ``_attempt``, and the seconds that it took; see ``joma.train.jobs.Work``."""
+    """The work of ``_attempt``; see ``joma.train.jobs.Work``."""
 
     claim: Claim
     workspace: Workspace
@@ -212,12 +211,11 @@ class _Attempt:
     def folder(self) -> Path:
         return _evidence_path(self.claim, self.workspace.folder)
 
-    def do(self, progress: Progress) -> tuple[Outcome | tuple[Job, ...], float]:
+    def do(self, progress: Progress) -> Outcome | tuple[Job, ...]:
         from joma.threads import threads
 
-        start = time.perf_counter()
         with threads(1):
-            return _attempt(self.claim, replace(self.workspace, progress=progress)), time.perf_counter() - start
+            return _attempt(self.claim, replace(self.workspace, progress=progress))
 
 
 def finished(claims: Sequence[Claim], folder: Path) -> list[Outcome]:

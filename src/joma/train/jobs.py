@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from joma.errors import BadInput, RunFailed
 from joma.progress import Progress, silent
@@ -79,25 +79,25 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A training with the seconds that it took; see ``Work``."""
+class Timed(Generic[T_co]):
+    """Work whose result comes with the seconds that it took."""
 
-    training: Training
+    work: Work[T_co]
 
     @property
     def name(self) -> str:
-        """The name of the recipe."""
-        return self.training.name
+        """The name of the work."""
+        return self.work.name
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
-        return self.training.folder
+        """The folder of the work."""
+        return self.work.folder
 
-    def do(self, progress: Progress) -> tuple[Run, float]:
-        """Train the network, or go on where it was interrupted."""
+    def do(self, progress: Progress) -> tuple[T_co, float]:
+        """Do the work, or continue it after an interruption."""
         start = time.perf_counter()
-        return self.training.do(progress), time.perf_counter() - start
+        return self.work.do(progress), time.perf_counter() - start
 
 
 def train_all(jobs: Sequence[Job], *, num_workers: int | None = None, progress: Progress = silent) -> list[Run]:
