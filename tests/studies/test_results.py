@@ -37,6 +37,11 @@ def watched():
     return probe
 
 
+def learned_tree():
+    steps = np.random.default_rng(0).normal(size=(60, 3))
+    return joma.learn_tree(steps.cumsum(1), num_bootstraps=5)
+
+
 def aligned():
     latents = np.random.default_rng(0).normal(size=(60, 3))
     return joma.alignment(np.concatenate([latents, latents**2], axis=1), latents, num_permutations=19)
@@ -50,11 +55,12 @@ def results(series, tmp_path_factory):
         "watch": watched(),
         "solve": joma.solve([0, 4, 8, 16], mu=[3, 2, 1, 0.5]),
         "alignment": aligned(),
+        "learn_tree": learned_tree(),
         "reproduce": joma.reproduce("theorem3", "theorem4", out=tmp_path_factory.mktemp("evidence") / "out"),
     }
 
 
-ALL = ["scan", "verify", "watch", "solve", "alignment", "reproduce"]
+ALL = ["scan", "verify", "watch", "solve", "alignment", "learn_tree", "reproduce"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -76,7 +82,8 @@ def test_every_picture_is_drawn_on_axes_and_as_a_figure_that_moves(results, name
         own = Figure().subplots()
         assert found.plot(picture.id, ax=own) is own
         assert own.has_data()
-        assert isinstance(found.plot(picture.id, interactive=True), plotly.graph_objects.Figure)
+        if picture.id != "tree":
+            assert isinstance(found.plot(picture.id, interactive=True), plotly.graph_objects.Figure)
     assert isinstance(found.plot(), Axes)
 
 
@@ -102,6 +109,27 @@ def test_a_picture_that_is_not_there_is_refused_with_the_nearest_name(results):
     empty = results["scan"]
     with pytest.raises(joma.BadInput, match="nothing to draw"):
         type(empty)(**{**vars(empty), "results": ()}).plot()
+
+
+def test_a_tree_is_drawn_with_its_names_and_refused_as_a_figure_that_moves(results):
+    axes = results["learn_tree"].plot()
+    assert {"0", "1", "2"} <= {text.get_text() for text in axes.texts}
+    assert axes.figure.get_size_inches().tolist() == [6.4, pytest.approx(axes.get_ylim()[1])]
+    with pytest.raises(joma.BadInput, match="another picture"):
+        results["learn_tree"].plot(interactive=True)
+
+
+def test_a_notebook_shows_every_picture_and_those_of_its_own():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cells = (
+        "import joma; found = joma.solve([0, 4, 8, 16], mu=[3, 2, 1, 0.5]); found.plot()",
+        "found.plot()",
+        "import matplotlib.pyplot; matplotlib.pyplot.plot([0, 1])",
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    shown = [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in notebook.cells]
+    assert [sum(cell) for cell in shown] == [1, 1, 1]
 
 
 def test_tables_of_a_scan_and_of_a_watch_can_be_concatenated(results):

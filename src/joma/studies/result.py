@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects
     from matplotlib.axes import Axes
 
-    from joma.charts import Chart, Heatmap
+    from joma.report.drawing.single import Picture
 
 _LINE = 118
 
@@ -68,7 +68,7 @@ class Result(ABC):
         """Return the conclusions from the numbers, one row each; empty if there are none."""
 
     @abstractmethod
-    def pictures(self) -> Sequence[Chart | Heatmap]:
+    def pictures(self) -> Sequence[Picture]:
         """Return all pictures, the most important one first; none if there are too few numbers."""
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
 
@@ -18,9 +18,12 @@ from joma.studies.result import Result
 from joma.tables.columns import Table, read_table
 from joma.tables.reading import Source
 
+if TYPE_CHECKING:
+    from joma.report.drawing.single import Picture
+
 
 class LearnedTree(learning.Tree, Result):
-    """A tree of columns: ``frame()`` has its edges, ``verdicts()`` which of them are firm, ``draw()`` its picture."""
+    """A tree of columns: ``frame()`` has its edges, ``verdicts()`` which of them are firm, ``plot()`` its picture."""
 
     def frame(self) -> pandas.DataFrame:
         """Return one row per edge: one, other, strength, support; inner nodes have numbers in brackets."""
@@ -39,15 +42,16 @@ class LearnedTree(learning.Tree, Result):
         )
         return found.assign(verdict=verdict)
 
-    def pictures(self) -> Sequence[Chart]:
-        """Return the support of the edges over their strength; the tree itself is drawn by ``draw``."""
+    def pictures(self) -> Sequence[Picture]:
+        """Return the tree and, if it was measured, the support of the edges over their strength."""
         known = [edge for edge in self.edges if edge.support is not None]
         if not known:
-            return []
+            return [tree_picture(self)]
         x, y = [edge.strength for edge in known], [float(edge.support or 0) for edge in known]
         points = (Curve("one edge", x, y, joined=False),)
         caption = f"One point per edge: share of {self.num_bootstraps} bootstrap samples whose tree has it."
-        return [Chart("support", "Support of the edges", caption, strength_of(self), "support", points)]
+        support = Chart("support", "Support of the edges", caption, strength_of(self), "support", points)
+        return [tree_picture(self), support]
 
     def summary(self) -> str:
         """Return the tree in a sentence."""

@@ -10,22 +10,24 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from joma.charts import Chart, Heatmap
+from joma.errors import BadInput
 from joma.report.drawing.figures import SETTINGS, chart_figure, draw_curves
 from joma.report.drawing.heatmaps import draw_image, heatmap_figure, heatmap_plot
 from joma.report.drawing.looks import LIGHT, curve_colours, drawing, group_colours
 from joma.report.drawing.plots import Plot, literal
+from joma.report.drawing.trees import TreePicture, draw_tree, tree_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Picture = Chart | Heatmap
+Picture = Chart | Heatmap | TreePicture
 
 
 def axes_of(picture: Picture, ax: Axes | None = None) -> Axes:
     """Draw a picture with matplotlib.
 
     Args:
-        picture: a chart or a heatmap.
+        picture: a chart, a heatmap or a tree.
         ax: the axes to draw on; ``None`` for a new figure of pyplot, which a notebook shows.
 
     Returns:
@@ -35,7 +37,13 @@ def axes_of(picture: Picture, ax: Axes | None = None) -> Axes:
         import matplotlib.pyplot as plt
 
         with matplotlib.rc_context(SETTINGS):
-            return _figure(picture, plt.figure).axes[0]
+            figure = _figure(picture, plt.figure)
+            is_interactive = matplotlib.is_interactive()
+        matplotlib.interactive(is_interactive)  # a notebook turns it on with its first figure, and shows none without
+        return figure.axes[0]
+    if isinstance(picture, TreePicture):
+        draw_tree(ax, picture)
+        return ax
     if isinstance(picture, Heatmap):
         draw_image(ax, picture)
     else:
@@ -52,6 +60,8 @@ def axes_of(picture: Picture, ax: Axes | None = None) -> Axes:
 def _figure(picture: Picture, new_figure: Any) -> Any:
     if isinstance(picture, Heatmap):
         return heatmap_figure(picture, new_figure)
+    if isinstance(picture, TreePicture):
+        return tree_figure(picture, new_figure)
     return chart_figure([picture], group_colours([picture]), new_figure)
 
 
@@ -65,9 +75,15 @@ def svg_of(picture: Picture) -> bytes:
 
 
 def interactive(picture: Picture) -> Figure:
-    """Return a picture as a plotly figure with legend, title and axis labels."""
+    """Return a picture as a plotly figure with legend, title and axis labels.
+
+    Raises:
+        BadInput: the picture is a tree.
+    """
     from plotly.graph_objects import Figure
 
+    if isinstance(picture, TreePicture):
+        raise BadInput("a tree is not drawn by plotly", expected="another picture", remedy="leave out `interactive`")
     if isinstance(picture, Heatmap):
         spec = heatmap_plot(picture)
         spec["data"][0] |= {"hoverinfo": "all", "colorbar": {"title": {"text": literal(picture.value_label)}}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,22 +70,38 @@ class TreePicture:
     title: str
     subtitle: str
 
+    @property
+    def id(self) -> str:
+        """The name of the picture among those of a result."""
+        return "tree"
+
+    @property
+    def caption(self) -> str:
+        """How the tree was learned."""
+        return self.subtitle
+
 
 def write_tree(picture: TreePicture, stem: Path) -> tuple[Path, Path]:
     """Draw a tree; see ``write_pictures`` for ``stem`` and the result."""
     return write_pictures(lambda: tree_figure(picture), stem, picture.title, picture.subtitle)
 
 
-def tree_figure(picture: TreePicture) -> Figure:
-    """Return the figure of a tree."""
+def tree_figure(picture: TreePicture, new_figure: Callable[..., Figure] | None = None) -> Figure:
+    """Return the figure of a tree, on its own canvas or made by ``new_figure``, such as pyplot's."""
+    figure = (new_figure or Figure)(facecolor=LIGHT["paper"])
+    if new_figure is None:
+        FigureCanvasAgg(figure)
+    figure.set_size_inches(WIDTH, draw_tree(figure.add_axes((0.0, 0.0, 1.0, 1.0)), picture))
+    return figure
+
+
+def draw_tree(axes: Axes, picture: TreePicture) -> float:
+    """Draw a tree on axes, and return the height in inches at which its rows have room in a width of ``WIDTH``."""
     order, depth = walk(picture)
     rows = [node for node in order if node in picture.names]
     subtitle = textwrap.wrap(picture.subtitle, 92)
     head, step = 0.66 + 0.16 * len(subtitle), min(ROW, ROW * MOST_NAMED / len(rows))
     height = head + step * len(rows) + 0.3
-    figure = Figure(figsize=(WIDTH, height), facecolor=LIGHT["paper"])
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0, WIDTH), ylim=(0, height))
     axes.set_axis_off()
     text_at(axes, MARGIN, height - 0.22, picture.title, size=11.5, weight="bold")
@@ -94,7 +110,7 @@ def tree_figure(picture: TreePicture) -> Figure:
     y = {node: height - head - step * (place + 0.5) for place, node in enumerate(rows)}
     is_named = len(rows) <= MOST_NAMED
     (_draw_lengths if picture.by_length else _draw_outline)(axes, picture, order, depth, y, is_named)
-    return figure
+    return height
 
 
 def walk(picture: TreePicture) -> tuple[list[int], dict[int, int]]:

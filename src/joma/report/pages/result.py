@@ -6,20 +6,18 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from joma.report.drawing.single import svg_of
+from joma.report.drawing.single import Picture, svg_of
 from joma.report.drawing.words import format_number
 from joma.report.pages.document import environment
 
 if TYPE_CHECKING:
     import pandas
 
-    from joma.charts import Chart, Heatmap
-
 _MOST_ROWS = 12
 MOST_PICTURES = 4
 
 
-def result_html(name: str, summary: str, verdicts: pandas.DataFrame, pictures: Sequence[Chart | Heatmap]) -> str:
+def result_html(name: str, summary: str, verdicts: pandas.DataFrame, pictures: Sequence[Picture]) -> str:
     """Return HTML for a notebook cell, with all texts escaped.
 
     Args:
