@@ -86,14 +86,14 @@ def _pictures(found: Result, folder: Path, options: Any) -> list[str]:
     """Write every picture if that is asked for, and return what was written."""
     if not options.png:
         return []
-    from joma.charts import Chart
+    from joma.charts import Chart, Heatmap
     from joma.report.drawing.figures import write_figures
     from joma.report.drawing.heatmaps import write_heatmap
 
     pictures = found.pictures()
     write_figures([picture for picture in pictures if isinstance(picture, Chart)], folder / "figures")
     for picture in pictures:
-        if not isinstance(picture, Chart):
+        if isinstance(picture, Heatmap):
             write_heatmap(picture, folder / "figures")
     return ["figures/"]
 
