@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from joma.provenance import code_digest
 FOLDER = Path(__file__).parent / "tutorials"
 TUTORIALS = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
 _TIMEOUT_S = 1200
+_PAGE = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#]+)\.md(?=[)#])")
 _PANDAS = re.compile(r"<div>\n<style scoped>.*?</style>\n(.*)</div>", re.DOTALL)
 
 
 def executed(name: str) -> Any:
-    """Run a tutorial as a notebook, with its pictures.
+    """Run a tutorial as a notebook, with its pictures; progress and warnings are not kept.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a block raises an error.
@@ -36,7 +38,19 @@ def executed(name: str) -> Any:
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=_TIMEOUT_S, resources={"metadata": {"path": folder}}).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
+
+
+def with_links_to_pages(notebook: Any) -> Any:
+    """Return a copy of a notebook whose links to Markdown files lead to the pages that the site makes of them."""
+    linked = deepcopy(notebook)
+    for cell in linked.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _PAGE.sub(r"\1.html", cell.source)
+    return linked
 
 
 def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
@@ -57,7 +71,7 @@ def page(name: str, notebook: Any) -> tuple[str, dict[str, bytes]]:
                     output.text = "\n".join(
                         textwrap.fill(line, 88, break_on_hyphens=False) for line in output.text.splitlines()
                     )
-            cell.outputs = [output for output in cell.outputs if output.get("data", output.get("name") != "stderr")]
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": name})
     text = text.replace("![png](", "![What the code above draws](")
     title, body = text.strip().split("\n", 1)
@@ -86,7 +100,7 @@ def write(names: Sequence[str], folder: Path) -> None:
             if not needed:
                 continue
             notebook = executed(name)
-            nbformat.write(notebook, folder / f"{name}.ipynb")
+            nbformat.write(with_links_to_pages(notebook), folder / f"{name}.ipynb")
             text, pictures = page(name, notebook)
             for picture, content in pictures.items():
                 (folder / picture).parent.mkdir(exist_ok=True)

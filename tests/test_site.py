@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import build_site
 import pytest
+import tutorials
 
 ALONE = {"404", "explorer"}
 """Pages of the site that no Markdown file is the source of."""
@@ -69,6 +70,18 @@ def test_every_link_leads_to_a_place_of_the_site(site):
                     broken.append(f"{path.relative_to(site)}: {link}")
     assert not broken
     assert num_fragments > 100
+
+
+def test_links_of_notebooks_lead_to_pages_of_the_site(site):
+    jupytext, links = pytest.importorskip("jupytext"), re.compile(r"\]\((?!\w+:)([^)#]+)")
+    found = [
+        link
+        for path in tutorials.TUTORIALS.values()
+        for cell in tutorials.with_links_to_pages(jupytext.read(path)).cells
+        for link in links.findall(cell.source if cell.cell_type == "markdown" else "")
+    ]
+    assert len(found) > 10
+    assert not [link for link in found if not (site / "tutorials" / link).exists()]
 
 
 @pytest.mark.browser
