@@ -88,6 +88,14 @@ def test_the_wheel_and_the_citation_state_the_same(wheel):
     assert metadata.endswith((ROOT / "README.md").read_bytes())
 
 
+def test_the_page_on_citing_states_what_the_citation_does():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    entry = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8").partition("@software")[2].partition("```")[0]
+    stated = {"title": citation["title"], "version": citation["version"], "license": citation["license"]}
+    stated["author"] = "{" + " and ".join(author["name"] for author in citation["authors"]) + "}"
+    assert dict(re.findall(r"(\w+) += \{(.*)\},?$", entry, re.MULTILINE)) == stated
+
+
 def test_the_changelog_begins_with_this_version_and_lists_all_public_names():
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == joma.__version__

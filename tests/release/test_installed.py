@@ -34,7 +34,17 @@ PROOFS = {
 
 TESTED = tuple(
     f"tests/{name}"
-    for name in ("theory", "measure/attention", "simulate", "tables", "report/drawing", "cli/test_solve.py")
+    for name in (
+        "theory",
+        "measure/attention",
+        "measure/scan/test_steps.py",
+        "measure/watch/test_watching.py",
+        "saved/test_series.py",
+        "simulate",
+        "tables",
+        "report/drawing",
+        "cli/test_solve.py",
+    )
 )
 """Tests of every dependency of joma itself, run with its oldest versions."""
 
