@@ -70,6 +70,25 @@
     place.on("plotly_unhover", () => clear(place));
   };
 
+  // Each control of a film chooses along one axis of its frames, in the order of the page.
+  const films = [...document.querySelectorAll(".films")];
+  const placesOf = (film) => [...film.querySelectorAll(".plot")];
+  const setFrames = (film) => {
+    const controls = [...film.querySelectorAll("[data-frame]")];
+    const chosen = controls.map(({ value }) => value).join();
+    if (chosen === (film.dataset.chosen ?? "")) return false;
+    film.dataset.chosen = chosen;
+    for (const control of controls) {
+      const output = control.parentElement.querySelector("output");
+      if (output) output.textContent = control.dataset.steps.split("\n")[control.value];
+    }
+    for (const place of placesOf(film)) {
+      const plot = plots[place.dataset.plot];
+      plot.data[0].z = controls.reduce((frames, control) => frames[control.value], plot.frames);
+    }
+    return true;
+  };
+
   const folds = [...document.querySelectorAll("details")];
   const unfold = (id) => {
     const target = id && document.getElementById(decodeURIComponent(id));
@@ -93,27 +112,19 @@
   for (const button of document.querySelectorAll(".unfold")) button.hidden = false;
   addEventListener("hashchange", () => unfold(location.hash.slice(1)));
   unfold(location.hash.slice(1));
+  // Browsers set controls to what was chosen before the page was loaded again or left: before this script or after it.
+  films.forEach(setFrames);
   drawAll();
+  addEventListener("pageshow", () => films.filter(setFrames).flatMap(placesOf).forEach((place) => draw(place)));
   document.addEventListener("click", (event) => {
     const button = event.target.closest(".legend button");
     if (!button) return;
     button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
     draw(button.closest("figure").querySelector(".plot"));
   });
-  document.addEventListener("input", (event) => {
-    // Each control of a film chooses along one axis of its frames, in the order of the page.
-    const film = event.target.closest(".films");
-    if (!film) return;
-    const controls = [...film.querySelectorAll("[data-frame]")];
-    for (const control of controls) {
-      const output = control.parentElement.querySelector("output");
-      if (output) output.textContent = control.dataset.steps.split("\n")[control.value];
-    }
-    for (const place of film.querySelectorAll(".plot")) {
-      const plot = plots[place.dataset.plot];
-      plot.data[0].z = controls.reduce((frames, control) => frames[control.value], plot.frames);
-      draw(place);
-    }
+  document.addEventListener("input", ({ target }) => {
+    const film = target.closest(".films");
+    if (film && setFrames(film)) placesOf(film).forEach((place) => draw(place));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
   let folded = [];
