@@ -132,11 +132,14 @@
     document.documentElement.classList.add("printing");
     folded = folds.filter((fold) => !fold.open && !fold.matches(".code"));
     for (const fold of folded) fold.open = true;
+    // Paper has another width than the window, and nothing is drawn again for it.
+    for (const place of places) place.style.height = `${place.clientHeight}px`;
     drawAll(640);
   });
   addEventListener("afterprint", () => {
     document.documentElement.classList.remove("printing");
     for (const fold of folded) fold.open = false;
+    for (const place of places) place.style.height = "";
     drawAll();
   });
 })();
