@@ -61,3 +61,46 @@ def test_every_picture_is_there_and_the_slider_sets_the_step_of_all_heads(page, 
         assert last == [[0.9] * HEADS] * LAYERS
         browser.close()
     assert complaints == []
+
+
+@pytest.fixture
+def tab():
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser on this machine")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))"
+
+
+@pytest.mark.browser
+def test_heatmaps_show_the_step_of_the_slider_when_the_page_is_come_back_to(tab, page):
+    tab.goto(page.as_uri())
+    wait_until(tab, DRAWN)
+    tab.locator(".slider input").focus()
+    tab.keyboard.press("Home")
+    tab.goto("about:blank")
+    tab.go_back()
+    wait_until(tab, DRAWN)
+    step, value = ("0", 0) if tab.locator(".slider input").input_value() == "0" else ("3,000", 0.9)
+    assert tab.locator(".slider output").inner_text() == step
+    drawn = tab.evaluate("document.querySelector('[data-plot$=share_film]').data[0].z")
+    assert drawn == [[value] * HEADS] * LAYERS
+
+
+@pytest.mark.browser
+def test_on_paper_a_chart_has_the_height_of_its_drawing_whatever_the_width(tab, page):
+    tab.goto(page.as_uri())
+    wait_until(tab, DRAWN)
+    tab.evaluate("void dispatchEvent(new Event('beforeprint'))")
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 500, "height": 700})
+    sizes = """[...document.querySelectorAll('.plot')].map((p) =>
+        [p.clientHeight, p.querySelector('.main-svg').getAttribute('height')].map(Number))"""
+    assert all(box == drawing for box, drawing in tab.evaluate(sizes))
+    tab.evaluate("void dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("[...document.querySelectorAll('.plot')].every((p) => p.style.height === '')")
