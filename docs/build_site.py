@@ -31,7 +31,7 @@ ELSEWHERE = {
 
 ZENSICAL = Path(sysconfig.get_path("scripts")) / "zensical"
 
-_EXPLORER = """[Open the explorer on a page of its own](explorer.html).
+_EXPLORER = """[The explorer](explorer.html): the theory to be moved by hand, next to a network that was trained.
 
 <iframe src="explorer.html" title="The explorer" loading="lazy" style="width: 100%; height: 80vh; border: 0"></iframe>
 

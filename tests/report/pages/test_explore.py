@@ -448,3 +448,74 @@ def test_what_is_left_of_a_way_that_is_almost_done_is_a_number(browser, page):
         said
     )
     opened.tab.close()
+
+
+def test_space_plays_and_arrows_step_after_any_click(browser, page):
+    opened = Opened(browser, page.as_uri(), viewport={"width": 1280, "height": 900})
+    tab = opened.tab
+
+    for clicked in ("[data-preset=linear]", "#play", "[name=attention][value=exp]", "[data-step='1']"):
+        tab.locator(clicked).click()
+        if clicked == "#play":
+            tab.locator(clicked).click()
+        if clicked == "[name=attention][value=exp]":  # the arrows choose among these
+            tab.locator("h1").click()
+        before = tab.evaluate("State.get().at")
+        tab.keyboard.press("ArrowRight")
+        assert tab.evaluate("State.get().at") == pytest.approx(before + 0.01), clicked
+    for chosen in ("#time", "#targets [role=slider]", "[name=attention][value=exp]", "[data-preset=figure4]"):
+        if "preset" in chosen:
+            tab.locator(chosen).click()
+        else:
+            tab.locator(chosen).first.focus()
+        for state in ("true", "false"):
+            tab.keyboard.press(" ")
+            assert tab.locator("#play").get_attribute("aria-pressed") == state, chosen
+    tab.locator("#play").focus()
+    tab.keyboard.press(" ")  # the button's own
+    assert tab.locator("#play").get_attribute("aria-pressed") == "true"
+    assert opened.complaints == []
+    tab.close()
+
+
+def test_within_another_page_a_picture_is_in_view_and_what_is_set_can_be_opened_alone(browser, page, tmp_path):
+    around = tmp_path / "around.html"
+    around.write_text(f'<iframe src="{page.as_uri()}" style="width: 690px; height: 675px"></iframe>')
+    tab = browser.new_page(viewport={"width": 800, "height": 700})
+    tab.goto(around.as_uri())
+    frame = tab.frames[1]
+    wait_until(frame, "document.querySelectorAll('#entropy path.line').length > 0")
+    picture, player = (frame.locator(name).bounding_box() for name in ("#entropy svg", ".player"))
+    assert picture["y"] + picture["height"] < player["y"]
+    frame.locator("#gain").focus()
+    tab.keyboard.press("End")
+    wait_until(frame, "document.querySelector('.player .here').href.includes('gain=1')")
+    frame.locator(".player .here").click()
+    tab.wait_for_url("**#gain=1")
+    assert tab.frames == [tab.main_frame]
+    assert not tab.locator(".player .here").is_visible()
+    tab.close()
+
+
+def test_every_latent_has_its_number_on_a_phone_too(browser, page):
+    opened = Opened(browser, page.as_uri() + "#at=1", viewport={"width": 390, "height": 844})
+    found = opened.tab.evaluate(
+        """[...document.querySelectorAll("#latents text.score")].map((label) => {
+            const { x, y, width } = label.getBBox();
+            return [label.textContent, x, y, width];
+        })"""
+    )
+    assert all(re.search(r"\d", text) for text, *_ in found)
+    digit_height = 8
+    for place, (one, x, y, width) in enumerate(found):
+        for other, left, top, _ in found[:place]:
+            assert x >= left + width or left >= x + width or abs(y - top) >= digit_height, (one, other)
+    opened.tab.close()
+
+
+def test_what_a_diamond_is_depends_on_the_mlp(browser, page):
+    for mlp, hint, name in (("nonlinear", "where it goes", "Targets"), ("linear", "its rate Δ", "Rates")):
+        opened = Opened(browser, f"{page.as_uri()}#mlp={mlp}", viewport={"width": 1280, "height": 900})
+        assert hint in opened.tab.locator("#targets").text_content()
+        assert opened.tab.locator("#targets").get_attribute("aria-label").startswith(name)
+        opened.tab.close()

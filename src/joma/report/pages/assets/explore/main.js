@@ -72,17 +72,25 @@
       move(STEP * Number(button.dataset.step));
     });
   }
+  // A key does what the control with the focus makes of it, and otherwise moves the time.
+  const OWN_KEYS = {
+    space: "button, summary, select, textarea, input:not([type=range], [type=radio]:checked)",
+    arrows: "input, select, textarea, [role=slider]",
+  };
   document.addEventListener("keydown", (event) => {
-    if (event.target.closest("input, select, button, a, summary, [role=slider], textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === " ") play.click();
-    else if (event.key === "ArrowRight" || event.key === "ArrowLeft") move(event.key === "ArrowRight" ? STEP : -STEP);
-    else return;
+    const kind = { " ": "space", ArrowLeft: "arrows", ArrowRight: "arrows" }[event.key];
+    if (!kind || event.target.closest(OWN_KEYS[kind]) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
+    if (kind === "arrows") move(event.key === "ArrowRight" ? STEP : -STEP);
+    else if (!event.repeat) play.click();
   });
+  // After a click with a pointer, Space is for playing again, not for the same button.
+  document.addEventListener("click", ({ target, detail }) => detail && target.closest("button")?.blur());
 
   const fields = { at: State.between(data.theory.at, 0, 1) };
   for (const [view, given] of views) Object.assign(fields, view.fields(given));
   for (const [view, given] of views) view.begin(given);
   State.begin(fields);
+  document.documentElement.classList.toggle("framed", window.self !== window.top);
   draw(); // at once, so that nothing is empty before the first frame
 })();

@@ -46,9 +46,13 @@ const State = (() => {
   const write = () => {
     clearTimeout(written); // browsers refuse too many changes of the address in a short time
     written = setTimeout(() => {
-      const wanted = address();
-      if (wanted !== location.hash.slice(1)) history.replaceState(null, "", `#${wanted}`);
+      const wanted = `#${address()}`;
+      if (wanted !== (location.hash || "#")) history.replaceState(null, "", wanted);
+      linkHere();
     }, 200);
+  };
+  const linkHere = () => {
+    for (const link of document.querySelectorAll("a.here")) link.href = `#${address()}`;
   };
   const announce = (changed) => {
     for (const listen of listeners) listen(values, new Set(changed));
@@ -59,12 +63,14 @@ const State = (() => {
     begin: (declared) => {
       fields = declared;
       values = read();
+      linkHere();
       addEventListener("hashchange", () => {
         if (document.getElementById(location.hash.slice(1))) { // a link within the page, which keeps what is set
           if (address()) write();
           return;
         }
         values = read();
+        linkHere();
         announce(Object.keys(fields));
       });
       announce(Object.keys(fields));

@@ -289,6 +289,9 @@ const TheoryView = (() => {
     byId("gain").closest("label").hidden = state.attention === "linear";
     byId("constant").closest("label").hidden = state.attention !== "linear";
     for (const part of document.querySelectorAll("[data-rate]")) say(part, symbol(state.mlp));
+    const [hint, name] = state.mlp === "linear" ? ["v now, and its rate Δ (drag)", "Rates"] : ["v now, and where it goes (drag)", "Targets"];
+    say($.hint, hint);
+    set($.editor, { "aria-label": `${name} of the components, to drag or to set with the arrow keys` });
     byId("fewer").disabled = state.rates.length < 2;
     byId("more").disabled = state.rates.length >= MOST_COMPONENTS;
   };
@@ -307,11 +310,12 @@ const TheoryView = (() => {
     $.editor = byId("targets");
     $.which = byId("which");
     $.formulas = [...document.querySelectorAll("#theory [data-formula]")];
+    $.hint = el("text", { class: "tick", x: 2, y: 10 });
     $.zero = el("line", { class: "grid" });
     $.marks = el("g");
     $.handles = el("g");
     $.ticks = [5, 3, 1, 0, -1, -3].map((tick) => el("text", { class: "tick end" }, number(tick)));
-    $.editor.append($.zero, ...$.ticks, $.marks, $.handles, el("text", { class: "tick", x: 2, y: 10 }, "v now, and where it goes (drag)"));
+    $.editor.append($.zero, ...$.ticks, $.marks, $.handles, $.hint);
     $.editor.append(el("text", { class: "tick", x: 2, y: TRACK.shareTop - 2 }, "share of attention now"));
     const pick = (t) => State.set({ at: Math.min(1, t / State.get().end) });
     charts = {

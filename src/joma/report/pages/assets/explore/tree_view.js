@@ -36,7 +36,7 @@ const TreeView = (() => {
         const circle = el("circle", { class: "latent", cx: x(place), cy: y(at + 1) }), title = el("title");
         const label = el("text", { x: x(place), class: "middle score" });
         circle.append(title);
-        return { circle, label, title, y: y(at + 1), most: Math.min(19, room / 2 - 1), isNamed: room >= 26 };
+        return { circle, label, title, y: y(at + 1), most: Math.min(19, room / 2 - 1), isNamed: room >= 13, lift: room < 26 && k % 2 ? 11 : 0 };
       }));
       svg.replaceChildren(...lines, ...names, ...ends, ...nodes.flat().flatMap(({ circle, label }) => [circle, label]));
       paint(State.get());
@@ -47,11 +47,11 @@ const TreeView = (() => {
   let picture = null, painted = -1;
   const paint = (state) => {
     const k = painted = indexAt(state.at ?? 0);
-    nodes.forEach((level, at) => level.forEach(({ circle, label, title, y, most, isNamed }, latent) => {
+    nodes.forEach((level, at) => level.forEach(({ circle, label, title, y, most, isNamed, lift }, latent) => {
       const score = tree.gains[k][at][latent], share = Math.max(0, score ?? 0), r = 4 + (most - 4) * Math.sqrt(share);
       set(circle, { r, style: `--found: ${Math.round(100 * share)}%`, class: `latent ${score === null ? "unknown" : ""}` });
       say(label, isNamed ? (score === null ? "?" : Draw.fixed(score, 2).replace("0.", ".")) : "");
-      set(label, { y: r < 12 ? y - r - 4 : y + 4 }); // above a circle that has no room for it
+      set(label, { y: r < 12 ? y - r - 4 - lift : y + 4 }); // above a circle that has no room for it, and every other one higher
       const raw = tree.scores[k][at][latent], first = tree.scores[0][at][latent];
       say(title, `level ${at}, latent ${latent}: ${score === null ? "no score" : `gain ${number(score, 2)}, score ${number(raw, 3)}, untrained ${number(first, 3)}`}`);
     }));
