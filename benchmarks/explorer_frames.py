@@ -1,10 +1,10 @@
-"""Frames a second of the explorer, while a slider is dragged and while the page plays, and what a frame costs.
+"""Frames a second of the explorer, while something is moved and while the page plays, and what a frame costs.
 
 In Chromium, as wide as on a screen and as on a phone: the first part is in the window, and for three seconds the gain's
-slider (that of c for linear attention) moves at every frame, or the page plays. A frame's costs are processor time of
-the page's main thread, on average: in scripts, and in everything (layout and painting, too); they hold on a busy
-machine as well. Aims, in every setting: 58 frames a second, and less than 16.7 ms for everything. It takes Chromium and
-the package playwright.
+slider (that of c for linear attention), the start's, or a target moves at every frame, or the page plays. A frame's
+costs are processor time of the page's main thread, on average: in scripts, and in everything (layout and painting,
+too); they hold on a busy machine as well. Aims, in every setting: 58 frames a second, and less than 16.7 ms for
+everything. It takes Chromium and the package playwright.
 
     python benchmarks/explorer_frames.py [--json] [--seconds 3]
 """
@@ -33,24 +33,32 @@ SETTINGS = {
 WIDTHS = (1280, 390)
 FRAMES_PER_SECOND, FRAME_MS = 58, 1000 / 60
 
-MOVE = """([isPlayed, seconds]) => new Promise((done) => {
-    const stamps = [], slider = document.getElementById(State.get().attention === "linear" ? "constant" : "gain");
+MOVED = ("gain", "start", "target", "play")
+
+MOVE = """([moved, seconds]) => new Promise((done) => {
+    const stamps = [], target = document.querySelector("#targets [role=slider]:last-of-type");
+    const gain = State.get().attention === "linear" ? "constant" : "gain";
+    const slider = document.getElementById({ gain, start: "v0" }[moved]);
     const frame = (stamp) => {
         stamps.push(stamp);
         if (stamp - stamps[0] >= 1000 * seconds) return done(stamps);
-        if (!isPlayed) {
-            const share = (1 + Math.sin((stamp - stamps[0]) / 300)) / 2;
+        const phase = (stamp - stamps[0]) / 300;
+        if (moved === "target") {
+            const key = Math.cos(phase) > 0 ? "ArrowUp" : "ArrowDown";
+            target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+        } else if (slider) {
+            const share = (1 + Math.sin(phase)) / 2;
             slider.value = Number(slider.min) + share * (slider.max - slider.min);
             slider.dispatchEvent(new Event("input", { bubbles: true }));
         }
         requestAnimationFrame(frame);
     };
-    if (isPlayed) document.getElementById("play").click();
+    if (moved === "play") document.getElementById("play").click();
     requestAnimationFrame(frame);
 })"""
 
 
-def moved(tab: Page, *, is_played: bool, seconds: float) -> dict[str, float]:
+def frames(tab: Page, moved: str, seconds: float) -> dict[str, float]:
     """Frames a second, the share of frames that took two turns of the screen or more, and the costs of a frame."""
     session = tab.context.new_cdp_session(tab)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -59,7 +67,7 @@ def moved(tab: Page, *, is_played: bool, seconds: float) -> dict[str, float]:
         return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
 
     before = spent()
-    stamps = tab.evaluate(MOVE, [is_played, seconds])
+    stamps = tab.evaluate(MOVE, [moved, seconds])
     after = spent()
     waits = [late - early for early, late in itertools.pairwise(stamps)]
     cost = {name: 1000 * (after[name] - before[name]) / len(waits) for name in ("ScriptDuration", "TaskDuration")}
@@ -79,9 +87,8 @@ def figures(browser: Browser, page: Path, seconds: float) -> dict[str, Any]:
             tab.goto(f"{page.as_uri()}#{address}")
             tab.locator("#entropy").scroll_into_view_if_needed()
             tab.wait_for_timeout(500)
-            for is_played in (False, True):
-                found = moved(tab, is_played=is_played, seconds=seconds)
-                rows.append({"setting": name, "width": width, "moved_by": "play" if is_played else "slider"} | found)
+            about = {"setting": name, "width": width}
+            rows += [about | {"moved": moved} | frames(tab, moved, seconds) for moved in MOVED]
             tab.close()
     met = {
         f"{FRAMES_PER_SECOND} frames a second": min(row["frames_per_second"] for row in rows) >= FRAMES_PER_SECOND,
@@ -108,7 +115,7 @@ def main() -> None:
         (
             row["setting"],
             str(row["width"]),
-            row["moved_by"],
+            row["moved"],
             f"{row['frames_per_second']:.1f}",
             f"{row['late_share']:.0%}",
             *(f"{row[name]:.1f} ms" for name in ("script_ms", "main_thread_ms")),
@@ -116,7 +123,7 @@ def main() -> None:
         for row in found["rows"]
     ]
     aims = "; ".join(f"{aim}, {'met' if met else 'missed'}" for aim, met in found["met"].items())
-    columns = ("setting", "width", "moved by", "frames a second", "late", "scripts, a frame", "all, a frame")
+    columns = ("setting", "width", "moved", "frames a second", "late", "scripts, a frame", "all, a frame")
     show(f"The explorer in Chromium {found['chromium']} ({aims})", columns, rows, found["machine"])
 
 
