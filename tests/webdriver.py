@@ -34,7 +34,12 @@ class Session:
     def reload(self) -> None:
         """Reload as a reader does; Firefox's command for it forgets what forms hold."""
         self.evaluate("document.documentElement.setAttribute('data-old', 'yes') ?? setTimeout(() => location.reload())")
-        self.wait_until("document.readyState === 'complete' && !document.documentElement.hasAttribute('data-old')")
+        _until(self._is_new)
+
+    def _is_new(self) -> None:
+        """Raise ``OSError`` until the page is loaded again; between the two there is none to ask."""
+        if not self.evaluate("document.readyState === 'complete' && !document.documentElement.dataset.old"):
+            raise OSError("the page is that of before")
 
     def evaluate(self, expression: str) -> Any:
         return self._send("ExecuteScript", "execute/sync", script=f"return {expression}", args=[])
@@ -90,7 +95,8 @@ def firefox(folder: Path) -> Iterator[Session]:
             message = json.dumps([0, 1, f"WebDriver:{name}", parameters]).encode()
             connection.sendall(b"%d:%s" % (len(message), message))
             _, _, error, result = received()
-            assert error is None, error["message"]
+            if error is not None:
+                raise OSError(error["message"])
             return result.get("value")
 
         received()  # what it is
