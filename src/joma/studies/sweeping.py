@@ -192,14 +192,19 @@ class Sweeping:
     def table(self) -> pandas.DataFrame:
         """Return all measurements with the settings and the status of their run; a failed run has a row at least."""
         frame = frame_of(row for recipe in self.recipes.values() for row in self._measurements(recipe))
-        for name in self.plan.settings:
+        for name in dict.fromkeys((*self.plan.settings, "num_steps")):
             values = {recipe.name: _setting(recipe, name) for recipe in self.recipes.values()}
             frame[name] = frame["run"].map(values)
+        frame["num_epochs"] = frame["run"].map({recipe.name: self._epochs(recipe) for recipe in self.recipes.values()})
         outcomes = {recipe.name: self.outcome(recipe) for recipe in self.recipes.values()}
         for name in ("status", "reason"):
             values = {run: getattr(outcome, name) or None for run, outcome in outcomes.items()}
             frame[name] = frame["run"].map(values).astype("string")
         return frame
+
+    def _epochs(self, recipe: Recipe) -> float:
+        """Return the passes over the training text in all steps of a run."""
+        return recipe.num_steps * recipe.batch_size * recipe.length / self._texts.tokens(recipe).train.numel()
 
     def _measurements(self, recipe: Recipe) -> Iterator[Measurement]:
         probes = self.run(recipe).journal().probes

@@ -143,3 +143,13 @@ def test_a_depth_without_a_second_sound_learning_rate_takes_its_noise_from_the_o
     slow = table("deep and slow", loss_of(1e-5, STEPS, 9) + 0.5, learning_rate=1e-5, num_layers=9)
     found = once(pandas.concat([grid(), lag, slow]), num_steps=500)
     assert abs(found["deep and slow"] - loss_of(1e-5, 500, 9) - 0.5) < TOLERANCES["order.law"].bound
+
+
+def test_passes_of_the_text_are_those_that_the_table_counts_for_all_its_steps():
+    given = joma.predict_order(grid(), num_steps=WHOLE, num_epochs=3)
+    for steps, passes in ((WHOLE, 3), (2 * WHOLE, 6)):
+        frame = grid(num_steps=steps, num_epochs=passes)
+        pandas.testing.assert_series_equal(joma.predict_order(frame, num_steps=WHOLE), given)
+    assert not given.equals(joma.predict_order(grid(), num_steps=WHOLE))
+    with pytest.raises(InvalidArgument, match="num_epochs"):
+        joma.predict_order(grid(num_epochs=-1))

@@ -11,7 +11,7 @@ import pandas
 
 from joma.errors import InvalidArgument
 from joma.measure.curves.grid import LOSSES, GridRun, grid_of
-from joma.measure.curves.order import EPOCHS, HORIZON, LAST, last_step, level, scores
+from joma.measure.curves.order import HORIZON, LAST, epochs_to, last_step, level, scores
 from joma.measure.curves.remarks import Remark
 from joma.measure.curves.signs import short
 
@@ -54,7 +54,8 @@ def forecast(frame: pandas.DataFrame) -> tuple[str, Remark] | None:
         )
     else:
         text += " Too few probes to say how sure that is"
-    remedy = f"train it on; this holds for Adam, a constant learning rate and {EPOCHS:g} passes over the text"
+    passes = f"{epochs_to(goal, going[first]):.3g} passes over the text"
+    remedy = f"train it on; this holds for Adam, a constant learning rate and {passes}"
     return str(going[first].name), Remark("open", "forecast", text, remedy, numbers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas
@@ -21,7 +21,7 @@ LOSSES = ("val_loss_nats", "train_loss_nats")
 SHAPE = ("num_layers", "width", "batch_size")
 """Configuration columns: only runs that agree in them learn equally fast at equal learning rates."""
 
-RATE, TOTAL = "learning_rate", "num_steps"
+RATE, TOTAL, PASSES = "learning_rate", "num_steps", "num_epochs"
 
 HIGHEST = 1e6
 """Losses above it, in nats, count as not finite: guessing among all words of all languages costs less than 30."""
@@ -63,6 +63,7 @@ class GridRun:
         learning_rate: ``None`` if the table does not contain it; 0 for a run that does not move.
         shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
         num_steps: the last step of the whole training; ``None`` if the table does not contain it.
+        num_epochs: passes over the training text in these steps; ``None`` if the table does not contain it.
         has_diverged: whether the loss is not finite, or above ``HIGHEST``, at its last step, or nowhere.
     """
 
@@ -73,15 +74,15 @@ class GridRun:
     learning_rate: float | None
     shape: Shape
     num_steps: float | None
+    num_epochs: float | None
     has_diverged: bool
 
     def until(self, step: float) -> GridRun:
         """Return the run as it was at a step."""
         curves = [curve.until(step) for curve in (self.loss, self.trained, self.entropy)]
         is_whole = len(curves[0]) == len(self.loss)
-        return GridRun(
-            self.name, *curves, self.learning_rate, self.shape, self.num_steps, self.has_diverged and is_whole
-        )
+        loss, trained, entropy = curves
+        return replace(self, loss=loss, trained=trained, entropy=entropy, has_diverged=self.has_diverged and is_whole)
 
 
 def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
@@ -104,7 +105,7 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
     for column in ("group", "suspect"):
         if column in kept:
             kept = kept[kept[column].isna()]
-    numeric = [name for name in ("step", "value", *SHAPE, RATE, TOTAL) if name in kept]
+    numeric = [name for name in ("step", "value", *SHAPE, RATE, TOTAL, PASSES) if name in kept]
     try:
         kept = kept.assign(**{name: pandas.to_numeric(kept[name]).astype(float) for name in numeric})
     except (ValueError, TypeError) as error:
@@ -118,7 +119,7 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
 
 def _check_range(rows: pandas.DataFrame, function: str) -> None:
     """Refuse negative and infinite numbers where they would decide the order; NaN counts as not known."""
-    for name in ("step", RATE, TOTAL):
+    for name in ("step", RATE, TOTAL, PASSES):
         values = rows[name].to_numpy() if name in rows else np.zeros(0)
         if (odd := values[(values < 0) | np.isinf(values)]).size:
             raise _bad(function, f"finite numbers of at least 0 in {name}", f"a table with {name} {odd[0]:g}")
@@ -140,6 +141,7 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
         _number(rows, RATE),
         tuple(-1.0 if value is None else value for value in shape.values()),
         _number(rows, TOTAL),
+        _number(rows, PASSES),
         has_diverged=loss.empty or not _is_usable(loss.sort_index()).iloc[-1],
     )
 

@@ -56,7 +56,7 @@ LAST = 3
 
 
 def predict_order(
-    frame: pandas.DataFrame, *, num_steps: float | None = None, num_epochs: float = EPOCHS
+    frame: pandas.DataFrame, *, num_steps: float | None = None, num_epochs: float | None = None
 ) -> pandas.Series:
     """Predict in which order the runs of a grid will end, from their first steps.
 
@@ -82,11 +82,13 @@ def predict_order(
         frame: the runs' measurements so far, columns run, step, layer, head, metric, value: the held-out loss
             ``val_loss_nats``, or where a run has none, ``train_loss_nats``. Rows may repeat and be in any order, and
             runs may be measured at different steps. The columns ``learning_rate``, ``num_layers``, ``width``,
-            ``batch_size`` and ``num_steps`` are used if they are there. Without learning rates the speed at which
-            losses leave their start takes their place; without ``num_layers``, the number of layers with an entropy.
+            ``batch_size``, ``num_steps`` and ``num_epochs`` are used if they are there. Without learning rates the
+            speed at which losses leave their start takes their place; without ``num_layers``, the number of layers
+            with an entropy.
         num_steps: steps of the whole training; ``None`` for the column ``num_steps``, or else 29 times the last
             step in the table.
-        num_epochs: passes over the training text in that time. With 1 no text is repeated.
+        num_epochs: passes over the training text in that time; ``None`` for the column ``num_epochs``, which counts
+            those in the column ``num_steps``, or else the paper's 20. With 1 no text is repeated.
 
     Returns:
         a score for each run, named ``score``, lowest first: the predicted last held-out loss in nats. It is infinite
@@ -97,13 +99,14 @@ def predict_order(
     """
     if num_steps is not None:
         POSITIVE.check(num_steps, "predict_order", "num_steps")
-    POSITIVE.check(num_epochs, "predict_order", "num_epochs")
+    if num_epochs is not None:
+        POSITIVE.check(num_epochs, "predict_order", "num_epochs")
     runs = grid_of(frame, "predict_order")
     index = pandas.Index([run.name for run in runs], name="run", tupleize_cols=False)
     return pandas.Series(scores(runs, num_steps, num_epochs), index, name="score").sort_values(kind="stable")
 
 
-def scores(runs: Sequence[GridRun], num_steps: float | None = None, num_epochs: float = EPOCHS) -> list[float]:
+def scores(runs: Sequence[GridRun], num_steps: float | None = None, num_epochs: float | None = None) -> list[float]:
     """Return the predicted last loss of each run in nats; ``predict_order`` explains the arguments.
 
     Args:
@@ -115,12 +118,19 @@ def scores(runs: Sequence[GridRun], num_steps: float | None = None, num_epochs: 
     members: dict[int, _Member] = {}
     for at, (run, rate) in enumerate(zip(runs, speeds(runs), strict=True)):
         if rate > 0 and not run.has_diverged and run.loss.steps[-1] > 0:
-            goal = num_steps or run.num_steps or HORIZON * last
-            members[at] = _Member(run.loss, rate, max(goal, float(run.loss.steps[-1])), run.shape)
+            goal = max(num_steps or run.num_steps or HORIZON * last, float(run.loss.steps[-1]))
+            members[at] = _Member(run.loss, rate, goal, num_epochs or epochs_to(goal, run), run.shape)
     if members:
-        grid = _Grid([*members.values()], num_epochs)
+        grid = _Grid([*members.values()])
         found = [grid.last_loss(members[at]) if at in members else now for at, now in enumerate(found)]
     return found
+
+
+def epochs_to(goal: float, run: GridRun) -> float:
+    """Return the passes over the training text up to a step: what the table says of all steps, or else ``EPOCHS``."""
+    if run.num_epochs is None:
+        return EPOCHS
+    return run.num_epochs * (goal / run.num_steps if run.num_steps else 1.0)
 
 
 def last_step(runs: Sequence[GridRun]) -> float:
@@ -158,11 +168,13 @@ def _speed(steps: np.ndarray, fall: np.ndarray, least: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """A run that made a step: its loss so far, its learning rate, the steps of its whole training, and its shape."""
+    """A run that made a step: its loss so far, its learning rate, the steps and the passes over the text of its whole
+    training, and its shape."""
 
     loss: Curve
     rate: float
     goal: float
+    epochs: float
     shape: Shape
 
     @property
@@ -193,10 +205,9 @@ class _Grid:
 
     Args:
         members: its runs.
-        num_epochs: passes over the training text.
     """
 
-    def __init__(self, members: Sequence[_Member], num_epochs: float) -> None:
+    def __init__(self, members: Sequence[_Member]) -> None:
         self.alike: dict[Shape, list[_Member]] = {}
         for one in members:
             self.alike.setdefault(one.shape, []).append(one)
@@ -206,7 +217,7 @@ class _Grid:
         first = min(self.best.values(), key=lambda one: one.level)
         self.travel, self.heat = self._fitted(first.reach / FAR)
         self.fastest = first.rate
-        self.turn = first.rate * first.goal * FRESH / num_epochs if num_epochs > 1 else math.inf
+        self.turn = first.rate * first.goal * FRESH / first.epochs if first.epochs > 1 else math.inf
 
     def _best(self, alike: Sequence[_Member]) -> _Member:
         """Return the median run of the lowest learning rate that is as good as the best one."""
