@@ -219,7 +219,23 @@ def test_a_folder_of_another_sweep_or_with_other_files_is_refused(whole, text, t
 def test_what_cannot_be_done_is_refused_before_anything_is_trained(text, tmp_path, settings, problem):
     with pytest.raises(BadInput, match=problem):
         joma.sweep("figure8", **{"over": TINY, "out": tmp_path / "out", "text": text, "progress": silent} | settings)
-    assert not (tmp_path / "out" / "runs").exists()
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_after_a_request_that_was_refused_the_folder_takes_another_one(text, tmp_path):
+    over = TINY | {"lr": [1e-3, 1e-2], "steps": 20}
+    (tmp_path / "empty.txt").write_text("")
+    refused = [
+        {"search": 5},  # more points than the grid has
+        {"text": str(tmp_path / "empty.txt")},
+        {"text": str(tmp_path / "empty.txt"), "over": TINY | {"lr": "1e-4:1e-1:log"}, "search": 2},
+        {"over": TINY | {"words": "10:5000", "lr": "1e-4:1e-1:log"}, "search": 2},
+    ]
+    for settings in refused:
+        with pytest.raises(BadInput):
+            swept(tmp_path / "out", **{"text": text, "over": over, "seeds": 1} | settings)
+        assert list((tmp_path / "out").iterdir()) == []
+    assert set(swept(tmp_path / "out", text, over, seeds=1).verdicts()["status"]) == {"finished"}
 
 
 def test_more_than_a_thousand_runs_are_trained_if_they_are_meant(text, tmp_path):

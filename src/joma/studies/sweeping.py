@@ -28,11 +28,11 @@ from joma.train.loop import writing
 from joma.train.recipes import Recipe
 from joma.train.run import Run
 from joma.train.sweeps.folder import Outcome, SweepFolder
-from joma.train.sweeps.grids import Grid, Point
+from joma.train.sweeps.grids import Grid, Interval, Point
 from joma.train.sweeps.recipes import PROFILES, against_paper, recipes_of
 from joma.train.sweeps.running import standing_of, train_runs
-from joma.train.sweeps.search import Search
-from joma.train.text.vocabulary import Tokens, require_tokens
+from joma.train.sweeps.search import Search, require_search
+from joma.train.text.vocabulary import Tokens, require_tokens, save_tokens
 from joma.workers import Engine
 
 COLUMNS = ("learning_rate", "num_layers", "seed")
@@ -102,20 +102,37 @@ class Sweeping:
 
     def __init__(self, plan: Plan, path: Path) -> None:
         self.plan, self.folder = plan, SweepFolder(path)
-        with self.writing():
-            shared = {name: getattr(plan, name) for name in ("recipe", "profile", "text", "device")}
-            self.folder.claim(shared | ({"search": list(plan.grid.words)} if plan.search else {}))
+        self.recipes: dict[str, Recipe] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        shared = {name: getattr(plan, name) for name in ("recipe", "profile", "text", "device")}
+        shared |= {"search": list(plan.grid.words)} if plan.search else {}
+        self.folder.check(shared)
+        self._texts = _Texts(plan, self.folder)
+        if plan.search:
+            self._require_texts(plan.search)
+        else:
+            self._add([seeded for point in plan.grid.points() for seeded in plan.with_seeds(point)])
+        with self.writing():  # only now, so that a request that is refused leaves the folder to another one
+            self.folder.claim(shared)
+            self._texts.write()
             if plan.grid.listed and not plan.grid.words:
                 write_json(path / "points.json", list(plan.grid.listed))
                 self.plan = replace(plan, grid=replace(plan.grid, words=(str(path / "points.json"),)))
             self._search = Search(plan.grid, plan.search, path) if plan.search else None
-            self._texts = _Texts(plan, self.folder)
-        self.recipes: dict[str, Recipe] = {}
-        self.outcomes: dict[str, Outcome] = {}
-        if self._search is None:
-            self._add([seeded for point in plan.grid.points() for seeded in plan.with_seeds(point)])
         for point in self._search.points().values() if self._search else ():
             self._add(plan.with_seeds(point))
+
+    def _require_texts(self, num: int) -> None:
+        """Require what a search of ``num`` points needs, and a text with enough words for each of them."""
+        axes = self.plan.grid.axes
+        require_search(self.plan.grid, num)
+        sizes = axes.get("vocabulary_size")
+        if sizes is None:
+            with self.writing():
+                self._texts.num_words(None)
+        elif not self.folder.is_claimed:  # by texts that are not kept: the points may have smaller vocabularies
+            texts = _Texts(self.plan, self.folder)
+            texts.num_words(round(sizes.high) if isinstance(sizes, Interval) else max(map(int, sizes)))
 
     def writing(self) -> AbstractContextManager[None]:
         """Raise ``RunFailed`` if a file of the sweep cannot be written."""
@@ -275,6 +292,12 @@ class _Texts:
             raise BadInput(problem, expected=f"at most {num:,}", remedy="take fewer words or another text")
         self._nums[size], self._found[num] = num, (tokens, path)
         return num
+
+    def write(self) -> None:
+        """Write the texts that were read before the folder was claimed."""
+        for tokens, path in self._found.values():
+            if not path.exists():
+                save_tokens(tokens, path)
 
     def tokens(self, recipe: Recipe) -> Tokens:
         return self._found[recipe.decoder.vocabulary_size][0]

@@ -49,14 +49,29 @@ class SweepFolder:
 
     path: Path
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the folder holds the settings of a sweep."""
+        return (self.path / _SETTINGS).exists()
+
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Write the settings into a new folder, or check that the folder holds a sweep with the same ones.
+
+        Raises:
+            BadInput: as ``check``.
+        """
+        self.check(settings)
+        if not self.is_claimed:
+            write_json(self.path / _SETTINGS, dict(settings))
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Check that the folder is empty or holds a sweep with the same settings; nothing is written.
 
         Raises:
             BadInput: it holds another sweep, or something else.
         """
         path, remedy = self.path / _SETTINGS, "choose another `out`, or remove this folder"
-        if path.exists():
+        if self.is_claimed:
             there = read_json(path, dict[str, Any], expected="the settings of a sweep", remedy=remedy)
             for name in [name for name in {**there, **settings} if there.get(name) != settings.get(name)]:
                 problem = f"{self.path} holds another sweep ({name}: {there.get(name)}, not {settings.get(name)})"
@@ -65,7 +80,6 @@ class SweepFolder:
         if others := [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]:
             problem = f"{self.path} contains other files ({others[0]})"
             raise BadInput(problem, expected="an empty folder, or one of the same sweep", remedy=remedy)
-        write_json(path, dict(settings))
 
     def run(self, recipe: Recipe) -> Path:
         """Return the folder of a run."""
@@ -74,11 +88,17 @@ class SweepFolder:
     def tokens(self, source: str | None, size: int | None, splitting: Splitting) -> tuple[Tokens, Path]:
         """Return the text with a vocabulary of some size, and its file; it is tokenised once.
 
+        In a folder that is not claimed yet, the file is not written.
+
         Raises:
             BadInput: the text cannot be read.
         """
         path = self.path / "text" / f"{'all' if size is None else size}-words.safetensors"
-        return kept_tokens(path, lambda: tokenize(read_text(source), size, splitting=splitting)), path
+
+        def make() -> Tokens:
+            return tokenize(read_text(source), size, splitting=splitting)
+
+        return (kept_tokens(path, make) if self.is_claimed else make()), path
 
     def record(self, outcome: Outcome) -> None:
         """Append an outcome, so that it is kept if this process is killed."""

@@ -18,6 +18,25 @@ AT_A_TIME = 4
 _FILE, _STUDY = "search.log", "sweep"
 
 
+def require_search(grid: Grid, num: int) -> Any:
+    """Require that a search can be made, without writing anything, and return the module ``optuna``.
+
+    Args:
+        grid, num: see ``Search``.
+
+    Raises:
+        BadInput: optuna is not installed, or the grid is a list of points or has fewer points than are asked for.
+    """
+    optuna = extra("optuna", "a search samples with it", name="search", otherwise="sweep a grid instead")
+    if grid.listed or not grid.axes:
+        remedy = "name an interval, such as lr=1e-6:1e-2:log"
+        raise BadInput("`search` has no settings to sample", expected="`over` with intervals", remedy=remedy)
+    if all(not isinstance(values, Interval) for values in grid.axes.values()) and len(grid) < num:
+        problem = f"the grid has {len(grid)} points, but `search` asks for {num}"
+        raise BadInput(problem, expected="more points than are tried", remedy="leave out `search` to try all")
+    return optuna
+
+
 class Search:
     """A resumable search over a grid's values and intervals; every answer is on disk at once.
 
@@ -27,17 +46,11 @@ class Search:
         folder: of the sweep.
 
     Raises:
-        BadInput: optuna is not installed, or the grid is a list of points or has fewer points than are asked for.
+        BadInput: as ``require_search``.
     """
 
     def __init__(self, grid: Grid, num: int, folder: Path) -> None:
-        self._optuna = extra("optuna", "a search samples with it", name="search", otherwise="sweep a grid instead")
-        if grid.listed or not grid.axes:
-            remedy = "name an interval, such as lr=1e-6:1e-2:log"
-            raise BadInput("`search` has no settings to sample", expected="`over` with intervals", remedy=remedy)
-        if all(not isinstance(values, Interval) for values in grid.axes.values()) and len(grid) < num:
-            problem = f"the grid has {len(grid)} points, but `search` asks for {num}"
-            raise BadInput(problem, expected="more points than are tried", remedy="leave out `search` to try all")
+        self._optuna = require_search(grid, num)
         self._axes, self._num = grid.axes, num
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         storages = self._optuna.storages
