@@ -6,11 +6,15 @@ No name in a message can command the terminal on which Python prints it.
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 from joma.terminal import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_OUT_OF_MEMORY = re.compile(r"allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+"""How torch says it; on a CPU it has no error of its own for that, and cuBLAS has a status."""
 
 
 class BadInput(ValueError):
@@ -91,6 +95,13 @@ class Unreachable(RunFailed):
 def cause_of(error: BaseException) -> str:
     """What a foreign exception says in its first line, to be quoted in brackets."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or torch had too little memory, on a processor or an accelerator."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 def _rebuild(kind: type[Exception], message: str, parts: dict[str, Any]) -> Exception:

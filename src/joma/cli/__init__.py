@@ -13,7 +13,7 @@ from typing import Any
 
 from joma.cli.output import say
 from joma.cli.parsing import Parser, add_commands
-from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed
+from joma.errors import DISK_FULL, BadInput, InvalidArgument, RunFailed, is_out_of_memory
 
 COMMANDS = {
     "reproduce": "Run claims and say whether they hold.",
@@ -26,9 +26,6 @@ COMMANDS = {
     "advise": "Say what a training run's measurements mean and what to try.",
     "tree": "Hierarchies of latents: draw from them, learn their labels, find the latents in the network.",
 }
-
-_OUT_OF_MEMORY = re.compile(r"allocate memory|out of memory|not enough memory", re.IGNORECASE)
-"""How torch says it; on a CPU it has no error of its own for that."""
 
 
 def parser() -> Parser:
@@ -69,7 +66,7 @@ def _run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         return _say("there is not enough memory for this; what was finished is kept: ask for less at a time", 1)
     except OSError as error:

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny import tiny_recipe, tiny_tokens
 
 from joma.errors import BadInput
 from joma.train.checkpoints import checkpoint_paths
 from joma.train.run import Run
+from joma.train.stacking import _Stack, train_stack
 from joma.train.sweeps.running import standing_of, train_runs, train_stacks
 from joma.train.text.vocabulary import save_tokens, shuffled
 
@@ -97,3 +99,83 @@ def test_runs_of_one_shape_are_trained_as_one_stack_and_one_that_fails_stops_no_
     assert seen[-1][1:] == (4, 4)
     again = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
     assert [one.seconds for one in again if one.status == "finished"] == [None] * 3
+
+
+# --- stacks that need more memory than there is
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Return a function that sets the largest stack for which there is memory, and from which step; note all sizes."""
+
+    advance = _Stack.advance
+
+    def limit(most: int, from_step: int = 0) -> list[int]:
+        tried = []
+
+        def noted(recipes, *rest, **named):
+            tried.append(len(recipes))
+            return train_stack(recipes, *rest, batched=True, **named)
+
+        def limited(stack):
+            if len(stack.loops) > most and stack.loops[0].step >= from_step:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            advance(stack)
+
+        monkeypatch.setattr("joma.train.sweeps.running.train_stack", noted)
+        monkeypatch.setattr(_Stack, "advance", limited)
+        return tried
+
+    return limit
+
+
+def numbered(num):
+    return [replace(RECIPE, name=f"seed-{seed}", seed=seed) for seed in range(num)]
+
+
+def probes(tmp_path, *recipes):
+    return {recipe.name: Run(tmp_path / recipe.name, recipe).journal().probes for recipe in recipes}
+
+
+@pytest.mark.parametrize("from_step", [0, 20])
+def test_a_stack_without_enough_memory_is_halved_and_every_run_is_finished_once(
+    tmp_path, tokens_path, memory, from_step
+):
+    wanted, tried = numbered(5), memory(2, from_step)
+    found = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
+    assert tried == [5, 3, 2, 2, 1]  # the size that is enough is kept for the others
+    assert [one.run for one in found] == [recipe.name for recipe in wanted]
+    assert {(one.status, one.from_step) for one in found} == {("finished", 0)}
+    assert all(one.seconds > 0 for one in found)
+    for recipe in wanted:
+        steps = [step for step, _ in probes(tmp_path, recipe)[recipe.name]]
+        assert steps == list(recipe.probe_steps())
+
+
+def test_runs_that_are_finished_stay_so_when_a_larger_stack_is_halved(tmp_path, tokens_path, memory):
+    wanted = numbered(4)
+    list(train_stacks(jobs(tmp_path, tokens_path, *wanted[:2])))
+    before = probes(tmp_path, *wanted[:2])
+    memory(1)
+    found = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
+    assert [one.status for one in found] == ["finished"] * 4
+    assert [one.seconds is None for one in found] == [True, True, False, False]
+    assert probes(tmp_path, *wanted[:2]) == before
+
+
+def test_a_network_too_large_for_the_accelerator_fails_and_stacks_of_others_go_on(tmp_path, tokens_path, memory):
+    large = [replace(RECIPE, name=f"large-{seed}", seed=seed, num_steps=30) for seed in range(2)]
+    memory(0)
+    found = list(train_stacks(jobs(tmp_path, tokens_path, *large)))
+    assert [one.status for one in found] == ["failed"] * 2
+    assert "training stopped (OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB)" in found[0].reason
+    memory(2)
+    again = list(train_stacks(jobs(tmp_path, tokens_path, *large, *numbered(3))))
+    assert [one.status for one in again] == ["finished"] * 5
+
+
+def test_another_error_of_torch_fails_the_runs_of_its_stack_only(tmp_path, tokens_path):
+    large = replace(RECIPE, name="large", decoder=replace(RECIPE.decoder, hidden=2**50))
+    broken, whole = train_stacks(jobs(tmp_path, tokens_path, large, RECIPE))
+    assert (broken.status, whole.status) == ("failed", "finished")
+    assert "training stopped (" in broken.reason

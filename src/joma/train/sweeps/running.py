@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from joma.errors import RunFailed, cause_of
+import torch
+
+from joma.errors import RunFailed, cause_of, is_out_of_memory
 from joma.journal import sample_journal
 from joma.measure.curves.quantities import ENTROPY
 from joma.progress import Progress, part_of, silent
@@ -18,13 +22,13 @@ from joma.train.recipes import Recipe
 from joma.train.run import Run, shrink_run
 from joma.train.stacking import can_be_stacked, shape_of, train_stack
 from joma.train.sweeps.folder import Outcome
-from joma.train.text.vocabulary import load_tokens
+from joma.train.text.vocabulary import Tokens, load_tokens
 from joma.workers import Engine
 
 LOSS = "val_loss_nats"
 
 MOST_MEMBERS = 32
-"""Networks in a stack: at 28,782 words their weights and Adam's moments take some 6 GB."""
+"""Networks in a stack at most: at 28,782 words their weights and Adam's moments take some 6 GB."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,7 @@ class _Timed:
         except RunFailed:
             raise
         except (MemoryError, OverflowError, RuntimeError) as error:  # such as too little memory for a large network
-            kept, remedy = (
-                f"{self.folder} keeps what was measured",
-                "make the network smaller, or train fewer at a time",
-            )
-            raise RunFailed(f"training stopped ({cause_of(error)})", kept=kept, remedy=remedy) from error
+            raise _stopped(error, self.folder) from error
         seconds = time.monotonic() - started
         if not self.keep:
             with contextlib.suppress(OSError):  # the run is finished; only space is not freed
@@ -68,6 +68,11 @@ class _Timed:
         first = int(steps[0])
         is_new = first < run.recipe.num_steps
         return Outcome(run.recipe.name, "finished", "", round(seconds, 3) if is_new else None, first)
+
+
+def _stopped(error: Exception, folder: Path) -> RunFailed:
+    kept, remedy = f"{folder} keeps what was measured", "make the network smaller, or train fewer at a time"
+    return RunFailed(f"training stopped ({cause_of(error)})", kept=kept, remedy=remedy)
 
 
 def train_runs(
@@ -113,28 +118,82 @@ def train_stacks(jobs: Sequence[Job], *, keep: bool = False, progress: Progress 
     """Train the runs of a sweep, those of one shape as one stack; see ``train_runs``.
 
     An accelerator trains a stack in little more time than one of its members. The seconds of a run are those of its
-    stack, divided among the members.
+    stacks, divided among the members. If a stack needs more memory than there is, its members go on from their last
+    checkpoints in stacks of half its size; a network that is too large alone fails, and the others go on.
     """
-    stacks, num_done = _stacks(jobs), 0
-    what = f"training {len(jobs)} networks in {len(stacks)} stack{'' if len(stacks) == 1 else 's'}"
-    for stack in stacks:
-        recipes, folders = [recipe for recipe, _, _ in stack], [folder for _, _, folder in stack]
-        finished = [Run(folder, recipe).journal().last_step == recipe.num_steps for recipe, _, folder in stack]
-        steps: list[float] = []
-        report = partial(_noted, steps, part_of(progress, what, num_done, len(stack), len(jobs)))
-        started = time.monotonic()
-        found = train_stack(recipes, load_tokens(stack[0][1]), folders, progress=report)
-        num_done += len(stack)
-        share = round((time.monotonic() - started) / max(1, finished.count(False)), 3)
-        for recipe, run, was_finished in zip(recipes, found, finished, strict=True):
-            if isinstance(run, RunFailed):
-                yield Outcome(recipe.name, "failed", reason_of(run))
+    groups = _groups(jobs)
+    num_stacks = [math.ceil(len(group) / MOST_MEMBERS) for group in groups]
+    num_done = 0
+    for at, group in enumerate(groups):
+        size, members = MOST_MEMBERS, [_Member.of(job) for job in group]
+        tokens = load_tokens(group[0][1])
+        while members:
+            stack = members[:size]
+            num_all = sum(num_stacks)
+            what = f"training {len(jobs)} networks in {num_all} stack{'' if num_all == 1 else 's'}"
+            found = _attempt(stack, tokens, part_of(progress, what, num_done, len(stack), len(jobs)))
+            if isinstance(found, Exception):
+                _free_memory()
+            if isinstance(found, Exception) and is_out_of_memory(found) and len(stack) > 1:
+                before, size = math.ceil(len(members) / size), math.ceil(len(stack) / 2)
+                num_stacks[at] += math.ceil(len(members) / size) - before
                 continue
-            if not keep:
-                with contextlib.suppress(OSError):  # the run is finished; only space is not freed
-                    shrink_run(run)
-            first = recipe.num_steps if was_finished or not steps else int(steps[0]) - 1
-            yield Outcome(recipe.name, "finished", "", None if was_finished else share, first)
+            members, num_done = members[len(stack) :], num_done + len(stack)
+            for place, member in enumerate(stack):
+                yield member.outcome(found if isinstance(found, Exception) else found[place], keep)
+
+
+@dataclass
+class _Member:
+    """A run of a stack, over all attempts to train it.
+
+    Args:
+        job: of the run.
+        was_finished: before the first attempt.
+        first_step: from which it was trained; ``None`` before a step was taken.
+        seconds: its share of the time of all attempts.
+    """
+
+    job: Job
+    was_finished: bool
+    first_step: int | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, job: Job) -> _Member:
+        recipe, _, folder = job
+        return cls(job, Run(folder, recipe).journal().last_step == recipe.num_steps)
+
+    def outcome(self, found: Run | Exception, keep: bool) -> Outcome:
+        recipe, _, folder = self.job
+        if isinstance(found, Exception) and not self.was_finished:
+            error = found if isinstance(found, RunFailed) else _stopped(found, folder)
+            return Outcome(recipe.name, "failed", reason_of(error))
+        if not keep:
+            with contextlib.suppress(OSError):  # the run is finished; only space is not freed
+                shrink_run(Run(folder, recipe))
+        is_old = self.was_finished or self.first_step is None
+        first = recipe.num_steps if is_old else self.first_step
+        return Outcome(recipe.name, "finished", "", None if self.was_finished else round(self.seconds, 3), first)
+
+
+def _attempt(stack: Sequence[_Member], tokens: Tokens, progress: Progress) -> list[Run | RunFailed] | Exception:
+    """Train a stack, and return its runs, or the error that stopped it, such as too little memory."""
+    steps: list[float] = []
+    recipes, folders = [member.job[0] for member in stack], [member.job[2] for member in stack]
+    started = time.monotonic()
+    try:
+        return train_stack(recipes, tokens, folders, progress=partial(_noted, steps, progress))
+    except RunFailed:
+        raise
+    except (MemoryError, OverflowError, RuntimeError) as error:
+        return error.with_traceback(None)  # whose frames keep the tensors of the stack
+    finally:
+        share = (time.monotonic() - started) / max(1, sum(not member.was_finished for member in stack))
+        for member in stack:
+            member.seconds += share
+            if member.first_step is None and steps:
+                member.first_step = int(steps[0]) - 1
 
 
 def _noted(steps: list[float], progress: Progress, what: str, done: float, total: float) -> None:
@@ -142,14 +201,19 @@ def _noted(steps: list[float], progress: Progress, what: str, done: float, total
     progress(what, done, total)
 
 
-def _stacks(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group jobs whose networks have one shape and text, at most ``MOST_MEMBERS`` at a time."""
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Group jobs whose networks have one shape and text."""
     groups: dict[tuple[Recipe, Path], list[Job]] = {}
     for job in jobs:
         groups.setdefault((shape_of(job[0]), job[1]), []).append(job)
-    return [
-        group[first : first + MOST_MEMBERS] for group in groups.values() for first in range(0, len(group), MOST_MEMBERS)
-    ]
+    return list(groups.values())
+
+
+def _free_memory() -> None:
+    """Return the memory of a stack that is no longer used to the accelerator."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def reason_of(error: Exception) -> str:
