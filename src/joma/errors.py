@@ -92,9 +92,22 @@ class Unreachable(RunFailed):
     """Something outside this machine could not be asked (no network, a hub that is down); nothing is wrong here."""
 
 
+class DiskFull(RunFailed):
+    """A file could not be written because the disk is full: other runs that write there fail too."""
+
+
 def cause_of(error: BaseException) -> str:
     """What a foreign exception says in its first line, to be quoted in brackets."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that the disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in DISK_FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

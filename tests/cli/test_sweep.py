@@ -1,6 +1,8 @@
 """``joma sweep``: what it prints, its exit status, and its refusals in one line."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -45,6 +47,17 @@ def test_a_failed_run_makes_the_exit_status_1_and_is_named(sweep):
     assert "1 of 2 runs finished; 1 failed" in out
     assert "lr-1e+30_layers-1_seed-0_words-8" in err
     assert " failed: the loss or its gradient is NaN or infinite at step " in err
+
+
+def test_a_full_disk_makes_the_exit_status_1_and_is_said_in_one_line(sweep, monkeypatch):
+    def refuse(path, line):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+    monkeypatch.setattr("joma.train.training.append_line", refuse)
+    status, out, err = sweep("--over", "lr=1e-2,2e-2")
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith("joma: the disk is full: a file cannot be written at step 0 (")
+    assert "keeps 0 of 2 runs finished" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

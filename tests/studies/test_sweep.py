@@ -1,5 +1,6 @@
 """Sweeps end with the numbers of single runs, whatever interrupts them, and refuse what cannot be done."""
 
+import errno
 import json
 import os
 import random
@@ -16,7 +17,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import joma
-from joma.errors import BadInput
+from joma.errors import BadInput, RunFailed
+from joma.journal import append_line
 from joma.studies.result import Interrupted
 from joma.train.run import load_run, locked
 from joma.train.text.vocabulary import load_tokens
@@ -255,6 +257,38 @@ def test_an_output_that_is_a_file_is_reported(text, tmp_path):
         swept(tmp_path / "out", text)
 
 
+# --- a full disk
+
+
+def test_a_full_disk_stops_the_sweep_keeps_what_is_finished_and_the_same_call_goes_on(
+    whole, text, tmp_path, monkeypatch
+):
+    def refuse(path, line):
+        if len(list((tmp_path / "out" / "runs").iterdir())) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        append_line(path, line)
+
+    monkeypatch.setattr("joma.train.training.append_line", refuse)
+    with pytest.raises(RunFailed, match=r"the disk is full: .*out keeps 2 of 8 runs finished.*run the same again"):
+        swept(tmp_path / "out", text)
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 3  # no other run was started
+    monkeypatch.undo()
+    found = swept(tmp_path / "out", text)
+    assert found.record["failed"] == []
+    assert numbers(tmp_path / "out") == {name: numbers(whole.folder)[name] for name in found.verdicts()["run"]}
+
+
+def test_a_disk_that_is_full_for_a_worker_process_stops_the_sweep(text, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # less than a checkpoint; processes inherit it
+    try:
+        with pytest.raises(RunFailed, match=r"the disk is full: a file cannot be written .* keeps 0 of 8 runs"):
+            swept(tmp_path / "out", text, workers=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(list((tmp_path / "out" / "runs").iterdir())) <= 3
+
+
 # --- kills, in processes of their own
 
 
@@ -318,6 +352,7 @@ def test_a_full_disk_is_reported_and_the_next_start_goes_on(whole, text, tmp_pat
     process = started(tmp_path / "out", text, "--workers", "1", limit=20_000)
     _, said = process.communicate(timeout=280)
     assert process.returncode == 1
+    assert said.strip().splitlines()[-1].startswith("joma: the disk is full: ")
     assert "Traceback" not in said
     assert "a file cannot be written" in said
     found = swept(tmp_path / "out", text)

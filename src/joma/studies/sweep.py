@@ -147,7 +147,7 @@ def sweep(
     Raises:
         BadInput: no such recipe, setting or text, no run, more than 1,000 without ``yes``, a folder with another sweep
             or in which another process trains, a package or a cluster that is not there.
-        RunFailed: the disk is full.
+        RunFailed: the disk is full; what was finished is kept, and no other run was started.
         Interrupted: Ctrl-C; its ``result`` has what was finished.
     """
     plan = _plan(recipe, over, seeds, settings)

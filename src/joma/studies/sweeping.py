@@ -17,7 +17,7 @@ import pandas
 
 from joma.claims.text.networks import unigram_nats
 from joma.devices import device_of
-from joma.errors import BadInput
+from joma.errors import BadInput, DiskFull
 from joma.files import write_json
 from joma.progress import Progress, part_of
 from joma.provenance import versions
@@ -142,19 +142,37 @@ class Sweeping:
         """Train all runs; those that have outcomes already are only looked at.
 
         Raises:
+            DiskFull: the outcomes so far are kept, and no other run was started.
             KeyboardInterrupt: the outcomes so far are kept.
         """
+        try:
+            self._train_all(progress)
+        except DiskFull as error:
+            num = sum(outcome.status == "finished" for outcome in self.outcomes.values())
+            raise DiskFull(
+                f"the disk is full: {error.problem}",
+                kept=f"{self.folder.path} keeps {num} of {self.plan.num_runs} runs finished, and the last checkpoints "
+                "of those that began",
+                remedy="free disk space and run the same again to continue",
+            ) from error
+
+    def _train_all(self, progress: Progress) -> None:
         if self._search is None:
             self._train(list(self.recipes.values()), progress)
             return
-        while points := self._search.ask():
+        while points := self._asked(self._search):
             recipes = {number: self._add(self.plan.with_seeds(point)) for number, point in points.items()}
             batch = {recipe.name: recipe for of_point in recipes.values() for recipe in of_point}
             num_before = len(self.recipes.keys() - batch.keys())
             what = f"training {len(batch)} of {self.plan.num_runs} networks"
             self._train(list(batch.values()), part_of(progress, what, num_before, len(batch), self.plan.num_runs))
-            for number, of_point in recipes.items():
-                self._search.report(number, [self._last_loss(recipe) for recipe in of_point])
+            with self.writing():
+                for number, of_point in recipes.items():
+                    self._search.report(number, [self._last_loss(recipe) for recipe in of_point])
+
+    def _asked(self, search: Search) -> dict[int, Point]:
+        with self.writing():
+            return search.ask()
 
     def _add(self, points: Sequence[Point]) -> list[Recipe]:
         """Add the runs of some points."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -177,8 +177,10 @@ def outcomes(
     num_workers: int | None = None,
     engine: Engine = "processes",
     progress: Progress = silent,
-) -> Iterator[tuple[int, T | Failed]]:
+) -> Generator[tuple[int, T | Failed]]:
     """Do work in parallel, and yield each outcome with the index of its work as it comes; failures stop no other work.
+
+    Closing the generator stops the work that is being done, and starts no other.
 
     Args:
         works, what, num_workers, progress: as in ``do_all``.

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from joma.errors import RunFailed
+from joma.errors import DiskFull, RunFailed, is_disk_full
 from joma.progress import Progress
 from joma.train.checkpoints import checkpoint_of, newest_checkpoint, restore, write_checkpoint
 from joma.train.decoder import seed_of
@@ -113,11 +113,15 @@ def drive(trainee: Trainee, progress: Progress) -> None:
 
 @contextmanager
 def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[None]:
-    """Raise ``RunFailed`` for an error of the file system, with the time ``when`` and what is ``kept``."""
+    """Raise ``RunFailed`` for an error of the file system, with the time ``when`` and what is ``kept``.
+
+    It is ``DiskFull`` if the disk or a quota is full, which stays known when the error comes from another process.
+    """
     try:
         yield
     except OSError as error:
-        raise RunFailed(
+        kind = DiskFull if is_disk_full(error) else RunFailed
+        raise kind(
             f"a file cannot be written{when} ({error.strerror or error}: {error.filename or folder})",
             kept=f"{folder} keeps {kept()}",
             remedy="free disk space and run it again to continue, or choose another folder",

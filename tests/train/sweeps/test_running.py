@@ -1,12 +1,13 @@
 """The runs of a sweep end one by one, with their times, and show their last measurement while they train."""
 
+import errno
 from dataclasses import replace
 
 import pytest
 import torch
 from tiny import tiny_recipe, tiny_tokens
 
-from joma.errors import BadInput
+from joma.errors import BadInput, DiskFull
 from joma.train.checkpoints import checkpoint_paths
 from joma.train.run import Run
 from joma.train.stacking import _Stack, train_stack
@@ -99,6 +100,16 @@ def test_runs_of_one_shape_are_trained_as_one_stack_and_one_that_fails_stops_no_
     assert seen[-1][1:] == (4, 4)
     again = list(train_stacks(jobs(tmp_path, tokens_path, *wanted)))
     assert [one.seconds for one in again if one.status == "finished"] == [None] * 3
+
+
+def test_a_full_disk_stops_stacks(tmp_path, tokens_path, monkeypatch):
+    def refuse(path, line):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("joma.train.training.append_line", refuse)
+    with pytest.raises(DiskFull, match="No space left on device"):
+        list(train_stacks(jobs(tmp_path, tokens_path, RECIPE, replace(RECIPE, name="short", num_steps=20))))
+    assert not (tmp_path / "short").exists()
 
 
 # --- stacks that need more memory than there is

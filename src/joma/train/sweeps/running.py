@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from joma.errors import RunFailed, cause_of, is_out_of_memory
+from joma.errors import DiskFull, RunFailed, cause_of, is_disk_full, is_out_of_memory
 from joma.journal import sample_journal
 from joma.measure.curves.quantities import ENTROPY
 from joma.progress import Progress, part_of, silent
@@ -72,7 +72,8 @@ class _Timed:
 
 def _stopped(error: Exception, folder: Path) -> RunFailed:
     kept, remedy = f"{folder} keeps what was measured", "make the network smaller, or train fewer at a time"
-    return RunFailed(f"training stopped ({cause_of(error)})", kept=kept, remedy=remedy)
+    kind = DiskFull if is_disk_full(error) else RunFailed
+    return kind(f"training stopped ({cause_of(error)})", kept=kept, remedy=remedy)
 
 
 def train_runs(
@@ -98,6 +99,7 @@ def train_runs(
 
     Raises:
         BadInput: the engine cannot be used.
+        DiskFull: a run could not write; no other is started, and those that train have stopped.
         KeyboardInterrupt: every run of this machine has written a checkpoint.
     """
     recipes = [recipe for recipe, _, _ in jobs]
@@ -108,10 +110,13 @@ def train_runs(
     what = "training 1 network" if len(jobs) == 1 else f"training {len(jobs)} networks"
     num_workers = networks_at_a_time(recipes, num_workers)
     found = outcomes(works, what, num_workers=num_workers, engine=engine, progress=progress)
-    for place, outcome in found:
-        if isinstance(outcome, Failed):
-            outcome = Outcome(works[place].name, "failed", reason_of(outcome.error))
-        yield outcome
+    with contextlib.closing(found):  # which stops the workers
+        for place, outcome in found:
+            if isinstance(outcome, Failed) and isinstance(outcome.error, DiskFull):
+                raise outcome.error
+            if isinstance(outcome, Failed):
+                outcome = Outcome(works[place].name, "failed", reason_of(outcome.error))
+            yield outcome
 
 
 def train_stacks(jobs: Sequence[Job], *, keep: bool = False, progress: Progress = silent) -> Iterator[Outcome]:
@@ -187,6 +192,8 @@ def _attempt(stack: Sequence[_Member], tokens: Tokens, progress: Progress) -> li
     except RunFailed:
         raise
     except (MemoryError, OverflowError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise _stopped(error, folders[0].parent) from error
         return error.with_traceback(None)  # whose frames keep the tensors of the stack
     finally:
         share = (time.monotonic() - started) / max(1, sum(not member.was_finished for member in stack))
