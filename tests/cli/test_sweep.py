@@ -75,6 +75,10 @@ def test_a_full_disk_makes_the_exit_status_1_and_is_said_in_one_line(sweep, monk
         (["--over", "no.csv"], "--over is the file 'no.csv' and something else; expected one file, or only KEY=VALUES"),
         (["--seeds", "0"], "--seeds is '0'; expected a whole number of at least 1"),
         (["--engine", "rai"], "--engine is 'rai'; expected one of processes, ray"),
+        (
+            ["--engine", "ray", "--device", "auto"],
+            "--engine is ray and --device is auto; expected --device cpu with Ray",
+        ),
         (["--profile", "paper2"], "--profile is 'paper2'"),
     ],
 )

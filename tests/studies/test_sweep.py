@@ -213,6 +213,7 @@ def test_a_folder_of_another_sweep_or_with_other_files_is_refused(whole, text, t
         ({"profile": "quik"}, "did you mean 'quick'"),
         ({"engine": "rai"}, "did you mean 'ray'"),
         ({"device": "tpu"}, "device"),
+        ({"engine": "ray", "device": "auto"}, "`engine` is ray and `device` is auto; expected `device` cpu"),
         ({"text": "no-such-text"}, "no-such-text"),
         ({"workres": 1}, "did you mean 'workers'"),
         ({"workers": 0}, "`workers` is 0"),

@@ -45,7 +45,7 @@ class SweepSettings(TypedDict, total=False):
         search: number of points to sample from ``over`` with optuna, in place of all its points.
         engine: ``processes`` of this machine, or ``ray``, whose workers must see the same files.
         workers: runs at a time; as many as there are processors where left out.
-        device: ``cpu``, or ``auto`` for an accelerator where there is one.
+        device: ``cpu``, or ``auto`` for an accelerator where there is one; not with ``ray``.
         keep: whether to keep the optimiser's state and earlier checkpoints of finished runs.
         yes: whether more than ``MOST_RUNS`` runs are meant.
     """
@@ -181,6 +181,10 @@ def _plan(recipe: str, over: Over | None, seeds: int | None, settings: SweepSett
     choose(profile, PROFILES, "sweep", "profile")
     choose(engine := settings.get("engine") or "processes", dict.fromkeys(get_args(Engine)), "sweep", "engine")
     device_of(device := settings.get("device") or "cpu", "sweep")
+    if engine == "ray" and device != "cpu":
+        problem, expected = f"`engine` is ray and `device` is {device}", "`device` cpu with Ray, which is given no GPU"
+        remedy = "set `device` to cpu, or `engine` to processes for the accelerator of this machine"
+        raise BadInput(problem, expected=expected, remedy=remedy)
     search, workers = settings.get("search"), settings.get("workers")
     for name, count in (("seeds", seeds), ("search", search), ("workers", workers)):
         if count is not None:
