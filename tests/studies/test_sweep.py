@@ -110,6 +110,7 @@ def test_the_record_has_settings_times_and_the_command_that_makes_it_again(whole
     options = record["command"].split()
     assert options[:3] == ["joma", "sweep", "figure8"]
     assert {"lr=0.003,0.03", "layers=1,2", "words=20"} <= set(options)
+    assert "--yes" not in options
 
 
 def test_a_second_call_trains_nothing_again_and_gives_the_same(whole, text):
@@ -248,8 +249,9 @@ def test_more_than_a_thousand_runs_are_trained_if_they_are_meant(text, tmp_path)
             raise KeyboardInterrupt
 
     over = TINY | {"lr": "1e-5:1e-2:400log", "steps": 1}
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as caught:
         swept(tmp_path / "out", text, over, seeds=3, yes=True, progress=stop)
+    assert caught.value.result.record["command"].endswith(" --yes")
 
 
 def test_an_output_that_is_a_file_is_reported(text, tmp_path):

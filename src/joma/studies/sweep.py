@@ -20,7 +20,7 @@ from joma.progress import Progress
 from joma.report.live import live_runs
 from joma.report.sweep import sweep_charts, sweep_summary
 from joma.studies.result import Interrupted, Result
-from joma.studies.sweeping import Plan, Sweeping
+from joma.studies.sweeping import MOST_RUNS, Plan, Sweeping
 from joma.tidy import write_frame
 from joma.train.loop import writing
 from joma.train.run import locked
@@ -31,9 +31,6 @@ from joma.workers import Engine
 
 if TYPE_CHECKING:
     from joma.charts import Chart
-
-MOST_RUNS = 1_000
-"""The number of runs that a sweep has at most without ``yes``."""
 
 
 class SweepSettings(TypedDict, total=False):

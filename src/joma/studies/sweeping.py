@@ -38,6 +38,9 @@ from joma.workers import Engine
 COLUMNS = ("learning_rate", "num_layers", "seed")
 """The settings that every table of a sweep has; those that are swept follow."""
 
+MOST_RUNS = 1_000
+"""The number of runs that a sweep has at most without ``yes``."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -84,9 +87,9 @@ class Plan:
         defaults = {"text": PROFILES[self.profile].text, "device": "cpu"}
         options = [(name, value) for name, value in given.items() if value not in (None, defaults.get(name))]
         options[1:1] = [("over", word) for word in self.grid.words]
-        return shlex.join(
-            ["joma", "sweep", self.recipe, *(word for name, value in options for word in (f"--{name}", str(value)))]
-        )
+        words = [word for name, value in options for word in (f"--{name}", str(value))]
+        meant = ["--yes"] if self.num_runs > MOST_RUNS else []
+        return shlex.join(["joma", "sweep", self.recipe, *words, *meant])
 
 
 class Sweeping:
