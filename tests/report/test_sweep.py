@@ -70,7 +70,15 @@ def test_a_scatter_has_a_place_for_every_finished_run(grid):
     assert [scatter.title for scatter in scatters(grid, "stable_rank")] == [
         "fall of stable rank",
         "rise of stable rank after it",
+        "fall of attention entropy",
+        "rise of attention entropy after it",
     ]
+
+
+def test_the_page_of_a_sweep_about_rank_shows_loss_against_attention_too(grid, tmp_path):
+    page = write_sweep(grid, RECORD | {"recipe": "figure7"}, "Is it so?", "stable_rank", tmp_path / "sweep.html")
+    for words in ("fall of stable rank", "fall of attention entropy", "rise of attention entropy after it"):
+        assert f"Held-out loss against the {words}</h3>" in page.read_text()
 
 
 def test_tables_and_summary_name_the_lowest_loss_and_what_failed(grid):

@@ -261,12 +261,16 @@ def _panel(point: Point, courses: Mapping[int | None, Course], ends: tuple[float
 
 
 def scatters(points: Sequence[Point], leading: str) -> list[Scatter]:
-    """Return the last held-out loss of each run against how far the leading metric fell, and rose again."""
-    kind, unit = ("rank", "share") if leading == RANK else ("entropy", "nats")
+    """Return the last held-out loss of each run against how far attention entropy fell, and rose again.
+
+    If stable rank is the leading metric, the loss against its fall and rise comes first.
+    """
+    kinds = [("rank", "share")] * (leading == RANK) + [("entropy", "nats")]
     rates = sorted({point.settings["learning_rate"] for point in points})
     runs = [(point, run, found) for point in points for run, found in point.movements().items() if LOSS in found]
     return [
         scatter
+        for kind, unit in kinds
         for name in (f"{kind}_fall", f"{kind}_rise")
         if (scatter := _scatter(name, unit, [entry for entry in runs if name in entry[2]], rates.index)) is not None
     ]
