@@ -185,6 +185,19 @@ def test_a_network_too_large_for_the_accelerator_fails_and_stacks_of_others_go_o
     assert [one.status for one in again] == ["finished"] * 5
 
 
+def test_an_error_that_progress_raises_stops_all_stacks(tmp_path, tokens_path):
+    def stop(what, done, total):
+        raise RuntimeError("stopped by its caller")
+
+    with pytest.raises(RuntimeError, match="stopped by its caller"):
+        list(
+            train_stacks(
+                jobs(tmp_path, tokens_path, RECIPE, replace(RECIPE, name="short", num_steps=20)), progress=stop
+            )
+        )
+    assert not (tmp_path / "short").exists()
+
+
 def test_another_error_of_torch_fails_the_runs_of_its_stack_only(tmp_path, tokens_path):
     large = replace(RECIPE, name="large", decoder=replace(RECIPE.decoder, hidden=2**50))
     broken, whole = train_stacks(jobs(tmp_path, tokens_path, large, RECIPE))

@@ -185,13 +185,16 @@ class _Member:
 def _attempt(stack: Sequence[_Member], tokens: Tokens, progress: Progress) -> list[Run | RunFailed] | Exception:
     """Train a stack, and return its runs, or the error that stopped it, such as too little memory."""
     steps: list[float] = []
+    raised: list[BaseException] = []
     recipes, folders = [member.job[0] for member in stack], [member.job[2] for member in stack]
     started = time.monotonic()
     try:
-        return train_stack(recipes, tokens, folders, progress=partial(_noted, steps, progress))
+        return train_stack(recipes, tokens, folders, progress=partial(_noted, steps, raised, progress))
     except RunFailed:
         raise
     except (MemoryError, OverflowError, RuntimeError) as error:
+        if error in raised:  # by who asked for progress, to stop the work
+            raise
         if is_disk_full(error):
             raise _stopped(error, folders[0].parent) from error
         return error.with_traceback(None)  # whose frames keep the tensors of the stack
@@ -203,9 +206,16 @@ def _attempt(stack: Sequence[_Member], tokens: Tokens, progress: Progress) -> li
                 member.first_step = int(steps[0]) - 1
 
 
-def _noted(steps: list[float], progress: Progress, what: str, done: float, total: float) -> None:
+def _noted(
+    steps: list[float], raised: list[BaseException], progress: Progress, what: str, done: float, total: float
+) -> None:
+    """Report progress; note the step, and the exception that ``progress`` raises."""
     steps.append(done)
-    progress(what, done, total)
+    try:
+        progress(what, done, total)
+    except BaseException as error:
+        raised.append(error)
+        raise
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
