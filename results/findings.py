@@ -8,8 +8,9 @@ was made is in README.md.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,11 @@ _EARLY = 5_760
 """A step at which the loss is lowest where attention has returned farthest."""
 
 
-def rates_table() -> str:
-    """Fall and return by learning rate: early, at half of the last common step, and there."""
-    unigram = record_of("words-4000")["unigram_nats"]
+def rates_table(name: str) -> str:
+    """Fall and return in a table of runs, by learning rate: early, at half of the last common step, and there."""
+    unigram = record_of(name)["unigram_nats"]
     rows = []
-    for point in points("words-4000", ["learning_rate"]):
+    for point in points(name, ["learning_rate"]):
         steps = point.courses[LOSS, None].steps[-1]
         half = steps // 960 * 480  # probes are 480 steps apart
         for part in (until(point, last, unigram) for last in sorted({_EARLY, half, steps})):
@@ -97,12 +98,13 @@ def rates_table() -> str:
     )
 
 
-def ablation_table() -> str:
-    """The return of attention with parts removed and assumptions put in, at 1e-3, by length.
+def ablation_table(rate: float) -> str:
+    """The return of attention with parts removed and assumptions put in, at a learning rate, by length.
 
     The difference from the full network is shown at the greatest length at which it has an interval.
     """
-    found = {place: rows for place, rows in record_of("mechanism")["tables"].items() if " steps at 0.001" in place}
+    tables = record_of("mechanism")["tables"].items()
+    found = {place: rows for place, rows in tables if rows and place.endswith(f" steps at {rate:g}")}
     lengths = {
         re.findall(r"[\d,]+ steps", place)[0]: {row["network"]: row for row in rows} for place, rows in found.items()
     }
@@ -123,6 +125,19 @@ def _return(row: Mapping[str, Any] | None) -> str:
     return f"{interval(row['rise'])}, {num} seed{'' if num == 1 else 's'}"
 
 
+def series_table() -> str:
+    """Fall and return of attention and rank in series of saved steps, one setting changed at a time."""
+    (rows,) = record_of("series_ranks")["tables"].values()
+    moved = ("entropy falls", "entropy returns", "rank falls", "rank returns")
+    cells = [[_or_text(row[name]) for name in moved] for row in rows]
+    names = [row["network"].split(", ", 1) for row in rows]
+    return markdown([[*name, *row] for name, row in zip(names, cells, strict=True)], ["family", "setting", *moved])
+
+
+def _or_text(found: Mapping[str, Any] | str) -> str:
+    return found if isinstance(found, str) else interval(found)
+
+
 def prediction_table() -> str:
     """Rank correlation and regret of every baseline and of ours."""
     rows = [
@@ -138,23 +153,24 @@ def _between(found: Mapping[str, float], key: str) -> str:
 
 
 def pictures() -> list[Chart]:
-    """Return entropy and rank over training, by learning rate."""
-    titles = {
-        ENTROPY: ("Attention entropy at four learning rates", "mean attention entropy (nats)"),
-        RANK: ("Stable rank of the MLP's lower layer at four learning rates", "stable rank"),
-    }
-    found = points("words-4000", ["learning_rate"])
+    """Return entropy and rank over training: at four learning rates, and at the paper's number of words."""
+    rates = "One layer, 4,000 words of WikiText-2. Bands: one standard deviation over three seeds."
+    paper = "One layer, all 28,782 words of WikiText-2, learning rate 1e-4, one seed."
     return [
-        Chart(
-            f"findings_{metric.split('_')[0]}",
-            title,
-            "One layer, 4,000 words of WikiText-2. Bands: one standard deviation over three seeds.",
-            "optimiser steps",
-            label,
-            tuple(curve for point in found if (curve := _curve(point, metric)) is not None),
-        )
-        for metric, (title, label) in titles.items()
+        *_pictures("words-4000", "at four learning rates", rates),
+        *_pictures("words-28782", "at 28,782 words", paper),
     ]
+
+
+def _pictures(name: str, where: str, caption: str) -> Iterator[Chart]:
+    found = points(name, ["learning_rate"])
+    for metric, title, label in (
+        (ENTROPY, "Attention entropy", "mean attention entropy (nats)"),
+        (RANK, "Stable rank of the MLP's lower layer", "stable rank"),
+    ):
+        curves = tuple(curve for point in found if (curve := _curve(point, metric)) is not None)
+        id = f"findings_{metric.split('_')[0]}" + name.removeprefix("words-4000").replace("words-", "_")
+        yield Chart(id, f"{title} {where}", caption, "optimiser steps", label, curves)
 
 
 def _curve(point: Point, metric: str) -> Curve | None:
@@ -162,7 +178,14 @@ def _curve(point: Point, metric: str) -> Curve | None:
     return course.curve(f"{point.settings['learning_rate']:g}") if course is not None else None
 
 
-TABLES = {"rates": rates_table, "ablations": ablation_table, "predictions": prediction_table}
+TABLES = {
+    "rates": partial(rates_table, "words-4000"),
+    "paper's words": partial(rates_table, "words-28782"),
+    "ablations": partial(ablation_table, 1e-3),
+    "ablations at 3e-4": partial(ablation_table, 3e-4),
+    "series": series_table,
+    "predictions": prediction_table,
+}
 
 
 def page(text: str) -> str:

@@ -66,6 +66,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         notes=(
             f"{study(workspace).num_steps:,} steps of Adam, {NUM_LAYERS[workspace.profile]} layers; read again at half "
             "of that. At a fixed number of steps a larger learning rate is also a longer training.",
+            "In longer training the lowest loss and the farthest return come apart: docs/findings.md, Whether and when "
+            "attention comes back.",
         ),
     )
 

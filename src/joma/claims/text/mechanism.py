@@ -147,7 +147,8 @@ def _conclusion(measured: Estimate, full: Course, found: Mapping[str, Ablation])
 def _notes(workspace: Workspace, names: tuple[str, ...]) -> tuple[str, ...]:
     sizes = study(workspace)
     notes = [
-        f"{sizes.num_steps:,} steps of Adam at {sizes.learning_rate:g}, {sizes.num_seeds} seeds, same initial weights."
+        f"{sizes.num_steps:,} steps of Adam at {sizes.learning_rate:g}, {sizes.num_seeds} seeds, same initial weights.",
+        "The answer changes with the length of training: docs/findings.md, What takes the way back away.",
     ]
     if left_out := [name for name in ABLATIONS[Profile.FULL] if name not in names]:
         notes.append(f"Left out in this profile: {', '.join(left_out)}; included with --profile full.")
