@@ -55,8 +55,8 @@ heads count from 0, and are null where a metric has none. `projection` names the
 empty: `group` names a part of the probe (`sequences_3`, `positions_1_8`; null: all of it) or an expert (`expert_3`,
 `shared_expert`, or `dense` for an MLP next to them; null: the mean over experts, without shared ones), `reason`
 explains why a step has no numbers, and `suspect` names the problems of a step. Tables of runs of a grid may have
-columns with their settings too: `learning_rate`, `num_layers`, `width`, `batch_size`, `num_steps`, `seed`. Tables of
-different sources can be concatenated in pandas. Activations and gradients are measured only if they are named; `all`
+columns with their settings too: `learning_rate`, `num_layers`, `width`, `batch_size`, `num_steps`, `num_epochs`,
+`seed`. Tables of different sources can be concatenated in pandas. Activations and gradients are measured only if they are named; `all`
 leaves them out. A watch has `train_loss_nats` where its loop passes losses, `probe.step(loss=loss)`.
 
 | name | meaning | unit | source | over queries | measured by |

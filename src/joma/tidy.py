@@ -20,6 +20,7 @@ CONFIGURATION = {
     "width": "Int64",
     "batch_size": "Int64",
     "num_steps": "Int64",
+    "num_epochs": "float64",
     "seed": "Int64",
 }
 """Columns with the settings of a run, the same in all its rows, with their pandas types."""

@@ -89,6 +89,9 @@ def test_the_table_is_tidy_and_the_same_in_the_parquet_file(whole):
     wanted = ["run", "step", "layer", "head", "projection", "metric", "value", "learning_rate", "num_layers", "seed"]
     assert list(table)[: len(wanted)] == wanted
     assert {"vocabulary_size", "status", "reason", "num_steps", "num_epochs"} <= set(table)
+    read = joma.show(whole.folder / "sweep.parquet").frame()  # as joma advise reads it
+    assert set(read["num_steps"]) == set(table["num_steps"])
+    assert set(read["num_epochs"]) == set(table["num_epochs"])
     assert not table.duplicated(["run", "step", "layer", "head", "projection", "metric"]).any()
     assert {"attention_entropy_nats", "stable_rank", "val_loss_nats"} <= set(table["metric"])
     pandas.testing.assert_frame_equal(pandas.read_parquet(whole.folder / "sweep.parquet"), table)
