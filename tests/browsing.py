@@ -1,7 +1,24 @@
-"""Waiting for pages in a browser."""
+"""A browser for tests, and waiting for its pages."""
 
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start Chromium, and close it in the end; skip the test where there is none."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser on this machine")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def wait_until(tab: Any, expression: str, arg: Any = None, seconds: float = 30) -> None:

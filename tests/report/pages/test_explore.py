@@ -1,7 +1,6 @@
 """The explorer in a real browser: what it computes equals joma's Python functions, and everything can be set."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 import joma
-from browsing import settle, wait_until
+from browsing import chromium, settle, wait_until
 from joma.claims.dynamics.nonlinear import targets
 from joma.claims.theorem1.flow import N_HIDDEN, model_of
 from joma.problem.classes import random_parameters
@@ -29,13 +28,8 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no browser on this machine")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 class Opened:

@@ -1,13 +1,11 @@
 """The page of `joma show` in a real browser."""
 
-import shutil
-
 import numpy as np
 import pandas
 import pytest
 
 import joma
-from browsing import wait_until
+from browsing import chromium, wait_until
 
 STEPS, LAYERS, HEADS = np.unique(np.geomspace(1, 3001, 40).astype(int)) - 1, 3, 4
 NAME = "<b>\u202emine"
@@ -34,11 +32,7 @@ def page(tmp_path_factory):
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_picture_is_there_and_the_slider_sets_the_step_of_all_heads(page, width, scheme):
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no browser on this machine")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+    with chromium() as browser:
         tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         complaints: list[str] = []
         tab.on("console", lambda message: complaints.append(message.text))
@@ -59,19 +53,13 @@ def test_every_picture_is_there_and_the_slider_sets_the_step_of_all_heads(page, 
         tab.keyboard.press("End")
         last = tab.evaluate("document.querySelector('[data-plot$=share_film]').data[0].z")
         assert last == [[0.9] * HEADS] * LAYERS
-        browser.close()
     assert complaints == []
 
 
 @pytest.fixture
 def tab():
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no browser on this machine")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1280, "height": 900})
-        browser.close()
 
 
 DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))"
