@@ -84,7 +84,7 @@ _ALL = (
     _attention("sum_of_squares", "sum of squared attention weights (1/effective keys)"),
     _attention("first_token_share", "share of attention on the first token", measured_by=_EVERYWHERE),
     _attention("entropy_without_first_nats", "attention entropy without the first token", "spreading", True),
-    _attention("max_logit", "largest attention logit", "largest"),
+    _attention("max_logit", "largest attention logit", "largest", measured_by=_EVERYWHERE),
     _attention("window_share", "share of attention on near tokens", measured_by=("watch",)),
     _attention("commonest_token_share", "share of attention on the text's commonest token", measured_by=_TRAINING),
     _attention("padding_share", "share of attention on padding", measured_by=_TRAINING),

@@ -46,6 +46,7 @@ def test_measurements_equal_those_of_a_full_softmax(tolerance):
         ("attention_entropy_normalized", "positions_4_6"): normalized[:, 3:6].mean(),
         ("attention_entropy_normalized", "sequences_3"): normalized[[3, 7]].mean(),
         "attention_first_token_share": weights[:, 1, :, 0].mean(),
+        "attention_max_logit": (q @ k.mT / math.sqrt(8)).masked_fill(hidden, -math.inf)[:, 1].max(),
         "attention_commonest_token_share": (weights[:, 1] * commonest[:, None]).sum(-1).mean(),
     }
     for metric, value in expected.items():
@@ -81,6 +82,7 @@ def test_probe_of_training_agrees_with_probe_of_a_watched_model(tolerance):
     trained = rows_of(decoder)
     shared = watched.keys() & trained.keys()
     metrics = {"attention_entropy_nats", "attention_entropy_normalized", "attention_first_token_share"}
+    metrics.add("attention_max_logit")
     assert {key[2] for key in shared} == metrics
     for key in shared:
         assert watched[key] == pytest.approx(trained[key], abs=tolerance("attention.entropy")), key

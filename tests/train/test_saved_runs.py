@@ -24,6 +24,7 @@ SAME_AS_WHILE_TRAINING = {
     "attention_entropy_nats": "attention_entropy_nats",
     "attention_entropy_normalized": "attention_entropy_normalized",
     "attention_first_token_share": "attention_first_token_share",
+    "attention_max_logit": "attention_max_logit",
     "stable_rank": "stable_rank",
 }
 

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from joma.measure.attention.statistics import attention_entropy, census_of_keys, first_token_share, key_share
+from joma.measure.attention.statistics import (
+    attention_entropy,
+    census_of_keys,
+    first_token_share,
+    key_share,
+    largest_logit,
+)
 from joma.measure.capture.calls import AttentionCall, mean_over_queries
 from joma.measure.spectra.spectrum import stable_rank
 from joma.problem.tree import Law, Samples
@@ -86,6 +92,7 @@ class Probe:
             *_rows_of_groups(layer, "attention_entropy_normalized", normalized, queries.spreading, groups),
             *_rows(layer, "attention_first_token_share", mean_over_queries(first, counted)),
             *_rows(layer, "attention_commonest_token_share", mean_over_queries(commonest, counted)),
+            *_rows(layer, "attention_max_logit", largest_logit(q, k, is_causal=is_causal).amax(dim=(0, 2))),
         ]
 
 
@@ -122,6 +129,7 @@ class LabelProbe:
         return [
             *_rows(layer, "attention_entropy_nats", attention_entropy(q, k).double().mean(dim=(0, 2))),
             *_rows(layer, "attention_padding_share", on_padding.double().mean(dim=(0, 2))),
+            *_rows(layer, "attention_max_logit", largest_logit(q, k).amax(dim=(0, 2))),
         ]
 
 
@@ -153,7 +161,9 @@ class PictureProbe:
 
     def _attention(self, layer: int, q: Tensor, k: Tensor) -> Iterator[Row]:
         nats = attention_entropy(q, k)
-        return _rows_of_groups(layer, "attention_entropy_nats", nats, torch.ones_like(nats[:1], dtype=torch.bool), ())
+        every = torch.ones_like(nats[:1], dtype=torch.bool)
+        yield from _rows_of_groups(layer, "attention_entropy_nats", nats, every, ())
+        yield from _rows(layer, "attention_max_logit", largest_logit(q, k).amax(dim=(0, 2)))
 
 
 def _learning(decoder: Decoder, logits: Tensor, labels: Tensor) -> list[Row]:

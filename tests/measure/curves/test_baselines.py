@@ -77,3 +77,12 @@ def test_broken_runs_come_last():
     entropy = {"collapsed": np.where(STEPS < 50, 3.0, 0.1), "sound": 0 * STEPS + 3.0}
     runs = runs_of(losses, extra=[("attention_entropy_nats", 0, entropy)])
     assert set(order("loss so far, broken runs last", runs)[:2]) == {"sound", "other"}
+
+
+def test_runs_whose_attention_logits_grow_large_in_one_layer_come_last():
+    losses = {"large": 4 - STEPS / 50, "endless": 4 - STEPS / 50, "sound": 6 - STEPS / 100, "steady": 5 - STEPS / 100}
+    first = dict.fromkeys(losses, 0 * STEPS + 1.0)
+    last = first | {"large": STEPS + 1.0, "endless": np.where(STEPS < 50, 1.0, np.inf), "steady": 0 * STEPS + 60.0}
+    extra = [("attention_max_logit", 0, first), ("attention_max_logit", 1, last)]
+    assert order("loss so far, broken runs last", runs_of(losses, extra=extra))[:2] == ["steady", "sound"]
+    assert set(order("loss so far, broken runs last", runs_of(losses))[:2]) == {"large", "endless"}

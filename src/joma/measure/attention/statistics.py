@@ -262,6 +262,17 @@ def first_token_share(
     return refined(attention_of(q, k, visibility, scale=scale), measured)[0]
 
 
+def largest_logit(
+    q: Tensor, k: Tensor, *, scale: float | None = None, is_causal: bool = False, attn_mask: Tensor | None = None
+) -> Tensor:
+    """Return each query's largest score before the softmax, (B, H, L), at the cost of one pass over the scores.
+
+    Arguments are as in ``attention_entropy``; −inf if a query sees no key.
+    """
+    q, k, visibility, scale = checked("largest_logit", q, k, scale, is_causal, attn_mask)
+    return attention_of(q, k, visibility, scale=scale).largest_score()
+
+
 def census_of_keys(q: Tensor, k: Tensor, *, is_causal: bool = False, attn_mask: Tensor | None = None) -> Census:
     """Return which keys are visible to which queries; arguments are as in ``attention_entropy``."""
     return checked("census_of_keys", q, k, None, is_causal, attn_mask)[2].census(q)

@@ -10,7 +10,7 @@ import numpy as np
 
 from joma.measure.curves.grid import GridRun
 from joma.measure.curves.order import HORIZON, last_step, level
-from joma.measure.curves.signs import COLLAPSED
+from joma.measure.curves.signs import SIGNS
 
 BETA = 0.32
 """The exponent with which the best learning rate falls with the length of training (arXiv 2409.19913)."""
@@ -103,9 +103,11 @@ def _extended(run: GridRun, goal: float) -> float:
 
 
 def divergence_rules(runs: Sequence[GridRun], setting: Setting) -> list[float]:
-    """Return the loss so far, with broken runs last: entropy collapsed, or a loss that no longer falls and is high.
+    """Return the loss so far, with broken runs last: of collapsed attention, of large logits, or high and standing still.
 
-    High is above the middle of all losses so far: there a run that stands still knows little more than frequencies.
+    Entropy, the mean over layers, and logits, of the layer where they are largest, count by the signs for which
+    ``joma.watch`` raises an alarm. High is above the middle of all losses so far: there a run that stands still knows
+    little more than frequencies.
     """
     levels = [level(run.loss) for run in runs]
     worst, middle = max(levels), float(np.median(levels))
@@ -114,11 +116,11 @@ def divergence_rules(runs: Sequence[GridRun], setting: Setting) -> list[float]:
 
 
 def _is_broken(run: GridRun, is_high: bool) -> bool:
-    entropy, loss = run.entropy.values, run.loss
-    collapsed = len(entropy) > 0 and entropy[-1] < COLLAPSED * entropy.max()
+    loss, signs = run.loss, ((SIGNS["collapse"], run.entropy.values), (SIGNS["logits"], run.logit.values))
+    has_sign = any(len(curve) > 0 and sign.since(curve) is not None for sign, curve in signs)
     half = loss.values[loss.steps <= loss.steps[-1] / 2]
     still = len(half) > 0 and half[-1] - level(loss) <= STUCK * np.ptp(loss.values)
-    return bool(collapsed or (is_high and still))
+    return bool(has_sign or (is_high and still))
 
 
 def _log_rates(runs: Sequence[GridRun]) -> list[float] | None:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from joma.errors import InvalidArgument
 from joma.measure.curves.quantities import ENTROPY
+from joma.measure.curves.signs import SIGNS
 
 COLUMNS = ("run", "step", "layer", "head", "metric", "value")
 """The columns that a table must have."""
@@ -22,6 +23,8 @@ SHAPE = ("num_layers", "width", "batch_size")
 """Configuration columns: only runs that agree in them learn equally fast at equal learning rates."""
 
 RATE, TOTAL, PASSES = "learning_rate", "num_steps", "num_epochs"
+
+LOGIT = SIGNS["logits"].metric
 
 HIGHEST = 1e6
 """Losses above it, in nats, count as not finite: guessing among all words of all languages costs less than 30."""
@@ -60,6 +63,8 @@ class GridRun:
         loss: the held-out loss, or that of training if the first was not measured, in nats.
         trained: the training loss; empty if it was not measured.
         entropy: the mean attention entropy over heads and layers, in nats; empty if it was not measured.
+        logit: the largest attention logit: the mean over heads, of the layer where it is largest; empty if it was not
+            measured.
         learning_rate: ``None`` if the table does not contain it; 0 for a run that does not move.
         shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
         num_steps: the last step of the whole training; ``None`` if the table does not contain it.
@@ -71,6 +76,7 @@ class GridRun:
     loss: Curve
     trained: Curve
     entropy: Curve
+    logit: Curve
     learning_rate: float | None
     shape: Shape
     num_steps: float | None
@@ -79,10 +85,9 @@ class GridRun:
 
     def until(self, step: float) -> GridRun:
         """Return the run as it was at a step."""
-        curves = [curve.until(step) for curve in (self.loss, self.trained, self.entropy)]
-        is_whole = len(curves[0]) == len(self.loss)
-        loss, trained, entropy = curves
-        return replace(self, loss=loss, trained=trained, entropy=entropy, has_diverged=self.has_diverged and is_whole)
+        cut = {name: getattr(self, name).until(step) for name in ("loss", "trained", "entropy", "logit")}
+        is_whole = len(cut["loss"]) == len(self.loss)
+        return replace(self, **cut, has_diverged=self.has_diverged and is_whole)
 
 
 def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
@@ -101,7 +106,7 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
     if missing := [name for name in COLUMNS if name not in frame]:
         raise _bad(function, f"the columns {', '.join(COLUMNS)}", f"a table without {', '.join(missing)}")
     frame = frame.reset_index(drop=True)
-    kept = frame[frame["metric"].isin([*LOSSES, ENTROPY]) & frame["run"].notna()]
+    kept = frame[frame["metric"].isin([*LOSSES, ENTROPY, LOGIT]) & frame["run"].notna()]
     for column in ("group", "suspect"):
         if column in kept:
             kept = kept[kept[column].isna()]
@@ -126,10 +131,10 @@ def _check_range(rows: pandas.DataFrame, function: str) -> None:
 
 
 def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
-    by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY)}
+    by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY, LOGIT)}
     losses = by_metric[LOSSES[0]] if len(by_metric[LOSSES[0]]) else by_metric[LOSSES[1]]
     loss = losses.groupby("step")["value"].mean()
-    of_layers = by_metric[ENTROPY].groupby(["step", "layer"])["value"].mean()
+    entropy, logit = (by_metric[name].groupby(["step", "layer"])["value"].mean() for name in (ENTROPY, LOGIT))
     shape = {column: _number(rows, column) for column in SHAPE}
     if shape["num_layers"] is None:
         shape["num_layers"] = float(by_metric[ENTROPY]["layer"].nunique())
@@ -137,7 +142,8 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
         name,
         _curve(loss),
         _curve(by_metric[LOSSES[1]].groupby("step")["value"].mean()),
-        _curve(of_layers.groupby("step").mean()),
+        _curve(entropy.groupby("step").mean()),
+        _curve(logit.groupby("step").max().clip(upper=HIGHEST)),  # not left out: it is what a broken run has
         _number(rows, RATE),
         tuple(-1.0 if value is None else value for value in shape.values()),
         _number(rows, TOTAL),
