@@ -191,18 +191,21 @@ def test_the_settings_of_training_runs_and_of_tables_are_columns(tmp_path):
         folder.mkdir(parents=True)
         append_line(folder / "metrics.jsonl", probe_line(0, [Row(None, None, None, "val_loss_nats", 6.0)]))
         recipe = {"learning_rate": rate, "num_steps": 900, "seed": 2, "decoder": {"num_layers": 4, "mlp": True}}
-        (folder / "config.json").write_text(json.dumps({"recipe": recipe}))
+        text = {"text": {"steps_per_epoch": 90}} if name == "a" else {}  # runs of older versions do not say
+        (folder / "config.json").write_text(json.dumps({"recipe": recipe} | text))
     found, _ = read_measurements([tmp_path])
     settings = found.set_index("run")[["learning_rate", "num_layers", "num_steps", "seed"]]
     assert settings.to_dict("index") == {
         name: {"learning_rate": rate, "num_layers": 4, "num_steps": 900, "seed": 2}
         for name, rate in (("a", 1e-3), ("b", 1e-4))
     }
+    assert found.set_index("run")["num_epochs"].dropna().to_dict() == {"a": 10}
     found.to_parquet(tmp_path / "sweep.parquet")
     again, _ = read_measurements([tmp_path / "sweep.parquet"])
     pandas.testing.assert_frame_equal(again, found)
 
 
-def test_a_configuration_that_is_no_training_run_adds_no_column(watched):
-    (watched / "config.json").write_text('{"recipe": "bread"}')
+@pytest.mark.parametrize("text", ['{"recipe": "bread"}', '{"recipe": {"decoder": {}}, "text": "bread"}'])
+def test_a_configuration_that_is_no_training_run_adds_no_column(watched, text):
+    (watched / "config.json").write_text(text)
     assert "learning_rate" not in read_measurements([watched])[0]

@@ -201,6 +201,18 @@ def test_resuming_with_another_version_gives_a_warning(tmp_path):
         train(RECIPE, tiny_tokens(), tmp_path, progress=stop_at(12))
 
 
+def test_the_configuration_says_in_how_many_steps_the_text_is_read_once(tmp_path):
+    for one_query, steps in ((False, 49), (True, 490)):  # streams of 500 words, read in windows of 10 or one by one
+        with pytest.raises(Stop):
+            train(replace(RECIPE, one_query=one_query), tiny_tokens(), tmp_path / str(one_query), progress=stop_at(10))
+        config = json.loads((tmp_path / str(one_query) / "config.json").read_text())
+        assert config["text"].pop("steps_per_epoch") == steps
+    older = {name: config[name] for name in config if name != "crc32"}
+    write_json(tmp_path / "True" / "config.json", sealed(older))
+    with pytest.raises(Stop):
+        train(replace(RECIPE, one_query=True), tiny_tokens(), tmp_path / "True", progress=stop_at(12))
+
+
 @pytest.mark.parametrize(
     ("recipe", "tokens", "message"),
     [

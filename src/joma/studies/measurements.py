@@ -110,9 +110,11 @@ def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[tuple[Pat
 def _configuration(folder: Path) -> dict[str, Any]:
     """Return the settings of one of joma's training runs that have a column; none for other folders."""
     try:
-        recipe = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"]
-        settings = recipe["decoder"] | recipe
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = config["recipe"]["decoder"] | config["recipe"]
+        if per_epoch := config.get("text", {}).get("steps_per_epoch"):
+            settings["num_epochs"] = settings["num_steps"] / per_epoch
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
         return {}
     return {name: settings[name] for name in CONFIGURATION if isinstance(settings.get(name), int | float)}
 

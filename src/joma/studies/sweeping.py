@@ -32,6 +32,7 @@ from joma.train.sweeps.grids import Grid, Interval, Point
 from joma.train.sweeps.recipes import PROFILES, against_paper, recipes_of
 from joma.train.sweeps.running import standing_of, train_runs
 from joma.train.sweeps.search import Search, require_search
+from joma.train.tasks import streams_of
 from joma.train.text.vocabulary import Tokens, require_tokens, save_tokens
 from joma.workers import Engine
 
@@ -242,7 +243,7 @@ class Sweeping:
 
     def _epochs(self, recipe: Recipe) -> float:
         """Return the passes over the training text in all steps of a run."""
-        return recipe.num_steps * recipe.batch_size * recipe.length / self._texts.tokens(recipe).train.numel()
+        return recipe.num_steps / streams_of(recipe, self._texts.tokens(recipe).train).num_windows
 
     def _measurements(self, recipe: Recipe) -> Iterator[Measurement]:
         probes = self.run(recipe).journal().probes

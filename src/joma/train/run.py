@@ -227,7 +227,8 @@ def claim_folder(run: Run, about: Mapping[str, dict[str, Any]], device: torch.de
         write_json(path, sealed({part: value for part, value in asdict(config).items() if value}))
         return
     there = _read_config(run.folder)
-    there = replace(there, recipe=recipe_from_json(there.recipe).to_json())  # with settings that are newer than the run
+    newer = {"recipe": recipe_from_json(there.recipe).to_json(), "text": there.text and config.text | there.text}
+    there = replace(there, **newer)  # with entries that are newer than the run
     differing = [
         f"{name} is {_short(old)} there and {_short(new)} here"
         for part in _DESCRIPTIONS

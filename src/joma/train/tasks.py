@@ -77,17 +77,24 @@ class Streams:
         num: number of streams.
         length: tokens per window.
         stride: tokens from the start of a window to that of the next one; ``length`` by default.
+
+    ``num_windows`` is the number of steps that read the text once.
     """
 
     def __init__(self, tokens: Tensor, num: int, length: int, stride: int | None = None) -> None:
         self._length, self._stride, num_per_stream = length, stride or length, len(tokens) // num
         self._streams = tokens[: num_per_stream * num].view(num, num_per_stream)
+        self.num_windows = (num_per_stream - 1 - length) // self._stride + 1
 
     def window(self, step: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, (num, length) each: tokens and next tokens."""
-        length, last = self._length, self._streams.shape[1] - 1
-        start = step % ((last - length) // self._stride + 1) * self._stride
+        length, start = self._length, step % self.num_windows * self._stride
         return self._streams[:, start : start + length], self._streams[:, start + 1 : start + 1 + length]
+
+
+def streams_of(recipe: Recipe, tokens: Tensor) -> Streams:
+    """Return the batches of a text as a recipe reads them, so that each token is a target once in a pass."""
+    return Streams(tokens, recipe.batch_size, recipe.length, 1 if recipe.one_query else recipe.length)
 
 
 class NextToken:
@@ -96,16 +103,14 @@ class NextToken:
     def __init__(self, recipe: Recipe, tokens: Tokens, device: torch.device) -> None:
         _require_text_recipe(recipe, tokens)
         require_tokens(tokens, recipe.batch_size, recipe.length, recipe.num_probe_sequences)
-        self.about: dict[str, dict[str, Any]] = {
-            "text": {"name": tokens.name, "digest": tokens.digest, "description": tokens.description}
-        }
         frequencies = _log_frequencies(recipe, tokens)
         self.log_frequencies = frequencies if recipe.decoder.output_bias == "unigram" else None
         self._tangent_at = frequencies.to(device) if recipe.loss == "linearised" else None
         self._one_query = recipe.one_query
         self._probe = Probe(recipe, tokens, device)
-        stride = 1 if recipe.one_query else recipe.length  # as many as predict, so that each token is a target once
-        self._streams = Streams(tokens.train.to(device), recipe.batch_size, recipe.length, stride)
+        self._streams = streams_of(recipe, tokens.train.to(device))
+        names = {"name": tokens.name, "digest": tokens.digest, "description": tokens.description}
+        self.about: dict[str, dict[str, Any]] = {"text": names | {"steps_per_epoch": self._streams.num_windows}}
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, (B, L) each; with one query, the last targets only, (B,)."""
