@@ -103,7 +103,7 @@ def _extended(run: GridRun, goal: float) -> float:
 
 
 def divergence_rules(runs: Sequence[GridRun], setting: Setting) -> list[float]:
-    """Return the loss so far, with broken runs last: collapsed attention, large logits, or a high loss that stands still.
+    """Return the loss so far, with broken runs last: collapsed attention, large logits, a high loss that stands still.
 
     Entropy, the mean over layers, and logits, of the layer where they are largest, count by the signs for which
     ``joma.watch`` raises an alarm. High is above the middle of all losses so far: there a run that stands still knows
