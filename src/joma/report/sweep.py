@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joma.charts import Chart
-from joma.measure.curves.points import FEWEST_PROBES, LOSS, RANK, Point
+from joma.measure.curves.points import BEYOND, FEWEST_PROBES, LOSS, RANK, Point
 from joma.measure.curves.quantities import ENTROPY
 from joma.metrics import METRICS
 from joma.records import Estimate
@@ -312,5 +312,5 @@ def left_out_note(points: Sequence[Point]) -> str:
     where = "anywhere" if len(without) == len(points) else f"at {said}"
     return (
         f"No fall and rise can be read {where}: the network predicts better than word frequencies too late, if at all, "
-        f"to leave {FEWEST_PROBES} probes."
+        f"to leave {FEWEST_PROBES} probes, or does not end {BEYOND:g} nats below them."
     )

@@ -1,5 +1,6 @@
 """Points of a sweep: courses over seeds, what failed, and movements read only where they can be."""
 
+import numpy as np
 import pytest
 from made_sweep import STEPS, points, run_rows
 
@@ -30,6 +31,15 @@ def test_without_more_than_word_frequencies_attention_is_not_read():
     (point,) = points(run_rows("a", 0.1, dip=1.0, loss=6.6))
     assert point.onset is None
     assert set(point.movements()["a"]) == {"rank_fall", "rank_rise", "val_loss_nats"}
+
+
+def test_attention_of_a_network_that_falls_back_to_word_frequencies_is_not_read():
+    for last, read in ((6.45, False), (6.3, True)):
+        loss = np.interp(STEPS, [0, 100, STEPS[-1]], [7.0, 5.0, last])
+        rows = run_rows("a", 0.1, dip=1.0)
+        rows.loc[rows["metric"] == "val_loss_nats", "value"] = loss
+        (point,) = points(rows)
+        assert (point.onset is not None) == read == ("entropy_fall" in point.movements()["a"])
 
 
 def test_failed_runs_are_named_and_not_averaged():

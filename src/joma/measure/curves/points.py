@@ -22,6 +22,11 @@ MOVED = (LOSS, "entropy_fall", "entropy_rise", "rank_fall", "rank_rise")
 FEWEST_PROBES = 9
 """The number of probes that a fall and a rise are read from at least."""
 
+BEYOND = 0.1
+"""Nats by which a network has to end below the loss of word frequencies to count as one that learned more: two standard
+errors of a held-out loss on 64 sequences of 35 words.
+"""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -34,7 +39,7 @@ class Point:
         courses: by metric and layer (``None`` for the network), at the steps that all these runs measured.
         failed: the reason of each run that failed, by name.
         onset: the step from which the network predicts better than word frequencies; ``None`` if there is none that
-            leaves ``FEWEST_PROBES``.
+            leaves ``FEWEST_PROBES``, or if it does not end below them by ``BEYOND``.
     """
 
     settings: Mapping[str, Any]
@@ -119,9 +124,11 @@ def _courses(rows: pandas.DataFrame, runs: Sequence[str]) -> dict[tuple[str, int
 def onset_of(loss: Course | None, unigram_nats: float) -> int | None:
     """Return the step from which the mean loss is below that of word frequencies.
 
-    ``None`` if there is none that leaves ``FEWEST_PROBES``, or no loss.
+    ``None`` if there is none that leaves ``FEWEST_PROBES``, no loss, or none that ends below them by ``BEYOND``.
     """
+    if loss is None or loss.values[:, -1].mean() > unigram_nats - BEYOND:
+        return None
     try:
-        return None if loss is None else loss.first_below(unigram_nats, "the network", fewest=FEWEST_PROBES)
+        return loss.first_below(unigram_nats, "the network", fewest=FEWEST_PROBES)
     except RunFailed:
         return None
