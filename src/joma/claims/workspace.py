@@ -100,11 +100,11 @@ class Workspace:
         from joma.train.text.vocabulary import kept_tokens, require_tokens, tokenize
 
         def make() -> Tokens:
-            self.progress("reading the text", 0, 1)
+            self.progress("opening the text", 0, 1)
             size = self.text.vocabulary_size
             if size is None and self.text.tokenizer is None:
                 size = VOCABULARY_SIZES[self.profile]
-            tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer)
+            tokens = tokenize(read_text(self.text.source), size, self.text.tokenizer, progress=self.progress)
             require_tokens(tokens, Recipe.batch_size, Recipe.length, Recipe.num_probe_sequences)
             return tokens
 

@@ -52,13 +52,13 @@ class LiveRuns:
     def __init__(self, screen: Console, live: Live | None, rows: Callable[[], Sequence[Row]]) -> None:
         self._screen, self._live, self._rows = screen, live, rows
         self._started = self._next = time.monotonic()
-        self._first: float | None = None
+        self._what, self._first = "", 0.0
 
     def __call__(self, what: str, done: float, total: float) -> None:
         """Show how far the work is."""
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._started = done, now
+        if what != self._what:
+            self._what, self._first, self._started = what, done, now
         if now < self._next:
             return
         self._next = now + (_REFRESH_SECONDS if self._live else QUIET_SECONDS)
@@ -73,7 +73,7 @@ class LiveRuns:
         self._screen.print(text)
 
     def _sentence(self, what: str, done: float, total: float, now: float) -> str:
-        new, took = done - (self._first or 0), now - self._started
+        new, took = done - self._first, now - self._started
         left = f", about {format_seconds(took / new * (total - done))} left" if new > 0 and took > 5 else ""
         return f"{what}: {done / total:.0%}{left}" if total else what
 

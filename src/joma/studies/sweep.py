@@ -155,8 +155,9 @@ def sweep(
         path.mkdir(parents=True, exist_ok=True)
     interrupted = False
     with locked(path):
-        sweeping = Sweeping(plan, path)
-        with nullcontext(progress) if progress else live_runs(sweeping.rows) as report:
+        sweeping = None
+        with nullcontext(progress) if progress else live_runs(lambda: sweeping.rows() if sweeping else ()) as report:
+            sweeping = Sweeping(plan, path, report)
             try:
                 sweeping.train(report)
             except KeyboardInterrupt:

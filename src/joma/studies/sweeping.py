@@ -99,19 +99,20 @@ class Sweeping:
     Args:
         plan: what to do.
         path: the folder, which exists.
+        progress: called while the text is read.
 
     Raises:
         BadInput: the folder holds another sweep, or settings and text do not fit together.
     """
 
-    def __init__(self, plan: Plan, path: Path) -> None:
+    def __init__(self, plan: Plan, path: Path, progress: Progress) -> None:
         self.plan, self.folder = plan, SweepFolder(path)
         self.recipes: dict[str, Recipe] = {}
         self.outcomes: dict[str, Outcome] = {}
         shared = {name: getattr(plan, name) for name in ("recipe", "profile", "text", "device")}
         shared |= {"search": list(plan.grid.words)} if plan.search else {}
         self.folder.check(shared)
-        self._texts = _Texts(plan, self.folder)
+        self._texts = _Texts(plan, self.folder, progress)
         if plan.search:
             self._require_texts(plan.search)
         else:
@@ -135,7 +136,7 @@ class Sweeping:
             with self.writing():
                 self._texts.num_words(None)
         elif not self.folder.is_claimed:  # by texts that are not kept: the points may have smaller vocabularies
-            texts = _Texts(self.plan, self.folder)
+            texts = _Texts(self.plan, self.folder, self._texts.progress)
             texts.num_words(round(sizes.high) if isinstance(sizes, Interval) else max(map(int, sizes)))
 
     def writing(self) -> AbstractContextManager[None]:
@@ -292,8 +293,8 @@ def _setting(recipe: Recipe, name: str) -> Any:
 class _Texts:
     """The text of a sweep with each vocabulary that its runs have."""
 
-    def __init__(self, plan: Plan, folder: SweepFolder) -> None:
-        self._plan, self._folder = plan, folder
+    def __init__(self, plan: Plan, folder: SweepFolder, progress: Progress) -> None:
+        self._plan, self._folder, self.progress = plan, folder, progress
         self._nums: dict[int | None, int] = {}
         self._found: dict[int, tuple[Tokens, Path]] = {}
         self._unigram: dict[int, float] = {}
@@ -307,7 +308,7 @@ class _Texts:
         if size in self._nums:
             return self._nums[size]
         profile = PROFILES[self._plan.profile]
-        tokens, path = self._folder.tokens(self._plan.text, size or profile.num_words, profile.splitting)
+        tokens, path = self._folder.tokens(self._plan.text, size or profile.num_words, profile.splitting, self.progress)
         num = len(tokens.vocabulary)
         if size is not None and num < size:
             problem = f"the text {tokens.name} has only {num:,} words, but `over` asks for {size:,}"

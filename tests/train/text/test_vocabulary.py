@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from joma.errors import BadInput
+from joma.train.text import vocabulary
 from joma.train.text.reading import Text, read_text
 from joma.train.text.vocabulary import (
     END,
@@ -209,6 +210,7 @@ def test_uniform_words_are_equally_frequent_random_and_as_many():
 def test_digest_is_the_same_in_another_process():
     code = """
 from joma.train.text.reading import Text
+from joma.train.text import vocabulary
 from joma.train.text.vocabulary import tokenize
 print(tokenize(Text("sample", "a sample", "b a c c, d" * 9, "a e"), 5).digest)
 """
@@ -406,3 +408,11 @@ def test_splitting_that_does_not_exist_or_is_given_with_a_tokenizer_is_refused()
         tokenize(plain("a b"), splitting="basic_english")
     with pytest.raises(BadInput, match="together with the tokenizer"):
         tokenize(plain("a b"), tokenizer="gpt2", splitting="basic-english")
+
+
+def test_progress_is_reported_as_the_text_is_read(monkeypatch):
+    monkeypatch.setattr(vocabulary, "_REPORTED", 10)
+    seen = []
+    tokenize(plain("a cat\n\n" * 10), progress=lambda what, done, total: seen.append((what, done, total)))
+    assert [done for _, done, _ in seen] == [14, 21, 35, 42, 56, 63, 70]  # after ten characters
+    assert {(what, total) for what, _, total in seen} == {("reading the text", 70)}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from joma.errors import BadInput
 from joma.files import read_json, write_json
 from joma.journal import append_line, line_of, lines_of
+from joma.progress import Progress
 from joma.serialization import shaped
 from joma.train.recipes import Recipe
 from joma.train.text.reading import read_text
@@ -85,7 +86,9 @@ class SweepFolder:
         """Return the folder of a run."""
         return self.path / "runs" / recipe.name
 
-    def tokens(self, source: str | None, size: int | None, splitting: Splitting) -> tuple[Tokens, Path]:
+    def tokens(
+        self, source: str | None, size: int | None, splitting: Splitting, progress: Progress
+    ) -> tuple[Tokens, Path]:
         """Return the text with a vocabulary of some size, and its file; it is tokenised once.
 
         In a folder that is not claimed yet, the file is not written.
@@ -96,7 +99,8 @@ class SweepFolder:
         path = self.path / "text" / f"{'all' if size is None else size}-words.safetensors"
 
         def make() -> Tokens:
-            return tokenize(read_text(source), size, splitting=splitting)
+            progress("opening the text", 0, 1)
+            return tokenize(read_text(source), size, splitting=splitting, progress=progress)
 
         return (kept_tokens(path, make) if self.is_claimed else make()), path
 

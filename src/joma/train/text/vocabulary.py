@@ -8,10 +8,10 @@ import re
 import unicodedata
 import warnings
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -23,9 +23,13 @@ from safetensors.torch import save
 from joma.domains import choose
 from joma.errors import BadInput, InvalidArgument
 from joma.files import replacing
+from joma.progress import Progress, silent
 from joma.serialization import decoded, shaped
 from joma.train.text.reading import Text
 from joma.train.text.tokenizers import encoded
+
+_REPORTED = 1 << 20
+"""Characters from one report to the next."""
 
 UNKNOWN, END = "<unk>", "<eos>"
 """The tokens for words outside the vocabulary, and for the end of a line or paragraph."""
@@ -38,7 +42,7 @@ Splitting = Literal["words", "basic-english"]
 _APART, _DROPPED = re.compile(r"(['.,()!?])"), str.maketrans({'"': "", ";": " ", ":": " "})
 """The marks that are words of their own in the basic-english tokenisation, and those that are dropped."""
 
-_PARAGRAPH = re.compile(r"\n\s*\n")
+_LINE_END, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n")
 _JOINERS = "\u200c\u200d"
 """Characters without width between letters of one word, in Persian and in the scripts of India."""
 
@@ -84,6 +88,7 @@ def tokenize(
     *,
     keep_ids: bool = False,
     splitting: Splitting = "words",
+    progress: Progress = silent,
 ) -> Tokens:
     """Tokenise a text.
 
@@ -105,6 +110,7 @@ def tokenize(
             that occur in the text are kept, to save rows of the embedding.
         keep_ids: keep all tokens of the tokenizer and their ids, for a network that is saved with the tokenizer.
         splitting: how the text is split into words. Not with a tokenizer.
+        progress: called as words are read; a tokenizer reads everything at once.
 
     Raises:
         BadInput: a size or a splitting is given together with a tokenizer, the size is below 2, the text has no word,
@@ -128,20 +134,28 @@ def tokenize(
         required, remedy = "at least 2, for <unk> and one word", f"take {DEFAULT_VOCABULARY_SIZE:,}, the default"
         received = f"{vocabulary_size}"
         raise InvalidArgument("tokenize", "vocabulary_size", required=required, received=received, remedy=remedy)
-    return _in_words(text, vocabulary_size, splitting)
+    return _in_words(text, vocabulary_size, splitting, progress)
 
 
-def _in_words(text: Text, vocabulary_size: int | None, splitting: Splitting) -> Tokens:
+def _in_words(text: Text, vocabulary_size: int | None, splitting: Splitting, progress: Progress) -> Tokens:
     """Tokenise a text by its most frequent words."""
-    split = _splitter(splitting, text.pretokenized)
-    counts = Counter(word for sentence in split(text.train) for word in sentence)
+    sentences = partial(_sentences, splitting=splitting, pretokenized=text.pretokenized)
+    order = defaultdict[str, int]()  # words are numbered as they come
+    order.default_factory = order.__len__
+    read = array("i")
+    for sentence in sentences(text.train, progress=progress):
+        read.extend(map(order.__getitem__, sentence))
+    found = torch.frombuffer(read, dtype=torch.int32) if read else torch.empty(0, dtype=torch.int32)
+    counts = dict(zip(order, torch.bincount(found, minlength=len(order)).tolist(), strict=True))
     ranked = sorted((word for word in counts if word != UNKNOWN), key=lambda word: (-counts[word], word))
     usual = DEFAULT_VOCABULARY_SIZE if splitting == "words" else len(ranked) + 1
     size = vocabulary_size or usual
     vocabulary = (UNKNOWN, *ranked[: size - 1])
     if not text.pretokenized:
         _warn_without_spaces(text.name, counts)
-    train, held_out = (_ids(split(part), vocabulary) for part in (text.train, text.held_out))
+    ids = {word: id for id, word in enumerate(vocabulary)}
+    train = torch.tensor([ids.get(word, 0) for word in order], dtype=torch.int64)[found]
+    held_out = _ids(sentences(text.held_out), ids)
     what = f"the {len(vocabulary):,} commonest of its {len(ranked) + 1:,} words"
     if len(vocabulary) > len(ranked):
         asked = f" ({size:,} were asked for)" if len(vocabulary) < size else ""
@@ -250,26 +264,32 @@ def _unusable(path: Path, why: str) -> BadInput:
     return BadInput(f"{path} is no intact file of tokens ({why})", expected="a file of `save_tokens`", remedy=remedy)
 
 
-def _splitter(splitting: Splitting, pretokenized: bool) -> Callable[[str], Iterator[list[str]]]:
-    """Return the function that yields the words of each line or paragraph of a text."""
-    return _basic_english if splitting == "basic-english" else _lines if pretokenized else _paragraphs
+def _sentences(part: str, splitting: Splitting, pretokenized: bool, progress: Progress = silent) -> Iterator[list[str]]:
+    """Yield the words of each line or paragraph of a text."""
+    is_english = splitting == "basic-english"
+    separator = _LINE_END if is_english or pretokenized else _PARAGRAPH
+    words_of = _basic_english if is_english else _ready if pretokenized else _words
+    start = 0
+    for end in separator.finditer(part):
+        yield words_of(part[start : end.start()])
+        if end.end() // _REPORTED > start // _REPORTED:
+            progress("reading the text", end.end(), len(part))
+        start = end.end()
+    if start < len(part):
+        yield words_of(part[start:])
 
 
-def _lines(part: str) -> Iterator[list[str]]:
-    for line in part.removesuffix("\n").split("\n"):
-        yield [*line.split(), END]
+def _ready(line: str) -> list[str]:
+    return [*line.split(), END]
 
 
-def _paragraphs(part: str) -> Iterator[list[str]]:
-    for paragraph in _PARAGRAPH.split(part):
-        words = [match.group() for match in _word().finditer(paragraph.lower())]
-        if words:
-            yield [*words, END]
+def _words(paragraph: str) -> list[str]:
+    words = [match.group() for match in _word().finditer(paragraph.lower())]
+    return [*words, END] if words else []
 
 
-def _basic_english(part: str) -> Iterator[list[str]]:
-    for line in part.split("\n"):
-        yield _APART.sub(r" \1 ", line.lower().replace("<br />", " ").translate(_DROPPED)).split()
+def _basic_english(line: str) -> list[str]:
+    return _APART.sub(r" \1 ", line.lower().replace("<br />", " ").translate(_DROPPED)).split()
 
 
 @cache
@@ -282,8 +302,9 @@ def _word() -> re.Pattern[str]:
     return re.compile(rf"\d+(?:[.,]\d+)+|{letters}(?:['’]{letters})*|([^\w\s])[{marks}]*(?:\1[{marks}]*)*")
 
 
-def _warn_without_spaces(name: str, counts: Counter[str]) -> None:
-    share = sum(count for word, count in counts.items() if _WITHOUT_SPACES.search(word)) / max(counts.total(), 1)
+def _warn_without_spaces(name: str, counts: Mapping[str, int]) -> None:
+    num = sum(counts.values())
+    share = sum(count for word, count in counts.items() if _WITHOUT_SPACES.search(word)) / max(num, 1)
     if share > _MOST_WITHOUT_SPACES:
         warnings.warn(
             f"{share:.0%} of the words of {name} are of scripts without spaces between words, so that a whole clause "
@@ -292,8 +313,7 @@ def _warn_without_spaces(name: str, counts: Counter[str]) -> None:
         )
 
 
-def _ids(sentences: Iterable[list[str]], vocabulary: tuple[str, ...]) -> torch.Tensor:
-    ids = {word: id for id, word in enumerate(vocabulary)}
+def _ids(sentences: Iterable[list[str]], ids: Mapping[str, int]) -> torch.Tensor:
     read = array("q")
     for sentence in sentences:
         read.extend(ids.get(word, 0) for word in sentence)
@@ -330,7 +350,8 @@ def ids_of(tokens: Tokens, text: str) -> torch.Tensor:
             remedy="train with a vocabulary of words, or take a series with a tokenizer",
         )
     pretokenized = any(word != word.lower() for word in tokens.vocabulary)
-    ids = _ids(_splitter(tokens.splitting, pretokenized)(text), tokens.vocabulary)
+    known = {word: id for id, word in enumerate(tokens.vocabulary)}
+    ids = _ids(_sentences(text, tokens.splitting, pretokenized), known)
     return ids if tokens.splitting == "basic-english" else ids[:-1]
 
 
