@@ -28,6 +28,11 @@ def in_float64():
     torch.set_default_dtype(torch.float32)
 
 
+MOVED_BY_BIASES_OF_KEYS = {"attention_max_logit"}
+"""Metrics that change if all scores of a query move together, which changes neither attention nor loss: rounding moves
+the biases of keys.
+"""
+
 SMALL = DecoderConfig(20, width=16, num_heads=2, hidden=16)
 VARIANTS = [
     {"decoder": SMALL},
@@ -64,7 +69,8 @@ def test_with_an_l2_penalty_members_equal_their_own_runs_but_for_biases_of_keys(
             assert compared.max() <= tolerance("stack.member")
         losses = [run.journal().probes[-1][1] for run in (alone, together)]
         for row, other in zip(*losses, strict=True):
-            assert abs(row.value - other.value) <= tolerance("stack.member")
+            if row.metric not in MOVED_BY_BIASES_OF_KEYS:
+                assert abs(row.value - other.value) <= tolerance("stack.member")
 
 
 def test_killed_stack_ends_with_the_same_numbers(tmp_path):
@@ -93,7 +99,8 @@ def test_members_at_different_steps_meet(tmp_path, tolerance):
     runs = train_stack(wanted, tokens, folders(wanted, tmp_path), batched=True)
     alone = train(wanted[0], tokens, tmp_path / "alone")
     for one, other in zip(runs[0].measurements(), alone.measurements(), strict=True):
-        assert abs(one.value - other.value) <= tolerance("stack.float32") * (1 + abs(other.value))
+        if one.metric not in MOVED_BY_BIASES_OF_KEYS:
+            assert abs(one.value - other.value) <= tolerance("stack.float32") * (1 + abs(other.value))
 
 
 def test_diverged_member_fails_and_the_others_go_on(tmp_path):
