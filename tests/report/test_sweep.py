@@ -65,6 +65,7 @@ def test_a_scatter_has_a_place_for_every_finished_run(grid):
     fall, rise = scatters(grid, ENTROPY)
     assert len(fall.dots) == len(rise.dots) == 6
     assert {dot.shade for dot in fall.dots} == {0, 50, 100}
+    assert fall.shades == "learning rate 0.05 to 0.2"
     by_x = sorted(fall.dots, key=lambda dot: dot.x)
     assert [dot.shade for dot in by_x] == [0, 0, 50, 50, 100, 100]  # the larger the rate, the deeper the dip made here
     assert [scatter.title for scatter in scatters(grid, "stable_rank")] == [
@@ -73,6 +74,17 @@ def test_a_scatter_has_a_place_for_every_finished_run(grid):
         "fall of attention entropy",
         "rise of attention entropy after it",
     ]
+
+
+def test_without_several_learning_rates_the_shades_are_another_setting_s(tmp_path):
+    runs = [run_rows(f"{num} layers", 0.1, dip=1.0).assign(num_layers=num) for num in (3, 1, 10)]
+    (fall, _) = scatters(of_depths := points(*runs), ENTROPY)
+    shades = {dot.words.split(" layers")[0]: dot.shade for dot in fall.dots}
+    assert (fall.shades, shades) == ("layers 1 to 10", {"1": 0, "3": 50, "10": 100})
+    page = write_sweep(of_depths, RECORD | {"recipe": "figure6"}, "Is it so?", ENTROPY, tmp_path / "sweep.html")
+    assert "layers 1 to 10.</figcaption>" in page.read_text()
+    (alone, _) = scatters(points(runs[0], runs[0].assign(run="again", seed=1)), ENTROPY)
+    assert (alone.shades, {dot.shade for dot in alone.dots}) == ("", {0})
 
 
 def test_the_page_of_a_sweep_about_rank_shows_loss_against_attention_too(grid, tmp_path):

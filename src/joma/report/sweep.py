@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -105,6 +106,7 @@ class Scatter:
         unit: of the movement.
         x_ends, y_ends: lowest and highest value of each axis, in words.
         dots: the runs.
+        shades: from what to what the shades of the dots go; empty if all have one.
     """
 
     title: str
@@ -112,6 +114,7 @@ class Scatter:
     x_ends: tuple[str, str]
     y_ends: tuple[str, str]
     dots: tuple[Dot, ...]
+    shades: str
 
 
 def point_words(settings: Mapping[str, Any]) -> str:
@@ -266,34 +269,43 @@ def scatters(points: Sequence[Point], leading: str) -> list[Scatter]:
     If stable rank is the leading metric, the loss against its fall and rise comes first.
     """
     kinds = [("rank", "share")] * (leading == RANK) + [("entropy", "nats")]
-    rates = sorted({point.settings["learning_rate"] for point in points})
     runs = [(point, run, found) for point in points for run, found in point.movements().items() if LOSS in found]
     return [
         scatter
         for kind, unit in kinds
         for name in (f"{kind}_fall", f"{kind}_rise")
-        if (scatter := _scatter(name, unit, [entry for entry in runs if name in entry[2]], rates.index)) is not None
+        if (scatter := _scatter(name, unit, [entry for entry in runs if name in entry[2]])) is not None
     ]
 
 
-def _scatter(
-    name: str, unit: str, runs: Sequence[tuple[Point, str, dict[str, float]]], place_of: Callable[[float], int]
-) -> Scatter | None:
+def _scatter(name: str, unit: str, runs: Sequence[tuple[Point, str, dict[str, float]]]) -> Scatter | None:
     if len(runs) < 2:
         return None
     xs, ys = ([found[key] for _, _, found in runs] for key in (name, LOSS))
-    most = max(place_of(point.settings["learning_rate"]) for point, _, _ in runs) or 1
+    shaded_by, shades = _shaded([point for point, _, _ in runs])
     dots = tuple(
         Dot(
             _percent(x, xs),
             100 - _percent(y, ys),
-            round(100 * place_of(point.settings["learning_rate"]) / most),
+            shade,
             f"{run}: {format_number(x)} {unit}, held-out loss {format_number(y)} nats",
         )
-        for (point, run, _), x, y in zip(runs, xs, ys, strict=True)
+        for (_, run, _), x, y, shade in zip(runs, xs, ys, shades, strict=True)
     )
     ends = [(format_number(min(values), 3), format_number(max(values), 3)) for values in (xs, ys)]
-    return Scatter(MOVEMENTS[name], unit, ends[0], ends[1], dots)
+    return Scatter(MOVEMENTS[name], unit, ends[0], ends[1], dots, shaded_by)
+
+
+def _shaded(points: Sequence[Point]) -> tuple[str, list[int]]:
+    """Return which numbers the shades of some points show, in words, and the shades: of learning rates if these differ,
+    otherwise of the first number that does; of nothing if none does."""
+    for name in sorted(_varied(points), key=lambda name: name != "learning_rate"):
+        of_points = [point.settings[name] for point in points]
+        values = sorted({value for value in of_points if isinstance(value, int | float | np.number)})
+        if len(values) > 1 and len({*of_points}) == len(values):
+            shades = [round(100 * values.index(value) / (len(values) - 1)) for value in of_points]
+            return f"{point_words({name: values[0]})} to {_value(values[-1])}", shades
+    return "", [0] * len(points)
 
 
 def _percent(value: float, among: Sequence[float]) -> float:
