@@ -314,15 +314,24 @@ def _percent(value: float, among: Sequence[float]) -> float:
 
 
 def left_out_note(points: Sequence[Point]) -> str:
-    """Return the points for which no fall and rise can be read, in a sentence; empty if there are none."""
-    names = _varied(points)
+    """Return the points for which no fall and rise can be read, and those for some of whose runs; empty without any."""
     without = [point for point in points if point.runs and point.onset is None]
-    if not without:
-        return ""
-    said = "; ".join(point_words({name: point.settings[name] for name in names}) for point in without[:6])
-    said += f"; and {len(without) - 6} more" if len(without) > 6 else ""
-    where = "anywhere" if len(without) == len(points) else f"at {said}"
-    return (
-        f"No fall and rise can be read {where}: the network predicts better than word frequencies too late, if at all, "
-        f"to leave {FEWEST_PROBES} probes, or does not end {BEYOND:g} nats below them."
-    )
+    some = [point for point in points if point.onset is not None and len(point.learned) < len(point.runs)]
+    said = []
+    if without:
+        where = "anywhere" if len(without) == len(points) else f"at {_listed(without, points)}"
+        said.append(
+            f"No fall and rise can be read {where}: the network predicts better than word frequencies too late, if at "
+            f"all, to leave {FEWEST_PROBES} probes, or does not end {BEYOND:g} nats below them."
+        )
+    if some:
+        said.append(
+            f"Runs that do not end {BEYOND:g} nats below word frequencies are left out at {_listed(some, points)}."
+        )
+    return " ".join(said)
+
+
+def _listed(chosen: Sequence[Point], among: Sequence[Point]) -> str:
+    names = _varied(among)
+    said = "; ".join(point_words({name: point.settings[name] for name in names}) for point in chosen[:6])
+    return said + (f"; and {len(chosen) - 6} more" if len(chosen) > 6 else "")

@@ -18,7 +18,7 @@ def setting(rise: float, last_loss: float, unigram: float = 5.0) -> Point:
     loss = np.interp(STEPS, [0, 950], [6, last_loss]) + SEEDS
     courses = {(ENTROPY, 0): Course(STEPS, entropy), (ENTROPY, 1): Course(STEPS, entropy - 1)}
     courses[LOSS, None] = Course(STEPS, loss)
-    return Point({"name": f"{rise}"}, ("a", "b", "c"), courses, {}, onset_of(courses[LOSS, None], unigram))
+    return Point({"name": f"{rise}"}, ("a", "b", "c"), courses, {}, onset_of(courses[LOSS, None], unigram), (0, 1, 2))
 
 
 def test_entropy_is_the_mean_over_layers():

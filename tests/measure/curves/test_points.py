@@ -18,7 +18,7 @@ def test_seeds_of_a_point_become_rows_of_its_courses_with_heads_averaged():
 
 def test_falls_and_rises_are_those_of_the_curve_from_the_onset_on():
     (point,) = points(*(run_rows(f"run{seed}", 0.1, dip=1.0, seed=seed) for seed in range(3)))
-    assert point.onset == 40  # where the loss falls below 6.5
+    assert (point.onset, point.learned) == (40, (0, 1, 2))  # where the loss falls below 6.5
     for moved in point.movements().values():
         assert set(moved) == set(MOVED)
         assert moved["entropy_fall"] == pytest.approx(0.6 - 0.1, abs=0.1)  # means over stretches of probes
@@ -40,6 +40,17 @@ def test_attention_of_a_network_that_falls_back_to_word_frequencies_is_not_read(
         rows.loc[rows["metric"] == "val_loss_nats", "value"] = loss
         (point,) = points(rows)
         assert (point.onset is not None) == read == ("entropy_fall" in point.movements()["a"])
+
+
+def test_a_run_that_falls_back_neither_has_numbers_nor_takes_them_from_others():
+    sound = [run_rows(f"run{seed}", 0.1, dip=1.0, seed=seed) for seed in range(3)]
+    broken = run_rows("broken", 0.1, dip=5.0, seed=3)
+    broken.loc[broken["metric"] == "val_loss_nats", "value"] = np.interp(STEPS, [0, 100, STEPS[-1]], [7.0, 5.0, 9.0])
+    (alone,), (together,) = points(*sound), points(*sound, broken)
+    assert together.learned == (0, 1, 2)
+    found = together.movements()
+    assert set(found.pop("broken")) == {"rank_fall", "rank_rise", "val_loss_nats"}
+    assert found == alone.movements()
 
 
 def test_failed_runs_are_named_and_not_averaged():

@@ -26,7 +26,9 @@ def point_of(name: str, runs: Sequence[Run], unigram_nats: float) -> Point:
     for layer in range(runs[0].recipe.decoder.num_layers):
         courses[ENTROPY, layer] = course_of(runs, ENTROPY, layer)
     names = tuple(run.folder.name for run in runs)
-    return Point({"name": name}, names, courses, {}, onset_of(courses[LOSS, None], unigram_nats))
+    return Point(
+        {"name": name}, names, courses, {}, onset_of(courses[LOSS, None], unigram_nats), tuple(range(len(runs)))
+    )
 
 
 def first_half(point: Point, unigram_nats: float) -> Point:

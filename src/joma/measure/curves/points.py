@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,8 @@ class Point:
         courses: by metric and layer (``None`` for the network), at the steps that all these runs measured.
         failed: the reason of each run that failed, by name.
         onset: the step from which the network predicts better than word frequencies; ``None`` if there is none that
-            leaves ``FEWEST_PROBES``, or if it does not end below them by ``BEYOND``.
+            leaves ``FEWEST_PROBES``.
+        learned: the places, among the runs, of those that end below word frequencies by ``BEYOND``.
     """
 
     settings: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Point:
     courses: Mapping[tuple[str, int | None], Course]
     failed: Mapping[str, str]
     onset: int | None
+    learned: tuple[int, ...]
 
     def layers(self, metric: str) -> dict[int, Course]:
         """Return the course of a metric in each layer."""
@@ -65,21 +68,23 @@ class Point:
     def movements(self) -> dict[str, dict[str, float]]:
         """Return for each run how far entropy and rank fell and rose again, and the last held-out loss.
 
-        Entropy, the mean over layers in nats, is read from the onset on; rank, as a share of its first value, from the
-        first probe on. Both are left out if there is no onset or too few probes.
+        Entropy, the mean over layers in nats, is read from the onset on, of the runs that learned more than word
+        frequencies; rank, as a share of its first value, from the first probe on. Both are left out where they cannot
+        be read.
         """
         found: dict[str, dict[str, float]] = {run: {} for run in self.runs}
         entropy, rank = self.mean_over_layers(ENTROPY), self.mean_over_layers(RANK)
         if entropy is not None and self.onset is not None:
-            self._read(entropy.between(self.onset), "entropy", found)
+            course, runs = _rows(entropy.between(self.onset), self.learned), [self.runs[at] for at in self.learned]
+            self._read(course, runs, "entropy", found)
         if rank is not None and len(rank.steps) >= FEWEST_PROBES and (rank.values[:, 0] > 0).all():
-            self._read(Course(rank.steps, rank.values / rank.values[:, :1]), "rank", found)
+            self._read(Course(rank.steps, rank.values / rank.values[:, :1]), self.runs, "rank", found)
         for run, losses in zip(self.runs, () if self.loss is None else self.loss.values, strict=False):
             found[run][LOSS] = float(losses[-1])
         return found
 
-    def _read(self, course: Course, name: str, found: dict[str, dict[str, float]]) -> None:
-        for run, moved in zip(self.runs, course.rebounds(), strict=True):
+    def _read(self, course: Course, runs: Sequence[str], name: str, found: dict[str, dict[str, float]]) -> None:
+        for run, moved in zip(runs, course.rebounds(), strict=True):
             found[run] |= {f"{name}_fall": moved.fall, f"{name}_rise": moved.rise}
 
 
@@ -99,8 +104,8 @@ def points_of(frame: pandas.DataFrame, settings: Sequence[str], unigram_nats: Ma
         runs = tuple(map(str, finished if len(finished) else unfinished))
         courses = _courses(rows[rows["run"].isin(runs)], runs)
         point = {name: first[name].iloc[0] for name in settings}
-        onset = onset_of(courses.get((LOSS, None)), max((unigram_nats[run] for run in runs), default=0.0))
-        found.append(Point(point, runs, courses, failed, onset))
+        unigram = max((unigram_nats[run] for run in runs), default=0.0)
+        found.append(until(Point(point, runs, courses, failed, None, ()), math.inf, unigram))
     return found
 
 
@@ -121,13 +126,30 @@ def _courses(rows: pandas.DataFrame, runs: Sequence[str]) -> dict[tuple[str, int
     return courses
 
 
-def onset_of(loss: Course | None, unigram_nats: float) -> int | None:
+def until(point: Point, last: float, unigram_nats: float) -> Point:
+    """Return a point as if its runs had been trained to a step only; attention is read of those that learned more.
+
+    Args:
+        point: the point.
+        last: the step.
+        unigram_nats: the loss of predicting by word frequencies.
+    """
+    courses = {key: course.between(0, last) for key, course in point.courses.items()}
+    loss = courses.get((LOSS, None))
+    learned = () if loss is None else tuple(np.flatnonzero(loss.values[:, -1] <= unigram_nats - BEYOND).tolist())
+    onset = onset_of(_rows(loss, learned), unigram_nats) if loss is not None and learned else None
+    return replace(point, courses=courses, onset=onset, learned=learned)
+
+
+def _rows(course: Course, places: Sequence[int]) -> Course:
+    return Course(course.steps, course.values[list(places)])
+
+
+def onset_of(loss: Course, unigram_nats: float) -> int | None:
     """Return the step from which the mean loss is below that of word frequencies.
 
-    ``None`` if there is none that leaves ``FEWEST_PROBES``, no loss, or none that ends below them by ``BEYOND``.
+    ``None`` if there is none that leaves ``FEWEST_PROBES``.
     """
-    if loss is None or loss.values[:, -1].mean() > unigram_nats - BEYOND:
-        return None
     try:
         return loss.first_below(unigram_nats, "the network", fewest=FEWEST_PROBES)
     except RunFailed:
