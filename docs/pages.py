@@ -56,8 +56,9 @@ empty: `group` names a part of the probe (`sequences_3`, `positions_1_8`; null: 
 `shared_expert`, or `dense` for an MLP next to them; null: the mean over experts, without shared ones), `reason`
 explains why a step has no numbers, and `suspect` names the problems of a step. Tables of runs of a grid may have
 columns with their settings too: `learning_rate`, `num_layers`, `width`, `batch_size`, `num_steps`, `num_epochs`,
-`seed`. Tables of different sources can be concatenated in pandas. Activations and gradients are measured only if they
-are named; `all` leaves them out. A watch has `train_loss_nats` where its loop passes losses, `probe.step(loss=loss)`.
+`seed`, and `status`, what became of a run (`finished`, `failed`, `unfinished`). Tables of different sources can be
+concatenated in pandas. Activations and gradients are measured only if they are named; `all` leaves them out. A watch
+has `train_loss_nats` where its loop passes losses, `probe.step(loss=loss)`.
 
 | name | meaning | unit | source | over queries | measured by |
 |---|---|---|---|---|---|

@@ -9,7 +9,6 @@ was made is in README.md.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from typing import Any
 import pandas
 
 from joma.charts import Chart, Curve
-from joma.measure.curves.points import LOSS, RANK, Point, onset_of, points_of
+from joma.measure.curves.points import LOSS, RANK, Point, points_of, until
 from joma.measure.curves.quantities import ENTROPY
 from joma.report.drawing.figures import write_figures
 
 HERE = Path(__file__).parent
 PAGE, PICTURES = HERE.parent / "docs" / "findings.md", HERE.parent / "docs" / "pictures"
+NAMES = {"learning_rate": "learning rate", "num_layers": "layers"}
 MOVED = ("entropy_fall", "entropy_rise", "rank_fall", "rank_rise")
 
 
@@ -36,12 +36,6 @@ def points(name: str, settings: Sequence[str]) -> list[Point]:
     frame = pandas.read_parquet(HERE / f"{name}.parquet").assign(status="unfinished", reason=None)
     unigram = record_of(name)["unigram_nats"]
     return points_of(frame, settings, dict.fromkeys(frame["run"], unigram))
-
-
-def until(point: Point, last: float, unigram_nats: float) -> Point:
-    """Return a point as if its runs had been trained to a step only."""
-    courses = {key: course.between(0, last) for key, course in point.courses.items()}
-    return replace(point, courses=courses, onset=onset_of(courses[LOSS, None], unigram_nats))
 
 
 def markdown(rows: Iterable[Sequence[str]], head: Sequence[str]) -> str:
@@ -66,6 +60,11 @@ def interval(found: Mapping[str, Any]) -> str:
     return f"{found['mean']:.2f}{ends}".replace("-", "−")
 
 
+def sweep_table(name: str, setting: str) -> str:
+    """Fall and return in a sweep over one setting."""
+    return moved_table(sorted(points(name, [setting]), key=lambda point: point.settings[setting]), setting)
+
+
 _EARLY = 5_760
 """A step at which the loss is lowest where attention has returned farthest."""
 
@@ -73,29 +72,26 @@ _EARLY = 5_760
 def rates_table(name: str) -> str:
     """Fall and return in a table of runs, by learning rate: early, at half of the last common step, and there."""
     unigram = record_of(name)["unigram_nats"]
-    rows = []
-    for point in points(name, ["learning_rate"]):
+    found = points(name, ["learning_rate"])
+    parts = []
+    for point in found:
         steps = point.courses[LOSS, None].steps[-1]
         half = steps // 960 * 480  # probes are 480 steps apart
-        for part in (until(point, last, unigram) for last in sorted({_EARLY, half, steps})):
-            moved = part.movements()
-            cells = [spread([run.get(name, float("nan")) for run in moved.values()]) for name in MOVED]
-            loss = spread([run[LOSS] for run in moved.values()], 3)
-            reached = f"{part.courses[LOSS, None].steps[-1]:,}"
-            rows.append([f"{point.settings['learning_rate']:g}", str(len(point.runs)), reached, loss, *cells])
-    return markdown(
-        rows,
-        [
-            "learning rate",
-            "seeds",
-            "steps",
-            "validation loss",
-            "entropy falls",
-            "comes back",
-            "rank falls",
-            "comes back",
-        ],
-    )
+        parts += [until(point, last, unigram) for last in sorted({_EARLY, half, steps})]
+    return moved_table(parts, "learning_rate")
+
+
+def moved_table(found: Iterable[Point], setting: str) -> str:
+    """Fall and return of points that differ in a setting, over all of their steps."""
+    rows = []
+    for point in found:
+        moved = point.movements().values()
+        cells = [spread([run.get(name, float("nan")) for run in moved]) for name in MOVED]
+        loss = spread([run[LOSS] for run in moved], 3)
+        reached = f"{point.courses[LOSS, None].steps[-1]:,}"
+        rows.append([f"{point.settings[setting]:g}", str(len(point.runs)), reached, loss, *cells])
+    moves = ("entropy falls", "comes back", "rank falls", "comes back")
+    return markdown(rows, [NAMES[setting], "seeds", "steps", "validation loss", *moves])
 
 
 def ablation_table(rate: float) -> str:
@@ -181,8 +177,11 @@ def _curve(point: Point, metric: str) -> Curve | None:
 TABLES = {
     "rates": partial(rates_table, "words-4000"),
     "paper's words": partial(rates_table, "words-28782"),
+    "depth": partial(sweep_table, "figure6", "num_layers"),
+    "rates at five layers": partial(sweep_table, "figure8", "learning_rate"),
     "ablations": partial(ablation_table, 1e-3),
     "ablations at 3e-4": partial(ablation_table, 3e-4),
+    "rank and depth": partial(sweep_table, "figure7", "num_layers"),
     "series": series_table,
     "predictions": prediction_table,
 }

@@ -36,11 +36,12 @@ TYPES = {
     "group": "string",
     "reason": "string",
     "suspect": "string",
+    "status": "string",
     **CONFIGURATION,
 }
 """Every column with its pandas type; layers and heads are integers or null."""
 
-OPTIONAL = ("group", "reason", "suspect", *CONFIGURATION)
+OPTIONAL = ("group", "reason", "suspect", "status", *CONFIGURATION)
 """Columns that are left out if they are empty."""
 
 

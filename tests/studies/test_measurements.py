@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2Model
 
 import joma
 from joma.errors import BadInput
-from joma.journal import append_line, probe_line
+from joma.journal import append_line, line_of, probe_line
 from joma.records import Row
 from joma.studies import measurements
 from joma.studies.measurements import read_measurements
@@ -203,6 +203,19 @@ def test_the_settings_of_training_runs_and_of_tables_are_columns(tmp_path):
     found.to_parquet(tmp_path / "sweep.parquet")
     again, _ = read_measurements([tmp_path / "sweep.parquet"])
     pandas.testing.assert_frame_equal(again, found)
+
+
+def test_runs_of_a_sweep_say_what_became_of_them(tmp_path):
+    for name in ("a", "b", "c"):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        append_line(folder / "metrics.jsonl", probe_line(0, [Row(None, None, None, "val_loss_nats", 6.0)]))
+        (folder / "config.json").write_text('{"recipe": {"learning_rate": 0.1, "decoder": {}}}')
+    for name, status in (("a", "failed"), ("b", "failed"), ("b", "finished")):
+        outcome = {"run": name, "status": status, "reason": "", "seconds": None, "from_step": None}
+        append_line(tmp_path / "outcomes.jsonl", line_of(outcome))
+    found, _ = read_measurements([tmp_path])
+    assert found.set_index("run")["status"].dropna().to_dict() == {"a": "failed", "b": "finished"}
 
 
 @pytest.mark.parametrize("text", ['{"recipe": "bread"}', '{"recipe": {"decoder": {}}, "text": "bread"}'])

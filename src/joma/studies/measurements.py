@@ -19,6 +19,7 @@ from joma.measure.scan.results import read_results
 from joma.metrics import METRICS
 from joma.records import Measurement
 from joma.tidy import CONFIGURATION, TYPES, early_and_even, frame_of, read_frame, typed
+from joma.train.sweeps.outcomes import OUTCOMES, read_outcomes
 
 TABLE, JOURNAL, TRAINER = "metrics.parquet", "metrics.jsonl", "trainer_state.json"
 MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 26
@@ -108,7 +109,10 @@ def _folders(path: Path, notes: list[str], depth: int = 4) -> Iterator[tuple[Pat
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
-    """Return the settings of one of joma's training runs that have a column; none for other folders."""
+    """Return the settings of one of joma's training runs that have a column, and what became of it in a sweep.
+
+    There are none for other folders.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         settings = config["recipe"]["decoder"] | config["recipe"]
@@ -116,7 +120,9 @@ def _configuration(folder: Path) -> dict[str, Any]:
             settings["num_epochs"] = settings["num_steps"] / per_epoch
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
         return {}
-    return {name: settings[name] for name in CONFIGURATION if isinstance(settings.get(name), int | float)}
+    outcome = read_outcomes(folder.parent.parent / OUTCOMES)[0].get(folder.name)
+    kept = {name: settings[name] for name in CONFIGURATION if isinstance(settings.get(name), int | float)}
+    return kept | ({} if outcome is None else {"status": outcome.status})
 
 
 def _file(path: Path, notes: list[str]) -> pandas.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 import pandas
 
 from joma.charts import Chart, Heatmap, Mark, id_of
-from joma.errors import BadInput
+from joma.errors import BadInput, InvalidArgument
 from joma.files import expanded
 from joma.measure.curves.forecast import forecast
 from joma.measure.curves.quantities import ENTROPY
@@ -70,7 +71,11 @@ class Shown(Result):
     @cached_property
     def forecast(self) -> tuple[str, Remark] | None:
         """The run of a grid that is predicted to end with the lowest loss, and a remark on it; ``None`` if unknown."""
-        return forecast(self.table)
+        try:
+            return forecast(self.table)
+        except InvalidArgument as error:
+            warnings.warn(f"which run will end lowest is not predicted: {error.problem}", stacklevel=2)
+            return None
 
     def frame(self) -> pandas.DataFrame:
         """Return all measurements."""

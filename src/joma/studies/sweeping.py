@@ -27,8 +27,9 @@ from joma.tidy import frame_of
 from joma.train.loop import writing
 from joma.train.recipes import Recipe
 from joma.train.run import Run
-from joma.train.sweeps.folder import Outcome, SweepFolder
+from joma.train.sweeps.folder import SweepFolder
 from joma.train.sweeps.grids import Grid, Interval, Point
+from joma.train.sweeps.outcomes import Outcome
 from joma.train.sweeps.recipes import PROFILES, against_paper, recipes_of
 from joma.train.sweeps.running import standing_of, train_runs
 from joma.train.sweeps.search import Search, require_search

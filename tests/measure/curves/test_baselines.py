@@ -86,3 +86,5 @@ def test_runs_whose_attention_logits_grow_large_in_one_layer_come_last():
     extra = [("attention_max_logit", 0, first), ("attention_max_logit", 1, last)]
     assert order("loss so far, broken runs last", runs_of(losses, extra=extra))[:2] == ["steady", "sound"]
     assert set(order("loss so far, broken runs last", runs_of(losses))[:2]) == {"large", "endless"}
+    hidden = [("attention_max_logit", 0, dict.fromkeys(losses, 0 * STEPS + 45.0)), extra[1]]
+    assert order("loss so far, broken runs last", runs_of(losses, extra=hidden))[:2] == ["steady", "sound"]

@@ -48,3 +48,28 @@ def test_with_few_probes_it_does_not_say_how_sure_it_is():
 )
 def test_there_is_no_remark_where_nothing_can_be_foreseen(frame):
     assert forecast(frame) is None
+
+
+def test_a_run_that_has_ended_is_not_foreseen_and_is_named_if_it_is_lower():
+    ended = table(1e-4, num_steps=200).assign(run="ended", value=1.0)
+    run, remark = forecast(pandas.concat([grid().assign(num_layers=1), ended.assign(num_layers=2)]))
+    assert run != "ended"
+    assert "of those with steps left" in remark.text
+    assert "ended (learning rate 0.0001) has ended lower, with 1.000 nats" in remark.text
+    assert remark.numbers["ended_loss_nats"] == 1.0
+
+
+def test_runs_of_different_lengths_are_named_with_their_own_last_steps():
+    frames = [table(rate, num_steps=steps) for rate, steps in ((1e-5, 100_000), (1e-4, 4000), (1e-3, 400))]
+    _, remark = forecast(pandas.concat(frames))
+    named = remark.text.split(" is predicted")[0].split(", ")[1]
+    goals = {"run 1e-05 (learning rate 1e-05)": "100,000", "run 0.0001 (learning rate 0.0001)": "4,000"}
+    assert f"at step {goals[named]}; next is" in remark.text
+    assert remark.text.count("nats at step") == 2
+
+
+def test_failed_runs_are_not_foreseen():
+    frame = grid().assign(status=lambda rows: np.where(rows["run"] == "run 0.0001", "failed", "unfinished"))
+    run, remark = forecast(frame)
+    assert run != "run 0.0001"
+    assert "Of 3 runs" in remark.text

@@ -100,3 +100,49 @@ def test_what_is_no_table_is_refused(frame):
 
 def test_the_index_of_a_table_is_not_read():
     assert grid_of(table().set_index("run", drop=False), "test")[0].name == "a"
+
+
+def test_a_run_cut_at_a_step_has_diverged_if_it_had_by_then():
+    (late,) = grid_of(table(loss=[6, 5, 4, np.nan, np.nan, np.nan]), "test")
+    assert [late.until(step).has_diverged for step in (20, 40, 60, 100)] == [False, False, True, True]
+    (recovered,) = grid_of(table(loss=[6, 5, np.nan, np.nan, 4, 3]), "test")
+    assert [recovered.until(step).has_diverged for step in (20, 60, 100)] == [False, True, False]
+
+
+def test_held_out_losses_that_were_not_measured_are_no_divergence():
+    trained = table(metric="train_loss_nats", loss=7 - STEPS / 50)
+    melted = table(loss=[6, np.nan, 5, np.nan, 4, np.nan])
+    (run,) = grid_of(pandas.concat([melted, trained]), "test")
+    assert (run.loss.values.tolist(), run.has_diverged) == ([6, 5, 4], False)
+    (run,) = grid_of(pandas.concat([table(loss=np.nan * STEPS), trained]), "test")
+    assert (run.loss.values.tolist(), run.has_diverged) == ((7 - STEPS / 50).tolist(), False)
+    lost = trained.assign(value=[7, 6, 5, np.nan, np.nan, np.nan])
+    (run,) = grid_of(pandas.concat([table(loss=[6, 5, 4, np.nan, np.nan, np.nan]), lost]), "test")
+    assert run.has_diverged
+
+
+def test_failed_runs_count_as_diverged_also_without_a_measurement():
+    nothing = table("c").iloc[:1].assign(metric=None, value=np.nan, status="failed")
+    frame = pandas.concat([table("a").assign(status="finished"), table("b").assign(status="failed"), nothing])
+    assert {run.name: run.has_diverged for run in grid_of(frame, "test")} == {"a": False, "b": True, "c": True}
+
+
+def test_logits_are_read_layer_by_layer():
+    layers = [table(metric="attention_max_logit", layer=layer, loss=layer + STEPS) for layer in (0, 1)]
+    (run,) = grid_of(pandas.concat([table(), *layers]), "test")
+    assert [curve.values[0] for curve in run.logits] == [0, 1]
+    assert [len(curve) for curve in run.until(20).logits] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("num_epochs", 0), ("num_epochs", 1e300), ("learning_rate", 1e-320), ("step", pandas.Timestamp("2026-01-01"))],
+)
+def test_numbers_beyond_any_training_are_refused(column, value):
+    with pytest.raises(InvalidArgument, match=column):
+        grid_of(table().assign(**{column: value}), "test")
+
+
+def test_names_that_are_lists_are_refused():
+    with pytest.raises(InvalidArgument, match="names of runs"):
+        grid_of(table().assign(run=[["a"]] * len(STEPS)), "test")

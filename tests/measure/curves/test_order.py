@@ -111,7 +111,9 @@ def test_entropy_may_be_missing_and_changes_no_score():
     pandas.testing.assert_series_equal(joma.predict_order(both), joma.predict_order(grid()))
 
 
-@pytest.mark.parametrize("settings", [{"num_steps": 0}, {"num_steps": math.nan}, {"num_epochs": -1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"num_steps": 0}, {"num_steps": math.nan}, {"num_epochs": -1.0}, {"num_epochs": 1e300}]
+)
 def test_numbers_out_of_range_are_refused(settings):
     with pytest.raises(InvalidArgument, match=next(iter(settings))):
         joma.predict_order(grid(), **settings)

@@ -3,7 +3,8 @@
 import pytest
 
 from joma.errors import BadInput
-from joma.train.sweeps.folder import Outcome, SweepFolder
+from joma.train.sweeps.folder import SweepFolder
+from joma.train.sweeps.outcomes import Outcome
 
 ONE, OTHER = Outcome("one", "failed", "NaN"), Outcome("other", "finished", "", 2.5, 0)
 

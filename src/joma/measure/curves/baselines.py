@@ -105,9 +105,9 @@ def _extended(run: GridRun, goal: float) -> float:
 def divergence_rules(runs: Sequence[GridRun], setting: Setting) -> list[float]:
     """Return the loss so far, with broken runs last: collapsed attention, large logits, a high loss that stands still.
 
-    Entropy, the mean over layers, and logits, of the layer where they are largest, count by the signs for which
-    ``joma.watch`` raises an alarm. High is above the middle of all losses so far: there a run that stands still knows
-    little more than frequencies.
+    Entropy, in the mean over layers, and logits, in each layer, count by the signs for which ``joma.watch`` raises an
+    alarm. High is above the middle of all losses so far: there a run that stands still knows little more than
+    frequencies.
     """
     levels = [level(run.loss) for run in runs]
     worst, middle = max(levels), float(np.median(levels))
@@ -116,8 +116,8 @@ def divergence_rules(runs: Sequence[GridRun], setting: Setting) -> list[float]:
 
 
 def _is_broken(run: GridRun, is_high: bool) -> bool:
-    loss, signs = run.loss, ((SIGNS["collapse"], run.entropy.values), (SIGNS["logits"], run.logit.values))
-    has_sign = any(len(curve) > 0 and sign.since(curve) is not None for sign, curve in signs)
+    loss, curves = run.loss, [("collapse", run.entropy), *(("logits", curve) for curve in run.logits)]
+    has_sign = any(len(curve) > 0 and SIGNS[sign].since(curve.values) is not None for sign, curve in curves)
     half = loss.values[loss.steps <= loss.steps[-1] / 2]
     still = len(half) > 0 and half[-1] - level(loss) <= STUCK * np.ptp(loss.values)
     return bool(has_sign or (is_high and still))

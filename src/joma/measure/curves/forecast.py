@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas
 
-from joma.errors import InvalidArgument
 from joma.measure.curves.grid import LOSSES, GridRun, grid_of
 from joma.measure.curves.order import HORIZON, LAST, epochs_to, last_step, level, scores
 from joma.measure.curves.remarks import Remark
@@ -23,40 +21,65 @@ BACK = 4.0
 def forecast(frame: pandas.DataFrame) -> tuple[str, Remark] | None:
     """Return the run that is predicted to end with the lowest held-out loss, and a remark that says so.
 
+    Only runs with steps left are predicted; if one that has ended is lower, it is named too.
+
     Args:
         frame: the runs' measurements, as for ``predict_order``.
 
     Returns:
-        ``None`` for fewer than ``FEWEST_RUNS`` runs with finite held-out losses, and if none of them has steps left.
+        ``None`` for fewer than ``FEWEST_RUNS`` runs with finite held-out losses that did not fail, and if none of them
+        has steps left.
+
+    Raises:
+        InvalidArgument: as ``predict_order``, but not of a table without held-out losses.
     """
-    try:
-        runs = grid_of(frame[frame["metric"] != LOSSES[1]], "forecast")
-    except InvalidArgument:
+    held_out = frame[(frame["metric"] == LOSSES[0]) & frame["value"].notna()] if "metric" in frame else frame[:0]
+    if held_out["run"].nunique() < FEWEST_RUNS:
         return None
-    going = [run for run in runs if not run.has_diverged and len(run.loss) >= LAST]
-    if len(going) < FEWEST_RUNS or all((run.num_steps or math.inf) <= run.loss.steps[-1] for run in going):
+    measured = {*held_out["run"]}
+    runs = [run for run in grid_of(frame, "forecast") if run.name in measured]
+    sound = [run for run in runs if not run.has_diverged and len(run.loss) >= LAST]
+    if len(sound) < FEWEST_RUNS or not any(run.is_going for run in sound):
         return None
-    predicted = scores(going)
-    first, second = np.argsort(predicted, kind="stable")[:2]
-    goal = max(run.num_steps or HORIZON * last_step(going) for run in going)
+    predicted = scores(sound)
+    order = np.argsort(predicted, kind="stable")
+    ahead = [at for at in order if sound[at].is_going]
+    goals = [_goal(run, sound) for run in sound]
+    first = ahead[0]
     text = (
-        f"Of {len(going)} runs, {_named(going[first])} is predicted to end with the lowest held-out loss, "
-        f"{predicted[first]:.3f} nats at step {goal:,.0f}; "
-        f"next is {_named(going[second])} with {predicted[second]:.3f}."
+        f"Of {len(sound)} runs, {_named(sound[first])} is predicted to end with the lowest held-out loss"
+        f"{' of those with steps left' * (len(ahead) < len(sound))}, {_at(predicted[first], goals[first])}"
     )
-    sure = _check(going)
-    numbers = {"loss_nats": predicted[first], "next_loss_nats": predicted[second], "step": goal} | sure
+    numbers = {"loss_nats": predicted[first], "step": goals[first]}
+    if len(ahead) > 1:
+        second = ahead[1]
+        text += f"; next is {_named(sound[second])} with {_at(predicted[second], goals[second], goals[first])}"
+        numbers["next_loss_nats"] = predicted[second]
+    text += "."
+    if (best := int(order[0])) != first:
+        text += f" {_named(sound[best])} has ended lower, with {predicted[best]:.3f} nats."
+        numbers["ended_loss_nats"] = predicted[best]
+    numbers |= (sure := _check(sound))
     if sure:
         text += (
             f" From 1/{BACK:g} of these steps, the same method puts the present losses in order with a rank "
             f"correlation of {sure['rank_correlation']:.2f} and misses them by {short(sure['error_nats'])} nats "
-            f"(median); this forecast spans a factor of {goal / last_step(going):.3g}"
+            f"(median); this forecast spans a factor of {goals[first] / float(sound[first].loss.steps[-1]):.3g}"
         )
     else:
         text += " Too few probes to say how sure that is"
-    passes = f"{epochs_to(goal, going[first]):.3g} passes over the text"
+    passes = f"{epochs_to(goals[first], sound[first]):.3g} passes over the text"
     remedy = f"train it on; this holds for Adam, a constant learning rate and {passes}"
-    return str(going[first].name), Remark("open", "forecast", text, remedy, numbers)
+    return str(sound[first].name), Remark("open", "forecast", text, remedy, numbers)
+
+
+def _goal(run: GridRun, runs: Sequence[GridRun]) -> float:
+    """Return the last step of a run's whole training, as ``scores`` takes it."""
+    return max(run.num_steps or HORIZON * last_step(runs), float(run.loss.steps[-1]))
+
+
+def _at(loss: float, goal: float, other: float | None = None) -> str:
+    return f"{loss:.3f}" + ("" if goal == other else f" nats at step {goal:,.0f}")
 
 
 def _named(run: GridRun) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas
 from jaxtyping import Float
 
+from joma.domains import Domain
 from joma.errors import InvalidArgument
 from joma.measure.curves.quantities import ENTROPY
 from joma.measure.curves.signs import SIGNS
@@ -22,9 +24,25 @@ LOSSES = ("val_loss_nats", "train_loss_nats")
 SHAPE = ("num_layers", "width", "batch_size")
 """Configuration columns: only runs that agree in them learn equally fast at equal learning rates."""
 
-RATE, TOTAL, PASSES = "learning_rate", "num_steps", "num_epochs"
+RATE, TOTAL, PASSES, STATUS = "learning_rate", "num_steps", "num_epochs", "status"
 
 LOGIT = SIGNS["logits"].metric
+
+NUM_STEPS = Domain(
+    "a number from 0 to 1e15", lambda value: 0 <= value <= 1e15, (-1.0, math.inf, math.nan), "count optimiser steps"
+)
+NUM_PASSES = Domain(
+    "a number above 0 and up to 1e9",
+    lambda value: 0 < value <= 1e9,
+    (0.0, -1.0, 1e10, math.nan),
+    "count how often the text is read",
+)
+LEARNING_RATE = Domain(
+    "0, or a number from 1e-30 to 1e30",
+    lambda value: value == 0 or 1e-30 <= value <= 1e30,
+    (-1.0, 1e-320, math.inf, math.nan),
+    "give Adam's learning rate",
+)
 
 HIGHEST = 1e6
 """Losses above it, in nats, count as not finite: guessing among all words of all languages costs less than 30."""
@@ -61,33 +79,45 @@ class GridRun:
     Args:
         name: of the run, as in the table.
         loss: the held-out loss, or that of training if the first was not measured, in nats.
+        unusable: (M,) the steps at which that loss was not finite, or above ``HIGHEST``.
         trained: the training loss; empty if it was not measured.
         entropy: the mean attention entropy over heads and layers, in nats; empty if it was not measured.
-        logit: the largest attention logit: the mean over heads, of the layer where it is largest; empty if it was not
-            measured.
+        logits: the largest attention logits, mean over heads, of each layer in which they were measured.
         learning_rate: ``None`` if the table does not contain it; 0 for a run that does not move.
         shape: of the network; without ``num_layers``, with the number of layers whose entropy was measured.
         num_steps: the last step of the whole training; ``None`` if the table does not contain it.
         num_epochs: passes over the training text in these steps; ``None`` if the table does not contain it.
-        has_diverged: whether the loss is not finite, or above ``HIGHEST``, at its last step, or nowhere.
+        has_failed: whether the table says so (``status``), as that of a sweep does of a run with a NaN.
     """
 
     name: Hashable
     loss: Curve
+    unusable: Float[np.ndarray, " M"]
     trained: Curve
     entropy: Curve
-    logit: Curve
+    logits: tuple[Curve, ...]
     learning_rate: float | None
     shape: Shape
     num_steps: float | None
     num_epochs: float | None
-    has_diverged: bool
+    has_failed: bool = False
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the run failed, or its loss is not usable at its last step or nowhere."""
+        last = self.loss.steps[-1] if len(self.loss) else -math.inf
+        return self.has_failed or not len(self.loss) or bool((self.unusable > last).any())
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it has steps left; so does a run whose last step is not known."""
+        return not len(self.loss) or self.num_steps is None or self.num_steps > self.loss.steps[-1]
 
     def until(self, step: float) -> GridRun:
-        """Return the run as it was at a step."""
-        cut = {name: getattr(self, name).until(step) for name in ("loss", "trained", "entropy", "logit")}
-        is_whole = len(cut["loss"]) == len(self.loss)
-        return replace(self, **cut, has_diverged=self.has_diverged and is_whole)
+        """Return the run as it was at a step, before it failed."""
+        cut = {name: getattr(self, name).until(step) for name in ("loss", "trained", "entropy")}
+        cut["logits"] = tuple(curve.until(step) for curve in self.logits)
+        return replace(self, **cut, unusable=self.unusable[self.unusable <= step], has_failed=False)
 
 
 def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
@@ -106,15 +136,20 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
     if missing := [name for name in COLUMNS if name not in frame]:
         raise _bad(function, f"the columns {', '.join(COLUMNS)}", f"a table without {', '.join(missing)}")
     frame = frame.reset_index(drop=True)
-    kept = frame[frame["metric"].isin([*LOSSES, ENTROPY, LOGIT]) & frame["run"].notna()]
+    is_known = frame["metric"].isin([*LOSSES, ENTROPY, LOGIT]) | frame["metric"].isna()  # as of a run without a probe
+    kept = frame[is_known & frame["run"].notna()]
     for column in ("group", "suspect"):
         if column in kept:
             kept = kept[kept[column].isna()]
     numeric = [name for name in ("step", "value", *SHAPE, RATE, TOTAL, PASSES) if name in kept]
     try:
+        if odd := [name for name in numeric if kept[name].dtype.kind in "mMc"]:
+            raise TypeError(f"{odd[0]} has times or complex numbers")
         kept = kept.assign(**{name: pandas.to_numeric(kept[name]).astype(float) for name in numeric})
+        kept["run"].map(hash)
     except (ValueError, TypeError) as error:
-        raise _bad(function, f"numbers in {', '.join(numeric)}", f"a table with other cells ({error})") from error
+        required = f"numbers in {', '.join(numeric)}, and names of runs"
+        raise _bad(function, required, f"a table with other cells ({error})") from error
     _check_range(kept, function)
     if not kept["metric"].isin(LOSSES).any():
         raise _bad(function, f"rows of {' or '.join(LOSSES)}", "a table without a loss")
@@ -123,32 +158,36 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
 
 
 def _check_range(rows: pandas.DataFrame, function: str) -> None:
-    """Refuse negative and infinite numbers where they would decide the order; NaN counts as not known."""
-    for name in ("step", RATE, TOTAL, PASSES):
-        values = rows[name].to_numpy() if name in rows else np.zeros(0)
-        if (odd := values[(values < 0) | np.isinf(values)]).size:
-            raise _bad(function, f"finite numbers of at least 0 in {name}", f"a table with {name} {odd[0]:g}")
+    """Refuse numbers that would decide the order by being out of range; NaN counts as not known."""
+    for name, domain in (("step", NUM_STEPS), (RATE, LEARNING_RATE), (TOTAL, NUM_STEPS), (PASSES, NUM_PASSES)):
+        known = rows[name].dropna().unique() if name in rows else ()
+        if odd := [value for value in known if not domain.contains(value)]:
+            raise _bad(function, f"{domain.required} in {name}", f"a table with {name} {odd[0]:g}")
 
 
 def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
     by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY, LOGIT)}
-    losses = by_metric[LOSSES[0]] if len(by_metric[LOSSES[0]]) else by_metric[LOSSES[1]]
-    loss = losses.groupby("step")["value"].mean()
-    entropy, logit = (by_metric[name].groupby(["step", "layer"])["value"].mean() for name in (ENTROPY, LOGIT))
+    held_out, trained = (by_metric[metric].groupby("step")["value"].mean() for metric in LOSSES)
+    finite = trained[_is_usable(trained)]
+    if len(finite):  # NaN before a finite training loss stands for a held-out loss that was not measured
+        held_out = held_out[held_out.notna() | (held_out.index > finite.index.max())]
+    loss = held_out if len(held_out) else trained
+    entropy, logits = (by_metric[metric].groupby(["layer", "step"])["value"].mean() for metric in (ENTROPY, LOGIT))
     shape = {column: _number(rows, column) for column in SHAPE}
     if shape["num_layers"] is None:
         shape["num_layers"] = float(by_metric[ENTROPY]["layer"].nunique())
     return GridRun(
         name,
         _curve(loss),
-        _curve(by_metric[LOSSES[1]].groupby("step")["value"].mean()),
+        loss.index[~_is_usable(loss)].to_numpy(dtype=float),
+        _curve(trained),
         _curve(entropy.groupby("step").mean()),
-        _curve(logit.groupby("step").max().clip(upper=HIGHEST)),  # not left out: it is what a broken run has
+        tuple(_curve(of_layer.droplevel("layer").clip(upper=HIGHEST)) for _, of_layer in logits.groupby("layer")),
         _number(rows, RATE),
         tuple(-1.0 if value is None else value for value in shape.values()),
         _number(rows, TOTAL),
         _number(rows, PASSES),
-        has_diverged=loss.empty or not _is_usable(loss.sort_index()).iloc[-1],
+        STATUS in rows and bool((rows[STATUS] == "failed").any()),
     )
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas
 
 from joma.domains import POSITIVE
-from joma.measure.curves.grid import Curve, GridRun, Shape, grid_of
+from joma.measure.curves.grid import NUM_PASSES, Curve, GridRun, Shape, grid_of
 
 HORIZON = 29.0
 """Steps of the whole training per observed step where a table does not say: the paper's 58,000 after 2,000."""
@@ -81,10 +81,10 @@ def predict_order(
     Args:
         frame: the runs' measurements so far, columns run, step, layer, head, metric, value: the held-out loss
             ``val_loss_nats``, or where a run has none, ``train_loss_nats``. Rows may repeat and be in any order, and
-            runs may be measured at different steps. The columns ``learning_rate``, ``num_layers``, ``width``,
-            ``batch_size``, ``num_steps`` and ``num_epochs`` are used if they are there. Without learning rates the
-            speed at which losses leave their start takes their place; without ``num_layers``, the number of layers
-            with an entropy.
+            runs may be measured at different steps; a held-out loss of NaN before a finite training loss was not
+            measured. The columns ``learning_rate``, ``num_layers``, ``width``, ``batch_size``, ``num_steps``,
+            ``num_epochs`` and ``status`` are used if they are there. Without learning rates the speed at which losses
+            leave their start takes their place; without ``num_layers``, the number of layers with an entropy.
         num_steps: steps of the whole training; ``None`` for the column ``num_steps``, or else 29 times the last
             step in the table.
         num_epochs: passes over the training text in that time; ``None`` for the column ``num_epochs``, which counts
@@ -92,7 +92,8 @@ def predict_order(
 
     Returns:
         a score for each run, named ``score``, lowest first: the predicted last held-out loss in nats. It is infinite
-        for a run whose loss is not finite or above 1e6 at its last step (it has diverged), or that has no loss.
+        for a run whose loss is not finite or above 1e6 at its last step (it has diverged), that has no loss, or whose
+        ``status`` is failed.
 
     Raises:
         InvalidArgument: a column is missing, a number is none or out of range, or no run has a loss.
@@ -100,7 +101,7 @@ def predict_order(
     if num_steps is not None:
         POSITIVE.check(num_steps, "predict_order", "num_steps")
     if num_epochs is not None:
-        POSITIVE.check(num_epochs, "predict_order", "num_epochs")
+        NUM_PASSES.check(num_epochs, "predict_order", "num_epochs")
     runs = grid_of(frame, "predict_order")
     index = pandas.Index([run.name for run in runs], name="run", tupleize_cols=False)
     return pandas.Series(scores(runs, num_steps, num_epochs), index, name="score").sort_values(kind="stable")

@@ -5,43 +5,22 @@ settings.json, text/, runs/<name>/ (as every training run), outcomes.jsonl
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from joma.errors import BadInput
 from joma.files import read_json, write_json
-from joma.journal import append_line, line_of, lines_of
+from joma.journal import append_line, line_of
 from joma.progress import Progress
-from joma.serialization import shaped
 from joma.train.recipes import Recipe
+from joma.train.sweeps.outcomes import OUTCOMES, Outcome, read_outcomes
 from joma.train.text.reading import read_text
 from joma.train.text.vocabulary import Splitting, Tokens, kept_tokens, tokenize
 
-Status = Literal["finished", "failed", "unfinished"]
-_SETTINGS, _OUTCOMES = "settings.json", "outcomes.jsonl"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run.
-
-    Args:
-        run: its name.
-        status: ``unfinished`` if the sweep was interrupted before its end.
-        reason: why it failed, and what to do; empty if it did not.
-        seconds: wall-clock time of training in the process that trained it last; ``None`` if it was not trained.
-        from_step: the step from which that process trained.
-    """
-
-    run: str
-    status: Status
-    reason: str = ""
-    seconds: float | None = None
-    from_step: int | None = None
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -106,16 +85,12 @@ class SweepFolder:
 
     def record(self, outcome: Outcome) -> None:
         """Append an outcome, so that it is kept if this process is killed."""
-        append_line(self.path / _OUTCOMES, line_of(asdict(outcome)))
+        append_line(self.path / OUTCOMES, line_of(asdict(outcome)))
 
     def recorded(self, runs: Collection[str]) -> dict[str, Outcome]:
         """Return the last outcome of each of the runs that has one; damaged lines are left out."""
-        path, found = self.path / _OUTCOMES, {}
-        lines = list(lines_of(path))
-        if path.exists() and path.stat().st_size > (end := lines[-1].end if lines else 0):
+        path = self.path / OUTCOMES
+        found, end = read_outcomes(path)
+        if path.exists() and path.stat().st_size > end:
             os.truncate(path, end)  # a process was killed, or the disk was full, within a line
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                outcome = shaped(line.body, Outcome)
-                found[outcome.run] = outcome
         return {run: outcome for run, outcome in found.items() if run in runs}

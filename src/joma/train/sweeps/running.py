@@ -21,7 +21,7 @@ from joma.train.jobs import Failed, Job, Training, networks_at_a_time, outcomes,
 from joma.train.recipes import Recipe
 from joma.train.run import Run, shrink_run
 from joma.train.stacking import can_be_stacked, shape_of, train_stack
-from joma.train.sweeps.folder import Outcome
+from joma.train.sweeps.outcomes import Outcome
 from joma.train.text.vocabulary import Tokens, load_tokens
 from joma.workers import Engine
 

@@ -42,7 +42,6 @@ Splitting = Literal["words", "basic-english"]
 _APART, _DROPPED = re.compile(r"(['.,()!?])"), str.maketrans({'"': "", ";": " ", ":": " "})
 """The marks that are words of their own in the basic-english tokenisation, and those that are dropped."""
 
-_LINE_END, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n")
 _JOINERS = "\u200c\u200d"
 """Characters without width between letters of one word, in Persian and in the scripts of India."""
 
@@ -265,27 +264,40 @@ def _unusable(path: Path, why: str) -> BadInput:
 
 
 def _sentences(part: str, splitting: Splitting, pretokenized: bool, progress: Progress = silent) -> Iterator[list[str]]:
-    """Yield the words of each line or paragraph of a text."""
-    is_english = splitting == "basic-english"
-    separator = _LINE_END if is_english or pretokenized else _PARAGRAPH
-    words_of = _basic_english if is_english else _ready if pretokenized else _words
-    start = 0
-    for end in separator.finditer(part):
-        yield words_of(part[start : end.start()])
-        if end.end() // _REPORTED > start // _REPORTED:
-            progress("reading the text", end.end(), len(part))
-        start = end.end()
-    if start < len(part):
-        yield words_of(part[start:])
+    """Yield the words of each line of a text, with what stands for the end of a line or paragraph."""
+    lines = _reported_lines(part, progress)
+    if splitting == "basic-english":
+        yield from map(_basic_english, lines)
+    elif pretokenized:
+        yield from ([*line.split(), END] for line in lines)
+    else:
+        yield from _paragraphs(lines)
 
 
-def _ready(line: str) -> list[str]:
-    return [*line.split(), END]
+def _reported_lines(part: str, progress: Progress) -> Iterator[str]:
+    """Yield the lines of a text, one at a time, and report how far they are; none after the last line's end."""
+    start, size = 0, len(part)
+    while start < size:
+        end = part.find("\n", start)
+        end = size if end < 0 else end
+        yield part[start:end]
+        if (end + 1) // _REPORTED > start // _REPORTED:
+            progress("reading the text", min(end + 1, size), size)
+        start = end + 1
 
 
-def _words(paragraph: str) -> list[str]:
-    words = [match.group() for match in _word().finditer(paragraph.lower())]
-    return [*words, END] if words else []
+def _paragraphs(lines: Iterable[str]) -> Iterator[list[str]]:
+    is_open = False  # whether words came since the last blank line
+    for line in lines:
+        words = [match.group() for match in _word().finditer(line.lower())]
+        if words:
+            is_open = True
+            yield words
+        elif is_open and not line.strip():
+            is_open = False
+            yield [END]
+    if is_open:
+        yield [END]
 
 
 def _basic_english(line: str) -> list[str]:
