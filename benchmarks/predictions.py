@@ -4,9 +4,9 @@ Every method sees the curves up to one step only. A method with a number to choo
 the weight of entropy) takes it from the other depths, and is then applied to the depth that was left out. The rank
 correlation is Spearman's, between scores and last held-out losses, over all runs and within depths (mean); the regret
 is the last loss of the run with the best score minus the lowest one, likewise. Intervals are the middle 90 % over seeds
-drawn with replacement.
+drawn with replacement. Passes over the text are read from the column num_epochs of a table.
 
-    python benchmarks/predictions.py GRID.parquet [--step 2000] [--epochs 20] [--json]
+    python benchmarks/predictions.py GRID.parquet ... [--step 2000] [--json]
 """
 
 import argparse
@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from joma.measure.curves.baselines import BASELINES, Setting
 from joma.measure.curves.grid import GridRun, grid_of
-from joma.measure.curves.order import EPOCHS, HORIZON, level, scores
+from joma.measure.curves.order import HORIZON, level, scores
 from table import machine, print_json, show
 
 NUM_DRAWS, NUM_SHUFFLES = 200, 20
@@ -31,10 +31,10 @@ Tuned = Callable[[np.ndarray], np.ndarray | None]
 class Grid:
     """The runs of a grid, cut at a step, and how they ended."""
 
-    def __init__(self, frame: pandas.DataFrame, step: int | None, num_epochs: float) -> None:
+    def __init__(self, frame: pandas.DataFrame, step: int | None) -> None:
         whole = [run for run in grid_of(frame, "predictions") if len(run.loss)]
         self.num_steps = max(float(run.loss.steps[-1]) for run in whole)
-        self.step, self.num_epochs = step or round(self.num_steps / HORIZON), num_epochs
+        self.step = step or round(self.num_steps / HORIZON)
         kept = [(run, run.until(self.step)) for run in whole]
         kept = [(run, early) for run, early in kept if len(early.loss)]
         self.runs: list[GridRun] = [early for _, early in kept]
@@ -44,7 +44,7 @@ class Grid:
         has_seeds = "seed" in frame
         self.seed = frame.groupby("run")["seed"].first()[names].to_numpy() if has_seeds else np.arange(len(names))
 
-        self.score = np.array(scores(self.runs, self.num_steps, self.num_epochs))
+        self.score = np.array(scores(self.runs, self.num_steps))
 
     def ours(self, tuned_on: np.ndarray) -> np.ndarray:
         return self.score
@@ -136,37 +136,41 @@ def without_rates(grid: Grid) -> Tuned:
     from dataclasses import replace
 
     runs = [replace(run, learning_rate=None) for run in grid.runs]
-    return lambda tuned_on: np.array(scores(runs, grid.num_steps, grid.num_epochs))
+    return lambda tuned_on: np.array(scores(runs, grid.num_steps))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("grid", type=Path, help="a Parquet table of whole runs, such as sweep.parquet")
+    parser.add_argument("grids", type=Path, nargs="+", help="Parquet tables of whole runs, such as sweep.parquet")
     parser.add_argument("--step", type=int, help="the last step that is seen; 1/29 of all if left out")
-    parser.add_argument("--epochs", type=float, default=EPOCHS, help="passes over the text in the whole training")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
     place = machine()
-    grid = Grid(pandas.read_parquet(options.grid), options.step, options.epochs)
-    found = figures(grid)
+    printed = {}
+    for path in options.grids:
+        grid = Grid(pandas.read_parquet(path), options.step)
+        found = figures(grid)
+        if options.json:
+            last = [one if np.isfinite(one) else None for one in grid.final.tolist()]
+            runs = [{"run": str(run.name), "final": final} for run, final in zip(grid.runs, last, strict=True)]
+            printed[path.stem] = {"step": grid.step, "num_steps": grid.num_steps, "runs": runs, "methods": found}
+            continue
+        rows = [
+            (
+                name,
+                f"{one['rank']:.3f} ({one['rank_low']:.2f} to {one['rank_high']:.2f})",
+                f"{one['rank_within']:.3f}",
+                f"{one['regret']:.3f} ({one['regret_low']:.2f} to {one['regret_high']:.2f})",
+                f"{one['regret_within']:.3f}",
+            )
+            for name, one in found.items()
+        ]
+        seeds, depths = len(np.unique(grid.seed)), len(np.unique(grid.depth))
+        sizes = f"{len(grid.runs)} runs ({depths} depths, {seeds} seeds)"
+        title = f"{path.stem}: {sizes} at step {grid.step:,} of {grid.num_steps:,.0f}"
+        show(title, ("score", "rank correlation", "within depths", "regret (nats)", "within depths"), rows, place)
     if options.json:
-        last = [one if np.isfinite(one) else None for one in grid.final.tolist()]
-        runs = [{"run": str(run.name), "final": final} for run, final in zip(grid.runs, last, strict=True)]
-        print_json({"step": grid.step, "runs": runs, "methods": found, "machine": place})
-        return
-    rows = [
-        (
-            name,
-            f"{one['rank']:.3f} ({one['rank_low']:.2f} to {one['rank_high']:.2f})",
-            f"{one['rank_within']:.3f}",
-            f"{one['regret']:.3f} ({one['regret_low']:.2f} to {one['regret_high']:.2f})",
-            f"{one['regret_within']:.3f}",
-        )
-        for name, one in found.items()
-    ]
-    seeds, depths = len(np.unique(grid.seed)), len(np.unique(grid.depth))
-    title = f"{len(grid.runs)} runs ({depths} depths, {seeds} seeds) at step {grid.step:,} of {grid.num_steps:,.0f}"
-    show(title, ("score", "rank correlation", "within depths", "regret (nats)", "within depths"), rows, place)
+        print_json({"grids": printed, "machine": place})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from joma.tidy import frame_of, write_frame
 from joma.train.decoder import DecoderConfig
 from joma.train.recipes import Recipe
 from joma.train.run import Run, load_run
+from joma.train.tasks import streams_of
 from joma.train.text.vocabulary import load_tokens
 
 ALWAYS = ("learning_rate", "num_layers", "seed", "num_steps")
@@ -62,6 +63,9 @@ def collect(folder: Path, out: Path, command: str, note: str, *, finished: bool)
         values = {run.folder.name: one[name] for run, one in zip(runs, settings, strict=True)}
         frame[name] = frame["run"].map(values)
     texts = [load_tokens(path) for path in sorted((folder / "text").glob("*.safetensors"))]
+    if texts:
+        passes = {run.folder.name: streams_of(run.recipe, texts[0].train).num_windows for run in runs}
+        frame["num_epochs"] = frame["num_steps"] / frame["run"].map(passes)
     config = json.loads((runs[0].folder / "config.json").read_text())
     write_frame(frame, out.with_suffix(".parquet"))
     of_runs = [

@@ -65,6 +65,18 @@ def sweep_table(name: str, setting: str) -> str:
     return moved_table(sorted(points(name, [setting]), key=lambda point: point.settings[setting]), setting)
 
 
+def layers_table(name: str) -> str:
+    """Fall and return of attention in each layer of the networks of a sweep over depth."""
+    rows = []
+    for point in sorted(points(name, ["num_layers"]), key=lambda point: point.settings["num_layers"]):
+        for layer, course in sorted(point.layers(ENTROPY).items()):
+            found = course.between(point.onset or 0).rebounds()
+            moved = [spread([getattr(one, which) for one in found]) for which in ("fall", "rise")]
+            last = spread(course.values[:, -1].tolist())
+            rows.append([str(point.settings["num_layers"]), str(layer), *moved, last])
+    return markdown(rows, ["layers", "layer", "entropy falls", "comes back", "at the end"])
+
+
 _EARLY = 5_760
 """A step at which the loss is lowest where attention has returned farthest."""
 
@@ -178,6 +190,7 @@ TABLES = {
     "rates": partial(rates_table, "words-4000"),
     "paper's words": partial(rates_table, "words-28782"),
     "depth": partial(sweep_table, "figure6", "num_layers"),
+    "return by layer": partial(layers_table, "figure7"),
     "rates at five layers": partial(sweep_table, "figure8", "learning_rate"),
     "ablations": partial(ablation_table, 1e-3),
     "ablations at 3e-4": partial(ablation_table, 3e-4),
