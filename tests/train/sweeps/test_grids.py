@@ -82,7 +82,8 @@ def test_files_list_points_or_a_product(tmp_path):
         (5, "of type int"),
         ("lr=1e-3,0.001", "same value twice"),
         ("layers=1:2:9log", "same value twice"),
-        (["lr=1", "learning_rate=2"], "twice"),
+        (["lr=1", "learning_rate=2"], "sets learning_rate twice"),
+        ([{"lr": 1e-3, "learning_rate": 1e-4}], "sets learning_rate twice"),
         ([{"lr": 1e-3}, {"lr": 0.001}], "twice"),
         ("lr=nan", "'nan'"),
         ("lr=fast", "'fast'"),
@@ -110,6 +111,22 @@ def test_a_file_with_rows_of_other_lengths_or_none_is_refused(tmp_path, content)
     path.write_text(content)
     with pytest.raises(BadInput):
         grid_of(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("grid.csv", "lr,lr\n1e-3,1e-4\n"),
+        ("grid.csv", "lr,learning_rate\n1e-3,1e-4\n"),
+        ("grid.json", '{"lr": [1e-3], "lr": [1e-4]}'),
+        ("grid.json", '[{"lr": 1e-3, "lr": 1e-4}]'),
+        ("grid.json", '[{"lr": 1e-3, "learning_rate": 1e-4}]'),
+    ],
+)
+def test_a_file_that_sets_something_twice_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=f"{name} sets learning_rate twice; expected every setting once"):
+        grid_of(str(tmp_path / name))
 
 
 @given(st.lists(st.floats(1e-9, 1e3), min_size=2, max_size=20, unique=True))

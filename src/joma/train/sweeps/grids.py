@@ -6,8 +6,9 @@ import csv
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -115,7 +116,7 @@ def grid_of(over: Over) -> Grid:
             given twice, or a file that cannot be read.
     """
     if isinstance(over, Mapping):
-        return _product([(str(key), values) for key, values in over.items()])
+        return _product(over.items())
     given = (over,) if isinstance(over, str) else as_sequence(over, "sweep", "over", SYNTAX)
     words = [entry for entry in given if isinstance(entry, str)]
     return _typed(words) if words and len(words) == len(given) else _listed(given, "`over`")
@@ -139,7 +140,8 @@ def _typed(words: list[str]) -> Grid:
 def _from_file(path: Path) -> Grid:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = decoded(text) if path.suffix.lower() == ".json" else _rows(text)
+        once = partial(_once, where=str(path))
+        content = decoded(text, once) if path.suffix.lower() == ".json" else _rows(text, once)
         if isinstance(content, Mapping):
             return grid_of(content)
         return _listed(shaped(content, list[dict[str, Any]]), str(path))
@@ -153,22 +155,27 @@ def _from_file(path: Path) -> Grid:
         ) from error
 
 
-def _rows(text: str) -> list[dict[str, str]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
-    rows = list(reader)
-    if odd := next((row for row in rows if None in row or None in row.values()), None):
+def _rows(text: str, once: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> list[dict[str, Any]]:
+    reader = csv.reader(text.splitlines(), skipinitialspace=True, strict=True)
+    keys, *rows = [[cell.strip() for cell in row] for row in reader if row] or [[]]
+    if odd := next((row for row in rows if len(row) != len(keys)), None):
         raise ValueError(f"row {rows.index(odd) + 1} has not as many cells as there are columns")
-    return [{key.strip(): cell.strip() for key, cell in row.items() if cell.strip()} for row in rows]
+    return [once([(key, cell) for key, cell in zip(keys, row, strict=True) if cell]) for row in rows]
 
 
-def _product(pairs: Sequence[tuple[str, Any]]) -> Grid:
-    axes: dict[str, Sequence[Value] | Interval] = {}
+def _once(pairs: Iterable[tuple[Any, Any]], where: str = "`over`") -> dict[str, Any]:
+    """Return what is given for each setting; raise ``BadInput`` if a setting is given twice, also by a short name."""
+    found: dict[str, Any] = {}
     for key, given in pairs:
-        name = setting_of(key)
-        if name in axes:
-            remedy = "name all its values at once, with commas between"
-            raise BadInput(f"`over` sets {name} twice", expected="every setting once", remedy=remedy)
-        axes[name] = _values_of(name, given)
+        if (name := setting_of(str(key))) in found:
+            remedy = "leave one out, or name all its values at once"
+            raise BadInput(f"{where} sets {name} twice", expected="every setting once", remedy=remedy)
+        found[name] = given
+    return found
+
+
+def _product(pairs: Iterable[tuple[Any, Any]]) -> Grid:
+    axes = {name: _values_of(name, given) for name, given in _once(pairs).items()}
     words = tuple(f"{_short(name)}={_as_typed(values)}" for name, values in axes.items())
     return Grid(axes, words=words)
 
@@ -179,7 +186,7 @@ def _listed(given: Sequence[Any], where: str) -> Grid:
         if not isinstance(entry, Mapping):
             problem = f"{where} holds {entry!r:.60}"
             raise BadInput(problem, expected=SYNTAX, remedy="give a list of mappings from settings to values")
-        point = {setting_of(str(key)): _value(setting_of(str(key)), value) for key, value in entry.items()}
+        point = {name: _value(name, value) for name, value in _once(entry.items(), where).items()}
         if points.setdefault(frozenset(point.items()), point) is not point:
             raise BadInput(f"{where} lists {run_name(point)} twice", expected="every point once", remedy="remove one")
     if not points:
