@@ -85,6 +85,7 @@ def test_files_list_points_or_a_product(tmp_path):
         (["lr=1", "learning_rate=2"], "sets learning_rate twice"),
         ([{"lr": 1e-3, "learning_rate": 1e-4}], "sets learning_rate twice"),
         ([{"lr": 1e-3}, {"lr": 0.001}], "twice"),
+        ([{"lr": 1e-3, "seed": 7}, {"lr": 1e-2}], "a seed for lr-0.001_seed-7, but none for lr-0.01"),
         ("lr=nan", "'nan'"),
         ("lr=fast", "'fast'"),
         ("layers=1.5", "'1.5'"),

@@ -191,6 +191,11 @@ def _listed(given: Sequence[Any], where: str) -> Grid:
             raise BadInput(f"{where} lists {run_name(point)} twice", expected="every point once", remedy="remove one")
     if not points:
         raise BadInput(f"{where} lists no point, so there is no run", expected="one or more", remedy="add a point")
+    seeded = [point for point in points.values() if "seed" in point]
+    if seeded and (other := next((point for point in points.values() if "seed" not in point), None)):
+        problem = f"{where} names a seed for {run_name(seeded[0])}, but none for {run_name(other)}"
+        remedy = "name one for each point, or for none, and give the number of `seeds`"
+        raise BadInput(problem, expected="seeds for all points or for none", remedy=remedy)
     return Grid({}, tuple(points.values()))
 
 
