@@ -238,20 +238,28 @@ def _range(name: str, given: str) -> Sequence[Value] | Interval:
     if not how or (is_log and not count):
         return Interval(first, last, is_log)
     if is_log:
-        num = int(count) if count.isdigit() else 0
-        if not 2 <= num <= MOST_VALUES:
-            raise _bad_range(name, given)
+        num = int(count) if count.isdecimal() else 0
+        _require_number(num, 2, name, given)
         found = np.geomspace(first, last, num).tolist()
         finest = math.log(last / first) / num or 1.0
         digits = max(4, math.ceil(-math.log10(finest)) + 2)  # names of runs stay short, and neighbours different
         inner = [float(f"{value:.{digits}g}") for value in found[1:-1]]
         return _distinct(name, [_whole_or_float(name, value) for value in (first, *inner, last)], given)
     stride = _number(name, how[0], given)
-    num = math.floor((last - first) / stride + 1e-9) + 1 if stride > 0 else 0
-    if not 1 <= num <= MOST_VALUES:
-        raise _bad_range(name, given)
-    values = [float(f"{first + stride * place:.12g}") for place in range(num)]
+    num_values = (last - first) / stride + 1e-9 + 1 if stride > 0 else 0
+    _require_number(num_values, 1, name, given)
+    values = [float(f"{first + stride * place:.12g}") for place in range(math.floor(num_values))]
     return _distinct(name, [_whole_or_float(name, value) for value in values], given)
+
+
+def _require_number(num: float, least: int, name: str, given: str) -> None:
+    """Require a number of values of a range from ``least`` to ``MOST_VALUES``."""
+    if num >= MOST_VALUES + 1:
+        problem = f"`over` sets {name} to more than {MOST_VALUES:,} values ({given!r:.60})"
+        remedy = "take a larger stride, or a number of values with equal ratios such as 7log"
+        raise BadInput(problem, expected=f"at most {MOST_VALUES:,} values", remedy=remedy)
+    if num < least:
+        raise _bad_range(name, given)
 
 
 def _whole_or_float(name: str, value: float) -> Value:
