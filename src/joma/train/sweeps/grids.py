@@ -274,6 +274,8 @@ def _number(name: str, text: str, given: str) -> float:
     is_numeric = KINDS[name] in (int, float) or int in get_args(KINDS[name])
     if not math.isfinite(value) or not is_numeric or (KINDS[name] is not float and value != round(value)):
         raise _bad_range(name, given)
+    if KINDS[name] is not float:
+        _require_size(name, value, given)
     return value
 
 
@@ -290,7 +292,17 @@ def _value(name: str, given: Any) -> Value:
         raise BadInput(
             f"`over` sets {name} to {given!r:.60}", expected=_expected(kind), remedy="correct the value"
         ) from error
-    return float(value) if kind is float else value
+    if kind is float:
+        return float(value)
+    _require_size(name, value, given)
+    return value
+
+
+def _require_size(name: str, value: Value, given: Any) -> None:
+    """Require that a table can hold a number of a setting with whole values."""
+    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
+        problem = f"`over` sets {name} to {given!r:.60}"
+        raise BadInput(problem, expected="a whole number below 2^63 in size", remedy="take a smaller one")
 
 
 def _parsed(text: str, kind: Any) -> Any:
