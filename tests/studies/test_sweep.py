@@ -211,6 +211,8 @@ def test_a_folder_of_another_sweep_or_with_other_files_is_refused(whole, text, t
         ({"over": {"lr": "1e-5:1e-2:400log"}, "seeds": 3}, "1,200 runs"),
         ({"over": {"lr": "1e-5:1e-2:1000log", "dropout": "0:0.9:0.001"}}, "2,703,000 runs"),
         ({"over": {"lr": "1e-5:1e-2"}}, "without a number of values"),
+        ({"over": TINY | {"words": 0}}, "`vocabulary_size` is 0; expected at least 2"),
+        ({"over": TINY | {"words": 1}}, "`vocabulary_size` is 1; expected at least 2"),
         ({"over": TINY | {"words": 5000}}, "has only 22 words, but `over` asks for 5,000"),
         ({"over": TINY | {"length": 500}}, "tokens held out"),
         ({"over": TINY | {"num_heads": 3}}, "num_heads=3"),

@@ -308,7 +308,8 @@ class _Texts:
         if size in self._nums:
             return self._nums[size]
         profile = PROFILES[self._plan.profile]
-        tokens, path = self._folder.tokens(self._plan.text, size or profile.num_words, profile.splitting, self.progress)
+        wanted = profile.num_words if size is None else size
+        tokens, path = self._folder.tokens(self._plan.text, wanted, profile.splitting, self.progress)
         num = len(tokens.vocabulary)
         if size is not None and num < size:
             problem = f"the text {tokens.name} has only {num:,} words, but `over` asks for {size:,}"
