@@ -1,17 +1,21 @@
+import errno
 import json
 import math
+import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import NUM_WORDS, tiny_recipe, tiny_tokens
 
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, DiskFull, RunFailed
 from joma.files import write_json
 from joma.serialization import sealed
 from joma.train.checkpoints import checkpoint_paths, read_checkpoint
+from joma.train.loop import writing
 from joma.train.run import Run, load_run, locked
 from joma.train.training import train
 
@@ -225,6 +229,31 @@ def test_text_that_does_not_fit_the_recipe_is_refused(recipe, tokens, message, t
     with pytest.raises(BadInput, match=message):
         train(recipe, tokens, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    places = {tmp_path / "file" / "run": "file is a file", tmp_path / "link": "link is a broken symbolic link"}
+    places |= {Path("/proc/run"): "no folder can be made in /proc"} if Path("/proc/self").exists() else {}
+    for folder, what in places.items():
+        with pytest.raises(RunFailed, match=rf"{what}.*; nothing was written; choose another folder") as caught:
+            train(RECIPE, tiny_tokens(), folder)
+        assert "disk space" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [(errno.ENOSPC, DiskFull, "free disk space"), (errno.EROFS, RunFailed, "choose another folder")],
+)
+def test_only_a_full_disk_is_to_be_freed(tmp_path, code, kind, remedy):
+    (tmp_path / "mine").write_text("mine")
+    with (
+        pytest.raises(RunFailed, match=f"{tmp_path} keeps mine; {remedy}") as caught,
+        writing(tmp_path, lambda: "mine"),
+    ):
+        raise OSError(code, os.strerror(code), str(tmp_path / "new"))
+    assert type(caught.value) is kind
 
 
 def test_text_is_read_cyclically(tmp_path):
