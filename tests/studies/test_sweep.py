@@ -242,8 +242,12 @@ def test_after_a_request_that_was_refused_the_folder_takes_another_one(text, tmp
     ]
     for settings in refused:
         with pytest.raises(BadInput):
-            swept(tmp_path / "out", **{"text": text, "over": over, "seeds": 1} | settings)
-        assert list((tmp_path / "out").iterdir()) == []
+            swept(tmp_path / "out" / "inner", **{"text": text, "over": over, "seeds": 1} | settings)
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput):
+        swept(tmp_path / "out", str(tmp_path / "empty.txt"))
+    assert list((tmp_path / "out").iterdir()) == []  # it was there before
     assert set(swept(tmp_path / "out", text, over, seeds=1).verdicts()["status"]) == {"finished"}
 
 

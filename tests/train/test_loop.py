@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +279,20 @@ def test_folder_in_use_by_another_process_is_refused(finished, monkeypatch):
     monkeypatch.setattr("joma.train.run._WAIT_SECONDS", 0.1)
     with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):
         train(RECIPE, tiny_tokens(), finished.folder)
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_refused(tmp_path, monkeypatch):
+    folder, other = tmp_path / "run", ExitStack()
+    folder.mkdir()
+    other.enter_context(locked(folder))
+
+    def end_the_other(seconds: float) -> None:
+        folder.rmdir()
+        other.close()
+
+    monkeypatch.setattr("joma.train.run.time.sleep", end_the_other)
+    with pytest.raises(BadInput, match=r"another process has removed .*run"), locked(folder):
+        pass
 
 
 def test_training_in_another_thread_gives_the_same_numbers(finished, tmp_path):
