@@ -10,7 +10,7 @@ import json
 import math
 import types
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,14 +26,18 @@ CHECKSUM = "crc32"
 _WORDS = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", type(None): "null"}
 
 
-def decoded(text: str | bytes) -> Any:
+def decoded(text: str | bytes, mapping: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> Any:
     """Decode JSON.
+
+    Args:
+        text: the JSON.
+        mapping: makes a mapping of its pairs; if ``None``, the last pair with a key counts.
 
     Raises:
         ValueError: no JSON, NaN or infinity, which JSON does not have, or more than ``MOST_NESTED`` levels.
     """
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=mapping)
     except RecursionError as error:
         raise _too_deep() from error
     level = [data]

@@ -211,6 +211,8 @@ def test_a_folder_of_another_sweep_or_with_other_files_is_refused(whole, text, t
         ({"over": {"lr": "1e-5:1e-2:400log"}, "seeds": 3}, "1,200 runs"),
         ({"over": {"lr": "1e-5:1e-2:1000log", "dropout": "0:0.9:0.001"}}, "2,703,000 runs"),
         ({"over": {"lr": "1e-5:1e-2"}}, "without a number of values"),
+        ({"over": TINY | {"words": 0}}, "`vocabulary_size` is 0; expected at least 2"),
+        ({"over": TINY | {"words": 1}}, "`vocabulary_size` is 1; expected at least 2"),
         ({"over": TINY | {"words": 5000}}, "has only 22 words, but `over` asks for 5,000"),
         ({"over": TINY | {"length": 500}}, "tokens held out"),
         ({"over": TINY | {"num_heads": 3}}, "num_heads=3"),
@@ -240,8 +242,12 @@ def test_after_a_request_that_was_refused_the_folder_takes_another_one(text, tmp
     ]
     for settings in refused:
         with pytest.raises(BadInput):
-            swept(tmp_path / "out", **{"text": text, "over": over, "seeds": 1} | settings)
-        assert list((tmp_path / "out").iterdir()) == []
+            swept(tmp_path / "out" / "inner", **{"text": text, "over": over, "seeds": 1} | settings)
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput):
+        swept(tmp_path / "out", str(tmp_path / "empty.txt"))
+    assert list((tmp_path / "out").iterdir()) == []  # it was there before
     assert set(swept(tmp_path / "out", text, over, seeds=1).verdicts()["status"]) == {"finished"}
 
 
@@ -261,6 +267,59 @@ def test_an_output_that_is_a_file_is_reported(text, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(BadInput, match="`out` is the file"):
         swept(tmp_path / "out", text)
+
+
+# --- a text that is not the same at each start
+
+SHORT = TINY | {"words": 10, "lr": 1e-2, "layers": 1, "steps": 10, "seed": 0}
+
+
+def test_a_text_file_that_has_changed_is_refused_until_it_is_put_back(text, tmp_path):
+    mine, out, content = tmp_path / "mine.txt", tmp_path / "out", Path(text).read_text()
+    mine.write_text(content)
+    before = swept(out, str(mine), SHORT, seeds=None).frame()
+    mine.write_text(content.replace("aa", "zz"))
+    for words in (10, 20):
+        with pytest.raises(BadInput, match=r"the text .*mine.txt has changed since this sweep began; .*; put it back"):
+            swept(out, str(mine), SHORT | {"words": words}, seeds=None)
+    assert [path.name for path in (out / "text").iterdir()] == ["10-words.safetensors"]
+    mine.write_text(content)
+    pandas.testing.assert_frame_equal(swept(out, str(mine), SHORT, seeds=None).frame(), before)
+
+
+def test_a_sweep_without_a_digest_of_its_text_goes_on(text, tmp_path):
+    swept(tmp_path / "out", text, SHORT, seeds=None)
+    path = tmp_path / "out" / "settings.json"
+    settings = json.loads(path.read_text())
+    assert settings.pop("text_digest")
+    path.write_text(json.dumps(settings))
+    again = swept(tmp_path / "out", text, SHORT | {"words": [10, 20]}, seeds=None)
+    assert set(again.verdicts()["status"]) == {"finished"}
+
+
+def test_a_named_text_is_read_for_a_new_vocabulary_only_and_must_be_the_same_then(text, tmp_path, monkeypatch):
+    folder, words = tmp_path / "data" / "wikitext-2", Path(text).read_text().split()
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text(" ".join(words[:3000]))
+    (folder / "valid.txt").write_text(" ".join(words[3000:]))
+    monkeypatch.setenv("JOMA_DATA", str(tmp_path / "data"))
+    before = swept(tmp_path / "out", "wikitext2", SHORT, seeds=None).frame()
+    (folder / "train.txt").write_text(" ".join(words[:2000]))
+    with pytest.raises(BadInput, match="the text wikitext2 has changed since this sweep began"):
+        swept(tmp_path / "out", "wikitext2", SHORT | {"words": 20}, seeds=None)
+    monkeypatch.setenv("JOMA_DATA", str(tmp_path / "no-such-folder"))
+    pandas.testing.assert_frame_equal(swept(tmp_path / "out", "wikitext2", SHORT, seeds=None).frame(), before)
+
+
+def test_a_search_over_words_keeps_the_digest_of_its_text(text, tmp_path):
+    pytest.importorskip("optuna")
+    mine = tmp_path / "mine.txt"
+    mine.write_text(Path(text).read_text())
+    over = SHORT | {"words": "5:20"}
+    swept(tmp_path / "out", str(mine), over, seeds=None, search=1)
+    mine.write_text(mine.read_text().replace("aa", "zz"))
+    with pytest.raises(BadInput, match="has changed since this sweep began"):
+        swept(tmp_path / "out", str(mine), over, seeds=None, search=2)
 
 
 # --- a full disk

@@ -1,17 +1,22 @@
+import errno
 import json
 import math
+import os
 import signal
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import NUM_WORDS, tiny_recipe, tiny_tokens
 
-from joma.errors import BadInput, RunFailed
+from joma.errors import BadInput, DiskFull, RunFailed
 from joma.files import write_json
 from joma.serialization import sealed
 from joma.train.checkpoints import checkpoint_paths, read_checkpoint
+from joma.train.loop import writing
 from joma.train.run import Run, load_run, locked
 from joma.train.training import train
 
@@ -227,6 +232,31 @@ def test_text_that_does_not_fit_the_recipe_is_refused(recipe, tokens, message, t
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    places = {tmp_path / "file" / "run": "file is a file", tmp_path / "link": "link is a broken symbolic link"}
+    places |= {Path("/proc/run"): "no folder can be made in /proc"} if Path("/proc/self").exists() else {}
+    for folder, what in places.items():
+        with pytest.raises(RunFailed, match=rf"{what}.*; nothing was written; choose another folder") as caught:
+            train(RECIPE, tiny_tokens(), folder)
+        assert "disk space" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [(errno.ENOSPC, DiskFull, "free disk space"), (errno.EROFS, RunFailed, "choose another folder")],
+)
+def test_only_a_full_disk_is_to_be_freed(tmp_path, code, kind, remedy):
+    (tmp_path / "mine").write_text("mine")
+    with (
+        pytest.raises(RunFailed, match=f"{tmp_path} keeps mine; {remedy}") as caught,
+        writing(tmp_path, lambda: "mine"),
+    ):
+        raise OSError(code, os.strerror(code), str(tmp_path / "new"))
+    assert type(caught.value) is kind
+
+
 def test_text_is_read_cyclically(tmp_path):
     """Steps alternate between the two windows per stream, and never use tokens past the end or held-out tokens."""
     recipe = replace(RECIPE, num_steps=5)
@@ -249,6 +279,20 @@ def test_folder_in_use_by_another_process_is_refused(finished, monkeypatch):
     monkeypatch.setattr("joma.train.run._WAIT_SECONDS", 0.1)
     with locked(finished.folder), pytest.raises(BadInput, match="another process is training"):
         train(RECIPE, tiny_tokens(), finished.folder)
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_refused(tmp_path, monkeypatch):
+    folder, other = tmp_path / "run", ExitStack()
+    folder.mkdir()
+    other.enter_context(locked(folder))
+
+    def end_the_other(seconds: float) -> None:
+        folder.rmdir()
+        other.close()
+
+    monkeypatch.setattr("joma.train.run.time.sleep", end_the_other)
+    with pytest.raises(BadInput, match=r"another process has removed .*run"), locked(folder):
+        pass
 
 
 def test_training_in_another_thread_gives_the_same_numbers(finished, tmp_path):

@@ -105,6 +105,7 @@ def test_snapshots_include_the_first_and_the_last_step():
         {"num_steps": 0},
         {"batch_size": 0},
         {"length": 1},
+        {"seed": 2**63},
         {"snapshot_every": 0},
         {"weight_decay": -0.1},
         {"learning_rate": 0.0},

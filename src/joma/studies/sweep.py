@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,10 +152,8 @@ def sweep(
     path = Path("joma-sweep") / f"{recipe}-{plan.profile}" if out is None else Path(out)
     if path.exists() and not path.is_dir():
         raise InvalidArgument("sweep", "out", required="a folder", received=f"the file {out}", remedy="choose another")
-    with writing(path, lambda: "what was there"):
-        path.mkdir(parents=True, exist_ok=True)
     interrupted = False
-    with locked(path):
+    with _made(path):
         sweeping = None
         with nullcontext(progress) if progress else live_runs(lambda: sweeping.rows() if sweeping else ()) as report:
             sweeping = Sweeping(plan, path, report)
@@ -168,6 +167,21 @@ def sweep(
     if interrupted:
         raise Interrupted(found)
     return found
+
+
+@contextmanager
+def _made(path: Path) -> Generator[None]:
+    """Make a folder and lock it; of the folders that this made, those that are empty at the end are removed."""
+    new = [part for part in (path, *path.parents) if not os.path.lexists(part)]
+    with writing(path, lambda: "what was there"):
+        path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        try:
+            yield
+        finally:
+            for part in new:
+                with suppress(OSError):  # it is not empty
+                    part.rmdir()
 
 
 def _plan(recipe: str, over: Over | None, seeds: int | None, settings: SweepSettings) -> Plan:

@@ -34,6 +34,7 @@ from joma.train.sweeps.recipes import PROFILES, against_paper, recipes_of
 from joma.train.sweeps.running import standing_of, train_runs
 from joma.train.sweeps.search import Search, require_search
 from joma.train.tasks import streams_of
+from joma.train.text.reading import BUILT_IN, Text, is_known_text, read_text
 from joma.train.text.vocabulary import Tokens, require_tokens, save_tokens
 from joma.workers import Engine
 
@@ -103,7 +104,7 @@ class Sweeping:
         progress: called while the text is read.
 
     Raises:
-        BadInput: the folder holds another sweep, or settings and text do not fit together.
+        BadInput: the folder holds another sweep or one of another text, or settings and text do not fit together.
     """
 
     def __init__(self, plan: Plan, path: Path, progress: Progress) -> None:
@@ -114,12 +115,13 @@ class Sweeping:
         shared |= {"search": list(plan.grid.words)} if plan.search else {}
         self.folder.check(shared)
         self._texts = _Texts(plan, self.folder, progress)
+        self._texts.require_same()
         if plan.search:
             self._require_texts(plan.search)
         else:
             self._add([seeded for point in plan.grid.points() for seeded in plan.with_seeds(point)])
         with self.writing():  # only now, so that a request that is refused leaves the folder to another one
-            self.folder.claim(shared)
+            self.folder.claim(shared, self._texts.digest)
             self._texts.write()
             if plan.grid.listed and not plan.grid.words:
                 write_json(path / "points.json", list(plan.grid.listed))
@@ -139,6 +141,7 @@ class Sweeping:
         elif not self.folder.is_claimed:  # by texts that are not kept: the points may have smaller vocabularies
             texts = _Texts(self.plan, self.folder, self._texts.progress)
             texts.num_words(round(sizes.high) if isinstance(sizes, Interval) else max(map(int, sizes)))
+            self._texts.digest = texts.digest
 
     def writing(self) -> AbstractContextManager[None]:
         """Raise ``RunFailed`` if a file of the sweep cannot be written."""
@@ -292,10 +295,16 @@ def _setting(recipe: Recipe, name: str) -> Any:
 
 
 class _Texts:
-    """The text of a sweep with each vocabulary that its runs have."""
+    """The text of a sweep with each vocabulary that its runs have.
+
+    Args:
+        plan, folder: of the sweep.
+        progress: called while the text is read.
+    """
 
     def __init__(self, plan: Plan, folder: SweepFolder, progress: Progress) -> None:
         self._plan, self._folder, self.progress = plan, folder, progress
+        self.digest = folder.text_digest  # or that of the first reading
         self._nums: dict[int | None, int] = {}
         self._found: dict[int, tuple[Tokens, Path]] = {}
         self._unigram: dict[int, float] = {}
@@ -304,12 +313,29 @@ class _Texts:
     def name(self) -> str:
         return next(iter(self._found.values()))[0].name if self._found else ""
 
+    def require_same(self) -> None:
+        """Require that a file or folder with the text is the same as at first; named texts are read only if needed."""
+        if self.digest is not None and not is_known_text(self._plan.text):
+            self._read()
+
+    def _read(self) -> Text:
+        """Read the text, and require that it is the one with which the sweep began."""
+        self.progress("opening the text", 0, 1)
+        text = read_text(self._plan.text)
+        if text.digest != (self.digest or text.digest):
+            problem = f"the text {self._plan.text or text.name} has changed since this sweep began"
+            remedy = "run it with the Python of then" if self._plan.text in (None, BUILT_IN) else "put it back"
+            raise BadInput(problem, expected="the same text at each start", remedy=f"{remedy}, or choose another `out`")
+        self.digest = text.digest
+        return text
+
     def num_words(self, size: int | None) -> int:
         """Return the number of words of a vocabulary of some size; of that of the profile for ``None``."""
         if size in self._nums:
             return self._nums[size]
         profile = PROFILES[self._plan.profile]
-        tokens, path = self._folder.tokens(self._plan.text, size or profile.num_words, profile.splitting, self.progress)
+        wanted = profile.num_words if size is None else size
+        tokens, path = self._folder.tokens(self._read, wanted, profile.splitting, self.progress)
         num = len(tokens.vocabulary)
         if size is not None and num < size:
             problem = f"the text {tokens.name} has only {num:,} words, but `over` asks for {size:,}"

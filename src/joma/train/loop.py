@@ -8,6 +8,7 @@ checkpoint needs no state of a random generator, and no measurement is repeated 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -116,16 +117,31 @@ def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[
     """Raise ``RunFailed`` for an error of the file system, with the time ``when`` and what is ``kept``.
 
     It is ``DiskFull`` if the disk or a quota is full, which stays known when the error comes from another process.
+
+    Args:
+        folder: in which the block writes; it need not exist.
+        kept: returns what the folder keeps, in words.
+        when: such as `` at step 3``.
     """
     try:
         yield
     except OSError as error:
-        kind = DiskFull if is_disk_full(error) else RunFailed
-        raise kind(
-            f"a file cannot be written{when} ({error.strerror or error}: {error.filename or folder})",
-            kept=f"{folder} keeps {kept()}",
-            remedy="free disk space and run it again to continue, or choose another folder",
-        ) from error
+        cause, is_made = f"{error.strerror or error}: {error.filename or folder}", os.path.isdir(folder)
+        problem = f"a file cannot be written{when} ({cause if is_made else _obstacle(folder, cause)})"
+        there = f"{folder} keeps {kept()}" if is_made and any(folder.glob("*")) else "nothing was written"
+        if is_disk_full(error):
+            remedy = "free disk space and run it again to continue, or choose another folder"
+            raise DiskFull(problem, kept=there, remedy=remedy) from error
+        remedy = "choose another folder, or run it again when this one can be written to"
+        raise RunFailed(problem, kept=there, remedy=remedy) from error
+
+
+def _obstacle(folder: Path, cause: str) -> str:
+    """Return what is in the way of a folder that could not be made."""
+    nearest = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
+    if os.path.isdir(nearest):
+        return f"no folder can be made in {nearest}; {cause}"
+    return f"{nearest} is {'a file' if nearest.exists() else 'a broken symbolic link'}"
 
 
 class Loop:

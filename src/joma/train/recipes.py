@@ -82,6 +82,8 @@ class Recipe:
             raise _bad("num_probe_sequences", f"at least {NUM_GROUPS}", f"{self.num_probe_sequences}", remedy)
         if self.early_until < 0:
             raise _bad("early_until", "at least 0", f"{self.early_until}", "take 0 for no early part")
+        if not -(2**63) <= self.seed < 2**63:
+            raise _bad("seed", "a whole number below 2^63 in size", f"{self.seed}", "take 0, 1, 2, ...")
         POSITIVE.check(self.learning_rate, "Recipe", "learning_rate")
         POSITIVE.check(self.gradient_clip, "Recipe", "gradient_clip")
         FRACTION.check(self.weight_decay, "Recipe", "weight_decay")

@@ -248,7 +248,7 @@ def locked(folder: Path) -> Generator[None]:
     """Lock ``folder`` against other processes; wait some seconds for a process that is about to end.
 
     Raises:
-        BadInput: another process is training in the folder.
+        BadInput: another process is training in the folder, or removed it.
     """
     if sys.platform == "win32":  # has no flock
         yield
@@ -270,6 +270,9 @@ def locked(folder: Path) -> Generator[None]:
                         remedy="wait for it, stop it, or choose another folder",
                     ) from None
                 time.sleep(0.05)
+        if not folder.exists():
+            problem, remedy = f"another process has removed {folder}, which was empty", "run it again"
+            raise BadInput(problem, expected="a folder that is kept", remedy=remedy)
         yield
     finally:
         os.close(handle)

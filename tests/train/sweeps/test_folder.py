@@ -40,10 +40,12 @@ def test_a_damaged_line_is_left_out(folder):
 
 def test_a_folder_is_claimed_for_one_sweep(tmp_path):
     folder = SweepFolder(tmp_path)
-    folder.claim({"recipe": "figure8", "text": None})
-    folder.claim({"recipe": "figure8", "text": None})
+    folder.claim({"recipe": "figure8", "text": None}, "digest")
+    folder.claim({"recipe": "figure8", "text": None}, "digest")
+    folder.check({"recipe": "figure8", "text": None})
+    assert folder.text_digest == "digest"
     with pytest.raises(BadInput, match="text: None, not mine"):
-        folder.claim({"recipe": "figure8", "text": "mine"})
+        folder.claim({"recipe": "figure8", "text": "mine"}, "digest")
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(BadInput, match="cannot be read"):
-        folder.claim({"recipe": "figure8", "text": None})
+        folder.claim({"recipe": "figure8", "text": None}, "digest")

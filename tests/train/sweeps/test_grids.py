@@ -82,8 +82,10 @@ def test_files_list_points_or_a_product(tmp_path):
         (5, "of type int"),
         ("lr=1e-3,0.001", "same value twice"),
         ("layers=1:2:9log", "same value twice"),
-        (["lr=1", "learning_rate=2"], "twice"),
+        (["lr=1", "learning_rate=2"], "sets learning_rate twice"),
+        ([{"lr": 1e-3, "learning_rate": 1e-4}], "sets learning_rate twice"),
         ([{"lr": 1e-3}, {"lr": 0.001}], "twice"),
+        ([{"lr": 1e-3, "seed": 7}, {"lr": 1e-2}], "a seed for lr-0.001_seed-7, but none for lr-0.01"),
         ("lr=nan", "'nan'"),
         ("lr=fast", "'fast'"),
         ("layers=1.5", "'1.5'"),
@@ -91,8 +93,15 @@ def test_files_list_points_or_a_product(tmp_path):
         ("activation=swish", "one of relu"),
         ("lr=1e-2:1e-5:7log", "1:10:1 or 1e-5:1e-2:7log"),
         ("lr=0:1:7log", "7log"),
-        ("lr=1:2:9999999999log", "7log"),
-        ("lr=0:1:1e-9", "7log"),
+        ("lr=1:2:1log", "1e-5:1e-2:7log"),
+        ("lr=1:2:9999999999log", "more than 1,000,000 values"),
+        ("lr=0:1:1e-9", "more than 1,000,000 values"),
+        ("lr=0:1:5e-324", "more than 1,000,000 values"),
+        ("steps=1:2000000:1", "more than 1,000,000 values .* take a larger stride"),
+        ("layers=1:3:0", "1:10:1"),
+        ("seed=99999999999999999999", "sets seed to '99999999999999999999'; expected a whole number below 2\\^63"),
+        ({"checkpoint_every": 10**20}, "sets checkpoint_every to 100000000000000000000; expected .* below 2\\^63"),
+        ("seed=1e30:1e30:1", "below 2\\^63"),
         ("layers=1:3:0.5", "7log"),
         ("activation=a:b", "7log"),
         ("no-such-file.csv", "cannot be read"),
@@ -110,6 +119,22 @@ def test_a_file_with_rows_of_other_lengths_or_none_is_refused(tmp_path, content)
     path.write_text(content)
     with pytest.raises(BadInput):
         grid_of(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("grid.csv", "lr,lr\n1e-3,1e-4\n"),
+        ("grid.csv", "lr,learning_rate\n1e-3,1e-4\n"),
+        ("grid.json", '{"lr": [1e-3], "lr": [1e-4]}'),
+        ("grid.json", '[{"lr": 1e-3, "lr": 1e-4}]'),
+        ("grid.json", '[{"lr": 1e-3, "learning_rate": 1e-4}]'),
+    ],
+)
+def test_a_file_that_sets_something_twice_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=f"{name} sets learning_rate twice; expected every setting once"):
+        grid_of(str(tmp_path / name))
 
 
 @given(st.lists(st.floats(1e-9, 1e3), min_size=2, max_size=20, unique=True))

@@ -6,7 +6,7 @@ settings.json, text/, runs/<name>/ (as every training run), outcomes.jsonl
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from joma.journal import append_line, line_of
 from joma.progress import Progress
 from joma.train.recipes import Recipe
 from joma.train.sweeps.outcomes import OUTCOMES, Outcome, read_outcomes
-from joma.train.text.reading import read_text
+from joma.train.text.reading import Text
 from joma.train.text.vocabulary import Splitting, Tokens, kept_tokens, tokenize
 
-_SETTINGS = "settings.json"
+_SETTINGS, _DIGEST = "settings.json", "text_digest"
+_ANOTHER = "choose another `out`, or remove this folder"
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,24 @@ class SweepFolder:
         """Whether the folder holds the settings of a sweep."""
         return (self.path / _SETTINGS).exists()
 
-    def claim(self, settings: Mapping[str, Any]) -> None:
+    @property
+    def text_digest(self) -> str | None:
+        """The digest of the text with which the sweep began; ``None`` if the folder does not hold one."""
+        return self._settings().get(_DIGEST) if self.is_claimed else None
+
+    def claim(self, settings: Mapping[str, Any], text_digest: str | None) -> None:
         """Write the settings into a new folder, or check that the folder holds a sweep with the same ones.
+
+        Args:
+            settings: that all runs share.
+            text_digest: of the text, which ``check`` does not compare: not every start reads the text.
 
         Raises:
             BadInput: as ``check``.
         """
         self.check(settings)
         if not self.is_claimed:
-            write_json(self.path / _SETTINGS, dict(settings))
+            write_json(self.path / _SETTINGS, {**settings, _DIGEST: text_digest})
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Check that the folder is empty or holds a sweep with the same settings; nothing is written.
@@ -50,36 +60,36 @@ class SweepFolder:
         Raises:
             BadInput: it holds another sweep, or something else.
         """
-        path, remedy = self.path / _SETTINGS, "choose another `out`, or remove this folder"
         if self.is_claimed:
-            there = read_json(path, dict[str, Any], expected="the settings of a sweep", remedy=remedy)
+            there = self._settings()
+            there.pop(_DIGEST, None)
             for name in [name for name in {**there, **settings} if there.get(name) != settings.get(name)]:
                 problem = f"{self.path} holds another sweep ({name}: {there.get(name)}, not {settings.get(name)})"
-                raise BadInput(problem, expected="a folder for each sweep", remedy=remedy)
+                raise BadInput(problem, expected="a folder for each sweep", remedy=_ANOTHER)
             return
         if others := [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]:
             problem = f"{self.path} contains other files ({others[0]})"
-            raise BadInput(problem, expected="an empty folder, or one of the same sweep", remedy=remedy)
+            raise BadInput(problem, expected="an empty folder, or one of the same sweep", remedy=_ANOTHER)
+
+    def _settings(self) -> dict[str, Any]:
+        path, expected = self.path / _SETTINGS, "the settings of a sweep"
+        return read_json(path, dict[str, Any], expected=expected, remedy=_ANOTHER)
 
     def run(self, recipe: Recipe) -> Path:
         """Return the folder of a run."""
         return self.path / "runs" / recipe.name
 
     def tokens(
-        self, source: str | None, size: int | None, splitting: Splitting, progress: Progress
+        self, read: Callable[[], Text], size: int | None, splitting: Splitting, progress: Progress
     ) -> tuple[Tokens, Path]:
-        """Return the text with a vocabulary of some size, and its file; it is tokenised once.
+        """Return the text with a vocabulary of some size, and its file; it is read and tokenised once.
 
         In a folder that is not claimed yet, the file is not written.
-
-        Raises:
-            BadInput: the text cannot be read.
         """
         path = self.path / "text" / f"{'all' if size is None else size}-words.safetensors"
 
         def make() -> Tokens:
-            progress("opening the text", 0, 1)
-            return tokenize(read_text(source), size, splitting=splitting, progress=progress)
+            return tokenize(read(), size, splitting=splitting, progress=progress)
 
         return (kept_tokens(path, make) if self.is_claimed else make()), path
 

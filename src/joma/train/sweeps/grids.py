@@ -6,8 +6,9 @@ import csv
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -115,7 +116,7 @@ def grid_of(over: Over) -> Grid:
             given twice, or a file that cannot be read.
     """
     if isinstance(over, Mapping):
-        return _product([(str(key), values) for key, values in over.items()])
+        return _product(over.items())
     given = (over,) if isinstance(over, str) else as_sequence(over, "sweep", "over", SYNTAX)
     words = [entry for entry in given if isinstance(entry, str)]
     return _typed(words) if words and len(words) == len(given) else _listed(given, "`over`")
@@ -139,7 +140,8 @@ def _typed(words: list[str]) -> Grid:
 def _from_file(path: Path) -> Grid:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = decoded(text) if path.suffix.lower() == ".json" else _rows(text)
+        once = partial(_once, where=str(path))
+        content = decoded(text, once) if path.suffix.lower() == ".json" else _rows(text, once)
         if isinstance(content, Mapping):
             return grid_of(content)
         return _listed(shaped(content, list[dict[str, Any]]), str(path))
@@ -153,22 +155,27 @@ def _from_file(path: Path) -> Grid:
         ) from error
 
 
-def _rows(text: str) -> list[dict[str, str]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
-    rows = list(reader)
-    if odd := next((row for row in rows if None in row or None in row.values()), None):
+def _rows(text: str, once: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> list[dict[str, Any]]:
+    reader = csv.reader(text.splitlines(), skipinitialspace=True, strict=True)
+    keys, *rows = [[cell.strip() for cell in row] for row in reader if row] or [[]]
+    if odd := next((row for row in rows if len(row) != len(keys)), None):
         raise ValueError(f"row {rows.index(odd) + 1} has not as many cells as there are columns")
-    return [{key.strip(): cell.strip() for key, cell in row.items() if cell.strip()} for row in rows]
+    return [once([(key, cell) for key, cell in zip(keys, row, strict=True) if cell]) for row in rows]
 
 
-def _product(pairs: Sequence[tuple[str, Any]]) -> Grid:
-    axes: dict[str, Sequence[Value] | Interval] = {}
+def _once(pairs: Iterable[tuple[Any, Any]], where: str = "`over`") -> dict[str, Any]:
+    """Return what is given for each setting; raise ``BadInput`` if a setting is given twice, also by a short name."""
+    found: dict[str, Any] = {}
     for key, given in pairs:
-        name = setting_of(key)
-        if name in axes:
-            remedy = "name all its values at once, with commas between"
-            raise BadInput(f"`over` sets {name} twice", expected="every setting once", remedy=remedy)
-        axes[name] = _values_of(name, given)
+        if (name := setting_of(str(key))) in found:
+            remedy = "leave one out, or name all its values at once"
+            raise BadInput(f"{where} sets {name} twice", expected="every setting once", remedy=remedy)
+        found[name] = given
+    return found
+
+
+def _product(pairs: Iterable[tuple[Any, Any]]) -> Grid:
+    axes = {name: _values_of(name, given) for name, given in _once(pairs).items()}
     words = tuple(f"{_short(name)}={_as_typed(values)}" for name, values in axes.items())
     return Grid(axes, words=words)
 
@@ -179,11 +186,16 @@ def _listed(given: Sequence[Any], where: str) -> Grid:
         if not isinstance(entry, Mapping):
             problem = f"{where} holds {entry!r:.60}"
             raise BadInput(problem, expected=SYNTAX, remedy="give a list of mappings from settings to values")
-        point = {setting_of(str(key)): _value(setting_of(str(key)), value) for key, value in entry.items()}
+        point = {name: _value(name, value) for name, value in _once(entry.items(), where).items()}
         if points.setdefault(frozenset(point.items()), point) is not point:
             raise BadInput(f"{where} lists {run_name(point)} twice", expected="every point once", remedy="remove one")
     if not points:
         raise BadInput(f"{where} lists no point, so there is no run", expected="one or more", remedy="add a point")
+    seeded = [point for point in points.values() if "seed" in point]
+    if seeded and (other := next((point for point in points.values() if "seed" not in point), None)):
+        problem = f"{where} names a seed for {run_name(seeded[0])}, but none for {run_name(other)}"
+        remedy = "name one for each point, or for none, and give the number of `seeds`"
+        raise BadInput(problem, expected="seeds for all points or for none", remedy=remedy)
     return Grid({}, tuple(points.values()))
 
 
@@ -226,20 +238,28 @@ def _range(name: str, given: str) -> Sequence[Value] | Interval:
     if not how or (is_log and not count):
         return Interval(first, last, is_log)
     if is_log:
-        num = int(count) if count.isdigit() else 0
-        if not 2 <= num <= MOST_VALUES:
-            raise _bad_range(name, given)
+        num = int(count) if count.isdecimal() else 0
+        _require_number(num, 2, name, given)
         found = np.geomspace(first, last, num).tolist()
         finest = math.log(last / first) / num or 1.0
         digits = max(4, math.ceil(-math.log10(finest)) + 2)  # names of runs stay short, and neighbours different
         inner = [float(f"{value:.{digits}g}") for value in found[1:-1]]
         return _distinct(name, [_whole_or_float(name, value) for value in (first, *inner, last)], given)
     stride = _number(name, how[0], given)
-    num = math.floor((last - first) / stride + 1e-9) + 1 if stride > 0 else 0
-    if not 1 <= num <= MOST_VALUES:
-        raise _bad_range(name, given)
-    values = [float(f"{first + stride * place:.12g}") for place in range(num)]
+    num_values = (last - first) / stride + 1e-9 + 1 if stride > 0 else 0
+    _require_number(num_values, 1, name, given)
+    values = [float(f"{first + stride * place:.12g}") for place in range(math.floor(num_values))]
     return _distinct(name, [_whole_or_float(name, value) for value in values], given)
+
+
+def _require_number(num: float, least: int, name: str, given: str) -> None:
+    """Require a number of values of a range from ``least`` to ``MOST_VALUES``."""
+    if num >= MOST_VALUES + 1:
+        problem = f"`over` sets {name} to more than {MOST_VALUES:,} values ({given!r:.60})"
+        remedy = "take a larger stride, or a number of values with equal ratios such as 7log"
+        raise BadInput(problem, expected=f"at most {MOST_VALUES:,} values", remedy=remedy)
+    if num < least:
+        raise _bad_range(name, given)
 
 
 def _whole_or_float(name: str, value: float) -> Value:
@@ -254,6 +274,8 @@ def _number(name: str, text: str, given: str) -> float:
     is_numeric = KINDS[name] in (int, float) or int in get_args(KINDS[name])
     if not math.isfinite(value) or not is_numeric or (KINDS[name] is not float and value != round(value)):
         raise _bad_range(name, given)
+    if KINDS[name] is not float:
+        _require_size(name, value, given)
     return value
 
 
@@ -270,7 +292,17 @@ def _value(name: str, given: Any) -> Value:
         raise BadInput(
             f"`over` sets {name} to {given!r:.60}", expected=_expected(kind), remedy="correct the value"
         ) from error
-    return float(value) if kind is float else value
+    if kind is float:
+        return float(value)
+    _require_size(name, value, given)
+    return value
+
+
+def _require_size(name: str, value: Value, given: Any) -> None:
+    """Require that a table can hold a number of a setting with whole values."""
+    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
+        problem = f"`over` sets {name} to {given!r:.60}"
+        raise BadInput(problem, expected="a whole number below 2^63 in size", remedy="take a smaller one")
 
 
 def _parsed(text: str, kind: Any) -> Any:

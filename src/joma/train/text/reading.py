@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import platform
 import re
@@ -43,10 +44,23 @@ class Text:
     pretokenized: bool = False
     origin: str = ""
 
+    @property
+    def digest(self) -> str:
+        """A digest of both parts, the same in every process and on every machine."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.held_out):
+            digest.update(hashlib.sha256(part.encode(errors="surrogatepass")).digest())
+        return digest.hexdigest()[:32]
+
+
+def is_known_text(source: str | None) -> bool:
+    """Return whether ``source`` is the name of a text, and no file or folder."""
+    return source is None or source in (BUILT_IN, *NAMES)
+
 
 def require_text(source: str | None) -> None:
     """Raise ``BadInput`` if ``source`` names no text; it is not read yet."""
-    if source is not None and source not in (BUILT_IN, *NAMES) and not expanded(source).exists():
+    if source is not None and not is_known_text(source) and not expanded(source).exists():
         raise missing(expanded(source), known=(*NAMES, BUILT_IN))
 
 
