@@ -146,18 +146,20 @@ def _or_text(found: Mapping[str, Any] | str) -> str:
     return found if isinstance(found, str) else interval(found)
 
 
+GRIDS = {"replica": "replica", "grid-docs": "another text", "words-4000": "4,000 words", "figure8": "five layers"}
+"""The grids on which predictions are compared, in words."""
+
+
 def prediction_table() -> str:
-    """Rank correlation and regret of every baseline and of ours."""
-    rows = [
-        [name, *(_between(found, key) for key in ("rank", "regret"))]
-        for name, found in record_of("predictions")["methods"].items()
-    ]
-    return markdown(rows, ["score", "rank correlation", "regret, nats"])
+    """Rank correlation, with its interval, and regret of every baseline and of ours, on each grid."""
+    grids = record_of("predictions")["grids"]
+    rows = [[name, *(_judged(grids[grid]["methods"][name]) for grid in GRIDS)] for name in grids["replica"]["methods"]]
+    return markdown(rows, ["score", *GRIDS.values()])
 
 
-def _between(found: Mapping[str, float], key: str) -> str:
-    low, high = found[f"{key}_low"], found[f"{key}_high"]
-    return f"{found[key]:.3f} ({low:.2f} to {high:.2f})".replace("-", "−")
+def _judged(found: Mapping[str, float]) -> str:
+    spans = f"{found['rank']:.2f} ({found['rank_low']:.2f} to {found['rank_high']:.2f})"
+    return f"{spans}; {found['regret']:.3f}".replace("-", "−")
 
 
 def pictures() -> list[Chart]:
