@@ -133,6 +133,23 @@ def _return(row: Mapping[str, Any] | None) -> str:
     return f"{interval(row['rise'])}, {num} seed{'' if num == 1 else 's'}"
 
 
+def rank_table(rate: float) -> str:
+    """The return of the stable rank with parts removed and assumptions put in, by length, and what is left at last."""
+    lengths: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for place, rows in record_of("mechanism")["tables"].items():
+        if place.startswith("Stable rank"):
+            ending = f", {rate:g}"
+            named = {row["network"].removesuffix(ending): row for row in rows if row["network"].endswith(ending)}
+            lengths[re.findall(r"[\d,]+ steps", place)[0]] = named
+    last = [found for found in lengths.values() if "full network" in found][-1]
+    rows = [
+        [name, *(interval(found[name]["rise"]) if name in found else "–" for found in lengths.values()), left]
+        for name in last
+        for left in [interval(last[name]["last"])]
+    ]
+    return markdown(rows, ["network", *(f"return, {length}" for length in lengths), "left at the end"])
+
+
 def series_table() -> str:
     """Fall and return of attention and rank in series of saved steps, one setting changed at a time."""
     (rows,) = record_of("series_ranks")["tables"].values()
@@ -196,6 +213,7 @@ TABLES = {
     "rates at five layers": partial(sweep_table, "figure8", "learning_rate"),
     "ablations": partial(ablation_table, 1e-3),
     "ablations at 3e-4": partial(ablation_table, 3e-4),
+    "rank of ablations": partial(rank_table, 1e-3),
     "rank and depth": partial(sweep_table, "figure7", "num_layers"),
     "series": series_table,
     "predictions": prediction_table,
