@@ -185,6 +185,8 @@ def main() -> None:
             {"tables": {title: [plain(row) for row in rows] for title, rows in tables.items()}, "machine": place}
         )
         return
+    if not any(tables.values()):
+        raise SystemExit(f"{options.out} holds no runs that are measured so far: train them without --read")
     for title, rows in tables.items():
         if rows:
             show(title, list(rows[0]), [[shown(value) for value in row.values()] for row in rows], place)

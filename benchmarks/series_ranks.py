@@ -105,6 +105,8 @@ def main() -> None:
                 do_all(works, f"{name}, {NAMES[family]}", num_workers=options.workers)
             if done := [work for work in works if work.is_done]:
                 rows.append(row(name, family, done))
+    if not rows:
+        raise SystemExit(f"{options.out} holds no finished series: train them without --read")
     title = "Series of saved steps: entropy in shares of uniform attention's, stable rank in shares of its start"
     if options.json:
         print_json({"tables": {title: [plain(entry) for entry in rows]}, "machine": place})

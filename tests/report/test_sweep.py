@@ -93,6 +93,13 @@ def test_the_page_of_a_sweep_about_rank_shows_loss_against_attention_too(grid, t
         assert f"Held-out loss against the {words}</h3>" in page.read_text()
 
 
+def test_points_whose_runs_are_not_finished_say_how_far_they_are_and_are_not_the_lowest():
+    found = points(run_rows("a", 0.1, dip=1.0), run_rows("b", 0.2, dip=1.0, status="unfinished", last=100))
+    assert [row[1] for row in point_rows(found, ["learning_rate"])] == ["1", "1 until step 90"]
+    record = RECORD | {"runs": [{"status": "finished"}, {"status": "unfinished"}]}
+    assert "learning rate 0.1" in sweep_summary(found, record)
+
+
 def test_tables_and_summary_name_the_lowest_loss_and_what_failed(grid):
     rows = point_rows(grid, ["learning_rate"])
     assert [row[0] for row in rows] == ["0.05", "0.1", "0.2", "3"]

@@ -205,6 +205,12 @@ def test_the_settings_of_training_runs_and_of_tables_are_columns(tmp_path):
     pandas.testing.assert_frame_equal(again, found)
 
 
+def test_a_sweep_s_table_that_is_not_written_yet_names_the_runs(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(BadInput, match=r"writes it at the end: until then, name .*runs/\*"):
+        read_measurements([tmp_path / "sweep.parquet"])
+
+
 def test_runs_of_a_sweep_say_what_became_of_them(tmp_path):
     for name in ("a", "b", "c"):
         folder = tmp_path / "runs" / name

@@ -152,7 +152,10 @@ def point_rows(points: Sequence[Point], names: Sequence[str]) -> list[tuple[str,
     rows = []
     for point in points:
         moved = list(point.movements().values())
-        num = f"{len(point.runs)}" + (f", {len(point.failed)} failed" if point.failed else "")
+        num = f"{len(point.runs)}"
+        if point.runs and not point.is_finished:
+            num += " unfinished" if point.loss is None else f" until step {point.loss.steps[-1]:,}"
+        num += f", {len(point.failed)} failed" if point.failed else ""
         numbers = (_mean_and_spread([run[name] for run in moved if name in run]) for name in (LOSS, *MOVEMENTS))
         rows.append((*(_value(point.settings[name]) for name in names), num, *numbers))
     return rows
@@ -169,8 +172,9 @@ def sweep_summary(points: Sequence[Point], record: Mapping[str, Any]) -> str:
     statuses = [run["status"] for run in record["runs"]]
     said = [f"{statuses.count('finished')} of {len(statuses)} runs finished"]
     said += [f"{num} {name}" for name in ("failed", "unfinished") if (num := statuses.count(name))]
-    losses = [(float(point.loss.mean[-1]), place) for place, point in enumerate(points) if point.loss is not None]
-    if "finished" in statuses and losses:
+    ended = [(place, point.loss) for place, point in enumerate(points) if point.is_finished and point.loss is not None]
+    losses = [(float(loss.mean[-1]), place) for place, loss in ended]
+    if losses:
         loss, place = min(losses)
         best = point_words({name: points[place].settings[name] for name in _varied(points)})
         said.append(f"the lowest held-out loss, {format_number(loss)} nats, is at {best}")

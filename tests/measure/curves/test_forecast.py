@@ -73,3 +73,11 @@ def test_failed_runs_are_not_foreseen():
     run, remark = forecast(frame)
     assert run != "run 0.0001"
     assert "Of 3 runs" in remark.text
+
+
+def test_a_run_that_alone_has_steps_left_is_not_called_the_lowest():
+    ended = [table(rate, num_steps=200) for rate in (1e-5, 1e-3)]
+    run, remark = forecast(pandas.concat([table(1e-4), *ended]))
+    assert run == "run 0.0001"
+    assert "alone has steps left, and is predicted to end with a held-out loss of" in remark.text
+    assert "lowest" not in remark.text.split(".")[0]

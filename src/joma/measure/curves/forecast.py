@@ -46,10 +46,13 @@ def forecast(frame: pandas.DataFrame) -> tuple[str, Remark] | None:
     ahead = [at for at in order if sound[at].is_going]
     goals = [_goal(run, sound) for run in sound]
     first = ahead[0]
-    text = (
-        f"Of {len(sound)} runs, {_named(sound[first])} is predicted to end with the lowest held-out loss"
-        f"{' of those with steps left' * (len(ahead) < len(sound))}, {_at(predicted[first], goals[first])}"
+    which = "" if len(ahead) == len(sound) else " of those with steps left"
+    said = (
+        f"is predicted to end with the lowest held-out loss{which},"
+        if len(ahead) > 1
+        else ("alone has steps left, and is predicted to end with a held-out loss of")
     )
+    text = f"Of {len(sound)} runs, {_named(sound[first])} {said} {_at(predicted[first], goals[first])}"
     numbers = {"loss_nats": predicted[first], "step": goals[first]}
     if len(ahead) > 1:
         second = ahead[1]

@@ -42,6 +42,7 @@ class Point:
         onset: the step from which the network predicts better than word frequencies; ``None`` if there is none that
             leaves ``FEWEST_PROBES``.
         learned: the places, among the runs, of those that end below word frequencies by ``BEYOND``.
+        is_finished: whether the runs are.
     """
 
     settings: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Point:
     failed: Mapping[str, str]
     onset: int | None
     learned: tuple[int, ...]
+    is_finished: bool = True
 
     def layers(self, metric: str) -> dict[int, Course]:
         """Return the course of a metric in each layer."""
@@ -105,7 +107,7 @@ def points_of(frame: pandas.DataFrame, settings: Sequence[str], unigram_nats: Ma
         courses = _courses(rows[rows["run"].isin(runs)], runs)
         point = {name: first[name].iloc[0] for name in settings}
         unigram = max((unigram_nats[run] for run in runs), default=0.0)
-        found.append(until(Point(point, runs, courses, failed, None, ()), math.inf, unigram))
+        found.append(until(Point(point, runs, courses, failed, None, (), len(finished) > 0), math.inf, unigram))
     return found
 
 

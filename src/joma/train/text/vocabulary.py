@@ -206,7 +206,7 @@ def require_tokens(tokens: Tokens, batch_size: int, length: int, num_probe_seque
             raise BadInput(
                 f"the text {tokens.name} has only {len(part):,} tokens {what}",
                 expected=f"at least {needed:,} ({num_sequences} sequences of {length} and a next token)",
-                remedy="give a longer text, or fewer or shorter sequences",
+                remedy="give a longer text, or fewer or shorter sequences (batch_size, num_probe_sequences, length)",
             )
 
 
