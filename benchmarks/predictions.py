@@ -67,16 +67,19 @@ class Grid:
         return float(np.exp(np.mean(np.log(best)))) if best and all(best) else None
 
     def with_entropy(self, order: np.ndarray) -> Tuned:
-        """Add to our score the share that entropy kept, with the weight of least squares; of the runs in an order."""
+        """Add to our score the share that entropy kept, weighted by least squares on other depths; of runs in an order.
+
+        Nothing without other depths.
+        """
         kept = [run.entropy.values[-1] / run.entropy.values[0] if len(run.entropy) else 1.0 for run in self.runs]
         feature = np.array(kept)[order]
 
-        def of(tuned_on: np.ndarray) -> np.ndarray:
+        def of(tuned_on: np.ndarray) -> np.ndarray | None:
             score = self.score
             usable = tuned_on & np.isfinite(score) & np.isfinite(self.final)
             if usable.sum() < 3:
-                return score
-            return score + np.polyfit(feature[usable], (self.final - score)[usable], 1)[0] * feature
+                return None
+            return score + np.polyval(np.polyfit(feature[usable], (self.final - score)[usable], 1), feature)
 
         return of
 
@@ -128,8 +131,10 @@ def figures(grid: Grid) -> dict:
     generator = np.random.default_rng(0)
     shuffled = [grid.with_entropy(generator.permutation(len(grid.runs))) for _ in range(NUM_SHUFFLES)]
     others = [judged for method in shuffled if (judged := grid.judged(method)) is not None]
-    mean = {name: float(np.mean([one[name] for one in others])) for name in others[0] if name != "scores"}
-    return found | {f"the same + other runs' entropy, mean of {NUM_SHUFFLES}": mean}
+    if others:
+        mean = {name: float(np.mean([one[name] for one in others])) for name in others[0] if name != "scores"}
+        found[f"the same + other runs' entropy, mean of {NUM_SHUFFLES}"] = mean
+    return found
 
 
 def without_rates(grid: Grid) -> Tuned:

@@ -21,6 +21,7 @@ from joma.tidy import frame_of, write_frame
 from joma.train.decoder import DecoderConfig
 from joma.train.recipes import Recipe
 from joma.train.run import Run, load_run
+from joma.train.sweeps.outcomes import OUTCOMES, read_outcomes
 from joma.train.tasks import streams_of
 from joma.train.text.vocabulary import load_tokens
 
@@ -36,9 +37,12 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def record_of(run: Run, last_step: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how far a run came, and how long that took on a machine that had other work too."""
+    """Return how far a run came, and how long that took: what its sweep says, or else the age of its files."""
     config, journal = run.folder / "config.json", run.journal_path
-    seconds = max(0.0, journal.stat().st_mtime - config.stat().st_mtime)
+    outcome = read_outcomes(run.folder.parent.parent / OUTCOMES)[0].get(run.folder.name)
+    seconds = outcome.seconds if outcome is not None else None
+    if seconds is None:
+        seconds = max(0.0, journal.stat().st_mtime - config.stat().st_mtime)
     return {"run": run.folder.name, "last_step": last_step, "seconds": round(seconds), **settings}
 
 

@@ -170,11 +170,15 @@ GRIDS = {"replica": "replica", "grid-docs": "another text", "words-4000": "4,000
 def prediction_table() -> str:
     """Rank correlation, with its interval, and regret of every baseline and of ours, on each grid."""
     grids = record_of("predictions")["grids"]
-    rows = [[name, *(_judged(grids[grid]["methods"][name]) for grid in GRIDS)] for name in grids["replica"]["methods"]]
+    rows = [
+        [name, *(_judged(grids[grid]["methods"].get(name)) for grid in GRIDS)] for name in grids["replica"]["methods"]
+    ]
     return markdown(rows, ["score", *GRIDS.values()])
 
 
-def _judged(found: Mapping[str, float]) -> str:
+def _judged(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "–"
     spans = f"{found['rank']:.2f} ({found['rank_low']:.2f} to {found['rank_high']:.2f})"
     return f"{spans}; {found['regret']:.3f}".replace("-", "−")
 

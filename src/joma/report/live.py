@@ -58,7 +58,7 @@ class LiveRuns:
         """Show how far the work is."""
         now = time.monotonic()
         if what != self._what:
-            self._what, self._first, self._started = what, done, now
+            self._what, self._first, self._started, self._next = what, done, now, now
         if now < self._next:
             return
         self._next = now + (_REFRESH_SECONDS if self._live else QUIET_SECONDS)

@@ -155,6 +155,7 @@ def point_rows(points: Sequence[Point], names: Sequence[str]) -> list[tuple[str,
         num = f"{len(point.runs)}"
         if point.runs and not point.is_finished:
             num += " unfinished" if point.loss is None else f" until step {point.loss.steps[-1]:,}"
+        num += f", {point.num_left_out} unfinished" if point.num_left_out else ""
         num += f", {len(point.failed)} failed" if point.failed else ""
         numbers = (_mean_and_spread([run[name] for run in moved if name in run]) for name in (LOSS, *MOVEMENTS))
         rows.append((*(_value(point.settings[name]) for name in names), num, *numbers))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from joma.measure.scan.results import read_results
 from joma.metrics import METRICS
 from joma.records import Measurement
 from joma.tidy import CONFIGURATION, TYPES, early_and_even, frame_of, read_frame, typed
-from joma.train.sweeps.outcomes import OUTCOMES, read_outcomes
+from joma.train.sweeps.outcomes import OUTCOMES, Outcome, read_outcomes
 
 TABLE, JOURNAL, TRAINER = "metrics.parquet", "metrics.jsonl", "trainer_state.json"
 MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 26
@@ -122,9 +122,20 @@ def _configuration(folder: Path) -> dict[str, Any]:
             settings["num_epochs"] = settings["num_steps"] / per_epoch
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
         return {}
-    outcome = read_outcomes(folder.parent.parent / OUTCOMES)[0].get(folder.name)
+    place = folder.resolve()
+    outcome = _outcomes(place.parent.parent / OUTCOMES).get(place.name)
     kept = {name: settings[name] for name in CONFIGURATION if isinstance(settings.get(name), int | float)}
     return kept | ({} if outcome is None else {"status": outcome.status})
+
+
+def _outcomes(path: Path) -> Mapping[str, Outcome]:
+    return _read_once(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, changed: int) -> Mapping[str, Outcome]:
+    """Return the outcomes in a file, which is read once for all runs of a sweep."""
+    return read_outcomes(path)[0]
 
 
 def _file(path: Path, notes: list[str]) -> pandas.DataFrame:

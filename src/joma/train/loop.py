@@ -138,7 +138,7 @@ def writing(folder: Path, kept: Callable[[], str], when: str = "") -> Generator[
 
 def _obstacle(folder: Path, cause: str) -> str:
     """Return what is in the way of a folder that could not be made."""
-    nearest = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
+    nearest = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), folder)
     if os.path.isdir(nearest):
         return f"no folder can be made in {nearest}; {cause}"
     return f"{nearest} is {'a file' if nearest.exists() else 'a broken symbolic link'}"

@@ -270,7 +270,7 @@ def locked(folder: Path) -> Generator[None]:
                         remedy="wait for it, stop it, or choose another folder",
                     ) from None
                 time.sleep(0.05)
-        if not folder.exists():
+        if not folder.exists() or not os.path.samestat(os.fstat(handle), os.stat(folder)):
             problem, remedy = f"another process has removed {folder}, which was empty", "run it again"
             raise BadInput(problem, expected="a folder that is kept", remedy=remedy)
         yield

@@ -146,3 +146,33 @@ def test_numbers_beyond_any_training_are_refused(column, value):
 def test_names_that_are_lists_are_refused():
     with pytest.raises(InvalidArgument, match="names of runs"):
         grid_of(table().assign(run=[["a"]] * len(STEPS)), "test")
+
+
+def test_a_held_out_loss_that_was_due_and_is_nan_is_divergence_also_next_to_a_training_loss():
+    trained = table(metric="train_loss_nats", loss=7 - STEPS / 50)
+    (run,) = grid_of(pandas.concat([table(loss=[6, 5, 4, np.nan, np.nan, np.nan]), trained]), "test")
+    assert run.has_diverged
+    melted = table(loss=[6, np.nan, 5, np.nan, 4, np.nan])
+    (run,) = grid_of(pandas.concat([melted, trained]), "test")
+    assert [run.until(step).has_diverged for step in (40, 60, 100)] == [False] * 3
+
+
+def test_a_training_loss_that_is_lost_after_the_last_held_out_one_is_divergence():
+    trained = table(metric="train_loss_nats", loss=[7, 6, 5, 4, np.nan, np.nan])
+    (run,) = grid_of(pandas.concat([table().iloc[:4], trained]), "test")
+    assert run.has_diverged
+    (run,) = grid_of(pandas.concat([table(), trained]), "test")
+    assert not run.has_diverged
+
+
+def test_the_last_status_counts():
+    early, late = table().assign(status="failed"), table().assign(status="finished", step=STEPS + 101)
+    assert not grid_of(pandas.concat([late, early]), "test")[0].has_failed
+    assert grid_of(pandas.concat([late.assign(status="failed"), early.assign(status="finished")]), "test")[0].has_failed
+
+
+def test_tables_with_a_column_twice_are_refused_and_texts_without_a_metric_left_out():
+    with pytest.raises(InvalidArgument, match="two columns value"):
+        grid_of(pandas.concat([table(), table()[["value"]]], axis=1), "test")
+    note = table("note").iloc[:1].assign(metric=None, value="stopped")
+    assert {run.name for run in grid_of(pandas.concat([table(), note]), "test")} == {"a", "note"}

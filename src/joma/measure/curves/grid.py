@@ -135,9 +135,11 @@ def grid_of(frame: pandas.DataFrame, function: str) -> list[GridRun]:
         raise _bad(function, f"a table with the columns {', '.join(COLUMNS)}", f"a {type(frame).__name__}")
     if missing := [name for name in COLUMNS if name not in frame]:
         raise _bad(function, f"the columns {', '.join(COLUMNS)}", f"a table without {', '.join(missing)}")
+    if twice := frame.columns[frame.columns.duplicated()].tolist():
+        raise _bad(function, "every column once", f"a table with two columns {twice[0]}")
     frame = frame.reset_index(drop=True)
     is_known = frame["metric"].isin([*LOSSES, ENTROPY, LOGIT]) | frame["metric"].isna()  # as of a run without a probe
-    kept = frame[is_known & frame["run"].notna()]
+    kept = frame.assign(value=frame["value"].where(frame["metric"].notna()))[is_known & frame["run"].notna()]
     for column in ("group", "suspect"):
         if column in kept:
             kept = kept[kept[column].isna()]
@@ -168,10 +170,9 @@ def _check_range(rows: pandas.DataFrame, function: str) -> None:
 def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
     by_metric = {metric: rows[rows["metric"] == metric] for metric in (*LOSSES, ENTROPY, LOGIT)}
     held_out, trained = (by_metric[metric].groupby("step")["value"].mean() for metric in LOSSES)
-    finite = trained[_is_usable(trained)]
-    if len(finite):  # NaN before a finite training loss stands for a held-out loss that was not measured
-        held_out = held_out[held_out.notna() | (held_out.index > finite.index.max())]
+    held_out = _measured(held_out, trained)
     loss = held_out if len(held_out) else trained
+    unusable = pandas.concat([losses[~_is_usable(losses)] for losses in (loss, _measured(trained, held_out))])
     entropy, logits = (by_metric[metric].groupby(["layer", "step"])["value"].mean() for metric in (ENTROPY, LOGIT))
     shape = {column: _number(rows, column) for column in SHAPE}
     if shape["num_layers"] is None:
@@ -179,7 +180,7 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
     return GridRun(
         name,
         _curve(loss),
-        loss.index[~_is_usable(loss)].to_numpy(dtype=float),
+        np.unique(unusable.index.to_numpy(dtype=float)),
         _curve(trained),
         _curve(entropy.groupby("step").mean()),
         tuple(_curve(of_layer.droplevel("layer").clip(upper=HIGHEST)) for _, of_layer in logits.groupby("layer")),
@@ -187,8 +188,34 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
         tuple(-1.0 if value is None else value for value in shape.values()),
         _number(rows, TOTAL),
         _number(rows, PASSES),
-        STATUS in rows and bool((rows[STATUS] == "failed").any()),
+        _last_status(rows) == "failed",
     )
+
+
+def _measured(losses: pandas.Series, others: pandas.Series) -> pandas.Series:
+    """Return the losses without NaN where nothing was measured, as a table has between the steps of two losses.
+
+    That is where the other loss is finite, then or later, and less time has passed since the last finite value than
+    between the two before: where one was due, NaN is one.
+    """
+    finite, later = losses[losses.notna()].index.to_numpy(dtype=float), others[_is_usable(others)].index.max()
+    if not len(finite):
+        return losses[:0] if later >= losses.index.max() else losses
+
+    def is_due(step: float) -> bool:
+        before = finite[finite < step]
+        return not len(before) or (len(before) > 1 and step - before[-1] >= before[-1] - before[-2])
+
+    steps = losses.index.to_numpy(dtype=float)
+    is_kept = [
+        is_known or not step <= later or is_due(step) for step, is_known in zip(steps, losses.notna(), strict=True)
+    ]
+    return losses[np.array(is_kept, dtype=bool)]
+
+
+def _last_status(rows: pandas.DataFrame) -> str | None:
+    found = rows.sort_values("step")[STATUS].dropna() if STATUS in rows else ()
+    return str(found.iloc[-1]) if len(found) else None
 
 
 def _number(rows: pandas.DataFrame, column: str) -> float | None:

@@ -43,6 +43,7 @@ class Point:
             leaves ``FEWEST_PROBES``.
         learned: the places, among the runs, of those that end below word frequencies by ``BEYOND``.
         is_finished: whether the runs are.
+        num_left_out: the number of runs that are left out because they are not finished and others are.
     """
 
     settings: Mapping[str, Any]
@@ -52,6 +53,7 @@ class Point:
     onset: int | None
     learned: tuple[int, ...]
     is_finished: bool = True
+    num_left_out: int = 0
 
     def layers(self, metric: str) -> dict[int, Course]:
         """Return the course of a metric in each layer."""
@@ -107,7 +109,9 @@ def points_of(frame: pandas.DataFrame, settings: Sequence[str], unigram_nats: Ma
         courses = _courses(rows[rows["run"].isin(runs)], runs)
         point = {name: first[name].iloc[0] for name in settings}
         unigram = max((unigram_nats[run] for run in runs), default=0.0)
-        found.append(until(Point(point, runs, courses, failed, None, (), len(finished) > 0), math.inf, unigram))
+        left_out = len(unfinished) if len(finished) else 0
+        whole = Point(point, runs, courses, failed, None, (), len(finished) > 0, left_out)
+        found.append(until(whole, math.inf, unigram))
     return found
 
 

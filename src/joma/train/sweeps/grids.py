@@ -160,7 +160,7 @@ def _rows(text: str, once: Callable[[list[tuple[str, Any]]], dict[str, Any]]) ->
     keys, *rows = [[cell.strip() for cell in row] for row in reader if row] or [[]]
     if odd := next((row for row in rows if len(row) != len(keys)), None):
         raise ValueError(f"row {rows.index(odd) + 1} has not as many cells as there are columns")
-    return [once([(key, cell) for key, cell in zip(keys, row, strict=True) if cell]) for row in rows]
+    return [once([(key, cell) for key, cell in zip(keys, row, strict=True) if cell]) for row in rows if any(row)]
 
 
 def _once(pairs: Iterable[tuple[Any, Any]], where: str = "`over`") -> dict[str, Any]:
@@ -238,7 +238,7 @@ def _range(name: str, given: str) -> Sequence[Value] | Interval:
     if not how or (is_log and not count):
         return Interval(first, last, is_log)
     if is_log:
-        num = int(count) if count.isdecimal() else 0
+        num = int(count[:20]) if count.isdecimal() else 0
         _require_number(num, 2, name, given)
         found = np.geomspace(first, last, num).tolist()
         finest = math.log(last / first) / num or 1.0
@@ -301,7 +301,8 @@ def _value(name: str, given: Any) -> Value:
 def _require_size(name: str, value: Value, given: Any) -> None:
     """Require that a table can hold a number of a setting with whole values."""
     if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
-        problem = f"`over` sets {name} to {given!r:.60}"
+        shown = "a very large one" if isinstance(given, int) and given.bit_length() > 999 else f"{given!r:.60}"
+        problem = f"`over` sets {name} to {shown}"
         raise BadInput(problem, expected="a whole number below 2^63 in size", remedy="take a smaller one")
 
 
