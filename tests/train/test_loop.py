@@ -281,13 +281,17 @@ def test_folder_in_use_by_another_process_is_refused(finished, monkeypatch):
         train(RECIPE, tiny_tokens(), finished.folder)
 
 
-def test_a_folder_that_another_process_removes_before_it_is_locked_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_refused(made_anew, tmp_path, monkeypatch):
     folder, other = tmp_path / "run", ExitStack()
     folder.mkdir()
     other.enter_context(locked(folder))
 
     def end_the_other(seconds: float) -> None:
         folder.rmdir()
+        if made_anew:
+            (tmp_path / "in between").mkdir()  # so that the new folder has another inode
+            folder.mkdir()
         other.close()
 
     monkeypatch.setattr("joma.train.run.time.sleep", end_the_other)

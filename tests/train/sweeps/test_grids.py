@@ -61,7 +61,7 @@ def test_values_have_the_types_of_their_settings():
 
 def test_files_list_points_or_a_product(tmp_path):
     csv, as_list, product = (tmp_path / name for name in ("grid.csv", "list.json", "product.json"))
-    csv.write_text("lr, layers\n1e-3, 2\n1e-2,\n")
+    csv.write_text("lr, layers\n1e-3, 2\n1e-2,\n , \n")  # a row without a value is none
     as_list.write_text(json.dumps([{"lr": 1e-3, "layers": 2}, {"lr": 1e-2}]))
     product.write_text(json.dumps({"lr": [1e-3, 1e-2], "layers": [1, 2]}))
     wanted = [{"learning_rate": 1e-3, "num_layers": 2}, {"learning_rate": 1e-2}]
@@ -102,6 +102,7 @@ def test_files_list_points_or_a_product(tmp_path):
         ("seed=99999999999999999999", "sets seed to '99999999999999999999'; expected a whole number below 2\\^63"),
         ({"checkpoint_every": 10**20}, "sets checkpoint_every to 100000000000000000000; expected .* below 2\\^63"),
         ("seed=1e30:1e30:1", "below 2\\^63"),
+        ({"seed": 10**5000}, "a very large one"),
         ("layers=1:3:0.5", "7log"),
         ("activation=a:b", "7log"),
         ("no-such-file.csv", "cannot be read"),
