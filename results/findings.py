@@ -186,7 +186,7 @@ def _judged(found: Mapping[str, float] | None) -> str:
 def pictures() -> list[Chart]:
     """Return entropy and rank over training: at four learning rates, and at the paper's number of words."""
     rates = "One layer, 4,000 words of WikiText-2. Bands: one standard deviation over three seeds."
-    paper = "One layer, all 28,782 words of WikiText-2, learning rate 1e-4, one seed."
+    paper = "One layer, all 28,782 words of WikiText-2, one seed each."
     return [
         *_pictures("words-4000", "at four learning rates", rates),
         *_pictures("words-28782", "at 28,782 words", paper),
