@@ -206,7 +206,7 @@ def _pictures(name: str, where: str, caption: str) -> Iterator[Chart]:
 
 def _curve(point: Point, metric: str) -> Curve | None:
     course = point.mean_over_layers(metric)
-    return course.curve(f"{point.settings['learning_rate']:g}") if course is not None else None
+    return course.curve(f"learning rate {point.settings['learning_rate']:g}") if course is not None else None
 
 
 TABLES = {
