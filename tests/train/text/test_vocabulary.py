@@ -210,7 +210,6 @@ def test_uniform_words_are_equally_frequent_random_and_as_many():
 def test_digest_is_the_same_in_another_process():
     code = """
 from joma.train.text.reading import Text
-from joma.train.text import vocabulary
 from joma.train.text.vocabulary import tokenize
 print(tokenize(Text("sample", "a sample", "b a c c, d" * 9, "a e"), 5).digest)
 """
