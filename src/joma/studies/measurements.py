@@ -75,10 +75,8 @@ def _in_place(path: Path, notes: list[str]) -> pandas.DataFrame:
     if path.is_file():
         return _file(path, notes)
     if not path.is_dir():
-        written = (path.parent / "runs").is_dir()
-        remedy = (
-            f"its command writes it at the end: until then, name {path.parent / 'runs'}/*" if written else "check it"
-        )
+        runs = path.parent / "runs"
+        remedy = f"its command writes it at the end: until then, name {runs}/*" if runs.is_dir() else "check it"
         raise BadInput(f"{path} is neither a folder nor a file", expected="a folder with measurements", remedy=remedy)
     parts = [*_folders(path, notes)]
     logs = [*_logs(path)]

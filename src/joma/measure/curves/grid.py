@@ -193,10 +193,10 @@ def _run(name: Hashable, rows: pandas.DataFrame) -> GridRun:
 
 
 def _measured(losses: pandas.Series, others: pandas.Series) -> pandas.Series:
-    """Return the losses without NaN where nothing was measured, as a table has between the steps of two losses.
+    """Return the losses without NaN at steps where only the other loss was measured, as in a table with both in a row.
 
-    That is where the other loss is finite, then or later, and less time has passed since the last finite value than
-    between the two before: where one was due, NaN is one.
+    NaN stands for "not measured" if the other loss is finite then or later, and if fewer steps have passed since the
+    last finite value than between the two before it. Otherwise a loss was due, and is NaN.
     """
     finite, later = losses[losses.notna()].index.to_numpy(dtype=float), others[_is_usable(others)].index.max()
     if not len(finite):
