@@ -49,8 +49,8 @@ def evaluate(workspace: Workspace) -> Agreement:
         notes=(
             f"{study(workspace).num_steps:,} steps of Adam at {study(workspace).learning_rate:g} at every depth, read "
             "again at half of that. Entropy is the mean over layers.",
-            "In 3,000 steps the lowest layer of deep networks still does not return, and those above it return by up to "
-            "a tenth of a nat in the mean: docs/findings.md, Whether and when attention comes back.",
+            "In 3,000 steps the lowest layer of deep networks still does not return; those above it return by up to a "
+            "tenth of a nat in the mean: docs/findings.md, Whether and when attention comes back.",
         ),
     )
 

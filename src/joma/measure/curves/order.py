@@ -81,8 +81,8 @@ def predict_order(
     Args:
         frame: the runs' measurements so far, columns run, step, layer, head, metric, value: the held-out loss
             ``val_loss_nats``, or where a run has none, ``train_loss_nats``. Rows may repeat and be in any order, and
-            runs may be measured at different steps; NaN between two held-out losses, next to a finite training
-            loss, was not measured. The columns ``learning_rate``, ``num_layers``, ``width``, ``batch_size``, ``num_steps``,
+            runs may be measured at different steps; NaN between two held-out losses, next to a finite training loss,
+            was not measured. The columns ``learning_rate``, ``num_layers``, ``width``, ``batch_size``, ``num_steps``,
             ``num_epochs`` and ``status`` are used if they are there. Without learning rates the speed at which losses
             leave their start takes their place; without ``num_layers``, the number of layers with an entropy.
         num_steps: steps of the whole training; ``None`` for the column ``num_steps``, or else 29 times the last
